@@ -1,0 +1,1 @@
+"""Gymnasium environments: a Franka arm on a table, in MuJoCo."""

@@ -1,0 +1,1 @@
+"""Planning in the latent space of a world model."""

@@ -1,0 +1,1 @@
+"""Arms, safety, cameras and recording; NumPy only."""

@@ -1,0 +1,1 @@
+"""V-JEPA 2 world models: encoder, action-conditioned predictor, training and data."""

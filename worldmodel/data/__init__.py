@@ -1,0 +1,1 @@
+"""Recorded episodes: readers, index, clips."""

@@ -1,0 +1,1 @@
+"""Networks: rotary embedding, encoder, predictors, probes."""
