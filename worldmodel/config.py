@@ -109,6 +109,9 @@ class Convention:
     """States are divided by this after `state_offset` is taken off [m, rad, closedness]."""
     state_offset: tuple[float, ...] = (0.0,) * 7
     action_scale: tuple[float, ...] = (1.0,) * 7
+    wrap_angles: bool = False
+    """Bring state angles within pi of `state_offset` before scaling (a tool that points down sits
+    on the branch of its roll angle)."""
     max_step_m: float = 0.075
 
 

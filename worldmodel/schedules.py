@@ -1,0 +1,30 @@
+"""Learning-rate schedules as plain functions of the step."""
+
+from __future__ import annotations
+
+import math
+
+
+def warmup_constant_decay(
+    step: int, *, start: float, peak: float, end: float, warmup: int, constant: int, decay: int
+) -> float:
+    """Linear warm-up, constant, linear decay (V-JEPA 2-AC: 4,500 / 85,500 / 4,500 steps)."""
+    if step < warmup:
+        return start + (peak - start) * step / max(1, warmup)
+    if step < warmup + constant:
+        return peak
+    done = min(1.0, (step - warmup - constant) / max(1, decay))
+    return peak + (end - peak) * done
+
+
+def warmup_flat_cosine(
+    step: int, *, peak: float, total: int, warmup: float, flat: float, floor: float
+) -> float:
+    """Linear warm-up for `warmup` of the run, flat until `flat`, cosine to `floor * peak`."""
+    fraction = step / max(1, total)
+    if fraction < warmup:
+        return peak * (fraction / warmup + 1.0 / max(1, total))
+    if fraction < flat:
+        return peak
+    phase = min(1.0, (fraction - flat) / (1.0 - flat))
+    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * phase)))
