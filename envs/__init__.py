@@ -1,1 +1,32 @@
 """Gymnasium environments: a Franka arm on a table, in MuJoCo."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from envs.arm_env import ArmEnv
+
+IDS = {
+    "reach": "FrankaReach-v0",
+    "grasp": "FrankaGrasp-v0",
+    "reach_with_object": "FrankaReachWithObject-v0",
+    "pick_place": "FrankaPickPlace-v0",
+    "push": "FrankaPush-v0",
+}
+
+
+def make(task: str = "reach", **options: Any) -> ArmEnv:
+    """Make an environment by task name: reach, grasp, reach_with_object, pick_place, push."""
+    from envs.arm_env import ArmEnv
+
+    return ArmEnv(task, **options)
+
+
+def register() -> None:
+    """Make the ids known to `gymnasium.make`."""
+    import gymnasium
+
+    for task, name in IDS.items():
+        if name not in gymnasium.registry:
+            gymnasium.register(name, entry_point="envs:make", kwargs={"task": task})

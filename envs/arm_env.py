@@ -1,0 +1,260 @@
+"""Gymnasium environments of a Franka arm at a table, seen by one exterior camera."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import TaskError
+from envs.expert import (
+    WayPoint,
+    flange_position,
+    grasp_points,
+    pick_place_points,
+    push_points,
+    run_expert,
+)
+from envs.mujoco_arm import MujocoArm, rest_joints
+from envs.rendering import Renderer
+from envs.scene import OBJECTS, SPLITS, build_model, randomise
+from envs.tasks import ARM_HIGH_M, ARM_LOW_M, THING_HIGH_M, THING_LOW_M, draw_apart, get_task
+from envs.tasks import succeeded as task_succeeded
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SubGoal:
+    """A picture to get to, and the steps allowed for it."""
+
+    name: str
+    image: NDArray[np.uint8]
+    """RGB [H, W, 3]."""
+    state: NDArray[np.float32]
+    """Robot state in the picture [7]; only the pose-only baseline looks at it."""
+    steps: int
+
+
+class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
+    """A Franka arm moved by DROID deltas at 4 Hz.
+
+    Observation: `image` uint8 [H, W, 3] RGB of the left camera (further cameras as `image_<name>`),
+    `state` float32 [7]: flange x y z [m], extrinsic xyz Euler [rad], closedness 0..1.
+
+    | action | meaning | unit | min | max |
+    |---|---|---|---|---|
+    | 0-2 | change of position | m | -0.075 | 0.075 |
+    | 3-5 | rotation, R_next @ R_now^T as Euler xyz | rad | -0.15 | 0.15 |
+    | 6 | gripper: over 0.15 close, under -0.15 open, else keep | - | -1 | 1 |
+
+    Reward is 1.0 on success, else 0.0. `truncated` after `max_steps`; `terminated` only with
+    `terminate_on_success`.
+
+    Raises:
+        TaskError: unknown task, object, split or camera.
+        RenderingError: no way to render on this machine.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's name
+
+    def __init__(
+        self,
+        task: str = "reach",
+        *,
+        image_size: int = 128,
+        split: str = "train",
+        fidelity: str = "fast",
+        objects: tuple[str, ...] | list[str] = ("cube",),
+        cameras: tuple[str, ...] | list[str] = ("left",),
+        max_steps: int = 0,
+        terminate_on_success: bool = False,
+        render_mode: str | None = "rgb_array",
+    ) -> None:
+        self.task = get_task(task)
+        if split not in SPLITS:
+            raise TaskError(f"Unknown split {split!r}; known: {', '.join(SPLITS)}")
+        for shape in objects:
+            if shape not in OBJECTS:
+                raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
+        self.split, self.objects, self.cameras = split, tuple(objects), tuple(cameras)
+        self.image_size, self.fidelity, self.render_mode = image_size, fidelity, render_mode
+        self.max_steps = max_steps or self.task.max_steps
+        self.terminate_on_success = terminate_on_success
+        self._worlds: dict[str, tuple[mujoco.MjModel, mujoco.MjData, MujocoArm, Renderer]] = {}
+        picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
+        spaces["state"] = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
+        self.observation_space = gymnasium.spaces.Dict(spaces)
+        most = np.array([0.075] * 3 + [0.15] * 3 + [1.0], dtype=np.float32)
+        self.action_space = gymnasium.spaces.Box(-most, most, dtype=np.float32)
+        self.goal_tcp_m, self.target_m = np.zeros(3), np.zeros(3)
+        self._open(self.objects[0])
+
+    @staticmethod
+    def _key(camera: str) -> str:
+        return "image" if camera == "left" else f"image_{camera}"
+
+    def _open(self, shape: str) -> None:
+        if shape not in self._worlds:
+            model = copy.deepcopy(build_model(shape, self.image_size))
+            data = mujoco.MjData(model)
+            renderer = Renderer(model, self.image_size, self.fidelity)
+            self._worlds[shape] = (model, data, MujocoArm(model, data), renderer)
+        self.shape = shape
+        self.model, self.data, self.arm, self.renderer = self._worlds[shape]
+        self.thing_adr = int(self.model.joint("object").qposadr[0])
+
+    @property
+    def thing_m(self) -> Array:
+        """Position of the object's middle [m]."""
+        return self.data.qpos[self.thing_adr : self.thing_adr + 3].copy()
+
+    @property
+    def tcp_m(self) -> Array:
+        """Position between the fingertips [m]."""
+        return self.data.site_xpos[self.arm.tcp].copy()
+
+    def _put_thing(self, place: Array) -> None:
+        height = self.half_height_m()
+        self.data.qpos[self.thing_adr : self.thing_adr + 7] = [*place[:2], height, 1, 0, 0, 0]
+        mujoco.mj_forward(self.model, self.data)
+
+    def half_height_m(self) -> float:
+        """Half the object's height [m]: the height of its middle when it rests."""
+        size = self.model.geom_size[self.model.geom("object").id]
+        cylinder = self.model.geom_type[self.model.geom("object").id] == 5
+        return float(size[1] if cylinder else size[2])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Draw looks, places and a goal; redrawn while the start already succeeds."""
+        super().reset(seed=seed)
+        rng = self.np_random
+        while True:
+            self._open(self.objects[rng.integers(len(self.objects))])
+            mujoco.mj_resetData(self.model, self.data)
+            randomise(self.model, self.split, rng)
+            start = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
+            self.arm.reset(rest_joints(self.arm.ik, flange_position(start)))
+            self._put_thing(rng.uniform(THING_LOW_M, THING_HIGH_M))
+            self._draw_goal(rng, start)
+            for _ in range(40):
+                mujoco.mj_step(self.model, self.data)
+            mujoco.mj_forward(self.model, self.data)
+            if self.task.starts_holding:
+                run_expert(self.arm, [*grasp_points(self.thing_m), WayPoint(tuple(start))])
+                if not self.arm.holding():
+                    continue
+            if not self.success():
+                break
+        self.steps = 0
+        return self._observe(), self._info()
+
+    def _draw_goal(self, rng: np.random.Generator, start: Array) -> None:
+        self.target_m = np.append(draw_apart(rng, self.thing_m, 0.08, 0.3), self.half_height_m())
+        if self.task.name == "push":
+            near = draw_apart(rng, self.thing_m, 0.07, 0.15)
+            self.target_m = np.append(near, self.half_height_m())
+        self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
+        while np.linalg.norm(self.goal_tcp_m - start) < 0.08:
+            self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
+
+    def success(self) -> bool:
+        """Whether the task's rules are met now."""
+        return task_succeeded(
+            self.task,
+            tcp_m=self.tcp_m,
+            goal_tcp_m=self.goal_tcp_m,
+            thing_m=self.thing_m,
+            target_m=self.target_m,
+            holding=self.arm.holding(),
+            closed=self.arm.closed,
+            resting=bool(self.thing_m[2] < self.half_height_m() + 0.01),
+        )
+
+    def expert_points(self) -> list[WayPoint]:
+        """The scripted expert's way points from the present state."""
+        name = self.task.name
+        if name == "grasp":
+            return grasp_points(self.thing_m)
+        if name == "pick_place":
+            return pick_place_points(self.thing_m, self.target_m)
+        if name == "push":
+            half = float(self.model.geom_size[self.model.geom("object").id][0])
+            return push_points(self.thing_m, self.target_m, half, self.tcp_m)
+        return [WayPoint(tuple(self.goal_tcp_m), 0.0, "reached", 10)]
+
+    def sub_goals(self, variant: str = "default") -> list[SubGoal]:
+        """Goal images of this reset, made by the expert; the simulation goes back exactly.
+
+        Args:
+            variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
+
+        Raises:
+            TaskError: unknown variant.
+        """
+        if variant not in ("default", "three", "one"):
+            raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+        saved = self.arm.snapshot()
+        goals = []
+        if self.task.name == "push":
+            self._put_thing(self.target_m)
+            goals.append(self._picture("pushed", 30))
+        else:
+            for point in self.expert_points():
+                run_expert(self.arm, [point])
+                if point.name:
+                    goals.append(self._picture(point.name, point.steps))
+        self.arm.restore(saved)
+        if variant == "three":
+            goals = [g for g in goals if g.name != "lifted"]
+        return goals[-1:] if variant == "one" else goals
+
+    def _picture(self, name: str, steps: int) -> SubGoal:
+        image = self.renderer.render(self.data, "left")
+        return SubGoal(name, image, self.arm.state().state.astype(np.float32), steps)
+
+    def _observe(self) -> dict[str, Any]:
+        seen: dict[str, Any] = {
+            self._key(name): self.renderer.render(self.data, name) for name in self.cameras
+        }
+        seen["state"] = self.arm.state().state.astype(np.float32)
+        return seen
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "success": self.success(),
+            "tcp_m": self.tcp_m,
+            "object_m": self.thing_m,
+            "target_m": self.target_m.copy(),
+            "goal_tcp_m": self.goal_tcp_m.copy(),
+            "holding": self.arm.holding(),
+        }
+
+    def step(
+        self, action: NDArray[np.float32]
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """One control step (0.25 s)."""
+        self.arm.send(np.clip(action, self.action_space.low, self.action_space.high))  # type: ignore[attr-defined]
+        self.steps += 1
+        info = self._info()
+        ended = bool(info["success"] and self.terminate_on_success)
+        out = (self._observe(), float(info["success"]), ended, self.steps >= self.max_steps)
+        return *out, info
+
+    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Picture of the left camera."""
+        return self.renderer.render(self.data, "left")
+
+    def close(self) -> None:
+        """Free the renderers."""
+        for *_, renderer in self._worlds.values():
+            renderer.close()
+        self._worlds.clear()

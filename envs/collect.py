@@ -1,0 +1,122 @@
+"""Simulated episodes in raw DROID layout, by parallel workers; resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from envs.arm_env import ArmEnv
+from envs.mujoco_arm import gripper_command
+from envs.play import KINDS, POLICIES
+from robot.record import Recording, write_episode
+
+
+def _text(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass
+class CollectConfig:
+    """Options of `worldmodel collect`."""
+
+    out: str = _text("runs/data/train", "folder of the data set")
+    episodes: int = _text(2400, "how many")
+    length: int = _text(28, "control steps of an episode (4 a second)")
+    seed: int = _text(0, "of the first episode; episode i uses seed + i")
+    split: str = _text("train", "train or held_out looks")
+    image_size: int = _text(128, "pixels of a side")
+    workers: int = _text(2, "processes")
+    fidelity: str = _text("fast", "fast (collision meshes) or visual")
+    objects: list[str] = field(
+        default_factory=lambda: ["cube"], metadata={"help": "shapes: cube, box, cup, cylinder"}
+    )
+    cameras: list[str] = field(
+        default_factory=lambda: ["left"], metadata={"help": "left, right, wrist"}
+    )
+
+
+_ENV: dict[str, ArmEnv] = {}
+
+
+def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
+    """Play one episode and write it; returns its kind and whether the object was lifted."""
+    stamp = f"episode-{seed:08d}"
+    rng = np.random.default_rng(seed)
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    if "env" not in _ENV:
+        _ENV["env"] = ArmEnv(
+            "pick_place", image_size=config.image_size, split=config.split,
+            fidelity=config.fidelity, objects=config.objects, cameras=config.cameras,
+        )  # fmt: skip
+    env = _ENV["env"]
+    env.reset(seed=seed)
+    actions = POLICIES[kind](env, rng)
+    recording, lifted = Recording(), False
+    for step in range(config.length):
+        last = step + 1 == config.length
+        action = np.zeros(7, np.float32) if last else next(actions)
+        frames = {name: env.renderer.render(env.data, name) for name in config.cameras}
+        state, thing = env.arm.state(), env.thing_m
+        lifted |= bool(thing[2] > env.half_height_m() + 0.03)
+        target = env.arm.commanded if last else env.arm.send(action).target
+        sent = np.array([*action[:6], gripper_command(float(action[6]))])
+        recording.add(
+            frames=frames, state=state.state, joints=state.q, action=sent, target=target,
+            time_s=1.0 + 0.25 * step, thing=thing,
+        )  # fmt: skip
+    extra = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
+    write_episode(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, extra=extra)
+    return {"kind": kind, "lifted": lifted, "frames": config.length}
+
+
+def _start_worker() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _job(task: tuple[CollectConfig, int]) -> dict[str, Any]:
+    return record_episode(*task)
+
+
+def collect(config: CollectConfig) -> dict[str, Any]:
+    """Record what is missing of `config.episodes`; Ctrl-C keeps what is finished."""
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    there = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
+    wanted = range(config.seed, config.seed + config.episodes)
+    todo = [(config, seed) for seed in wanted if seed not in there]
+    kinds: Counter[str] = Counter()
+    lifted = frames = 0
+    started = time.perf_counter()
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(config.workers, initializer=_start_worker) as pool:
+        try:
+            jobs = pool.imap_unordered(_job, todo, chunksize=2)
+            for row in tqdm(jobs, total=len(todo), unit="episode"):
+                kinds[row["kind"]] += 1
+                lifted += row["lifted"]
+                frames += row["frames"]
+        except KeyboardInterrupt:
+            pool.terminate()
+    seconds = time.perf_counter() - started
+    summary = {
+        "episodes": sum(kinds.values()),
+        "already_there": len(set(wanted) & there),
+        "frames": frames,
+        "seconds": seconds,
+        "frames_per_s": frames / seconds,
+        "kinds": dict(kinds),
+        "lifted": lifted,
+        "seed": config.seed,
+        "split": config.split,
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    return summary

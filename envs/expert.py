@@ -1,0 +1,112 @@
+"""Scripted experts: way points from the true state, walked in DROID deltas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.mujoco_arm import MujocoArm
+from robot.pose import FLANGE_TO_TCP_M
+
+Array = NDArray[np.float64]
+
+TRAVEL_Z_M = 0.16
+"""Height of the fingertips when carrying [m]."""
+MAX_STEP_M = 0.07
+
+
+@dataclass(frozen=True)
+class WayPoint:
+    """Where the fingertips go, then what the gripper does."""
+
+    tcp_m: tuple[float, float, float]
+    gripper: float = 0.0
+    """Command once there: -1 open, 0 keep, +1 close."""
+    name: str = ""
+    """Not empty: a sub-goal image is taken when done."""
+    steps: int = 8
+    """Step budget of that sub-goal."""
+
+
+def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray[np.float32]:
+    """Next action [7] toward a way point; the gripper moves once the fingertips are there."""
+    tcp = arm.data.site_xpos[arm.tcp]
+    change = np.array(point.tcp_m) - tcp
+    action = np.zeros(7, dtype=np.float32)
+    if np.abs(change).max() > tolerance_m:
+        action[:3] = change * min(1.0, MAX_STEP_M / np.abs(change).max())
+    else:
+        action[6] = point.gripper
+    return action
+
+
+def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> bool:
+    """Whether the way point's gripper command (or its place) has been reached."""
+    if point.gripper:
+        return bool(action[6] == point.gripper)
+    return bool(np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006)
+
+
+def run_expert(
+    arm: MujocoArm, points: list[WayPoint], max_steps: int = 60
+) -> list[tuple[WayPoint, NDArray[np.float32]]]:
+    """Walk all way points; returns what was done: (way point, action) per step."""
+    done = []
+    for point in points:
+        for _ in range(max_steps):
+            action = walk(arm, point)
+            arm.send(action)
+            done.append((point, action))
+            if is_done(arm, point, action):
+                break
+    return done
+
+
+def grasp_points(thing_m: Array, low: bool = True) -> list[WayPoint]:
+    """Above the object, down around it, close."""
+    x, y, z = (float(v) for v in thing_m)
+    return [
+        WayPoint((x, y, z + 0.07), -1.0),
+        WayPoint((x, y, max(z, 0.012) if low else z), 0.0),
+        WayPoint((x, y, max(z, 0.012)), 1.0, "grasped", 8),
+    ]
+
+
+def pick_place_points(thing_m: Array, target_m: Array) -> list[WayPoint]:
+    """Grasp, lift straight up, carry above the target, lower, open."""
+    x, y, z = (float(v) for v in thing_m)
+    u, v = (float(w) for w in target_m[:2])
+    return [
+        *grasp_points(thing_m),
+        WayPoint((x, y, TRAVEL_Z_M), 0.0, "lifted", 4),
+        WayPoint((u, v, TRAVEL_Z_M), 0.0, "above target", 8),
+        WayPoint((u, v, z + 0.003), 0.0),
+        WayPoint((u, v, z + 0.003), -1.0, "placed", 6),
+    ]
+
+
+def push_points(
+    thing_m: Array, target_m: Array, half_size_m: float, back_m: Array
+) -> list[WayPoint]:
+    """With closed fingers from behind the object along the line to its target, then back."""
+    line = target_m[:2] - thing_m[:2]
+    line = line / np.linalg.norm(line)
+    behind = thing_m[:2] - line * (half_size_m + 0.045)
+    end = target_m[:2] - line * (half_size_m + 0.009)
+    z = 0.02
+    bx, by, ex, ey = (float(v) for v in (*behind, *end))
+    home = (float(back_m[0]), float(back_m[1]), float(back_m[2]))
+    return [
+        WayPoint((bx, by, 0.12), 1.0),
+        WayPoint((bx, by, z)),
+        WayPoint((ex, ey, z)),
+        WayPoint((ex, ey, 0.12)),
+        WayPoint(home, -1.0, "pushed", 30),
+    ]
+
+
+def flange_position(tcp_m: Array) -> Array:
+    """Flange position above fingertips at `tcp_m`, tool straight down [m]."""
+    return np.asarray(tcp_m, dtype=np.float64) + np.array([0.0, 0.0, FLANGE_TO_TCP_M])

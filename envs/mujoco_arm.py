@@ -1,0 +1,165 @@
+"""The simulated Franka as a `robot.Arm`: 4 Hz pose control over joint position servos."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from envs.errors import UnreachableError
+from envs.ik import REST_Q, FlangeIK
+from robot.arm import ArmState, Sent
+from robot.pose import apply_action, matrix_to_euler
+
+Array = NDArray[np.float64]
+
+STEP_S = 0.25
+"""One control step [s]."""
+MAX_WIDTH_M = 0.08
+GRIPPER_DEAD_BAND = 0.15
+"""Gripper commands at most this large keep the last command."""
+BOX_LOW_M = np.array([0.30, -0.30, 0.1034 + 0.006])
+BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
+"""Where the flange may go; the floor keeps the fingertips 6 mm above the table."""
+MAX_LAG_M = 0.012
+"""The commanded pose is integrated unless it is further than this from the measured one."""
+
+
+def gripper_command(value: float) -> float:
+    """Ternary meaning of an action's last number: +1 close, -1 open, 0 keep."""
+    return 0.0 if abs(value) <= GRIPPER_DEAD_BAND else float(np.sign(value))
+
+
+class MujocoArm:
+    """Moves the flange by DROID deltas; joint targets are reached within 60 % of a step."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        self.model, self.data = model, data
+        self.ik = FlangeIK(model)
+        self.flange = model.site("flange").id
+        self.tcp = model.site("tcp").id
+        self.fingers = [model.body(n).id for n in ("left_finger", "right_finger")]
+        self.thing = model.body("object").id
+        self.closed = False
+        self.commanded = np.zeros(7)
+
+    def reset(self, q: Array) -> None:
+        """Put the arm at joint positions `q` with an open gripper, at rest."""
+        self.data.qpos[:7], self.data.qpos[7:9] = q, MAX_WIDTH_M / 2
+        self.data.qvel[:9] = 0.0
+        self.data.ctrl[:7], self.data.ctrl[7] = q, 255.0
+        self.closed = False
+        mujoco.mj_forward(self.model, self.data)
+        self.commanded = self._pose()
+
+    def _pose(self) -> Array:
+        rotation = self.data.site_xmat[self.flange].reshape(3, 3)
+        width = float(self.data.qpos[7:9].sum())
+        closed = np.clip(1.0 - width / MAX_WIDTH_M, 0.0, 1.0)
+        angles = matrix_to_euler(rotation)
+        return np.concatenate([self.data.site_xpos[self.flange], angles, [closed]])
+
+    def holding(self) -> bool:
+        """Whether both fingers touch the object."""
+        touched = set()
+        for contact in self.data.contact[: self.data.ncon]:
+            bodies = {int(self.model.geom_bodyid[g]) for g in (contact.geom1, contact.geom2)}
+            if self.thing in bodies:
+                touched |= bodies & set(self.fingers)
+        return len(touched) == 2
+
+    def state(self) -> ArmState:
+        """Read the arm."""
+        return ArmState(
+            time_s=float(self.data.time),
+            state=self._pose(),
+            q=self.data.qpos[:7].copy(),
+            dq=self.data.qvel[:7].copy(),
+            gripper_width_m=float(self.data.qpos[7:9].sum()),
+            holding=self.holding(),
+        )
+
+    def send(self, action: ArrayLike) -> Sent:
+        """Move by a DROID delta [7] (m, rad, gripper command); lasts one control step."""
+        asked = np.asarray(action, dtype=np.float64)
+        if asked.shape != (7,) or not np.isfinite(asked).all():
+            raise UnreachableError(f"Action {asked.tolist()} is not seven finite numbers")
+        measured = self._pose()
+        base = self.commanded
+        if np.linalg.norm(base[:3] - measured[:3]) > MAX_LAG_M:
+            base = measured
+        target = apply_action(base, np.concatenate([asked[:6], [0.0]]))
+        return self._go(base, target, gripper_command(float(asked[6])))
+
+    def send_pose(self, target: ArrayLike) -> Sent:
+        """Move the flange to an absolute pose [7]; closedness over a half closes."""
+        wanted = np.asarray(target, dtype=np.float64)
+        return self._go(self.commanded, wanted.copy(), 1.0 if wanted[6] > 0.5 else -1.0)
+
+    def _go(self, base: Array, target: Array, grip: float) -> Sent:
+        reasons = []
+        boxed = np.clip(target[:3], BOX_LOW_M, BOX_HIGH_M)
+        if not np.allclose(boxed, target[:3]):
+            reasons.append("workspace box")
+        target = np.concatenate([boxed, target[3:]])
+        q = self.data.ctrl[:7].copy()
+        try:
+            goal = self.ik.solve(target, q)
+        except UnreachableError:
+            reasons.append("unreachable")
+            target, goal = base, q
+        if grip:
+            self.closed = grip > 0
+        self.data.ctrl[7] = 0.0 if self.closed else 255.0
+        steps = round(STEP_S / self.model.opt.timestep)
+        ramp = 0.6 * steps
+        for i in range(steps):
+            self.data.ctrl[:7] = q + (goal - q) * min(1.0, (i + 1) / ramp)
+            mujoco.mj_step(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        target[6] = float(self.closed)
+        self.commanded = target
+        moved = np.concatenate([target[:3] - base[:3], np.zeros(3), [grip]])
+        return Sent(action=moved, target=target, reasons=tuple(reasons))
+
+    def snapshot(self) -> tuple[Array, bool, Array]:
+        """All that `restore` needs to go back to this moment exactly."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        saved = np.zeros(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, self.data, saved, kind)
+        return saved, self.closed, self.commanded.copy()
+
+    def restore(self, snapshot: tuple[Array, bool, Array]) -> None:
+        """Go back to a `snapshot`."""
+        saved, self.closed, commanded = snapshot
+        self.commanded = commanded.copy()
+        mujoco.mj_setState(self.model, self.data, saved, mujoco.mjtState.mjSTATE_INTEGRATION)
+        mujoco.mj_forward(self.model, self.data)
+
+    def stop(self) -> None:
+        """Hold the present joint positions."""
+        self.data.ctrl[:7] = self.data.qpos[:7]
+        self.commanded = self._pose()
+
+    def recover(self) -> None:
+        """Nothing to clear in simulation."""
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def rest_joints(ik: FlangeIK, position_m: Array) -> Array:
+    """Joint positions with the flange at `position_m`, tool straight down, hand across y."""
+    return ik.solve(np.concatenate([position_m, TOOL_DOWN]), REST_Q, iterations=200)
+
+
+TOOL_DOWN = np.array([np.pi, 0.0, -np.pi / 4])
+"""Euler angles of a flange whose fingers point down and open along y [rad]."""

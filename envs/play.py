@@ -1,0 +1,111 @@
+"""Policies that cover what an arm can do with an object: play, reaching, demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.arm_env import ArmEnv
+from envs.expert import (
+    WayPoint,
+    grasp_points,
+    is_done,
+    pick_place_points,
+    push_points,
+    walk,
+)
+from envs.tasks import ARM_HIGH_M, ARM_LOW_M, draw_apart
+
+Action = NDArray[np.float32]
+KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
+"""Share of each kind of episode."""
+
+
+def noisy(action: Action, rng: np.random.Generator, spread_m: float) -> Action:
+    """Action with Gaussian noise on its position."""
+    out = action.copy()
+    out[:3] += rng.normal(0, spread_m, 3)
+    return _clip(out)
+
+
+def _clip(action: Action) -> Action:
+    action[:3] = np.clip(action[:3], -0.075, 0.075)
+    return action
+
+
+def random_burst(rng: np.random.Generator, steps: int) -> Iterator[Action]:
+    """Random moves that keep their direction for a while, with rare gripper toggles."""
+    drift = rng.normal(0, 0.03, 3)
+    for _ in range(steps):
+        action = np.zeros(7, dtype=np.float32)
+        drift = 0.6 * drift + rng.normal(0, 0.025, 3)
+        action[:3] = drift
+        if rng.random() < 0.12:
+            action[6] = rng.choice([-1.0, 1.0])
+        yield _clip(action)
+
+
+def follow(
+    env: ArmEnv, points: list[WayPoint], rng: np.random.Generator, spread_m: float
+) -> Iterator[Action]:
+    """Walk way points with noise; each step is one action for the caller to carry out."""
+    for point in points:
+        for _ in range(12):
+            action = walk(env.arm, point, tolerance_m=0.008)
+            near = bool(np.abs(action[:3]).max() < 0.02)
+            yield noisy(action, rng, spread_m * (0.3 if near else 1.0))
+            if is_done(env.arm, point, action) or (not point.gripper and near):
+                break
+
+
+def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+    """Endless play: grasp, lift, carry, release, push, with bursts of random actions."""
+    while True:
+        choice = rng.random()
+        thing = env.thing_m
+        if choice < 0.25:
+            yield from random_burst(rng, int(rng.integers(2, 6)))
+        elif choice < 0.35:
+            target = draw_apart(rng, thing, 0.05, 0.2)
+            points = push_points(thing, np.append(target, 0.02), 0.022, env.tcp_m)[:4]
+            yield from follow(env, points, rng, 0.004)
+            yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
+        else:
+            aim = thing + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
+            yield from follow(env, grasp_points(aim), rng, 0.008)
+            for _ in range(int(rng.integers(1, 4))):
+                place = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
+                lift = WayPoint((*(float(v) for v in env.tcp_m[:2]), float(place[2])))
+                carry = WayPoint(tuple(float(v) for v in place))  # type: ignore[arg-type]
+                yield from follow(env, [lift, carry] if rng.random() < 0.8 else [carry], rng, 0.01)
+            if rng.random() < 0.7:
+                low = (*(float(v) for v in env.tcp_m[:2]), float(rng.uniform(0.02, 0.05)))
+                yield from follow(env, [WayPoint(low)], rng, 0.004)
+            yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
+            if rng.random() < 0.5:
+                yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
+
+
+def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+    """Pick-and-place demonstrations with a little noise, one after another."""
+    while True:
+        target = np.append(draw_apart(rng, env.thing_m, 0.08, 0.3), 0.0)
+        yield from follow(env, pick_place_points(env.thing_m, target), rng, 0.006)
+        yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
+
+
+def reach(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+    """Reach random places, low ones too, toggling the gripper now and then."""
+    while True:
+        low = np.array([*ARM_LOW_M[:2] - 0.02, 0.015])
+        place = rng.uniform(low, ARM_HIGH_M + 0.02)
+        grip = float(rng.choice([-1.0, 0.0, 1.0], p=[0.25, 0.5, 0.25]))
+        point = WayPoint(tuple(float(v) for v in place), grip)  # type: ignore[arg-type]
+        yield from follow(env, [point], rng, 0.012)
+        if rng.random() < 0.3:
+            yield from random_burst(rng, int(rng.integers(1, 5)))
+
+
+POLICIES = {"play": play, "demonstration": demonstrate, "reach": reach}

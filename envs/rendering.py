@@ -1,0 +1,91 @@
+"""Pictures of a scene; chooses a headless OpenGL backend whatever the order of imports."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import RenderingError, TaskError
+
+FIDELITIES = {"fast": (1, 1, 0, 1, 0, 0), "visual": (1, 1, 1, 0, 0, 0)}
+"""Geometry groups shown: collision meshes recoloured, or the visual meshes."""
+
+MEND = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
+
+
+def backends() -> tuple[str, ...]:
+    """OpenGL backends to try, in order; MUJOCO_GL overrides."""
+    asked = os.environ.get("MUJOCO_GL", "").lower()
+    if asked:
+        return (asked,)
+    if sys.platform != "linux":
+        return ("cgl",) if sys.platform == "darwin" else ("glfw",)
+    return ("egl", "osmesa", "glfw") if os.environ.get("DISPLAY") else ("egl", "osmesa")
+
+
+def open_context(width: int, height: int) -> Any:
+    """Make an OpenGL context current.
+
+    Raises:
+        RenderingError: no backend works here; the message has the command that installs one.
+    """
+    reasons = []
+    for name in backends():
+        try:
+            context = importlib.import_module(f"mujoco.{name}").GLContext(width, height)
+            context.make_current()
+        except (ImportError, AttributeError, RuntimeError, OSError) as error:
+            reasons.append(f"{name}: {error}")
+            continue
+        return context
+    raise RenderingError(f"MuJoCo cannot render here ({'; '.join(reasons)}). Install EGL: {MEND}")
+
+
+class Renderer:
+    """Renders named cameras of one model to uint8 RGB; shadows off."""
+
+    def __init__(self, model: mujoco.MjModel, size: int, fidelity: str = "fast") -> None:
+        if fidelity not in FIDELITIES:
+            raise TaskError(f"Unknown fidelity {fidelity!r}; known: {', '.join(FIDELITIES)}")
+        self.model, self.size = model, size
+        self.gl = open_context(size, size)
+        self.scene = mujoco.MjvScene(model, maxgeom=400)
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self.option = mujoco.MjvOption()
+        self.option.geomgroup[:] = FIDELITIES[fidelity]
+        self.camera = mujoco.MjvCamera()
+        self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
+        self.rect = mujoco.MjrRect(0, 0, size, size)
+
+    def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+        """Picture [size, size, 3] uint8 of a camera."""
+        self.gl.make_current()
+        self.camera.fixedcamid = self.model.camera(camera).id
+        mujoco.mjv_updateScene(
+            self.model, data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
+        )
+        mujoco.mjr_render(self.rect, self.scene, self.context)
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        mujoco.mjr_readPixels(out, None, self.rect, self.context)
+        return np.ascontiguousarray(out[::-1])
+
+    def close(self) -> None:
+        """Free the OpenGL context (with it current, or another renderer's objects would go)."""
+        if self.gl is not None:
+            self.gl.make_current()
+            self.context.free()
+            self.gl.free()
+            self.gl = None
+
+    def __del__(self) -> None:
+        if getattr(self, "context", None) is not None and not sys.is_finalizing():
+            self.close()

@@ -1,0 +1,224 @@
+"""The table, the arm and one object, assembled with MjSpec; looks drawn from declared ranges."""
+
+from __future__ import annotations
+
+import importlib.resources
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import TaskError
+from robot.pose import FLANGE_TO_TCP_M
+
+Array = NDArray[np.float64]
+
+OBJECTS = ("cube", "box", "cup", "cylinder")
+"""`cylinder` is the held-out split's unseen shape."""
+TIMESTEP_S = 0.0025
+FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
+PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookDistribution:
+    """What a scene may look like; every draw is uniform."""
+
+    hues: tuple[tuple[float, float, float], ...]
+    """Object colours (RGB, 0..1)."""
+    colour_jitter: float
+    tables: tuple[tuple[float, float, float], ...]
+    """Table colours."""
+    textures: tuple[str, ...]
+    """Names of table textures (`plain` or compiled ones)."""
+    light: tuple[float, float]
+    """Range of the diffuse light."""
+    camera_deg: float
+    """Largest turn of the exterior camera about the table's middle [deg]."""
+    half_size_m: tuple[float, float]
+    """Range of an object's half width [m]."""
+
+
+SPLITS = {
+    "train": LookDistribution(
+        hues=((0.85, 0.12, 0.1), (0.1, 0.5, 0.15), (0.1, 0.25, 0.8), (0.9, 0.6, 0.05)),
+        colour_jitter=0.06,
+        tables=((0.62, 0.55, 0.47), (0.5, 0.52, 0.55), (0.7, 0.68, 0.64)),
+        textures=("plain", "grain"),
+        light=(0.5, 0.8),
+        camera_deg=1.0,
+        half_size_m=(0.019, 0.024),
+    ),
+    "held_out": LookDistribution(
+        hues=((0.55, 0.1, 0.6), (0.05, 0.6, 0.65), (0.95, 0.35, 0.45)),
+        colour_jitter=0.06,
+        tables=((0.45, 0.4, 0.33), (0.6, 0.65, 0.6)),
+        textures=("plain", "checks"),
+        light=(0.4, 0.9),
+        camera_deg=5.0,
+        half_size_m=(0.018, 0.025),
+    ),
+}
+
+
+def _add_object(spec: Any, shape: str) -> None:
+    body = spec.worldbody.add_body(name="object", pos=[0.5, 0.0, 0.03])
+    body.add_freejoint(name="object")
+    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+    grip: dict[str, Any] = {
+        "friction": [1.2, 0.02, 0.001], "condim": 4, "solref": [0.008, 1.0], "group": 0,
+    }  # fmt: skip
+    h = 0.022
+    if shape == "cup":
+        body.add_geom(name="object", type=cylinder, size=[h, 0.035, 0], mass=0.06, **grip)
+        body.add_geom(
+            name="inside", type=cylinder, size=[0.8 * h, 0.002, 0], pos=[0, 0, 0.0345],
+            mass=1e-4, contype=0, conaffinity=0, rgba=[0.1, 0.1, 0.1, 1],
+        )  # fmt: skip
+    elif shape == "cylinder":
+        body.add_geom(name="object", type=cylinder, size=[h, h, 0], mass=0.06, **grip)
+    else:
+        size = [h, h, h] if shape == "cube" else [1.6 * h, 0.75 * h, h]
+        body.add_geom(name="object", type=box, size=size, mass=0.06, **grip)
+
+
+def _tune_arm(spec: Any) -> None:
+    for body in spec.bodies:
+        if body.name not in ("world", "object"):
+            body.gravcomp = 1.0
+    for actuator in spec.actuators:
+        if actuator.name == "hand":
+            actuator.gainprm[0] = 1200 * 0.04 / 255
+            actuator.biasprm[1:3] = [-1200.0, -40.0]
+        else:
+            gain = 2.5 * actuator.gainprm[0]
+            actuator.gainprm[0], actuator.biasprm[1] = gain, -gain
+            actuator.biasprm[2] = -3.2 * np.sqrt(gain)
+    for geom in spec.geoms:
+        if int(geom.group) == 3:
+            parent = geom.parent.name
+            geom.rgba = FAST_COLOURS["hand" if parent == "hand" else "link"]
+            if "finger" in parent:
+                geom.rgba = PAD_COLOUR
+                geom.friction, geom.condim = [1.5, 0.05, 0.001], 4
+
+
+@lru_cache(maxsize=8)
+def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
+    """Compile the scene with one object of `shape`; cached, so copy before editing.
+
+    Raises:
+        TaskError: unknown shape.
+    """
+    if shape not in OBJECTS:
+        raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
+    assets = importlib.resources.files("franky_sim") / "assets"
+    spec = mujoco.MjSpec.from_file(str(assets / "fr3.xml"))
+    spec.meshdir = str(assets / "meshes")
+    spec.option.timestep = TIMESTEP_S
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
+    spec.visual.quality.offsamples = 0
+    spec.visual.global_.offwidth = spec.visual.global_.offheight = max(640, image_size)
+    spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
+    spec.visual.headlight.ambient = [0.3, 0.3, 0.3]
+    spec.visual.headlight.specular = [0.0, 0.0, 0.0]
+    _tune_arm(spec)
+    for name, marks, mark_rgb in (
+        ("grain", 2, (0.9, 0.88, 0.85)),
+        ("checks", 0, (0.85, 0.85, 0.85)),
+    ):
+        spec.add_texture(
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128,
+            builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER if name == "checks"
+            else mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
+            rgb1=[1, 1, 1], rgb2=list(mark_rgb), mark=marks, markrgb=[0.7, 0.7, 0.7],
+        )  # fmt: skip
+        material = spec.add_material(name=name, texrepeat=[4, 4])
+        material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
+    spec.add_material(name="plain")
+    world = spec.worldbody
+    world.add_geom(
+        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.45, 0.6, 0.02], pos=[0.5, 0, -0.02],
+        friction=[1.0, 0.02, 0.001], condim=4, material="plain",
+    )  # fmt: skip
+    world.add_geom(
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0, -0.7],
+        rgba=[0.3, 0.32, 0.35, 1],
+    )  # fmt: skip
+    world.add_light(name="sun", pos=[0.3, 0.6, 2.0], dir=[0.1, -0.3, -1.0], diffuse=[0.6] * 3)
+    link7 = spec.body("fr3_link7")
+    link7.add_site(name="flange", pos=[0, 0, 0.107])
+    spec.body("hand").add_site(name="tcp", pos=[0, 0, FLANGE_TO_TCP_M])
+    for name, pos, target, fovy in CAMERAS:
+        world.add_camera(name=name, pos=pos, fovy=fovy, quat=look_at(np.array(pos), target))
+    spec.body("hand").add_camera(
+        name="wrist", pos=[0.06, 0, 0.0], fovy=70, quat=[0, 0.7071, 0.7071, 0]
+    )
+    _add_object(spec, shape)
+    model = spec.compile()
+    for name in ("finger_joint1", "finger_joint2"):
+        dof = model.joint(name).dofadr[0]
+        model.dof_armature[dof], model.dof_frictionloss[dof] = 0.03, 0.1
+    return model
+
+
+TABLE_MIDDLE = np.array([0.5, 0.0, 0.1])
+CAMERAS = (
+    ("left", [1.18, 0.62, 0.62], TABLE_MIDDLE, 46.0),
+    ("right", [1.18, -0.62, 0.62], TABLE_MIDDLE, 46.0),
+)
+
+
+def look_at(position: Array, target: Array) -> Array:
+    """Quaternion (w x y z) of a camera at `position` that looks at `target`, world z up."""
+    back = (position - target) / np.linalg.norm(position - target)
+    right = np.cross([0.0, 0.0, 1.0], back)
+    right /= np.linalg.norm(right)
+    matrix = np.stack([right, np.cross(back, right), back], axis=1)
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, matrix.ravel())
+    return quaternion
+
+
+def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> None:
+    """Draw colours, texture, light, camera and object size into a compiled model, in place."""
+    if split not in SPLITS:
+        raise TaskError(f"Unknown split {split!r}; known: {', '.join(SPLITS)}")
+    looks = SPLITS[split]
+    table = model.geom("table").id
+    colour = np.array(looks.tables[rng.integers(len(looks.tables))])
+    model.geom_rgba[table, :3] = np.clip(colour + rng.uniform(-0.05, 0.05), 0, 1)
+    model.geom_matid[table] = model.material(str(rng.choice(looks.textures))).id
+    geom = model.geom("object").id
+    hue = np.array(looks.hues[rng.integers(len(looks.hues))])
+    jitter = rng.uniform(-looks.colour_jitter, looks.colour_jitter, 3)
+    model.geom_rgba[geom] = [*np.clip(hue + jitter, 0, 1), 1.0]
+    model.geom_matid[geom] = -1
+    nominal = nominal_size(model)
+    model.geom_size[geom] = nominal * (rng.uniform(*looks.half_size_m) / 0.022)
+    model.light_diffuse[model.light("sun").id] = rng.uniform(*looks.light)
+    model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
+    for name, position, target, _ in CAMERAS:
+        turn = np.radians(rng.uniform(-looks.camera_deg, looks.camera_deg))
+        offset = np.array(position) - target
+        c, s = np.cos(turn), np.sin(turn)
+        moved = target + np.array(
+            [c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], offset[2]]
+        )
+        camera = model.camera(name).id
+        model.cam_pos[camera] = moved
+        model.cam_quat[camera] = look_at(moved, target)
+
+
+def nominal_size(model: mujoco.MjModel) -> Array:
+    """Nominal half sizes of the object in `model` [m], whatever size it was given since."""
+    kind = model.geom_type[model.geom("object").id]
+    if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
+        tall = "inside" in {model.geom(i).name for i in range(model.ngeom)}
+        return np.array([0.022, 0.035 if tall else 0.022, 0.0])
+    size = model.geom_size[model.geom("object").id]
+    return np.array([0.022] * 3 if np.ptp(size) < 1e-3 else [0.0352, 0.0165, 0.022])

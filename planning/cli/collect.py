@@ -1,0 +1,15 @@
+"""`worldmodel collect`: record simulated episodes in raw DROID layout."""
+
+from __future__ import annotations
+
+import json
+
+from envs.collect import CollectConfig, collect
+
+Options = CollectConfig
+
+
+def run(options: CollectConfig) -> int:
+    """Collect, then print the summary."""
+    print(json.dumps(collect(options), indent=2))
+    return 0

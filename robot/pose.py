@@ -1,0 +1,81 @@
+"""Pose arithmetic of the DROID convention, in NumPy.
+
+A state is [x, y, z, roll, pitch, yaw, closedness]: metres in the robot base frame, extrinsic xyz
+Euler angles in radians, gripper 0 open .. 1 closed. An action is the change between two states:
+difference of positions, Euler angles of R_next @ R_now^T, difference of closedness.
+Leading batch axes are allowed everywhere. Source: V-JEPA 2 (arXiv 2506.09985), sec. 3; DROID.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+FLANGE_TO_TCP_M = 0.1034
+"""Distance from the flange (panda_link8) to between the fingertips, along the flange's z axis."""
+FLANGE_TO_TCP_YAW = -np.pi / 4
+"""The hand is turned by this about the flange's z axis."""
+
+
+def euler_to_matrix(angles: ArrayLike) -> Array:
+    """Extrinsic xyz Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
+    a, b, c = np.moveaxis(np.asarray(angles, dtype=np.float64), -1, 0)
+    sa, ca, sb, cb, sc, cc = np.sin(a), np.cos(a), np.sin(b), np.cos(b), np.sin(c), np.cos(c)
+    rows = [
+        [cc * cb, cc * sb * sa - sc * ca, cc * sb * ca + sc * sa],
+        [sc * cb, sc * sb * sa + cc * ca, sc * sb * ca - cc * sa],
+        [-sb, cb * sa, cb * ca],
+    ]
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def matrix_to_euler(matrix: ArrayLike) -> Array:
+    """Rotation matrices [..., 3, 3] -> extrinsic xyz Euler angles [..., 3]; pitch in +-pi/2."""
+    m = np.asarray(matrix, dtype=np.float64)
+    flat = np.hypot(m[..., 0, 0], m[..., 1, 0])
+    pitch = np.arctan2(-m[..., 2, 0], flat)
+    regular = flat > 1e-9
+    roll = np.where(regular, np.arctan2(m[..., 2, 1], m[..., 2, 2]), 0.0)
+    locked_yaw = np.arctan2(-m[..., 0, 1], m[..., 1, 1])
+    yaw = np.where(regular, np.arctan2(m[..., 1, 0], m[..., 0, 0]), locked_yaw)
+    return np.stack([roll, pitch, yaw], axis=-1)
+
+
+def pose_diff(state: ArrayLike, next_state: ArrayLike) -> Array:
+    """Action [..., 7] that leads from `state` to `next_state`."""
+    s, n = np.asarray(state, dtype=np.float64), np.asarray(next_state, dtype=np.float64)
+    turn = euler_to_matrix(n[..., 3:6]) @ np.swapaxes(euler_to_matrix(s[..., 3:6]), -1, -2)
+    return np.concatenate(
+        [n[..., :3] - s[..., :3], matrix_to_euler(turn), n[..., 6:] - s[..., 6:]], axis=-1
+    )
+
+
+def apply_action(state: ArrayLike, action: ArrayLike) -> Array:
+    """State [..., 7] after an action; closedness is kept within 0..1."""
+    s, a = np.asarray(state, dtype=np.float64), np.asarray(action, dtype=np.float64)
+    turned = euler_to_matrix(a[..., 3:6]) @ euler_to_matrix(s[..., 3:6])
+    closed = np.clip(s[..., 6:] + a[..., 6:], 0.0, 1.0)
+    return np.concatenate([s[..., :3] + a[..., :3], matrix_to_euler(turned), closed], axis=-1)
+
+
+def _along_tool(state: ArrayLike, distance: float, yaw: float) -> Array:
+    s = np.asarray(state, dtype=np.float64)
+    rotation = euler_to_matrix(s[..., 3:6])
+    local = np.zeros((*s.shape[:-1], 3))
+    local[..., 2] = yaw
+    turned = rotation @ euler_to_matrix(local)
+    return np.concatenate(
+        [s[..., :3] + distance * rotation[..., :, 2], matrix_to_euler(turned), s[..., 6:]], axis=-1
+    )
+
+
+def flange_to_tcp(state: ArrayLike) -> Array:
+    """State of the flange -> state of the point between the fingertips."""
+    return _along_tool(state, FLANGE_TO_TCP_M, FLANGE_TO_TCP_YAW)
+
+
+def tcp_to_flange(state: ArrayLike) -> Array:
+    """State of the point between the fingertips -> state of the flange."""
+    return _along_tool(state, -FLANGE_TO_TCP_M, -FLANGE_TO_TCP_YAW)

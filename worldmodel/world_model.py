@@ -1,0 +1,154 @@
+"""What a planner needs of a model: frames to tokens, actions to imagined tokens.
+
+Shapes: B samples, H W pixels, N tokens a frame, D width, K horizon, S state (7), A action (7).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.actions import apply_action
+from worldmodel.config import Convention, ModelConfig
+from worldmodel.errors import ShapeError
+from worldmodel.models.ac_predictor import ActionConditionedPredictor
+from worldmodel.models.encoder import VisionTransformer
+
+
+def normalise(tokens: Tensor) -> Tensor:
+    """LayerNorm without weights over the last axis, as on targets and predictions."""
+    return F.layer_norm(tokens, tokens.shape[-1:])
+
+
+class WorldModel(nn.Module):
+    """Encoder + action-conditioned predictor + the convention that gives numbers a meaning.
+
+    Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = VisionTransformer(config.encoder)
+        self.predictor = ActionConditionedPredictor(config.predictor)
+        convention = config.convention
+        for name in ("pixel_mean", "pixel_std", "state_scale", "state_offset", "action_scale"):
+            value = torch.tensor(getattr(convention, name), dtype=torch.float32)
+            self.register_buffer(name, value, persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+        self.state_scale: Tensor
+        self.state_offset: Tensor
+        self.action_scale: Tensor
+
+    @property
+    def convention(self) -> Convention:
+        """Step time, frame of the state, meaning of the gripper number."""
+        return self.config.convention
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width [px] that `encode` takes."""
+        return self.config.encoder.image_size
+
+    def pixels(self, frames_BHWC: Tensor) -> Tensor:
+        """uint8 RGB [B,H,W,3] -> normalised float [B,3,H,W]."""
+        x = frames_BHWC.to(self.pixel_mean.device).float() / 255.0
+        return ((x - self.pixel_mean) / self.pixel_std).permute(0, 3, 1, 2)
+
+    def encode_frames(self, frames_BHWC: Tensor) -> Tensor:
+        """`encode` without its checks and with gradients (training)."""
+        clip_BCTHW = self.pixels(frames_BHWC).unsqueeze(2)
+        if self.convention.frames_per_token == 2:
+            clip_BCTHW = clip_BCTHW.expand(-1, -1, 2, -1, -1)
+        z_BND = self.encoder(clip_BCTHW)
+        return normalise(z_BND) if self.convention.normalise_tokens else z_BND
+
+    @torch.no_grad()
+    def encode(self, frames_BHWC: Tensor) -> Tensor:
+        """Encode single frames, each alone.
+
+        Args:
+            frames_BHWC: uint8 RGB, 0..255, at the model's image size.
+
+        Returns:
+            Normalised tokens [B, N, D] float32.
+
+        Raises:
+            ShapeError: wrong rank, channels, dtype or size; the message says the mend.
+        """
+        frames_BHWC = torch.as_tensor(frames_BHWC)
+        if frames_BHWC.ndim != 4 or frames_BHWC.shape[-1] != 3:
+            raise ShapeError(
+                f"frames have shape {tuple(frames_BHWC.shape)}; wanted [B, H, W, 3]: "
+                "add a batch axis with frames[None], channels last"
+            )
+        if frames_BHWC.dtype != torch.uint8:
+            raise ShapeError(
+                f"frames are {frames_BHWC.dtype}; wanted uint8 RGB in 0..255: "
+                "for floats in 0..1 use (frames * 255).round().astype('uint8')"
+            )
+        if tuple(frames_BHWC.shape[1:3]) != tuple(self.image_size):
+            raise ShapeError(
+                f"frames are {tuple(frames_BHWC.shape[1:3])} pixels; this model wants "
+                f"{tuple(self.image_size)}: resize them with worldmodel.data.transforms"
+            )
+        return self.encode_frames(frames_BHWC).float()
+
+    def scale_state(self, state_S: Tensor) -> Tensor:
+        """States in the units that the predictor was trained on."""
+        change_S = state_S - self.state_offset
+        if self.convention.wrap_angles:
+            angles = torch.remainder(change_S[..., 3:6] + torch.pi, 2 * torch.pi) - torch.pi
+            change_S = torch.cat([change_S[..., :3], angles, change_S[..., 6:]], dim=-1)
+        return change_S / self.state_scale
+
+    def predict(self, frames_BTND: Tensor, actions_BTA: Tensor, states_BTS: Tensor) -> Tensor:
+        """Next frame's tokens for every frame given (teacher forcing), normalised [B,T,N,D]."""
+        batch, time, tokens, width = frames_BTND.shape
+        out = self.predictor(
+            frames_BTND.reshape(batch, time * tokens, width),
+            actions_BTA / self.action_scale,
+            self.scale_state(states_BTS),
+        )
+        out = out.reshape(batch, time, tokens, width)
+        return normalise(out) if self.convention.normalise_tokens else out
+
+    def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
+        """State after an action; a gripper command moves the closedness to its end."""
+        if self.convention.gripper == "difference":
+            return apply_action(state_BS, action_BA)
+        command_B1 = action_BA[..., 6:]
+        moved = apply_action(state_BS, torch.cat([action_BA[..., :6], 0 * command_B1], -1))
+        closed_B1 = torch.where(
+            command_B1 > 0.15, 1.0, torch.where(command_B1 < -0.15, 0.0, moved[..., 6:])
+        )
+        return torch.cat([moved[..., :6], closed_B1], -1)
+
+    def unroll(self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor) -> Tensor:
+        """Imagine what `actions_BKA` do, keeping keys and values of past frames.
+
+        Args:
+            z_BND: tokens of the present frame; batch 1 is shared by all samples.
+            state_BS: present state; batch 1 is shared.
+            actions_BKA: K actions for each of B samples.
+
+        Returns:
+            Imagined tokens [B, K, N, D], the same as recomputing the whole history each step.
+        """
+        batch, horizon = actions_BKA.shape[:2]
+        frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]
+        state = state_BS.expand(batch, -1)
+        frame = frame.expand(batch, -1, -1)
+        cache, out = None, []
+        for k in range(horizon):
+            action = actions_BKA[:, k]
+            frame, cache = self.predictor.step(
+                frame, action / self.action_scale, self.scale_state(state), cache
+            )
+            if self.convention.normalise_tokens:
+                frame = normalise(frame)
+            out.append(frame)
+            state = self.next_state(state, action)
+        return torch.stack(out, dim=1)
