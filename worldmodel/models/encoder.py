@@ -1,0 +1,197 @@
+"""Video vision transformer: V-JEPA 1, 2, 2.1 and the small model with a convolutional stem.
+
+Shapes: B clips, C channels, T frames, H W pixels, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.config import EncoderConfig
+from worldmodel.errors import ConfigError, ShapeError
+from worldmodel.models.layers import Block, initialise, rescale_blocks
+from worldmodel.models.rope import Tables, grid_positions, rope_tables
+
+PRESETS: dict[str, tuple[int, int, int, float]] = {
+    "vit_tiny": (192, 12, 3, 4.0),
+    "vit_small": (384, 12, 6, 4.0),
+    "vit_base": (768, 12, 12, 4.0),
+    "vit_large": (1024, 24, 16, 4.0),
+    "vit_huge": (1280, 32, 16, 4.0),
+    "vit_giant": (1408, 40, 22, 48 / 11),
+    "vit_gigantic": (1664, 48, 26, 64 / 13),
+}
+"""Name -> width, blocks, heads, MLP ratio."""
+
+
+def preset(name: str, **changes: object) -> EncoderConfig:
+    """EncoderConfig of a published size; `changes` override its fields.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown encoder {name!r}; known: {', '.join(PRESETS)}")
+    dim, depth, heads, ratio = PRESETS[name]
+    sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads, "mlp_ratio": ratio}
+    return EncoderConfig(**(sizes | changes))  # type: ignore[arg-type]
+
+
+class PatchEmbed(nn.Module):
+    """One strided 3-D convolution: tubelets to tokens."""
+
+    def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
+        super().__init__()
+        size = (tubelet_size, patch_size, patch_size)
+        self.proj = nn.Conv3d(3, dim, kernel_size=size, stride=size)
+
+    def forward(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip -> tokens [B, N, D]."""
+        out: Tensor = self.proj(clip_BCTHW).flatten(2).transpose(1, 2)
+        return out
+
+
+class ConvStem(nn.Module):
+    """Stride-2 3x3 convolutions, then a patch projection; every frame by itself."""
+
+    def __init__(self, dim: int, patch_size: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        before = 3
+        for width in channels:
+            layers += [
+                nn.Conv2d(before, width, 3, stride=2, padding=1),
+                nn.GroupNorm(min(8, width), width),
+                nn.GELU(),
+            ]
+            before = width
+        self.stem = nn.Sequential(*layers)
+        left = patch_size // 2 ** len(channels)
+        self.proj = nn.Conv2d(before, dim, left, stride=left)
+
+    def forward(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip -> tokens [B, N, D]."""
+        batch = clip_BCTHW.shape[0]
+        frames = (
+            clip_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        )
+        maps = self.proj(self.stem(frames))
+        out: Tensor = maps.flatten(2).transpose(1, 2).reshape(batch, -1, maps.shape[1])
+        return out
+
+
+def sincos_positions(frames: int, rows: int, columns: int, dim: int) -> Tensor:
+    """Fixed 3-D sin-cos embedding [1, N, D], the width split evenly (V-JEPA 1)."""
+    part = 2 * -(-dim // 6)
+    frequency = 1.0 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))
+    angles = grid_positions(frames, rows, columns).double()[..., None] * frequency
+    table = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :dim]
+    return table.float()[None]
+
+
+class VisionTransformer(nn.Module):
+    """Encoder; keys of the state dict are the published ones."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        if c.stem == "conv":
+            self.patch_embed: nn.Module = ConvStem(c.embed_dim, c.patch_size, c.stem_channels)
+        else:
+            self.patch_embed = PatchEmbed(c.embed_dim, c.patch_size, c.tubelet_size)
+        hidden = int(c.embed_dim * c.mlp_ratio)
+        self.blocks = nn.ModuleList(Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth))
+        if c.modality_embedding:
+            self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+            self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
+            self.patch_embed_img = PatchEmbed(c.embed_dim, c.patch_size, 1)
+        if c.norm_blocks:
+            self.norms_block = nn.ModuleList(
+                nn.LayerNorm(c.embed_dim, eps=1e-6) for _ in c.norm_blocks
+            )
+        else:
+            self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6, elementwise_affine=c.affine_norm)
+        if c.position == "sincos":
+            grid = (c.num_frames // c.tubelet_size, *(s // c.patch_size for s in c.image_size))
+            self.pos_embed = nn.Parameter(sincos_positions(*grid, c.embed_dim), requires_grad=False)
+        initialise(self)
+        rescale_blocks(self.blocks)
+        self._tables: dict[tuple[int, int, int, str], Tables] = {}
+
+    def _grid(self, clip_BCTHW: Tensor, tubelet: int) -> tuple[int, int, int]:
+        c = self.config
+        if clip_BCTHW.ndim != 5 or clip_BCTHW.shape[1] != 3:
+            raise ShapeError(
+                f"clip has shape {tuple(clip_BCTHW.shape)}; wanted [B, 3, T, H, W]: "
+                "channels come before frames"
+            )
+        time, height, width = clip_BCTHW.shape[2:]
+        if time % tubelet or height % c.patch_size or width % c.patch_size:
+            raise ShapeError(
+                f"clip of {time} frames, {height} x {width} px: frames must be a multiple of "
+                f"{tubelet}, sides of {c.patch_size}: crop or resize it"
+            )
+        return time // tubelet, height // c.patch_size, width // c.patch_size
+
+    def _rope(self, grid: tuple[int, int, int], device: torch.device) -> Tables:
+        key = (*grid, str(device))
+        if key not in self._tables:
+            c = self.config
+            positions = grid_positions(*grid, interpolate=c.interpolate_rope).to(device)
+            self._tables[key] = rope_tables(positions, c.embed_dim // c.num_heads, c.rope)
+        return self._tables[key]
+
+    def _positions(self, grid: tuple[int, int, int]) -> Tensor:
+        c = self.config
+        trained = (c.num_frames // c.tubelet_size, *(s // c.patch_size for s in c.image_size))
+        if grid == trained:
+            return self.pos_embed
+        table = self.pos_embed.unflatten(1, trained).permute(0, 4, 1, 2, 3)
+        resized = F.interpolate(table, size=grid, mode="trilinear")
+        return resized.flatten(2).transpose(1, 2)
+
+    def embed(self, clip_BCTHW: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
+        """Patch tokens [B, N, D] with their modality and sin-cos embedding, and the grid."""
+        c = self.config
+        is_image = c.modality_embedding and clip_BCTHW.shape[2] == 1
+        grid = self._grid(clip_BCTHW, 1 if is_image else c.tubelet_size)
+        x: Tensor = (self.patch_embed_img if is_image else self.patch_embed)(clip_BCTHW)
+        if c.modality_embedding:
+            x = x + (self.img_mod_embed if is_image else self.video_mod_embed)
+        if c.position == "sincos":
+            x = x + self._positions(grid)
+        return x, grid
+
+    def forward(
+        self, clip_BCTHW: Tensor, token_ids: Tensor | None = None, *, all_levels: bool = False
+    ) -> Tensor:
+        """Encode a normalised clip.
+
+        Args:
+            clip_BCTHW: float clip; with V-JEPA 2.1, one frame takes the image path.
+            token_ids: long [B, K]; only these tokens pass the blocks.
+            all_levels: V-JEPA 2.1: concatenate the four levels (for dense tasks, pretraining).
+
+        Returns:
+            Tokens [B, N or K, D].
+
+        Raises:
+            ShapeError: the clip does not fit the patch or tubelet size.
+        """
+        x, grid = self.embed(clip_BCTHW)
+        rope = self._rope(grid, x.device) if self.config.position == "rope" else None
+        if token_ids is not None:
+            x = x.gather(1, token_ids[..., None].expand(-1, -1, x.shape[-1]))
+            if rope is not None:
+                rope = (rope[0][token_ids].unsqueeze(1), rope[1][token_ids].unsqueeze(1))
+        levels = []
+        for i, block in enumerate(self.blocks):
+            x, _ = block(x, rope)
+            if i in self.config.norm_blocks:
+                levels.append(self.norms_block[self.config.norm_blocks.index(i)](x))
+        if not self.config.norm_blocks:
+            out: Tensor = self.norm(x)
+            return out
+        return torch.cat(levels, dim=-1) if all_levels else levels[-1]

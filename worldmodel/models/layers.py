@@ -1,0 +1,142 @@
+"""Transformer parts shared by all networks; one attention function with three backends.
+
+Shapes: B batch, L queries, M keys, H heads, C channels of a head, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.errors import ConfigError
+from worldmodel.models.rope import Tables, rotate
+
+Backend = Literal["auto", "sdpa", "flash", "plain"]
+Cache = tuple[Tensor, Tensor]
+
+PLAIN_LENGTH = 64
+"""On a CPU, `auto` takes plain attention up to this many keys: for short sequences torch's fused
+CPU attention is slower, above all backwards."""
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: Backend = "auto"
+) -> Tensor:
+    """Scaled dot-product attention of [B, H, L, C] queries to [B, H, M, C] keys and values.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        mask: bool [L, M], True where a query may look; not with the flash backend.
+        backend: sdpa, flash (package flash-attn, CUDA only), plain, or auto.
+
+    Raises:
+        ConfigError: unknown backend, or flash where it cannot run.
+    """
+    if backend == "auto":
+        backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
+    if backend == "sdpa":
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    if backend == "plain":
+        scores = (q / math.sqrt(q.shape[-1])) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        return scores.softmax(dim=-1).to(v.dtype) @ v
+    if backend == "flash":
+        return _flash(q, k, v, mask)
+    raise ConfigError(f"Unknown attention backend {backend!r}; known: auto, sdpa, flash, plain")
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is not None or q.device.type != "cuda" or q.dtype == torch.float32:
+        raise ConfigError("flash needs CUDA, bf16 or fp16, and no mask: use backend=sdpa here")
+    try:
+        from flash_attn import flash_attn_func
+    except ImportError as error:
+        raise ConfigError("flash-attn is not installed: pip install 'worldmodel[flash]'") from error
+    out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)))
+    return out.transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with rotary embedding and an optional cache of the past."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.backend: Backend = "auto"
+
+    def forward(
+        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """Attend; returns the output [B, L, D] and all keys and values so far.
+
+        The past may have batch 1: it is shared by all samples.
+        """
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        if rope is not None:
+            q, k = rotate(q, rope), rotate(k, rope)
+        if past is not None:
+            k, v = (
+                torch.cat([old.expand(len(new), -1, -1, -1), new], dim=2)
+                for old, new in zip(past, (k, v), strict=True)
+            )
+        out = attend(q, k, v, mask, self.backend)
+        return self.proj(out.transpose(1, 2).flatten(2)), (k, v)
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(
+        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None
+    ) -> tuple[Tensor, Cache]:
+        """[B, L, D] -> [B, L, D] and the cache."""
+        attended, cache = self.attn(self.norm1(x), rope, mask, past)
+        x = x + attended
+        return x + self.mlp(self.norm2(x)), cache
+
+
+def initialise(module: nn.Module, std: float = 0.02) -> None:
+    """Truncated normal weights, zero biases, as published."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+
+def rescale_blocks(blocks: nn.ModuleList) -> None:
+    """Divide the output weights of block i (1-based) by sqrt(2 i), as published."""
+    with torch.no_grad():
+        for i, block in enumerate(blocks, start=1):
+            block.attn.proj.weight.div_(math.sqrt(2 * i))  # type: ignore[union-attr, operator]
+            block.mlp.fc2.weight.div_(math.sqrt(2 * i))  # type: ignore[union-attr, operator]

@@ -1,0 +1,56 @@
+"""Rotary embedding over frame, row and column.
+
+Each head's channels hold three spans of d = 2 * ((head_dim // 3) // 2) channels: frame, row,
+column; the rest is not rotated. Neighbouring channels (0, 1), (2, 3), ... are rotated as pairs.
+V-JEPA 2's weights need each span's angles TILED (f0..fk, f0..fk); V-JEPA 2.1's are INTERLEAVED
+(f0, f0, f1, f1, ..), which is a true rotation. Source: V-JEPA 2 (arXiv 2506.09985), sec. 2.1.
+
+Shapes: L tokens, C channels of a head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+Tables = tuple[Tensor, Tensor]
+
+
+def grid_positions(
+    frames: int, rows: int, columns: int, *, interpolate: bool = False, trained: int = 16
+) -> Tensor:
+    """Positions [frames * rows * columns, 3] in token order (frame, row, column).
+
+    With `interpolate`, rows and columns are scaled so that they span the trained grid.
+    """
+    row_scale = (trained - 1) / (rows - 1) if interpolate and rows > 1 else 1.0
+    column_scale = (trained - 1) / (columns - 1) if interpolate and columns > 1 else 1.0
+    axes = (
+        torch.arange(frames, dtype=torch.float32),
+        torch.arange(rows, dtype=torch.float32) * row_scale,
+        torch.arange(columns, dtype=torch.float32) * column_scale,
+    )
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
+
+
+def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
+    """Cosine and sine tables [L, C] for `rotate`."""
+    span = 2 * ((head_dim // 3) // 2)
+    k = torch.arange(span // 2, dtype=torch.float32, device=positions_L3.device)
+    frequency = 1.0 / 10000 ** (k / (span / 2))
+    parts = []
+    for axis in range(3):
+        angle = positions_L3[:, axis, None].float() * frequency
+        tiled = torch.cat([angle, angle], dim=-1)
+        parts.append(tiled if layout == "tiled" else angle.repeat_interleave(2, dim=-1))
+    rest = torch.zeros(len(positions_L3), head_dim - 3 * span, device=positions_L3.device)
+    angles_LC = torch.cat([*parts, rest], dim=-1)
+    return angles_LC.cos(), angles_LC.sin()
+
+
+def rotate(x: Tensor, tables: Tables) -> Tensor:
+    """Rotate queries or keys [B, heads, L, C] by tables [L, C] (or [B, 1, L, C])."""
+    cos, sin = tables
+    pairs = x.unflatten(-1, (-1, 2))
+    turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
+    return (x * cos + turned * sin).to(x.dtype)
