@@ -9,15 +9,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import importlib.resources
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+import configs
 
 COMMANDS = {
     "demo": ("planning.cli.demo", "watch the embedded model pick and place, from goal images"),
@@ -74,7 +76,7 @@ def known_keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 def recipe_values(command: str, recipe: str) -> DictConfig:
     """Read `configs/<command>/<recipe>.yaml`, or a path that ends in .yaml."""
-    folder = importlib.resources.files("configs") / command.replace(" ", "_")
+    folder = Path(configs.__file__).parent / command.replace(" ", "_")
     if recipe.endswith(".yaml"):
         return OmegaConf.load(recipe)  # type: ignore[return-value]
     file = folder / f"{recipe}.yaml"

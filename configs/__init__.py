@@ -1,0 +1,1 @@
+"""Recipes: differences from the defaults, one YAML file each."""
