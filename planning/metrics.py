@@ -1,0 +1,24 @@
+"""Numbers of an evaluation, with their uncertainty."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of a rate (95 % by default); (0, 1) without trials."""
+    if not trials:
+        return 0.0, 1.0
+    rate, n = successes / trials, trials
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def median_p95(values: list[float]) -> dict[str, float | None]:
+    """Median and 95th percentile, None without values."""
+    if not values:
+        return {"median": None, "p95": None}
+    return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}

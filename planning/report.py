@@ -1,0 +1,111 @@
+"""A page for people: what each episode started from, aimed at, did, and why it failed."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from planning.rollout import Episode
+
+STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;color:#222}
+table{border-collapse:collapse}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
+figure{display:inline-block;margin:.3rem .6rem .3rem 0}figcaption{font-size:.8rem;color:#555}
+img{display:block;border-radius:4px}.ok{color:#176b2c}.no{color:#a32014}h3{margin-top:1.8rem}"""
+
+
+def gif_bytes(frames: list[NDArray[np.uint8]], fps: float = 6.0, scale: int = 2) -> bytes:
+    """Animated GIF of RGB frames."""
+    pictures = [Image.fromarray(f) for f in frames]
+    if scale > 1:
+        pictures = [p.resize((p.width * scale, p.height * scale)) for p in pictures]
+    out = io.BytesIO()
+    pictures[0].save(
+        out, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 / fps), loop=0
+    )
+    return out.getvalue()
+
+
+def _picture(data: bytes, kind: str, caption: str, size: int = 192) -> str:
+    text = base64.b64encode(data).decode()
+    return (
+        f'<figure><img width={size} height={size} src="data:image/{kind};base64,{text}" '
+        f'alt="{html.escape(caption)}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    )
+
+
+def _png(frame: NDArray[np.uint8]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "PNG")
+    return out.getvalue()
+
+
+def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
+    """Energy to the sub-goal due, over the steps, as SVG; a line where the sub-goal changes."""
+    values = [e for e in episode.energies if np.isfinite(e)]
+    if len(values) < 2:
+        return ""
+    top = max(values) * 1.05
+    step = (width - 40) / max(1, len(values) - 1)
+    points = " ".join(
+        f"{35 + i * step:.1f},{height - 20 - v / top * (height - 35):.1f}"
+        for i, v in enumerate(values)
+    )
+    changes = [i for i in range(1, len(values)) if episode.sub_goals[i] != episode.sub_goals[i - 1]]
+    lines = "".join(
+        f'<line x1="{35 + i * step:.1f}" x2="{35 + i * step:.1f}" y1="10" y2="{height - 20}" '
+        'stroke="#bbb" stroke-dasharray="3"/>'
+        for i in changes
+    )
+    return (
+        f'<svg width="{width}" height="{height}" role="img" aria-label="energy over steps">{lines}'
+        f'<polyline points="{points}" fill="none" stroke="#2457a6" stroke-width="2"/>'
+        f'<text x="0" y="14" font-size="11">{top:.2f}</text>'
+        f'<text x="0" y="{height - 20}" font-size="11">0</text>'
+        f'<text x="{width // 2 - 60}" y="{height - 4}" font-size="11">energy over steps</text></svg>'
+    )
+
+
+def episode_section(episode: Episode) -> str:
+    """One episode's part of the page."""
+    word = "success" if episode.success else f"failure: {episode.reason}"
+    kind = "ok" if episode.success else "no"
+    parts = [
+        f'<h3>Seed {episode.seed}: <span class="{kind}">{html.escape(word)}</span> '
+        f"(final error {episode.error_m * 100:.1f} cm, {len(episode.actions)} actions)</h3>"
+    ]
+    if episode.frames:
+        parts.append(_picture(_png(episode.frames[0]), "png", "start"))
+    for goal in episode.goals:
+        parts.append(_picture(_png(goal.image), "png", f"goal: {goal.name}"))
+    if episode.frames:
+        parts.append(_picture(gif_bytes(episode.frames, scale=1), "gif", "what happened"))
+    parts.append(f"<div>{energy_plot(episode)}</div>")
+    return "\n".join(parts)
+
+
+def write_report(out: Path, title: str, summary: dict[str, Any], episodes: list[Episode]) -> Path:
+    """Write `report.html` (self-contained), `summary.json` and `episodes.jsonl` into `out`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
+    (out / "episodes.jsonl").write_text(rows, encoding="utf-8")
+    table = "".join(
+        f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(json.dumps(v))}</td></tr>"
+        for k, v in summary.items()
+    )
+    body = "\n".join(episode_section(e) for e in episodes)
+    page = out / "report.html"
+    page.write_text(
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
+        f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{table}</table>{body}</html>",
+        encoding="utf-8",
+    )
+    return page
