@@ -21,7 +21,7 @@ MAX_STEP_M = 0.07
 class WayPoint:
     """Where the fingertips go, then what the gripper does."""
 
-    tcp_m: tuple[float, float, float]
+    tcp_m: tuple[float, ...]
     gripper: float = 0.0
     """Command once there: -1 open, 0 keep, +1 close."""
     name: str = ""

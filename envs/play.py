@@ -78,7 +78,7 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
             for _ in range(int(rng.integers(1, 4))):
                 place = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
                 lift = WayPoint((*(float(v) for v in env.tcp_m[:2]), float(place[2])))
-                carry = WayPoint(tuple(float(v) for v in place))  # type: ignore[arg-type]
+                carry = WayPoint(tuple(float(v) for v in place))
                 yield from follow(env, [lift, carry] if rng.random() < 0.8 else [carry], rng, 0.01)
             if rng.random() < 0.7:
                 low = (*(float(v) for v in env.tcp_m[:2]), float(rng.uniform(0.02, 0.05)))
@@ -102,7 +102,7 @@ def reach(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
         low = np.array([*ARM_LOW_M[:2] - 0.02, 0.015])
         place = rng.uniform(low, ARM_HIGH_M + 0.02)
         grip = float(rng.choice([-1.0, 0.0, 1.0], p=[0.25, 0.5, 0.25]))
-        point = WayPoint(tuple(float(v) for v in place), grip)  # type: ignore[arg-type]
+        point = WayPoint(tuple(float(v) for v in place), grip)
         yield from follow(env, [point], rng, 0.012)
         if rng.random() < 0.3:
             yield from random_burst(rng, int(rng.integers(1, 5)))

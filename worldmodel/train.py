@@ -110,7 +110,7 @@ def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, tupl
     }
 
 
-def small_model(config: TrainConfig, scales: dict[str, tuple[float, ...]]) -> ModelConfig:
+def small_model(config: TrainConfig, scales: dict[str, Any]) -> ModelConfig:
     """The embedded model's sizes and convention."""
     grid = config.image_size // config.patch_size
     encoder = EncoderConfig(

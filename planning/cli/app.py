@@ -24,25 +24,10 @@ import configs
 COMMANDS = {
     "demo": ("planning.cli.demo", "watch the embedded model pick and place, from goal images"),
     "collect": ("planning.cli.collect", "record simulated episodes in raw DROID layout"),
-    "data index": ("planning.cli.data_index", "list good episodes; name what is wrong with others"),
-    "data prepare": ("planning.cli.data_prepare", "cut frames or store features once"),
-    "pretrain": ("planning.cli.pretrain", "masked latent prediction on video (V-JEPA 2)"),
     "train": ("planning.cli.train", "train an action-conditioned world model"),
     "eval": ("planning.cli.eval", "success rates beside baselines, with a report"),
     "plan": ("planning.cli.plan", "an action from two images on disk"),
     "inspect probes": ("planning.cli.inspect_probes", "what the latent knows of robot and object"),
-    "inspect energy": ("planning.cli.inspect_energy", "energy over a grid of actions"),
-    "drive": ("planning.cli.drive", "drive an arm toward goal images"),
-    "capture-goal": ("planning.cli.capture_goal", "take goal images on the spot"),
-    "calibrate": ("planning.cli.calibrate", "action axes and camera view"),
-    "replay": ("planning.cli.replay", "show a recorded drive"),
-    "convert": ("planning.cli.convert", "rewrite a published checkpoint as safetensors"),
-    "models": ("planning.cli.models", "names, sizes and licences of the models"),
-    "features": ("planning.cli.features", "encoder features of videos"),
-    "bench planning": (
-        "planning.cli.bench_planning",
-        "planning speed beside the uncached baseline",
-    ),
 }
 
 
@@ -65,7 +50,7 @@ def find_command(words: list[str]) -> tuple[str, list[str]]:
 def known_keys(config: DictConfig, prefix: str = "") -> list[str]:
     """All dotted option names of a structured configuration."""
     keys: list[str] = []
-    for name in config:
+    for name in map(str, config):
         dotted = f"{prefix}{name}"
         keys.append(dotted)
         child = OmegaConf.to_container(config).get(name)  # type: ignore[union-attr]
@@ -102,7 +87,7 @@ def _apply(config: DictConfig, key: str, value: Any, where: str) -> None:
 def _flatten(values: DictConfig, config: DictConfig, prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        key = f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
         if isinstance(value, DictConfig):
             flat |= _flatten(value, config, f"{key}.")
         else:

@@ -114,7 +114,8 @@ class VisionTransformer(nn.Module):
         else:
             self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6, elementwise_affine=c.affine_norm)
         if c.position == "sincos":
-            grid = (c.num_frames // c.tubelet_size, *(s // c.patch_size for s in c.image_size))
+            rows, columns = (s // c.patch_size for s in c.image_size)
+            grid = (c.num_frames // c.tubelet_size, rows, columns)
             self.pos_embed = nn.Parameter(sincos_positions(*grid, c.embed_dim), requires_grad=False)
         initialise(self)
         rescale_blocks(self.blocks)

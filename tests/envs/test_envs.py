@@ -1,0 +1,150 @@
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import envs
+from envs.errors import RenderingError, TaskError, UnreachableError
+from envs.expert import WayPoint, grasp_points, run_expert
+from envs.rendering import open_context
+from robot.pose import apply_action
+
+TASKS = list(envs.IDS)
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def env(request):
+    made = envs.make(request.param, image_size=64)
+    yield made
+    made.close()
+
+
+def test_gymnasiums_checker(env):
+    check_env(env, skip_render_check=True)
+
+
+def test_same_seed_same_pictures_and_states(env):
+    first, _ = env.reset(seed=3)
+    action = np.array([0.03, 0.02, -0.01, 0, 0, 0, 0], np.float32)
+    then = env.step(action)[0]
+    again, _ = env.reset(seed=3)
+    assert (first["image"] == again["image"]).all()
+    assert (env.step(action)[0]["image"] == then["image"]).all()
+    other, _ = env.reset(seed=4)
+    assert (first["image"] != other["image"]).any()
+
+
+def test_starts_do_not_already_succeed(env):
+    assert not any(env.reset(seed=s)[1]["success"] for s in range(5))
+
+
+def test_goal_pictures_leave_the_world_as_it_was(env):
+    seen, _ = env.reset(seed=5)
+    before = env.data.qpos.copy()
+    goals = env.sub_goals()
+    assert (env.data.qpos == before).all()
+    assert (env.render() == seen["image"]).all()
+    assert all((g.image != seen["image"]).any() for g in goals)
+
+
+def test_the_expert_solves_every_task(env):
+    solved = 0
+    for seed in range(12):
+        env.reset(seed=seed)
+        run_expert(env.arm, env.expert_points())
+        solved += env.success()
+    assert solved >= (7 if env.task.name == "push" else 11)
+
+
+def test_ids_are_registered_and_vectorise():
+    envs.register()
+    vector = gymnasium.make_vec("FrankaReach-v0", 2, vectorization_mode="sync", image_size=32)
+    seen, _ = vector.reset(seed=1)
+    assert seen["image"].shape == (2, 32, 32, 3)
+    vector.close()
+
+
+def test_a_held_cube_survives_a_vertical_and_a_diagonal_lift():
+    env = envs.make("pick_place", image_size=32)
+    lost = 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        run_expert(env.arm, grasp_points(env.thing_m))
+        x, y, _ = env.tcp_m
+        end = (x, y, 0.2) if seed % 2 else (x - 0.05, y + 0.1, 0.2)
+        run_expert(env.arm, [WayPoint(end)])
+        lost += not env.arm.holding()
+    env.close()
+    assert lost == 0
+
+
+def test_pick_place_sub_goals():
+    env = envs.make("pick_place", image_size=32)
+    env.reset(seed=0)
+    names = [g.name for g in env.sub_goals()]
+    assert names == ["grasped", "lifted", "above target", "placed"]
+    assert [g.steps for g in env.sub_goals()] == [8, 4, 8, 6]
+    assert [g.name for g in env.sub_goals("three")] == ["grasped", "above target", "placed"]
+    assert len(env.sub_goals("one")) == 1
+    env.close()
+
+
+def test_push_goal_shows_the_arm_back_at_its_start():
+    env = envs.make("push", image_size=32)
+    seen, _ = env.reset(seed=0)
+    (goal,) = env.sub_goals()
+    np.testing.assert_allclose(goal.state, seen["state"], atol=1e-5)
+    env.close()
+
+
+def test_held_out_looks_differ():
+    pictures = []
+    for split in ("train", "held_out"):
+        env = envs.make("reach", split=split, image_size=32)
+        pictures.append(env.reset(seed=0)[0]["image"])
+        env.close()
+    assert (pictures[0] != pictures[1]).any()
+
+
+def test_the_arm_goes_where_it_is_sent():
+    env = envs.make("reach", image_size=32)
+    env.reset(seed=1)
+    for action in ([0.05, 0, 0, 0, 0, 0, 0], [0, -0.05, 0, 0, 0, 0, 0], [0, 0, 0.04, 0, 0, 0, 0]):
+        before = env.arm.commanded.copy()
+        env.arm.send(action)
+        np.testing.assert_allclose(
+            env.arm.state().state[:3], apply_action(before, action)[:3], atol=0.004
+        )
+    env.close()
+
+
+def test_the_arm_stays_in_its_box_and_says_so():
+    env = envs.make("reach", image_size=32)
+    env.reset(seed=1)
+    sent = [env.arm.send([0, 0, -0.075, 0, 0, 0, 0]) for _ in range(6)]
+    assert "workspace box" in sent[-1].reasons
+    assert env.tcp_m[2] > 0
+    env.close()
+
+
+def test_wrong_names_list_the_right_ones():
+    with pytest.raises(TaskError, match="reach, grasp"):
+        envs.make("fetch")
+    with pytest.raises(TaskError, match="cube"):
+        envs.make("reach", objects=["ball"])
+    with pytest.raises(TaskError, match="held_out"):
+        envs.make("reach", split="test")
+
+
+def test_nan_action_is_refused():
+    env = envs.make("reach", image_size=32)
+    env.reset(seed=0)
+    with pytest.raises(UnreachableError, match="finite"):
+        env.arm.send([np.nan] * 7)
+    env.close()
+
+
+def test_no_renderer_says_how_to_get_one(monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "missing")
+    with pytest.raises(RenderingError, match="apt-get install"):
+        open_context(8, 8)
