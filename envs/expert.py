@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 TRAVEL_Z_M = 0.16
 """Height of the fingertips when carrying [m]."""
 MAX_STEP_M = 0.07
+FINGER_M = 0.01
+"""Half the width of the closed fingertips [m]."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +92,23 @@ def pick_place_points(thing_m: Array, target_m: Array) -> list[WayPoint]:
 def push_points(
     thing_m: Array, target_m: Array, half_size_m: float, back_m: Array
 ) -> list[WayPoint]:
-    """With closed fingers from behind the object along the line to its target, then back."""
-    line = target_m[:2] - thing_m[:2]
-    line = line / np.linalg.norm(line)
-    behind = thing_m[:2] - line * (half_size_m + 0.045)
-    end = target_m[:2] - line * (half_size_m + 0.009)
-    z = 0.02
-    bx, by, ex, ey = (float(v) for v in (*behind, *end))
-    home = (float(back_m[0]), float(back_m[1]), float(back_m[2]))
-    return [
-        WayPoint((bx, by, 0.12), 1.0),
-        WayPoint((bx, by, z)),
-        WayPoint((ex, ey, z)),
-        WayPoint((ex, ey, 0.12)),
-        WayPoint(home, -1.0, "pushed", 30),
-    ]
+    """With closed fingers, one axis after the other so that faces are met square; then back."""
+    points = [WayPoint(tuple(float(v) for v in back_m), 1.0)]
+    place, z_push = np.array(thing_m[:2], dtype=np.float64), 0.02
+    for axis in (0, 1):
+        gap = float(target_m[axis] - place[axis])
+        if abs(gap) < 0.01:
+            continue
+        side = np.sign(gap) * np.eye(2)[axis]
+        behind, end = place - side * (half_size_m + 0.04), place.copy()
+        end[axis] = target_m[axis]
+        place = end.copy()
+        end = end - side * (half_size_m + FINGER_M)
+        away = end - 0.03 * side  # lifting while in touch would drag the object along
+        stroke = ((behind, 0.12), (behind, z_push), (end, z_push), (away, z_push), (away, 0.12))
+        for spot, z in stroke:
+            points.append(WayPoint((float(spot[0]), float(spot[1]), z)))
+    return [*points, WayPoint(tuple(float(v) for v in back_m), -1.0, "pushed", 30)]
 
 
 def flange_position(tcp_m: Array) -> Array:

@@ -69,8 +69,8 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
             yield from random_burst(rng, int(rng.integers(2, 6)))
         elif choice < 0.35:
             target = draw_apart(rng, thing, 0.05, 0.2)
-            points = push_points(thing, np.append(target, 0.02), 0.022, env.tcp_m)[:4]
-            yield from follow(env, points, rng, 0.004)
+            points = push_points(thing, np.append(target, 0.02), 0.022, env.tcp_m)[:-1]
+            yield from follow(env, points, rng, 0.003)
             yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
         else:
             aim = thing + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)

@@ -23,10 +23,20 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     return torch.device(device)
 
 
-def save(path: Path | str, model: WorldModel, *, notes: dict[str, str] | None = None) -> None:
-    """Write weights, configuration and convention to one safetensors file, atomically."""
+def save(
+    path: Path | str,
+    model: WorldModel,
+    *,
+    notes: dict[str, str] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write weights, configuration and convention to one safetensors file, atomically.
+
+    `dtype` is that of the file; `load` gives float32 in any case.
+    """
     tensors: dict[str, Tensor] = {
-        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+        name: value.detach().cpu().to(dtype).contiguous()
+        for name, value in model.state_dict().items()
     }
     metadata = {"kind": "world_model", "config": to_dict(model.config), "notes": notes or {}}
     save_safetensors(Path(path), tensors, metadata)

@@ -237,7 +237,12 @@ def train(config: TrainConfig, clips: Clips, val_clips: Clips) -> dict[str, Any]
         ),
     )  # fmt: skip
     uses_label = "yes" if config.object else "no"
-    save(out / "model.safetensors", world, notes={"simulator_label": uses_label})
+    save(
+        out / "model.safetensors",
+        world,
+        notes={"simulator_label": uses_label},
+        dtype=torch.float16,
+    )
     summary = {
         "last": row,
         "clips": len(clips),
