@@ -20,9 +20,10 @@ STEP_S = 0.25
 MAX_WIDTH_M = 0.08
 GRIPPER_DEAD_BAND = 0.15
 """Gripper commands at most this large keep the last command."""
-BOX_LOW_M = np.array([0.30, -0.30, 0.1034 + 0.006])
+BOX_LOW_M = np.array([0.30, -0.30, 0.1034 + 0.012])
 BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
-"""Where the flange may go; the floor keeps the fingertips 6 mm above the table."""
+"""Where the flange may go. The fingers end 9.5 mm below the point between their pads: lower than
+this floor they press on the table, and the friction jams the gripper half open."""
 MIN_HELD_M = 0.012
 """Narrowest object [m]."""
 HELD_WITHIN_M = 0.04

@@ -21,6 +21,9 @@ from envs.tasks import ARM_HIGH_M, ARM_LOW_M, draw_apart
 Action = NDArray[np.float32]
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
 """Share of each kind of episode."""
+BOLD = 0.35
+"""Share of grasps straight from where the arm is: many knock the object over, and a model that
+never saw that imagines fingers passing through objects."""
 
 
 def noisy(action: Action, rng: np.random.Generator, spread_m: float) -> Action:
@@ -74,7 +77,10 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
             yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
         else:
             aim = thing + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
-            yield from follow(env, grasp_points(aim), rng, 0.008)
+            points = grasp_points(aim)
+            if rng.random() < BOLD:
+                points = points[1:]
+            yield from follow(env, points, rng, 0.008)
             for _ in range(int(rng.integers(1, 4))):
                 place = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
                 lift = WayPoint((*(float(v) for v in env.tcp_m[:2]), float(place[2])))

@@ -44,12 +44,19 @@ class LookDistribution:
 
 SPLITS = {
     "train": LookDistribution(
-        hues=((0.85, 0.12, 0.1), (0.1, 0.5, 0.15), (0.1, 0.25, 0.8), (0.9, 0.6, 0.05)),
+        hues=(
+            (0.85, 0.12, 0.1),
+            (0.1, 0.5, 0.15),
+            (0.1, 0.25, 0.8),
+            (0.9, 0.6, 0.05),
+            (0.15, 0.15, 0.17),
+            (0.9, 0.9, 0.88),
+        ),
         colour_jitter=0.06,
         tables=((0.62, 0.55, 0.47), (0.5, 0.52, 0.55), (0.7, 0.68, 0.64)),
         textures=("plain", "grain"),
-        light=(0.5, 0.8),
-        camera_deg=1.0,
+        light=(0.45, 0.85),
+        camera_deg=3.0,
         half_size_m=(0.019, 0.024),
     ),
     "held_out": LookDistribution(

@@ -57,11 +57,15 @@ def get_task(name: str) -> Task:
 
 
 def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m: float) -> Array:
-    """A place [x, y] on the table between `least_m` and `most_m` from `other_m`."""
-    while True:
+    """A place [x, y] on the table between `least_m` and `most_m` from `other_m`.
+
+    Any place on the table when the other has left it, so that nothing there is in range.
+    """
+    for _ in range(1000):
         place = rng.uniform(THING_LOW_M, THING_HIGH_M)
         if least_m <= float(np.linalg.norm(place - other_m[:2])) <= most_m:
-            return place
+            break
+    return place
 
 
 def succeeded(

@@ -25,13 +25,35 @@ class Bounds:
     gripper_free: bool = True
     """False: the gripper's number is 0 in every plan."""
 
+    low_m: tuple[float, float, float] | None = None
+    """Lowest flange position (x, y, z) that a plan may lead to; None: no limit."""
+    high_m: tuple[float, float, float] | None = None
+    """Highest."""
+    start_m: tuple[float, float, float] | None = None
+    """Where the flange is now; `low_m` and `high_m` count from here."""
+
     def __post_init__(self) -> None:
         if not self.max_step_m > 0:
             raise PlanError(f"max_step_m is {self.max_step_m}; wanted above 0 [m]")
 
+    def inside(self, position_BK3: Tensor) -> Tensor:
+        """Moves clipped to the box, and shortened where the path would leave the workspace."""
+        moves = position_BK3.clamp(-self.max_step_m, self.max_step_m)
+        if self.start_m is None or (self.low_m is None and self.high_m is None):
+            return moves
+        start = moves.new_tensor(self.start_m)
+        low = start.minimum(moves.new_tensor(self.low_m or (-1e9,) * 3))
+        high = start.maximum(moves.new_tensor(self.high_m or (1e9,) * 3))
+        place, parts = start, []
+        for k in range(moves.shape[-2]):
+            next_place = (place + moves[..., k, :]).clamp(low, high)
+            parts.append(next_place - place)
+            place = next_place
+        return torch.stack(parts, dim=-2).clamp(-self.max_step_m, self.max_step_m)
+
     def full(self, free_BK4: Tensor) -> Tensor:
         """Planned numbers (x, y, z, gripper) -> actions [B, K, 7]; rotation stays 0."""
-        position = free_BK4[..., :3].clamp(-self.max_step_m, self.max_step_m)
+        position = self.inside(free_BK4[..., :3])
         grip = free_BK4[..., 3:].clamp(-1.0, 1.0)
         if not self.gripper_free:
             grip = torch.zeros_like(grip)

@@ -56,7 +56,7 @@ class CEM:
 
     def minimise(
         self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, deadline_s: float | None = None,
+        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
     ) -> Plan:  # fmt: skip
         """Find actions of little cost.
 
@@ -66,11 +66,12 @@ class CEM:
             generator: the only source of chance.
             horizon: K.
             start_K4: mean to begin from (a warm start).
+            spread: of the first samples, in half widths of the box.
             deadline_s: stop at the first iteration that ends after so many seconds.
         """
         began = time.perf_counter()
         mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
-        std = torch.tensor([bounds.max_step_m] * 3 + [1.0]).repeat(horizon, 1)
+        std = torch.tensor([spread * bounds.max_step_m] * 3 + [1.0]).repeat(horizon, 1)
         momentum = torch.tensor([self.momentum_position] * 3 + [self.momentum_gripper])
         best, best_energy, done = mean, float("inf"), 0
         for done in range(1, self.iterations + 1):  # noqa: B007 - read after the loop

@@ -32,6 +32,19 @@ class ObjectiveConfig:
     """Decode the object's position (a SIMULATOR LABEL) from encoded and predicted latents."""
     augment: float = 0.1
     """Spread of each clip's random brightness and colour gain."""
+    hue_deg: float = 0.0
+    """Each clip's colours are turned about the grey axis by up to this [deg]."""
+
+
+def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
+    """Random colour matrices [B, 3, 3]: a turn about the grey axis, then brightness and gains."""
+    angle = torch.deg2rad(hue_deg * (2 * torch.rand(batch) - 1))
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    axis = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    turn = cosine * torch.eye(3) + sine * cross + (1 - cosine) * axis
+    gain = (1 + spread * torch.randn(batch, 1)) * (1 + spread * torch.randn(batch, 3))
+    return gain[:, :, None] * turn
 
 
 def _head(width: int, out: int) -> nn.Module:
@@ -55,12 +68,11 @@ class Objective(nn.Module):
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
         """Tokens [B,T,N,D] of a clip, each frame encoded alone; augmented when training."""
         batch, time = frames_BTHWC.shape[:2]
-        frames = frames_BTHWC.float()
-        if self.training and self.config.augment:
-            gain = 1 + self.config.augment * torch.randn(batch, 1, 1, 1, 3, device=frames.device)
-            gain = gain * (1 + self.config.augment * torch.randn(batch, 1, 1, 1, 1).to(gain))
-            frames = (frames * gain).clamp(0, 255)
-        z = self.world.encode_frames(frames.flatten(0, 1))
+        colour = None
+        if self.training and (self.config.augment or self.config.hue_deg):
+            colour_B33 = random_colours(batch, self.config.augment, self.config.hue_deg)
+            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
+        z = self.world.encode_frames(frames_BTHWC.flatten(0, 1), colour)
         return z.reshape(batch, time, *z.shape[1:])
 
     def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -72,6 +72,7 @@ class TrainConfig:
     state: float = _text(0.5, "weight of decoding the robot's own state")
     object: float = _text(0.0, "weight of decoding the object's position, a simulator label")
     augment: float = _text(0.1, "brightness and colour spread")
+    hue_deg: float = _text(0.0, "largest turn of a clip's hues [deg]")
     save_every: int = _text(500, "steps between checkpoints")
     log_every: int = _text(50, "steps between rows of metrics.jsonl")
     eval_every: int = _text(500, "steps between validations")
@@ -201,7 +202,9 @@ def train(config: TrainConfig, clips: Clips, val_clips: Clips) -> dict[str, Any]
     torch.manual_seed(config.seed)
     scales = measure_scales(clips, config.seed)
     names = ("rollout_steps", "rollout", "variance", "covariance", "inverse", "state", "object")
-    weights = ObjectiveConfig(**{n: getattr(config, n) for n in names}, augment=config.augment)
+    weights = ObjectiveConfig(
+        **{n: getattr(config, n) for n in names}, augment=config.augment, hue_deg=config.hue_deg
+    )
     world = WorldModel(small_model(config, scales)).to(device)
     objective = Objective(world, weights, joint=True).to(device)
     optimizer = torch.optim.AdamW(

@@ -52,14 +52,23 @@ class WorldModel(nn.Module):
         """Height and width [px] that `encode` takes."""
         return self.config.encoder.image_size
 
-    def pixels(self, frames_BHWC: Tensor) -> Tensor:
-        """uint8 RGB [B,H,W,3] -> normalised float [B,3,H,W]."""
-        x = frames_BHWC.to(self.pixel_mean.device).float() / 255.0
-        return ((x - self.pixel_mean) / self.pixel_std).permute(0, 3, 1, 2)
+    def pixels(self, frames_BHWC: Tensor, colour_B33: Tensor | None = None) -> Tensor:
+        """uint8 RGB [B,H,W,3] -> normalised float [B,3,H,W].
 
-    def encode_frames(self, frames_BHWC: Tensor) -> Tensor:
+        `colour_B33` (augmentation) maps each frame's RGB before it is normalised.
+        """
+        x = frames_BHWC.to(self.pixel_mean.device).float()
+        if colour_B33 is None:
+            x = (x / 255.0 - self.pixel_mean) / self.pixel_std
+        else:
+            mixed = colour_B33.transpose(1, 2) / (255.0 * self.pixel_std)
+            offset = (-self.pixel_mean / self.pixel_std).expand(len(x), 1, 3)
+            x = torch.baddbmm(offset, x.flatten(1, 2), mixed).view(x.shape)
+        return x.permute(0, 3, 1, 2)
+
+    def encode_frames(self, frames_BHWC: Tensor, colour_B33: Tensor | None = None) -> Tensor:
         """`encode` without its checks and with gradients (training)."""
-        clip_BCTHW = self.pixels(frames_BHWC).unsqueeze(2)
+        clip_BCTHW = self.pixels(frames_BHWC, colour_B33).unsqueeze(2)
         if self.convention.frames_per_token == 2:
             clip_BCTHW = clip_BCTHW.expand(-1, -1, 2, -1, -1)
         z_BND = self.encoder(clip_BCTHW)

@@ -55,6 +55,8 @@ class Options:
     iterations: int = _text(4, "of the optimiser")
     elites: int = _text(12, "kept of each iteration")
     horizon: int = _text(1, "actions imagined ahead")
+    stretch: int = _text(3, "equal steps toward a goal out of one step's reach, at most")
+    detour_gain: float = _text(0.1, "a bent path must end nearer by this share (0: never look)")
     gate_m: float = _text(0.025, "gripper is planned only when the move is under this [m]")
     baselines: bool = _text(True, "also run hold, random and pose_only")
     workers: int = _text(2, "processes")
@@ -70,6 +72,8 @@ def planner_config(options: Options, gripper: str) -> PlannerConfig:
         ),
         bounds=Bounds(gripper="ternary" if gripper == "command" else "published"),
         horizon=options.horizon,
+        stretch=options.stretch,
+        detour_gain=options.detour_gain,
         gate_m=options.gate_m,
     )
 

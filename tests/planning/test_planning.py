@@ -224,3 +224,54 @@ def test_the_report_is_one_self_contained_page(episodes, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text()) == {"successes": 6}
     rows = (tmp_path / "episodes.jsonl").read_text().splitlines()
     assert json.loads(rows[0])["success"] is True
+
+
+def test_plans_stay_inside_the_workspace():
+    bounds = Bounds(low_m=(0.4, -0.1, 0.12), high_m=(0.6, 0.1, 0.3), start_m=(0.45, 0.09, 0.13))
+    free = torch.randn(10_000, 3, 4, generator=torch.Generator().manual_seed(0)) * 0.1
+    actions = bounds.full(free)
+    path = torch.tensor(bounds.start_m) + actions[..., :3].cumsum(-2)
+    assert (path >= torch.tensor(bounds.low_m) - 1e-6).all()
+    assert (path <= torch.tensor(bounds.high_m) + 1e-6).all()
+    assert actions[..., :3].abs().max() <= bounds.max_step_m + 1e-7
+
+
+class PointWorld:
+    """Tokens are the flange's place; a step that starts low is stopped at x = 0.5."""
+
+    def encode(self, frames):
+        raise NotImplementedError
+
+    def unroll(self, z_BND, state_BS, actions_BKA):
+        place, out = z_BND[:, 0, :3].expand(len(actions_BKA), -1), []
+        for k in range(actions_BKA.shape[1]):
+            new = place + actions_BKA[:, k, :3]
+            blocked = (place[:, 0] < 0.5) & (new[:, 0] > 0.5) & (place[:, 2] < 0.13)
+            new = torch.where(blocked[:, None], torch.tensor([0.49, 0.0, 0.1]), new)
+            place = new
+            out.append(place[:, None])
+        return torch.stack(out, 1)
+
+
+def aim(goal, start=(0.45, 0.0, 0.1), **options):
+    planner = Planner(PointWorld(), PlannerConfig(optimiser=CEM(num_samples=400), **options))
+    state = torch.tensor([[*start, 0.0, 0.0, 0.0, 0.0]])
+    plan = planner.plan(
+        torch.tensor([[start]]), state, torch.tensor([[goal]]), torch.Generator().manual_seed(0)
+    )
+    return plan.actions_KA[:, :3]
+
+
+def test_a_goal_out_of_reach_is_approached_in_a_straight_line():
+    move = aim((0.40, 0.06, 0.30), start=(0.45, 0.0, 0.16))[0]
+    ratio = move / torch.tensor([-0.05, 0.06, 0.14])
+    assert ratio.min() > 0.8 * ratio.max()
+    bent = aim((0.40, 0.06, 0.30), start=(0.45, 0.0, 0.16), stretch=1)[0]
+    assert torch.allclose(bent, torch.tensor([-0.05, 0.06, 0.075]), atol=0.004)
+
+
+def test_a_blocked_straight_path_is_left_for_a_bent_one():
+    path = aim((0.515, 0.0, 0.10))
+    assert len(path) == 2
+    assert path[0, 2] > 0.03
+    assert len(aim((0.515, 0.0, 0.10), detour_gain=0)) == 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ def read_episode(folder: Path, image_size: int) -> dict[str, np.ndarray]:
 def build_cache(root: Path, image_size: int, workers: int = 2) -> Path:
     """Decode all episodes under `root` once; returns the folder of flat .npy files.
 
-    Written to a temporary folder and renamed when whole; made anew when the episodes change.
+    Written to a folder of this process's own and renamed when whole, so that runs started at the
+    same time do not disturb each other; made anew when the episodes change.
     """
     episodes = sorted(p.parent for p in root.rglob("trajectory.h5"))
     if not episodes:
@@ -78,8 +81,7 @@ def build_cache(root: Path, image_size: int, workers: int = 2) -> Path:
         for old in cache.iterdir():
             old.unlink()
         cache.rmdir()
-    part = root / f".frames-{image_size}.part"
-    part.mkdir(exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".frames-{image_size}-", dir=root))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in FIELDS}
     starts = [0]
     with ProcessPoolExecutor(workers) as pool:
@@ -92,7 +94,10 @@ def build_cache(root: Path, image_size: int, workers: int = 2) -> Path:
         np.save(part / f"{name}.npy", np.concatenate(parts[name]))
     np.save(part / "starts.npy", np.array(starts))
     (part / "stamp.json").write_text(json.dumps({"of": stamp}), encoding="utf-8")
-    part.rename(cache)
+    try:
+        part.rename(cache)
+    except OSError:  # another run was first, with the same episodes
+        shutil.rmtree(part)
     return cache
 
 
