@@ -11,9 +11,10 @@ from torch import Tensor
 from worldmodel.config import ModelConfig, from_dict, to_dict
 from worldmodel.container import load_tensors, read_metadata, save_safetensors
 from worldmodel.errors import CheckpointError
+from worldmodel.published import load_published
 from worldmodel.world_model import WorldModel
 
-__all__ = ["embedded_path", "load", "resolve_device", "save"]
+__all__ = ["embedded_path", "load", "load_published", "resolve_device", "save"]
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

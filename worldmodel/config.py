@@ -75,7 +75,13 @@ class PredictorConfig:
     """Longest clip (frames) whose rotary tables are kept."""
     action_dim: int = 7
     state_dim: int = 7
-    use_extrinsics: bool = False
+    use_extrinsics: bool | None = False
+    """A token for the camera's pose; None: when the call passes one (a V-JEPA 2-AC file holds the
+    encoder whether or not the model was trained with it)."""
+    use_state: bool = True
+    """A token for the robot's state (JEPA-WMs' retrained predictor has none)."""
+    has_extrinsics_encoder: bool = True
+    """The weights for the camera's pose exist, used or not (as in the published files)."""
     rope: RopeLayout = "tiled"
     residual: bool = False
     """Predict the change of the frame's tokens instead of the tokens (the small model)."""
@@ -87,6 +93,60 @@ class PredictorConfig:
             self.embed_dim % self.num_heads == 0,
             f"predictor embed_dim {self.embed_dim} is not divisible by num_heads "
             f"{self.num_heads}: choose a head count that divides the width",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskedPredictorConfig:
+    """Masked predictor of the pretraining (V-JEPA 1, 2, 2.1)."""
+
+    grid: tuple[int, int, int] = (32, 16, 16)
+    """Tubelets, patch rows and patch columns of the clip that token ids count in."""
+    encoder_dim: int = 1024
+    """Width of the context tokens (V-JEPA 2.1 g, G: the four levels, concatenated)."""
+    out_dim: int = 1024
+    """Width of the predictions (V-JEPA 2.1 B, L: the teacher's)."""
+    embed_dim: int = 384
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    num_mask_tokens: int = 10
+    position: Literal["rope", "sincos"] = "rope"
+    rope: RopeLayout = "tiled"
+    modality_embedding: bool = False
+    """V-JEPA 2.1: learnable image and video embeddings on all tokens."""
+    predict_context: bool = False
+    """V-JEPA 2.1: a second output at the context tokens."""
+    embed_hidden: int = 0
+    """V-JEPA 2.1 g, G: hidden width of the Linear-GELU-Linear embedding; 0 = one Linear."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.embed_dim % self.num_heads == 0,
+            f"predictor embed_dim {self.embed_dim} is not divisible by num_heads "
+            f"{self.num_heads}: choose a head count that divides the width",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Attentive probe: pooler and linear classifier."""
+
+    embed_dim: int = 1024
+    num_heads: int = 16
+    depth: int = 4
+    """Attention blocks; the last one is the cross attention of the query."""
+    mlp_ratio: float = 4.0
+    num_queries: int = 1
+    num_classes: int = 174
+    norm_eps: float = 1e-5
+    """LayerNorm's epsilon, torch's default in the published probes."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.embed_dim % self.num_heads == 0,
+            f"probe embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}: "
+            "choose a head count that divides the width",
         )
 
 

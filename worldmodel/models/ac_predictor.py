@@ -1,6 +1,6 @@
 """Action-conditioned predictor (V-JEPA 2-AC), with a cached step for planners.
 
-Tokens of a frame: action, state, [extrinsics], patches; attention is block-causal: every token
+Tokens of a frame: action, [state], [extrinsics], patches; attention is block-causal: every token
 sees all tokens of its own and of earlier frames. Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
 
 Shapes: B clips, T frames, N patches a frame, D encoder width, P predictor width, A S (7).
@@ -27,8 +27,10 @@ class ActionConditionedPredictor(nn.Module):
         self.config = c = config
         self.predictor_embed = nn.Linear(c.encoder_dim, c.embed_dim)
         self.action_encoder = nn.Linear(c.action_dim, c.embed_dim)
-        self.state_encoder = nn.Linear(c.state_dim, c.embed_dim)
-        self.extrinsics_encoder = nn.Linear(6, c.embed_dim)
+        if c.use_state:
+            self.state_encoder = nn.Linear(c.state_dim, c.embed_dim)
+        if c.has_extrinsics_encoder:
+            self.extrinsics_encoder = nn.Linear(c.action_dim - 1, c.embed_dim)
         hidden = int(c.embed_dim * c.mlp_ratio)
         self.predictor_blocks = nn.ModuleList(
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
@@ -37,34 +39,44 @@ class ActionConditionedPredictor(nn.Module):
         self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
-        for encoder in (self.action_encoder, self.state_encoder):
-            nn.init.trunc_normal_(encoder.weight, std=c.embed_init_std)
-        self.num_conditions = 3 if c.use_extrinsics else 2
-        self._tables: dict[str, Tables] = {}
-        self._masks: dict[tuple[int, str], Tensor] = {}
+        nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)
+        if c.use_state:
+            nn.init.trunc_normal_(self.state_encoder.weight, std=c.embed_init_std)
+        self._tables: dict[tuple[int, str], Tables] = {}
+        self._masks: dict[tuple[int, int, str], Tensor] = {}
 
     @property
     def num_patches(self) -> int:
         """Patch tokens of a frame."""
         return self.config.grid[0] * self.config.grid[1]
 
-    def _rope(self, first: int, last: int, device: torch.device) -> Tables:
-        key = str(device)
-        size = self.num_conditions + self.num_patches
+    def _num_conditions(self, extrinsics: Tensor | None) -> int:
+        c = self.config
+        if c.use_extrinsics and extrinsics is None:
+            raise ShapeError("this predictor wants extrinsics [B, T, 6]: pass them")
+        if c.use_extrinsics is False and extrinsics is not None:
+            raise ShapeError(
+                "extrinsics given, but this predictor was built with use_extrinsics=False: "
+                "leave them out"
+            )
+        return 1 + int(c.use_state) + int(extrinsics is not None)
+
+    def _rope(self, first: int, last: int, num_conditions: int, device: torch.device) -> Tables:
+        key = (num_conditions, str(device))
+        size = num_conditions + self.num_patches
         if key not in self._tables:
             c = self.config
             patches = grid_positions(c.num_frames, *c.grid).unflatten(0, (c.num_frames, -1))
-            conditions = torch.zeros(c.num_frames, self.num_conditions, 3)
+            conditions = torch.zeros(c.num_frames, num_conditions, 3)
             conditions[..., 0] = torch.arange(c.num_frames)[:, None]
             positions = torch.cat([conditions, patches], dim=1).flatten(0, 1).to(device)
             self._tables[key] = rope_tables(positions, c.embed_dim // c.num_heads, c.rope)
         cos, sin = self._tables[key]
         return cos[first * size : last * size], sin[first * size : last * size]
 
-    def _mask(self, frames: int, device: torch.device) -> Tensor:
-        key = (frames, str(device))
+    def _mask(self, frames: int, size: int, device: torch.device) -> Tensor:
+        key = (frames, size, str(device))
         if key not in self._masks:
-            size = self.num_conditions + self.num_patches
             frame = torch.arange(frames, device=device).repeat_interleave(size)
             self._masks[key] = frame[:, None] >= frame[None, :]
         return self._masks[key]
@@ -76,16 +88,16 @@ class ActionConditionedPredictor(nn.Module):
         states_BTS: Tensor,
         extrinsics: Tensor | None,
     ) -> Tensor:
-        conditions = [self.action_encoder(actions_BTA), self.state_encoder(states_BTS)]
-        if self.config.use_extrinsics:
-            if extrinsics is None:
-                raise ShapeError("this predictor wants extrinsics [B, T, 6]: pass them")
+        conditions = [self.action_encoder(actions_BTA)]
+        if self.config.use_state:
+            conditions.append(self.state_encoder(states_BTS))
+        if extrinsics is not None:
             conditions.append(self.extrinsics_encoder(extrinsics))
         stacked = torch.stack(conditions, dim=2)
         return torch.cat([stacked, self.predictor_embed(frames_BTND)], dim=2)
 
     def _out(self, x_BTLP: Tensor, frames_BTND: Tensor) -> Tensor:
-        out: Tensor = self.predictor_proj(self.predictor_norm(x_BTLP[:, :, self.num_conditions :]))
+        out: Tensor = self.predictor_proj(self.predictor_norm(x_BTLP[:, :, -self.num_patches :]))
         return frames_BTND + out if self.config.residual else out
 
     def forward(
@@ -98,7 +110,7 @@ class ActionConditionedPredictor(nn.Module):
             frames: encoder tokens [B, T * N, D].
             actions_BTA: action taken at each frame.
             states_BTS: robot state at each frame.
-            extrinsics: camera pose [B, T, 6], only with `use_extrinsics`.
+            extrinsics: camera pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
 
         Returns:
             [B, T * N, D]; the caller applies LayerNorm without affine.
@@ -115,10 +127,11 @@ class ActionConditionedPredictor(nn.Module):
         if time > self.config.num_frames:
             raise ShapeError(f"{time} frames; this predictor takes {self.config.num_frames}")
         frames_BTND = frames.unflatten(1, (time, -1))
+        conditions = self._num_conditions(extrinsics)
         x = self._tokens(frames_BTND, actions_BTA, states_BTS, extrinsics)
         size = x.shape[2]
         x = x.flatten(1, 2)
-        rope, mask = self._rope(0, time, x.device), self._mask(time, x.device)
+        rope, mask = self._rope(0, time, conditions, x.device), self._mask(time, size, x.device)
         for block in self.predictor_blocks:
             x, _ = block(x, rope, mask if time > 1 else None)
         return self._out(x.unflatten(1, (time, size)), frames_BTND).flatten(1, 2)
@@ -134,10 +147,11 @@ class ActionConditionedPredictor(nn.Module):
         """
         frames_B1ND = frame_BND.unsqueeze(1)
         extrinsics = None if extrinsics_B6 is None else extrinsics_B6.unsqueeze(1)
+        conditions = self._num_conditions(extrinsics)
         x = self._tokens(frames_B1ND, action_BA.unsqueeze(1), state_BS.unsqueeze(1), extrinsics)
         x = x.squeeze(1)
         past_frames = 0 if cache is None else cache[0][0].shape[2] // x.shape[1]
-        rope = self._rope(past_frames, past_frames + 1, x.device)
+        rope = self._rope(past_frames, past_frames + 1, conditions, x.device)
         now: CacheList = []
         for i, block in enumerate(self.predictor_blocks):
             x, kept = block(x, rope, None, None if cache is None else cache[i])

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from worldmodel.config import EncoderConfig
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.layers import Block, initialise, rescale_blocks
+from worldmodel.models.positions import resize_positions, sincos_positions
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 PRESETS: dict[str, tuple[int, int, int, float]] = {
@@ -93,15 +93,6 @@ class ConvStem(nn.Module):
         return out
 
 
-def sincos_positions(frames: int, rows: int, columns: int, dim: int) -> Tensor:
-    """Fixed 3-D sin-cos embedding [1, N, D], the width split evenly (V-JEPA 1)."""
-    part = 2 * -(-dim // 6)
-    frequency = 1.0 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))
-    angles = grid_positions(frames, rows, columns).double()[..., None] * frequency
-    table = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :dim]
-    return table.float()[None]
-
-
 class VisionTransformer(nn.Module):
     """Encoder; keys of the state dict are the published ones."""
 
@@ -157,12 +148,11 @@ class VisionTransformer(nn.Module):
 
     def _positions(self, grid: tuple[int, int, int]) -> Tensor:
         c = self.config
-        trained = (c.num_frames // c.tubelet_size, *(s // c.patch_size for s in c.image_size))
+        rows, columns = (size // c.patch_size for size in c.image_size)
+        trained = (c.num_frames // c.tubelet_size, rows, columns)
         if grid == trained:
             return self.pos_embed
-        table = self.pos_embed.unflatten(1, trained).permute(0, 4, 1, 2, 3)
-        resized = F.interpolate(table, size=grid, mode="trilinear")
-        return resized.flatten(2).transpose(1, 2)
+        return resize_positions(self.pos_embed, trained, grid)
 
     def embed(self, clip_BCTHW: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         """Patch tokens [B, N, D] with their modality and sin-cos embedding, and the grid."""

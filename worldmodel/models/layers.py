@@ -6,7 +6,7 @@ Shapes: B batch, L queries, M keys, H heads, C channels of a head, D width.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from worldmodel.models.rope import Tables, rotate
 
 Backend = Literal["auto", "sdpa", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 
 PLAIN_LENGTH = 64
 """On a CPU, `auto` takes plain attention up to this many keys: for short sequences torch's fused
@@ -61,6 +62,20 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         raise ConfigError("flash-attn is not installed: pip install 'worldmodel[flash]'") from error
     out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)))
     return out.transpose(1, 2)
+
+
+def set_backend(model: Module, backend: Backend) -> Module:
+    """Let every attention of a model use one backend; returns the model.
+
+    Raises:
+        ConfigError: unknown backend.
+    """
+    if backend not in get_args(Backend):
+        raise ConfigError(f"Unknown attention backend {backend!r}; known: auto, sdpa, flash, plain")
+    for part in model.modules():
+        if hasattr(part, "backend"):
+            part.backend = backend  # type: ignore[assignment]
+    return model
 
 
 class Attention(nn.Module):

@@ -33,6 +33,13 @@ def grid_positions(
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
 
 
+def id_positions(token_ids: Tensor, rows: int, columns: int) -> Tensor:
+    """Positions [..., 3] (frame, row, column) of token ids [...]."""
+    per_frame = rows * columns
+    inside = token_ids % per_frame
+    return torch.stack([token_ids // per_frame, inside // columns, inside % columns], -1).float()
+
+
 def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
     """Cosine and sine tables [L, C] for `rotate`."""
     span = 2 * ((head_dim // 3) // 2)

@@ -1,0 +1,101 @@
+"""Attentive probe: self-attention blocks, one query that attends to all tokens, a linear layer.
+
+Source: V-JEPA 2 (arXiv 2506.09985), appendix on the probe evaluations. Keys of the state dict are
+the published ones.
+
+Shapes: B clips, N tokens, Q queries, D width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.config import ProbeConfig
+from worldmodel.errors import ShapeError
+from worldmodel.models.layers import Backend, Block, Mlp, attend, initialise, rescale_blocks
+
+
+class CrossAttention(nn.Module):
+    """Queries attend to tokens; no output projection, as published."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.backend: Backend = "auto"
+
+    def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
+        """[B, Q, D] and [B, N, D] -> [B, Q, D]."""
+        q = self.q(query_BQD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k, v = self.kv(tokens_BND).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return attend(q, k, v, None, self.backend).transpose(1, 2).flatten(2)
+
+
+class CrossAttentionBlock(nn.Module):
+    """Pre-norm on the tokens, not on the queries."""
+
+    def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.xattn = CrossAttention(dim, num_heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, hidden)
+
+    def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
+        """[B, Q, D] and [B, N, D] -> [B, Q, D]."""
+        query_BQD = query_BQD + self.xattn(query_BQD, self.norm1(tokens_BND))
+        return query_BQD + self.mlp(self.norm2(query_BQD))
+
+
+class AttentivePooler(nn.Module):
+    """Tokens -> one vector per query."""
+
+    def __init__(self, config: ProbeConfig) -> None:
+        super().__init__()
+        c = config
+        hidden = int(c.embed_dim * c.mlp_ratio)
+        self.query_tokens = nn.Parameter(torch.zeros(1, c.num_queries, c.embed_dim))
+        self.cross_attention_block = CrossAttentionBlock(c.embed_dim, c.num_heads, hidden)
+        self.blocks = nn.ModuleList(
+            Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth - 1)
+        )
+        nn.init.trunc_normal_(self.query_tokens, std=0.02)
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """[B, N, D] -> [B, Q, D]."""
+        for block in self.blocks:
+            tokens_BND, _ = block(tokens_BND, None)
+        query_BQD = self.query_tokens.expand(len(tokens_BND), -1, -1)
+        out: Tensor = self.cross_attention_block(query_BQD, tokens_BND)
+        return out
+
+
+class AttentiveClassifier(nn.Module):
+    """Pooler and linear classifier on frozen features."""
+
+    def __init__(self, config: ProbeConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.pooler = AttentivePooler(c)
+        self.linear = nn.Linear(c.embed_dim, c.num_classes)
+        initialise(self)
+        rescale_blocks(self.pooler.blocks)
+        for part in self.modules():
+            if isinstance(part, nn.LayerNorm):
+                part.eps = c.norm_eps
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        """Encoder tokens [B, N, D] -> logits [B, classes] (the first query's).
+
+        Raises:
+            ShapeError: the tokens are not as wide as the probe.
+        """
+        if tokens_BND.ndim != 3 or tokens_BND.shape[2] != self.config.embed_dim:
+            raise ShapeError(
+                f"tokens {tuple(tokens_BND.shape)}: this probe wants [B, N, "
+                f"{self.config.embed_dim}] from the encoder it was trained on"
+            )
+        logits: Tensor = self.linear(self.pooler(tokens_BND)[:, 0])
+        return logits
