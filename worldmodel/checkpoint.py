@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import importlib.resources
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from worldmodel.config import ModelConfig, from_dict, to_dict
+from worldmodel import hub
+from worldmodel.config import ModelConfig, ProbeConfig, VideoConfig, from_dict, to_dict
 from worldmodel.container import load_tensors, read_metadata, save_safetensors
 from worldmodel.errors import CheckpointError
+from worldmodel.models.ac_predictor import ActionConditionedPredictor
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.published import load_published
+from worldmodel.video_model import VideoModel
 from worldmodel.world_model import WorldModel
 
-__all__ = ["embedded_path", "load", "load_published", "resolve_device", "save"]
+__all__ = ["embedded_path", "load", "load_any", "load_published", "resolve_device", "save"]
+
+
+KINDS: dict[type, str] = {
+    WorldModel: "world_model",
+    VideoModel: "video_model",
+    AttentiveClassifier: "probe",
+}
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -26,7 +39,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 def save(
     path: Path | str,
-    model: WorldModel,
+    model: WorldModel | VideoModel | AttentiveClassifier,
     *,
     notes: dict[str, str] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -39,7 +52,7 @@ def save(
         name: value.detach().cpu().to(dtype).contiguous()
         for name, value in model.state_dict().items()
     }
-    metadata = {"kind": "world_model", "config": to_dict(model.config), "notes": notes or {}}
+    metadata = {"kind": KINDS[type(model)], "config": to_dict(model.config), "notes": notes or {}}
     save_safetensors(Path(path), tensors, metadata)
 
 
@@ -48,28 +61,52 @@ def embedded_path(name: str = "default") -> Path:
     return Path(str(importlib.resources.files("worldmodel") / "weights" / f"{name}.safetensors"))
 
 
-def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
-    """Load a world model: an embedded name ("default"), or a file written by `save`.
+def _empty(path: Path, metadata: dict[str, Any]) -> nn.Module:
+    """The model that a file describes, its networks without memory yet."""
+    kind = metadata.get("kind")
+    if kind == "video_model":
+        config = from_dict(VideoConfig, metadata["config"])
+        with torch.device("meta"):
+            encoder = VisionTransformer(config.encoder)
+        return VideoModel(config, encoder)
+    if kind == "probe":
+        config = from_dict(ProbeConfig, metadata["config"])
+        with torch.device("meta"):
+            return AttentiveClassifier(config)
+    if kind != "world_model":
+        raise CheckpointError(
+            f"{path} is not a world model (kind {kind!r}); "
+            "`worldmodel convert` makes one from a published file"
+        )
+    config = from_dict(ModelConfig, metadata["config"])
+    with torch.device("meta"):
+        encoder = VisionTransformer(config.encoder)
+        predictor = ActionConditionedPredictor(config.predictor)
+    return WorldModel(config, encoder, predictor)
+
+
+def load_any(
+    name_or_path: str | Path = "default", device: str | torch.device = "auto"
+) -> nn.Module:
+    """Load a WorldModel, a VideoModel or a probe: embedded or published name, or our own file.
 
     Raises:
         CheckpointError: unknown name, damaged file, or keys and shapes that do not fit.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
     """
     path = Path(name_or_path)
+    if str(name_or_path) in hub.REGISTRY and not path.is_file():
+        published = hub.load_named(str(name_or_path))
+        return published.to(resolve_device(device)).eval().requires_grad_(False)
     if not path.suffix:
         path = embedded_path(str(name_or_path))
     if not path.is_file():
         shipped = sorted(p.stem for p in embedded_path().parent.glob("*.safetensors"))
         raise CheckpointError(
             f"No model {str(name_or_path)!r}: neither a file nor one of {shipped}. "
-            "`worldmodel models` lists the published names"
+            f"Published names: {', '.join(hub.REGISTRY)}"
         )
-    metadata = read_metadata(path)
-    if metadata.get("kind") != "world_model":
-        raise CheckpointError(
-            f"{path} is not a world model (kind {metadata.get('kind')!r}); "
-            "`worldmodel convert` makes one from a published file"
-        )
-    model = WorldModel(from_dict(ModelConfig, metadata["config"]))
+    model = _empty(path, read_metadata(path))
     tensors = load_tensors(path)
     wanted = model.state_dict()
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
@@ -79,5 +116,18 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "aut
             f"{path} does not fit its own configuration: missing {missing[:5]}, "
             f"unexpected {extra[:5]}, wrong shape {wrong[:5]}. The file is damaged: fetch it again"
         )
-    model.load_state_dict({k: v.float() for k, v in tensors.items()})
+    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
     return model.to(resolve_device(device)).eval().requires_grad_(False)
+
+
+def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
+    """Load a world model: an embedded name ("default"), a published name, or a file of `save`.
+
+    Names of encoders without an action-conditioned predictor give a `VideoModel`, which encodes
+    but cannot imagine.
+
+    Raises:
+        CheckpointError: unknown name, damaged file, or keys and shapes that do not fit.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
+    """
+    return cast(WorldModel, load_any(name_or_path, device))

@@ -184,6 +184,14 @@ class ModelConfig:
     convention: Convention = Convention()
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig:
+    """All that is needed to rebuild a video model (an encoder alone)."""
+
+    encoder: EncoderConfig
+    convention: Convention = Convention()
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """Plain JSON-able dictionary of a config."""
     return dataclasses.asdict(config)
@@ -201,7 +209,7 @@ def from_dict(kind: type[Any], values: dict[str, Any]) -> Any:
     nested = {"encoder": EncoderConfig, "predictor": PredictorConfig, "convention": Convention}
     made = {}
     for name, value in values.items():
-        if kind is ModelConfig:
+        if name in nested:
             made[name] = from_dict(nested[name], value)
         else:
             made[name] = tuple(value) if isinstance(value, list) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from worldmodel.errors import CheckpointError
@@ -20,9 +20,8 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
     """Write tensors and metadata: temporary file, fsync, rename."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        file.write(save(tensors, {KEY: json.dumps(metadata)}))
-        file.flush()
+    save_file(tensors, part, {KEY: json.dumps(metadata)})  # tensor by tensor, no second copy
+    with part.open("rb+") as file:
         os.fsync(file.fileno())
     part.replace(path)
 
@@ -38,7 +37,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
             metadata = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is damaged or no safetensors file ({error}); fetch it again"
+            f"{path} is damaged or no safetensors file ({error}); fetch it again. "
+            "A published file of another layout: `worldmodel convert source=FILE out=FILE` first"
         ) from error
     if metadata is None:
         raise CheckpointError(f"{path} has no description of ours; `worldmodel convert` adds one")

@@ -27,11 +27,18 @@ class WorldModel(nn.Module):
     Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        encoder: VisionTransformer | None = None,
+        predictor: ActionConditionedPredictor | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.encoder = VisionTransformer(config.encoder)
-        self.predictor = ActionConditionedPredictor(config.predictor)
+        self.encoder = VisionTransformer(config.encoder) if encoder is None else encoder
+        self.predictor = (
+            ActionConditionedPredictor(config.predictor) if predictor is None else predictor
+        )
         convention = config.convention
         for name in ("pixel_mean", "pixel_std", "state_scale", "state_offset", "action_scale"):
             value = torch.tensor(getattr(convention, name), dtype=torch.float32)
@@ -41,6 +48,27 @@ class WorldModel(nn.Module):
         self.state_scale: Tensor
         self.state_offset: Tensor
         self.action_scale: Tensor
+
+    @classmethod
+    def of(
+        cls, encoder: VisionTransformer, predictor: ActionConditionedPredictor,
+        convention: Convention,
+    ) -> WorldModel:  # fmt: skip
+        """A model around an encoder and a predictor that hold their weights already.
+
+        Raises:
+            ShapeError: the predictor was made for other tokens than this encoder's.
+        """
+        width, wanted = encoder.config.embed_dim, predictor.config.encoder_dim
+        if width != wanted:
+            raise ShapeError(
+                f"the encoder's tokens are {width} wide, the predictor wants {wanted}: "
+                "take the encoder that the predictor was trained on"
+            )
+        config = ModelConfig(
+            encoder=encoder.config, predictor=predictor.config, convention=convention
+        )
+        return cls(config, encoder, predictor).eval()
 
     @property
     def convention(self) -> Convention:

@@ -27,6 +27,8 @@ COMMANDS = {
     "train": ("planning.cli.train", "train an action-conditioned world model"),
     "eval": ("planning.cli.eval", "success rates beside baselines, with a report"),
     "plan": ("planning.cli.plan", "an action from two images on disk"),
+    "models": ("planning.cli.models", "published models by name, sizes and licences"),
+    "convert": ("planning.cli.convert", "rewrite a published checkpoint as our safetensors"),
     "inspect probes": ("planning.cli.inspect_probes", "what the latent knows of robot and object"),
 }
 
