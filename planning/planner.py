@@ -29,21 +29,40 @@ class PlannerConfig:
     stretch: int = 3
     """A goal out of one step's reach is planned as this many equal steps at most. With a single
     clipped step the free axes make up for the clipped one, and the path bends."""
-    detour_gain: float = 0.1
-    """Choose a bent path of one more step over the straight one when its imagined end is nearer
-    the goal by this share of the energy (0: never look). Straight paths knock objects over."""
+    approach_slope: float = 1.0
+    """Height over the goal that is kept per lateral distance left, going down (0: straight lines).
+    Fingers that come in low and sideways knock the object over before they are around it."""
     norm: str = "l1"
     over: str = "final"
     chunk: int = 1024
     """Samples imagined at once: bounds the memory."""
     gate_m: float = 0.025
-    """Plan with the gripper frozen, and free it only when the planned move is under this [m]
-    (0: always free). An ungated search closes too early."""
+    """Plan with the gripper frozen, and free it only when the planned move is under this [m], or
+    when moving promises less than the gripper alone (0: always free). An ungated search closes too
+    early."""
     deadline_s: float | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= 16:
             raise PlanError(f"horizon is {self.horizon}; allowed: 1 to 16")
+
+
+def approach_step(total_3: Tensor, max_step_m: float, slope: float) -> Tensor:
+    """First step [1, 3] of a move: sideways at full speed, down only inside a cone over the goal.
+
+    With `slope` 0 the step goes straight along `total_3`, as far as the box allows.
+    """
+    if not slope:
+        return (total_3 * min(1.0, max_step_m / max(float(total_3.abs().max()), 1e-9)))[None]
+    sideways = total_3[:2] * min(1.0, max_step_m / max(float(total_3[:2].abs().max()), 1e-9))
+    height = -float(total_3[2])
+    kept = min(height, slope * max(0.0, float(total_3[:2].norm()) - APPROACH_SLACK_M))
+    down = height - kept if height > 0 else height
+    return torch.cat([sideways, total_3.new_tensor([-down]).clamp(-max_step_m, max_step_m)])[None]
+
+
+APPROACH_SLACK_M = 0.01
+"""Lateral distance that counts as being over the goal [m]."""
 
 
 class Planner:
@@ -76,11 +95,21 @@ class Planner:
         free = replace(c.bounds, start_m=(x, y, z))
         frozen = replace(free, gripper_free=False)
         direct = self._direct(cost, frozen, generator)
-        if c.gate_m and float(direct.actions_KA[0, :3].norm()) <= c.gate_m:
+        near = float(direct.actions_KA[0, :3].norm()) <= c.gate_m
+        if not c.gate_m or near or self._gripper_helps(cost, free, direct):
             return self._search(cost, free, generator)
-        if not c.gate_m:
-            return self._search(cost, free, generator)
-        return self._detour(cost, frozen, generator, direct)
+        total = direct.actions_KA[:, :3].sum(0)
+        first = torch.zeros(1, 7)
+        first[0, :3] = frozen.inside(approach_step(total, c.bounds.max_step_m, c.approach_slope))[0]
+        return replace(direct, actions_KA=first)
+
+    def _gripper_helps(self, cost: Cost, bounds: Bounds, direct: Plan) -> bool:
+        """Whether opening or closing on the spot is imagined to end nearer the goal than moving."""
+        if not bounds.gripper_free:
+            return False
+        on_the_spot = torch.zeros(2, 1, 4)
+        on_the_spot[:, 0, 3] = torch.tensor([-1.0, 1.0])
+        return float(cost(bounds.full(on_the_spot)).min()) < float(cost(direct.actions_KA[None])[0])
 
     def _search(self, cost: Cost, bounds: Bounds, generator: torch.Generator) -> Plan:
         c = self.config
@@ -102,20 +131,3 @@ class Planner:
             one = c.optimiser.minimise(tied, bounds, generator, deadline_s=c.deadline_s)
             plan = replace(one, actions_KA=one.actions_KA.expand(repeats, -1))
         return plan
-
-    def _detour(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, direct: Plan
-    ) -> Plan:  # fmt: skip
-        """Take a bent path of one more step if its imagined end is clearly nearer the goal."""
-        c = self.config
-        steps = len(direct.actions_KA)
-        if not c.detour_gain or steps >= c.stretch:
-            return direct
-        total = direct.actions_KA.sum(0)[[0, 1, 2, 6]]
-        start = (total / (steps + 1)).repeat(steps + 1, 1)
-        bent = c.optimiser.minimise(
-            cost, bounds, generator, horizon=steps + 1, start_K4=start, spread=0.6,
-            deadline_s=c.deadline_s,
-        )  # fmt: skip
-        straight, curved = (float(cost(p.actions_KA[None])[0]) for p in (direct, bent))
-        return bent if curved < (1 - c.detour_gain) * straight else direct

@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 import envs
+from envs.mujoco_arm import BOX_HIGH_M, BOX_LOW_M
 from envs.tasks import get_task
 from planning.agent import PlanningAgent
 from planning.baselines import make_baseline
@@ -56,7 +57,7 @@ class Options:
     elites: int = _text(12, "kept of each iteration")
     horizon: int = _text(1, "actions imagined ahead")
     stretch: int = _text(3, "equal steps toward a goal out of one step's reach, at most")
-    detour_gain: float = _text(0.1, "a bent path must end nearer by this share (0: never look)")
+    approach_slope: float = _text(1.0, "height kept per lateral distance, going down (0: straight)")
     gate_m: float = _text(0.025, "gripper is planned only when the move is under this [m]")
     baselines: bool = _text(True, "also run hold, random and pose_only")
     workers: int = _text(2, "processes")
@@ -70,10 +71,14 @@ def planner_config(options: Options, gripper: str) -> PlannerConfig:
         optimiser=CEM(
             num_samples=options.samples, iterations=options.iterations, num_elites=options.elites
         ),
-        bounds=Bounds(gripper="ternary" if gripper == "command" else "published"),
+        bounds=Bounds(
+            gripper="ternary" if gripper == "command" else "published",
+            low_m=tuple(BOX_LOW_M),
+            high_m=tuple(BOX_HIGH_M),
+        ),
         horizon=options.horizon,
         stretch=options.stretch,
-        detour_gain=options.detour_gain,
+        approach_slope=options.approach_slope,
         gate_m=options.gate_m,
     )
 
