@@ -29,6 +29,8 @@ COMMANDS = {
     "plan": ("planning.cli.plan", "an action from two images on disk"),
     "models": ("planning.cli.models", "published models by name, sizes and licences"),
     "convert": ("planning.cli.convert", "rewrite a published checkpoint as our safetensors"),
+    "features": ("planning.cli.features", "encoder features of videos into HDF5"),
+    "inspect energy": ("planning.cli.inspect_energy", "energies over a grid of actions"),
     "inspect probes": ("planning.cli.inspect_probes", "what the latent knows of robot and object"),
 }
 
