@@ -1,0 +1,250 @@
+"""One pass over a data set: a manifest of what is good, and a reason for everything that is not.
+
+Nothing is ever replaced by another sample: an episode is in the manifest or in the rejects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from worldmodel.data.droid import ReadOptions
+from worldmodel.data.episode import Episode, EpisodeError
+from worldmodel.data.layouts import Unit, find_units, fingerprint, read_unit
+from worldmodel.errors import DataError
+
+Row = dict[str, Any]
+MANIFEST, REJECTS, SUMMARY = "manifest.jsonl", "rejects.jsonl", "summary.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexOptions:
+    """What is let into a manifest."""
+
+    read: ReadOptions = field(default_factory=ReadOptions)
+    failures: Literal["keep", "drop"] = "keep"
+    """V-JEPA 2-AC kept failed episodes."""
+    min_seconds: float = 0.0
+    """Shorter episodes are rejected (V-JEPA 2-AC: 4 s)."""
+    frame_size: Literal["majority", "any"] = "majority"
+    """`majority`: frames must have the size that most episodes have."""
+
+
+def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) -> Row:
+    if options.failures == "drop" and episode.success is False:
+        raise EpisodeError("failure_dropped", "a failed episode, and failures=drop")
+    if episode.seconds < options.min_seconds:
+        raise EpisodeError(
+            "too_short", f"{episode.seconds:.2f} s; min_seconds is {options.min_seconds}"
+        )
+    view = episode.camera(options.read.camera)
+    size = getattr(view.frames, "size", None)
+    return {
+        "path": unit.path, "record": record, "layout": unit.layout, "id": episode.id,
+        "steps": len(episode), "seconds": round(episode.seconds, 4),
+        "camera": view.name, "cameras": {c.name: c.serial for c in episode.cameras.values()},
+        "frame_size": list(size) if size else None, "success": episode.success,
+        "task": episode.task, "moving_steps": int(episode.moving_T.sum()),
+        "notes": list(episode.notes),
+    }  # fmt: skip
+
+
+def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
+    """Rows of a unit's episodes; a row with `reason` is a reject."""
+    rows = []
+    for record, outcome in read_unit(unit, options.read):
+        try:
+            if isinstance(outcome, EpisodeError):
+                raise outcome
+            rows.append(_accepted(unit, record, outcome, options))
+        except EpisodeError as error:
+            rows.append(_rejected(unit, record, error.reason, str(error)))
+    return rows
+
+
+def _rejected(unit: Unit, record: int, reason: str, message: str) -> Row:
+    return {
+        "path": unit.path, "record": record, "layout": unit.layout, "reason": reason,
+        "message": message,
+    }  # fmt: skip
+
+
+def _run(
+    units: list[Unit], options: IndexOptions, workers: int
+) -> Iterator[tuple[Unit, list[Row]]]:
+    """Look at units in parallel; a file that crashes its reader is rejected alone."""
+    if workers <= 1 or len(units) <= 1:
+        for unit in units:
+            yield unit, index_unit(unit, options)
+        return
+    done: set[str] = set()
+    try:
+        with ProcessPoolExecutor(min(workers, len(units))) as pool:
+            jobs = {pool.submit(index_unit, unit, options): unit for unit in units}
+            for job in as_completed(jobs):
+                rows = job.result()
+                done.add(jobs[job].key)
+                yield jobs[job], rows
+    except BrokenProcessPool:
+        for unit in (u for u in units if u.key not in done):
+            yield unit, _alone(unit, options)
+
+
+def _alone(unit: Unit, options: IndexOptions) -> list[Row]:
+    try:
+        with ProcessPoolExecutor(1) as pool:
+            return pool.submit(index_unit, unit, options).result()
+    except BrokenProcessPool:
+        return [_rejected(unit, unit.record, "reader_crashed", "the decoder died on this file")]
+
+
+def _previous(out: Path, options: IndexOptions) -> dict[str, dict[str, Any]]:
+    path = out / ".seen.json"
+    if not path.is_file():
+        return {}
+    try:
+        seen = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return seen["units"] if seen.get("options") == dataclasses.asdict(options) else {}
+
+
+def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
+    """Reject frames of another size than most episodes of the data set have."""
+    sizes = Counter(tuple(r["frame_size"]) for r in rows if r.get("frame_size"))
+    if options.frame_size == "any" or len(sizes) < 2:
+        return rows
+    common, count = sizes.most_common(1)[0]
+    if count * 2 <= sum(sizes.values()):
+        return rows
+    out = []
+    for row in rows:
+        size = row.get("frame_size")
+        if size and tuple(size) != common:
+            message = f"frame_size: frames are {size}, those of most episodes {list(common)}"
+            kept = {k: row[k] for k in ("path", "record", "layout")}
+            out.append({**kept, "reason": "frame_size", "message": message})
+        else:
+            out.append(row)
+    return out
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def build_index(
+    root: Path, out: Path, options: IndexOptions | None = None, *, workers: int = 2
+) -> dict[str, Any]:
+    """Look at every episode under `root`; write manifest, rejects and summary under `out`.
+
+    A second run looks only at units whose files changed.
+
+    Returns:
+        The summary: accepted, rejected, reasons, notes, hours.
+
+    Raises:
+        DataError: there is no episode, or not one good one.
+    """
+    options = options or IndexOptions()
+    units = find_units(root)
+    if not units:
+        raise DataError(
+            f"No episode under {root}: wanted raw DROID folders (trajectory.h5), RLDS shards "
+            "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    seen, prints = _previous(out, options), {u.key: fingerprint(u) for u in units}
+    results = {
+        u.key: seen[u.key]["rows"]
+        for u in units
+        if u.key in seen and seen[u.key]["print"] == prints[u.key]
+    }
+    todo = [u for u in units if u.key not in results]
+    for unit, found in tqdm(
+        _run(todo, options, workers), total=len(todo), desc="indexing", unit="unit"
+    ):
+        results[unit.key] = found
+    rows = _check_sizes([row for u in units for row in results[u.key]], options)
+    good = [r for r in rows if "reason" not in r]
+    bad = [r for r in rows if "reason" in r]
+    summary = {
+        "root": str(root), "layout": units[0].layout, "accepted": len(good), "rejected": len(bad),
+        "reasons": dict(Counter(r["reason"] for r in bad).most_common()),
+        "notes": dict(Counter(n for r in good for n in r["notes"])),
+        "hours": round(sum(r["seconds"] for r in good) / 3600, 6), "looked_at": len(todo),
+        "camera": options.read.camera,
+    }  # fmt: skip
+    write_whole(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
+    write_whole(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
+    write_whole(out / SUMMARY, json.dumps(summary, indent=2))
+    units_seen = {k: {"print": prints[k], "rows": v} for k, v in results.items()}
+    write_whole(
+        out / ".seen.json",
+        json.dumps({"options": dataclasses.asdict(options), "units": units_seen}),
+    )
+    if not good:
+        raise DataError(
+            f"None of the {len(bad)} episodes under {root} can be used; reasons: "
+            f"{summary['reasons']}. See {out / REJECTS}"
+        )
+    return summary
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index found."""
+
+    root: Path
+    rows: list[Row]
+    summary: dict[str, Any]
+
+    @property
+    def reject_fraction(self) -> float:
+        """Share of the episodes that was rejected."""
+        total = self.summary["accepted"] + self.summary["rejected"]
+        return float(self.summary["rejected"] / max(1, total))
+
+    def check(self, max_reject_fraction: float) -> None:
+        """Stop when too much of the data is bad.
+
+        Raises:
+            DataError: names the reasons and the option that allows more.
+        """
+        if self.reject_fraction > max_reject_fraction:
+            raise DataError(
+                f"{self.reject_fraction:.1%} of the episodes under {self.root} were rejected "
+                f"(allowed: max_reject_fraction={max_reject_fraction}); reasons: "
+                f"{self.summary['reasons']}. Mend them, or raise max_reject_fraction"
+            )
+
+
+def open_manifest(folder: Path) -> Manifest:
+    """Read what `build_index` wrote.
+
+    Raises:
+        DataError: there is no index in `folder`.
+    """
+    if not (folder / MANIFEST).is_file() or not (folder / SUMMARY).is_file():
+        raise DataError(
+            f"No index in {folder}: make one with `worldmodel data index root=DIR out={folder}`"
+        )
+    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    return Manifest(Path(summary["root"]), [json.loads(x) for x in lines], summary)
