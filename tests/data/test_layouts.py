@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from worldmodel.data.clips import ClipOptions, find_clips, grid_steps, state_actions
+from worldmodel.data.droid import ReadOptions
+from worldmodel.data.episode import EpisodeError, to_tcp
+from worldmodel.data.index import build_index
+from worldmodel.data.layouts import find_units, read_one, read_unit
+from worldmodel.data.rlds import read_records
+from worldmodel.data.synthetic import draw_frames
+
+
+def episodes(root):
+    return [out for unit in find_units(root) for _, out in read_unit(unit, ReadOptions())]
+
+
+@pytest.mark.parametrize("name", ["droid", "rlds", "v2.1", "v3.0"])
+def test_every_layout_gives_the_same_states_frames_and_clip_span(layouts, name):
+    roots, states = layouts
+    found = episodes(roots[name])
+    assert [len(e) for e in found] == [64, 70]
+    options = ClipOptions()
+    for episode, truth in zip(found, states, strict=True):
+        np.testing.assert_allclose(episode.states_TS, truth, atol=1e-6)
+        steps = grid_steps(episode.times_s, 0.25, options)
+        span = episode.times_s[steps[-1]] - episode.times_s[steps[0]]
+        assert span == pytest.approx(3.75, abs=1 / 15)
+        assert episode.success
+        wanted = draw_frames(truth, (48, 64))[steps].astype(int)
+        frames = episode.camera("left").frames.read(steps)
+        assert np.abs(frames - wanted).mean() < 4
+        other = episode.camera("right").frames.read(steps)
+        assert np.abs(other - wanted).mean() > np.abs(frames - wanted).mean() + 1
+
+
+@pytest.mark.parametrize("name", ["droid", "rlds", "v2.1", "v3.0"])
+def test_every_layout_can_be_indexed(layouts, tmp_path, name):
+    roots, _ = layouts
+    summary = build_index(roots[name], tmp_path, workers=1)
+    assert (summary["accepted"], summary["rejected"]) == (2, 0)
+    unit = find_units(roots[name])[0]
+    assert len(read_one(unit, ReadOptions(inspect=False))) == 64
+
+
+def test_cut_off_shard_keeps_what_is_whole_and_names_the_rest(layouts, tmp_path):
+    roots, _ = layouts
+    shard = next(roots["rlds"].glob("*.tfrecord*"))
+    (tmp_path / "rlds").mkdir()
+    whole = shard.read_bytes()
+    (tmp_path / "rlds" / shard.name).write_bytes(whole[: len(whole) - 100])
+    summary = build_index(tmp_path / "rlds", tmp_path / "out", workers=1)
+    assert summary["accepted"] == 1
+    assert summary["reasons"] == {"record_truncated": 1}
+    assert len(list(read_records(shard))) == 2
+
+
+def test_clips_keep_out_of_gaps_and_idle_steps(layouts):
+    times = np.arange(90) / 15
+    options = ClipOptions(num_frames=5, stride_s=0.5)
+    moving = np.ones(90, bool)
+    assert len(find_clips(times, moving, options)) == 10
+    gap = np.where(times > 3, times + 2, times)
+    assert len(find_clips(gap, moving, options)) < 12
+    with pytest.raises(EpisodeError, match="timestamps_gap"):
+        grid_steps(gap, 2.5, options)
+    moving[:20] = False
+    dropped = find_clips(times, moving, ClipOptions(num_frames=5, stride_s=0.5, idle="drop"))
+    assert dropped.min() >= 20 / 15
+
+
+def test_actions_lead_from_state_to_state_across_the_wrap(layouts):
+    roots, _ = layouts
+    episode = episodes(roots["droid"])[0]
+    steps = np.arange(0, 40, 4)
+    found, actions = state_actions(episode, steps, "flange")
+    assert found.shape == (10, 7)
+    assert np.abs(actions[:, 3:6]).max() < 0.5
+    shifted, _ = state_actions(episode, steps, "tcp")
+    distance = np.linalg.norm(shifted[:, :3] - found[:, :3], axis=1)
+    np.testing.assert_allclose(distance, 0.1034)
+    down = to_tcp(np.array([[0.5, 0.0, 0.5, np.pi, 0.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(down[0, :3], [0.5, 0.0, 0.5 - 0.1034], atol=1e-9)
