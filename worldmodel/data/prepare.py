@@ -1,0 +1,200 @@
+"""Episodes cut once to the model's input rate and size, as frames or as frozen features.
+
+A shard is one safetensors file of a few episodes: `frames` uint8 [F,H,W,3] (or JPEG bytes) or
+`features` bfloat16 [F,N,D], `states` [F,7], `starts` of the unbroken runs. It is written to a
+temporary file, flushed, hashed and renamed; a second run goes on behind the last whole shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+from tqdm import tqdm
+
+from worldmodel.data.dataset import open_row
+from worldmodel.data.episode import to_tcp
+from worldmodel.data.index import Manifest, write_whole
+from worldmodel.errors import ConfigError, DataError
+
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What is stored; kept in plan.json, and a folder holds one plan only."""
+
+    fps: float = 4.0
+    image_size: int = 256
+    transform: str = "droid"
+    what: Literal["frames", "features"] = "frames"
+    codec: Literal["raw", "jpeg"] = "jpeg"
+    """Frames only: raw is exact, jpeg (quality 95) about a tenth of the size."""
+    state_frame: Literal["flange", "tcp"] = "flange"
+    episodes_per_shard: int = 16
+    encoder_hash: str = ""
+    """Features only: hash of the encoder's weights."""
+
+
+def encoder_hash(encoder: torch.nn.Module) -> str:
+    """SHA-256 (16 digits) over names and bytes of all weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def grid_runs(times_s: np.ndarray, fps: float) -> list[np.ndarray]:
+    """Control steps nearest to 0, 1/fps, 2/fps, ... in runs unbroken by gaps."""
+    wanted = np.arange(0.0, float(times_s[-1]) + 0.25 / fps, 1 / fps)
+    right = np.clip(np.searchsorted(times_s, wanted), 1, len(times_s) - 1)
+    nearer = wanted - times_s[right - 1] <= times_s[right] - wanted
+    steps = np.where(nearer, right - 1, right)
+    good = np.abs(times_s[steps] - wanted) <= 0.5 / fps
+    good[1:] &= np.diff(steps) > 0
+    breaks = np.flatnonzero(np.diff(good.astype(int))) + 1
+    runs = np.split(np.arange(len(steps)), breaks)
+    return [steps[run] for run in runs if len(run) > 1 and good[run[0]]]
+
+
+def _jpeg(frame: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def _episode(
+    manifest: Manifest, row: dict[str, Any], options: PrepareOptions, transform: Any
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Frames and states of each unbroken run."""
+    episode = open_row(manifest, row)
+    states = episode.states_TS[: row["steps"]]
+    if options.state_frame == "tcp":
+        states = to_tcp(states)
+    out = []
+    for steps in grid_runs(episode.times_s[: row["steps"]], options.fps):
+        frames = episode.camera(row["camera"]).frames.read(steps)
+        out.append((np.asarray(transform(frames)), states[steps]))
+    return out
+
+
+def _pack(
+    runs: list[tuple[np.ndarray, np.ndarray]], options: PrepareOptions, encode: Encode | None
+) -> dict[str, Tensor]:
+    lengths = [0, *(len(states) for _, states in runs)]
+    tensors = {
+        "states": torch.from_numpy(np.concatenate([s for _, s in runs])),
+        "starts": torch.from_numpy(np.cumsum(lengths)),
+    }
+    frames = np.concatenate([f for f, _ in runs])
+    if encode is not None:
+        parts = [encode(part).cpu() for part in torch.from_numpy(frames).split(16)]
+        tensors["features"] = torch.cat(parts).to(torch.bfloat16)
+    elif options.codec == "raw":
+        tensors["frames"] = torch.from_numpy(frames)
+    else:
+        images = [_jpeg(frame) for frame in frames]
+        tensors["jpeg"] = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8)
+        tensors["offsets"] = torch.from_numpy(np.cumsum([0, *map(len, images)]))
+    return tensors
+
+
+def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
+    """Write a shard whole or not at all; returns its hash (also kept beside it).
+
+    Raises:
+        DataError: the disk is full or refuses.
+    """
+    data = to_bytes({k: v.contiguous() for k, v in tensors.items()})
+    digest = hashlib.sha256(data).hexdigest()
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        write_whole(path.with_suffix(".sha256"), digest)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise DataError(
+            f"Cannot write {path}: {error}. Free space and run the same command: it goes on here"
+        ) from error
+    return digest
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a shard is there and its hash is the one written beside it."""
+    digest = path.with_suffix(".sha256")
+    if not path.is_file() or not digest.is_file():
+        return False
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    return found == digest.read_text(encoding="utf-8").strip()
+
+
+def prepare(
+    manifest: Manifest, out: Path, options: PrepareOptions, transform: Any,
+    encode: Encode | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Write all shards of a manifest; those that are whole already are kept.
+
+    Args:
+        manifest: what the index found good.
+        out: folder of the shards and plan.json.
+        options: the plan.
+        transform: frames of any size -> uint8 frames of the model's size.
+        encode: uint8 frames [B,H,W,3] -> tokens [B,N,D]; needed for features.
+
+    Returns:
+        Numbers of shards, frames and bytes, and of shards made in this run.
+
+    Raises:
+        ConfigError: `out` holds shards of another plan.
+        DataError: an episode changed, or the disk is full.
+    """
+    if (options.what == "features") != (encode is not None):
+        raise ConfigError(f"what={options.what!r}: features need an encoder, frames take none")
+    out.mkdir(parents=True, exist_ok=True)
+    rows = manifest.rows
+    plan = {"options": asdict(options), "root": str(manifest.root), "rows": rows}
+    plan = json.loads(json.dumps(plan))
+    path = out / "plan.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != plan:
+        raise ConfigError(
+            f"{out} holds shards of another plan (other options or episodes): choose another out="
+        )
+    write_whole(path, json.dumps(plan))
+    groups = range(0, len(rows), options.episodes_per_shard)
+    made = frames = size = 0
+    for number, first in enumerate(tqdm(groups, desc="preparing", unit="shard")):
+        shard = out / f"shard-{number:06d}.safetensors"
+        if not is_whole(shard):
+            group = rows[first : first + options.episodes_per_shard]
+            runs = [run for row in group for run in _episode(manifest, row, options, transform)]
+            if not runs:
+                raise DataError(f"The episodes of {shard.name} hold no two frames: index again")
+            write_shard(shard, _pack(runs, options, encode))
+            made += 1
+        size += shard.stat().st_size
+        with safe_open(shard, framework="pt") as file:
+            frames += file.get_slice("states").get_shape()[0]
+    summary = {
+        "shards": len(groups), "made": made, "bytes": size, "what": options.what,
+        "frames": frames, "encoder_hash": options.encoder_hash, "episodes": len(rows),
+    }  # fmt: skip
+    write_whole(out / "summary.json", json.dumps(summary, indent=2))
+    return summary
