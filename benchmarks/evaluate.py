@@ -62,6 +62,29 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def probe_table() -> str:
+    """What the latent knows, as `worldmodel inspect probes` found it, in Markdown."""
+    names = ["object_encoded_m", "object_predicted_m", "loss_true", "loss_copy", "loss_shuffled"]
+    rows = []
+    for file in sorted((RESULTS.parent / "probes").glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        numbers = [
+            f"{100 * found[n]:.2f} cm" if n.endswith("_m") else f"{found[n]:.4f}" for n in names
+        ]
+        rows.append(f"| {file.stem} | " + " | ".join(numbers) + " |")
+    if not rows:
+        return ""
+    head = "| model | " + " | ".join(n.removesuffix("_m").replace("_", " ") for n in names) + " |"
+    return (
+        "Probes on unseen episodes (`worldmodel inspect probes model=NAME`): error of the object's "
+        "position decoded from encoded frames and from one-step predictions of moving objects, and "
+        "the prediction loss with true, no (copy) and shuffled actions. The other decoders are in "
+        "benchmarks/results/probes/.\n\n"
+        + "\n".join([head, "|---" * (len(names) + 1) + "|", *rows])
+        + "\n"
+    )
+
+
 def main() -> None:
     """Run what is missing, then write the page."""
     only = sys.argv[1].removeprefix("only=") if len(sys.argv) > 1 else ""
@@ -73,6 +96,13 @@ def main() -> None:
             summary, page = evaluate(replace(options, out=out))
             file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
             print(name, rate(summary), page, flush=True)
+            write_page()
+    write_page()
+    print(PAGE)
+
+
+def write_page() -> None:
+    """Write docs/results.md from the rows that are finished."""
     found = {}
     for name in ROWS:
         file = RESULTS / f"{name.replace(': ', '-').replace(', ', '-').replace(' ', '_')}.json"
@@ -82,10 +112,9 @@ def main() -> None:
         "# Results\n\nMade by `python benchmarks/evaluate.py`; nothing is typed in by hand. "
         "Successes of trials on unseen seeds with the 95 % Wilson interval.\n`pose-only` is handed "
         "the robot pose of every goal picture, which the planner is not.\n\n"
-        f"{table(found)}\n",
+        f"{table(found)}\n\n{probe_table()}",
         encoding="utf-8",
     )
-    print(PAGE)
 
 
 if __name__ == "__main__":

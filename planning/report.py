@@ -26,6 +26,7 @@ def gif_bytes(frames: list[NDArray[np.uint8]], fps: float = 6.0, scale: int = 2)
     pictures = [Image.fromarray(f) for f in frames]
     if scale > 1:
         pictures = [p.resize((p.width * scale, p.height * scale)) for p in pictures]
+    pictures = [p.quantize(64, dither=Image.Dither.NONE) for p in pictures]
     out = io.BytesIO()
     pictures[0].save(
         out, "GIF", save_all=True, append_images=pictures[1:], duration=int(1000 / fps), loop=0
@@ -71,6 +72,15 @@ def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
         f'<text x="0" y="{height - 20}" font-size="11">0</text>'
         f'<text x="{width // 2 - 60}" y="{height - 4}" font-size="11">energy over steps</text></svg>'
     )
+
+
+def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
+    """Frames with the sub-goal that was due beside each, [H, 2 W, 3]."""
+    due = [*episode.sub_goals, episode.sub_goals[-1]] if episode.sub_goals else []
+    return [
+        np.concatenate([frame, episode.goals[index].image], axis=1)
+        for frame, index in zip(episode.frames, due, strict=False)
+    ]
 
 
 def episode_section(episode: Episode) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from planning.cli import eval as evaluation
-from planning.report import gif_bytes, write_report
+from planning.report import beside_goals, gif_bytes, write_report
 
 
 @dataclass
@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     baselines = {"pose_only": evaluation.run_episodes(settings, "pose_only")}
     summary = evaluation.summarise(settings, episodes, baselines)
     page = write_report(Path(options.out), "Pick and place by imagination", summary, episodes)
-    frames = [frame for episode in episodes for frame in episode.frames]
+    frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
         (Path(options.out) / "demo.gif").write_bytes(gif_bytes(frames))
     evaluation.print_table(summary)
