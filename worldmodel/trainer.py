@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ from worldmodel.errors import CheckpointError, TrainingError
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Tensor]
+
+
+class Store(Protocol):
+    """Where the checkpoints of many ranks go."""
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a step."""
+        ...
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest step; 0 when there is none."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +129,33 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
+class LocalStore:
+    """One process's checkpoints: weights, optimiser, generator and step in one file."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write a step whole or not at all; see `save_state`."""
+        state = {
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "step": step,
+        }
+        save_state(self.folder, step, state, self.keep)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+        """Load the newest whole step; 0 when there is none."""
+        state = load_latest(self.folder)
+        if state is None:
+            return 0
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        return int(state["step"])
+
+
 class MetricsLog:
     """JSON lines, cut back to the step resumed from so that no step stands twice."""
 
@@ -189,6 +228,7 @@ def run_loop(
     out: Path,
     on_log: Callable[[int], dict[str, float]] | None = None,
     after_step: Callable[[int], None] | None = None,
+    store: Store | None = None,
 ) -> dict[str, float]:
     """Train from the last checkpoint in `out` (or from the start) to `config.steps`.
 
@@ -202,6 +242,7 @@ def run_loop(
         out: folder for metrics.jsonl and checkpoints/.
         on_log: extra figures for a logged step.
         after_step: called when a step is done (moving averages).
+        store: checkpoints of many ranks; None: one process's own, in out/checkpoints.
 
     Returns:
         The last logged row.
@@ -210,14 +251,9 @@ def run_loop(
         TrainingError: divergence or a disk that cannot take the checkpoint.
     """
     seed_everything(config.seed)
-    folder = out / "checkpoints"
-    state = load_latest(folder)
-    first = 0
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        first = int(state["step"])
+    store = store or LocalStore(out / "checkpoints", config.keep)
+    first = store.load(model, optimizer)
+    if first:
         log.info("resuming at step %d of %d", first, config.steps)
     metrics = MetricsLog(out / "metrics.jsonl", first)
     board = _board(out) if config.tensorboard else None
@@ -254,17 +290,7 @@ def run_loop(
             )
             waited, seen, since = 0.0, 0, time.perf_counter()
         if (step + 1) % config.save_every == 0 or last:
-            save_state(
-                folder,
-                step + 1,
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "rng": torch.get_rng_state(),
-                    "step": step + 1,
-                },
-                config.keep,
-            )
+            store.save(step + 1, model, optimizer)
     return row
 
 
