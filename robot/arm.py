@@ -27,6 +27,8 @@ class ArmState:
     holding: bool | None = None
     """Whether something is between the fingers; None where the arm cannot tell."""
     errors: tuple[str, ...] = ()
+    age_s: float = 0.0
+    """How long ago the arm gave this reading [s], by this machine's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,8 @@ class Sent:
     """Commanded flange pose and closedness [7]."""
     reasons: tuple[str, ...] = ()
     """Why it differs from what was asked; empty if it does not."""
+    refused: bool = False
+    """Nothing was sent at all."""
 
 
 class Arm(Protocol):

@@ -1,0 +1,134 @@
+"""Forward and inverse kinematics of Franka arms, in NumPy.
+
+Denavit-Hartenberg parameters in Craig's convention, as the maker publishes them; the same for the
+Panda and the FR3, which differ in their joint limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robot.errors import UnreachableError
+from robot.pose import euler_to_matrix
+
+Array = NDArray[np.float64]
+
+_HALF = np.pi / 2
+DH = (
+    (0.0, 0.333, 0.0), (0.0, 0.0, -_HALF), (0.0, 0.316, _HALF), (0.0825, 0.0, _HALF),
+    (-0.0825, 0.384, -_HALF), (0.0, 0.0, _HALF), (0.088, 0.0, _HALF),
+)  # fmt: skip
+"""a [m], d [m], alpha [rad] of joints 1 to 7."""
+FLANGE_M = 0.107
+"""From joint 7 to the flange along its z axis."""
+
+
+@dataclass(frozen=True)
+class JointLimits:
+    """Range of the seven joints [rad]."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+LIMITS = {
+    "fr3": JointLimits(
+        (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159),
+        (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159),
+    ),
+    "panda": JointLimits(
+        (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
+        (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
+    ),
+}
+
+
+def _frames(q: ArrayLike) -> Array:
+    """Joint frames and the flange at joint positions q [7]: T_base_frame [8, 4, 4]."""
+    frames = np.empty((8, 4, 4))
+    pose = np.eye(4)
+    for i, ((a, d, alpha), angle) in enumerate(zip(DH, np.asarray(q, dtype=float), strict=True)):
+        c, s, ca, sa = np.cos(angle), np.sin(angle), np.cos(alpha), np.sin(alpha)
+        pose = pose @ np.array(
+            [
+                [c, -s, 0, a],
+                [s * ca, c * ca, -sa, -d * sa],
+                [s * sa, c * sa, ca, d * ca],
+                [0, 0, 0, 1],
+            ]
+        )
+        frames[i] = pose
+    frames[7] = pose
+    frames[7, :3, 3] += FLANGE_M * pose[:3, 2]
+    return frames
+
+
+def flange_pose(q: ArrayLike) -> Array:
+    """T_base_flange [4, 4] at joint positions q [7, rad]."""
+    return _frames(q)[7]
+
+
+def jacobian(q: ArrayLike) -> Array:
+    """Flange velocity (m/s, rad/s, base frame) per joint velocity: [6, 7]."""
+    frames = _frames(q)
+    axes = frames[:7, :3, 2]
+    arms = frames[7, :3, 3] - frames[:7, :3, 3]
+    return np.concatenate([np.cross(axes, arms), axes], axis=1).T
+
+
+def rotation_vector(matrix: Array) -> Array:
+    """Axis times angle [3, rad] of a rotation matrix [3, 3]; exact up to a half turn."""
+    skew = np.array(
+        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
+    )
+    sine, cosine = np.linalg.norm(skew) / 2, (np.trace(matrix) - 1) / 2
+    if sine < 1e-9:
+        return np.zeros(3) if cosine > 0 else np.pi * np.sqrt(np.clip(np.diag(matrix), 0, 1))
+    return skew / (2 * sine) * float(np.arctan2(sine, cosine))
+
+
+class Kinematics:
+    """Inverse kinematics from the present joints, with a margin to the joint limits.
+
+    Args:
+        arm: `fr3` or `panda`.
+        margin_rad: distance that every joint keeps from its limit.
+    """
+
+    def __init__(self, arm: str = "fr3", margin_rad: float = 0.1) -> None:
+        if arm not in LIMITS:
+            raise UnreachableError(f"Unknown arm {arm!r}; known: {', '.join(LIMITS)}")
+        self.low = np.array(LIMITS[arm].low) + margin_rad
+        self.high = np.array(LIMITS[arm].high) - margin_rad
+        self.margin_rad = margin_rad
+
+    def solve(self, target: ArrayLike, q: ArrayLike, *, iterations: int = 40) -> Array:
+        """Joint positions [7, rad] near `q` whose flange pose is `target` [x y z roll pitch yaw].
+
+        Raises:
+            UnreachableError: no solution (0.5 mm, 5 mrad), or one within the joint margin of a
+                limit; a joint that is there already may only move away.
+        """
+        pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
+        wanted, joints = euler_to_matrix(pose[3:6]), start.copy()
+        low, high = np.minimum(self.low, start), np.maximum(self.high, start)
+        error = np.full(6, np.inf)
+        for _ in range(iterations):
+            flange = flange_pose(joints)
+            error[:3] = pose[:3] - flange[:3, 3]
+            error[3:] = rotation_vector(wanted @ flange[:3, :3].T)
+            if np.abs(error[:3]).max() < 5e-4 and np.abs(error[3:]).max() < 5e-3:
+                return joints
+            j = jacobian(joints)
+            joints = joints + j.T @ np.linalg.solve(j @ j.T + 1e-4 * np.eye(6), error)
+            joints = np.clip(joints, low, high)
+        at = [str(i + 1) for i in range(7) if joints[i] <= low[i] or joints[i] >= high[i]]
+        why = f"joint {', '.join(at)} would come within {self.margin_rad} rad of its limit"
+        left = float(np.linalg.norm(error[:3]))
+        raise UnreachableError(
+            f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: "
+            f"{why if at else f'{left:.3f} m are left'}. Ask for a pose nearer the table's middle"
+        )

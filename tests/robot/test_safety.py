@@ -1,0 +1,173 @@
+import io
+import json
+
+import numpy as np
+import pytest
+
+from robot.errors import ConfigError
+from robot.fake import FakeArm, Fault
+from robot.kinematics import Kinematics
+from robot.pose import pose_diff
+from robot.safety import SafeArm, SafetyConfig, outside_m, tips_m
+
+
+def safe(**options):
+    log = io.StringIO()
+    arm = options.pop("arm", FakeArm())
+    config = SafetyConfig(**options.pop("config", {}))
+    options.setdefault("execute", True)
+    return SafeArm(arm, config, solver=Kinematics(), log=log, **options), log
+
+
+def rows(log):
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
+def test_an_allowed_action_passes_unchanged():
+    arm, log = safe()
+    before = arm.state().state
+    sent = arm.send([0.03, -0.02, 0.01, 0, 0, 0.1, 0])
+    assert sent.reasons == ()
+    np.testing.assert_allclose(
+        pose_diff(before, arm.state().state)[:6], [0.03, -0.02, 0.01, 0, 0, 0.1], atol=6e-3
+    )
+    assert rows(log)[0]["reasons"] == []
+
+
+def test_long_steps_keep_their_direction():
+    arm, _ = safe()
+    sent = arm.send([0.15, -0.075, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(sent.action[:3], [0.075, -0.0375, 0], atol=1e-9)
+    assert "step: 0.150 m" in sent.reasons[0]
+
+
+def test_the_table_holds_the_fingertips_even_with_a_turned_hand():
+    arm, _ = safe()
+    for _ in range(12):
+        sent = arm.send([0, 0, -0.075, 0.15, 0, 0, 0])
+        assert tips_m(sent.target)[:, 2].min() >= 0.001 - 1e-9
+        assert tips_m(arm.state().state)[:, 2].min() >= -6e-4  # the solver's tolerance
+    assert any("box" in r for r in sent.reasons)
+
+
+def test_reject_mode_sends_nothing():
+    arm, _ = safe(config={"on_violation": "reject"})
+    before = arm.state().state
+    assert arm.send([0.2, 0, 0, 0, 0, 0, 0]).refused
+    np.testing.assert_array_equal(arm.state().state, before)
+
+
+@pytest.mark.parametrize("bad", [[np.nan] * 7, [np.inf, 0, 0, 0, 0, 0, 0], [0] * 6, "go", None])
+def test_what_is_not_seven_numbers_is_refused(bad):
+    arm, log = safe()
+    sent = arm.send(bad)
+    assert sent.refused
+    assert "seven finite numbers" in sent.reasons[0]
+    assert len(rows(log)) == 1
+    assert arm.arm.steps == 0
+
+
+def test_dry_run_is_the_default_and_moves_nothing():
+    fake = FakeArm()
+    arm = SafeArm(fake, SafetyConfig(), solver=Kinematics())
+    sent = arm.send([0.03, 0, 0, 0, 0, 0, 1])
+    assert sent.refused
+    assert sent.reasons == ("dry run",)
+    assert sent.action[0] == pytest.approx(0.03)
+    assert fake.steps == 0
+
+
+def test_confirm_each_can_say_no():
+    arm, _ = safe(confirm=lambda sent: sent.action[0] < 0.02)
+    assert not arm.send([0.01, 0, 0, 0, 0, 0, 0]).refused
+    assert arm.send([0.03, 0, 0, 0, 0, 0, 0]).reasons == ("person: not confirmed",)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault("nan_state", 1), "state: not finite"),
+        (Fault("late", 1, 0.5), "state: 0.50 s old"),
+        (Fault("reflex", 2), "arm: reflex"),
+    ],
+)
+def test_a_bad_state_moves_nothing_until_recovered(fault, reason):
+    arm, _ = safe(arm=FakeArm(faults=(fault,)))
+    assert not arm.send([0.01, 0, 0, 0, 0, 0, 0]).refused
+    arm.arm.steps = 2
+    sent = arm.send([0.01, 0, 0, 0, 0, 0, 0])
+    assert sent.refused
+    assert reason in sent.reasons[0]
+    arm.recover()
+    assert not arm.send([0.01, 0, 0, 0, 0, 0, 0]).refused
+
+
+def test_a_trip_latches_until_a_person_recovers():
+    arm, _ = safe()
+    arm.trip("camera: no frame for 0.3 s")
+    assert arm.arm.stopped
+    assert arm.send(np.zeros(7)).reasons == ("latched: camera: no frame for 0.3 s",)
+    arm.recover()
+    assert not arm.send(np.zeros(7)).refused
+
+
+def test_the_gripper_keeps_what_it_was_told():
+    arm, _ = safe(arm=FakeArm(thing_width_m=0.044))
+    arm.send([0, 0, 0, 0, 0, 0, 1])
+    assert arm.state().holding
+    assert arm.send([0, 0, 0.02, 0, 0, 0, 0]).target[6] == 1.0
+    assert arm.send([0, 0, 0, 0, 0, 0, -1]).target[6] == 0.0
+    assert not arm.state().holding
+
+
+def test_speed_caps_the_step_of_a_driver_that_does_not_wait():
+    arm, _ = safe(config={"step_s": 0.25, "max_speed_m_s": 0.1})
+    assert arm.send([0.075, 0, 0, 0, 0, 0, 0]).action[0] == pytest.approx(0.025)
+
+
+def test_out_of_reach_is_refused_even_inside_a_wrongly_large_box():
+    big = {"flange_high_m": [2, 2, 2], "tip_high_m": [2, 2, 2]}
+    arm, _ = safe(config=big)
+    reasons = [arm.send([0.075, 0, 0, 0, 0, 0, 0]).reasons for _ in range(12)]
+    assert any("reach" in r or "joints" in r for row in reasons for r in row)
+    assert np.isfinite(arm.state().q).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_torque_nm": 40}, {"gripper_force_n": 60}, {"tip_low_m": [1, 1, 1]},
+        {"on_violation": "warn"}, {"max_step": 0.1}, {"flange_low_m": [0, 0]},
+    ],
+)  # fmt: skip
+def test_a_config_without_sense_is_an_error(wrong):
+    with pytest.raises(ConfigError):
+        SafetyConfig.read(wrong)
+
+
+def extreme_action(rng):
+    kind = rng.integers(5)
+    action = rng.uniform(-0.1, 0.1, 7)
+    if kind == 1:
+        action = rng.normal(0, 10 ** rng.uniform(-3, 6), 7)
+    elif kind == 2:
+        action[rng.integers(7)] = rng.choice([np.nan, np.inf, -np.inf])
+    elif kind == 3:
+        action = rng.choice([-0.075, 0, 0.075], 7) * 5
+    elif kind == 4:
+        action[:3] = rng.choice([-1, 1], 3) * 0.075
+    return action
+
+
+def test_ten_thousand_random_extreme_and_nan_commands():
+    arm, log = safe()
+    rng = np.random.default_rng(0)
+    for i in range(10_000):
+        jump = i % 97 == 0
+        sent = arm.send_pose(rng.normal(0, 1, 7)) if jump else arm.send(extreme_action(rng))
+        assert np.abs(outside_m(arm.config, sent.target)).max() < 1e-6
+        assert np.abs(outside_m(arm.config, arm.state().state)).max() < 1e-3  # solver tolerance
+        assert np.abs(sent.action[:3]).max() <= 0.075 + 1e-9
+        assert np.abs(sent.action[3:6]).max() <= 0.15 + 1e-9
+    assert len(rows(log)) == 10_000
+    assert all(r["reasons"] for r in rows(log) if r["refused"])
