@@ -10,6 +10,7 @@ import pytest
 
 from planning.cli.app import main
 from worldmodel.data.droid import ReadOptions, read_droid
+from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.synthetic import (
     SERIALS,
@@ -114,7 +115,19 @@ def no_stereo_paths(folder):
     metadata(folder, left_mp4_path=None, right_mp4_path=None)
 
 
-TRAPS = [one_short, some_idle, no_stereo_paths, lambda f: metadata(f, success=False)]
+def no_other_views(folder):
+    for path in (folder / "recordings" / "MP4").glob("*.mp4"):
+        if path != video(folder):
+            path.unlink()
+
+
+TRAPS = [
+    no_other_views,
+    one_short,
+    some_idle,
+    no_stereo_paths,
+    lambda f: metadata(f, success=False),
+]
 
 
 def episode(root: Path, name: str, seed: int) -> Path:
@@ -141,8 +154,32 @@ def test_twelve_accepted_twelve_rejected_each_with_its_reason(root, tmp_path, ca
     assert summary["reasons"] == dict.fromkeys(DEFECTS, 1)
     rejects = [json.loads(x) for x in (tmp_path / "rejects.jsonl").read_text().splitlines()]
     assert {Path(r["path"]).name: r["reason"] for r in rejects} == {f"bad-{d}": d for d in DEFECTS}
-    assert summary["notes"] == {"video_short_by_1": 1}
+    notes = {"video_short_by_1": 1, "no_recording_right": 1, "no_recording_wrist": 1}
+    assert summary["notes"] == notes
     assert summary["looked_at"] == 24
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ext1_cam_serial": "99"},
+        {"ext1_cam_serial": "99", "ext1_mp4_path": None},
+        {"left_mp4_path": "x/99.mp4"},
+    ],
+)
+def test_metadata_that_contradict_themselves_about_a_camera(tmp_path, change):
+    folder = episode(tmp_path, "one", 1)
+    metadata(folder, **change)
+    with pytest.raises(EpisodeError, match="camera_unknown"):
+        read_droid(folder)
+
+
+def test_damage_in_any_recorded_view_is_found(tmp_path):
+    folder = episode(tmp_path, "three", 0)
+    truncate(video(folder, "wrist"))
+    with pytest.raises(EpisodeError, match="video_truncated"):
+        read_droid(folder)
+    read_droid(folder, ReadOptions(check_all_cameras=False))
 
 
 def test_second_run_looks_only_at_what_changed(root, tmp_path):

@@ -115,20 +115,34 @@ def _states(file: h5py.File) -> Array:
     return states_TS
 
 
-def _serials(
-    file: h5py.File, folder: Path, metadata: dict[str, Any]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Camera name -> file stem of its recording; notes."""
+def _stems(metadata: dict[str, Any]) -> dict[str, str]:
+    """Slot (`wrist`, `ext1`, `ext2`) -> serial number, where the metadata agree with themselves."""
     stems: dict[str, str] = {}
     for slot in ("wrist", "ext1", "ext2"):
         serial, path = metadata.get(f"{slot}_cam_serial"), metadata.get(f"{slot}_mp4_path")
         if serial or path:
-            stems[slot] = str(serial) if serial else Path(str(path)).stem
+            stems[slot] = str(serial) if serial else _stem(path)
+        if serial and path and _stem(path) != str(serial):
+            raise EpisodeError(
+                "camera_unknown", f"the metadata call {slot} camera {serial} and its video {path}"
+            )
+    return stems
+
+
+def _serials(
+    file: h5py.File, folder: Path, metadata: dict[str, Any]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Camera name -> file stem of its recording; notes."""
+    stems = _stems(metadata)
     outside = [stems[slot] for slot in ("ext1", "ext2") if slot in stems]
     names: dict[str, str] = {}
     for side in ("left", "right"):
         if metadata.get(f"{side}_mp4_path"):
-            names[side] = Path(str(metadata[f"{side}_mp4_path"])).stem
+            names[side] = _stem(metadata[f"{side}_mp4_path"])
+            if outside and names[side] not in stems.values():
+                raise EpisodeError(
+                    "camera_unknown", f"{side}_mp4_path is {names[side]}; the cameras are {stems}"
+                )
     notes: tuple[str, ...] = ()
     if "left" not in names:
         rest = {s: _pose(file, metadata, stems, s) for s in outside if s != names.get("right")}
@@ -142,6 +156,11 @@ def _serials(
     if not names:
         raise EpisodeError("camera_unknown", f"the metadata of {folder.name} names no camera")
     return names, notes
+
+
+def _stem(path: object) -> str:
+    """The serial number in a recording's path."""
+    return Path(str(path)).stem.removesuffix("-stereo")
 
 
 def _pose(
@@ -215,6 +234,31 @@ def _video(
     return VideoFrames(path, min(facts.frames, steps), size=(facts.height, facts.width))
 
 
+def _cameras(
+    file: h5py.File, folder: Path, names: dict[str, str], steps: int, options: ReadOptions
+) -> tuple[dict[str, Camera], tuple[str, ...]]:
+    """The views; one that was not recorded is noted, unless it is the chosen one."""
+    cameras: dict[str, Camera] = {}
+    notes: tuple[str, ...] = ()
+    for name, stem in names.items():
+        chosen = options.camera in {name, stem}
+        if not options.check_all_cameras and not chosen:
+            continue
+        try:
+            frames = _video(file, folder, stem, steps, options)
+        except EpisodeError as error:
+            if chosen or error.reason not in {"video_missing", "camera_unknown"}:
+                raise
+            notes = (*notes, f"no_recording_{name}")
+            continue
+        cameras[name] = Camera(
+            name=name, serial=stem, frames=frames, extrinsics_TE=_extrinsics(file, stem)
+        )
+    if not cameras:
+        raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
+    return cameras, notes
+
+
 def _moving(file: h5py.File, steps: int) -> Array:
     if MOVING not in file:
         return np.ones(steps)
@@ -233,13 +277,8 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
     chosen = options.camera
     if chosen in {"left", "right", "wrist"} and chosen not in names:
         raise EpisodeError("camera_unknown", f"no {chosen} camera; there are {sorted(names)}")
-    cameras = {}
-    for name, stem in names.items():
-        if options.check_all_cameras or chosen in {name, stem}:
-            frames = _video(file, folder, stem, steps, options)
-            cameras[name] = Camera(
-                name=name, serial=stem, frames=frames, extrinsics_TE=_extrinsics(file, stem)
-            )
+    cameras, lost = _cameras(file, folder, names, steps, options)
+    notes += lost
     main = names.get(chosen, chosen)
     times_s = _times(file, main, steps)
     moving_T = _moving(file, steps).astype(bool)
