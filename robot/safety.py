@@ -94,7 +94,11 @@ class SafetyConfig:
         wrong = sorted(set(values) - known)
         if wrong:
             raise ConfigError(f"Unknown limits {wrong}; known: {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**given)
 
     @property
     def step_m(self) -> float:

@@ -1,8 +1,10 @@
+import importlib.resources
 import io
 import json
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from robot.errors import ConfigError
 from robot.fake import FakeArm, Fault
@@ -171,3 +173,10 @@ def test_ten_thousand_random_extreme_and_nan_commands():
         assert np.abs(sent.action[3:6]).max() <= 0.15 + 1e-9
     assert len(rows(log)) == 10_000
     assert all(r["reasons"] for r in rows(log) if r["refused"])
+
+
+@pytest.mark.parametrize("name", ["franka", "twin"])
+def test_the_workplaces_in_the_repository_are_valid(name):
+    file = importlib.resources.files("configs") / "robot" / f"{name}.yaml"
+    config = SafetyConfig.read(OmegaConf.to_container(OmegaConf.create(file.read_text())))
+    assert np.abs(outside_m(config, FakeArm().state().state)).max() == 0
