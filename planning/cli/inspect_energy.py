@@ -90,26 +90,24 @@ def read_pictures(options: Options) -> tuple[Tensor, Tensor]:
 
 
 def draw(found: EnergyGrid, path: Path) -> None:
-    """Three planes side by side, the true action and the lowest energy marked."""
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    """Three planes side by side; the true action and each plane's lowest energy are marked."""
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    reach = 100 * float(found.values_m[-1])
+    values_cm, true_cm = 100 * found.values_m, 100 * found.true_action
+    edge = float(values_cm[-1] + (values_cm[1] - values_cm[0]) / 2)
+    limit = max(edge, 1.1 * float(true_cm[:3].abs().max()))
     for i, (name, plane) in enumerate(found.planes.items()):
         first, second = ("xyz".index(axis) for axis in name)
+        row, column = divmod(int(plane.argmin()), plane.shape[1])
         panel = figure.add_subplot(1, 3, i + 1)
-        step = 100 * float(found.values_m[1] - found.values_m[0]) / 2
-        edge = reach + step
-        shown = panel.imshow(
-            plane.numpy(), origin="lower", extent=(-edge, edge, -edge, edge), cmap="viridis"
-        )
-        true, best = 100 * found.true_action, 100 * found.best_action
-        panel.plot(true[second], true[first], "r*", markersize=14, label="true action")
-        panel.plot(best[second], best[first], "wx", markersize=10, label="lowest energy")
+        shown = panel.imshow(plane.numpy(), origin="lower", extent=(-edge, edge, -edge, edge))
+        panel.plot(true_cm[second], true_cm[first], "r*", ms=14, label="true action")
+        panel.plot(values_cm[column], values_cm[row], "wX", mec="k", ms=10, label="lowest energy")
         panel.set(xlabel=f"d{name[1]} [cm]", ylabel=f"d{name[0]} [cm]", title=f"{name} plane")
-        panel.set(xlim=(-edge, edge), ylim=(-edge, edge))
+        panel.set(xlim=(-limit, limit), ylim=(-limit, limit), facecolor="0.9")
         figure.colorbar(shown, ax=panel, label="energy")
-        if i == 0:
-            panel.legend(loc="upper right", fontsize=8)
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, facecolor="0.8")
     figure.savefig(path, dpi=110)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.errors import ConfigError
+from worldmodel.models.cpu_attention import attend_by_rows, suits
 from worldmodel.models.rope import Tables, rotate
 
 Backend = Literal["auto", "sdpa", "flash", "plain"]
@@ -39,6 +40,8 @@ def attend(
     Raises:
         ConfigError: unknown backend, or flash where it cannot run.
     """
+    if backend == "auto" and k.shape[2] > PLAIN_LENGTH and suits(q, k, mask):
+        return attend_by_rows(q, k, v)
     if backend == "auto":
         backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
     if backend == "sdpa":
