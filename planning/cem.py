@@ -11,14 +11,53 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from planning.bounds import Bounds
-from planning.errors import PlanError
+from planning.errors import EnergyError, PlanError
 
 Cost = Callable[[Tensor], Tensor]
+
+
+class Optimiser(Protocol):
+    """Anything with CEM's `minimise`."""
+
+    def minimise(
+        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
+        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
+    ) -> Plan:  # fmt: skip
+        """Find actions of little cost; see `CEM.minimise`."""
+        ...
+
+
+def checked(energies_B: Tensor, iteration: int) -> Tensor:
+    """Energies on the CPU.
+
+    Raises:
+        EnergyError: one is not finite; an arg-min over such numbers would mean nothing.
+    """
+    energies_B = energies_B.cpu()
+    if not bool(torch.isfinite(energies_B).all()):
+        raise EnergyError(
+            f"An energy of iteration {iteration} is not finite: the model diverged. Check that "
+            "state and actions are in the checkpoint's units (m, rad)"
+        )
+    return energies_B
+
+
+def clamp_free(samples_BK4: Tensor, bounds: Bounds) -> Tensor:
+    """Planned numbers clipped to the box, in place."""
+    samples_BK4[..., :3].clamp_(-bounds.max_step_m, bounds.max_step_m)
+    samples_BK4[..., 3].clamp_(-1.0, 1.0)
+    return samples_BK4
+
+
+def first_spread(bounds: Bounds, spread: float, horizon: int) -> Tensor:
+    """Standard deviations [K, 4] to begin with."""
+    return torch.tensor([spread * bounds.max_step_m] * 3 + [1.0]).repeat(horizon, 1)
 
 
 @dataclass(frozen=True)
@@ -71,16 +110,14 @@ class CEM:
         """
         began = time.perf_counter()
         mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
-        std = torch.tensor([spread * bounds.max_step_m] * 3 + [1.0]).repeat(horizon, 1)
+        std = first_spread(bounds, spread, horizon)
         momentum = torch.tensor([self.momentum_position] * 3 + [self.momentum_gripper])
         best, best_energy, done = mean, float("inf"), 0
-        for done in range(1, self.iterations + 1):  # noqa: B007 - read after the loop
+        for done in range(1, self.iterations + 1):
             noise = torch.randn(self.num_samples, horizon, 4, generator=generator)
             samples = mean + std * noise
             samples[0] = mean
-            samples[..., :3] = samples[..., :3].clamp(-bounds.max_step_m, bounds.max_step_m)
-            samples[..., 3] = samples[..., 3].clamp(-1.0, 1.0)
-            energies = cost(bounds.full(samples)).cpu()
+            energies = checked(cost(bounds.full(clamp_free(samples, bounds))), done)
             least, order = energies.topk(self.num_elites, largest=False)
             elites = samples[order]
             if float(least[0]) < best_energy:

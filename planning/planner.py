@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from planning.bounds import Bounds
-from planning.cem import CEM, Cost, Plan
+from planning.cem import CEM, Cost, Optimiser, Plan
 from planning.costs import plan_energy
 from planning.errors import PlanError
 from planning.protocols import WorldModel
@@ -21,7 +21,7 @@ from planning.protocols import WorldModel
 class PlannerConfig:
     """How a planner searches."""
 
-    optimiser: CEM = field(
+    optimiser: Optimiser = field(
         default_factory=lambda: CEM(num_samples=150, iterations=4, num_elites=12)
     )
     bounds: Bounds = field(default_factory=Bounds)

@@ -33,6 +33,7 @@ COMMANDS = {
     "convert": ("planning.cli.convert", "rewrite a published checkpoint as our safetensors"),
     "features": ("planning.cli.features", "encoder features of videos into HDF5"),
     "inspect energy": ("planning.cli.inspect_energy", "energies over a grid of actions"),
+    "bench planning": ("planning.cli.bench_planning", "our planner beside the published loop"),
     "inspect probes": ("planning.cli.inspect_probes", "what the latent knows of robot and object"),
 }
 

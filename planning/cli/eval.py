@@ -22,8 +22,8 @@ from envs.tasks import get_task
 from planning.agent import PlanningAgent
 from planning.baselines import make_baseline
 from planning.bounds import Bounds
-from planning.cem import CEM
 from planning.metrics import median_p95, wilson
+from planning.optimisers import make_optimiser
 from planning.planner import Planner, PlannerConfig
 from planning.protocols import Agent
 from planning.report import write_report
@@ -52,6 +52,7 @@ class Options:
         default_factory=lambda: ["cube"], metadata={"help": "cube, box, cup, cylinder"}
     )
     sub_goals: str = _text("default", "default, three (no lift) or one")
+    optimiser: str = _text("cem", "cem (as published), icem or mppi")
     samples: int = _text(150, "plans imagined in an iteration")
     iterations: int = _text(4, "of the optimiser")
     elites: int = _text(12, "kept of each iteration")
@@ -68,8 +69,11 @@ class Options:
 def planner_config(options: Options, gripper: str) -> PlannerConfig:
     """The planner that these options describe, for a model's gripper convention."""
     return PlannerConfig(
-        optimiser=CEM(
-            num_samples=options.samples, iterations=options.iterations, num_elites=options.elites
+        optimiser=make_optimiser(
+            options.optimiser,
+            samples=options.samples,
+            iterations=options.iterations,
+            elites=options.elites,
         ),
         bounds=Bounds(
             gripper="ternary" if gripper == "command" else "published",
@@ -171,6 +175,7 @@ def summarise(
         "objects": list(options.objects),
         "sub_goals": options.sub_goals,
         "planner": {
+            "optimiser": options.optimiser,
             "samples": options.samples,
             "iterations": options.iterations,
             "horizon": options.horizon,
