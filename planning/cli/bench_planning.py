@@ -38,7 +38,7 @@ SIZES: dict[str, dict[str, int]] = {
     "ac": {"side": 16, "encoder": 1408, "width": 1024, "depth": 24, "heads": 16},
 }
 """`small` is the embedded model's shape, `ac` the published 305 M predictor's."""
-SAMPLES = {"small": 256, "medium": 32, "ac": 1}
+SAMPLES = {"small": 256, "medium": 16, "ac": 1}
 
 
 @dataclass
