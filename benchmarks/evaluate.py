@@ -14,9 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from planning.cli.eval import Options, evaluate
+HERE = Path(__file__).resolve().parent
+# run as a script: benchmarks/planning.py would hide the package here and in worker processes
+sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
 
-HERE = Path(__file__).parent
+from planning.cli.eval import Options, evaluate  # noqa: E402
+
 RESULTS = HERE / "results" / "eval"
 PAGE = HERE.parent / "docs" / "results.md"
 
