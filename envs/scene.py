@@ -51,10 +51,27 @@ SPLITS = {
             (0.9, 0.6, 0.05),
             (0.15, 0.15, 0.17),
             (0.9, 0.9, 0.88),
+            (0.9, 0.85, 0.15),
+            (0.5, 0.75, 0.15),
+            (0.45, 0.27, 0.14),
+            (0.12, 0.12, 0.4),
+            (0.45, 0.6, 0.9),
+            (0.5, 0.5, 0.5),
         ),
-        colour_jitter=0.06,
-        tables=((0.62, 0.55, 0.47), (0.5, 0.52, 0.55), (0.7, 0.68, 0.64)),
-        textures=("plain", "grain"),
+        colour_jitter=0.08,
+        tables=(
+            (0.62, 0.55, 0.47),
+            (0.5, 0.52, 0.55),
+            (0.7, 0.68, 0.64),
+            (0.82, 0.78, 0.7),
+            (0.33, 0.3, 0.28),
+            (0.56, 0.4, 0.27),
+            (0.76, 0.8, 0.84),
+            (0.38, 0.46, 0.56),
+            (0.66, 0.57, 0.6),
+            (0.72, 0.7, 0.5),
+        ),
+        textures=("plain", "grain", "speckle", "tiles"),
         light=(0.45, 0.85),
         camera_deg=3.0,
         half_size_m=(0.019, 0.024),
@@ -113,6 +130,16 @@ def _tune_arm(spec: Any) -> None:
                 geom.friction, geom.condim = [1.5, 0.05, 0.001], 4
 
 
+_BUILTIN, _MARK = mujoco.mjtBuiltin, mujoco.mjtMark
+TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
+    ("grain", _BUILTIN.mjBUILTIN_GRADIENT, [0.9, 0.88, 0.85], _MARK.mjMARK_CROSS, [0.7] * 3),
+    ("speckle", _BUILTIN.mjBUILTIN_FLAT, [1, 1, 1], _MARK.mjMARK_RANDOM, [0.55] * 3),
+    ("tiles", _BUILTIN.mjBUILTIN_FLAT, [1, 1, 1], _MARK.mjMARK_EDGE, [0.5] * 3),
+    ("checks", _BUILTIN.mjBUILTIN_CHECKER, [0.85] * 3, _MARK.mjMARK_NONE, [0.7] * 3),
+)
+"""Name, pattern, second colour, mark and its colour; multiplied by the table's own colour."""
+
+
 @lru_cache(maxsize=8)
 def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     """Compile the scene with one object of `shape`; cached, so copy before editing.
@@ -134,15 +161,10 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     spec.visual.headlight.ambient = [0.3, 0.3, 0.3]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
     _tune_arm(spec)
-    for name, marks, mark_rgb in (
-        ("grain", 2, (0.9, 0.88, 0.85)),
-        ("checks", 0, (0.85, 0.85, 0.85)),
-    ):
+    for name, builtin, second_rgb, mark, mark_rgb in TABLE_TEXTURES:
         spec.add_texture(
-            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128,
-            builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER if name == "checks"
-            else mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-            rgb1=[1, 1, 1], rgb2=list(mark_rgb), mark=marks, markrgb=[0.7, 0.7, 0.7],
+            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128, builtin=builtin,
+            rgb1=[1, 1, 1], rgb2=second_rgb, mark=mark, markrgb=mark_rgb, random=0.03,
         )  # fmt: skip
         material = spec.add_material(name=name, texrepeat=[4, 4])
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
