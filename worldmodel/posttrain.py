@@ -46,8 +46,9 @@ log = logging.getLogger(__name__)
 class PostTrainConfig(TrainConfig):
     """Options of `worldmodel train`; those below belong to `mode=post`."""
 
-    mode: str = _text("joint", "joint: encoder and predictor together; post: encoder frozen")
-    encoder: str = _text("", "post: a model's name or file, or random:SIZE")
+    mode: str = _text("joint", "joint, post (as published), frozen or finetune (on encoder=)")
+    encoder: str = _text("", "post, frozen, finetune: a model's name or file, or random:SIZE")
+    encoder_lr_scale: float = _text(0.3, "finetune: factor on the encoder's learning rate")
     fps: float = _text(4.0, "post: frames a second by the recorded timestamps")
     transform: str = _text("droid", "post: droid, published or squeeze")
     state_frame: str = _text("flange", "post: flange or tcp")

@@ -1,7 +1,9 @@
 """The `train` run: an action-conditioned world model from recorded episodes.
 
 `mode=joint` trains a small encoder together with the predictor (anti-collapse terms keep the latent
-alive); the data must fit in memory as prepared frames. Shapes: B clips, T frames.
+alive); the data must fit in memory as prepared frames. `mode=frozen` and `mode=finetune` begin with
+a pretrained encoder (`worldmodel pretrain`): the one trains the predictor alone, the other all with
+the joint terms. Shapes: B clips, T frames.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 from worldmodel.checkpoint import resolve_device, save
 from worldmodel.config import Convention, EncoderConfig, ModelConfig, PredictorConfig, to_dict
 from worldmodel.errors import ConfigError
+from worldmodel.models.encoder import VisionTransformer
 from worldmodel.objective import Objective, ObjectiveConfig
 from worldmodel.schedules import warmup_flat_cosine
 from worldmodel.trainer import LoopConfig, batch_indices, run_loop
@@ -111,10 +114,52 @@ def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, tupl
     }
 
 
-def small_model(config: TrainConfig, scales: dict[str, Any]) -> ModelConfig:
-    """The embedded model's sizes and convention."""
-    grid = config.image_size // config.patch_size
-    encoder = EncoderConfig(
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A pretrained encoder to train on."""
+
+    encoder: VisionTransformer
+    frozen: bool
+    """True: only the predictor learns, from prediction alone. False: all, with the joint terms."""
+    lr_scale: float = 1.0
+    """Factor on the encoder's learning rate when it is not frozen."""
+
+
+def small_model(
+    config: TrainConfig, scales: dict[str, Any], given: EncoderConfig | None = None
+) -> ModelConfig:
+    """The embedded model's sizes and convention, or those for a given encoder.
+
+    Raises:
+        ConfigError: the given encoder is for another picture size or tubelet.
+    """
+    encoder = given or _small_encoder(config)
+    size = (config.image_size, config.image_size)
+    if encoder.image_size != size or encoder.tubelet_size not in (1, 2):
+        raise ConfigError(
+            f"the encoder takes {encoder.image_size} pixels and tubelets of "
+            f"{encoder.tubelet_size} frames; image_size={config.image_size}: say "
+            f"image_size={encoder.image_size[0]}, and take an encoder with tubelets of 1 or 2"
+        )
+    grid = config.image_size // encoder.patch_size
+    predictor = PredictorConfig(
+        grid=(grid, grid),
+        encoder_dim=encoder.embed_dim,
+        embed_dim=config.predictor_dim,
+        depth=config.predictor_depth,
+        num_heads=config.predictor_heads,
+        num_frames=16,
+        rope="interleaved",
+        residual=True,
+        embed_init_std=0.3,
+    )
+    pair: Any = encoder.tubelet_size
+    convention = Convention(gripper="command", frames_per_token=pair, wrap_angles=True, **scales)
+    return ModelConfig(encoder=encoder, predictor=predictor, convention=convention)
+
+
+def _small_encoder(config: TrainConfig) -> EncoderConfig:
+    return EncoderConfig(
         image_size=(config.image_size, config.image_size),
         num_frames=1,
         patch_size=config.patch_size,
@@ -127,19 +172,6 @@ def small_model(config: TrainConfig, scales: dict[str, Any]) -> ModelConfig:
         stem_channels=tuple(config.stem_channels),
         affine_norm=False,
     )
-    predictor = PredictorConfig(
-        grid=(grid, grid),
-        encoder_dim=config.encoder_dim,
-        embed_dim=config.predictor_dim,
-        depth=config.predictor_depth,
-        num_heads=config.predictor_heads,
-        num_frames=16,
-        rope="interleaved",
-        residual=True,
-        embed_init_std=0.3,
-    )
-    convention = Convention(gripper="command", frames_per_token=1, wrap_angles=True, **scales)
-    return ModelConfig(encoder=encoder, predictor=predictor, convention=convention)
 
 
 def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -184,8 +216,36 @@ def validate(objective: Objective, batch: dict[str, Tensor]) -> dict[str, float]
     return row
 
 
-def train(config: TrainConfig, clips: Clips, val_clips: Clips) -> dict[str, Any]:
+def build_world(config: TrainConfig, scales: dict[str, Any], start: Start | None) -> WorldModel:
+    """A fresh world model, or one around the encoder to start from."""
+    if start is None:
+        return WorldModel(small_model(config, scales))
+    start.encoder.requires_grad_(not start.frozen)
+    return WorldModel(small_model(config, scales, start.encoder.config), start.encoder)
+
+
+def optimised(objective: Objective, config: TrainConfig, start: Start | None) -> torch.optim.AdamW:
+    """AdamW over what learns; a pretrained encoder may learn more slowly than the rest."""
+    groups = parameter_groups(objective, config.weight_decay)
+    if start is not None and not start.frozen:
+        mine = {id(p) for p in start.encoder.parameters()}
+        for group in list(groups):
+            encoder = [p for p in group["params"] if id(p) in mine]
+            group["params"] = [p for p in group["params"] if id(p) not in mine]
+            groups.append({**group, "params": encoder, "lr_scale": start.lr_scale})
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2))
+
+
+def train(
+    config: TrainConfig, clips: Clips, val_clips: Clips, start: Start | None = None
+) -> dict[str, Any]:
     """Train to `config.steps`; writes out/model.safetensors, metrics.jsonl and summary.json.
+
+    Args:
+        config: sizes, weights of the losses, schedule.
+        clips: training episodes.
+        val_clips: held-out episodes.
+        start: a pretrained encoder; None: a small one is trained from nothing.
 
     Raises:
         ConfigError: too few clips for a batch.
@@ -205,11 +265,10 @@ def train(config: TrainConfig, clips: Clips, val_clips: Clips) -> dict[str, Any]
     weights = ObjectiveConfig(
         **{n: getattr(config, n) for n in names}, augment=config.augment, hue_deg=config.hue_deg
     )
-    world = WorldModel(small_model(config, scales)).to(device)
-    objective = Objective(world, weights, joint=True).to(device)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
-    )
+    world = build_world(config, scales, start).to(device)
+    joint = start is None or not start.frozen
+    objective = Objective(world, weights, joint=joint).to(device)
+    optimizer = optimised(objective, config, start)
     rng = np.random.default_rng(config.seed)
     chosen = rng.choice(len(val_clips), size=min(256, len(val_clips)), replace=False)
     held_out = _tensors(val_clips.batch(chosen), device)
@@ -239,7 +298,7 @@ def train(config: TrainConfig, clips: Clips, val_clips: Clips) -> dict[str, Any]
             step, peak=config.lr, total=config.steps, warmup=0.05, flat=0.6, floor=0.02
         ),
     )  # fmt: skip
-    uses_label = "yes" if config.object else "no"
+    uses_label = "yes" if config.object and joint else "no"
     save(
         out / "model.safetensors",
         world,

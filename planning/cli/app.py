@@ -26,6 +26,7 @@ COMMANDS = {
     "collect": ("planning.cli.collect", "record simulated episodes in raw DROID layout"),
     "data index": ("planning.cli.data_index", "what of a data set is good, and why the rest not"),
     "data prepare": ("planning.cli.data_prepare", "cut episodes to frames or features, once"),
+    "pretrain": ("planning.cli.pretrain", "a video encoder by masked prediction, no labels"),
     "train": ("planning.cli.train", "train an action-conditioned world model"),
     "eval": ("planning.cli.eval", "success rates beside baselines, with a report"),
     "plan": ("planning.cli.plan", "an action from two images on disk"),

@@ -9,9 +9,12 @@ from typing import Any
 
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError
+from worldmodel.frozen_encoder import open_encoder
 from worldmodel.posttrain import PostTrainConfig, posttrain
 from worldmodel.slurm import JobOptions, submit, wait
-from worldmodel.train import TrainConfig, _text, train
+from worldmodel.train import Start, TrainConfig, _text, train
+
+MODES = ("joint", "post", "frozen", "finetune")
 
 
 @dataclass(kw_only=True)
@@ -26,15 +29,25 @@ class Options(PostTrainConfig):
 
 
 def joint_options(options: TrainConfig) -> TrainConfig:
-    """The options that belong to `mode=joint`."""
+    """The options that belong to `mode=joint`, `frozen` and `finetune`."""
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     return TrainConfig(**{name: getattr(options, name) for name in names})
 
 
-def _joint(options: TrainConfig) -> dict[str, Any]:
+def _start(options: Options) -> Start | None:
+    if options.mode == "joint":
+        return None
+    encoder = open_encoder(options.encoder, options.seed, options.image_size)
+    return Start(
+        encoder=encoder, frozen=options.mode == "frozen", lr_scale=options.encoder_lr_scale
+    )
+
+
+def _joint(options: Options) -> dict[str, Any]:
+    start = _start(options)
     clips = open_clips(options.data, options.num_frames, options.image_size)
     unseen = open_clips(options.val, options.num_frames, options.image_size)
-    return train(options, clips, unseen)
+    return train(joint_options(options), clips, unseen, start)
 
 
 def _job(options: Options) -> dict[str, Any]:
@@ -54,10 +67,9 @@ def _post(options: Options) -> dict[str, Any]:
 
 def run(options: Options) -> int:
     """Train, print the last row and where the model lies."""
-    if options.mode not in {"joint", "post"}:
-        raise ConfigError(f"mode={options.mode!r}; allowed: joint, post")
-    post = options.mode == "post"
-    summary = _post(options) if post else _joint(joint_options(options))
+    if options.mode not in MODES:
+        raise ConfigError(f"mode={options.mode!r}; allowed: {', '.join(MODES)}")
+    summary = _post(options) if options.mode == "post" else _joint(options)
     print(json.dumps(summary["last"], indent=2))
     print(f"model: {options.out}/model.safetensors")
     return 0

@@ -1,0 +1,178 @@
+"""Multi-block space-time masks of V-JEPA's pretraining: what the encoder sees, what is predicted.
+
+A mask is a union of blocks, each a rectangle of patches that lasts a whole clip (or a part of it).
+The context is what the union leaves over. Every clip draws its own places; all clips of a batch
+share one block size and, so that they stack, equal counts of context and of target tokens.
+
+Source: V-JEPA (arXiv 2404.08471), sec. 3.2; V-JEPA 2 (arXiv 2506.09985), sec. 2.1.
+
+Shapes: B clips, T tubelets, H W patch rows and columns, K context tokens, M target tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worldmodel.errors import ConfigError, ShapeError
+
+Grid = tuple[int, int, int]
+MAX_TRIES = 200
+"""Redraws of a clip whose blocks leave too little context."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMask:
+    """One kind of mask."""
+
+    num_blocks: int
+    scale: float
+    """Share of a frame's patches in one block, 0..1."""
+    aspect: tuple[float, float] = (0.75, 1.5)
+    """Range of a block's height over width."""
+    duration: float = 1.0
+    """Share of the clip's tubelets that a block lasts; 1: all (as published)."""
+    min_context: float = 1 / 16
+    """Share of a clip's tokens that stays visible at least (and never fewer than one)."""
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "duration"):
+            value = getattr(self, name)
+            if not 0 < value <= 1:
+                raise ConfigError(f"{name}={value} of a mask: allowed are shares above 0, up to 1")
+        if self.num_blocks < 1:
+            raise ConfigError(f"num_blocks={self.num_blocks} of a mask: at least 1")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ConfigError(f"aspect={self.aspect} of a mask: wanted 0 < low <= high")
+        if not 0 <= self.min_context < 1:
+            raise ConfigError(f"min_context={self.min_context} of a mask: allowed is 0 up to 1")
+
+
+SHORT_RANGE = BlockMask(num_blocks=8, scale=0.15)
+"""Many small blocks, as published."""
+LONG_RANGE = BlockMask(num_blocks=2, scale=0.7)
+"""Few large blocks, as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenIds:
+    """Sorted token ids (tubelet, row, column order); no id stands in both."""
+
+    context: Tensor
+    """long [B, K]"""
+    target: Tensor
+    """long [B, M]"""
+
+    def to(self, device: torch.device | str) -> TokenIds:
+        """The same ids on a device."""
+        return TokenIds(context=self.context.to(device), target=self.target.to(device))
+
+
+def block_size(grid: Grid, kind: BlockMask, generator: torch.Generator) -> Grid:
+    """Tubelets, rows and columns of a block whose aspect ratio is drawn, none over the grid's."""
+    time, rows, columns = grid
+    low, high = kind.aspect
+    aspect = low + (high - low) * float(torch.rand((), generator=generator))
+    area = kind.scale * rows * columns
+    height = min(rows, max(1, round(math.sqrt(area * aspect))))
+    width = min(columns, max(1, round(math.sqrt(area / aspect))))
+    return max(1, round(kind.duration * time)), height, width
+
+
+def _place(free: int, generator: torch.Generator) -> int:
+    return int(torch.randint(free + 1, (), generator=generator))
+
+
+def hidden_blocks(grid: Grid, size: Grid, num_blocks: int, generator: torch.Generator) -> Tensor:
+    """Union of blocks of one size at random places: bool [T, H, W], True where hidden."""
+    hidden_THW = torch.zeros(grid, dtype=torch.bool)
+    for _ in range(num_blocks):
+        t, r, c = (_place(n - s, generator) for n, s in zip(grid, size, strict=True))
+        hidden_THW[t : t + size[0], r : r + size[1], c : c + size[2]] = True
+    return hidden_THW
+
+
+def _clip(grid: Grid, size: Grid, kind: BlockMask, generator: torch.Generator) -> Tensor:
+    tokens = grid[0] * grid[1] * grid[2]
+    least = max(1, math.ceil(kind.min_context * tokens))
+    for _ in range(MAX_TRIES):
+        hidden_N = hidden_blocks(grid, size, kind.num_blocks, generator).flatten()
+        if tokens - int(hidden_N.sum()) >= least:
+            return hidden_N
+    raise ConfigError(
+        f"{kind.num_blocks} blocks of {size} (tubelets, rows, columns) leave under {least} of the "
+        f"{tokens} tokens of grid {grid} visible: lower scale or num_blocks, or use smaller patches"
+    )
+
+
+def _some(flags_N: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    ids = flags_N.nonzero().squeeze(1)
+    if len(ids) > count:
+        ids = ids[torch.randperm(len(ids), generator=generator)[:count]]
+    return ids.sort().values
+
+
+def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Generator) -> TokenIds:
+    """Draw the masks of a batch.
+
+    Published code cuts every clip's list of ids to the shortest list's length, which drops the
+    clip's end; here a random choice is dropped instead, so that no place or time is favoured.
+
+    Args:
+        batch: clips.
+        grid: tubelets, patch rows and patch columns of a clip.
+        kind: number, size and shape of the blocks.
+        generator: of all draws, on the CPU; the same state gives the same masks.
+
+    Returns:
+        Ids of the visible and of the hidden tokens, on the CPU.
+
+    Raises:
+        ConfigError: the blocks leave no context on this grid.
+    """
+    size = block_size(grid, kind, generator)
+    hidden = [_clip(grid, size, kind, generator) for _ in range(batch)]
+    targets = min(int(h.sum()) for h in hidden)
+    visible = min(int((~h).sum()) for h in hidden)
+    return TokenIds(
+        context=torch.stack([_some(~h, visible, generator) for h in hidden]),
+        target=torch.stack([_some(h, targets, generator) for h in hidden]),
+    )
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """A generator that is a function of seed and step alone, so that a resumed run agrees."""
+    generator = torch.Generator()
+    generator.manual_seed((seed * 1_000_003 + step) % 2**63)
+    return generator
+
+
+def gather_tokens(tokens_BND: Tensor, ids_BK: Tensor) -> Tensor:
+    """Tokens [B, K, D] at the given ids."""
+    return tokens_BND.gather(1, ids_BK[..., None].expand(-1, -1, tokens_BND.shape[-1]))
+
+
+def hide_pixels(clip_BCTHW: Tensor, context_ids: Tensor, patch: int, tubelet: int) -> Tensor:
+    """Set the pixels of all tokens but the context's to 0, the mean of a normalised picture.
+
+    A convolutional stem looks over the border of a patch. To drop its tokens afterwards would let
+    hidden pixels leak into their visible neighbours; hidden before the stem, they cannot.
+
+    Raises:
+        ShapeError: the clip does not divide into patches and tubelets.
+    """
+    batch, _, time, height, width = clip_BCTHW.shape
+    if time % tubelet or height % patch or width % patch:
+        raise ShapeError(
+            f"clip of {time} frames, {height} x {width} px does not divide into tubelets of "
+            f"{tubelet} and patches of {patch}: crop or resize it"
+        )
+    grid = (time // tubelet, height // patch, width // patch)
+    seen_BN = torch.zeros(batch, grid[0] * grid[1] * grid[2], device=clip_BCTHW.device)
+    seen_BN.scatter_(1, context_ids, 1.0)
+    seen = seen_BN.view(batch, 1, *grid).repeat_interleave(tubelet, 2)
+    seen = seen.repeat_interleave(patch, 3).repeat_interleave(patch, 4)
+    return clip_BCTHW * seen
