@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.cpu_attention import attend_by_rows, suits
+from worldmodel.models.cpu_linear import Linear, linear_gelu
 from worldmodel.models.rope import Tables, rotate
 
 Backend = Literal["auto", "sdpa", "flash", "plain"]
@@ -87,8 +88,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
         self.backend: Backend = "auto"
 
     def forward(
@@ -115,12 +116,12 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        out: Tensor = self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return out
 
 

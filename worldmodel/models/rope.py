@@ -41,7 +41,7 @@ def id_positions(token_ids: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
-    """Cosine and sine tables [L, C] for `rotate`."""
+    """Cosine and sine tables [L, C] for `rotate`; the sine carries its pair's sign (-, +)."""
     span = 2 * ((head_dim // 3) // 2)
     k = torch.arange(span // 2, dtype=torch.float32, device=positions_L3.device)
     frequency = 1.0 / 10000 ** (k / (span / 2))
@@ -52,12 +52,12 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
         parts.append(tiled if layout == "tiled" else angle.repeat_interleave(2, dim=-1))
     rest = torch.zeros(len(positions_L3), head_dim - 3 * span, device=positions_L3.device)
     angles_LC = torch.cat([*parts, rest], dim=-1)
-    return angles_LC.cos(), angles_LC.sin()
+    sign_C = torch.tensor([-1.0, 1.0], device=angles_LC.device).repeat(head_dim // 2)
+    return angles_LC.cos(), angles_LC.sin() * sign_C
 
 
 def rotate(x: Tensor, tables: Tables) -> Tensor:
     """Rotate queries or keys [B, heads, L, C] by tables [L, C] (or [B, 1, L, C])."""
-    cos, sin = tables
-    pairs = x.unflatten(-1, (-1, 2))
-    turned = torch.stack([-pairs[..., 1], pairs[..., 0]], dim=-1).flatten(-2)
-    return (x * cos + turned * sin).to(x.dtype)
+    cos, signed_sin = tables
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return torch.addcmul(x * cos, swapped.to(cos.dtype), signed_sin).to(x.dtype)
