@@ -313,7 +313,7 @@ class Validation:
         row["feature_std"] = feature_std(target_BND)
         row["effective_rank"] = effective_rank(target_BND)
         convention = objective.student.convention
-        row |= self.probes(frame_encoder(objective.target, convention))
+        row |= self.probes(frame_encoder(objective.target, convention).to(self.device))
         objective.train()
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(

@@ -240,3 +240,17 @@ def test_a_published_size_and_an_encoder_to_go_on_from(tmp_path):
     again = build_encoder(tiny(tmp_path, init=str(file)))
     assert (again.config.embed_dim, again.config.depth, again.config.stem) == (192, 12, "patch")
     assert all(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_pretraining_and_what_follows_run_on_cuda(tmp_path, stem):
+    clips = Squares()
+    shape = {"stem": stem, "tubelet_size": 1 if stem == "conv" else 2, "bf16": True}
+    summary = pretrain(tiny(tmp_path / "pre", device="cuda", **shape), clips, clips)
+    assert summary["last"]["feature_std"] > 0
+    encoder = open_encoder(str(tmp_path / "pre" / "encoder.safetensors"))
+    start = Start(encoder=encoder, frozen=False)
+    train(small(tmp_path / "ac", device="cuda", bf16=True), clips, clips, start)
+    assert load(tmp_path / "ac" / "model.safetensors", "cpu").config.predictor.grid == (4, 4)
