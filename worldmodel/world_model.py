@@ -176,8 +176,7 @@ class WorldModel(nn.Module):
         """
         batch, horizon = actions_BKA.shape[:2]
         frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]
-        state = state_BS.expand(batch, -1)
-        frame = frame.expand(batch, -1, -1)
+        state = state_BS if state_BS.shape[0] in (1, batch) else state_BS[:1]
         cache, out = None, []
         for k in range(horizon):
             action = actions_BKA[:, k]

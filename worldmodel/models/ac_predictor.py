@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.config import PredictorConfig
 from worldmodel.errors import ShapeError
+from worldmodel.models.cpu_linear import Linear
 from worldmodel.models.layers import Block, Cache, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
@@ -25,7 +26,7 @@ class ActionConditionedPredictor(nn.Module):
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.predictor_embed = nn.Linear(c.encoder_dim, c.embed_dim)
+        self.predictor_embed = Linear(c.encoder_dim, c.embed_dim)
         self.action_encoder = nn.Linear(c.action_dim, c.embed_dim)
         if c.use_state:
             self.state_encoder = nn.Linear(c.state_dim, c.embed_dim)
@@ -36,7 +37,7 @@ class ActionConditionedPredictor(nn.Module):
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
         )
         self.predictor_norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
-        self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
+        self.predictor_proj = Linear(c.embed_dim, c.encoder_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
         nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)
@@ -143,17 +144,24 @@ class ActionConditionedPredictor(nn.Module):
         """Predict one frame further; keys and values of past frames come from `cache`.
 
         A new frame may look at everything in the cache and at itself, so no mask is needed. Equal
-        to `forward` on the whole history. The cache may have batch 1 (a shared past).
+        to `forward` on the whole history. Frame, state and cache may have batch 1: what samples
+        share is embedded once.
         """
-        frames_B1ND = frame_BND.unsqueeze(1)
-        extrinsics = None if extrinsics_B6 is None else extrinsics_B6.unsqueeze(1)
-        conditions = self._num_conditions(extrinsics)
-        x = self._tokens(frames_B1ND, action_BA.unsqueeze(1), state_BS.unsqueeze(1), extrinsics)
-        x = x.squeeze(1)
+        batch = len(action_BA)
+        parts = [self.action_encoder(action_BA)[:, None]]
+        conditions = self._num_conditions(extrinsics_B6)
+        if self.config.use_state:
+            parts.append(self.state_encoder(state_BS)[:, None])
+        if extrinsics_B6 is not None:
+            parts.append(self.extrinsics_encoder(extrinsics_B6)[:, None])
+        parts.append(self.predictor_embed(frame_BND))
+        x = torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
         past_frames = 0 if cache is None else cache[0][0].shape[2] // x.shape[1]
         rope = self._rope(past_frames, past_frames + 1, conditions, x.device)
         now: CacheList = []
+        last = len(self.predictor_blocks) - 1
         for i, block in enumerate(self.predictor_blocks):
-            x, kept = block(x, rope, None, None if cache is None else cache[i])
+            keep = self.num_patches if i == last else None
+            x, kept = block(x, rope, None, None if cache is None else cache[i], keep)
             now.append(kept)
-        return self._out(x.unsqueeze(1), frames_B1ND).squeeze(1), now
+        return self._out(x.unsqueeze(1), frame_BND.unsqueeze(1)).squeeze(1), now

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from worldmodel.errors import ConfigError
 from worldmodel.models.cpu_attention import attend_by_rows, suits
 from worldmodel.models.cpu_linear import Linear, linear_gelu
-from worldmodel.models.rope import Tables, rotate
+from worldmodel.models.rope import Tables, rotate_pair
 
 Backend = Literal["auto", "sdpa", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
@@ -93,15 +93,22 @@ class Attention(nn.Module):
         self.backend: Backend = "auto"
 
     def forward(
-        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None
-    ) -> tuple[Tensor, Cache]:
+        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
+        keep: int | None = None,
+    ) -> tuple[Tensor, Cache]:  # fmt: skip
         """Attend; returns the output [B, L, D] and all keys and values so far.
 
-        The past may have batch 1: it is shared by all samples.
+        The past may have batch 1: it is shared by all samples. With `keep`, only the last so many
+        tokens get an output [B, keep, D].
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        if rope is not None:
-            q, k = rotate(q, rope), rotate(k, rope)
+        qkv_BL3HC = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        if rope is None:
+            q, k, v = qkv_BL3HC.permute(2, 0, 3, 1, 4)
+        else:
+            v = qkv_BL3HC[:, :, 2].transpose(1, 2)
+            q, k = rotate_pair(qkv_BL3HC[:, :, :2], rope)
+        if keep is not None:
+            q = q[:, :, -keep:]
         if past is not None:
             k, v = (
                 torch.cat([old.expand(len(new), -1, -1, -1), new], dim=2)
@@ -136,11 +143,12 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden)
 
     def forward(
-        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None
-    ) -> tuple[Tensor, Cache]:
-        """[B, L, D] -> [B, L, D] and the cache."""
-        attended, cache = self.attn(self.norm1(x), rope, mask, past)
-        x = x + attended
+        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
+        keep: int | None = None,
+    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        """[B, L, D] -> [B, L, D] (or the last `keep` tokens of it) and the cache."""
+        attended, cache = self.attn(self.norm1(x), rope, mask, past, keep)
+        x = (x if keep is None else x[:, -keep:]) + attended
         return x + self.mlp(self.norm2(x)), cache
 
 

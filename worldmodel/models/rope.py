@@ -57,7 +57,17 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
 
 
 def rotate(x: Tensor, tables: Tables) -> Tensor:
-    """Rotate queries or keys [B, heads, L, C] by tables [L, C] (or [B, 1, L, C])."""
+    """Rotate x [..., C] by tables that broadcast to it."""
     cos, signed_sin = tables
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * cos, swapped.to(cos.dtype), signed_sin).to(x.dtype)
+
+
+def rotate_pair(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
+    """Rotate queries and keys in one go; returns each as [B, H, L, C].
+
+    Tables are [L, C], or [B, 1, L, C] where samples hold different tokens.
+    """
+    cos, sin = (t[:, None, None] if t.ndim == 2 else t.squeeze(1)[:, :, None, None] for t in tables)
+    q_BLHC, k_BLHC = rotate(qk_BL2HC, (cos, sin)).unbind(2)
+    return q_BLHC.transpose(1, 2), k_BLHC.transpose(1, 2)
