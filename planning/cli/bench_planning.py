@@ -30,6 +30,7 @@ from planning.icem import ICEM
 from robot.pose import apply_action
 from worldmodel.checkpoint import load
 from worldmodel.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.cpu_linear import torch_products
 from worldmodel.world_model import WorldModel, normalise
 
 SIZES: dict[str, dict[str, int]] = {
@@ -80,7 +81,12 @@ def make_world(size: str) -> WorldModel:
 
 
 def published_unroll(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tensor) -> Tensor:
-    """The published loop: whole history, mask made anew, poses through NumPy."""
+    """The published loop: whole history, mask made anew, poses through NumPy, torch's products."""
+    with torch_products():
+        return _published_unroll(world, z, state, actions_BKA)
+
+
+def _published_unroll(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tensor) -> Tensor:
     batch, horizon = actions_BKA.shape[:2]
     frames, states = z.expand(batch, -1, -1)[:, None], state.expand(batch, -1)[:, None]
     out = []

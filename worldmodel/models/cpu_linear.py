@@ -10,6 +10,9 @@ Shapes: M rows, I inputs, O outputs.
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +34,26 @@ def _maker() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
-@lru_cache(maxsize=1)
+_ALLOWED: ContextVar[bool] = ContextVar("onednn_allowed", default=True)
+
+
+@contextmanager
+def torch_products() -> Iterator[None]:
+    """Inside, float32 products are torch's own choice: what others' code gets (for benchmarks)."""
+    token = _ALLOWED.set(False)
+    try:
+        yield
+    finally:
+        _ALLOWED.reset(token)
+
+
 def prefers_onednn() -> bool:
     """Whether this machine's float32 products are faster by oneDNN than by MKL."""
+    return _ALLOWED.get() and _onednn_is_faster()
+
+
+@lru_cache(maxsize=1)
+def _onednn_is_faster() -> bool:
     return (
         "AuthenticAMD" in _maker()
         and torch.backends.mkl.is_available()
