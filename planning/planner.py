@@ -81,7 +81,7 @@ class Planner:
             parts.append(plan_energy(imagined, goal_1ND, c.norm, c.over))
         return torch.cat(parts)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def plan(
         self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, generator: torch.Generator,
     ) -> Plan:  # fmt: skip

@@ -52,7 +52,7 @@ class Options:
         default_factory=lambda: ["cube"], metadata={"help": "cube, box, cup, cylinder"}
     )
     sub_goals: str = _text("default", "default, three (no lift) or one")
-    optimiser: str = _text("cem", "cem (as published), icem or mppi")
+    optimiser: str = _text("cem", "cem (as published), icem, mppi, gradient or nevergrad")
     samples: int = _text(150, "plans imagined in an iteration")
     iterations: int = _text(4, "of the optimiser")
     elites: int = _text(12, "kept of each iteration")

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 import torch
@@ -6,12 +7,20 @@ import torch
 from planning.bounds import Bounds
 from planning.cem import CEM
 from planning.cli.app import main
+from planning.cli.bench_planning import make_world
 from planning.errors import EnergyError, PlanError
+from planning.gradient import Gradient
 from planning.icem import ICEM, coloured_noise
 from planning.mppi import MPPI
+from planning.nevergrad import Nevergrad
 from planning.optimisers import NAMES, make_optimiser
+from planning.planner import Planner, PlannerConfig
+from worldmodel.world_model import normalise
 
-ALL = [CEM(num_samples=300), ICEM(num_samples=200, iterations=10), MPPI(iterations=12)]
+ALL = [
+    CEM(num_samples=300), ICEM(num_samples=200, iterations=10), MPPI(iterations=12),
+    Gradient(iterations=60), Nevergrad(num_samples=100, iterations=12),
+]  # fmt: skip
 GOAL = torch.tensor([0.03, -0.06, 0.01])
 
 
@@ -55,6 +64,7 @@ def test_same_seed_same_plan(optimiser):
         CEM(num_samples=170_000, iterations=2),
         ICEM(num_samples=170_000, iterations=2),
         MPPI(num_samples=170_000, iterations=2),
+        Gradient(num_samples=170_000, iterations=2),
     ],
 )
 def test_a_million_samples_stay_inside_the_bounds(optimiser):
@@ -71,14 +81,14 @@ def test_a_million_samples_stay_inside_the_bounds(optimiser):
         return actions[..., :3].sum((1, 2))
 
     plan = optimiser.minimise(cost, bounds, seeded(), horizon=2)
-    assert seen > 300_000  # three optimisers: over a million in all
+    assert seen > 300_000  # four optimisers: over a million in all
     assert plan.actions_KA[..., :3].abs().max() <= 0.05
 
 
 @pytest.mark.parametrize("optimiser", ALL)
 def test_an_energy_that_is_no_number_is_an_error_with_its_iteration(optimiser):
     with pytest.raises(EnergyError, match="iteration 1"):
-        optimiser.minimise(lambda a: torch.full((len(a),), torch.nan), Bounds(), seeded())
+        optimiser.minimise(lambda a: a.sum((1, 2)) * torch.nan, Bounds(), seeded())
 
 
 @pytest.mark.parametrize("optimiser", ALL)
@@ -99,8 +109,29 @@ def test_coloured_noise_has_unit_spread_and_is_smooth():
 def test_names():
     for name in NAMES:
         make_optimiser(name, samples=32, iterations=2, elites=4)
-    with pytest.raises(PlanError, match="cem, icem, mppi"):
+    with pytest.raises(PlanError, match="cem, icem, mppi, gradient, nevergrad"):
         make_optimiser("adam", samples=32, iterations=2, elites=4)
+
+
+def test_gradients_pass_the_planner_and_the_model():
+    world = make_world("small")
+    z, goal = (normalise(torch.randn(1, 1, 256, generator=seeded(i))) for i in (1, 2))
+    state = torch.tensor([[0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0]])
+    config = PlannerConfig(optimiser=Gradient(iterations=8), gate_m=0, stretch=1)
+    with torch.inference_mode():  # whoever calls, the search turns gradients on for itself
+        plan = Planner(world, config).plan(z, state, goal, seeded())
+    stay = Planner(world, config).cost(z, state, goal, torch.zeros(1, 1, 7))
+    assert plan.energy <= float(stay[0])
+
+
+def test_gradient_and_nevergrad_say_what_is_wrong(monkeypatch):
+    with pytest.raises(PlanError, match="cem, icem or mppi"):
+        Gradient().minimise(lambda a: a.detach().sum((1, 2)), Bounds(), seeded())
+    with pytest.raises(PlanError, match="CMA, DE"):
+        Nevergrad(algorithm="none").minimise(lambda a: a.sum((1, 2)), Bounds(), seeded())
+    monkeypatch.setitem(sys.modules, "nevergrad", None)
+    with pytest.raises(PlanError, match="pip install"):
+        Nevergrad().minimise(lambda a: a.sum((1, 2)), Bounds(), seeded())
 
 
 def test_bench_planning_writes_its_rows(tmp_path):
