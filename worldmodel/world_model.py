@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from worldmodel.actions import apply_action
 from worldmodel.config import Convention, ModelConfig
 from worldmodel.errors import ShapeError
-from worldmodel.models.ac_predictor import ActionConditionedPredictor
+from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.encoder import VisionTransformer
 
 
@@ -163,13 +163,28 @@ class WorldModel(nn.Module):
         )
         return torch.cat([moved[..., :6], closed_B1], -1)
 
-    def unroll(self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor) -> Tensor:
+    def remember(
+        self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor
+    ) -> CacheList:  # fmt: skip
+        """Keys and values of T frames before the present one, for `unroll`'s `past`."""
+        cache: CacheList | None = None
+        for t in range(frames_1TND.shape[1]):
+            _, cache = self.predictor.step(
+                frames_1TND[:, t], actions_1TA[:, t] / self.action_scale,
+                self.scale_state(states_1TS[:, t]), cache,
+            )  # fmt: skip
+        return cache or []
+
+    def unroll(
+        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: CacheList | None = None
+    ) -> Tensor:
         """Imagine what `actions_BKA` do, keeping keys and values of past frames.
 
         Args:
             z_BND: tokens of the present frame; batch 1 is shared by all samples.
             state_BS: present state; batch 1 is shared.
             actions_BKA: K actions for each of B samples.
+            past: frames before the present one, from `remember`; shared by all samples.
 
         Returns:
             Imagined tokens [B, K, N, D], the same as recomputing the whole history each step.
@@ -181,10 +196,20 @@ class WorldModel(nn.Module):
         for k in range(horizon):
             action = actions_BKA[:, k]
             frame, cache = self.predictor.step(
-                frame, action / self.action_scale, self.scale_state(state), cache
-            )
+                frame, action / self.action_scale, self.scale_state(state), cache,
+                shared=past, keep_cache=k + 1 < horizon,
+            )  # fmt: skip
             if self.convention.normalise_tokens:
                 frame = normalise(frame)
             out.append(frame)
             state = self.next_state(state, action)
         return torch.stack(out, dim=1)
+
+    def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
+        """Memory that `unroll` takes for each sample: keys, values and one layer's activations."""
+        c = self.config.predictor
+        tokens = c.grid[0] * c.grid[1] + 3
+        cached = (horizon - 1) * c.depth * 2 * tokens * c.embed_dim
+        layer = tokens * c.embed_dim * (8 + c.mlp_ratio) + 2 * c.num_heads * tokens**2 * horizon
+        imagined = 2 * horizon * tokens * c.encoder_dim
+        return int(itemsize * (cached + layer + imagined))

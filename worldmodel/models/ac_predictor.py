@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from worldmodel.config import PredictorConfig
 from worldmodel.errors import ShapeError
 from worldmodel.models.cpu_linear import Linear
-from worldmodel.models.layers import Block, Cache, initialise, rescale_blocks
+from worldmodel.models.layers import Block, Cache, Projected, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 CacheList = list[Cache]
@@ -139,13 +139,24 @@ class ActionConditionedPredictor(nn.Module):
 
     def step(
         self, frame_BND: Tensor, action_BA: Tensor, state_BS: Tensor,
-        cache: CacheList | None = None, extrinsics_B6: Tensor | None = None,
+        cache: CacheList | None = None, extrinsics_B6: Tensor | None = None, *,
+        shared: CacheList | None = None, keep_cache: bool = True,
     ) -> tuple[Tensor, CacheList]:  # fmt: skip
         """Predict one frame further; keys and values of past frames come from `cache`.
 
         A new frame may look at everything in the cache and at itself, so no mask is needed. Equal
-        to `forward` on the whole history. Frame, state and cache may have batch 1: what samples
-        share is embedded once.
+        to `forward` on the whole history. What samples share may have batch 1 (frame, state, cache)
+        and passes the embedding and the first layer's projections once.
+
+        Args:
+            frame_BND: tokens of the newest frame.
+            action_BA: its action; gives the batch.
+            state_BS: its state.
+            cache: what the last step returned.
+            extrinsics_B6: camera pose.
+            shared: a cache of batch 1 of frames before those of `cache`; it is not copied per
+                sample, and not part of the cache that comes back.
+            keep_cache: False at the last step: the cache comes back empty, which saves its memory.
         """
         batch = len(action_BA)
         parts = [self.action_encoder(action_BA)[:, None]]
@@ -155,13 +166,35 @@ class ActionConditionedPredictor(nn.Module):
         if extrinsics_B6 is not None:
             parts.append(self.extrinsics_encoder(extrinsics_B6)[:, None])
         parts.append(self.predictor_embed(frame_BND))
+        size = conditions + self.num_patches
+        past_frames = sum(c[0][0].shape[2] // size for c in (shared, cache) if c)
+        rope = self._rope(past_frames, past_frames + 1, conditions, frame_BND.device)
         x = torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
-        past_frames = 0 if cache is None else cache[0][0].shape[2] // x.shape[1]
-        rope = self._rope(past_frames, past_frames + 1, conditions, x.device)
         now: CacheList = []
         last = len(self.predictor_blocks) - 1
         for i, block in enumerate(self.predictor_blocks):
-            keep = self.num_patches if i == last else None
-            x, kept = block(x, rope, None, None if cache is None else cache[i], keep)
-            now.append(kept)
+            if i == 0 and any(len(part) < batch for part in parts):
+                projected = _project_parts(block, parts, rope, batch)  # type: ignore[arg-type]
+            else:
+                projected = block.attn.project(block.norm1(x), rope)  # type: ignore[operator, union-attr]
+            x, kept = block.finish(  # type: ignore[operator]
+                x, projected, None, cache[i] if cache else None,
+                self.num_patches if i == last else None, shared[i] if shared else None,
+            )  # fmt: skip
+            if keep_cache:
+                now.append(kept)
         return self._out(x.unsqueeze(1), frame_BND.unsqueeze(1)).squeeze(1), now
+
+
+def _project_parts(block: Block, parts: list[Tensor], rope: Tables, batch: int) -> Projected:
+    """Queries, keys and values of a frame's tokens; parts of batch 1 are projected once."""
+    found, start = [], 0
+    for part in parts:
+        tables = (rope[0][start : start + part.shape[1]], rope[1][start : start + part.shape[1]])
+        found.append(block.attn.project(block.norm1(part), tables))
+        start += part.shape[1]
+    q, k, v = (
+        torch.cat([x.expand(batch, -1, -1, -1) for x in same], dim=2)
+        for same in zip(*found, strict=True)
+    )
+    return q, k, v

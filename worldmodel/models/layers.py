@@ -16,9 +16,11 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.cpu_attention import attend_by_rows, suits
 from worldmodel.models.cpu_linear import Linear, linear_gelu
 from worldmodel.models.rope import Tables, rotate_pair
+from worldmodel.models.shared_past import attend_with_shared
 
 Backend = Literal["auto", "sdpa", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
+Projected = tuple[Tensor, Tensor, Tensor]
 Module = TypeVar("Module", bound=nn.Module)
 
 PLAIN_LENGTH = 64
@@ -92,30 +94,59 @@ class Attention(nn.Module):
         self.proj = Linear(dim, dim)
         self.backend: Backend = "auto"
 
-    def forward(
-        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
-        keep: int | None = None,
-    ) -> tuple[Tensor, Cache]:  # fmt: skip
-        """Attend; returns the output [B, L, D] and all keys and values so far.
-
-        The past may have batch 1: it is shared by all samples. With `keep`, only the last so many
-        tokens get an output [B, keep, D].
-        """
+    def project(self, x: Tensor, rope: Tables | None) -> Projected:
+        """Queries, keys (both rotated) and values of x [B, L, D], each [B, H, L, C]."""
         qkv_BL3HC = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
         if rope is None:
             q, k, v = qkv_BL3HC.permute(2, 0, 3, 1, 4)
         else:
             v = qkv_BL3HC[:, :, 2].transpose(1, 2)
             q, k = rotate_pair(qkv_BL3HC[:, :, :2], rope)
+        return q, k, v
+
+    def mix(
+        self, projected: Projected, mask: Tensor | None = None, past: Cache | None = None,
+        keep: int | None = None, shared: Cache | None = None,
+    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        """Attend; returns the output [B, L, D] and all keys and values so far but `shared`.
+
+        `past` (batch B or 1) and `shared` (batch 1, before `past`; no mask) are keys and values of
+        earlier frames. With `keep`, only the last so many tokens get an output [B, keep, D].
+        """
+        q, k, v = projected
         if keep is not None:
             q = q[:, :, -keep:]
         if past is not None:
-            k, v = (
-                torch.cat([old.expand(len(new), -1, -1, -1), new], dim=2)
-                for old, new in zip(past, (k, v), strict=True)
-            )
-        out = attend(q, k, v, mask, self.backend)
+            k, v = _append(past, (k, v))
+        if shared is None:
+            out = attend(q, k, v, mask, self.backend)
+        elif q.device.type == "cpu":
+            out = attend_with_shared(q, (k, v), shared)
+        else:  # a copy a sample, for the fused kernel
+            out = attend(q, *_append(shared, (k, v)), mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2)), (k, v)
+
+    def forward(
+        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
+        keep: int | None = None,
+    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        """`project`, then `mix`."""
+        return self.mix(self.project(x, rope), mask, past, keep)
+
+
+def _append(past: Cache, new: Cache) -> Cache:
+    k, v = (
+        torch.cat([old.expand(len(now), -1, -1, -1), now], dim=2)
+        for old, now in zip(past, new, strict=True)
+    )
+    return k, v
+
+
+def _plus(x: Tensor, new: Tensor) -> Tensor:
+    """X + new, into `new` where nobody will miss it."""
+    if torch.is_grad_enabled() or x.dtype != new.dtype:
+        return x + new
+    return new.add_(x)
 
 
 class Mlp(nn.Module):
@@ -147,9 +178,16 @@ class Block(nn.Module):
         keep: int | None = None,
     ) -> tuple[Tensor, Cache]:  # fmt: skip
         """[B, L, D] -> [B, L, D] (or the last `keep` tokens of it) and the cache."""
-        attended, cache = self.attn(self.norm1(x), rope, mask, past, keep)
-        x = (x if keep is None else x[:, -keep:]) + attended
-        return x + self.mlp(self.norm2(x)), cache
+        return self.finish(x, self.attn.project(self.norm1(x), rope), mask, past, keep)
+
+    def finish(
+        self, x: Tensor, projected: Projected, mask: Tensor | None = None,
+        past: Cache | None = None, keep: int | None = None, shared: Cache | None = None,
+    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        """`forward` from queries, keys and values that are there already; see `Attention.mix`."""
+        attended, cache = self.attn.mix(projected, mask, past, keep, shared)
+        x = _plus(x if keep is None else x[:, -keep:], attended)
+        return _plus(x, self.mlp(self.norm2(x))), cache
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:
