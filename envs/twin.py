@@ -1,0 +1,166 @@
+"""Our task scenes behind libfranka's own protocol: a simulated arm that a real driver drives.
+
+The physics run in the server's process at the arm's 1 kHz; pictures are rendered here, from the
+joint positions in shared memory. Starts, goals and sub-goal pictures are those of `ArmEnv` with the
+same seed, so that episodes can be compared one by one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from typing import Any, Self
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.arm_env import ArmEnv, SubGoal
+from envs.errors import EnvError
+from envs.twin_server import HEAD, Start, serve
+from robot.cameras import CallableCamera
+
+Image = NDArray[np.uint8]
+
+START_S = 30.0
+
+
+class Twin:
+    """A scene served at `address`; a context manager.
+
+    Args:
+        task, split, objects: as `ArmEnv`'s; one object shape.
+        image_size: of the camera's square pictures [px].
+    """
+
+    def __init__(
+        self, task: str = "reach", *, split: str = "train", objects: tuple[str, ...] = ("cube",),
+        image_size: int = 128,
+    ) -> None:  # fmt: skip
+        if len(objects) != 1:
+            raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
+        self.env = ArmEnv(task, split=split, objects=objects, image_size=image_size)
+        context = multiprocessing.get_context("spawn")
+        self._shared = context.RawArray("d", HEAD + self.env.model.nq)
+        self._pipe, theirs = context.Pipe()
+        self._server = context.Process(
+            target=serve, args=(objects[0], image_size, self._shared, theirs), daemon=True
+        )
+        self._server.start()
+        theirs.close()
+        self.address: str = self._wait("start")
+        self.camera = CallableCamera(self.render)
+        self._closed_at_start = False
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return int(self._server.pid or 0)
+
+    def _wait(self, what: str) -> Any:
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            if self._pipe.poll(0.05):
+                return self._pipe.recv()
+            if not self._server.is_alive():
+                break
+        raise EnvError(f"The twin's server did not {what}: is port 1337 of 127.0.0.x free?")
+
+    def reset(self, seed: int, variant: str = "default") -> list[SubGoal]:
+        """Begin the episode of `seed`; whoever was connected to the arm is disconnected.
+
+        Returns:
+            The sub-goals, as `ArmEnv.sub_goals` makes them.
+        """
+        self.env.reset(seed=seed)
+        goals = self.env.sub_goals(variant)
+        model, data = self.env.model, self.env.data
+        size = model.geom_size[model.geom("object").id].copy()
+        self._pipe.send(Start(data.qpos.copy(), size, self.env.arm.closed))
+        self._wait("begin an episode")
+        return goals
+
+    def order_reflex(self) -> None:
+        """Let the arm answer its motion with a collision reflex."""
+        self._pipe.send("reflex")
+        self._wait("abort")
+
+    def _sync(self) -> None:
+        for _ in range(1000):
+            before = self._shared[0]
+            numbers = np.array(self._shared[:])
+            if before == self._shared[0] and before % 2 == 0:
+                break
+        self.env.data.qpos[:] = numbers[HEAD:]
+        self.env.data.qvel[:] = 0.0
+        mujoco.mj_forward(self.env.model, self.env.data)
+
+    def render(self) -> Image:
+        """The left camera's picture now [H, W, 3]."""
+        self._sync()
+        return self.env.renderer.render(self.env.data, "left")
+
+    def info(self, *, closed: bool) -> dict[str, Any]:
+        """What `ArmEnv.step` tells: success, places [m], holding.
+
+        Args:
+            closed: whether the gripper was last told to close.
+        """
+        self._sync()
+        self.env.arm.closed = closed
+        return self.env._info()  # noqa: SLF001 - the same judge as the plain environment's
+
+    def close(self) -> None:
+        """End the server and free the renderer."""
+        self._pipe.close()
+        self._server.join(2.0)
+        if self._server.is_alive():
+            self._server.kill()
+            self._server.join()
+        self.env.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class TwinEnv:
+    """Twin, driver and safety layer as an environment: what an agent sees of a robot.
+
+    Args:
+        twin: the served scene.
+        arm: a connected arm behind its safety layer; `disconnect` and `connect` belong to it.
+        driver: the driver itself.
+    """
+
+    def __init__(self, twin: Twin, arm: Any, driver: Any) -> None:
+        self.twin, self.arm, self.driver = twin, arm, driver
+        self._goals: list[SubGoal] = []
+
+    def reset(self, *, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode: the arm is let go of, placed, and connected again."""
+        self.driver.disconnect()
+        self._goals_of = {"default": self.twin.reset(int(seed or 0))}
+        self.driver.connect()
+        self.arm.begin()
+        return self.observe(), self.twin.info(closed=self.driver.closed)
+
+    def sub_goals(self, variant: str = "default") -> list[SubGoal]:
+        """Goal pictures of this episode."""
+        goals = self._goals_of["default"]
+        if variant == "three":
+            goals = [goal for goal in goals if goal.name != "lifted"]
+        return goals[-1:] if variant == "one" else goals
+
+    def observe(self) -> dict[str, Any]:
+        """The newest frame and state."""
+        state = self.arm.state().state.astype(np.float32)
+        return {"image": self.twin.camera.read().image, "state": state}
+
+    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Carry out one action through the safety layer and the protocol."""
+        self.arm.send(np.asarray(action, dtype=np.float64))
+        info = self.twin.info(closed=self.driver.closed)
+        return self.observe(), float(info["success"]), False, False, info

@@ -1,0 +1,176 @@
+"""Our table served as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
+
+Runs in a process of its own. The protocol server adds the arm's gravity torques itself, so the
+scene's own compensation and joint servos are off here; the hand keeps its tuned actuator.
+"""
+
+from __future__ import annotations
+
+import copy
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import mujoco
+import numpy as np
+from franky_sim import BaseSimulator, SimulationServer
+from franky_sim.mujoco_simulator import FrankaMujocoRobot
+from numpy.typing import NDArray
+
+from envs.mujoco_arm import MAX_WIDTH_M
+from envs.scene import build_model
+
+Array = NDArray[np.float64]
+
+TICK_S = 0.001
+SMOOTHING = 0.03
+"""Share of a new reading of the fingers' distance, each millisecond."""
+WIDTH_STEP_M = 0.0015
+STIFFNESS = (2000.0, 2000.0, 1500.0, 1500.0, 800.0, 800.0, 800.0)
+DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
+"""Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
+wrist tremble as soon as the fingers touch something."""
+HEAD = 2
+"""Shared numbers before the joint positions: sequence, simulated time."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an episode begins with."""
+
+    qpos: Array
+    size: Array
+    """Half sizes of the object [m]."""
+    closed: bool
+
+
+class TableRobot(FrankaMujocoRobot):
+    """franky-sim's arm with our hand."""
+
+    def attach(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        """Use these physics; names have no prefix."""
+        self._attach_to_scene(model, data, "")
+        self.hand = model.actuator("hand").id
+        data.ctrl[self.hand] = 255.0
+        self.width_m = self.smooth_m = float(data.qpos[7:9].sum())
+
+    def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
+        """Open or close to a width [m]."""
+        super().set_hand_goal(width, max_velocity, max_force)
+        share = min(max(width / MAX_WIDTH_M, 0.0), 1.0)
+        self.data.ctrl[self.hand] = 255.0 * (1.0 if share > 0.95 else share)
+
+    def _pre_step(self) -> None:
+        """The hand is driven by its actuator, not by forces; its reading is smoothed.
+
+        Fingers on an object tremble by a millimetre or two in the simulation, and the protocol's
+        gripper would wait for ever for them to settle: the reading changes in steps.
+        """
+        self.smooth_m += SMOOTHING * (float(self.data.qpos[7:9].sum()) - self.smooth_m)
+        if abs(self.smooth_m - self.width_m) > WIDTH_STEP_M:
+            self.width_m = self.smooth_m
+
+    def _get_hand_width(self) -> float:
+        return self.width_m if self.data is not None else MAX_WIDTH_M
+
+
+class TableSimulator(BaseSimulator):
+    """One arm, a table and an object."""
+
+    def __init__(self, shape: str, image_size: int, shared: Any) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(build_model(shape, image_size))
+        self.model.opt.timestep = TICK_S
+        thing = self.model.body("object").id
+        for body in range(1, self.model.nbody):
+            if body != thing:
+                self.model.body_gravcomp[body] = 0.0
+        for i in range(self.model.nu):
+            if self.model.actuator(i).name != "hand":
+                self.model.actuator_gainprm[i, :] = 0.0
+                self.model.actuator_biasprm[i, :] = 0.0
+        self.data = mujoco.MjData(self.model)
+        self.robot = TableRobot(kp=STIFFNESS, kv=DAMPING)
+        self.shared = shared
+
+    def _get_robots(self) -> list[Any]:
+        return [self.robot]
+
+    def _start(self) -> None:
+        for address, q in zip(range(7), self.robot.initial_q, strict=True):
+            self.data.qpos[address] = q
+        self.data.qpos[7:9] = MAX_WIDTH_M / 2
+        self.robot.attach(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+
+    def _step(self) -> None:
+        mujoco.mj_step(self.model, self.data)
+        self.publish()
+
+    def publish(self) -> None:
+        """Joint positions into the shared memory."""
+        self.shared[0] += 1
+        self.shared[1] = self.data.time
+        self.shared[HEAD : HEAD + self.model.nq] = self.data.qpos.tolist()
+        self.shared[0] += 1
+
+    def put(self, start: Start) -> None:
+        """Begin an episode."""
+        self.model.geom_size[self.model.geom("object").id] = start.size
+        self.data.qpos[:] = start.qpos
+        self.data.qvel[:] = 0.0
+        self.data.qacc_warmstart[:] = 0.0
+        self.data.qfrc_applied[:] = 0.0
+        self.data.ctrl[self.robot.hand] = 0.0 if start.closed else 255.0
+        self.robot.width_m = self.robot.smooth_m = float(start.qpos[7:9].sum())
+        mujoco.mj_forward(self.model, self.data)
+        self.publish()
+
+
+def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
+    """Entry of the server's process: 1 kHz, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    simulator = TableSimulator(shape, image_size, shared)
+    simulator.init()
+    server = SimulationServer(simulator)
+    server.init()
+    pipe.send(server.robot_servers[0].hostname)
+    due = time.perf_counter()
+    while True:
+        try:
+            if pipe.poll():
+                order = pipe.recv()
+                if order == "reflex":
+                    _reflex(server)
+                else:
+                    simulator.put(order)
+                    arm = server.robot_servers[0]
+                    arm.reset_state()
+                    if arm.gripper_server is not None:
+                        arm.gripper_server.reset_state()
+                    for _ in range(200):
+                        server.run_once(realtime=False)
+                pipe.send("done")
+                due = time.perf_counter()
+        except (EOFError, OSError):
+            return
+        server.run_once(realtime=False)
+        due = max(due + TICK_S, time.perf_counter() - 0.05)
+        time.sleep(max(0.0, due - time.perf_counter()))
+
+
+def _reflex(server: SimulationServer) -> None:
+    """Answer the motion under way as an arm does that felt a collision."""
+    from franky_sim.franka_robot_protocol import BaseCommand, MoveStatus, RobotCommand
+
+    arm = server.robot_servers[0]
+    motion = arm.current_motion_id
+    if motion:
+        arm.stop_motion(send_preemption_signal=False)
+        BaseCommand.send_response(
+            arm._tcp_socket,  # noqa: SLF001 - franky-sim has no public way to abort a motion
+            RobotCommand.kMove, motion, MoveStatus.kReflexAborted,
+        )  # fmt: skip
+        arm.reset_current_motion_id()

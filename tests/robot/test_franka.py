@@ -1,0 +1,210 @@
+"""The driver, its watchdog and its faults, through libfranka's own protocol."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("franky")
+
+from envs.twin import Twin
+from robot.errors import ArmError, ConfigError, UnreachableError
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.kinematics import Kinematics
+from robot.safety import SafeArm, SafetyConfig
+
+# the machine that tests run on is slow and busy: generous ages, but a stop stays a stop
+SLOW = WatchdogConfig(planner_s=1.5, state_s=1.5, frame_s=1.5, kill_s=4.0)
+FAR = [0.075, 0.0, 0.0, 0, 0, 0, 0]
+
+
+def config(address, **changes):
+    return FrankaConfig(
+        **{"address": address, "realtime": False, "max_speed_m_s": 0.3, "dynamics": 0.4,
+           "max_torque_nm": 100.0, "max_force_n": 100.0, "motion_timeout_s": 10.0,
+           "connect_timeout_s": 15.0} | changes
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def twin():
+    with Twin("grasp") as twin:
+        yield twin
+
+
+@pytest.fixture
+def arm(twin):
+    twin.reset(3)
+    with FrankaArm(config(twin.address), SLOW) as arm:
+        yield arm
+
+
+def travelled_after(arm, event, settle_s=1.5):
+    """Seconds from `event` until the flange stands, and how far it still went [m]."""
+    began, at = time.monotonic(), arm.link.read().state[:3]
+    event()
+    last, still_since, places = at, began, [at]
+    while time.monotonic() - began < settle_s:
+        time.sleep(0.01)
+        now = arm.link.read().state[:3]
+        places.append(now)
+        if np.linalg.norm(now - last) > 2e-4:
+            last, still_since = now, time.monotonic()
+    return still_since - began, float(np.linalg.norm(places[-1] - at))
+
+
+def during_a_motion(arm, event, delay_s=0.15):
+    """Send a long move, cause the event on its way; returns the error and the time to a stop."""
+    found = {}
+
+    def cause():
+        time.sleep(delay_s)
+        found["stop_s"], found["left_m"] = travelled_after(arm, event)
+
+    thread = threading.Thread(target=cause)
+    thread.start()
+    with pytest.raises(ArmError) as error:
+        arm.send(FAR)
+    thread.join()
+    return str(error.value), found
+
+
+def test_moves_state_and_gripper(twin, arm):
+    before = arm.state().state
+    sent = arm.send([0.03, -0.02, -0.03, 0, 0, 0.1, 1.0])
+    after = arm.state()
+    np.testing.assert_allclose(after.state[:3], sent.target[:3], atol=2e-3)
+    np.testing.assert_allclose(sent.action[:3], [0.03, -0.02, -0.03], atol=1e-6)
+    assert before[6] < 0.05
+    assert after.state[6] > 0.9
+    assert after.holding is False  # a grasp on nothing: the width tells
+    twin_says = twin.info(closed=True)
+    assert twin_says["holding"] is False
+    arm.send([0, 0, 0, 0, 0, 0, -1.0])
+    assert arm.state().gripper_width_m > 0.07
+    assert arm.state().age_s < 1.0
+
+
+def test_what_is_not_sent(arm):
+    for bad in ([np.nan] * 7, [0.0] * 6):
+        with pytest.raises(ArmError, match=r"not sent|nothing was sent"):
+            arm.send(bad)
+    far = arm.state().state
+    far[:3] = [1.5, 0.0, 0.3]
+    with pytest.raises(UnreachableError):
+        arm.send_pose(far)
+    assert not arm.link.moving
+
+
+def test_a_stop_latches_until_a_person_recovers(arm):
+    message, found = during_a_motion(arm, lambda: arm.link.stop("a hand is in the way"))
+    assert "a hand is in the way" in message
+    assert found["left_m"] < 0.04
+    with pytest.raises(ArmError, match="a hand is in the way"):
+        arm.send(FAR)
+    arm.recover()
+    arm.send([-0.01, 0, 0, 0, 0, 0, 0])
+
+
+def test_a_reflex_is_an_error_until_recovered(twin, arm):
+    message, _ = during_a_motion(arm, twin.order_reflex)
+    assert "recover" in message
+    arm.recover()
+    arm.send([-0.01, 0, 0, 0, 0, 0, 0])
+
+
+def test_stale_frames_stop_a_moving_arm(twin):
+    twin.reset(4)
+    strict = WatchdogConfig(planner_s=2.0, frame_s=0.2, state_s=2.0, kill_s=4.0)
+    with FrankaArm(config(twin.address), strict) as arm:
+        arm.link.saw_frame(time.monotonic())  # and never again: the camera froze
+        with pytest.raises(ArmError, match="camera frame"):
+            arm.send(FAR)
+        arm.recover()
+        arm.send([-0.01, 0, 0, 0, 0, 0, 0])
+
+
+def test_a_second_client_and_nobody_there(twin, arm):
+    began = time.monotonic()
+    with pytest.raises(ArmError, match=r"within|another client"):
+        FrankaArm(config(twin.address, connect_timeout_s=3.0), SLOW)
+    assert time.monotonic() - began < 10
+    with pytest.raises(ArmError, match=r"FCI|cable"):
+        FrankaArm(config("127.9.9.9"), SLOW)
+    with pytest.raises(ConfigError, match="dynamics"):
+        FrankaArm(config(twin.address, dynamics=2.0), SLOW)
+
+
+def test_a_killed_driver_says_so(arm):
+    message, _ = during_a_motion(arm, lambda: os.kill(arm.driver_pid, signal.SIGKILL))
+    assert "connect again" in message
+    with pytest.raises(ArmError, match="driver"):
+        arm.send(FAR)
+
+
+def test_a_server_that_dies_or_freezes():
+    for kind in (signal.SIGKILL, signal.SIGSTOP):
+        with Twin("grasp") as own:
+            own.reset(5)
+            with FrankaArm(config(own.address), SLOW) as arm:
+                message, _ = during_a_motion(arm, lambda own=own, kind=kind: os.kill(own.pid, kind))
+                assert "cable" in message or "arm's newest state" in message
+            os.kill(own.pid, signal.SIGKILL)
+
+
+PLANNER = """
+import sys, time, os
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+if __name__ == "__main__":
+    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.05, dynamics=0.3,
+                          max_torque_nm=100.0, max_force_n=100.0)
+    arm = FrankaArm(config, WatchdogConfig(planner_s=0.2, state_s=2.0, kill_s=4.0))
+    print("ready", flush=True)
+    arm.send([0.075, 0, 0, 0, 0, 0, 0])
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_planner_that_dies_or_hangs_in_mid_motion(twin, tmp_path, kind):
+    twin.reset(6)
+    script = tmp_path / "planner.py"
+    script.write_text(PLANNER)
+    process = subprocess.Popen(
+        [sys.executable, str(script), twin.address], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+    )  # fmt: skip
+    try:
+        assert process.stdout.readline().strip() == "ready"
+        start = twin.info(closed=False)["tcp_m"]
+        while np.linalg.norm(twin.info(closed=False)["tcp_m"] - start) < 0.01:
+            time.sleep(0.01)
+        process.send_signal(kind)
+        at = twin.info(closed=False)["tcp_m"]
+        time.sleep(1.5)
+        then = twin.info(closed=False)["tcp_m"]
+        time.sleep(0.5)
+        assert np.linalg.norm(twin.info(closed=False)["tcp_m"] - then) < 5e-4
+        assert np.linalg.norm(then - at) < 0.045  # of over 0.06 m that were left
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_safety_layer_stands_before_the_driver(arm, tmp_path):
+    with (tmp_path / "log.jsonl").open("w") as log:
+        limits = SafetyConfig(max_state_age_s=2.0)
+        safe = SafeArm(arm, limits, solver=Kinematics("fr3"), execute=True, log=log)
+        sent = safe.send([0.3, 0, 0, 0, 0, 0, 0])
+        assert sent.action[0] == pytest.approx(0.075)
+        assert safe.send([np.nan] * 7).refused
+        for _ in range(6):
+            safe.send([0, 0, -0.075, 0, 0, 0, 0])
+    assert arm.state().state[2] > 0.1  # the floor holds
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) >= 8
