@@ -54,7 +54,7 @@ class PostTrainConfig(TrainConfig):
     state_frame: str = _text("flange", "post: flange or tcp")
     camera: str = _text("left", "post: left, right, wrist or a serial number")
     idle: str = _text("keep", "post: keep or drop clips with idle steps")
-    max_reject_fraction: float = _text(0.5, "post: stop when the index rejected more than this")
+    max_reject_fraction: float = _text(0.5, "stop when the index rejected a larger share")
     make_data: int = _text(0, "post: synthetic episodes to write under out/data (0: none)")
     workers: int = _text(2, "post: decoding threads")
     lr_start: float = _text(7.5e-5, "post: learning rate at the first step")

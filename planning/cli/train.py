@@ -45,8 +45,9 @@ def _start(options: Options) -> Start | None:
 
 def _joint(options: Options) -> dict[str, Any]:
     start = _start(options)
-    clips = open_clips(options.data, options.num_frames, options.image_size)
-    unseen = open_clips(options.val, options.num_frames, options.image_size)
+    size, most = options.image_size, options.max_reject_fraction
+    clips = open_clips(options.data, options.num_frames, size, max_reject_fraction=most)
+    unseen = open_clips(options.val, options.num_frames, size, max_reject_fraction=most)
     return train(joint_options(options), clips, unseen, start)
 
 

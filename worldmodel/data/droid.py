@@ -29,6 +29,8 @@ STATE = "observation/robot_state/cartesian_position"
 GRIPPER = "observation/robot_state/gripper_position"
 JOINTS = "observation/robot_state/joint_positions"
 MOVING = "observation/controller_info/movement_enabled"
+SENT = "action/delta"
+OBJECT = "observation/simulation/object_position"
 EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
 
 
@@ -270,6 +272,16 @@ def _moving(file: h5py.File, steps: int) -> Array:
     return moving
 
 
+def _rows(file: h5py.File, key: str, steps: int, width: int) -> Array | None:
+    """An array [T, width] that only our own recordings have; None where there is none."""
+    if key not in file:
+        return None
+    rows = _array(file, key)
+    if rows.shape != (steps, width):
+        raise EpisodeError("lengths_differ", f"{key} is {rows.shape}; wanted {(steps, width)}")
+    return rows
+
+
 def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: ReadOptions) -> Episode:
     states_TS = _states(file)
     steps = len(states_TS)
@@ -289,9 +301,14 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
     if success is None:
         success = "failure" not in folder.parts
     joints = _array(file, JOINTS)[:kept] if JOINTS in file else None
+    sent, things = _rows(file, SENT, steps, 7), _rows(file, OBJECT, steps, 3)
+    if sent is not None and not np.isfinite(sent).all():
+        raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
     return Episode(
         id=str(metadata.get("uuid") or folder.name), layout="droid",
         states_TS=states_TS[:kept], times_s=times_s[:kept], cameras=cameras,
         moving_T=moving_T[:kept], joints_TJ=joints, success=bool(success),
+        actions_TA=None if sent is None else sent[:kept],
+        objects_T3=None if things is None else things[:kept],
         task=str(metadata.get("current_task") or ""), notes=notes,
     )  # fmt: skip

@@ -67,6 +67,11 @@ class Episode:
     moving_T: NDArray[np.bool_]
     """False where the operator had not enabled movement."""
     joints_TJ: Array | None = None
+    actions_TA: Array | None = None
+    """The action as sent at each step [T, 7] (`action/delta` of our own recordings); None: take
+    the differences of the states."""
+    objects_T3: Array | None = None
+    """Where the object is [m] in the robot base frame: a simulator's label, else None."""
     success: bool | None = None
     task: str = ""
     notes: tuple[str, ...] = field(default=())

@@ -141,7 +141,7 @@ def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
