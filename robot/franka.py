@@ -35,6 +35,11 @@ MENDS = {
 }
 
 
+START_S = 15.0
+GUARD_S = 1.0
+"""Without a sign of the watchdog for so long, nothing is sent."""
+
+
 class FrankaArm:
     """Commands a driver process; a watchdog process guards both.
 
@@ -67,6 +72,9 @@ class FrankaArm:
             daemon=True,
         )
         self._watchdog.start()
+        until = time.monotonic() + config.connect_timeout_s + START_S
+        while self.link.guard_age_s > GUARD_S and time.monotonic() < until:
+            time.sleep(0.01)
         self.closed = bool(self.state().state[6] > 0.5)
 
     @property
@@ -107,6 +115,9 @@ class FrankaArm:
         now = self.state()
         if now.errors:
             raise ArmError(f"The arm is stopped ({'; '.join(now.errors)}): look, then recover")
+        if self.link.guard_age_s > GUARD_S:
+            self.link.stop("the watchdog's process does not run")
+            raise ArmError("The watchdog's process does not run: close this arm, connect again")
         self.solver.solve(wanted, now.q)
         self.link.beat()
         self._send(("go", wanted.tolist()))

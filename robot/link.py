@@ -29,7 +29,7 @@ _SEQUENCE, _CLOCK, _STAMP, _STATE, _Q, _DQ, _WIDTH, _HOLDING, _MOVING = (
     25,
     26,
 )
-_BEAT, _FRAME, _STOP, _STOPPED_AT = 30, 31, 32, 33
+_BEAT, _FRAME, _STOP, _STOPPED_AT, _GUARD = 30, 31, 32, 33, 34
 _TEXT = 400
 
 
@@ -102,6 +102,15 @@ class Link:
     def beat_age_s(self) -> float:
         """Time since the planner's last heartbeat."""
         return time.monotonic() - float(self._numbers[_BEAT])
+
+    def guard(self) -> None:
+        """Watchdog only: on watch."""
+        self._numbers[_GUARD] = time.monotonic()
+
+    @property
+    def guard_age_s(self) -> float:
+        """Time since the watchdog last looked."""
+        return time.monotonic() - float(self._numbers[_GUARD])
 
     def saw_frame(self, taken_s: float) -> None:
         """A good camera frame was taken at this monotonic time."""

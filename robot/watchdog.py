@@ -48,6 +48,7 @@ def watch(link: Link, config: WatchdogConfig, driver: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gone_since = 0.0
     while True:
+        link.guard()
         if os.getppid() != parent:
             gone_since = gone_since or time.monotonic()
             link.stop("watchdog: the planner's process is gone")

@@ -208,3 +208,10 @@ def test_the_safety_layer_stands_before_the_driver(arm, tmp_path):
             safe.send([0, 0, -0.075, 0, 0, 0, 0])
     assert arm.state().state[2] > 0.1  # the floor holds
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) >= 8
+
+
+def test_nothing_moves_without_the_watchdog(arm):
+    arm._watchdog.kill()
+    time.sleep(1.2)
+    with pytest.raises(ArmError, match="watchdog's process"):
+        arm.send(FAR)

@@ -1,0 +1,248 @@
+"""Driver, watchdog and safety layer over libfranka's own protocol, on the simulated arm.
+
+For each fault: the time from the fault until the arm stands, how far it still went, and what the
+person reads. Then thousands of random, extreme and not-a-number commands through the safety layer,
+and where the time of a control cycle goes.
+
+    python benchmarks/robot.py [--commands 10000] [--executed 150]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
+
+from envs.twin import Twin  # noqa: E402
+from robot.errors import RobotError  # noqa: E402
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig  # noqa: E402
+from robot.kinematics import Kinematics  # noqa: E402
+from robot.safety import SafeArm, SafetyConfig, outside_m  # noqa: E402
+
+OUT = HERE / "results" / "robot.json"
+FAR = [0.075, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+PLANNER = """
+import sys
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+if __name__ == "__main__":
+    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3,
+                          max_torque_nm=100.0, max_force_n=100.0)
+    arm = FrankaArm(config, WatchdogConfig(state_s=0.5))
+    print("ready", flush=True)
+    for way in (1, -1, 1):
+        arm.send([0.075 * way, 0, 0, 0, 0, 0, 0])
+"""
+
+
+def config(twin: Twin, **changes: Any) -> FrankaConfig:
+    """Slow enough that a fault comes in the middle of a motion."""
+    settings: dict[str, Any] = {
+        "address": twin.address, "realtime": False, "max_speed_m_s": 0.1, "dynamics": 0.3,
+        "max_torque_nm": 100.0, "max_force_n": 100.0, "connect_timeout_s": 10.0,
+    }  # fmt: skip
+    return FrankaConfig(**(settings | changes))
+
+
+class Track:
+    """Places of the fingertips while something happens, in wall time."""
+
+    def __init__(self, twin: Twin) -> None:
+        self.twin = twin
+        self.rows: list[tuple[float, np.ndarray]] = []
+        self.on = True
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while self.on:
+            self.rows.append((time.monotonic(), self.twin.info(closed=False)["tcp_m"]))
+            time.sleep(0.004)
+
+    def end(self, fault: float) -> dict[str, float]:
+        """Time to a stop [s] and the way that was still made [m] after `fault`."""
+        self.on = False
+        self.thread.join()
+        after = [row for row in self.rows if row[0] >= fault]
+        last = after[-1][1]
+        moving = [t for t, place in after if np.linalg.norm(place - last) > 1e-3]
+        return {
+            "stop_s": round((moving[-1] - fault) if moving else 0.0, 3),
+            "left_m": round(float(np.linalg.norm(after[0][1] - last)), 4),
+        }
+
+
+def in_a_motion(
+    twin: Twin, arm: FrankaArm, cause: Callable[[], None], delay_s: float = 0.3
+) -> dict[str, Any]:
+    """Cause a fault while the arm moves."""
+    track, when = Track(twin), []
+
+    def later() -> None:
+        time.sleep(delay_s)
+        when.append(time.monotonic())
+        cause()
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    message = ""
+    try:
+        arm.send(FAR)
+    except RobotError as error:
+        message = str(error)
+    thread.join()
+    time.sleep(1.0)
+    return {**track.end(when[0]), "message": message}
+
+
+def arm_faults() -> dict[str, dict[str, Any]]:
+    """Faults of the camera, the arm and its server."""
+    rows: dict[str, dict[str, Any]] = {}
+    with Twin("grasp") as twin:
+        for name in ("camera frozen or unplugged", "stop called", "reflex", "driver killed"):
+            twin.reset(1)
+            with FrankaArm(config(twin), WatchdogConfig(state_s=0.5)) as arm:
+                causes: dict[str, Callable[[], None]] = {
+                    "camera frozen or unplugged": lambda arm=arm: arm.link.saw_frame(
+                        time.monotonic()
+                    ),
+                    "stop called": lambda arm=arm: arm.link.stop("a person pressed stop"),
+                    "reflex": twin.order_reflex,
+                    "driver killed": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGKILL),
+                }
+                rows[name] = in_a_motion(twin, arm, causes[name])
+        for name, kind in (("planner killed", signal.SIGKILL), ("planner hung", signal.SIGSTOP)):
+            twin.reset(1)
+            rows[name] = planner_fault(twin, kind)
+        twin.reset(1)
+        with FrankaArm(config(twin), WatchdogConfig(state_s=0.5)) as arm:
+            rows["second client"] = refused(lambda: FrankaArm(config(twin, connect_timeout_s=3.0)))
+            rows["NaN action"] = refused(lambda: arm.send([np.nan] * 7))
+            far = arm.state().state
+            far[:3] = [1.4, 0.0, 0.3]
+            rows["out of reach"] = refused(lambda: arm.send_pose(far))
+            arm.send([0, 0, 0, 0, 0, 0, 1.0])
+            held = arm.state()
+            rows["gripper closes on nothing"] = {
+                "message": f"holding={held.holding}, {held.gripper_width_m * 1000:.1f} mm apart"
+            }
+    for name, kind in (("server killed", signal.SIGKILL), ("server frozen", signal.SIGSTOP)):
+        with Twin("grasp") as own:
+            own.reset(1)
+            with FrankaArm(config(own), WatchdogConfig(state_s=0.5)) as arm:
+                began = time.monotonic()
+                found = in_a_motion(own, arm, lambda own=own, kind=kind: os.kill(own.pid, kind))
+                found["told_s"] = round(time.monotonic() - began - 1.3, 2)
+                rows[name] = found
+            os.kill(own.pid, signal.SIGKILL)
+    rows["no server"] = refused(
+        lambda: FrankaArm(FrankaConfig(address="127.9.9.9", realtime=False))
+    )
+    return rows
+
+
+def refused(act: Callable[[], Any]) -> dict[str, Any]:
+    """What is said, and after how long."""
+    began, message = time.monotonic(), "nothing: it went through"
+    try:
+        act()
+    except RobotError as error:
+        message = str(error)
+    return {"told_s": round(time.monotonic() - began, 3), "message": message}
+
+
+def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
+    """The process that plans is killed or frozen in the middle of a motion."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "planner.py"
+        script.write_text(PLANNER, encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, str(script), twin.address], stdout=subprocess.PIPE, text=True,
+            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+        )  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        start = twin.info(closed=False)["tcp_m"]
+        while np.linalg.norm(twin.info(closed=False)["tcp_m"] - start) < 0.015:
+            time.sleep(0.005)
+        track = Track(twin)
+        time.sleep(0.05)
+        fault = time.monotonic()
+        process.send_signal(kind)
+        time.sleep(2.0)
+        found = track.end(fault)
+        process.kill()
+        process.wait()
+        return {**found, "message": "the watchdog stops the arm and latches"}
+
+
+def commands(count: int, executed: int) -> dict[str, Any]:
+    """Random, extreme and not-a-number commands; the first `executed` are really driven."""
+    rng = np.random.default_rng(0)
+    worst_out = worst_step = 0.0
+    with Twin("grasp") as twin, tempfile.TemporaryDirectory() as folder:
+        twin.reset(2)
+        limits = SafetyConfig(max_state_age_s=1.0)
+        drive = config(twin, max_speed_m_s=0.3, dynamics=0.4)
+        log = Path(folder) / "log.jsonl"
+        with (
+            FrankaArm(drive, WatchdogConfig(planner_s=1.0, state_s=1.0)) as arm,
+            log.open("w") as f,
+        ):
+            safe = SafeArm(arm, limits, solver=Kinematics("fr3"), execute=True, log=f)
+            seconds, places = [], []
+            for i in range(count):
+                safe.execute = i < executed
+                action = rng.normal(0, rng.choice([0.02, 0.1, 1.0, 1e3]), 7)
+                if rng.random() < 0.1:
+                    action[rng.integers(7)] = rng.choice([np.nan, np.inf, -np.inf])
+                began = time.monotonic()
+                sent = safe.send(action)
+                if i < executed:
+                    seconds.append(time.monotonic() - began)
+                    places.append(arm.state().state)
+                if not sent.refused or "dry run" in sent.reasons:
+                    worst_out = max(worst_out, float(outside_m(limits, sent.target).max()))
+                    worst_step = max(worst_step, float(np.abs(sent.action[:3]).max()))
+            rows = len(log.read_text(encoding="utf-8").splitlines())
+            real = max(float(outside_m(limits, place).max()) for place in places)
+        return {
+            "commands": count, "executed_over_the_protocol": executed, "log_rows": rows,
+            "target_outside_m": worst_out, "arm_outside_m": real, "largest_step_m": worst_step,
+            "motion_s_median": statistics.median(seconds), "counts": safe.counts,
+        }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--commands", type=int, default=10_000)
+    parser.add_argument("--executed", type=int, default=150)
+    options = parser.parse_args()
+    faults = arm_faults()
+    for name, row in faults.items():
+        print(f"{name:28s} {json.dumps(row)}", flush=True)
+    found = commands(options.commands, options.executed)
+    print(json.dumps(found))
+    OUT.write_text(
+        json.dumps({"faults": faults, "commands": found}, indent=1) + "\n", encoding="utf-8"
+    )
+    print(OUT)
+
+
+if __name__ == "__main__":
+    main()
