@@ -1,6 +1,6 @@
 """Write docs/model-card.md from the runs that made the embedded models.
 
-python benchmarks/model_card.py default=runs/default unlabelled=runs/unlabelled commit=HASH
+python benchmarks/model_card.py default=runs/default@COMMIT unlabelled=runs/unlabelled@COMMIT
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "model-card.md"
 RECIPES = {"default": "sim_small", "unlabelled": "sim_small_unlabelled"}
 
+WINDOWS = 25
+"""Clips of 4 frames in an episode of 28."""
 OBJECTS = "objects=[cube,cube,cube,box,cup]"
 INTRO = """# The embedded models
 
@@ -30,8 +32,8 @@ small heads on the encoded and predicted latents (weight 2), thrown away after t
 latent. Planning uses pictures, the robot's state and goal pictures only.
 
 Why joint training with an anti-collapse term (variance and covariance, as in VICReg) and not
-masked pretraining: at this size and time the encoder has to learn a few pixels (fingers, object)
-in about an hour, and the action tells which pixels matter.
+masked pretraining: measured beside each other in [pretraining.md](pretraining.md). The encoder has
+to learn a few pixels (fingers, object) in about an hour, and the action tells which matter.
 
 Not for use beyond this: one object, a rotation that stays fixed, looks as in `envs/scene.py`;
 never on a real arm.
@@ -40,20 +42,20 @@ never on a real arm.
 
 def main() -> None:
     """Write the page."""
-    given = dict(word.split("=", 1) for word in sys.argv[1:])
-    commit = given.pop("commit")
-    lines = [
-        INTRO,
-        "## How they were made\n",
-        f"Commit `{commit}`, seed 0 everywhere:\n",
-        f"    worldmodel collect episodes=3200 {OBJECTS} out=runs/data/train",
-        f"    worldmodel collect episodes=200 seed=100000 {OBJECTS} out=runs/data/val",
-    ]
-    lines += [
-        f"    worldmodel train recipe={RECIPES[n]} threads=1 out={run}" for n, run in given.items()
-    ]
-    lines += ["", "| | " + " | ".join(given) + " |", "|---" * (len(given) + 1) + "|"]
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    given = {name: word.rsplit("@", 1)[0] for name, word in words.items()}
+    commits = {name: word.rsplit("@", 1)[1] for name, word in words.items()}
     found = {n: json.loads((Path(r) / "summary.json").read_text("utf-8")) for n, r in given.items()}
+    lines = [INTRO, "## How they were made\n"]
+    for name in given:
+        episodes = found[name]["clips"] // WINDOWS
+        lines += [
+            f"`{name}`: seed 0, commit `{commits[name]}` (looks and recipe as they were then):\n",
+            f"    worldmodel collect episodes={episodes} {OBJECTS} out=runs/data/train",
+            f"    worldmodel collect episodes=200 seed=100000 {OBJECTS} out=runs/data/val",
+            f"    worldmodel train recipe={RECIPES[name]} threads=1 out=runs/{name}\n",
+        ]
+    lines += ["", "| | " + " | ".join(given) + " |", "|---" * (len(given) + 1) + "|"]
     rows = {
         "parameters": lambda s: f"{s['parameters']:,}",
         "clips of 4 frames": lambda s: f"{s['clips']:,}",
