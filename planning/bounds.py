@@ -6,6 +6,7 @@ Shapes: B samples, K horizon, A action (7).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -41,9 +42,7 @@ class Bounds:
         moves = position_BK3.clamp(-self.max_step_m, self.max_step_m)
         if self.start_m is None or (self.low_m is None and self.high_m is None):
             return moves
-        start = moves.new_tensor(self.start_m)
-        low = start.minimum(moves.new_tensor(self.low_m or (-1e9,) * 3))
-        high = start.maximum(moves.new_tensor(self.high_m or (1e9,) * 3))
+        start, low, high = _limits(self, moves.device, moves.dtype)
         place, parts = start, []
         for k in range(moves.shape[-2]):
             next_place = (place + moves[..., k, :]).clamp(low, high)
@@ -62,3 +61,16 @@ class Bounds:
         else:
             grip = torch.where(grip.abs() < 0.25, torch.zeros_like(grip), grip)
         return torch.cat([position, torch.zeros_like(position), grip], dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _limits(
+    bounds: Bounds, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Start, lowest and highest position on a device, copied there once."""
+    with torch.inference_mode(mode=False):  # they may meet gradients later
+        start, low, high = (
+            torch.tensor(place, device=device, dtype=dtype)
+            for place in (bounds.start_m, bounds.low_m or (-1e9,) * 3, bounds.high_m or (1e9,) * 3)
+        )
+        return start, start.minimum(low), start.maximum(high)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from planning.cem import CEM, Optimiser
+from planning.device_cem import DeviceCEM
 from planning.errors import PlanError
 from planning.gradient import Gradient
 from planning.icem import ICEM
@@ -12,20 +15,36 @@ from planning.nevergrad import Nevergrad
 NAMES = ("cem", "icem", "mppi", "gradient", "nevergrad")
 
 
-def make_optimiser(name: str, *, samples: int, iterations: int, elites: int) -> Optimiser:
+def make_optimiser(
+    name: str, *, samples: int, iterations: int, elites: int, min_spread_m: float = 0.0,
+    device: str = "cpu",
+) -> Optimiser:  # fmt: skip
     """Make an optimiser.
+
+    Args:
+        name: one of `NAMES`.
+        samples: plans imagined in an iteration.
+        iterations: at most.
+        elites: kept of each iteration (cem, icem).
+        min_spread_m: stop when the best plans agree to this [m], the arm's precision; 0 never.
+        device: where the model is; on CUDA cem stays there (`DeviceCEM`).
 
     Raises:
         PlanError: unknown name; the message lists the known ones.
     """
+    both: dict[str, Any] = {"num_samples": samples, "iterations": iterations}
+    if name == "cem" and device.startswith("cuda"):
+        return DeviceCEM(
+            **both, num_elites=elites, min_spread_m=min_spread_m, device=device
+        )  # fmt: skip
     if name == "cem":
-        return CEM(num_samples=samples, iterations=iterations, num_elites=elites)
+        return CEM(**both, num_elites=elites, min_spread_m=min_spread_m)
     if name == "icem":
-        return ICEM(num_samples=samples, iterations=iterations, num_elites=elites)
+        return ICEM(**both, num_elites=elites, min_spread_m=min_spread_m)
     if name == "mppi":
-        return MPPI(num_samples=samples, iterations=iterations)
+        return MPPI(**both, min_spread_m=min_spread_m)
     if name == "gradient":
-        return Gradient(num_samples=samples, iterations=iterations)
+        return Gradient(**both, min_spread_m=min_spread_m)
     if name == "nevergrad":
-        return Nevergrad(num_samples=samples, iterations=iterations)
+        return Nevergrad(**both, min_spread_m=min_spread_m)
     raise PlanError(f"Unknown optimiser {name!r}; known: {', '.join(NAMES)}")

@@ -6,6 +6,7 @@ Shapes: B samples, K horizon, N tokens, D width, A action (7).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -41,10 +42,18 @@ class PlannerConfig:
     when moving promises less than the gripper alone (0: always free). An ungated search closes too
     early."""
     deadline_s: float | None = None
+    """Of each search [s]; the best so far is the plan."""
+    history: int = 1
+    """Frames that the imagination looks back on: the present one, or 2 with the one before it and
+    the action that was planned there."""
+    warm_start: bool = False
+    """Begin where the last plan toward the same goal would go on, with half the spread."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= 16:
             raise PlanError(f"horizon is {self.horizon}; allowed: 1 to 16")
+        if self.history not in (1, 2):
+            raise PlanError(f"history is {self.history}; allowed: 1 or 2 frames")
 
 
 def approach_step(total_3: Tensor, max_step_m: float, slope: float) -> Tensor:
@@ -61,8 +70,37 @@ def approach_step(total_3: Tensor, max_step_m: float, slope: float) -> Tensor:
     return torch.cat([sideways, total_3.new_tensor([-down]).clamp(-max_step_m, max_step_m)])[None]
 
 
+WARM_SPREAD = 0.5
+"""Spread of the first samples after a warm start, in half widths of the box."""
 APPROACH_SLACK_M = 0.01
 """Lateral distance that counts as being over the goal [m]."""
+
+
+class RememberingModel(WorldModel, Protocol):
+    """A world model that can look back on frames before the present one (history 2)."""
+
+    def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> Any:
+        """Make `unroll`'s `past` of T frames."""
+        ...
+
+    def unroll(
+        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Any = None
+    ) -> Tensor:  # fmt: skip
+        """Imagined tokens [B, K, N, D]."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The plan before this one."""
+
+    generator: torch.Generator
+    z_1ND: Tensor
+    state_1S: Tensor
+    goal_1ND: Tensor
+    action_1A: Tensor
+    left_3: Tensor
+    """Move that the plan still wanted after its first action [m]."""
 
 
 class Planner:
@@ -70,14 +108,17 @@ class Planner:
 
     def __init__(self, model: WorldModel, config: PlannerConfig) -> None:
         self.model, self.config = model, config
+        self._last: _Last | None = None
 
     def cost(
-        self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, actions_BKA: Tensor
-    ) -> Tensor:
-        """Energies [B] of action sequences."""
+        self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, actions_BKA: Tensor,
+        past: Any = None,
+    ) -> Tensor:  # fmt: skip
+        """Energies [B] of action sequences; `past` is what a model that remembers returned."""
         c, parts = self.config, []
+        extra = () if past is None else (past,)
         for chunk in actions_BKA.to(z_1ND.device).split(c.chunk):
-            imagined = self.model.unroll(z_1ND, state_1S, chunk)
+            imagined = self.model.unroll(z_1ND, state_1S, chunk, *extra)
             parts.append(plan_energy(imagined, goal_1ND, c.norm, c.over))
         return torch.cat(parts)
 
@@ -85,23 +126,48 @@ class Planner:
     def plan(
         self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, generator: torch.Generator,
     ) -> Plan:  # fmt: skip
-        """Plan from encoded tokens and the robot's state toward encoded goal tokens."""
-        c = self.config
+        """Plan from encoded tokens and the robot's state toward encoded goal tokens.
+
+        With a history or a warm start, the last call with the same generator (an episode has one of
+        its own) is what came before.
+        """
+        last = self._last if self._last and self._last.generator is generator else None
+        past = self._past(last)
 
         def cost(actions_BKA: Tensor) -> Tensor:
-            return self.cost(z_1ND, state_1S, goal_1ND, actions_BKA)
+            return self.cost(z_1ND, state_1S, goal_1ND, actions_BKA, past)
 
+        warm = self.config.warm_start and last is not None and last.goal_1ND is goal_1ND
+        left_3 = last.left_3 if warm and last is not None else None
+        plan, total_3 = self._plan(cost, state_1S, generator, left_3)
+        action_1A = plan.actions_KA[:1].to(z_1ND.device)
+        rest_3 = total_3 - plan.actions_KA[0, :3]
+        self._last = _Last(generator, z_1ND, state_1S, goal_1ND, action_1A, rest_3)
+        return plan
+
+    def _past(self, last: _Last | None) -> Any:
+        if self.config.history == 1 or last is None:
+            return None
+        model = cast(RememberingModel, self.model)
+        return model.remember(last.z_1ND[:, None], last.state_1S[:, None], last.action_1A[:, None])
+
+    def _plan(
+        self, cost: Cost, state_1S: Tensor, generator: torch.Generator, left_3: Tensor | None
+    ) -> tuple[Plan, Tensor]:
+        """The plan, and the whole move that it is the beginning of [m]."""
+        c = self.config
         x, y, z = (float(v) for v in state_1S[0, :3])
         free = replace(c.bounds, start_m=(x, y, z))
         frozen = replace(free, gripper_free=False)
-        direct = self._direct(cost, frozen, generator)
+        direct = self._direct(cost, frozen, generator, left_3)
+        total = direct.actions_KA[:, :3].sum(0)
         near = float(direct.actions_KA[0, :3].norm()) <= c.gate_m
         if not c.gate_m or near or self._gripper_helps(cost, free, direct):
-            return self._search(cost, free, generator)
-        total = direct.actions_KA[:, :3].sum(0)
+            found = self._search(cost, free, generator, left_3)
+            return found, found.actions_KA[:, :3].sum(0)
         first = torch.zeros(1, 7)
         first[0, :3] = frozen.inside(approach_step(total, c.bounds.max_step_m, c.approach_slope))[0]
-        return replace(direct, actions_KA=first)
+        return replace(direct, actions_KA=first), total
 
     def _gripper_helps(self, cost: Cost, bounds: Bounds, direct: Plan) -> bool:
         """Whether opening or closing on the spot is imagined to end nearer the goal than moving."""
@@ -111,16 +177,29 @@ class Planner:
         on_the_spot[:, 0, 3] = torch.tensor([-1.0, 1.0])
         return float(cost(bounds.full(on_the_spot)).min()) < float(cost(direct.actions_KA[None])[0])
 
-    def _search(self, cost: Cost, bounds: Bounds, generator: torch.Generator) -> Plan:
-        c = self.config
-        return c.optimiser.minimise(
-            cost, bounds, generator, horizon=c.horizon, deadline_s=c.deadline_s
+    def _search(
+        self, cost: Cost, bounds: Bounds, generator: torch.Generator, left_3: Tensor | None,
+        horizon: int | None = None, steps: int | None = None,
+    ) -> Plan:  # fmt: skip
+        """One search; `left_3` (a warm start) is spread evenly over `steps`."""
+        horizon = horizon or self.config.horizon
+        if left_3 is None:
+            warm: dict[str, Any] = {}
+        else:
+            start = torch.zeros(horizon, 4)
+            step = left_3 / (steps or horizon)
+            start[:, :3] = step.clamp(-bounds.max_step_m, bounds.max_step_m)
+            warm = {"start_K4": start, "spread": WARM_SPREAD}
+        return self.config.optimiser.minimise(
+            cost, bounds, generator, horizon=horizon, deadline_s=self.config.deadline_s, **warm
         )
 
-    def _direct(self, cost: Cost, bounds: Bounds, generator: torch.Generator) -> Plan:
+    def _direct(
+        self, cost: Cost, bounds: Bounds, generator: torch.Generator, left_3: Tensor | None
+    ) -> Plan:
         """Plan one step; while it wants more than the box allows, plan one more equal step."""
         c = self.config
-        plan = self._search(cost, bounds, generator)
+        plan = self._search(cost, bounds, generator, left_3)
         for repeats in range(2, c.stretch + 1):
             if float(plan.actions_KA[0, :3].abs().max()) < 0.95 * bounds.max_step_m:
                 break
@@ -128,6 +207,6 @@ class Planner:
             def tied(actions_B1A: Tensor, repeats: int = repeats) -> Tensor:
                 return cost(actions_B1A.expand(-1, repeats, -1))
 
-            one = c.optimiser.minimise(tied, bounds, generator, deadline_s=c.deadline_s)
+            one = self._search(tied, bounds, generator, left_3, horizon=1, steps=repeats)
             plan = replace(one, actions_KA=one.actions_KA.expand(repeats, -1))
         return plan

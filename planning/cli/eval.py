@@ -29,6 +29,7 @@ from planning.protocols import Agent
 from planning.report import write_report
 from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
 from worldmodel.checkpoint import load
+from worldmodel.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 FIRST_SEED = 1_000_000
@@ -60,20 +61,31 @@ class Options:
     stretch: int = _text(3, "equal steps toward a goal out of one step's reach, at most")
     approach_slope: float = _text(1.0, "height kept per lateral distance, going down (0: straight)")
     gate_m: float = _text(0.025, "gripper is planned only when the move is under this [m]")
+    norm: str = _text("l1", "energy: l1 (as published) or l2")
+    over: str = _text("final", "energy of the final imagined step, or the sum over steps")
+    history: int = _text(1, "frames that the imagination looks back on: 1 or 2")
+    warm_start: bool = _text(False, "begin where the last plan would go on")
+    min_spread_m: float = _text(0.0, "a search stops when its best agree to this [m] (0: never)")
+    deadline_s: float = _text(0.0, "a search stops after so long, with its best so far (0: never)")
+    memory_gb: float = _text(4.0, "memory for plans that are imagined at once")
     baselines: bool = _text(True, "also run hold, random and pose_only")
     workers: int = _text(2, "processes")
     pictures: bool = _text(True, "keep frames for the report")
     out: str = _text("runs/eval", "folder of summary.json and report.html")
 
 
-def planner_config(options: Options, gripper: str) -> PlannerConfig:
-    """The planner that these options describe, for a model's gripper convention."""
+def planner_config(options: Options, gripper: str, chunk: int = 1024) -> PlannerConfig:
+    """The planner that these options describe, for a model's gripper convention.
+
+    `chunk` is how many plans may be imagined at once; see `samples_at_once`.
+    """
     return PlannerConfig(
         optimiser=make_optimiser(
             options.optimiser,
             samples=options.samples,
             iterations=options.iterations,
             elites=options.elites,
+            min_spread_m=options.min_spread_m,
         ),
         bounds=Bounds(
             gripper="ternary" if gripper == "command" else "published",
@@ -84,7 +96,19 @@ def planner_config(options: Options, gripper: str) -> PlannerConfig:
         stretch=options.stretch,
         approach_slope=options.approach_slope,
         gate_m=options.gate_m,
+        norm=options.norm,
+        over=options.over,
+        history=options.history,
+        warm_start=options.warm_start,
+        deadline_s=options.deadline_s or None,
+        chunk=chunk,
     )
+
+
+def samples_at_once(world: WorldModel, options: Options) -> int:
+    """Plans that fit into `memory_gb`: 1 or more."""
+    each = world.bytes_per_sample(max(options.horizon, options.stretch))
+    return max(1, int(options.memory_gb * 1e9 / each))
 
 
 _CACHE: dict[str, Any] = {}
@@ -95,7 +119,8 @@ def _agent(options: Options, who: str) -> Agent:
         return make_baseline(who)
     if "agent" not in _CACHE:
         world = load(options.model, "cpu")
-        config = planner_config(options, world.convention.gripper)
+        chunk = samples_at_once(world, options)
+        config = planner_config(options, world.convention.gripper, chunk)
         _CACHE["agent"] = PlanningAgent(Planner(world, config))
     agent: Agent = _CACHE["agent"]
     return agent
@@ -178,7 +203,13 @@ def summarise(
             "optimiser": options.optimiser,
             "samples": options.samples,
             "iterations": options.iterations,
+            "elites": options.elites,
             "horizon": options.horizon,
+            "norm": options.norm,
+            "over": options.over,
+            "history": options.history,
+            "warm_start": options.warm_start,
+            "min_spread_m": options.min_spread_m,
         },
         "time_shares": time_shares(episodes),
         "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),

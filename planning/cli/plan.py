@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from planning.cli.eval import Options as EvalOptions
-from planning.cli.eval import planner_config
+from planning.cli.eval import planner_config, samples_at_once
 from planning.costs import energy
 from planning.errors import PlanError
+from planning.optimisers import NAMES
 from planning.planner import Planner
 from worldmodel.checkpoint import load
 
@@ -32,6 +33,10 @@ class Options:
         metadata={"help": "robot state: flange x y z [m], Euler xyz [rad], closedness"},
     )
     horizon: int = field(default=1, metadata={"help": "actions imagined ahead"})
+    optimiser: str = field(default="cem", metadata={"help": ", ".join(NAMES)})
+    norm: str = field(default="l1", metadata={"help": "energy: l1 or l2"})
+    over: str = field(default="final", metadata={"help": "energy of the final step, or sum"})
+    deadline_s: float = field(default=0.0, metadata={"help": "of each search (0: none)"})
     samples: int = field(default=150, metadata={"help": "plans imagined in an iteration"})
     iterations: int = field(default=4, metadata={"help": "of the optimiser"})
     seed: int = field(default=0, metadata={"help": "of the search"})
@@ -62,9 +67,12 @@ def run(options: Options) -> int:
     if len(options.state) != 7:
         raise PlanError(f"state has {len(options.state)} numbers; wanted 7: x y z, Euler, gripper")
     settings = EvalOptions(
-        horizon=options.horizon, samples=options.samples, iterations=options.iterations
-    )
-    planner = Planner(world, planner_config(settings, world.convention.gripper))
+        horizon=options.horizon, samples=options.samples, iterations=options.iterations,
+        optimiser=options.optimiser, norm=options.norm, over=options.over,
+        deadline_s=options.deadline_s, elites=min(EvalOptions.elites, options.samples),
+    )  # fmt: skip
+    chunk = samples_at_once(world, settings)
+    planner = Planner(world, planner_config(settings, world.convention.gripper, chunk))
     state = torch.tensor([options.state], device=now.device)
     plan = planner.plan(now, state, goal, torch.Generator().manual_seed(options.seed))
     result = {
@@ -72,6 +80,7 @@ def run(options: Options) -> int:
         "energy_now": float(energy(now, goal)[0]),
         "energy_imagined": plan.energy,
         "spread_m": plan.spread_m,
+        "iterations": plan.iterations,
         "step_seconds": world.convention.step_seconds,
         "model": options.model,
     }

@@ -11,6 +11,7 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worldmodel.errors import ConfigError
 from worldmodel.models.cpu_attention import attend_by_rows, suits
@@ -18,10 +19,11 @@ from worldmodel.models.cpu_linear import Linear, linear_gelu
 from worldmodel.models.rope import Tables, rotate_pair
 from worldmodel.models.shared_past import attend_with_shared
 
-Backend = Literal["auto", "sdpa", "flash", "plain"]
+Backend = Literal["auto", "sdpa", "cudnn", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
 Projected = tuple[Tensor, Tensor, Tensor]
 Module = TypeVar("Module", bound=nn.Module)
+_KNOWN = ", ".join(get_args(Backend))
 
 PLAIN_LENGTH = 64
 """On a CPU, `auto` takes plain attention up to this many keys: for short sequences torch's fused
@@ -38,10 +40,10 @@ def attend(
         k: keys.
         v: values.
         mask: bool [L, M], True where a query may look; not with the flash backend.
-        backend: sdpa, flash (package flash-attn, CUDA only), plain, or auto.
+        backend: sdpa, cudnn (CUDA only), flash (package flash-attn, CUDA only), plain, or auto.
 
     Raises:
-        ConfigError: unknown backend, or flash where it cannot run.
+        ConfigError: unknown backend, or cudnn or flash where they cannot run.
     """
     if backend == "auto" and k.shape[2] > PLAIN_LENGTH and suits(q, k, mask):
         return attend_by_rows(q, k, v)
@@ -56,7 +58,16 @@ def attend(
         return scores.softmax(dim=-1).to(v.dtype) @ v
     if backend == "flash":
         return _flash(q, k, v, mask)
-    raise ConfigError(f"Unknown attention backend {backend!r}; known: auto, sdpa, flash, plain")
+    if backend == "cudnn":
+        return _cudnn(q, k, v, mask)
+    raise ConfigError(f"Unknown attention backend {backend!r}; known: {_KNOWN}")
+
+
+def _cudnn(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    if q.device.type != "cuda" or q.dtype == torch.float32:
+        raise ConfigError("cudnn attention needs CUDA and bf16 or fp16: use backend=sdpa here")
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -77,7 +88,7 @@ def set_backend(model: Module, backend: Backend) -> Module:
         ConfigError: unknown backend.
     """
     if backend not in get_args(Backend):
-        raise ConfigError(f"Unknown attention backend {backend!r}; known: auto, sdpa, flash, plain")
+        raise ConfigError(f"Unknown attention backend {backend!r}; known: {_KNOWN}")
     for part in model.modules():
         if hasattr(part, "backend"):
             part.backend = backend  # type: ignore[assignment]

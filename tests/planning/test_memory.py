@@ -1,0 +1,97 @@
+"""Planning that looks back: the last frame, the last plan."""
+
+import pytest
+import torch
+
+from planning.bounds import Bounds
+from planning.cem import CEM, Plan
+from planning.cli.bench_planning import make_world
+from planning.cli.eval import Options, planner_config, samples_at_once
+from planning.errors import PlanError
+from planning.planner import Planner, PlannerConfig
+from worldmodel.world_model import normalise
+
+STATE = torch.tensor([[0.45, 0.0, 0.2, 3.0, 0.0, 0.0, 0.0]])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class PointWorld:
+    """Tokens are the flange's place."""
+
+    def unroll(self, z_BND, state_BS, actions_BKA):
+        return (z_BND[:, 0, :3] + actions_BKA[..., :3].cumsum(1))[:, :, None]
+
+
+class Watched:
+    """A CEM that keeps what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def minimise(self, cost, bounds, generator, **options) -> Plan:
+        self.asked.append(options)
+        return CEM(num_samples=200).minimise(cost, bounds, generator, **options)
+
+
+def test_a_warm_start_goes_on_where_the_last_plan_was():
+    watched = Watched()
+    config = PlannerConfig(optimiser=watched, warm_start=True, approach_slope=0.0)
+    planner, generator = Planner(PointWorld(), config), seeded()
+    start, goal = torch.tensor([[[0.45, 0.0, 0.2]]]), torch.tensor([[[0.45, 0.14, 0.2]]])
+    first = planner.plan(start, STATE, goal, generator).actions_KA[0]
+    assert all("start_K4" not in options for options in watched.asked)
+    watched.asked.clear()
+    second = planner.plan(start + first[:3], STATE, goal, generator).actions_KA[0]
+    want = torch.tensor([0.0, 0.14, 0.0]) - first[:3]
+    torch.testing.assert_close(watched.asked[0]["start_K4"][0, :3], want, atol=6e-3, rtol=0)
+    assert watched.asked[0]["spread"] == 0.5
+    torch.testing.assert_close(second[:3], want, atol=4e-3, rtol=0)
+    watched.asked.clear()
+    planner.plan(start, STATE, goal.clone(), generator)  # another goal
+    planner.plan(start, STATE, goal, seeded())  # another episode
+    assert all("start_K4" not in options for options in watched.asked)
+
+
+def test_a_history_of_two_frames_reaches_the_model():
+    world = make_world("small")
+    z, goal = (normalise(torch.randn(1, 1, 256, generator=seeded(i))) for i in (1, 2))
+    base = {"optimiser": CEM(num_samples=24, num_elites=4, iterations=2), "gate_m": 0, "stretch": 1}
+    energies = {}
+    for history in (1, 2):
+        planner = Planner(world, PlannerConfig(**base, history=history))
+        generator = seeded()
+        energies[history] = [planner.plan(z, STATE, goal, generator).energy for _ in range(2)]
+    assert energies[1][0] == energies[2][0]
+    assert energies[1][1] != energies[2][1]
+    with pytest.raises(PlanError, match="1 or 2"):
+        PlannerConfig(history=3)
+
+
+def test_options_reach_the_planner():
+    options = Options(
+        norm="l2", over="sum", history=2, warm_start=True, min_spread_m=0.002, deadline_s=0.5
+    )
+    config = planner_config(options, "command")
+    assert (config.norm, config.over, config.history, config.warm_start) == ("l2", "sum", 2, True)
+    assert config.deadline_s == 0.5
+    assert config.optimiser.min_spread_m == 0.002
+    assert planner_config(Options(), "command").deadline_s is None
+
+
+def test_chunks_follow_the_memory():
+    world = make_world("medium")
+    few = samples_at_once(world, Options(memory_gb=0.1, stretch=1))
+    assert 1 <= few < samples_at_once(world, Options(memory_gb=1, stretch=1))
+    assert samples_at_once(world, Options(memory_gb=0.1, horizon=8)) < few
+    assert samples_at_once(world, Options(memory_gb=0)) == 1
+
+
+def test_limits_are_kept_apart_by_start():
+    free = torch.full((1, 1, 4), 0.07)
+    high = {"low_m": (0.3, -0.3, 0.1), "high_m": (0.5, 0.3, 0.4)}
+    for x, want in ((0.45, 0.05), (0.49, 0.01), (0.40, 0.07)):
+        actions = Bounds(**high, start_m=(x, 0.0, 0.2)).full(free)
+        assert float(actions[0, 0, 0]) == pytest.approx(want, abs=1e-6)
