@@ -1,14 +1,9 @@
-"""One process or many under torchrun: DDP or FSDP2, one checkpoint, no hang when a rank dies.
-
-Checkpoints go through torch.distributed.checkpoint: a run saved on N ranks is resumed on M.
-"""
+"""One process or many under torchrun: DDP or FSDP2, and no hang when a rank dies."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,57 +17,16 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
-    get_state_dict,
-    set_state_dict,
 )
-from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
-from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from worldmodel.errors import TrainingError
+from worldmodel.sharded_checkpoint import AnyStore
 
 log = logging.getLogger(__name__)
 PATIENCE = timedelta(seconds=45)
 """A rank that does not answer for so long is given up."""
-
-
-class ShardedStore:
-    """Checkpoints of many ranks: a folder a step, complete when its `whole.json` is there."""
-
-    def __init__(self, folder: Path, rank: int, keep: int = 2) -> None:
-        self.folder, self.rank, self.keep = folder, rank, keep
-
-    def _whole(self) -> list[Path]:
-        return sorted(p.parent for p in self.folder.glob("dcp-*/whole.json"))
-
-    def save(self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write a step; rank 0 marks it whole when every rank has written."""
-        path = self.folder / f"dcp-{step:08d}"
-        if self.rank == 0:
-            shutil.rmtree(path, ignore_errors=True)
-        dist.barrier()
-        weights, moments = get_state_dict(model, optimizer)
-        save_sharded({"model": weights, "optimizer": moments}, checkpoint_id=str(path))
-        dist.barrier()
-        if self.rank == 0:
-            (path / "whole.json").write_text(json.dumps({"step": step}), encoding="utf-8")
-            for old in self._whole()[: -self.keep]:
-                shutil.rmtree(old)
-        dist.barrier()
-
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Load the newest whole step, whatever number of ranks wrote it; 0 when there is none."""
-        paths = self._whole()
-        if not paths:
-            return 0
-        weights, moments = get_state_dict(model, optimizer)
-        state: dict[str, Any] = {"model": weights, "optimizer": moments}
-        load_sharded(state, checkpoint_id=str(paths[-1]))
-        set_state_dict(
-            model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
-        )
-        return int(json.loads((paths[-1] / "whole.json").read_text(encoding="utf-8"))["step"])
 
 
 @dataclass(frozen=True)
@@ -121,13 +75,15 @@ class Ranks:
 
     @contextmanager
     def unsharded(self, engine: nn.Module) -> Iterator[None]:
-        """Hold the root's own weights whole, to call parts of a sharded model."""
-        sharded: Any = engine if isinstance(engine, FSDPModule) else None
-        if sharded is not None:
-            sharded.unshard()
+        """Hold all weights whole, to call parts of a sharded model (validation)."""
+        parts = [module for module in engine.modules() if isinstance(module, FSDPModule)]
+        for part in parts:
+            part.set_reshard_after_forward(False, recurse=False)
+            part.unshard()
         yield
-        if sharded is not None:
-            sharded.reshard()
+        for part in parts:
+            part.set_reshard_after_forward(part is not parts[0], recurse=False)
+            part.reshard()
 
     def full_state(self, model: nn.Module) -> dict[str, Tensor]:
         """Whole weights of a model (on rank 0 when it is sharded); every rank must call."""
@@ -145,9 +101,9 @@ class Ranks:
             row /= self.count
         return dict(zip(names, row.tolist(), strict=True))
 
-    def store(self, out: Path) -> ShardedStore | None:
-        """Checkpoints for many ranks; None: the single process's own."""
-        return ShardedStore(out / "checkpoints", self.rank) if self.many else None
+    def store(self, out: Path) -> AnyStore:
+        """Checkpoints that any number of ranks can go on from."""
+        return AnyStore(out / "checkpoints", self.rank)
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

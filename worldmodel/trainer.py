@@ -75,9 +75,19 @@ def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.n
     return out
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` outlive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
@@ -94,8 +104,9 @@ def save_state(folder: Path, step: int, state: dict[str, Any], keep: int) -> Pat
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        path.with_suffix(".sha256").write_text(_digest(part), encoding="ascii")
+        path.with_suffix(".sha256").write_text(file_digest(part), encoding="ascii")
         part.replace(path)
+        sync_folder(folder)
     except (OSError, RuntimeError) as error:
         part.unlink(missing_ok=True)
         raise TrainingError(
@@ -117,7 +128,7 @@ def load_latest(folder: Path) -> dict[str, Any] | None:
     paths = sorted(folder.glob("step-*.pt"), reverse=True)
     for path in paths:
         digest = path.with_suffix(".sha256")
-        if digest.is_file() and digest.read_text(encoding="ascii") == _digest(path):
+        if digest.is_file() and digest.read_text(encoding="ascii") == file_digest(path):
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             return state
         log.warning("%s is torn (its hash differs); trying the one before it", path)
@@ -148,8 +159,12 @@ class LocalStore:
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
         """Load the newest whole step; 0 when there is none."""
         state = load_latest(self.folder)
-        if state is None:
-            return 0
+        return 0 if state is None else self.restore(state, model, optimizer)
+
+    def restore(
+        self, state: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> int:
+        """Put a loaded checkpoint into place; its step."""
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])

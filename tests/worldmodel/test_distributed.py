@@ -1,4 +1,4 @@
-"""Two gloo processes beside one: the same losses, resume on other ranks, a dead rank."""
+"""Two gloo processes beside one: equal losses, resume on other ranks, torn files, a dead rank."""
 
 import json
 import os
@@ -14,6 +14,7 @@ import torch
 
 from planning.cli.app import parse_options
 from planning.cli.train import Options
+from worldmodel.errors import CheckpointError
 from worldmodel.posttrain import posttrain
 
 WORDS = ["recipe=smoke", "make_data=4", "plan_clips=0", "steps=6", "save_every=3"]
@@ -33,8 +34,12 @@ def launch(out: Path, ranks: int, *more: str, wait: bool = True) -> subprocess.P
     return child
 
 
+def rows(out: Path) -> list[dict]:
+    return [json.loads(x) for x in (out / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(out: Path) -> list[float]:
-    return [json.loads(x)["loss"] for x in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row["loss"] for row in rows(out)]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +62,42 @@ def test_two_processes_have_one_processs_losses_and_resume_on_one(one, tmp_path,
     launch(out, 1, f"parallel={parallel}")
     torch.testing.assert_close(losses(out), losses(one), atol=1e-5, rtol=0)
     assert (out / "model.safetensors").is_file()
+
+
+def plain(out: Path, *more: str) -> None:
+    """One process without torchrun, here."""
+    posttrain(parse_options("train", Options, [*WORDS, f"out={out}", *more]))
+
+
+def test_one_processs_run_goes_on_with_two_and_back_without_torchrun(one, tmp_path):
+    out = data_of(one, tmp_path / "back")
+    plain(out, "stop_after=2", "save_every=2")
+    launch(out, 2, "parallel=fsdp", "stop_after=4", "save_every=2")
+    assert sorted(p.name for p in (out / "checkpoints").glob("dcp-*")) == ["dcp-00000004"]
+    plain(out)
+    torch.testing.assert_close(losses(out), losses(one), atol=1e-5, rtol=0)
+
+
+def test_torn_sharded_checkpoint_is_named_and_the_one_before_used(one, tmp_path, caplog):
+    out = data_of(one, tmp_path / "torn")
+    launch(out, 2, "save_every=1", "stop_after=4")
+    folder = out / "checkpoints"
+    assert sorted(p.name for p in folder.iterdir()) == ["dcp-00000003", "dcp-00000004"]
+    shard = next((folder / "dcp-00000004").glob("__1_*"))
+    torn = bytearray(shard.read_bytes())
+    torn[len(torn) // 2] ^= 1
+    shard.write_bytes(torn)
+    launch(out, 2, "save_every=100")
+    log = (tmp_path / "torn.log").read_text()
+    assert "dcp-00000004 is torn" in log
+    assert shard.name in log
+    assert "dcp-00000003" not in log
+    assert [x["step"] for x in rows(out)] == list(range(6))
+    torch.testing.assert_close(losses(out), losses(one), atol=1e-5, rtol=0)
+    for path in folder.glob("dcp-*/whole.json"):
+        path.unlink()
+    with pytest.raises(CheckpointError, match="None of the"):
+        plain(out)
 
 
 def children(pid: int) -> list[int]:

@@ -63,40 +63,52 @@ def test_stopped_run_goes_on_with_the_same_losses(whole, tmp_path):
     assert losses(tmp_path) == losses(whole)
 
 
-def _kill_run(whole: Path, out: Path, kills: int, seed: int) -> int:
+def _kill_run(whole: Path, out: Path, kills: int, words: list[str], seed: int) -> None:
+    """Start the same command again and again; every SIGKILL hits a run that is under way."""
     elsewhere(whole, out)
-    rng, done = random.Random(seed), 0
-    words = ["train", "recipe=smoke", f"out={out}", f"steps={STEPS}", "save_every=3"]
-    command = [sys.executable, "-m", "planning.cli.app", *words, "plan_clips=0"]
+    rng = random.Random(seed)
+    command = [sys.executable, "-m", "planning.cli.app", "train", "recipe=smoke", f"out={out}"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     metrics = out / "metrics.jsonl"
-    while done < kills:
-        child = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
-        )
+    for _ in range(kills):
         start = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        for _ in range(600):
-            time.sleep(0.02)
-            now = metrics.stat().st_mtime_ns if metrics.exists() else 0
-            if now != start or child.poll() is not None:
+        child = subprocess.Popen(
+            [*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
+        )
+        early = time.perf_counter() + (rng.uniform(0, 3) if rng.random() < 0.2 else 60)
+        while time.perf_counter() < early and child.poll() is None:
+            if metrics.exists() and metrics.stat().st_mtime_ns != start:
+                time.sleep(rng.uniform(0, 0.5))
                 break
-        time.sleep(rng.uniform(0, 0.6))
+            time.sleep(0.01)
+        assert child.poll() is None, "the run was over before its kill"
         child.send_signal(signal.SIGKILL)
-        child.wait()
-        done += 1
-    posttrain(smoke(out))
-    return done
+        assert child.wait() == -signal.SIGKILL
+    torch.set_num_threads(1)
+    posttrain(parse_options("train", Options, ["recipe=smoke", f"out={out}", *words]))
+
+
+def _kill_test(whole: Path, tmp_path: Path, kills: int, steps: int, seed: int) -> None:
+    words = [f"steps={steps}", "save_every=7", "plan_clips=0", "eval_every=1000", "log_every=1"]
+    torch.set_num_threads(1)
+    straight = elsewhere(whole, tmp_path / "straight")
+    posttrain(parse_options("train", Options, ["recipe=smoke", f"out={straight}", *words]))
+    _kill_run(whole, tmp_path / "killed", kills, words, seed)
+    assert len(losses(straight)) == steps
+    assert losses(tmp_path / "killed") == losses(straight)
+    for out in (straight, tmp_path / "killed"):
+        assert not list((out / "checkpoints").glob("*.part"))
+    files = [out / "model.safetensors" for out in (straight, tmp_path / "killed")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_killed_twice_equals_the_uninterrupted_run(whole, tmp_path):
-    assert _kill_run(whole, tmp_path, 2, 0) == 2
-    assert losses(tmp_path) == losses(whole)
+    _kill_test(whole, tmp_path, kills=2, steps=60, seed=0)
 
 
 @pytest.mark.slow
 def test_killed_twenty_times_equals_the_uninterrupted_run(whole, tmp_path):
-    assert _kill_run(whole, tmp_path, 20, 1) == 20
-    assert losses(tmp_path) == losses(whole)
+    _kill_test(whole, tmp_path, kills=20, steps=600, seed=1)
 
 
 def test_prepared_frames_and_features_train_as_the_raw_files_do(whole, tmp_path, capsys):
