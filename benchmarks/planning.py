@@ -9,6 +9,7 @@ All then write docs/planning.md. A row of budgets that is there is not run again
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import tempfile
@@ -36,21 +37,53 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cem 32 x 2": {"optimiser": "cem", "samples": 32, "iterations": 2, "elites": 6},
     "icem 64 x 3": {"optimiser": "icem", "samples": 64, "iterations": 3, "elites": 8},
     "icem 32 x 3": {"optimiser": "icem", "samples": 32, "iterations": 3, "elites": 6},
+    "cem 150 x 4, stop at 4 mm": CEM_150 | {"min_spread_m": 0.004},
+    "cem 64 x 3, warm start": {
+        "optimiser": "cem",
+        "samples": 64,
+        "iterations": 3,
+        "elites": 8,
+        "warm_start": True,
+    },
+    "cem 150 x 4, horizon 2": CEM_150 | {"horizon": 2, "over": "sum"},
     "cem 300 x 6": {"optimiser": "cem", "samples": 300, "iterations": 6, "elites": 12},
 }
 
 INTRO = """# Planning
 
 A plan is a search over actions: each candidate is imagined by the predictor, and the one whose
-end is nearest to the goal image's tokens wins. `planning/` has the cross-entropy method as
-published (CEM), iCEM and MPPI, all with one `minimise`; every sample obeys the action box, the
-workspace and the gripper rule, an energy that is not a number is an error, and a deadline returns
-the best so far.
+end is nearest to the goal image's tokens wins. One `minimise(cost, bounds, generator)`, one file
+each (`optimiser=` of `worldmodel eval` and `worldmodel plan`):
+
+| name | what it is | the plan it returns |
+|---|---|---|
+| cem | as published; on CUDA it stays on the device (`device_cem.py`) | mean of the elites |
+| icem | coloured noise, kept elites, a shrinking population | best sample |
+| mppi | every sample weighted by how little it costs | best sample |
+| gradient | Adam through the predictor, from several starts, inside the bounds | best point |
+| nevergrad | CMA and others (`pip install 'worldmodel[nevergrad]'`) | best sample |
+
+Every sample obeys the action box, the workspace and the gripper rule; an energy that is not a
+number is an error that names the imagined step; the same seed gives the same plan.
 
 What the agent adds: a goal out of one step's reach is planned as up to three equal steps; the
 first step goes sideways at full speed and down only inside a cone over the goal (straight
 descents knocked the object over in one grasp of five); the gripper is planned when the move left
 is short, or when it promises more than moving.
+
+Options, all off by default: `min_spread_m` (stop when the elites agree to the arm's precision),
+`deadline_s` (the best so far, with how far it got), `warm_start` (begin where the last plan would
+go on), `history=2` (look back on the frame before), `norm=l2`, `over=sum`, `horizon`, `memory_gb`
+(plans imagined at once).
+
+## How the imagination is fast and exact
+
+A frame's tokens see themselves and earlier frames only, so keys and values of the past are kept and
+a new frame needs no mask. Frames before the present one are the same for all samples: their keys
+and values exist once. At the first imagined step samples differ in one token, the action's: all
+others are embedded, projected and rotated once for the first layer. The last layer computes outputs
+for the frame's tokens alone, and the last step keeps no cache. Float32 products go to oneDNN where
+MKL is slow (processors that are not Intel's).
 """
 
 
@@ -68,7 +101,16 @@ def speeds() -> None:
 
 
 def _rows() -> dict[str, Any]:
-    return json.loads(BUDGETS.read_text(encoding="utf-8")) if BUDGETS.is_file() else {}
+    if not BUDGETS.is_file():
+        return {}
+    rows = json.loads(BUDGETS.read_text(encoding="utf-8"))
+    return {name: row for name, row in rows.items() if row["weights"] == _weights()}
+
+
+def _weights() -> str:
+    """Which embedded model: rows of another are run again."""
+    file = HERE.parent / "worldmodel" / "weights" / "default.safetensors"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def _keep(rows: dict[str, Any]) -> None:
@@ -91,7 +133,8 @@ def budgets() -> None:
         if name not in rows:
             found = _run(name, EPISODES)
             wanted = ("successes", "episodes", "ci95", "failures")
-            _keep(rows | {name: SETTINGS[name] | {key: found[key] for key in wanted}})
+            row = SETTINGS[name] | {"weights": _weights()} | {key: found[key] for key in wanted}
+            _keep(rows | {name: row})
 
 
 def paces() -> None:
@@ -104,27 +147,34 @@ def paces() -> None:
             _keep(rows)
 
 
+def _speed_row(r: dict[str, Any], peaks: dict[str, float]) -> str:
+    alone = f"{r['ratio_same_products']:.2f}x" if "ratio_same_products" in r else "-"
+    shares = (r[f"flops_{n}"] / peaks[d] for n, d in (("exact", "float32"), ("bf16", "bfloat16")))
+    return (
+        f"| {r['size']} | {r['horizon']} | {r['samples']} x {r['iterations']} | "
+        f"{r['baseline_s']:.2f} s | {r['ratio_exact']:.2f}x | {alone} | {r['ratio_bf16']:.2f}x | "
+        f"{r['max_abs_diff']:.0e} | {' / '.join(f'{share:.0%}' for share in shares)} |"
+    )
+
+
 def write_page() -> None:
     """Write docs/planning.md from what is measured."""
     text = [INTRO]
     if SPEEDS.is_file():
         found = json.loads(SPEEDS.read_text(encoding="utf-8"))
+        peaks = found["matmul_flops"]
         text += [
             "## Beside the published loop\n",
             f"One run, {found['device']}, {found['threads']} thread; the baseline recomputes the "
             "whole history for each\nimagined step in float32, with a mask made anew and poses "
-            "through NumPy (`worldmodel bench planning`). `ac` is the\npublished 305 M predictor's "
-            "shape.\n",
-            "| size | horizon | samples x iterations | baseline | exact, cached | bf16, cached | "
-            "largest difference |",
-            "|---|---|---|---|---|---|---|",
+            "through NumPy, and torch's own matrix products\n(`worldmodel bench planning`). `ac` "
+            "is the published 305 M predictor's shape. Caching alone: against the\nsame loop on "
+            "the matrix products that ours uses.\n",
+            "| size | horizon | samples x iterations | baseline | exact, cached | caching alone | "
+            "bf16, cached | largest difference | float32 / bf16, of the matrix-product peak |",
+            "|---|---|---|---|---|---|---|---|---|",
         ]
-        text += [
-            f"| {r['size']} | {r['horizon']} | {r['samples']} x {r['iterations']} | "
-            f"{r['baseline_s']:.2f} s | {r['ratio_exact']:.2f}x | {r['ratio_bf16']:.2f}x | "
-            f"{r['max_abs_diff']:.0e} |"
-            for r in found["rows"]
-        ]
+        text += [_speed_row(row, peaks) for row in found["rows"]]
         same = found["equal_energy"]
         if "ratio" in same:
             text.append(
@@ -133,7 +183,12 @@ def write_page() -> None:
                 f"iCEM {same['icem_samples']} x {same['icem_iterations']}, cached, "
                 f"{same['icem_s']:.3f} s: {same['ratio']:.1f}x.\n"
             )
-        text.append("![Ratios](planning.png)\n")
+        text.append(
+            f"Peaks, by torch's `a @ b`: {peaks['float32'] / 1e9:.0f} GFLOP/s in float32, "
+            f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16. Only the predictor's linear\nlayers are "
+            "counted; float32 above 100 % is oneDNN against that product.\n\n"
+            "![Ratios](planning.png)\n"
+        )
     rows = _rows()
     if rows:
         text += [

@@ -74,8 +74,10 @@ class Options:
     out: str = _text("runs/eval", "folder of summary.json and report.html")
 
 
-def planner_config(options: Options, gripper: str, chunk: int = 1024) -> PlannerConfig:
-    """The planner that these options describe, for a model's gripper convention.
+def planner_config(
+    options: Options, gripper: str, chunk: int = 1024, device: str = "cpu"
+) -> PlannerConfig:
+    """The planner that these options describe, for a model's gripper convention and device.
 
     `chunk` is how many plans may be imagined at once; see `samples_at_once`.
     """
@@ -86,6 +88,7 @@ def planner_config(options: Options, gripper: str, chunk: int = 1024) -> Planner
             iterations=options.iterations,
             elites=options.elites,
             min_spread_m=options.min_spread_m,
+            device=device,
         ),
         bounds=Bounds(
             gripper="ternary" if gripper == "command" else "published",

@@ -72,7 +72,8 @@ def run(options: Options) -> int:
         deadline_s=options.deadline_s, elites=min(EvalOptions.elites, options.samples),
     )  # fmt: skip
     chunk = samples_at_once(world, settings)
-    planner = Planner(world, planner_config(settings, world.convention.gripper, chunk))
+    config = planner_config(settings, world.convention.gripper, chunk, str(now.device))
+    planner = Planner(world, config)
     state = torch.tensor([options.state], device=now.device)
     plan = planner.plan(now, state, goal, torch.Generator().manual_seed(options.seed))
     result = {
