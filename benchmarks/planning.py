@@ -184,9 +184,9 @@ def write_page() -> None:
                 f"{same['icem_s']:.3f} s: {same['ratio']:.1f}x.\n"
             )
         text.append(
-            f"Peaks, by torch's `a @ b`: {peaks['float32'] / 1e9:.0f} GFLOP/s in float32, "
-            f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16. Only the predictor's linear\nlayers are "
-            "counted; float32 above 100 % is oneDNN against that product.\n\n"
+            f"Peaks, measured: {peaks['float32'] / 1e9:.0f} GFLOP/s in float32, "
+            f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16. Only the predictor's linear layers are\n"
+            "counted as work.\n\n"
             "![Ratios](planning.png)\n"
         )
     rows = _rows()
