@@ -386,10 +386,10 @@ def answer(arms: dict[str, Any]) -> str:
     )
 
 
-def remarks(arms: dict[str, Any]) -> str:
-    """What stage.json says of a run that did not go as its command alone would have it."""
-    found = {s["stage"]: s["remark"] for a in arms.values() for s in a["stages"] if "remark" in s}
-    return "".join(f"- `{name}`: {text}\n" for name, text in found.items())
+def missing(arms: dict[str, Any]) -> str:
+    """Which arms the figures lack."""
+    titles = [arm.title for name, arm in ARMS.items() if name not in arms]
+    return f"- Arms not run yet: {'; '.join(titles)}.\n" if titles else ""
 
 
 def write_page(result: dict[str, Any]) -> None:
@@ -422,7 +422,7 @@ def write_page(result: dict[str, Any]) -> None:
         "more steps for its time.\n"
         "- Masks on a 4 x 4 grid are coarse; the shipped model has one token a frame, which "
         "cannot be masked at all and so can only be trained jointly.\n"
-        f"{remarks(arms)}\n"
+        f"{missing(arms)}\n"
         "## How it is done\n\n"
         "`worldmodel pretrain`: two kinds of masks a clip, blocks that last the whole clip (8 of "
         "15 % and 2 of 70 % of a frame, aspect ratio 0.75 to 1.5); the encoder sees what is left; "
