@@ -23,12 +23,43 @@ def _jpeg(frame) -> bytes:
     return buffer.getvalue()
 
 
+def droid_features():
+    """DROID's features, version 1.0.1, as tensorflow-datasets describes them."""
+    from tensorflow_datasets.core import features as f
+
+    def vector(size):
+        return f.Tensor(shape=(size,), dtype=np.float64)
+
+    def image():
+        return f.Image(shape=(*SIZE, 3), dtype=np.uint8, encoding_format="jpeg")
+
+    texts = ("file_path", "recording_folderpath", "building", "date")
+    poses = ("exterior_cam_1", "exterior_cam_2", "wrist_cam")
+    observation = {
+        "cartesian_position": vector(6),
+        "gripper_position": vector(1),
+        "joint_position": vector(7),
+        "exterior_image_1_left": image(),
+        "exterior_image_2_left": image(),
+    }
+    steps = {
+        "observation": f.FeaturesDict(observation),
+        "action": vector(7),
+        "is_first": f.Scalar(dtype=np.bool_),
+        "reward": f.Scalar(dtype=np.float32),
+        "language_instruction": f.Text(),
+    }
+    metadata = {key: f.Text() for key in texts}
+    metadata |= {f"extrinsics_{key}": vector(6) for key in poses}
+    return f.FeaturesDict({"episode_metadata": f.FeaturesDict(metadata), "steps": f.Dataset(steps)})
+
+
 def write_rlds(root: Path, episodes: list[np.ndarray]) -> Path:
     """One shard of serialised tf.train.Example in TFRecord framing (checksums zero)."""
     from tensorflow_datasets.proto import tf_example_pb2
 
     root.mkdir(parents=True)
-    (root / "features.json").write_text("{}")
+    droid_features().save_config(str(root))
     with (root / "droid-train.tfrecord-00000-of-00001").open("wb") as file:
         for number, states in enumerate(episodes):
             example = tf_example_pb2.Example()
@@ -37,6 +68,11 @@ def write_rlds(root: Path, episodes: list[np.ndarray]) -> Path:
                 "steps/observation/cartesian_position": states[:, :6],
                 "steps/observation/gripper_position": states[:, 6],
                 "steps/observation/joint_position": np.zeros((len(states), 7)),
+                "steps/action": np.zeros((len(states), 7)),
+                "steps/reward": np.zeros(len(states)),
+                "episode_metadata/extrinsics_exterior_cam_1": [0.3, 0.6, 0.5, -2, 0, -2],
+                "episode_metadata/extrinsics_exterior_cam_2": [0.3, -0.6, 0.5, -2, 0, -2],
+                "episode_metadata/extrinsics_wrist_cam": [0.0] * 6,
             }
             for key, value in floats.items():
                 feature[key].float_list.value.extend(np.ravel(value).tolist())
@@ -46,6 +82,10 @@ def write_rlds(root: Path, episodes: list[np.ndarray]) -> Path:
                 feature[key].bytes_list.value.extend(frames)
             path = f"/nfs/LAB/success/{number}/trajectory.h5".encode()
             feature["episode_metadata/file_path"].bytes_list.value.append(path)
+            for key in ("recording_folderpath", "building", "date"):
+                feature[f"episode_metadata/{key}"].bytes_list.value.append(b"")
+            first = [int(step == 0) for step in range(len(states))]
+            feature["steps/is_first"].int64_list.value.extend(first)
             task = [b"follow the square"] * len(states)
             feature["steps/language_instruction"].bytes_list.value.extend(task)
             data = example.SerializeToString()

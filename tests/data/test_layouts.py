@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -6,8 +10,9 @@ from worldmodel.data.droid import ReadOptions
 from worldmodel.data.episode import EpisodeError, to_tcp
 from worldmodel.data.index import build_index
 from worldmodel.data.layouts import find_units, read_one, read_unit
-from worldmodel.data.rlds import read_records
+from worldmodel.data.rlds import read_records, read_shard
 from worldmodel.data.synthetic import draw_frames
+from worldmodel.errors import DataError
 
 
 def episodes(root):
@@ -80,3 +85,44 @@ def test_actions_lead_from_state_to_state_across_the_wrap(layouts):
     np.testing.assert_allclose(distance, 0.1034)
     down = to_tcp(np.array([[0.5, 0.0, 0.5, np.pi, 0.0, 0.0, 0.0]]))
     np.testing.assert_allclose(down[0, :3], [0.5, 0.0, 0.5 - 0.1034], atol=1e-9)
+
+
+def copy_shard(layouts, out):
+    """The RLDS shard alone, without features.json."""
+    out.mkdir()
+    shard = next(layouts[0]["rlds"].glob("*.tfrecord*"))
+    (out / shard.name).write_bytes(shard.read_bytes())
+    return out / shard.name
+
+
+def test_rlds_is_decoded_by_features_json_and_alike_without(layouts, tmp_path):
+    code = "import sys; import worldmodel.data.rlds as r; from pathlib import Path; "
+    code += "from worldmodel.data.droid import ReadOptions as R; "
+    shard = next(layouts[0]["rlds"].glob("*.tfrecord*"))
+    code += f"e = r.read_record(Path({str(shard)!r}), 1, R()); print(len(e), e.task); "
+    code += "assert r._parser(Path(sys.argv[1])); assert 'tensorflow' not in sys.modules"
+    command = [sys.executable, "-c", code, str(shard.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[0] == "70 follow the square"
+    plain = list(read_shard(copy_shard(layouts, tmp_path / "plain"), ReadOptions()))
+    for (_, a), (_, b) in zip(read_shard(shard, ReadOptions()), plain, strict=True):
+        np.testing.assert_array_equal(a.states_TS, b.states_TS)
+        assert (a.id, a.task, a.success) == (b.id, b.task, b.success)
+        assert a.camera("left").serial == b.camera("left").serial == "exterior_image_1_left"
+        np.testing.assert_allclose(a.camera("left").extrinsics_TE[5, 1:3], [0.6, 0.5], rtol=1e-6)
+        assert a.camera("left").frames.images == b.camera("left").frames.images
+
+
+def test_rlds_records_that_are_not_as_described_are_rejected(layouts, tmp_path):
+    shard = copy_shard(layouts, tmp_path / "rlds")
+    described = json.loads((layouts[0]["rlds"] / "features.json").read_text())
+    steps = described["featuresDict"]["features"]["steps"]["sequence"]["feature"]
+    poses = steps["featuresDict"]["features"]["observation"]["featuresDict"]["features"]
+    poses["cartesian_position"]["tensor"]["shape"]["dimensions"] = ["11"]
+    (shard.parent / "features.json").write_text(json.dumps(described))
+    found = [outcome for _, outcome in read_shard(shard, ReadOptions())]
+    assert [e.reason for e in found] == ["record_damaged", "record_damaged"]
+    other = copy_shard(layouts, tmp_path / "other")
+    (other.parent / "features.json").write_text("{}")
+    with pytest.raises(DataError, match=r"features\.json does not describe"):
+        list(read_shard(other, ReadOptions()))

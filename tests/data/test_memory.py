@@ -110,6 +110,6 @@ def test_sequences_follow_the_clock_and_stop_at_gaps():
     fast = np.arange(60) / 15
     assert np.diff(fast[sequences(fast)[0]]).max() <= 4 / 15 + 1e-9
     broken = np.where(fast > 2, fast + 3, fast)
-    assert [len(s) for s in sequences(broken)] == [9, 8]
+    assert [len(s) for s in sequences(broken)] == [9, 7]
     with pytest.raises(EpisodeError, match="too_slow"):
         sequences(np.arange(5) * 1.0)

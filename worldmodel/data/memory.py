@@ -29,6 +29,7 @@ from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError, Frames
 from worldmodel.data.index import Manifest, Row, build_index, open_manifest
 from worldmodel.data.layouts import find_units, fingerprint
+from worldmodel.data.prepare import grid_runs
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
 
@@ -51,18 +52,10 @@ def sequences(times_s: Array, fps: float = FPS) -> list[NDArray[np.int64]]:
     dt_s = float(np.median(np.diff(times_s)))
     if dt_s > 1.25 / fps:
         raise EpisodeError("too_slow", f"steps are {dt_s:.3f} s apart; wanted {1 / fps:.3f} s")
-    if dt_s >= 0.8 / fps:
-        steps = np.arange(len(times_s))
-        late = np.diff(times_s) > 1.5 / fps
-    else:
-        wanted = np.arange(0.0, float(times_s[-1]) + 0.25 / fps, 1 / fps)
-        right = np.clip(np.searchsorted(times_s, wanted), 1, len(times_s) - 1)
-        nearer = wanted - times_s[right - 1] <= times_s[right] - wanted
-        nearest = np.where(nearer, right - 1, right)
-        near = np.abs(times_s[nearest] - wanted) <= 0.5 / fps
-        steps = nearest[near]
-        late = (np.diff(np.flatnonzero(near)) > 1) | (np.diff(steps) <= 0)
-    return [part.astype(np.int64) for part in np.split(steps, np.flatnonzero(late) + 1)]
+    if dt_s < 0.8 / fps:
+        return grid_runs(times_s, fps)
+    late = np.flatnonzero(np.diff(times_s) > 1.5 / fps)
+    return list(np.split(np.arange(len(times_s)), late + 1))
 
 
 def actions_between(episode: Episode, steps: NDArray[np.int64]) -> Array:
