@@ -377,7 +377,7 @@ def answer(arms: dict[str, Any]) -> str:
     found = "; ".join(f"{what}: {plain[n]['title']}" for what, n in best.items())
     wins = sum(n.startswith("joint") for n in best.values())
     verdict = (
-        "for joint training in this budget" if wins == len(best)
+        "for joint training, in this budget and with these sizes" if wins == len(best)
         else f"for joint training in {wins} of {len(best)} of these respects"
     )  # fmt: skip
     return (
@@ -388,8 +388,22 @@ def answer(arms: dict[str, Any]) -> str:
 
 def missing(arms: dict[str, Any]) -> str:
     """Which arms the figures lack."""
+    lines = []
+    if "joint_tokens" not in arms:
+        lines.append(
+            "- **Way of training and token layout are not told apart yet**: the joint arm has one "
+            "token a frame, the masked ones have 16 smaller ones. The arm that separates them is "
+            f"'{ARMS['joint_tokens'].title}'."
+        )
+    if "untrained_frozen" not in arms:
+        lines.append(
+            "- What pretraining adds to a frozen encoder is not known without "
+            f"'{ARMS['untrained_frozen'].title}'."
+        )
     titles = [arm.title for name, arm in ARMS.items() if name not in arms]
-    return f"- Arms not run yet: {'; '.join(titles)}.\n" if titles else ""
+    if titles:
+        lines.append(f"- Arms not run yet: {'; '.join(titles)}.")
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write_page(result: dict[str, Any]) -> None:
@@ -415,8 +429,9 @@ def write_page(result: dict[str, Any]) -> None:
         "- The budget is small: published pretraining takes clips by the hundred million. The "
         "page says what some minutes on one core give, not which is better in the end: "
         "`bash benchmarks/gpu.sh` runs the longer comparison on a CUDA machine.\n"
-        "- The pretraining's settings were not searched; the spread of the losses over seeds was "
-        "not measured.\n"
+        "- Processor minutes and clips are as the table says, near each other but not equal.\n"
+        "- The pretraining's settings were not searched. Its moving average is faster than "
+        "published ones, to suit some hundred steps, and may be what loses rank.\n"
         "- One seed an arm, a dozen reaching episodes: small differences mean nothing.\n"
         "- `mode=frozen` encodes every frame anew at each step; stored features would give it "
         "more steps for its time.\n"
