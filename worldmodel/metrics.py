@@ -13,15 +13,21 @@ from worldmodel.world_model import WorldModel
 
 @torch.no_grad()
 def rollout_errors(
-    world: WorldModel, z_BTND: Tensor, states_BTS: Tensor, actions_BTA: Tensor
+    world: WorldModel,
+    z_BTND: Tensor,
+    states_BTS: Tensor,
+    actions_BTA: Tensor,
+    extrinsics_BT6: Tensor | None = None,
 ) -> dict[str, float]:
     """Mean absolute error of imagined frames by step: true actions, shuffled ones, and a copy.
 
     `val_step_k` is the error k steps ahead from the first frame; `val_sensitivity` is shuffled over
     true, above 1 when the model listens to its actions.
     """
-    out = world.unroll(z_BTND[:, 0], states_BTS[:, 0], actions_BTA)
-    wrong = world.unroll(z_BTND[:, 0], states_BTS[:, 0], actions_BTA.roll(1, 0))
+    pose_B6 = None if extrinsics_BT6 is None else extrinsics_BT6[:, 0]
+    start = (z_BTND[:, 0], states_BTS[:, 0])
+    out = world.unroll(*start, actions_BTA, extrinsics_B6=pose_B6)
+    wrong = world.unroll(*start, actions_BTA.roll(1, 0), extrinsics_B6=pose_B6)
     target = z_BTND[:, 1:]
     row = {
         f"val_step_{k + 1}": float((out[:, k] - target[:, k]).abs().mean())
@@ -37,8 +43,8 @@ def rollout_errors(
 @torch.no_grad()
 def offline_action_error(
     world: WorldModel, z_BTND: Tensor, states_BTS: Tensor, actions_BTA: Tensor,
-    *, samples: int = 64, iterations: int = 4, elites: int = 8, limit_m: float = 0.075,
-    seed: int = 0,
+    extrinsics_BT6: Tensor | None = None, *, samples: int = 64, iterations: int = 4,
+    elites: int = 8, limit_m: float = 0.075, seed: int = 0,
 ) -> dict[str, float]:  # fmt: skip
     """Plan the recorded next frame with the cross-entropy method; compare with the recorded move.
 
@@ -50,7 +56,12 @@ def offline_action_error(
     """
     generator = torch.Generator().manual_seed(seed)
     errors, still = [], []
-    for z_TND, states_TS, actions_TA in zip(z_BTND, states_BTS, actions_BTA, strict=True):
+    for clip, (z_TND, states_TS, actions_TA) in enumerate(
+        zip(z_BTND, states_BTS, actions_BTA, strict=True)
+    ):
+        pose_K6 = None
+        if extrinsics_BT6 is not None:
+            pose_K6 = extrinsics_BT6[clip, :1].expand(samples, -1)
         true_3 = actions_TA[0, :3]
         mean_3, std_3 = torch.zeros(3), torch.full((3,), limit_m / 2)
         for _ in range(iterations):
@@ -59,7 +70,8 @@ def offline_action_error(
             plan_K1A = actions_TA.new_zeros(samples, 1, 7)
             plan_K1A[:, 0, :3] = moves_K3.to(plan_K1A)
             plan_K1A[:, 0, 6] = actions_TA[0, 6]
-            out = world.unroll(z_TND[None, 0], states_TS[None, 0], plan_K1A)[:, 0]
+            start = (z_TND[None, 0], states_TS[None, 0])
+            out = world.unroll(*start, plan_K1A, extrinsics_B6=pose_K6)[:, 0]
             energy_K = (out - z_TND[1]).abs().flatten(1).mean(1)
             best_E3 = moves_K3[energy_K.topk(elites, largest=False).indices.cpu()]
             mean_3, std_3 = best_E3.mean(0), best_E3.std(0) + 1e-4

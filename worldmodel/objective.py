@@ -85,8 +85,9 @@ class Objective(nn.Module):
         for k in range(1, steps):
             context = torch.stack(frames, dim=1)
             out = self.world.predict(
-                context, batch["actions"][:, : k + 1], batch["states"][:, : k + 1]
-            )
+                context, batch["actions"][:, : k + 1], batch["states"][:, : k + 1],
+                batch["extrinsics"][:, : k + 1] if "extrinsics" in batch else None,
+            )  # fmt: skip
             frames.append(out[:, -1])
             loss = loss + prediction_loss(out[:, -1], z_BTND[:, k + 1])
         return loss / max(1, steps - 1)
@@ -95,7 +96,8 @@ class Objective(nn.Module):
         """Loss and its parts for a batch of frames (or features), states and actions."""
         z_BTND = batch["features"] if "features" in batch else self.encode(batch["frames"])
         actions_BTA, states_BTS = batch["actions"], batch["states"]
-        out_BTND = self.world.predict(z_BTND[:, :-1], actions_BTA, states_BTS[:, :-1])
+        poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None
+        out_BTND = self.world.predict(z_BTND[:, :-1], actions_BTA, states_BTS[:, :-1], poses_BT6)
         parts = {"teacher_forcing": prediction_loss(out_BTND, z_BTND[:, 1:])}
         total = parts["teacher_forcing"]
         if self.config.rollout and actions_BTA.shape[1] > 1:

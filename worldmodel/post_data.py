@@ -73,7 +73,9 @@ def _manifest(folder: Path, config: PostTrainConfig, ranks: Ranks, name: str) ->
     if not (folder / "manifest.jsonl").is_file():
         index = Path(config.out) / name
         if ranks.rank == 0:
-            options = IndexOptions(read=ReadOptions(camera=config.camera))
+            poses: Any = "required" if config.extrinsics else "any"
+            read = ReadOptions(camera=config.camera)
+            options = IndexOptions(read=read, extrinsics=poses)
             build_index(folder, index, options, workers=os.cpu_count() or 1)
         ranks.barrier()
     manifest = open_manifest(index)
@@ -92,7 +94,7 @@ def _raw(
     idle: Any = config.idle
     options = ClipOptions(
         num_frames=config.num_frames, fps=config.fps, stride_s=1 / config.fps, state_frame=frame,
-        idle=idle,
+        idle=idle, extrinsics=config.extrinsics,
     )  # fmt: skip
     kind: Any = config.transform
     height, width = encoder.config.image_size
@@ -108,6 +110,11 @@ def _prepared(
         raise ConfigError(
             f"{folder} was prepared with fps={plan.fps}, state_frame={plan.state_frame}; this run "
             f"says fps={config.fps}, state_frame={config.state_frame}: make them equal"
+        )
+    if config.extrinsics and not plan.extrinsics:
+        raise ConfigError(
+            f"{folder} was prepared without the camera's poses: prepare it again with "
+            "extrinsics=true, or train with extrinsics=false"
         )
     if plan.what == "features" and encoder is not None:
         found = encoder_hash(encoder)

@@ -53,6 +53,7 @@ class PostTrainConfig(TrainConfig):
     transform: str = _text("droid", "post: droid, published or squeeze")
     state_frame: str = _text("flange", "post: flange or tcp")
     camera: str = _text("left", "post: left, right, wrist or a serial number")
+    extrinsics: bool = _text(False, "post: a token for the camera's pose")
     idle: str = _text("keep", "post: keep or drop clips with idle steps")
     max_reject_fraction: float = _text(0.5, "stop when the index rejected a larger share")
     make_data: int = _text(0, "post: synthetic episodes to write under out/data (0: none)")
@@ -81,7 +82,7 @@ def build_predictor(config: PostTrainConfig, grid: tuple[int, int], dim: int) ->
     predictor = PredictorConfig(
         grid=grid, encoder_dim=dim, embed_dim=config.predictor_dim, depth=config.predictor_depth,
         num_heads=config.predictor_heads, num_frames=max(16, config.num_frames),
-        has_extrinsics_encoder=False,
+        has_extrinsics_encoder=config.extrinsics, use_extrinsics=config.extrinsics,
     )  # fmt: skip
     frame: Any = config.state_frame
     convention = Convention(step_seconds=1 / config.fps, state_frame=frame)
@@ -105,15 +106,17 @@ class Features:
     """Batches of features: read from disk, or encoded here when the source has frames."""
 
     def __init__(
-        self, source: Source, encoder: WorldModel | None, device: torch.device, *, bf16: bool
-    ) -> None:
+        self, source: Source, encoder: WorldModel | None, device: torch.device, *, bf16: bool,
+        extrinsics: bool = False,
+    ) -> None:  # fmt: skip
         self.source, self.encoder, self.device, self.bf16 = source, encoder, device, bf16
+        self.names = ("states", "actions", *(("extrinsics",) if extrinsics else ()))
 
     @torch.no_grad()
     def __call__(self, indices: np.ndarray) -> dict[str, Tensor]:
-        """Features [B,T,N,D] float32, states [B,T,7], actions [B,T-1,7] of the asked clips."""
+        """Features [B,T,N,D] float32, states [B,T,7], actions [B,T-1,7], extrinsics [B,T,6]."""
         batch = self.source.batch(indices)
-        out = {k: torch.as_tensor(batch[k]).to(self.device) for k in ("states", "actions")}
+        out = {k: torch.as_tensor(batch[k]).to(self.device) for k in self.names}
         if "features" in batch:
             out["features"] = torch.as_tensor(batch["features"]).to(self.device).float()
             return out
@@ -207,7 +210,9 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
     )
-    features = Features(train_source, eye, device, bf16=config.bf16)
+    features = Features(
+        train_source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics
+    )  # fmt: skip
 
     def load(step: int, micro: int) -> dict[str, Tensor]:
         whole = batch_indices(len(train_source), config.batch_size, step, config.seed)
@@ -262,13 +267,15 @@ def _held_out(
 ) -> dict[str, Tensor]:
     rng = np.random.default_rng(config.seed)
     chosen = rng.choice(len(source), size=min(config.val_clips, len(source)), replace=False)
-    return Features(source, eye, device, bf16=config.bf16)(np.sort(chosen))
+    features = Features(source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics)
+    return features(np.sort(chosen))
 
 
 def validate(world: WorldModel, batch: dict[str, Tensor], plan_clips: int) -> dict[str, float]:
     """Rollout error by step, sensitivity to actions, the planner's offline action error."""
     world.eval()
-    data = (batch["features"], batch["states"], batch["actions"])
+    names = ("features", "states", "actions", "extrinsics")
+    data = [batch[name] for name in names if name in batch]
     row = rollout_errors(world, *data)
     if plan_clips:
         row |= offline_action_error(world, *(value[:plan_clips] for value in data))

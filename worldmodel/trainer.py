@@ -276,7 +276,7 @@ def run_loop(
     device = next(model.parameters()).device
     bar = tqdm(range(first, config.steps), initial=first, total=config.steps, unit="step")
     model.train()
-    waited, seen, since = 0.0, 0, time.perf_counter()
+    waited, seen, since, logged = 0.0, 0, time.perf_counter(), first - 1
     for step in bar:
         rate = learning_rate(step)
         for group in optimizer.param_groups:
@@ -295,6 +295,7 @@ def run_loop(
             span = max(1e-9, time.perf_counter() - since)
             row = {"step": step, "lr": rate, "grad_norm": float(norm), **parts}
             row |= {"samples_per_s": seen / span, "data_wait": waited / span}
+            row["eta_s"] = (config.steps - 1 - step) * span / (step - logged)
             row |= on_log(step) if on_log else {}
             metrics.write(row)
             if board is not None:
@@ -303,7 +304,7 @@ def run_loop(
             bar.set_postfix(
                 loss=f"{parts['loss']:.4f}", sps=f"{seen / span:.0f}", wait=f"{waited / span:.0%}"
             )
-            waited, seen, since = 0.0, 0, time.perf_counter()
+            waited, seen, since, logged = 0.0, 0, time.perf_counter(), step
         if (step + 1) % config.save_every == 0 or last:
             store.save(step + 1, model, optimizer)
     return row

@@ -141,13 +141,20 @@ class WorldModel(nn.Module):
             change_S = torch.cat([change_S[..., :3], angles, change_S[..., 6:]], dim=-1)
         return change_S / self.state_scale
 
-    def predict(self, frames_BTND: Tensor, actions_BTA: Tensor, states_BTS: Tensor) -> Tensor:
-        """Next frame's tokens for every frame given (teacher forcing), normalised [B,T,N,D]."""
+    def predict(
+        self, frames_BTND: Tensor, actions_BTA: Tensor, states_BTS: Tensor,
+        extrinsics_BT6: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Next frame's tokens for every frame given (teacher forcing), normalised [B,T,N,D].
+
+        `extrinsics_BT6` is the camera's pose, for a predictor that was trained with it.
+        """
         batch, time, tokens, width = frames_BTND.shape
         out = self.predictor(
             frames_BTND.reshape(batch, time * tokens, width),
             actions_BTA / self.action_scale,
             self.scale_state(states_BTS),
+            extrinsics_BT6,
         )
         out = out.reshape(batch, time, tokens, width)
         return normalise(out) if self.convention.normalise_tokens else out
@@ -176,8 +183,9 @@ class WorldModel(nn.Module):
         return cache or []
 
     def unroll(
-        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: CacheList | None = None
-    ) -> Tensor:
+        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: CacheList | None = None,
+        *, extrinsics_B6: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Imagine what `actions_BKA` do, keeping keys and values of past frames.
 
         Args:
@@ -185,6 +193,7 @@ class WorldModel(nn.Module):
             state_BS: present state; batch 1 is shared.
             actions_BKA: K actions for each of B samples.
             past: frames before the present one, from `remember`; shared by all samples.
+            extrinsics_B6: the camera's pose, which stays; for a predictor trained with it.
 
         Returns:
             Imagined tokens [B, K, N, D], the same as recomputing the whole history each step.
@@ -196,7 +205,7 @@ class WorldModel(nn.Module):
         for k in range(horizon):
             action = actions_BKA[:, k]
             frame, cache = self.predictor.step(
-                frame, action / self.action_scale, self.scale_state(state), cache,
+                frame, action / self.action_scale, self.scale_state(state), cache, extrinsics_B6,
                 shared=past, keep_cache=k + 1 < horizon,
             )  # fmt: skip
             if self.convention.normalise_tokens:

@@ -29,6 +29,7 @@ class Options:
     max_missing_frames: int = _text(1, "frames a video may lack at its end")
     failures: str = _text("keep", "keep or drop failed episodes")
     min_seconds: float = _text(0.0, "shorter episodes are rejected (the paper: 4)")
+    extrinsics: str = _text("any", "required: reject episodes without the camera's poses")
     frame_size: str = _text("majority", "majority: all frames of the commonest size; any")
     workers: int = _text(0, "processes (0: one per core)")
 
@@ -37,6 +38,7 @@ CHOICES = {
     "check": ("all", "chosen"),
     "verify": ("decode", "packets"),
     "failures": ("keep", "drop"),
+    "extrinsics": ("any", "required"),
     "frame_size": ("majority", "any"),
 }
 
@@ -55,6 +57,7 @@ def run(options: Options) -> int:
         max_missing_frames=options.max_missing_frames,
     )
     what: Any = {"failures": options.failures, "frame_size": options.frame_size}
+    what["extrinsics"] = options.extrinsics
     index = IndexOptions(read=read, min_seconds=options.min_seconds, **what)
     workers = options.workers or os.cpu_count() or 1
     summary = build_index(Path(options.root), Path(options.out), index, workers=workers)

@@ -32,6 +32,7 @@ class Options:
     transform: str = _text("droid", "droid, published or squeeze")
     fps: float = _text(4.0, "frames a second by the recorded timestamps")
     state_frame: str = _text("flange", "flange or tcp")
+    extrinsics: bool = _text(False, "also store the camera's pose at each frame")
     episodes_per_shard: int = _text(16, "")
     max_reject_fraction: float = _text(0.5, "stop when the index rejected more than this share")
     encoder: str = _text("", "features: a model's name or file")
@@ -60,6 +61,7 @@ def run(options: Options) -> int:
         "fps": options.fps, "image_size": size[0], "transform": options.transform,
         "what": options.what, "codec": options.codec, "state_frame": options.state_frame,
         "episodes_per_shard": options.episodes_per_shard, "encoder_hash": digest,
+        "extrinsics": options.extrinsics,
     }  # fmt: skip
     summary = prepare(
         manifest, Path(options.out), PrepareOptions(**plan), Preprocess(transform, size), encode

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
@@ -15,7 +16,7 @@ import configs
 from planning.cli.app import main, parse_options
 from planning.cli.train import Options, joint_options
 from worldmodel.checkpoint import load
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.posttrain import PostTrainConfig, posttrain, rate_at
 from worldmodel.train import TrainConfig
 
@@ -129,6 +130,47 @@ def test_prepared_frames_and_features_train_as_the_raw_files_do(whole, tmp_path,
     assert len(found["raw"]) == 4
     with pytest.raises(ConfigError, match="holds features of encoder"):
         posttrain(smoke(tmp_path / "x", "make_data=0", f"data={source}", f"val={source}", "seed=5"))
+
+
+def test_the_cameras_pose_is_a_token_where_asked_for(whole, tmp_path):
+    out = elsewhere(whole, tmp_path / "raw")
+    posttrain(smoke(out, "extrinsics=true", "stop_after=4", "plan_clips=1"))
+    row = json.loads((out / "summary.json").read_text())["last"]
+    assert row["val_action_error_m"] > 0
+    world = load(out / "model.safetensors", "cpu")
+    assert world.config.predictor.use_extrinsics
+    now = (torch.zeros(1, 4, 32), torch.zeros(1, 7), torch.zeros(1, 1, 7))
+    found = [world.unroll(*now, extrinsics_B6=torch.full((1, 6), x)) for x in (0.0, 1.0)]
+    assert not torch.equal(*found)
+    with pytest.raises(ShapeError, match="wants extrinsics"):
+        world.unroll(*now)
+    index = ["data", "index", f"root={out / 'data'}", f"out={tmp_path / 'index'}", "workers=1"]
+    assert main([*index, "extrinsics=required"]) == 0
+    made = ["data", "prepare", f"index={tmp_path / 'index'}", "image_size=32", "codec=raw"]
+    for name, words in {"with": ["extrinsics=true"], "without": []}.items():
+        assert main([*made, f"out={tmp_path / name}", *words]) == 0
+    words = ["make_data=0", "extrinsics=true", "stop_after=4"]
+    for name in ("index", "with"):
+        source = tmp_path / name
+        posttrain(smoke(tmp_path / f"run-{name}", *words, f"data={source}", f"val={source}"))
+        assert len(losses(tmp_path / f"run-{name}")) == 4
+    source = tmp_path / "without"
+    with pytest.raises(ConfigError, match="without the camera's poses"):
+        posttrain(smoke(tmp_path / "x", *words, f"data={source}", f"val={source}"))
+
+
+def test_an_episode_without_poses_is_rejected_where_they_are_required(whole, tmp_path):
+    data = elsewhere(whole, tmp_path) / "data"
+    with h5py.File(next(data.rglob("trajectory.h5")), "r+") as file:
+        del file["observation/camera_extrinsics"]
+    posttrain(smoke(tmp_path, "extrinsics=true", "stop_after=1"))
+    summary = json.loads((tmp_path / "index" / "summary.json").read_text())
+    assert summary["reasons"] == {"extrinsics_missing": 1}
+    loose = f"out={tmp_path / 'loose'}"
+    assert main(["data", "index", f"root={data}", loose, "workers=1"]) == 0
+    words = ["make_data=0", "extrinsics=true", f"data={tmp_path / 'loose'}"]
+    with pytest.raises(DataError, match="extrinsics=required"):
+        posttrain(smoke(tmp_path / "y", *words, f"val={tmp_path / 'loose'}"))
 
 
 def test_accumulation_and_recomputed_blocks_change_nothing(whole, tmp_path):

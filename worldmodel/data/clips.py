@@ -30,6 +30,9 @@ class ClipOptions:
     idle: Literal["keep", "drop"] = "keep"
     """`drop`: no clip holds a step at which movement was not enabled."""
 
+    extrinsics: bool = False
+    """Clips also hold the camera's pose at each frame."""
+
     def __post_init__(self) -> None:
         if self.num_frames < 2 or self.fps <= 0 or self.stride_s <= 0:
             raise ConfigError(

@@ -41,6 +41,21 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
         ) from error
 
 
+def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
+    """Refuse an episode without the poses of its camera.
+
+    Raises:
+        DataError: names the episode and the mend.
+    """
+    try:
+        episode.extrinsics(row["camera"])
+    except EpisodeError as error:
+        raise DataError(
+            f"Episode {row['path']}: {error}. Index again with extrinsics=required, which rejects "
+            "such episodes, or train with extrinsics=false"
+        ) from error
+
+
 class RawClips:
     """Clips read from the episodes' own files."""
 
@@ -67,6 +82,8 @@ class RawClips:
 
     def _starts(self, row: int) -> np.ndarray:
         episode, steps = self.open(row), self.manifest.rows[row]["steps"]
+        if self.options.extrinsics:
+            check_extrinsics(episode, self.manifest.rows[row])
         return find_clips(episode.times_s[:steps], episode.moving_T[:steps], self.options)
 
     def __len__(self) -> int:
@@ -74,7 +91,7 @@ class RawClips:
         return len(self.items)
 
     def clip(self, index: int) -> Batch:
-        """Frames uint8 [K,H,W,3], states [K,7], actions [K-1,7], the clip's times [K]."""
+        """Frames uint8 [K,H,W,3], states [K,7], actions [K-1,7], times [K], extrinsics [K,6]."""
         row, start = self.items[index]
         episode, facts = self.open(row), self.manifest.rows[row]
         steps = grid_steps(episode.times_s[: facts["steps"]], start, self.options)
@@ -83,12 +100,15 @@ class RawClips:
             frames = episode.camera(facts["camera"]).frames.read(steps)
         except EpisodeError as error:
             raise DataError(f"Episode {facts['path']}: {error}. Index the data again") from error
-        return {
+        out = {
             "frames": np.asarray(self.transform(frames)),
             "states": states_KS.astype(np.float32),
             "actions": actions_KA.astype(np.float32),
             "times_s": episode.times_s[steps],
         }
+        if self.options.extrinsics:
+            out["extrinsics"] = episode.extrinsics(facts["camera"])[steps].astype(np.float32)
+        return out
 
     def batch(self, indices: np.ndarray) -> Batch:
         """A batch of clips, decoded side by side."""

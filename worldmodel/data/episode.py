@@ -99,6 +99,22 @@ class Episode:
             "camera_unknown", f"no camera {name!r} in {self.id}; it has {sorted(self.cameras)}"
         )
 
+    def extrinsics(self, name: str) -> Array:
+        """A view's poses [T, 6] in the robot base frame [m, rad], one a control step.
+
+        Raises:
+            EpisodeError: nobody recorded them, or they are not finite.
+        """
+        found_TE = self.camera(name).extrinsics_TE
+        if found_TE is None or found_TE.shape[1:] != (6,) or len(found_TE) < len(self):
+            shape = None if found_TE is None else found_TE.shape
+            raise EpisodeError(
+                "extrinsics_missing", f"camera {name} of {self.id}: {shape}; wanted [T, 6]"
+            )
+        if not np.isfinite(found_TE).all():
+            raise EpisodeError("extrinsics_missing", f"camera {name} of {self.id} has NaN poses")
+        return found_TE[: len(self)]
+
 
 def check_states(states_TS: Array) -> None:
     """Refuse states that cannot be metres, radians and closedness.

@@ -36,6 +36,8 @@ class IndexOptions:
     """V-JEPA 2-AC kept failed episodes."""
     min_seconds: float = 0.0
     """Shorter episodes are rejected (V-JEPA 2-AC: 4 s)."""
+    extrinsics: Literal["any", "required"] = "any"
+    """`required`: an episode without poses of the chosen camera is rejected."""
     frame_size: Literal["majority", "any"] = "majority"
     """`majority`: frames must have the size that most episodes have."""
 
@@ -48,6 +50,8 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
             "too_short", f"{episode.seconds:.2f} s; min_seconds is {options.min_seconds}"
         )
     view = episode.camera(options.read.camera)
+    if options.extrinsics == "required":
+        episode.extrinsics(view.name)
     size = getattr(view.frames, "size", None)
     return {
         "path": unit.path, "record": record, "layout": unit.layout, "id": episode.id,

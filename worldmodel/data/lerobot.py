@@ -207,7 +207,9 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
     for name, view in names.items():
         if options.check_all_cameras or options.camera in {name, view}:
             frames = _frames(root, number, keys[view], options)
-            cameras[name] = Camera(name=name, serial=view, frames=frames)
+            key = f"camera_extrinsics.{view}"
+            pose_TE = _column(table, key) if key in table.column_names else None
+            cameras[name] = Camera(name=name, serial=view, frames=frames, extrinsics_TE=pose_TE)
     if not cameras:
         raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
     kept = min(len(camera.frames) for camera in cameras.values())

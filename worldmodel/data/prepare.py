@@ -24,7 +24,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
-from worldmodel.data.dataset import open_row
+from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.episode import to_tcp
 from worldmodel.data.index import Manifest, write_whole
 from worldmodel.errors import ConfigError, DataError
@@ -44,6 +44,8 @@ class PrepareOptions:
     """Frames only: raw is exact, jpeg (quality 95) about a tenth of the size."""
     state_frame: Literal["flange", "tcp"] = "flange"
     episodes_per_shard: int = 16
+    extrinsics: bool = False
+    """Also store the camera's pose at each frame."""
     encoder_hash: str = ""
     """Features only: hash of the encoder's weights."""
 
@@ -78,28 +80,30 @@ def _jpeg(frame: np.ndarray) -> bytes:
 
 def _episode(
     manifest: Manifest, row: dict[str, Any], options: PrepareOptions, transform: Any
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Frames and states of each unbroken run."""
+) -> list[dict[str, np.ndarray]]:
+    """Frames, states and camera poses of each unbroken run."""
     episode = open_row(manifest, row)
+    if options.extrinsics:
+        check_extrinsics(episode, row)
     states = episode.states_TS[: row["steps"]]
     if options.state_frame == "tcp":
         states = to_tcp(states)
     out = []
     for steps in grid_runs(episode.times_s[: row["steps"]], options.fps):
         frames = episode.camera(row["camera"]).frames.read(steps)
-        out.append((np.asarray(transform(frames)), states[steps]))
+        out.append({"frames": np.asarray(transform(frames)), "states": states[steps]})
+        if options.extrinsics:
+            out[-1]["extrinsics"] = episode.extrinsics(row["camera"])[steps].astype(np.float32)
     return out
 
 
 def _pack(
-    runs: list[tuple[np.ndarray, np.ndarray]], options: PrepareOptions, encode: Encode | None
+    runs: list[dict[str, np.ndarray]], options: PrepareOptions, encode: Encode | None
 ) -> dict[str, Tensor]:
-    lengths = [0, *(len(states) for _, states in runs)]
-    tensors = {
-        "states": torch.from_numpy(np.concatenate([s for _, s in runs])),
-        "starts": torch.from_numpy(np.cumsum(lengths)),
-    }
-    frames = np.concatenate([f for f, _ in runs])
+    whole = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
+    frames = whole.pop("frames")
+    tensors = {name: torch.from_numpy(value) for name, value in whole.items()}
+    tensors["starts"] = torch.from_numpy(np.cumsum([0, *(len(run["states"]) for run in runs)]))
     if encode is not None:
         parts = [encode(part).cpu() for part in torch.from_numpy(frames).split(16)]
         tensors["features"] = torch.cat(parts).to(torch.bfloat16)
@@ -146,6 +150,12 @@ def is_whole(path: Path) -> bool:
     return found == digest.read_text(encoding="utf-8").strip()
 
 
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan.json; options that it does not know yet have their defaults."""
+    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return {**plan, "options": {**asdict(PrepareOptions()), **plan["options"]}}
+
+
 def prepare(
     manifest: Manifest, out: Path, options: PrepareOptions, transform: Any,
     encode: Encode | None = None,
@@ -173,7 +183,7 @@ def prepare(
     plan = {"options": asdict(options), "root": str(manifest.root), "rows": rows}
     plan = json.loads(json.dumps(plan))
     path = out / "plan.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != plan:
+    if path.is_file() and read_plan(path) != plan:
         raise ConfigError(
             f"{out} holds shards of another plan (other options or episodes): choose another out="
         )

@@ -40,6 +40,7 @@ class PreparedClips:
         count = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["shards"]
         self.shards = [folder / f"shard-{i:06d}.safetensors" for i in range(count)]
         self.states: list[np.ndarray] = []
+        self.poses: list[np.ndarray] = []
         items = []
         for number, path in enumerate(self.shards):
             if verify and not is_whole(path):
@@ -49,6 +50,8 @@ class PreparedClips:
                 )
             with safe_open(path, framework="pt") as file:
                 self.states.append(file.get_tensor("states").numpy())
+                if self.options.extrinsics:
+                    self.poses.append(file.get_tensor("extrinsics").numpy())
                 starts = file.get_tensor("starts").tolist()
             for first, last in itertools.pairwise(starts):
                 items += [(number, at) for at in range(first, last - num_frames + 1)]
@@ -88,8 +91,12 @@ class PreparedClips:
         states_BKS = torch.from_numpy(np.stack(states))
         actions_BKA = pose_diff(states_BKS[:, :-1], states_BKS[:, 1:])
         stacked = torch.stack(views)
-        return {
+        out = {
             name: stacked if name == "features" else stacked.numpy(),
             "states": states_BKS.float().numpy(),
             "actions": actions_BKA.float().numpy(),
         }
+        if self.poses:
+            parts = [self.poses[s][at : at + self.num_frames] for s, at in self.items[indices]]
+            out["extrinsics"] = np.stack(parts)
+        return out
