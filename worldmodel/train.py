@@ -94,8 +94,11 @@ class Clips(Protocol):
         ...
 
 
-def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, tuple[float, ...]]:
-    """State offset and scale, action scale, from a sample of clips (angles unwrapped)."""
+def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, Any]:
+    """State offset and scale, action scale, from a sample of clips (angles unwrapped).
+
+    And what the action's gripper number is: a command as sent, or a difference of states.
+    """
     rng = np.random.default_rng(seed)
     sample = clips.batch(rng.choice(len(clips), size=min(count, len(clips)), replace=False))
     states, actions = sample["states"].reshape(-1, 7), sample["actions"].reshape(-1, 7)
@@ -111,6 +114,7 @@ def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, tupl
         "state_offset": tuple(float(x) for x in offset),
         "state_scale": tuple(float(x) for x in scale),
         "action_scale": tuple(float(x) for x in action),
+        "gripper": "command" if getattr(clips, "sent", True) else "difference",
     }
 
 
@@ -154,7 +158,9 @@ def small_model(
         embed_init_std=0.3,
     )
     pair: Any = encoder.tubelet_size
-    convention = Convention(gripper="command", frames_per_token=pair, wrap_angles=True, **scales)
+    convention = Convention(
+        frames_per_token=pair, wrap_angles=True, **{"gripper": "command", **scales}
+    )
     return ModelConfig(encoder=encoder, predictor=predictor, convention=convention)
 
 

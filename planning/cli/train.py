@@ -48,6 +48,11 @@ def _joint(options: Options) -> dict[str, Any]:
     size, most = options.image_size, options.max_reject_fraction
     clips = open_clips(options.data, options.num_frames, size, max_reject_fraction=most)
     unseen = open_clips(options.val, options.num_frames, size, max_reject_fraction=most)
+    if options.object and options.mode != "frozen" and not (clips.labelled and unseen.labelled):
+        raise ConfigError(
+            f"object={options.object} learns from a simulator's object positions, and not every "
+            "episode has them: say object=0, or use episodes of `worldmodel collect`"
+        )
     return train(joint_options(options), clips, unseen, start)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from envs.collect import CollectConfig, collect
+from planning.cli.app import main
+from worldmodel.checkpoint import load
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.memory import build_cache, open_clips, sequences
 from worldmodel.errors import DataError
@@ -100,6 +102,26 @@ def test_recordings_of_every_layout_become_clips_at_4_fps(layouts, tmp_path, nam
     np.testing.assert_allclose(actions[:17, :3], np.diff(found[:18, :3], axis=0), atol=1e-6)
     assert np.isnan(np.load(cache / "objects.npy")).all()
     assert np.load(cache / "frames.npy").shape == (37, 32, 32, 3)
+
+
+def test_a_small_model_trains_on_recordings_without_sent_actions(layouts, tmp_path):
+    root = copy_of(layouts[0]["droid"], tmp_path / "root")
+    words = ["train", "recipe=sim_small", f"data={root}", f"val={root}", "image_size=32"]
+    words += ["patch_size=32", "stem_channels=[8,8,8,8]", "steps=2", "batch_size=4", "device=cpu"]
+    words += [f"out={tmp_path / 'out'}", "encoder_dim=32", "predictor_dim=32", "predictor_depth=1"]
+    assert main(words) == 2  # the recipe learns from the simulator's label, and there is none
+    assert main([*words, "object=0"]) == 0
+    world = load(tmp_path / "out" / "model.safetensors", "cpu")
+    assert world.convention.gripper == "difference"
+
+
+def test_sent_and_unsent_actions_do_not_mix(collected, tmp_path):
+    root = copy_of(collected, tmp_path / "root")
+    with h5py.File(next(root.rglob("trajectory.h5")), "r+") as file:
+        del file["action/delta"]
+    with pytest.raises(DataError, match="keep them apart"):
+        build_cache(root, 32)
+    assert not [p for p in root.iterdir() if p.name.startswith(".frames")]
 
 
 def test_sequences_follow_the_clock_and_stop_at_gaps():

@@ -94,7 +94,7 @@ def read_sequences(row: Row, manifest: Manifest, image_size: int) -> list[dict[s
     """
     torch.set_num_threads(1)
     episode, steps = open_row(manifest, row), row["steps"]
-    objects_T3 = episode.objects_T3
+    objects_T3, sent = episode.objects_T3, np.array(episode.actions_TA is not None)
     if objects_T3 is None:
         objects_T3 = np.full((steps, 3), np.nan)
     found: list[dict[str, np.ndarray]] = []
@@ -107,6 +107,7 @@ def read_sequences(row: Row, manifest: Manifest, image_size: int) -> list[dict[s
                     "states": episode.states_TS[part].astype(np.float32),
                     "actions": actions_between(episode, part).astype(np.float32),
                     "objects": objects_T3[part].astype(np.float32),
+                    "sent": sent & (np.diff(part) == 1).all(),
                 }
             )
     except EpisodeError as error:
@@ -188,10 +189,17 @@ class _Appended:
         self.file.close()
 
 
-def _decode(manifest: Manifest, part: Path, image_size: int, workers: int) -> None:
-    """Write the flat arrays of all accepted episodes into the folder `part`."""
+def _decode(manifest: Manifest, part: Path, image_size: int, workers: int) -> bool:
+    """Write the flat arrays of all accepted episodes into the folder `part`.
+
+    Returns:
+        Whether the actions are those that were sent.
+
+    Raises:
+        DataError: they are in some episodes and not in others.
+    """
     files = {name: _Appended(part / f"{name}.npy") for name in FIELDS}
-    starts = [0]
+    starts, sent = [0], set()
     read = functools.partial(read_sequences, manifest=manifest, image_size=image_size)
     with ProcessPoolExecutor(workers) as pool:
         jobs = pool.map(read, manifest.rows, chunksize=8)
@@ -200,9 +208,16 @@ def _decode(manifest: Manifest, part: Path, image_size: int, workers: int) -> No
             for name in FIELDS:
                 files[name].add(sequence[name])
             starts.append(starts[-1] + len(sequence["states"]))
+            sent.add(bool(sequence["sent"]))
     for file in files.values():
         file.close()
     np.save(part / "starts.npy", np.array(starts))
+    if len(sent) > 1:
+        raise DataError(
+            f"Some episodes under {manifest.root} hold the actions as sent (action/delta, 4 a "
+            "second) and others do not; their gripper numbers differ in meaning: keep them apart"
+        )
+    return sent == {True}
 
 
 def build_cache(
@@ -223,8 +238,8 @@ def build_cache(
         return cache
     part = Path(tempfile.mkdtemp(prefix=f".frames-{image_size}-", dir=root))
     try:
-        _decode(manifest, part, image_size, workers)
-        facts = {"of": stamp, "prints": prints, "index": manifest.summary}
+        sent = _decode(manifest, part, image_size, workers)
+        facts = {"of": stamp, "prints": prints, "index": manifest.summary, "sent": sent}
         (part / "stamp.json").write_text(json.dumps(facts), encoding="utf-8")
         if cache.is_dir() and not _is_fresh(cache, stamp, prints):
             shutil.rmtree(cache)
@@ -257,6 +272,14 @@ class MemoryClips:
         starts = np.load(cache / "starts.npy")
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
         self.firsts = np.concatenate(firsts)
+        stamp = json.loads((cache / "stamp.json").read_text(encoding="utf-8"))
+        self.sent: bool = stamp.get("sent", True)
+        """Actions are those that were sent (the gripper's a command), not differences of states."""
+
+    @property
+    def labelled(self) -> bool:
+        """Every frame has the simulator's object position."""
+        return bool(np.isfinite(self.arrays["objects"]).all())
 
     def __len__(self) -> int:
         return len(self.firsts)
