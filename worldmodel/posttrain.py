@@ -221,15 +221,20 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
 
     held_out = _held_out(val_source, eye, device, config)
     last = config.stop_after or config.steps
-    losses: dict[str, Tensor] = {}
+    losses: dict[int, dict[str, Tensor]] = {}
 
-    def loss_fn(batch: dict[str, Tensor], _: int) -> dict[str, Tensor]:
+    def loss_fn(batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         parts: dict[str, Tensor] = engine(batch)
-        losses.update({name: value.detach() for name, value in parts.items()})
+        before = losses.get(step, {})
+        losses.clear()
+        losses[step] = {
+            name: before.get(name, 0) + value.detach() / config.accumulate
+            for name, value in parts.items()
+        }
         return parts
 
     def on_log(step: int) -> dict[str, float]:
-        row = ranks.mean(losses) if ranks.count > 1 and config.accumulate == 1 else {}
+        row = ranks.mean(losses[step]) if ranks.count > 1 else {}
         if step % config.eval_every == 0 or step + 1 == last:
             with ranks.unsharded(engine):
                 row |= validate(world, held_out, config.plan_clips)

@@ -57,7 +57,8 @@ def data_of(one: Path, out: Path) -> Path:
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_have_one_processs_losses_and_resume_on_one(one, tmp_path, parallel):
     out = data_of(one, tmp_path / "two")
-    launch(out, 2, f"parallel={parallel}", "stop_after=3")
+    micro = "accumulate=2" if parallel == "ddp" else "accumulate=1"
+    launch(out, 2, f"parallel={parallel}", "stop_after=3", micro)
     torch.testing.assert_close(losses(out), losses(one)[:3], atol=1e-5, rtol=0)
     launch(out, 1, f"parallel={parallel}")
     torch.testing.assert_close(losses(out), losses(one), atol=1e-5, rtol=0)
