@@ -170,12 +170,24 @@ class Planner:
         return replace(direct, actions_KA=first), total
 
     def _gripper_helps(self, cost: Cost, bounds: Bounds, direct: Plan) -> bool:
-        """Whether opening or closing on the spot is imagined to end nearer the goal than moving."""
+        """Whether the gripper should act now, before the rest of the way.
+
+        It should when opening or closing on the spot is imagined to end nearer the goal than
+        moving, and then moving after it no worse than moving before it: fingers that close on their
+        way down end on top of the object.
+        """
         if not bounds.gripper_free:
             return False
         on_the_spot = torch.zeros(2, 1, 4)
         on_the_spot[:, 0, 3] = torch.tensor([-1.0, 1.0])
-        return float(cost(bounds.full(on_the_spot)).min()) < float(cost(direct.actions_KA[None])[0])
+        grips_21A = bounds.full(on_the_spot)
+        energies = cost(grips_21A)
+        if float(energies.min()) >= float(cost(direct.actions_KA[None])[0]):
+            return False
+        grip_1A = grips_21A[int(energies.argmin())]
+        orders = [[grip_1A, direct.actions_KA], [direct.actions_KA, grip_1A]]
+        before, after = cost(torch.stack([torch.cat(order) for order in orders])).tolist()
+        return bool(before <= after)
 
     def _search(
         self, cost: Cost, bounds: Bounds, generator: torch.Generator, left_3: Tensor | None,
