@@ -91,20 +91,19 @@ def speeds() -> None:
     """Measure and keep the rows of all sizes."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench_planning.run(bench_planning.Options(sizes=["small", "medium"], repeats=2, out=folder))
+        bench_planning.run(bench_planning.Options(sizes=["small"], repeats=2, out=folder))
         summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
     rows = summary["rows"]
     options = bench_planning.Options(iterations=1, repeats=1)
     rows += [bench_planning.measure("ac", horizon, options) for horizon in (1, 2)]
+    options.iterations = 2
+    rows += [bench_planning.measure("medium", horizon, options) for horizon in (1, 2, 4, 8)]
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     bench_planning.plot(rows, PAGE.parent / "planning.png")
 
 
 def _rows() -> dict[str, Any]:
-    if not BUDGETS.is_file():
-        return {}
-    rows = json.loads(BUDGETS.read_text(encoding="utf-8"))
-    return {name: row for name, row in rows.items() if row["weights"] == _weights()}
+    return json.loads(BUDGETS.read_text(encoding="utf-8")) if BUDGETS.is_file() else {}
 
 
 def _weights() -> str:
@@ -130,7 +129,7 @@ def budgets() -> None:
     asked = [name for name in SETTINGS if name in sys.argv] or list(SETTINGS)
     for name in asked:
         rows = _rows()
-        if name not in rows:
+        if rows.get(name, {}).get("weights") != _weights():
             found = _run(name, EPISODES)
             wanted = ("successes", "episodes", "ci95", "failures")
             row = SETTINGS[name] | {"weights": _weights()} | {key: found[key] for key in wanted}
@@ -140,8 +139,8 @@ def budgets() -> None:
 def paces() -> None:
     """Seconds an action takes in the first two of those episodes."""
     for name in _rows():
-        if name in SETTINGS:
-            rows = _rows()
+        rows = _rows()
+        if rows[name]["weights"] == _weights():
             rows[name]["seconds_per_action"] = _run(name, 2)["seconds_per_action"]
             rows[name]["threads"] = torch.get_num_threads()
             _keep(rows)
@@ -197,17 +196,18 @@ def write_page() -> None:
             "every row; their seeds are\nfor tuning and none is an evaluation's "
             "(`python benchmarks/planning.py budgets`, then `paces` for the\ntimes: encoding and "
             "planning, all cores of a quiet machine).\n",
-            "| search | horizon | success | 95 % interval | s/action, median | 95th percentile | "
-            "cores |",
+            "Rows of other weights (their file's SHA-256 begins so) do not compare.\n",
+            "| search | horizon | success | 95 % interval | s/action, median / 95th | cores | "
+            "weights |",
             "|---|---|---|---|---|---|---|",
         ]
         for name, r in rows.items():
             low, high = r["ci95"]
-            pace = r.get("seconds_per_action", {"median": float("nan"), "p95": float("nan")})
+            pace = r.get("seconds_per_action")
+            took = f"{pace['median']:.3f} / {pace['p95']:.3f}" if pace else "not measured"
             text.append(
                 f"| {name} | {r.get('horizon', 1)} | {r['successes']}/{r['episodes']} | "
-                f"{low:.0%} to {high:.0%} | {pace['median']:.3f} | {pace['p95']:.3f} | "
-                f"{r.get('threads', '')} |"
+                f"{low:.0%} to {high:.0%} | {took} | {r.get('threads', '-')} | `{r['weights']}` |"
             )
     PAGE.write_text("\n".join(text) + "\n", encoding="utf-8")
 
