@@ -31,7 +31,8 @@ sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
 from envs.twin import Twin  # noqa: E402
 from robot.errors import RobotError  # noqa: E402
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig  # noqa: E402
-from robot.kinematics import Kinematics  # noqa: E402
+from robot.kinematics import Kinematics, flange_pose  # noqa: E402
+from robot.pose import matrix_to_euler  # noqa: E402
 from robot.safety import SafeArm, SafetyConfig, outside_m  # noqa: E402
 
 OUT = HERE / "results" / "robot.json"
@@ -191,6 +192,12 @@ def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
         return {**found, "message": "the watchdog stops the arm and latches"}
 
 
+def flange_state(q: np.ndarray) -> np.ndarray:
+    """Flange state [7] by the measured joints."""
+    pose = flange_pose(q)
+    return np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [0.0]])
+
+
 def commands(count: int, executed: int) -> dict[str, Any]:
     """Random, extreme and not-a-number commands; the first `executed` are really driven."""
     rng = np.random.default_rng(0)
@@ -215,12 +222,12 @@ def commands(count: int, executed: int) -> dict[str, Any]:
                 sent = safe.send(action)
                 if i < executed:
                     seconds.append(time.monotonic() - began)
-                    places.append(arm.state().state)
+                    places.append(flange_state(arm.state().q))
                 if not sent.refused or "dry run" in sent.reasons:
-                    worst_out = max(worst_out, float(outside_m(limits, sent.target).max()))
+                    worst_out = max(worst_out, float(np.abs(outside_m(limits, sent.target)).max()))
                     worst_step = max(worst_step, float(np.abs(sent.action[:3]).max()))
             rows = len(log.read_text(encoding="utf-8").splitlines())
-            real = max(float(outside_m(limits, place).max()) for place in places)
+            real = max(float(np.abs(outside_m(limits, place)).max()) for place in places)
         return {
             "commands": count, "executed_over_the_protocol": executed, "log_rows": rows,
             "target_outside_m": worst_out, "arm_outside_m": real, "largest_step_m": worst_step,

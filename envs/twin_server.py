@@ -28,7 +28,7 @@ TICK_S = 0.001
 SMOOTHING = 0.03
 """Share of a new reading of the fingers' distance, each millisecond."""
 WIDTH_STEP_M = 0.0015
-STIFFNESS = (2000.0, 2000.0, 1500.0, 1500.0, 800.0, 800.0, 800.0)
+STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
 """Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
 wrist tremble as soon as the fingers touch something."""
@@ -55,6 +55,10 @@ class TableRobot(FrankaMujocoRobot):
         self.hand = model.actuator("hand").id
         data.ctrl[self.hand] = 255.0
         self.width_m = self.smooth_m = float(data.qpos[7:9].sum())
+
+    def kinematics(self, q: Array) -> Any:
+        """TCP pose as a copy: the base class's view is overwritten by its next call."""
+        return super().kinematics(q).copy()
 
     def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
         """Open or close to a width [m]."""

@@ -28,6 +28,8 @@ TICK_S = 0.004
 NO_MOVE = 2e-4
 """Targets this near (m, and parts of a rotation matrix) need no motion."""
 RETRIES = 3
+REST_RAD_S, REST_S = 0.02, 0.5
+"""A finished motion counts as over when no joint is faster than this, or after so long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,7 @@ class Driver:
         self.robot: Any = None
         self.gripper: GripperWorker | None = None
         self.moving, self.stopping = False, False
-        self.began = 0.0
+        self.began = self.ended = self.speed = 0.0
         self.waiting = self.standing = False
         self.retries, self.target = 0, np.zeros(7)
         self.error = ""
@@ -162,6 +164,7 @@ class Driver:
         closed = float(np.clip(1.0 - width / MAX_WIDTH_M, 0.0, 1.0))
         pose = np.concatenate([flange[:3, 3], matrix_to_euler(flange[:3, :3]), [closed]])
         holding = self.gripper.closed and width > self.config.min_held_m and not self.gripper.busy
+        self.speed = float(np.abs(state.dq).max())
         names = str(state.current_errors).strip("[]")
         self.link.write(
             Reading(
@@ -174,7 +177,7 @@ class Driver:
     def go(self, target: Array) -> None:
         """Start a motion of the flange to an absolute pose [7], and the gripper's transition."""
         self.target, self.retries = target, RETRIES
-        self.moving, self.waiting, self.began = True, True, time.monotonic()
+        self.moving, self.waiting, self.began, self.ended = True, True, time.monotonic(), 0.0
         self.publish()
         self._start()
         if self.gripper is not None:
@@ -212,6 +215,11 @@ class Driver:
             self._start()
             return False
 
+    def _rests(self) -> bool:
+        """Whether the joints have come to rest after a motion; servos lag behind their target."""
+        self.ended = self.ended or time.monotonic()
+        return self.speed < REST_RAD_S or time.monotonic() - self.ended > REST_S
+
     def watch(self) -> None:
         """Stop when asked; answer when a motion is over."""
         import franky
@@ -230,7 +238,7 @@ class Driver:
             if finished:
                 self.moving = False
                 self.answer("stopped", self.link.stopped)
-        elif finished and not (self.gripper and self.gripper.busy):
+        elif finished and self._rests() and not (self.gripper and self.gripper.busy):
             self.moving = False
             self.answer("done", self.gripper.problem if self.gripper else "")
         elif self.config.preempt_s and late >= self.config.preempt_s:
