@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv, SubGoal
-from envs.errors import EnvError
+from envs.errors import EnvError, TaskError
 from envs.twin_server import HEAD, Start, serve
 from robot.cameras import CallableCamera
 
@@ -80,6 +80,19 @@ class Twin:
         self._wait("begin an episode")
         return goals
 
+    @staticmethod
+    def choose(goals: list[SubGoal], variant: str) -> list[SubGoal]:
+        """A variant of the default sub-goals, as `ArmEnv.sub_goals` has it.
+
+        Raises:
+            TaskError: unknown variant.
+        """
+        if variant not in ("default", "three", "one"):
+            raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+        if variant == "three":
+            goals = [goal for goal in goals if goal.name != "lifted"]
+        return goals[-1:] if variant == "one" else goals
+
     def order_reflex(self) -> None:
         """Let the arm answer its motion with a collision reflex."""
         self._pipe.send("reflex")
@@ -142,17 +155,14 @@ class TwinEnv:
     def reset(self, *, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Begin an episode: the arm is let go of, placed, and connected again."""
         self.driver.disconnect()
-        self._goals_of = {"default": self.twin.reset(int(seed or 0))}
+        self._goals = self.twin.reset(int(seed or 0))
         self.driver.connect()
         self.arm.begin()
         return self.observe(), self.twin.info(closed=self.driver.closed)
 
     def sub_goals(self, variant: str = "default") -> list[SubGoal]:
         """Goal pictures of this episode."""
-        goals = self._goals_of["default"]
-        if variant == "three":
-            goals = [goal for goal in goals if goal.name != "lifted"]
-        return goals[-1:] if variant == "one" else goals
+        return Twin.choose(self._goals, variant)
 
     def observe(self) -> dict[str, Any]:
         """The newest frame and state."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from planning.costs import energy
@@ -37,8 +38,11 @@ class Budget:
 class PlanningAgent:
     """Plans in the latent space of a world model toward each sub-goal in turn."""
 
-    def __init__(self, planner: Planner, *, settle_m: float = 0.006) -> None:
-        self.planner, self.settle_m = planner, settle_m
+    def __init__(
+        self, planner: Planner, *, settle_m: float = 0.006, axes: NDArray[np.float64] | None = None
+    ) -> None:
+        """`axes` [2, 2] turns planned x-y moves into the arm's (`calibrate axes`)."""
+        self.planner, self.settle_m, self.axes = planner, settle_m, axes
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
         """Encode the sub-goals of a new episode."""
@@ -59,7 +63,10 @@ class PlanningAgent:
         encoded = time.perf_counter()
         plan = self.planner.plan(z, state, goal, self.generator)
         planned = time.perf_counter()
-        action = plan.actions_KA[0].cpu().numpy().astype(np.float32)
+        planned_KA = plan.actions_KA.cpu().numpy().astype(np.float32)
+        action = planned_KA[0].copy()
+        if self.axes is not None:
+            action[:2] = self.axes @ action[:2]
         settled = bool(np.linalg.norm(action[:3]) < self.settle_m and action[6] == 0)
         self.budget.tick(settled=settled)
         return Decision(
@@ -68,4 +75,5 @@ class PlanningAgent:
             energy=float(energy(z, goal)[0]),
             imagined=plan.energy,
             seconds={"encode": encoded - began, "plan": planned - encoded},
+            plan=[[float(x) for x in row] for row in planned_KA],
         )

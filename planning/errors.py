@@ -11,3 +11,7 @@ class PlanError(PlanningError, ValueError):
 
 class EnergyError(PlanningError, RuntimeError):
     """The world model gave an energy that is not a number."""
+
+
+class DriveError(PlanningError, RuntimeError):
+    """A drive that may not begin, or that had to end."""

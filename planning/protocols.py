@@ -61,6 +61,8 @@ class Decision:
     imagined: float = float("nan")
     """Of the plan's end."""
     seconds: dict[str, float] = field(default_factory=dict)
+    plan: list[list[float]] = field(default_factory=list)
+    """All planned actions, in the model's axes."""
 
 
 class Agent(Protocol):

@@ -87,9 +87,11 @@ def episode_section(episode: Episode) -> str:
     """One episode's part of the page."""
     word = "success" if episode.success else f"failure: {episode.reason}"
     kind = "ok" if episode.success else "no"
+    known = np.isfinite(episode.error_m)
+    distance = f"final error {episode.error_m * 100:.1f} cm, " if known else ""
     parts = [
         f'<h3>Seed {episode.seed}: <span class="{kind}">{html.escape(word)}</span> '
-        f"(final error {episode.error_m * 100:.1f} cm, {len(episode.actions)} actions)</h3>"
+        f"({distance}{len(episode.actions)} actions)</h3>"
     ]
     if episode.frames:
         parts.append(_picture(_png(episode.frames[0]), "png", "start"))

@@ -50,7 +50,8 @@ class Episode:
     def summary(self) -> dict[str, Any]:
         """The JSON-able part without pictures."""
         names = ("task", "seed", "success", "ever", "error_m", "reason", "actions", "energies")
-        return {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
+        row = {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
+        return row | {"error_m": self.error_m if np.isfinite(self.error_m) else None}
 
 
 def final_error_m(task: str, info: dict[str, Any]) -> float:

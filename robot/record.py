@@ -74,7 +74,7 @@ SERIALS = {"left": "ext1", "right": "ext2", "wrist": "wrist"}
 
 def write_episode(
     root: Path, recording: Recording, *, success: bool, task: str, lab: str = "SIM",
-    stamp: str, rate: float = 4.0, extra: dict[str, Any] | None = None,
+    stamp: str, rate: float = 4.0, date: str = "2026-01-01", extra: dict[str, Any] | None = None,
 ) -> Path:  # fmt: skip
     """Write one episode whole or not at all; returns its folder.
 
@@ -86,9 +86,10 @@ def write_episode(
         lab: first folder.
         stamp: names the episode's folder; an episode that stands there already is kept.
         rate: control steps a second.
+        date: YYYY-MM-DD, a folder's name; simulated episodes have a fixed one.
         extra: further metadata.
     """
-    folder = root / lab / ("success" if success else "failure") / "2026-01-01" / stamp
+    folder = root / lab / ("success" if success else "failure") / date / stamp
     if folder.is_dir():
         return folder
     part = root / ".part" / stamp
@@ -102,7 +103,7 @@ def write_episode(
             file.create_dataset(key, data=value)
     identity = f"{lab}+{uuid.uuid5(uuid.NAMESPACE_OID, stamp).hex[:8]}+{stamp}"
     metadata: dict[str, Any] = {
-        "uuid": identity, "lab": lab, "user": "simulation", "date": "2026-01-01",
+        "uuid": identity, "lab": lab, "user": "simulation", "date": date,
         "timestamp": stamp, "success": success, "current_task": task,
         "trajectory_length": len(recording.states), "robot_serial": "fr3-simulated",
         "hdf5_path": f"{folder.relative_to(root)}/trajectory.h5", **(extra or {}),

@@ -30,6 +30,8 @@ COMMANDS = {
     "train": ("planning.cli.train", "train an action-conditioned world model"),
     "eval": ("planning.cli.eval", "success rates beside baselines, with a report"),
     "plan": ("planning.cli.plan", "an action from two images on disk"),
+    "drive": ("planning.cli.drive", "move an arm toward goal images; dry run by default"),
+    "replay": ("planning.cli.replay", "show a drive's log and plan it again"),
     "models": ("planning.cli.models", "published models by name, sizes and licences"),
     "convert": ("planning.cli.convert", "rewrite a published checkpoint as our safetensors"),
     "features": ("planning.cli.features", "encoder features of videos into HDF5"),

@@ -1,0 +1,81 @@
+"""Workplaces behind libfranka: a real Franka, and the simulated table that speaks its protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from envs.twin import Twin
+from planning.cli.workplace import Place, PlaceOptions, open_camera, read_limits
+from robot.cameras import Camera
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.grabber import GrabbedCamera
+from robot.safety import SafetyConfig
+
+if TYPE_CHECKING:
+    from envs.arm_env import SubGoal
+
+SIMULATED = WatchdogConfig(planner_s=1.0, frame_s=1.0, state_s=1.0, kill_s=3.0)
+"""The simulated arm's server shares its processor with everything else."""
+
+
+def open_franka(options: PlaceOptions, limits: SafetyConfig) -> tuple[FrankaArm, Camera]:
+    """Connect to the arm under its limits, and to a camera that the watchdog looks after."""
+    config = FrankaConfig(
+        address=options.address, realtime=options.realtime, max_speed_m_s=limits.max_speed_m_s,
+        gripper_force_n=limits.gripper_force_n, max_torque_nm=limits.max_torque_nm,
+        max_force_n=limits.max_force_n,
+    )  # fmt: skip
+    arm = FrankaArm(config, kind=options.arm, joint_margin_rad=limits.joint_margin_rad)
+    try:
+        camera = GrabbedCamera(open_camera(options.camera), arm.link.saw_frame)
+    except BaseException:
+        arm.close()
+        raise
+    return arm, camera
+
+
+class TwinPlace(Place):
+    """`ArmEnv`'s scene served as a Franka; driver and watchdog are those of a real arm."""
+
+    simulated = True
+    frozen_s = float("inf")
+
+    def __init__(self, options: PlaceOptions) -> None:
+        self.limits = read_limits(options.limits or "twin")
+        self.twin = Twin(
+            options.task or "reach", split=options.split, objects=tuple(options.objects)
+        )
+        try:
+            # the server's joint torques are what its servos ask for, not collisions
+            config = FrankaConfig(
+                address=self.twin.address, realtime=False, dynamics=0.4,
+                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=100.0, max_force_n=100.0,
+                gripper_force_n=self.limits.gripper_force_n, connect_timeout_s=15.0,
+                motion_timeout_s=10.0,
+            )  # fmt: skip
+            self.driver = FrankaArm(config, SIMULATED)
+        except BaseException:
+            self.twin.close()
+            raise
+        self.arm = self.driver
+        self.camera: Camera = self.twin.camera
+        self._goals: list[SubGoal] = []
+
+    def begin(self, seed: int) -> None:
+        """Draw the scene: the arm is let go of, placed and connected again."""
+        self.driver.disconnect()
+        self._goals = self.twin.reset(seed)
+        self.driver.connect()
+
+    def sub_goals(self, variant: str) -> list[Any]:
+        """Goal pictures of the scene by the scripted expert."""
+        return self.twin.choose(self._goals, variant)
+
+    def info(self) -> dict[str, Any] | None:
+        """What `ArmEnv.step` tells."""
+        return self.twin.info(closed=self.driver.closed)
+
+    def close(self) -> None:
+        """Let go of the arm, end the server."""
+        self.driver.close()
+        self.twin.close()

@@ -1,0 +1,290 @@
+"""Where an agent works: an arm, its camera, its limits, and in simulation a task and its judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+import configs
+import envs
+from planning.errors import DriveError
+from robot.arm import Arm, Sent
+from robot.cameras import (
+    CallableCamera,
+    Camera,
+    CheckedCamera,
+    OpenCVCamera,
+    SequenceCamera,
+)
+from robot.errors import ConfigError
+from robot.fake import FakeArm
+from robot.kinematics import Kinematics
+from robot.realsense import RealSenseCamera
+from robot.safety import SafeArm, SafetyConfig
+
+Image = NDArray[np.uint8]
+ROBOTS = ("franka", "twin", "mujoco", "fake")
+
+
+def _text(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(kw_only=True)
+class PlaceOptions:
+    """Options that all commands with an arm share."""
+
+    robot: str = _text("mujoco", "franka, twin (libfranka's protocol), mujoco or fake")
+    task: str = _text("", "simulated: reach, grasp, reach_with_object, pick_place or push")
+    seed: int = _text(0, "of the scene and the search; as in `worldmodel eval`")
+    split: str = _text("train", "simulated looks: train or held_out")
+    objects: list[str] = field(
+        default_factory=lambda: ["cube"], metadata={"help": "simulated: cube, box, cup, cylinder"}
+    )
+    address: str = _text("172.16.0.2", "franka: of the control box")
+    arm: str = _text("fr3", "franka: fr3 or panda")
+    realtime: bool = _text(True, "franka: false on a kernel without real-time (simulators only)")
+    camera: str = _text(
+        "", "franka, fake: number, device, video, folder, realsense or realsense:SERIAL"
+    )
+    limits: str = _text("", "safety limits: franka, twin or a .yaml (empty: as the robot)")
+    execute: bool = _text(False, "move the arm; without it every command is a dry run")
+    confirm: bool = _text(True, "ask for a typed word before the arm may move")
+    confirm_each: bool = _text(False, "ask before every step")
+    unattended: bool = _text(False, "franka: allow confirm=false; a person must still watch")
+
+
+def read_limits(name: str) -> SafetyConfig:
+    """Limits by name (`configs/robot/NAME.yaml`) or from a .yaml file.
+
+    Raises:
+        ConfigError: no such file, or a forbidden limit.
+    """
+    path = Path(name)
+    if path.suffix != ".yaml":
+        path = Path(configs.__file__).parent / "robot" / f"{name}.yaml"
+    try:
+        values: Any = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(
+            f"Limits {name!r} cannot be read ({error}): franka, twin or a file"
+        ) from (error)
+    return SafetyConfig.read(values)
+
+
+class Place:
+    """An arm and its camera; simulated ones also make scenes, goals and judge."""
+
+    simulated = False
+    arm: Arm
+    camera: Camera
+    limits: SafetyConfig
+    frozen_s = 0.5
+
+    def begin(self, seed: int) -> None:
+        """Make the scene of an episode (simulated)."""
+
+    def sub_goals(self, variant: str) -> list[Any]:
+        """Goal pictures of the scene by the scripted expert (simulated)."""
+        raise DriveError("A real arm has no scripted goals: give goals=FOLDER (`capture-goal`)")
+
+    def info(self) -> dict[str, Any] | None:
+        """What the task's judge says; None where there is none."""
+        return None
+
+    def checked(self) -> CheckedCamera:
+        """The camera behind the checks for stale, frozen and black frames."""
+        return CheckedCamera(self.camera, frozen_s=self.frozen_s)
+
+    def close(self) -> None:
+        """Let go of arm and camera."""
+        self.camera.close()
+        self.arm.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class MujocoPlace(Place):
+    """`ArmEnv`'s scene, moved through the arm's own interface."""
+
+    simulated = True
+    frozen_s = float("inf")
+
+    def __init__(self, options: PlaceOptions) -> None:
+        self.env = envs.make(options.task or "reach", split=options.split, objects=options.objects)
+        self.limits = read_limits(options.limits or "twin")
+        self.arm = self.env.arm
+        self.camera: Camera = CallableCamera(self.picture)
+
+    def picture(self) -> Image:
+        """The left camera's picture."""
+        return self.env.renderer.render(self.env.data, "left")
+
+    def begin(self, seed: int) -> None:
+        """Draw the scene; the arm may be another model's after it."""
+        self.env.reset(seed=seed)
+        self.arm = self.env.arm
+
+    def sub_goals(self, variant: str) -> list[Any]:
+        """Goal pictures of the scene by the scripted expert."""
+        return list(self.env.sub_goals(variant))
+
+    def info(self) -> dict[str, Any] | None:
+        """What `ArmEnv.step` tells."""
+        return self.env._info()  # noqa: SLF001 - the same judge as the environment's
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.arm.close()
+        self.env.close()
+
+
+class FakePlace(MujocoPlace):
+    """`FakeArm` (no physics), shown at its joint positions in `ArmEnv`'s scene."""
+
+    def __init__(self, options: PlaceOptions) -> None:
+        super().__init__(options)
+        self.fake = FakeArm()
+        self.arm = self.fake
+        if options.camera:
+            self.camera = open_camera(options.camera)
+
+    def begin(self, seed: int) -> None:
+        """Draw the scene; the fake arm takes the simulated one's place."""
+        self.env.reset(seed=seed)
+        self.fake.q = self.env.data.qpos[:7].copy()
+        self.fake.closed = False
+        self.arm = self.fake
+
+    def _sync(self) -> None:
+        self.env.data.qpos[:7] = self.fake.q
+        mujoco.mj_forward(self.env.model, self.env.data)
+
+    def picture(self) -> Image:
+        """The left camera's picture of the fake arm."""
+        self._sync()
+        return super().picture()
+
+    def info(self) -> dict[str, Any] | None:
+        """What `ArmEnv.step` would tell."""
+        self._sync()
+        return super().info()
+
+
+class FrankaPlace(Place):
+    """A real arm, or whatever speaks libfranka's protocol at the address."""
+
+    def __init__(self, options: PlaceOptions) -> None:
+        from planning.cli.franka_place import open_franka
+
+        if not options.camera:
+            raise ConfigError("robot=franka needs camera=: 0, realsense, realsense:SERIAL, a URL")
+        self.limits = read_limits(options.limits or "franka")
+        self.arm, self.camera = open_franka(options, self.limits)
+
+
+def open_camera(source: str) -> Camera:
+    """Camera of `camera=`: number or device, realsense[:SERIAL], folder or video file."""
+    if source.split(":")[0] == "realsense":
+        return RealSenseCamera(source.partition(":")[2])
+    if source.isdigit():
+        return OpenCVCamera(int(source))
+    path = Path(source)
+    if path.is_dir() or path.is_file():
+        return SequenceCamera(path)
+    return OpenCVCamera(source)
+
+
+def _twin(options: PlaceOptions) -> Place:
+    from planning.cli.franka_place import TwinPlace
+
+    return TwinPlace(options)
+
+
+def open_place(options: PlaceOptions) -> Place:
+    """Connect to what `robot=` names.
+
+    Raises:
+        ConfigError: unknown robot.
+    """
+    kinds: dict[str, Callable[[PlaceOptions], Place]] = {
+        "mujoco": MujocoPlace, "fake": FakePlace, "franka": FrankaPlace, "twin": _twin,
+    }  # fmt: skip
+    if options.robot not in kinds:
+        raise ConfigError(f"robot={options.robot!r}; known: {', '.join(ROBOTS)}")
+    if (
+        options.execute
+        and options.robot == "franka"
+        and not (options.confirm or options.unattended)
+    ):
+        raise DriveError(
+            "confirm=false moves a real arm without a person's word: leave it out, or add "
+            "unattended=true and stand by with the emergency stop"
+        )
+    return kinds[options.robot](options)
+
+
+def ask(question: str) -> str:
+    """A person's answer; empty at the end of input."""
+    try:
+        return input(question).strip()
+    except EOFError:
+        return ""
+
+
+WORD = "move"
+
+
+def may_move(options: PlaceOptions, place: Place, what: str) -> None:
+    """Get a person's typed word before the arm moves; nothing to do in a dry run.
+
+    Raises:
+        DriveError: another word was typed.
+    """
+    if not options.execute:
+        print("dry run: nothing will move; execute=true moves the arm")
+        return
+    if not options.confirm:
+        return
+    c = place.limits
+    print(
+        f"{what} will MOVE the arm ({options.robot}).\n"
+        f"flange box {c.flange_low_m} to {c.flange_high_m} m, step at most {c.step_m} m, "
+        f"table at {c.table_z_m} m. Hand on the emergency stop; people and things out of the box."
+    )
+    if ask(f"Type {WORD} to go on: ") != WORD:
+        raise DriveError(f"Not confirmed: nothing has moved. Type {WORD} when it is safe")
+
+
+def confirm_step(sent: Sent) -> bool:
+    """Ask about one step."""
+    action = np.round(sent.action, 3).tolist()
+    return ask(f"send {action} {'; '.join(sent.reasons)}? [y/N] ").lower() in ("y", "yes")
+
+
+def safe_arm(options: PlaceOptions, place: Place, log: IO[str] | None = None) -> SafeArm:
+    """The place's arm behind its safety layer, taken as it stands."""
+    kind = options.arm if options.robot == "franka" else "fr3"
+    return SafeArm(
+        place.arm, place.limits, solver=Kinematics(kind, place.limits.joint_margin_rad),
+        execute=options.execute, confirm=confirm_step if options.confirm_each else None, log=log,
+    )  # fmt: skip
+
+
+def shared_options(options: PlaceOptions) -> dict[str, Any]:
+    """The options as plain values, for a log."""
+    return dataclasses.asdict(options)

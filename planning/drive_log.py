@@ -1,0 +1,122 @@
+"""The log of a drive: a JSONL line a step, written at once, and the pictures as the model saw them.
+
+`<folder>/log.jsonl` begins with a header (what is needed to plan again), has one line a step and
+ends with how it ended; `frame-0000.png` and `goal-00.png` are lossless, for an exact replay.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from planning.driving import Step
+from planning.errors import PlanError
+from planning.goals import GoalPicture, read_image
+from planning.protocols import SubGoal
+
+
+def _list(values: Any) -> list[float]:
+    return [float(v) for v in np.asarray(values).ravel()]
+
+
+def step_row(step: Step) -> dict[str, Any]:
+    """What is logged of a step."""
+    row: dict[str, Any] = {
+        "kind": "step", "step": step.index, "time_s": time.time(), "frame": step.index,
+        "frame_time_s": step.frame.time_s, "state": _list(step.state.state),
+        "q": _list(step.state.q), "arm_time_s": float(step.state.time_s),
+        "seconds": {k: round(v, 6) for k, v in step.seconds.items()},
+    }  # fmt: skip
+    if step.decision is None:
+        return row | {"last": True}
+    return row | {
+        "sub_goal": step.decision.sub_goal, "energy": step.decision.energy,
+        "imagined": step.decision.imagined, "plan": step.decision.plan,
+        "asked": _list(step.decision.action), "sent": _list(step.sent.action),
+        "target": _list(step.sent.target), "refused": step.sent.refused,
+        "reasons": list(step.sent.reasons), "frame_age_s": round(step.frame_age_s, 4),
+    }  # fmt: skip
+
+
+class DriveLog:
+    """Writes the log of one episode."""
+
+    def __init__(self, folder: Path, header: dict[str, Any], goals: list[SubGoal]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        for i, goal in enumerate(goals):
+            Image.fromarray(goal.image).save(folder / f"goal-{i:02d}.png")
+        named = [{"name": g.name, "steps": g.steps, "state": _list(g.state)} for g in goals]
+        self.file = (folder / "log.jsonl").open("w", encoding="utf-8")
+        self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append a line and flush it."""
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+
+    def step(self, step: Step) -> None:
+        """Log a step and its picture."""
+        picture = Image.fromarray(step.image)
+        picture.save(self.folder / f"frame-{step.index:04d}.png", compress_level=1)
+        self.write(step_row(step))
+
+    def end(self, **facts: Any) -> None:
+        """Log how it ended; closes the file."""
+        self.write({"kind": "end", "time_s": time.time(), **facts})
+        self.file.close()
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A log read back."""
+
+    folder: Path
+    header: dict[str, Any]
+    goals: list[SubGoal]
+    steps: list[dict[str, Any]]
+    """Those with an action, in order."""
+    end: dict[str, Any]
+    """Empty when the process was killed."""
+
+    def frame(self, index: int) -> Any:
+        """Picture [H, W, 3] that the model saw at a step."""
+        return read_image(self.folder / f"frame-{index:04d}.png")
+
+
+def read_log(folder: Path) -> Logged:
+    """Read a log; a torn last line (of a killed process) is left out.
+
+    Raises:
+        PlanError: no log, or its header is missing.
+    """
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        raise PlanError(f"No log.jsonl in {folder}: give a folder that `worldmodel drive` wrote")
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    if not rows or rows[0].get("kind") != "begin":
+        raise PlanError(f"{path} has no header: the drive was cut off before its first step")
+    header = rows[0]
+    goals: list[SubGoal] = [
+        GoalPicture(
+            g["name"],
+            read_image(folder / f"goal-{i:02d}.png"),
+            np.array(g["state"], np.float32),
+            g["steps"],
+        )
+        for i, g in enumerate(header["goals"])
+    ]
+    steps = [r for r in rows if r["kind"] == "step" and "asked" in r]
+    end = rows[-1] if rows[-1]["kind"] == "end" else {}
+    return Logged(folder, header, goals, steps, end)

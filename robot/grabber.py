@@ -1,0 +1,71 @@
+"""A camera read in a thread of its own: plans see the newest frame, not a buffered one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from robot.cameras import Camera, Frame
+from robot.errors import CameraError
+
+
+class GrabbedCamera:
+    """Reads a camera all the time and gives the newest frame with the time of its capture.
+
+    A device that hangs shows as a frame that grows old; one that fails, as the next read's error.
+
+    Args:
+        camera: any camera whose `read` waits for the next frame.
+        on_frame: told the time of each frame that differs from the one before (a watchdog's sign
+            that the camera lives); called from the thread.
+        first_s: how long the first frame may take.
+        pause_s: between two reads, for cameras that do not wait.
+    """
+
+    def __init__(
+        self, camera: Camera, on_frame: Callable[[float], None] | None = None, *,
+        first_s: float = 5.0, pause_s: float = 0.002,
+    ) -> None:  # fmt: skip
+        self.camera, self.on_frame, self.pause_s = camera, on_frame, pause_s
+        self.newest: Frame | None = None
+        self.error = ""
+        self._ended, self._ready = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._grab, daemon=True)
+        self._thread.start()
+        if not self._ready.wait(first_s):
+            self._ended.set()
+            raise CameraError(f"No frame within {first_s} s: is the camera plugged in and unused?")
+
+    def _grab(self) -> None:
+        while not self._ended.is_set():
+            try:
+                frame = self.camera.read()
+            except CameraError as error:
+                self.error = str(error)
+                self._ready.set()
+                return
+            last, self.newest = self.newest, frame
+            changed = last is None or not np.array_equal(last.image, frame.image)
+            if self.on_frame is not None and changed:
+                self.on_frame(frame.time_s)
+            self._ready.set()
+            time.sleep(self.pause_s)
+
+    def read(self) -> Frame:
+        """Newest frame.
+
+        Raises:
+            CameraError: the device has failed.
+        """
+        if self.error or self.newest is None:
+            raise CameraError(self.error or "The camera has given no frame")
+        return self.newest
+
+    def close(self) -> None:
+        """End the thread and let go of the device."""
+        self._ended.set()
+        self._thread.join(timeout=1.0)
+        self.camera.close()
