@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 import configs
 import envs
@@ -78,7 +78,7 @@ def read_limits(name: str) -> SafetyConfig:
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"Limits {name!r} cannot be read ({error}): franka, twin or a file"
-        ) from (error)
+        ) from error
     return SafetyConfig.read(values)
 
 
