@@ -38,7 +38,7 @@ class TwinPlace(Place):
     """`ArmEnv`'s scene served as a Franka; driver and watchdog are those of a real arm."""
 
     simulated = True
-    frozen_s = float("inf")
+    frozen_s, max_age_s = float("inf"), 3.0
 
     def __init__(self, options: PlaceOptions) -> None:
         self.limits = read_limits(options.limits or "twin")

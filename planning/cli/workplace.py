@@ -90,6 +90,8 @@ class Place:
     camera: Camera
     limits: SafetyConfig
     frozen_s = 0.5
+    max_age_s = 0.2
+    """Of a frame; simulations wait for the planner, and renderers for a busy processor."""
 
     def begin(self, seed: int) -> None:
         """Make the scene of an episode (simulated)."""
@@ -104,7 +106,7 @@ class Place:
 
     def checked(self) -> CheckedCamera:
         """The camera behind the checks for stale, frozen and black frames."""
-        return CheckedCamera(self.camera, frozen_s=self.frozen_s)
+        return CheckedCamera(self.camera, max_age_s=self.max_age_s, frozen_s=self.frozen_s)
 
     def close(self) -> None:
         """Let go of arm and camera."""
@@ -122,7 +124,7 @@ class MujocoPlace(Place):
     """`ArmEnv`'s scene, moved through the arm's own interface."""
 
     simulated = True
-    frozen_s = float("inf")
+    frozen_s, max_age_s = float("inf"), 3.0
 
     def __init__(self, options: PlaceOptions) -> None:
         self.env = envs.make(options.task or "reach", split=options.split, objects=options.objects)

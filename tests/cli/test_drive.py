@@ -151,7 +151,7 @@ class Broken:
                 return type(frame)(frame.image * 0, frame.time_s)
             if self.what == "stale":
                 frame = self.camera.read()
-                return type(frame)(frame.image, frame.time_s - 1.0)
+                return type(frame)(frame.image, frame.time_s - 10.0)
             raise CameraError("The device gives no frame")
         return self.camera.read()
 
