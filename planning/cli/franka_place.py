@@ -63,6 +63,8 @@ class TwinPlace(Place):
 
     def begin(self, seed: int) -> None:
         """Draw the scene: the arm is let go of, placed and connected again."""
+        if self.driver.link.stopped:  # an episode that ended early; nobody can be hurt here
+            self.driver.recover()
         self.driver.disconnect()
         self._goals = self.twin.reset(seed)
         self.driver.connect()
