@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.augmentation import random_colours, random_patterns
 from worldmodel.losses import covariance_loss, prediction_loss, variance_loss
 from worldmodel.world_model import WorldModel
 
@@ -34,17 +35,8 @@ class ObjectiveConfig:
     """Spread of each clip's random brightness and colour gain."""
     hue_deg: float = 0.0
     """Each clip's colours are turned about the grey axis by up to this [deg]."""
-
-
-def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
-    """Random colour matrices [B, 3, 3]: a turn about the grey axis, then brightness and gains."""
-    angle = torch.deg2rad(hue_deg * (2 * torch.rand(batch) - 1))
-    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    axis = torch.full((3, 3), 1 / 3)
-    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    turn = cosine * torch.eye(3) + sine * cross + (1 - cosine) * axis
-    gain = (1 + spread * torch.randn(batch, 1)) * (1 + spread * torch.randn(batch, 3))
-    return gain[:, :, None] * turn
+    pattern: float = 0.0
+    """A still pattern over each clip changes its brightness by up to this share."""
 
 
 def _head(width: int, out: int) -> nn.Module:
@@ -68,11 +60,14 @@ class Objective(nn.Module):
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
         """Tokens [B,T,N,D] of a clip, each frame encoded alone; augmented when training."""
         batch, time = frames_BTHWC.shape[:2]
-        colour = None
-        if self.training and (self.config.augment or self.config.hue_deg):
-            colour_B33 = random_colours(batch, self.config.augment, self.config.hue_deg)
+        colour, gain, c = None, None, self.config
+        if self.training and (c.augment or c.hue_deg):
+            colour_B33 = random_colours(batch, c.augment, c.hue_deg)
             colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
-        z = self.world.encode_frames(frames_BTHWC.flatten(0, 1), colour)
+        if self.training and c.pattern:
+            gain_BHW = random_patterns(batch, c.pattern, *frames_BTHWC.shape[2:4])
+            gain = gain_BHW.to(frames_BTHWC.device).repeat_interleave(time, 0)
+        z = self.world.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
 
     def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: dict[str, Tensor]) -> Tensor:

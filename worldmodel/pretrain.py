@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from worldmodel.augmentation import random_colours
 from worldmodel.checkpoint import load_any, resolve_device, save
 from worldmodel.config import Convention, EncoderConfig, MaskedPredictorConfig, to_dict
 from worldmodel.errors import ConfigError
@@ -43,7 +44,6 @@ from worldmodel.masking import (
 )
 from worldmodel.models.encoder import VisionTransformer, preset
 from worldmodel.models.predictor import MaskedPredictor
-from worldmodel.objective import random_colours
 from worldmodel.posttrain import Ahead
 from worldmodel.schedules import warmup_constant_decay
 from worldmodel.train import Clips, parameter_groups

@@ -76,6 +76,7 @@ class TrainConfig:
     object: float = _text(0.0, "weight of decoding the object's position, a simulator label")
     augment: float = _text(0.1, "brightness and colour spread")
     hue_deg: float = _text(0.0, "largest turn of a clip's hues [deg]")
+    pattern: float = _text(0.0, "largest change of brightness by a pattern over a clip")
     save_every: int = _text(500, "steps between checkpoints")
     log_every: int = _text(50, "steps between rows of metrics.jsonl")
     eval_every: int = _text(500, "steps between validations")
@@ -267,10 +268,9 @@ def train(
     device, out = resolve_device(config.device), Path(config.out)
     torch.manual_seed(config.seed)
     scales = measure_scales(clips, config.seed)
-    names = ("rollout_steps", "rollout", "variance", "covariance", "inverse", "state", "object")
-    weights = ObjectiveConfig(
-        **{n: getattr(config, n) for n in names}, augment=config.augment, hue_deg=config.hue_deg
-    )
+    names = ("rollout_steps", "rollout", "variance", "covariance", "inverse", "state", "object",
+             "augment", "hue_deg", "pattern")  # fmt: skip
+    weights = ObjectiveConfig(**{n: getattr(config, n) for n in names})
     world = build_world(config, scales, start).to(device)
     joint = start is None or not start.frozen
     objective = Objective(world, weights, joint=joint).to(device)

@@ -80,12 +80,17 @@ class WorldModel(nn.Module):
         """Height and width [px] that `encode` takes."""
         return self.config.encoder.image_size
 
-    def pixels(self, frames_BHWC: Tensor, colour_B33: Tensor | None = None) -> Tensor:
+    def pixels(
+        self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
+    ) -> Tensor:
         """uint8 RGB [B,H,W,3] -> normalised float [B,3,H,W].
 
-        `colour_B33` (augmentation) maps each frame's RGB before it is normalised.
+        Augmentation: `gain_BHW` multiplies the brightness of each pixel, `colour_B33` maps each
+        frame's RGB, before it is normalised.
         """
         x = frames_BHWC.to(self.pixel_mean.device).float()
+        if gain_BHW is not None:
+            x = x * gain_BHW.unsqueeze(-1)
         if colour_B33 is None:
             x = (x / 255.0 - self.pixel_mean) / self.pixel_std
         else:
@@ -94,9 +99,11 @@ class WorldModel(nn.Module):
             x = torch.baddbmm(offset, x.flatten(1, 2), mixed).view(x.shape)
         return x.permute(0, 3, 1, 2)
 
-    def encode_frames(self, frames_BHWC: Tensor, colour_B33: Tensor | None = None) -> Tensor:
+    def encode_frames(
+        self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
+    ) -> Tensor:
         """`encode` without its checks and with gradients (training)."""
-        clip_BCTHW = self.pixels(frames_BHWC, colour_B33).unsqueeze(2)
+        clip_BCTHW = self.pixels(frames_BHWC, colour_B33, gain_BHW).unsqueeze(2)
         if self.convention.frames_per_token == 2:
             clip_BCTHW = clip_BCTHW.expand(-1, -1, 2, -1, -1)
         z_BND = self.encoder(clip_BCTHW)

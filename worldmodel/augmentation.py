@@ -1,0 +1,52 @@
+"""Random colours and patterns laid over training clips, the same for all frames of a clip.
+
+Shapes: B clips, H W pixels.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CELLS = 12
+"""Most cells of a pattern along an axis of the picture."""
+
+
+def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
+    """Random colour matrices [B, 3, 3]: a turn about the grey axis, then brightness and gains."""
+    angle = torch.deg2rad(hue_deg * (2 * torch.rand(batch) - 1))
+    cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    axis = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    turn = cosine * torch.eye(3) + sine * cross + (1 - cosine) * axis
+    gain = (1 + spread * torch.randn(batch, 1)) * (1 + spread * torch.randn(batch, 3))
+    return gain[:, :, None] * turn
+
+
+def random_patterns(batch: int, spread: float, height: int, width: int) -> Tensor:
+    """Brightness factors [B, H, W]: stripes, patches or soft spots, each clip its own.
+
+    A picture's pattern stands still while the arm moves, so an encoder learns that patterns tell
+    nothing about the scene. Cells of random brightness, at most `spread` from 1, in a grid of 1 to
+    `CELLS` cells an axis, turned by a random angle; half of them sharp, half blurred.
+    """
+    noise = torch.randn(batch, 1, CELLS, CELLS).clamp(-1, 1)
+    two_tone = torch.rand(batch, 1, 1, 1) < 0.5
+    noise = torch.where(two_tone, noise.sign(), noise)
+    turn, shift = torch.pi * torch.rand(batch), 2 * torch.rand(batch, 2) - 1
+    cells = (CELLS ** torch.rand(batch, 2)) / CELLS
+    cells[torch.arange(batch), torch.randint(2, (batch,))] *= (torch.rand(batch) < 0.7).float()
+    cosine, sine = turn.cos(), turn.sin()
+    rows = [
+        torch.stack([cells[:, 0] * cosine, -cells[:, 0] * sine, shift[:, 0]], dim=1),
+        torch.stack([cells[:, 1] * sine, cells[:, 1] * cosine, shift[:, 1]], dim=1),
+    ]
+    size = [batch, 1, height, width]
+    grid_BHW2 = F.affine_grid(torch.stack(rows, dim=1), size, align_corners=False)
+    sharp, soft = (
+        F.grid_sample(noise, grid_BHW2, mode, "reflection", align_corners=False)
+        for mode in ("nearest", "bilinear")
+    )
+    pattern = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, sharp, soft).squeeze(1)
+    return 1 + spread * torch.rand(batch, 1, 1) * pattern
