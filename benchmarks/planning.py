@@ -95,7 +95,8 @@ def speeds() -> None:
         summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
     rows = summary["rows"]
     options = bench_planning.Options(iterations=1, repeats=1)
-    rows += [bench_planning.measure("ac", horizon, options) for horizon in (1, 2)]
+    for size, horizons in (("ac-vitl", (1, 2)), ("ac", (1, 2, 4))):
+        rows += [bench_planning.measure(size, horizon, options) for horizon in horizons]
     options.iterations = 2
     rows += [bench_planning.measure("medium", horizon, options) for horizon in (1, 2, 4, 8)]
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -167,8 +168,8 @@ def write_page() -> None:
             f"One run, {found['device']}, {found['threads']} thread; the baseline recomputes the "
             "whole history for each\nimagined step in float32, with a mask made anew and poses "
             "through NumPy, and torch's own matrix products\n(`worldmodel bench planning`). `ac` "
-            "is the published 305 M predictor's shape. Caching alone: against the\nsame loop on "
-            "the matrix products that ours uses.\n",
+            "is the published 305 M predictor's shape for ViT-g, `ac-vitl` for ViT-L. Caching "
+            "alone: against the\nsame loop on the matrix products that ours uses.\n",
             "| size | horizon | samples x iterations | baseline | exact, cached | caching alone | "
             "bf16, cached | largest difference | float32 / bf16, of the matrix-product peak |",
             "|---|---|---|---|---|---|---|---|---|",

@@ -38,10 +38,12 @@ from worldmodel.world_model import WorldModel, normalise
 SIZES: dict[str, dict[str, int]] = {
     "small": {"side": 1, "encoder": 256, "width": 256, "depth": 4, "heads": 4},
     "medium": {"side": 8, "encoder": 384, "width": 384, "depth": 6, "heads": 6},
+    "ac-vitl": {"side": 16, "encoder": 1024, "width": 1024, "depth": 24, "heads": 16},
     "ac": {"side": 16, "encoder": 1408, "width": 1024, "depth": 24, "heads": 16},
 }
-"""`small` is the embedded model's shape, `ac` the published 305 M predictor's."""
-SAMPLES = {"small": 256, "medium": 16, "ac": 1}
+"""`small` is the embedded model's shape, `ac` the published 305 M predictor's for ViT-g, `ac-vitl`
+the same for ViT-L."""
+SAMPLES = {"small": 256, "medium": 16, "ac-vitl": 1, "ac": 1}
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Options:
 
     quick: bool = field(default=False, metadata={"help": "small sizes, within a minute"})
     sizes: list[str] = field(
-        default_factory=lambda: ["small", "medium", "ac"], metadata={"help": "small, medium, ac"}
+        default_factory=lambda: ["small", "medium", "ac"],
+        metadata={"help": "small, medium, ac-vitl, ac"},
     )
     horizons: list[int] = field(
         default_factory=lambda: [1, 2, 4, 8], metadata={"help": "imagined steps"}
