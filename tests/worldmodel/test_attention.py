@@ -26,7 +26,7 @@ def test_sdpa_equals_plain(length):
 
 
 @pytest.mark.parametrize("length", [65, 300])
-def test_bfloat16_on_a_cpu_by_rows(length):
+def test_bfloat16_on_a_cpu_in_blocks(length):
     q, k, v = heads(length, 64)
     want = attend(q, k, v, None, "plain")
     found = attend(*(x.bfloat16() for x in (q, k, v))).float()

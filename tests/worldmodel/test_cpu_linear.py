@@ -1,12 +1,14 @@
-"""The float32 linear layer of a CPU: the same numbers as torch's, whatever library takes it."""
+"""Products of a CPU: the same numbers as torch's own, whatever library takes them."""
 
 import pytest
 import torch
 from torch.nn import functional as F
 
-from worldmodel.models import cpu_linear
-from worldmodel.models.cpu_attention import attend_by_rows
-from worldmodel.models.cpu_linear import Linear, linear, linear_gelu
+from worldmodel.models import cpu_attention, cpu_linear
+from worldmodel.models.cpu_attention import attend_in_blocks
+from worldmodel.models.cpu_linear import Linear, linear, linear_gelu, torch_products
+from worldmodel.models.encoder import PatchEmbed
+from worldmodel.models.rope import grid_positions, rope_tables, rotate_pair
 
 
 @pytest.fixture(params=[True, False], ids=["onednn", "mkl"])
@@ -42,12 +44,65 @@ def test_autocast_keeps_bfloat16(library):
         assert Linear(32, 16)(torch.randn(64, 32)).dtype == torch.bfloat16
 
 
+def relative(found, want):
+    return float((found.float() - want.float()).norm() / want.float().norm())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rows", [1, 300])
+def test_bfloat16_products(rows):
+    torch.manual_seed(0)
+    layer, x = Linear(48, 96), torch.randn(2, rows, 48)
+    want, half = layer(x), Linear(48, 96).bfloat16()
+    half.load_state_dict(layer.state_dict())
+    found = half(x.bfloat16())
+    assert relative(found, want) < 5e-3
+    with torch_products():
+        assert relative(half(x.bfloat16()), found) < 3e-3
+    found = linear_gelu(x.bfloat16(), half.weight, half.bias)
+    assert relative(found, F.gelu(want)) < 5e-3
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(linear_gelu(x.bfloat16(), half.weight, half.bias), found)
+        assert linear_gelu(x, layer.weight, layer.bias).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_patches_by_a_product_equal_the_convolution(time):
+    torch.manual_seed(0)
+    patches, clip = PatchEmbed(24, 4, time), torch.randn(2, 3, 4, 8, 12)
+    want = patches(clip)
+    with torch.no_grad():
+        torch.testing.assert_close(patches._product(clip), want, atol=1e-5, rtol=1e-5)
+        assert relative(patches.bfloat16()(clip.bfloat16()), want) < 1e-2
+
+
+@pytest.mark.parametrize("layout", ["tiled", "interleaved"])
+def test_rotation_without_gradients(layout):
+    torch.manual_seed(0)
+    qkv = torch.randn(2, 24, 3, 2, 16)
+    cos, sin = rope_tables(grid_positions(2, 3, 4), 16, layout)
+    for tables in ((cos, sin), (cos.expand(2, 1, -1, -1), sin.expand(2, 1, -1, -1))):
+        want = rotate_pair(qkv[:, :, :2], tables)
+        with torch.no_grad():
+            for exact, found, half in zip(
+                want,
+                rotate_pair(qkv[:, :, :2], tables),
+                rotate_pair(qkv.bfloat16()[:, :, :2], tables),
+                strict=True,
+            ):
+                torch.testing.assert_close(found, exact)
+                assert half.dtype == torch.bfloat16
+                assert relative(half, exact) < 5e-3
+
+
+@pytest.mark.parametrize("scores", [cpu_attention.SCORES, 40_000, 500])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_by_rows_of_strided_heads(library, dtype):
+def test_attention_in_blocks_of_strided_heads(library, dtype, scores, monkeypatch):
+    monkeypatch.setattr(cpu_attention, "SCORES", scores)
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 300, 3 * 4 * 16).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
     want = F.scaled_dot_product_attention(q, k, v)
-    got = attend_by_rows(q.to(dtype), k.to(dtype), v.to(dtype)).float()
+    got = attend_in_blocks(q.to(dtype), k.to(dtype), v.to(dtype)).float()
     torch.testing.assert_close(
         got,
         want,

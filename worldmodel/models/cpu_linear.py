@@ -1,8 +1,11 @@
-"""Linear layers in float32 on a CPU, by the faster of torch's two matrix libraries.
+"""Linear layers on a CPU, by the faster of torch's two matrix libraries.
 
 Torch's `linear` calls MKL for float32. MKL takes a slow path on processors that are not Intel's:
 on an AMD EPYC oneDNN, which torch also ships, is 2.2 times as fast (`benchmarks/encoder.py`). The
 choice is by the processor's maker and not by a stopwatch, so that two runs give the same bits.
+
+For bfloat16 torch's `linear` calls oneDNN too, but first copies the bias into every row of the
+result. The call that torch's compiler uses adds it (and GELU) in the product itself.
 
 Shapes: M rows, I inputs, O outputs.
 """
@@ -39,7 +42,7 @@ _ALLOWED: ContextVar[bool] = ContextVar("onednn_allowed", default=True)
 
 @contextmanager
 def torch_products() -> Iterator[None]:
-    """Inside, float32 products are torch's own choice: what others' code gets (for benchmarks)."""
+    """Inside, products are torch's own choice: what others' code gets (for benchmarks)."""
     token = _ALLOWED.set(False)
     try:
         yield
@@ -63,6 +66,15 @@ def _onednn_is_faster() -> bool:
 
 
 @lru_cache(maxsize=1)
+def _bfloat16_is_native() -> bool:
+    return (
+        torch.backends.mkldnn.is_available()
+        and _pointwise() is not None
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001
+    )
+
+
+@lru_cache(maxsize=1)
 def _pointwise() -> Any:
     """Torch's oneDNN linear with a fused activation, which its compiler uses; None without it."""
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -71,15 +83,22 @@ def _pointwise() -> Any:
 def _suits(x: Tensor, weight: Tensor) -> bool:
     # oneDNN re-orders strided weights one number at a time: contiguous ones only
     return (
-        x.dtype == weight.dtype == torch.float32
+        x.dtype == weight.dtype
         and x.device.type == "cpu"
         and weight.is_contiguous()
         and x.numel() >= FEWEST_ROWS * x.shape[-1]
         and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and prefers_onednn()
+        and _is_faster(x.dtype)
     )
+
+
+def _is_faster(dtype: torch.dtype) -> bool:
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != dtype:
+        return False
+    if dtype == torch.bfloat16:
+        return _ALLOWED.get() and _bfloat16_is_native()
+    return dtype == torch.float32 and prefers_onednn()
 
 
 def linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None = None) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.cpu_attention import attend_by_rows, suits
+from worldmodel.models.cpu_attention import attend_in_blocks, suits
 from worldmodel.models.cpu_linear import Linear, linear_gelu
 from worldmodel.models.rope import Tables, rotate_pair
 from worldmodel.models.shared_past import attend_with_shared
@@ -46,7 +46,7 @@ def attend(
         ConfigError: unknown backend, or cudnn or flash where they cannot run.
     """
     if backend == "auto" and k.shape[2] > PLAIN_LENGTH and suits(q, k, mask):
-        return attend_by_rows(q, k, v)
+        return attend_in_blocks(q, k, v)
     if backend == "auto":
         backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
     if backend == "sdpa":
