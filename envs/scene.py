@@ -21,6 +21,14 @@ OBJECTS = ("cube", "box", "cup", "cylinder")
 TIMESTEP_S = 0.0025
 FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
+GRIP_SOLREF = [2 * TIMESTEP_S, 1.0]
+"""Of fingers and objects. The shortest time constant that is stable: friction is only as stiff as
+this, and with a longer one a round object, held along two lines, creeps out of the fingers."""
+GRIP_SOLIMP = [0.98, 0.99, 0.001, 0.5, 2.0]
+"""Of the same: stiffer than usual, so that a small round object does not slide down."""
+SMALL_PAD_M = 0.005
+"""Half width of a pad under which it is one of the small ones."""
+_BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +99,10 @@ SPLITS = {
 def _add_object(spec: Any, shape: str) -> None:
     body = spec.worldbody.add_body(name="object", pos=[0.5, 0.0, 0.03])
     body.add_freejoint(name="object")
-    box, cylinder = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
+    cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
     grip: dict[str, Any] = {
-        "friction": [1.2, 0.02, 0.001], "condim": 4, "solref": [0.008, 1.0], "group": 0,
+        "friction": [1.2, 0.02, 0.001], "condim": 4, "solref": GRIP_SOLREF,
+        "solimp": GRIP_SOLIMP, "group": 0,
     }  # fmt: skip
     h = 0.022
     if shape == "cup":
@@ -106,7 +115,7 @@ def _add_object(spec: Any, shape: str) -> None:
         body.add_geom(name="object", type=cylinder, size=[h, h, 0], mass=0.06, **grip)
     else:
         size = [h, h, h] if shape == "cube" else [1.6 * h, 0.75 * h, h]
-        body.add_geom(name="object", type=box, size=size, mass=0.06, **grip)
+        body.add_geom(name="object", type=_BOX, size=size, mass=0.06, **grip)
 
 
 def _tune_arm(spec: Any) -> None:
@@ -128,6 +137,17 @@ def _tune_arm(spec: Any) -> None:
             if "finger" in parent:
                 geom.rgba = PAD_COLOUR
                 geom.friction, geom.condim = [1.5, 0.05, 0.001], 4
+                geom.solref, geom.solimp = GRIP_SOLREF, GRIP_SOLIMP
+    _flatten_pads(spec)
+
+
+def _flatten_pads(spec: Any) -> None:
+    """One flat pad a finger in place of four small ones with a gap that round objects fall into."""
+    for geom in [g for g in spec.geoms if "finger" in g.parent.name and g.type == _BOX]:
+        if geom.size[0] < SMALL_PAD_M:
+            spec.delete(geom)
+        else:
+            geom.pos = [geom.pos[0], geom.size[1], geom.pos[2]]  # its face where theirs were
 
 
 _BUILTIN, _MARK = mujoco.mjtBuiltin, mujoco.mjtMark
@@ -171,7 +191,7 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     spec.add_material(name="plain")
     world = spec.worldbody
     world.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.45, 0.6, 0.02], pos=[0.5, 0, -0.02],
+        name="table", type=_BOX, size=[0.45, 0.6, 0.02], pos=[0.5, 0, -0.02],
         friction=[1.0, 0.02, 0.001], condim=4, material="plain",
     )  # fmt: skip
     world.add_geom(

@@ -78,6 +78,26 @@ def test_a_held_cube_survives_a_vertical_and_a_diagonal_lift():
     assert lost == 0
 
 
+@pytest.mark.parametrize(
+    ("split", "shape"), [("train", "cup"), ("train", "box"), ("held_out", "cylinder")]
+)
+def test_other_shapes_are_placed_at_the_first_try(split, shape):
+    env = envs.make("pick_place", split=split, objects=[shape], image_size=32)
+    solved, crept_m = 0, 0.0
+    for seed in range(8):
+        env.reset(seed=seed)
+        grasp, rest = env.expert_points()[:3], env.expert_points()[3:]
+        run_expert(env.arm, grasp)
+        held_at = env.thing_m - env.tcp_m
+        run_expert(env.arm, rest[:2])
+        crept_m = max(crept_m, float(np.abs(env.thing_m - env.tcp_m - held_at)[:2].max()))
+        run_expert(env.arm, rest[2:])
+        solved += env.success()
+    env.close()
+    assert solved == 8
+    assert crept_m < 0.003
+
+
 def test_pick_place_sub_goals():
     env = envs.make("pick_place", image_size=32)
     env.reset(seed=0)
