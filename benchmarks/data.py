@@ -1,12 +1,17 @@
 """Clips per second: raw files, prepared frames and features, beside a plain decode from the start.
 
-`python -m benchmarks.data` (about a minute); writes benchmarks/results/data.json.
+`python -m benchmarks.data` (about a minute); writes benchmarks/results/data.json. Where torchcodec
+loads, both decoders read the same videos in turn.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import json
+import os
 import platform
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,11 +28,24 @@ from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
 from worldmodel.data.prepared import PreparedClips
-from worldmodel.data.synthetic import write_dataset
+from worldmodel.data.synthetic import draw_frames, random_states, write_dataset, write_video
 from worldmodel.data.transforms import Preprocess
+from worldmodel.data.video import DECODER, VideoFrames, choose_decoder
+from worldmodel.errors import ConfigError
 from worldmodel.frozen_encoder import frame_encoder, open_encoder
 
 SIZE, STEPS, EPISODES, SIDE = (720, 1280), 180, 3, 256
+X264 = {"crf": "18", "preset": "veryfast", "threads": "1"}
+VIDEOS: dict[str, tuple[int, tuple[int, int], str, dict[str, str]]] = {
+    "h264 128x128, 60 frames": (60, (128, 128), "libx264", X264),
+    "h264 1280x720, 180 frames": (180, SIZE, "libx264", X264),
+    "av1 320x180, 300 frames, key frame every 2": (
+        300, (180, 320), "libsvtav1", {"preset": "10", "crf": "30", "g": "2"},
+    ),
+    "av1 320x180, 300 frames": (300, (180, 320), "libsvtav1", {"preset": "10", "crf": "30"}),
+}  # fmt: skip
+"""Name -> frames, height and width, codec, its options: `worldmodel collect`'s, raw DROID's and
+LeRobot's recordings, and AV1 with few key frames."""
 
 
 def plain(clips: RawClips, index: int) -> np.ndarray:
@@ -51,6 +69,59 @@ def rate(read: Callable[[int], Any], numbers: np.ndarray) -> float:
     for number in numbers:
         read(int(number))
     return len(numbers) / (time.perf_counter() - start)
+
+
+def textured(frames: int, size: tuple[int, int]) -> np.ndarray:
+    """The drawn scene with a still texture and noise, so that there is something to decode."""
+    rng = np.random.default_rng(0)
+    drawn = draw_frames(random_states(frames, 0), size).astype(np.int16)
+    drawn += rng.integers(-12, 12, size=(*size, 1), dtype=np.int16)
+    return np.clip(drawn + rng.integers(-3, 4, drawn.shape, np.int16), 0, 255).astype(np.uint8)
+
+
+def timed(video: VideoFrames, steps: np.ndarray, decoder: str) -> tuple[float, np.ndarray]:
+    """Milliseconds of one read, and its frames."""
+    os.environ[DECODER] = decoder
+    start = time.perf_counter()
+    frames = video.read(steps)
+    return 1000 * (time.perf_counter() - start), frames
+
+
+def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
+    """Median milliseconds of each decoder by video and frames read, in turn."""
+    try:
+        choose_decoder("torchcodec")
+    except ConfigError as error:
+        return str(error)
+    found: dict[str, Any] = {}
+    before = os.environ.get(DECODER)
+    for number, (name, (count, size, codec, options)) in enumerate(VIDEOS.items()):
+        video = VideoFrames(folder / f"{number}.mp4", count)
+        write_video(video.path, textured(count, size), codec=codec, options=options)
+        gap = 3 if count < 100 else 4
+        clip = np.arange(0, 16 * gap, gap)
+        reads = {
+            "whole": np.arange(count),
+            "clip of 16 at the start": clip,
+            "clip of 16 at the end": clip + count - 1 - clip[-1],
+        }
+        for what, steps in reads.items():
+            took: dict[str, list[float]] = {"pyav": [], "torchcodec": []}
+            frames = {decoder: timed(video, steps, decoder)[1] for decoder in took}
+            same = bool((frames["pyav"] == frames["torchcodec"]).all())
+            frames.clear()  # hundreds of megabytes, which would slow whoever is next
+            for turn in range(rounds):
+                for decoder in list(took)[:: 1 if turn % 2 else -1]:
+                    took[decoder].append(timed(video, steps, decoder)[0])
+            pyav, torchcodec = (statistics.median(times) for times in took.values())
+            found.setdefault(name, {})[what] = {
+                "pyav_ms": round(pyav, 1), "torchcodec_ms": round(torchcodec, 1),
+                "ratio": round(pyav / torchcodec, 2), "same_frames": same,
+            }  # fmt: skip
+    os.environ.pop(DECODER)
+    if before is not None:
+        os.environ[DECODER] = before
+    return found
 
 
 def main() -> None:
@@ -78,16 +149,23 @@ def main() -> None:
             "features": rate(lambda i: features.batch(np.array([i])), np.tile(numbers, 20)),
         }
         same = np.abs(plain(raw, 3).astype(int) - raw.clip(3)["frames"]).max()
+        decoders = compare_decoders(root)
     plain_rate = found["plain_decode_from_start"]
     result = {
         "what": "clips a second, 16 frames at 4 fps, one thread",
         "video": f"h264 {SIZE[1]}x{SIZE[0]}, {STEPS} steps, key frame every 250",
+        "decoder_of_raw": choose_decoder(),
         "clips_per_s": {k: round(v, 3) for k, v in found.items()},
         "ratio_to_plain": {k: round(v / plain_rate, 2) for k, v in found.items()},
         "largest_difference_raw_to_plain": int(same),
         "features_are": "16x16 tokens of 32 (tiny encoder); ViT-g's are 44 times as large",
+        "decoders_one_thread": decoders,
         "machine": {"cpu": platform.machine(), "python": platform.python_version()},
-        "versions": {"av": av.__version__, "torch": torch.__version__},
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("av", "torch", "torchcodec")
+            if importlib.util.find_spec(name)
+        },
     }
     out = Path(__file__).parent / "results" / "data.json"
     out.parent.mkdir(exist_ok=True)
