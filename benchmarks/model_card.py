@@ -1,6 +1,8 @@
 """Write docs/model-card.md from the runs that made the embedded models.
 
 python benchmarks/model_card.py default=runs/default@COMMIT unlabelled=runs/unlabelled@COMMIT
+
+Where the episodes were collected at an earlier commit than the training: RUN@COMMIT@EARLIER.
 """
 
 from __future__ import annotations
@@ -43,14 +45,15 @@ never on a real arm.
 def main() -> None:
     """Write the page."""
     words = dict(word.split("=", 1) for word in sys.argv[1:])
-    given = {name: word.rsplit("@", 1)[0] for name, word in words.items()}
-    commits = {name: word.rsplit("@", 1)[1] for name, word in words.items()}
+    given = {name: word.split("@")[0] for name, word in words.items()}
+    commits = {name: word.split("@")[1:] for name, word in words.items()}
     found = {n: json.loads((Path(r) / "summary.json").read_text("utf-8")) for n, r in given.items()}
     lines = [INTRO, "## How they were made\n"]
     for name in given:
         episodes = found[name]["clips"] // WINDOWS
         lines += [
-            f"`{name}`: seed 0, commit `{commits[name]}` (looks and recipe as they were then):\n",
+            f"`{name}`: seed 0, trained at commit `{commits[name][0]}`, episodes collected at "
+            f"`{commits[name][-1]}` (looks, physics and recipe as they were then):\n",
             f"    worldmodel collect episodes={episodes} {OBJECTS} out=runs/data/train",
             f"    worldmodel collect episodes=200 seed=100000 {OBJECTS} out=runs/data/val",
             f"    worldmodel train recipe={RECIPES[name]} threads=1 out=runs/{name}\n",
