@@ -10,7 +10,7 @@ from robot.errors import ConfigError
 from robot.fake import FakeArm, Fault
 from robot.kinematics import Kinematics
 from robot.pose import pose_diff
-from robot.safety import SafeArm, SafetyConfig, outside_m, tips_m
+from robot.safety import Limits, SafeArm, SafetyConfig, outside_m, target_outside_m, tips_m
 
 
 def safe(**options):
@@ -47,7 +47,7 @@ def test_the_table_holds_the_fingertips_even_with_a_turned_hand():
     arm, _ = safe()
     for _ in range(12):
         sent = arm.send([0, 0, -0.075, 0.15, 0, 0, 0])
-        assert tips_m(sent.target)[:, 2].min() >= 0.001 - 1e-9
+        assert tips_m(sent.target)[:, 2].min() >= 0.005 - 1e-9
         assert tips_m(arm.state().state)[:, 2].min() >= -6e-4  # the solver's tolerance
     assert any("box" in r for r in sent.reasons)
 
@@ -139,6 +139,7 @@ def test_out_of_reach_is_refused_even_inside_a_wrongly_large_box():
     "wrong",
     [
         {"max_torque_nm": 40}, {"gripper_force_n": 60}, {"tip_low_m": [1, 1, 1]},
+        {"margin_m": -0.001}, {"margin_m": 0.05},
         {"on_violation": "warn"}, {"max_step": 0.1}, {"flange_low_m": [0, 0]},
     ],
 )  # fmt: skip
@@ -161,22 +162,85 @@ def extreme_action(rng):
     return action
 
 
-def test_ten_thousand_random_extreme_and_nan_commands():
+def test_random_extreme_and_nan_commands():
+    """As benchmarks/robot.py drives them by thousands over the protocol."""
     arm, log = safe()
     rng = np.random.default_rng(0)
-    for i in range(10_000):
+    for i in range(1000):
         jump = i % 97 == 0
         sent = arm.send_pose(rng.normal(0, 1, 7)) if jump else arm.send(extreme_action(rng))
-        assert np.abs(outside_m(arm.config, sent.target)).max() < 1e-6
-        assert np.abs(outside_m(arm.config, arm.state().state)).max() < 1e-3  # solver tolerance
+        assert np.abs(target_outside_m(arm.config, sent.target)).max() < 1e-6
+        assert np.abs(outside_m(arm.config, arm.state().state)).max() == 0.0
         assert np.abs(sent.action[:3]).max() <= 0.075 + 1e-9
         assert np.abs(sent.action[3:6]).max() <= 0.15 + 1e-9
-    assert len(rows(log)) == 10_000
+    assert {r["n"] for r in rows(log)} == set(range(1000))
     assert all(r["reasons"] for r in rows(log) if r["refused"])
+
+
+def test_the_log_is_enough_to_judge_every_command_again():
+    arm, log = safe()
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        arm.send(extreme_action(rng))
+    again = Limits(arm.config, Kinematics())
+    checked = 0
+    for row in rows(log):
+        if row["base"] is None:
+            continue
+        asked, base, q = (np.array(row[name]) for name in ("asked", "base", "q"))
+        sent = again.judge(row["kind"], asked, base, row["closed"], q)
+        if row["allowed"] is None:
+            assert sent.refused
+            continue
+        np.testing.assert_array_equal(sent.target, row["allowed"])
+        np.testing.assert_array_equal(sent.action, row["sent"])
+        checked += 1
+    assert checked > 20
+
+
+def test_targets_keep_the_margin_and_the_table_its_clearance():
+    config = SafetyConfig(margin_m=0.005, clearance_m=0.02)
+    state = FakeArm().state().state
+    state[0] = config.flange_high_m[0] - 0.001
+    assert np.abs(outside_m(config, state)).max() == 0.0
+    np.testing.assert_allclose(target_outside_m(config, state)[0], -0.004, atol=1e-9)
+    state = FakeArm().state().state
+    state[2] -= tips_m(state)[:, 2].min() - 0.012  # 12 mm over the table
+    assert np.abs(outside_m(config, state)).max() == 0.0
+    np.testing.assert_allclose(target_outside_m(config, state)[2], 0.008, atol=1e-9)
+
+
+def test_a_rotation_that_sweeps_the_fingers_out_of_the_box_is_left_out():
+    limits = Limits(SafetyConfig())
+    base = FakeArm().state().state
+    base[2] -= tips_m(base)[:, 2].min() - 0.002
+    up_and_turned = base + np.array([0, 0, 0.03, 0.15, 0, 0, 0])
+    target, reasons = limits.allow(base, up_and_turned, np.zeros(7))
+    assert "sweep" in reasons[0]
+    np.testing.assert_allclose(target[3:6], base[3:6], atol=1e-9)
+    assert target[2] > base[2] + 0.02
+
+
+class Stubborn(FakeArm):
+    """Finds no joints for anything."""
+
+    def send_pose(self, target):
+        self.solver.high = self.solver.low = self.q
+        return super().send_pose(target)
+
+
+def test_what_the_arms_own_solver_refuses_is_a_refusal_and_logged():
+    arm, log = safe(arm=Stubborn())
+    before = arm.commanded.copy()
+    sent = arm.send([0.05, 0, 0, 0, 0, 0, 0])
+    assert sent.refused
+    assert "reach" in sent.reasons[-1]
+    np.testing.assert_array_equal(arm.commanded, before)
+    assert [(r["n"], r["refused"]) for r in rows(log)] == [(0, False), (0, True)]
 
 
 @pytest.mark.parametrize("name", ["franka", "twin"])
 def test_the_workplaces_in_the_repository_are_valid(name):
     file = importlib.resources.files("configs") / "robot" / f"{name}.yaml"
     config = SafetyConfig.read(OmegaConf.to_container(OmegaConf.create(file.read_text())))
-    assert np.abs(outside_m(config, FakeArm().state().state)).max() == 0
+    assert np.abs(target_outside_m(config, FakeArm().state().state)).max() == 0

@@ -1,0 +1,309 @@
+"""Random, extreme and not-a-number commands, driven through the safety layer over the protocol.
+
+Each finished chunk is a line of a JSONL file: a run that is killed goes on where it was. While the
+arm is driven, a thread works out from the measured joints, about a hundred times a second, how far
+flange and fingertips are outside the boxes (the true ones, without the targets' margin).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from envs.twin import Twin
+from robot.errors import RobotError
+from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.kinematics import Kinematics, flange_pose
+from robot.pose import matrix_to_euler
+from robot.safety import SafeArm, SafetyConfig, outside_m, target_outside_m
+
+CHUNK = 100
+RESET_EVERY = 5
+"""Chunks until the arm is placed at a start again."""
+LIMITS = SafetyConfig(max_state_age_s=2.0)
+PATIENT = WatchdogConfig(planner_s=2.0, frame_s=2.0, state_s=2.0, kill_s=4.0)
+"""The simulated arm's server shares its processor with everything else."""
+LOOK_S = 0.008
+
+
+def drive_config(address: str) -> FrankaConfig:
+    """Brisk: three times the default speed, twice its acceleration."""
+    return FrankaConfig(
+        address=address, realtime=False, max_speed_m_s=0.3, dynamics=0.4, max_torque_nm=100.0,
+        max_force_n=100.0, gripper_speed_m_s=0.2, connect_timeout_s=15.0, motion_timeout_s=10.0,
+    )  # fmt: skip
+
+
+def flange_state(q: np.ndarray) -> np.ndarray:
+    """Flange state [7] by the measured joints."""
+    pose = flange_pose(q)
+    return np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [0.0]])
+
+
+def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
+    """What is asked, by kind: `pose` are absolute, the others DROID deltas [7]."""
+    found: list[tuple[str, Any]] = []
+    while len(found) < count:
+        kind = rng.choice(["small", "large", "huge", "not finite", "corner", "shape", "pose"],
+                          p=[0.25, 0.15, 0.1, 0.15, 0.08, 0.05, 0.22])  # fmt: skip
+        action: Any = rng.normal(0, 0.02, 7)
+        times = 1
+        if kind == "large":
+            action = rng.uniform(-0.3, 0.3, 7)
+        elif kind == "huge":
+            action = rng.normal(0, 10 ** rng.uniform(0, 6), 7)
+        elif kind == "not finite":
+            action[rng.integers(7)] = rng.choice([np.nan, np.inf, -np.inf])
+        elif kind == "corner":  # on and on into a corner of the box, turning
+            action = np.concatenate([rng.choice([-1, 0, 1], 3) * 0.075, rng.normal(0, 0.1, 4)])
+            times = int(rng.integers(1, 9))
+        elif kind == "shape":
+            action = np.zeros(int(rng.choice([0, 3, 6, 8])))
+        elif kind == "pose":
+            action = rng.normal(0, 1, 7)
+        found += [(str(kind), action)] * times
+    return found[:count]
+
+
+class Observer:
+    """Where the arm is while it is driven."""
+
+    def __init__(self, arm: FrankaArm) -> None:
+        self.arm = arm
+        self.outside_m, self.looks = 0.0, 0
+        self._on = True
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        last = -1.0
+        while self._on:
+            now = self.arm.link.read()
+            if now.time_s != last:
+                last = now.time_s
+                out = float(np.abs(outside_m(LIMITS, flange_state(now.q))).max())
+                self.outside_m, self.looks = max(self.outside_m, out), self.looks + 1
+            time.sleep(LOOK_S)
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._on = False
+        self._thread.join()
+
+
+class CountedLog:
+    """A log file that counts its lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.file, self.rows = path.open("w", encoding="utf-8"), 0
+
+    def write(self, text: str) -> None:
+        """Append a line."""
+        self.file.write(text)
+        self.rows += 1
+
+    def flush(self) -> None:
+        """To disk."""
+        self.file.flush()
+
+
+@dataclass
+class Chunk:
+    """Figures of some commands."""
+
+    index: int
+    commands: int = 0
+    driven: int = 0
+    """Sent to the arm."""
+    refused: int = 0
+    logged: int = 0
+    """Commands with at least one line in the log."""
+    looks: int = 0
+    """Times that the arm's place was worked out."""
+    arm_outside_m: float = 0.0
+    target_outside_m: float = 0.0
+    step_m: float = 0.0
+    turn_rad: float = 0.0
+    moved_m: float = 0.0
+    """Longest measured way on an axis in one command."""
+    seconds: list[float] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    counts: Counter[str] = field(default_factory=Counter)
+    """Commands by reason of the safety layer."""
+    stops: Counter[str] = field(default_factory=Counter)
+    """What ended a motion early, by the first words of its message; recovered from."""
+    renewed: int = 0
+    """Times that the simulated arm had to be started again."""
+
+
+class Rig:
+    """The simulated arm, its driver and its safety layer."""
+
+    def __init__(self, log: Any) -> None:
+        self.twin: Twin | None = None
+        self.log = log
+
+    def begin(self, seed: int) -> None:
+        """Start anew where something is broken; place the arm."""
+        if self.twin is None:
+            self.twin = Twin("grasp")
+            self.twin.reset(seed)
+            self.arm = FrankaArm(drive_config(self.twin.address), PATIENT)
+        else:
+            self.arm.disconnect()
+            self.twin.reset(seed)
+            self.arm.connect()
+        self.observe()
+
+    def observe(self) -> None:
+        """Take the arm as it stands; look from now on."""
+        self.safe = SafeArm(self.arm, LIMITS, solver=Kinematics("fr3"), execute=True, log=self.log)
+        self.observer = Observer(self.arm)
+
+    def end(self) -> None:
+        """Let go of everything."""
+        if self.twin is not None:
+            self.observer.end()
+            self.arm.close()
+            self.twin.close()
+            self.twin = None
+
+
+def short(error: Exception) -> str:
+    """The kind of a stop, without its numbers."""
+    text = str(error)
+    for name in ("reflex", "newest state", "heartbeat", "took over", "process ended", "not seven"):
+        if name in text:
+            return name
+    return text[:60]
+
+
+def recover(rig: Rig, chunk: Chunk, seed: int) -> None:
+    """Go on after a stop; start the simulated arm again where that fails."""
+    try:
+        rig.safe.recover()
+    except RobotError:
+        chunk.looks += rig.observer.looks
+        chunk.arm_outside_m = max(chunk.arm_outside_m, rig.observer.outside_m)
+        rig.end()
+        rig.begin(seed)
+        chunk.renewed += 1
+
+
+def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
+    """Ask for one command."""
+    safe, rows = rig.safe, rig.log.rows
+    before = flange_state(rig.arm.link.read().q)
+    began = time.monotonic()
+    chunk.commands += 1
+    chunk.kinds[kind] += 1
+    try:
+        sent = safe.send_pose(action) if kind == "pose" else safe.send(action)
+    except RobotError as error:
+        chunk.stops[short(error)] += 1
+        chunk.driven += 1
+        chunk.logged += rig.log.rows > rows
+        recover(rig, chunk, chunk.index)
+        return
+    chunk.logged += rig.log.rows > rows
+    if sent.refused:
+        chunk.refused += 1
+        if any(r.split(":")[0] in ("arm", "latched", "state") for r in sent.reasons):
+            chunk.stops["refused, " + sent.reasons[-1].split(":")[0]] += 1
+            recover(rig, chunk, chunk.index)
+        return
+    chunk.driven += 1
+    chunk.seconds.append(round(time.monotonic() - began, 3))
+    after = flange_state(rig.arm.link.read().q)
+    out = float(np.abs(target_outside_m(LIMITS, sent.target)).max())
+    chunk.target_outside_m = max(chunk.target_outside_m, out)
+    chunk.step_m = max(chunk.step_m, float(np.abs(sent.action[:3]).max()))
+    chunk.turn_rad = max(chunk.turn_rad, float(np.abs(sent.action[3:6]).max()))
+    chunk.moved_m = max(chunk.moved_m, float(np.abs(after[:3] - before[:3]).max()))
+
+
+def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
+    """Drive one chunk."""
+    chunk = Chunk(index)
+    if rig.twin is None or index // shards % RESET_EVERY == 0:
+        rig.begin(index)
+    else:
+        rig.observe()
+    for kind, action in orders(np.random.default_rng(index), count):
+        one(rig, kind, action, chunk)
+        bar.update(1)
+    rig.observer.end()
+    chunk.looks += rig.observer.looks
+    chunk.arm_outside_m = max(chunk.arm_outside_m, rig.observer.outside_m)
+    chunk.counts = Counter(rig.safe.counts)
+    return chunk
+
+
+def read_chunks(path: Path, count: int) -> list[dict[str, Any]]:
+    """Finished chunks of as many commands; a torn line is left out."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if row["index"] * CHUNK < count:
+            rows.append(row)
+    return rows
+
+
+def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of all chunks together."""
+    seconds = [s for row in rows for s in row["seconds"]]
+    summed = {
+        name: sum(row[name] for row in rows)
+        for name in ("commands", "driven", "refused", "logged", "looks", "renewed")
+    }
+    most = {
+        name: max(row[name] for row in rows)
+        for name in ("arm_outside_m", "target_outside_m", "step_m", "turn_rad", "moved_m")
+    }
+    by: dict[str, Counter[str]] = {"kinds": Counter(), "counts": Counter(), "stops": Counter()}
+    for row in rows:
+        for name, counter in by.items():
+            counter.update(row[name])
+    return {
+        **summed, **most, "margin_m": LIMITS.margin_m,
+        "motion_s_median": statistics.median(seconds),
+        **{name: dict(counter.most_common()) for name, counter in by.items()},
+    }  # fmt: skip
+
+
+def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> dict[str, Any]:
+    """Drive `count` commands; finished chunks of `work`/chunks.jsonl are not driven again.
+
+    Args:
+        count: of all shards together.
+        work: folder of what is finished.
+        shard: this process drives every `shards`-th chunk from this one on.
+        shards: processes that share the work, each with a simulated arm of its own.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    path = work / "chunks.jsonl"
+    done = {row["index"] for row in read_chunks(path, count)}
+    left = [i for i in range(shard, (count + CHUNK - 1) // CHUNK, shards) if i not in done]
+    rig = Rig(CountedLog(work / f"safety-{shard}.jsonl"))
+    with tqdm(total=CHUNK * len(left), unit="command") as bar:
+        try:
+            for index in left:
+                chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(chunk.__dict__) + "\n")
+                bar.set_postfix(outside_mm=f"{1000 * chunk.arm_outside_m:.2f}")
+        finally:
+            rig.end()
+    return total(read_chunks(path, count))
