@@ -1,0 +1,102 @@
+"""What a change of looks costs the planner: one factor of the held-out split at a time.
+
+Two pictures a known move apart, of the same scene; the planner searches the move that makes the
+imagined frame look like the second picture. Its error, on scenes whose looks are the training
+split's but for one factor.
+
+    python benchmarks/looks.py [model=default] [scenes=40] [shape=cube]
+
+Writes benchmarks/results/looks.json, a row for each model's file by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import envs  # noqa: E402
+from envs.scene import SPLITS  # noqa: E402
+from planning.bounds import Bounds  # noqa: E402
+from planning.cem import CEM  # noqa: E402
+from planning.costs import energy  # noqa: E402
+from worldmodel.checkpoint import embedded_path, load  # noqa: E402
+
+OUT = HERE / "results" / "looks.json"
+TRAIN, HELD = SPLITS["train"], SPLITS["held_out"]
+FACTORS = {
+    "training split": TRAIN,
+    "object colours": replace(TRAIN, hues=HELD.hues, colour_jitter=HELD.colour_jitter),
+    "object sizes": replace(TRAIN, half_size_m=HELD.half_size_m),
+    "table colours": replace(TRAIN, tables=HELD.tables),
+    "checked table": replace(TRAIN, textures=("checks",)),
+    "light": replace(TRAIN, light=HELD.light),
+    "camera turned by up to 5 degrees": replace(TRAIN, camera_deg=HELD.camera_deg),
+    "held-out split": HELD,
+}
+FIRST_SEED = 700_000
+MOVE_M = 0.04
+"""Largest move on an axis between the pictures."""
+
+
+@torch.inference_mode()
+def errors_m(world: Any, split: str, scenes: int, shape: str) -> np.ndarray:
+    """Distance of the planned from the true move [scenes, m]."""
+    env = envs.make("pick_place", split=split, objects=[shape], image_size=world.image_size[0])
+    search = CEM(num_samples=200, iterations=5, num_elites=16)
+    bounds, found = Bounds(gripper_free=False), []
+    for seed in tqdm(range(FIRST_SEED, FIRST_SEED + scenes), desc=split, leave=False):
+        env.reset(seed=seed)
+        rng, pair = np.random.default_rng(seed), []
+        for spread in (0.05, MOVE_M):
+            action = np.zeros(7, dtype=np.float32)
+            action[:3] = rng.uniform(-spread, spread, 3)
+            pair.append(env.step(action)[0])
+        z, goal = (world.encode(torch.from_numpy(seen["image"][None])) for seen in pair)
+        state = torch.from_numpy(pair[0]["state"][None])
+
+        def cost(actions: Any, z: Any = z, goal: Any = goal, state: Any = state) -> Any:
+            return energy(world.unroll(z, state, actions)[:, -1], goal)
+
+        plan = search.minimise(cost, bounds, torch.Generator().manual_seed(0))
+        true = pair[1]["state"][:3] - pair[0]["state"][:3]
+        found.append(float(np.linalg.norm(plan.actions_KA[0, :3].numpy() - true)))
+    env.close()
+    return np.array(found)
+
+
+def main() -> None:
+    """Measure, print, keep."""
+    given = {"model": "default", "scenes": "40", "shape": "cube"}
+    for word in sys.argv[1:]:
+        key, _, value = word.partition("=")
+        if key not in given:
+            raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
+        given[key] = value
+    world = load(given["model"], "cpu")
+    file = Path(given["model"]) if Path(given["model"]).is_file() else embedded_path(given["model"])
+    rows = {}
+    for name, looks in FACTORS.items():
+        SPLITS["factor"] = looks
+        off = 100 * errors_m(world, "factor", int(given["scenes"]), given["shape"])
+        rows[name] = {"median_cm": float(np.median(off)), "p90_cm": float(np.percentile(off, 90))}
+        print(f"{name:33s} median {np.median(off):.2f} cm, 90th {np.percentile(off, 90):.2f} cm")
+    kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    kept[digest] = {"scenes": int(given["scenes"]), "shape": given["shape"], "rows": rows}
+    OUT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    print(OUT)
+
+
+if __name__ == "__main__":
+    main()
