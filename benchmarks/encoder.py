@@ -1,9 +1,9 @@
 """Encoder throughput on this CPU beside transformers' VJEPA2Model on the same weights.
 
-Rounds alternate between the models, so that other work on the machine hits all of them alike; the
-figures are medians and their ratios in this one run.
+Rounds alternate between the models, there and back, so that other work on the machine hits all of
+them alike; the figures are medians and their ratios in this one run.
 
-    python benchmarks/encoder.py [--preset vit_small] [--frames 16] [--image-size 224]
+    python benchmarks/encoder.py [--presets vit_small vit_base] [--frames 16] [--image-size 224]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -48,25 +49,18 @@ def measure(
     """Median seconds of each run, rounds interleaved after one warm-up."""
     outputs = {name: run().float() for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in tqdm(range(rounds), desc="rounds"):
-        for name, run in runs.items():
+    for number in tqdm(range(rounds), desc="rounds"):
+        for name, run in list(runs.items())[:: -1 if number % 2 else 1]:
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(found) for name, found in seconds.items()}, outputs
 
 
-def main() -> None:
-    """Measure, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="vit_small", choices=list(PRESETS))
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    theirs, ours = build(options.preset, options.image_size, options.frames)
-    clip = torch.randn(1, 3, options.frames, options.image_size, options.image_size)
+def compare(preset: str, image_size: int, frames: int, rounds: int) -> dict[str, Any]:
+    """Seconds a clip of both encoders in float32 and bfloat16, and how far ours is from theirs."""
+    theirs, ours = build(preset, image_size, frames)
+    clip = torch.randn(1, 3, frames, image_size, image_size)
     video = clip.transpose(1, 2).contiguous()
     half_theirs = type(theirs)(theirs.config).eval()
     half_theirs.load_state_dict(theirs.state_dict())
@@ -88,15 +82,12 @@ def main() -> None:
         "ours bfloat16": lambda: half_ours(clip.bfloat16()),
         "ours bfloat16 autocast": autocast,
     }
-    seconds, outputs = measure(runs, options.rounds)
+    seconds, outputs = measure(runs, rounds)
     want = outputs["transformers float32"]
-    result = {
-        "preset": options.preset,
+    return {
+        "preset": preset,
         "tokens": want.shape[1],
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "rounds": options.rounds,
+        "rounds": rounds,
         "median_seconds": seconds,
         "ratio_float32": seconds["transformers float32"] / seconds["ours float32"],
         "ratio_bfloat16": seconds["transformers bfloat16"] / seconds["ours bfloat16"],
@@ -106,11 +97,27 @@ def main() -> None:
         "max_difference_float32": float((outputs["ours float32"] - want).abs().max()),
         "relative_error_bfloat16": float((outputs["ours bfloat16"] - want).norm() / want.norm()),
     }
-    for name, value in seconds.items():
-        print(f"{name:24s} {value:8.3f} s a clip")
-    for name, value in result.items():
-        if name.startswith(("ratio", "max", "relative")):
-            print(f"{name:34s} {value:.3g}")
+
+
+def main() -> None:
+    """Measure, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--presets", nargs="+", default=["vit_small"], choices=list(PRESETS))
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    found = []
+    for name in options.presets:
+        found.append(compare(name, options.image_size, options.frames, options.rounds))
+        print(json.dumps(found[-1], indent=2))
+    result = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "encoders": found,
+    }
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(OUT)

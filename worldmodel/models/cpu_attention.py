@@ -1,8 +1,8 @@
 """Attention on a CPU by matrix products, some heads and query rows at a time.
 
 Torch's fused CPU attention is no faster in bfloat16 than in float32 and, on processors where MKL is
-slow, slow in float32 too; its matrix products are fast in both. Blocks of rows keep the scores in
-the cache, and memory stays linear in the number of keys.
+slow, slow in float32 too; its matrix products are fast in both. A block's scores lie in one piece
+of memory of fixed size, whatever the number of queries.
 
 Shapes: B batch, L queries, M keys, H heads, C channels of a head, G heads of a block, R its rows.
 """
@@ -18,9 +18,10 @@ from worldmodel.models.cpu_linear import linear, prefers_onednn
 
 ROWS = 256
 """Query rows of a float32 block."""
-SCORES = 2**22
-"""Scores of a bfloat16 block (8 MB). On 2 cores with 32 MB of cache the quickest of 2**18 .. 2**22,
-from 66 queries to 4096: a large product splits better than many small ones."""
+SCORES = 2**23
+"""Scores of a bfloat16 block (16 MB). Alone on 2 cores 2**21 .. 2**23 are alike and 2**24 is 20 %
+slower from 4096 tokens on; beside other programs fewer and larger products are much faster, since
+at each one the threads wait for each other."""
 
 
 def suits(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
