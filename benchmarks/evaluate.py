@@ -101,6 +101,28 @@ def probe_table() -> str:
     )
 
 
+def looks_table() -> str:
+    """What each change of looks costs, as benchmarks/looks.py found it, in Markdown."""
+    file = RESULTS.parent / "looks.json"
+    if not file.is_file():
+        return ""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    scenes = next(iter(found.values()))["scenes"]
+    lines = [
+        "| scenes that differ from training in | " + " | ".join(found) + " |",
+        "|---" * (len(found) + 1) + "|",
+    ]
+    for factor in next(iter(found.values()))["rows"]:
+        cells = (column["rows"][factor] for column in found.values())
+        numbers = [f"{c['median_cm']:.2f} / {c['p90_cm']:.2f} cm" for c in cells]
+        lines.append(f"| {factor} | " + " | ".join(numbers) + " |")
+    return (
+        "\nError of one planned move (median / 90th percentile) between two pictures of the same "
+        f"scene, {scenes} scenes a row (`python benchmarks/looks.py`): which of the held-out "
+        "split's changes costs what.\n\n" + "\n".join(lines) + "\n"
+    )
+
+
 def main() -> None:
     """Run what is missing, then write the page."""
     only = sys.argv[1].removeprefix("only=") if len(sys.argv) > 1 else ""
@@ -128,7 +150,7 @@ def write_page() -> None:
         "# Results\n\nMade by `python benchmarks/evaluate.py`; nothing is typed in by hand. "
         "Successes of trials on unseen seeds with the 95 % Wilson interval.\n`pose-only` is handed "
         "the robot pose of every goal picture, which the planner is not.\n\n"
-        f"{table(found)}\n\n{probe_table()}",
+        f"{table(found)}\n\n{probe_table()}{looks_table()}",
         encoding="utf-8",
     )
 

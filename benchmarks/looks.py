@@ -4,9 +4,9 @@ Two pictures a known move apart, of the same scene; the planner searches the mov
 imagined frame look like the second picture. Its error, on scenes whose looks are the training
 split's but for one factor.
 
-    python benchmarks/looks.py [model=default] [scenes=40] [shape=cube]
+    python benchmarks/looks.py [model=default] [scenes=40] [shape=cube] [label=default]
 
-Writes benchmarks/results/looks.json, a row for each model's file by its SHA-256.
+Writes benchmarks/results/looks.json, a column by its label; benchmarks/evaluate.py shows it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def errors_m(world: Any, split: str, scenes: int, shape: str) -> np.ndarray:
 
 def main() -> None:
     """Measure, print, keep."""
-    given = {"model": "default", "scenes": "40", "shape": "cube"}
+    given = {"model": "default", "scenes": "40", "shape": "cube", "label": ""}
     for word in sys.argv[1:]:
         key, _, value = word.partition("=")
         if key not in given:
@@ -92,8 +92,10 @@ def main() -> None:
         rows[name] = {"median_cm": float(np.median(off)), "p90_cm": float(np.percentile(off, 90))}
         print(f"{name:33s} median {np.median(off):.2f} cm, 90th {np.percentile(off, 90):.2f} cm")
     kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    kept[digest] = {"scenes": int(given["scenes"]), "shape": given["shape"], "rows": rows}
+    kept[given["label"] or given["model"]] = {
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
+        "scenes": int(given["scenes"]), "shape": given["shape"], "rows": rows,
+    }  # fmt: skip
     OUT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(OUT)
 
