@@ -249,16 +249,16 @@ def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
 
 
 def read_chunks(path: Path, count: int) -> list[dict[str, Any]]:
-    """Finished chunks of as many commands; a torn line is left out."""
-    rows: list[dict[str, Any]] = []
+    """Finished chunks of as many commands, each once; a torn line is left out."""
+    rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
         except ValueError:
             continue
         if row["index"] * CHUNK < count:
-            rows.append(row)
-    return rows
+            rows[row["index"]] = row
+    return list(rows.values())
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -300,6 +300,8 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> d
     with tqdm(total=CHUNK * len(left), unit="command") as bar:
         try:
             for index in left:
+                if index in {row["index"] for row in read_chunks(path, count)}:
+                    continue  # by another process meanwhile
                 chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(chunk.__dict__) + "\n")

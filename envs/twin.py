@@ -25,6 +25,18 @@ Image = NDArray[np.uint8]
 START_S = 30.0
 
 
+def sync(env: ArmEnv, shared: Any) -> None:
+    """Put the arm and the object of `env` where the server's are now."""
+    for _ in range(1000):
+        before = shared[0]
+        numbers = np.array(shared[:])
+        if before == shared[0] and before % 2 == 0:
+            break
+    env.data.qpos[:] = numbers[HEAD:]
+    env.data.qvel[:] = 0.0
+    mujoco.mj_forward(env.model, env.data)
+
+
 class Twin:
     """A scene served at `address`; a context manager.
 
@@ -39,12 +51,15 @@ class Twin:
     ) -> None:  # fmt: skip
         if len(objects) != 1:
             raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
-        self.env = ArmEnv(task, split=split, objects=objects, image_size=image_size)
+        self.scene: dict[str, Any] = {
+            "task": task, "split": split, "objects": objects, "image_size": image_size
+        }  # fmt: skip
+        self.env = ArmEnv(**self.scene)
         context = multiprocessing.get_context("spawn")
-        self._shared = context.RawArray("d", HEAD + self.env.model.nq)
+        self.shared = context.RawArray("d", HEAD + self.env.model.nq)
         self._pipe, theirs = context.Pipe()
         self._server = context.Process(
-            target=serve, args=(objects[0], image_size, self._shared, theirs), daemon=True
+            target=serve, args=(objects[0], image_size, self.shared, theirs), daemon=True
         )
         self._server.start()
         theirs.close()
@@ -98,19 +113,9 @@ class Twin:
         self._pipe.send("reflex")
         self._wait("abort")
 
-    def _sync(self) -> None:
-        for _ in range(1000):
-            before = self._shared[0]
-            numbers = np.array(self._shared[:])
-            if before == self._shared[0] and before % 2 == 0:
-                break
-        self.env.data.qpos[:] = numbers[HEAD:]
-        self.env.data.qvel[:] = 0.0
-        mujoco.mj_forward(self.env.model, self.env.data)
-
     def render(self) -> Image:
         """The left camera's picture now [H, W, 3]."""
-        self._sync()
+        sync(self.env, self.shared)
         return self.env.renderer.render(self.env.data, "left")
 
     def info(self, *, closed: bool) -> dict[str, Any]:
@@ -119,7 +124,7 @@ class Twin:
         Args:
             closed: whether the gripper was last told to close.
         """
-        self._sync()
+        sync(self.env, self.shared)
         self.env.arm.closed = closed
         return self.env._info()  # noqa: SLF001 - the same judge as the plain environment's
 

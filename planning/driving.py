@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,20 @@ Image = NDArray[np.uint8]
 
 FATAL = ("latched", "arm", "state", "person")
 """Kinds of refusal after which an episode does not go on."""
+
+
+MENDS = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
+"""What helps against a kind of refusal that comes again and again."""
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """An action that did not even reach the safety layer."""
+
+    action: NDArray[np.float64]
+    target: NDArray[np.float64]
+    reasons: tuple[str, ...]
+    refused: bool = True
 
 
 class Seen(Protocol):
@@ -74,9 +89,19 @@ class Step:
         return sum(self.seconds.get(name, 0.0) for name in ("state", "encode", "plan", "other"))
 
 
+def send_fresh(arm: Hand, decision: Decision, frame: Seen, reading: Any, max_age_s: float) -> Any:
+    """Send an action unless the frame that it was planned from has grown too old meanwhile."""
+    age = time.monotonic() - frame.time_s
+    if age <= max_age_s:
+        return arm.send(decision.action)
+    text = f"frame: {age:.2f} s old when the plan was ready, at most {max_age_s} s"
+    return NotSent(np.zeros(7), np.asarray(reading.state, dtype=np.float64), (text,))
+
+
 def drive_episode(
     arm: Hand, camera: Eye, agent: Agent, goals: list[SubGoal], *, seed: int,
     prepare: Callable[[Image], Image], listen: Callable[[Step], None], max_refused: int = 3,
+    max_age_s: float = math.inf,
 ) -> str:  # fmt: skip
     """Drive one episode.
 
@@ -89,6 +114,8 @@ def drive_episode(
         prepare: camera frame -> the model's picture.
         listen: hears each step as soon as it is done.
         max_refused: so many refusals in a row end the episode.
+        max_age_s: of the frame when its plan is ready; an older plan is not sent, since the scene
+            may have changed. Infinite for simulations that wait.
 
     Returns:
         Why it ended early; empty when the budgets are spent.
@@ -108,7 +135,7 @@ def drive_episode(
         if decision is None:
             listen(Step(index, frame, image, reading, None, None, seconds))
             return ""
-        sent = arm.send(decision.action)
+        sent = send_fresh(arm, decision, frame, reading, max_age_s)
         seconds |= decision.seconds
         seconds["other"] = planned - known - sum(decision.seconds.values())
         seconds["send"] = time.perf_counter() - planned
@@ -128,5 +155,6 @@ def stop_reason(sent: Any, refused: int, max_refused: int) -> str:
     if grave:
         return str(grave[0])
     if refused >= max_refused:
-        return f"{refused} actions refused in a row, last: {'; '.join(sent.reasons)}"
+        mend = MENDS.get(sent.reasons[-1].split(":")[0], "")
+        return f"{refused} actions refused in a row, last: {'; '.join(sent.reasons)}{mend}"
     return ""

@@ -72,11 +72,13 @@ class _State:
         text = "waiting for the first step"
         if self.step is not None:
             text = f"step {self.step.index}, energy {row.get('energy', float('nan')):.4f}"
-        safe = json.loads(json.dumps(row), parse_constant=lambda _: None)
-        return {
-            "count": self.count, "goal": self.name, "text": text, "row": safe,
+        found = {
+            "count": self.count, "goal": self.name, "text": text, "row": row,
             "energies": list(self.energies),
         }  # fmt: skip
+        # browsers refuse NaN in JSON
+        safe: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)
+        return safe
 
 
 class LiveView:

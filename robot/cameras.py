@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import av
 import numpy as np
@@ -59,9 +59,23 @@ class CallableCamera:
 
 
 class SequenceCamera:
-    """The pictures of a folder (sorted by name) or of a video file, one a read."""
+    """The pictures of a folder (sorted by name) or of a video file, one a read.
 
-    def __init__(self, path: str | Path, size: tuple[int, int] | None = None) -> None:
+    Args:
+        path: folder of PNG or JPEG files, or a video.
+        size: height and width to scale to [px].
+        live: False gives pictures as fast as they are asked for; True waits as a camera does, by
+            the video's own timestamps or, in a folder, by `fps`.
+        fps: pictures a second of a folder that plays live.
+
+    Raises:
+        CameraError: no pictures there.
+    """
+
+    def __init__(
+        self, path: str | Path, size: tuple[int, int] | None = None, *, live: bool = False,
+        fps: float = 15.0,
+    ) -> None:  # fmt: skip
         source = Path(path)
         if source.is_dir():
             kinds = {".png", ".jpg", ".jpeg"}
@@ -70,16 +84,21 @@ class SequenceCamera:
             files = [source]
         if not files or not source.exists():
             raise CameraError(f"No pictures at {source}: give a video or a folder of PNG or JPEG")
-        self.frames = self._decode(files, size)
+        self.live, self._began = live, 0.0
+        self.frames = self._decode(files, size, 0.0 if source.is_file() else 1.0 / fps)
 
     @staticmethod
-    def _decode(files: list[Path], size: tuple[int, int] | None) -> Any:
-        for file in files:
+    def _decode(
+        files: list[Path], size: tuple[int, int] | None, period_s: float
+    ) -> Generator[tuple[Image, float]]:
+        """Pictures, each with when it is due [s]; a period of 0 stands for the video's own."""
+        for index, file in enumerate(files):
             try:
                 with av.open(str(file)) as container:
                     for frame in container.decode(video=0):
                         height, width = size or (frame.height, frame.width)
-                        yield frame.to_ndarray(format="rgb24", width=width, height=height)
+                        image = frame.to_ndarray(format="rgb24", width=width, height=height)
+                        yield image, index * period_s if period_s else float(frame.time or 0.0)
             except av.error.FFmpegError as error:
                 raise CameraError(f"{file} cannot be decoded ({error})") from error
 
@@ -89,9 +108,13 @@ class SequenceCamera:
         Raises:
             CameraError: at the end.
         """
-        image = next(self.frames, None)
-        if image is None:
+        found = next(self.frames, None)
+        if found is None:
             raise CameraError("The recorded pictures have come to their end")
+        image, due_s = found
+        if self.live:
+            self._began = self._began or time.monotonic() - due_s
+            time.sleep(max(0.0, self._began + due_s - time.monotonic()))
         return Frame(image, time.monotonic())
 
     def close(self) -> None:
@@ -100,15 +123,38 @@ class SequenceCamera:
 
 
 class OpenCVCamera:
-    """A UVC camera (or a stream) through OpenCV; needs the `robot` extra."""
+    """A UVC camera or a network stream through OpenCV; needs the `robot` extra.
 
-    def __init__(self, source: int | str = 0, size: tuple[int, int] | None = None) -> None:
+    A stream's frames are stamped when they arrive: what the network and the sender add is not
+    known.
+
+    Args:
+        source: number or device of a camera, file, or address (`http://`, `rtsp://`).
+        size: height and width to scale to [px].
+        timeout_s: how long a stream may take to open, or for one frame; a device's own time-out
+            (10 s on Linux) cannot be set.
+
+    Raises:
+        CameraError: OpenCV is missing, or the source cannot be opened.
+    """
+
+    def __init__(
+        self, source: int | str = 0, size: tuple[int, int] | None = None, *, timeout_s: float = 2.0
+    ) -> None:
         try:
             import cv2
         except ImportError as error:
             raise CameraError("OpenCV is missing: pip install 'worldmodel[robot]'") from error
         self.cv2, self.size, self.source = cv2, size, source
-        self.device = cv2.VideoCapture(source)
+        if isinstance(source, str) and "://" in source:
+            limit = int(1000 * timeout_s)
+            settings = [
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit,
+                cv2.CAP_PROP_N_THREADS, 1,  # each decoding thread holds a frame back
+            ]  # fmt: skip
+            self.device = cv2.VideoCapture(source, cv2.CAP_FFMPEG, settings)
+        else:
+            self.device = cv2.VideoCapture(source)
         if not self.device.isOpened():
             raise CameraError(f"Camera {source!r} cannot be opened: is it plugged in and unused?")
         self.device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
@@ -129,7 +175,7 @@ class OpenCVCamera:
         return Frame(np.ascontiguousarray(image[..., ::-1]), taken)
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Let go of the device; never while another thread is in `read` (OpenCV would crash)."""
         self.device.release()
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -27,7 +28,9 @@ from planning.cli.workplace import (
     PlaceOptions,
     _text,
     ask,
+    is_attended,
     may_move,
+    may_recover,
     open_place,
     safe_arm,
 )
@@ -42,7 +45,7 @@ from planning.protocols import SubGoal
 from planning.report import write_report
 from planning.rollout import Episode, failure_reason, final_error_m
 from robot.calibrate import Axes
-from robot.errors import RobotError
+from robot.errors import ArmError, RobotError
 from robot.record import Recording, write_episode
 from robot.safety import SafeArm
 from worldmodel.checkpoint import load
@@ -72,6 +75,9 @@ class Options(PlaceOptions):
     iterations: int = _text(4, "of the optimiser")
     elites: int = _text(12, "kept of each iteration")
     horizon: int = _text(1, "actions imagined ahead")
+    max_plan_s: float = _text(
+        5.0, "franka: oldest frame whose plan is still sent; the scene may have changed"
+    )
     judge: bool = _text(False, "ask after each episode whether it succeeded")
     view: bool = _text(False, "serve a page with camera, goal, energy and plan")
     port: int = _text(0, "of that page (0: a free one)")
@@ -236,8 +242,14 @@ def _stop(run: Run, records: DriveLog) -> None:
         records.write({"kind": "stop failed", "time_s": time.time(), "error": str(error)})
 
 
-def one_episode(run: Run, index: int) -> Episode:
-    """Drive one episode; log and recording are kept however it ends."""
+def one_episode(run: Run, index: int, *, carry_on: bool = False) -> Episode:
+    """Drive one episode; log and recording are kept however it ends.
+
+    Args:
+        run: what the episodes share.
+        index: of the episode.
+        carry_on: a stopped arm ends this episode only; a person sees to it before the next.
+    """
     options = run.options
     seed = FIRST_SEED + 10_000 * options.seed + index
     run.place.begin(seed)
@@ -246,7 +258,7 @@ def one_episode(run: Run, index: int) -> Episode:
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
     header = {
         "options": dataclasses.asdict(options), "seed": seed, "box_m": run.box_m,
-        "threads": torch.get_num_threads(),
+        "threads": torch.get_num_threads(), "limits": dataclasses.asdict(run.place.limits),
     }  # fmt: skip
     records = DriveLog(run.out / "logs" / stamp, header, goals)
     recorder = Recorder(run, episode)
@@ -262,13 +274,16 @@ def one_episode(run: Run, index: int) -> Episode:
             ended = drive_episode(
                 safe, run.place.checked(), run.agent, goals, seed=seed, prepare=run.prepare,
                 listen=_listener(run, records, recorder, bar),
+                max_age_s=math.inf if run.place.simulated else options.max_plan_s,
             )  # fmt: skip
         if ended:
             _stop(run, records)
     except BaseException as error:
         ended = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}"
         _stop(run, records)
-        raise
+        if not (carry_on and isinstance(error, ArmError)):
+            raise
+        print(f"episode {index} ended: {error}")
     finally:
         recorder.close(ended)
         run.ended.append(ended)
@@ -320,10 +335,11 @@ def check(options: Options) -> None:
         read_goals(options.goals, options.steps)
 
 
-def _between(options: Options, index: int) -> None:
-    """Let a person set the scene up again."""
-    if index and options.robot == "franka" and options.confirm:
+def _between(run: Run, index: int) -> None:
+    """Let a person set the scene up again, and see to an arm that is stopped."""
+    if index and run.options.robot == "franka" and run.options.confirm:
         ask("Set the scene up, then press Enter: ")
+    may_recover(run.options, run.place)
 
 
 def drive(run: Run) -> list[Episode]:
@@ -331,8 +347,10 @@ def drive(run: Run) -> list[Episode]:
     episodes: list[Episode] = []
     try:
         for index in range(run.options.episodes):
-            _between(run.options, index)
-            episodes.append(one_episode(run, index))
+            _between(run, index)
+            more = index + 1 < run.options.episodes
+            carry_on = more and is_attended(run.options)
+            episodes.append(one_episode(run, index, carry_on=carry_on))
     finally:
         summary = drive_summary(run, episodes)
         title = f"drive {run.options.robot}: {run.options.task or 'goals'}"
@@ -351,6 +369,8 @@ def print_summary(summary: dict[str, Any], page: Path) -> None:
         print(f"cycle, median: {cycle:.3f} s ({shares})")
     if summary["reasons"]:
         print(f"reasons: {json.dumps(summary['reasons'])}")
+    for why in summary["stopped"]:
+        print(f"ended early: {why}")
     print(page)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from envs.twin import Twin
 from planning.cli.workplace import Place, PlaceOptions, open_camera, read_limits
+from robot.arm import Arm
 from robot.cameras import Camera
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.grabber import GrabbedCamera
@@ -18,20 +19,45 @@ SIMULATED = WatchdogConfig(planner_s=1.0, frame_s=1.0, state_s=1.0, kill_s=3.0)
 """The simulated arm's server shares its processor with everything else."""
 
 
-def open_franka(options: PlaceOptions, limits: SafetyConfig) -> tuple[FrankaArm, Camera]:
+def watchdog_ages(patience: float) -> WatchdogConfig:
+    """The watchdog of a real arm; a simulated one's server shares its processor, and may wait."""
+    usual = WatchdogConfig()
+    return WatchdogConfig(
+        planner_s=usual.planner_s * patience, frame_s=usual.frame_s * patience,
+        state_s=usual.state_s * patience, kill_s=usual.kill_s * patience,
+    )  # fmt: skip
+
+
+def open_franka(options: PlaceOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
     """Connect to the arm under its limits, and to a camera that the watchdog looks after."""
+    usual = FrankaConfig()
     config = FrankaConfig(
         address=options.address, realtime=options.realtime, max_speed_m_s=limits.max_speed_m_s,
         gripper_force_n=limits.gripper_force_n, max_torque_nm=limits.max_torque_nm,
         max_force_n=limits.max_force_n,
+        connect_timeout_s=usual.connect_timeout_s * options.patience,
+        motion_timeout_s=usual.motion_timeout_s * options.patience,
     )  # fmt: skip
-    arm = FrankaArm(config, kind=options.arm, joint_margin_rad=limits.joint_margin_rad)
+    arm = FrankaArm(
+        config, watchdog_ages(options.patience), kind=options.arm,
+        joint_margin_rad=limits.joint_margin_rad,
+    )  # fmt: skip
     try:
-        camera = GrabbedCamera(open_camera(options.camera), arm.link.saw_frame)
+        camera = watched_camera(open_camera(options.camera, live=True), arm)
     except BaseException:
         arm.close()
         raise
     return arm, camera
+
+
+def watched_camera(camera: Camera, arm: FrankaArm) -> GrabbedCamera:
+    """A camera whose silence or failure stops the arm while it moves."""
+
+    def failed(why: str) -> None:
+        if arm.link.moving:
+            arm.link.stop(f"camera: {why}")
+
+    return GrabbedCamera(camera, arm.link.saw_frame, on_error=failed)
 
 
 class TwinPlace(Place):
@@ -58,6 +84,8 @@ class TwinPlace(Place):
             self.twin.close()
             raise
         self.arm = self.driver
+        # rendered when asked for, and so unknown to the watchdog: pictures all the time would take
+        # from the simulation, which needs most of a processor to keep the arm's own pace
         self.camera: Camera = self.twin.camera
         self._goals: list[SubGoal] = []
 

@@ -1,4 +1,4 @@
-"""`worldmodel replay`: show a drive's log, and plan again from its frames to the same actions."""
+"""`worldmodel replay`: show a drive's log; plan and judge again, to the same actions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from planning.cli.drive import Options as DriveOptions
 from planning.cli.drive import make_agent
+from planning.cli.recheck import recheck
 from planning.cli.workplace import _text
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
@@ -94,34 +95,49 @@ def as_episode(logged: Logged) -> Episode:
     )  # fmt: skip
 
 
+def again(logged: Logged, options: Options) -> dict[str, Any]:
+    """Plan a log's steps again and judge its commands again."""
+    differences = replan(logged, options.model) if options.plan else []
+    safety = recheck(logged)
+    return {
+        "log": str(logged.folder), "steps": len(logged.steps),
+        "ended": logged.end.get("ended", "cut off"),
+        "largest_difference": max(differences, default=None),
+        "safety": None if safety is None else dataclasses.asdict(safety),
+    }  # fmt: skip
+
+
+def _say(summary: dict[str, Any], options: Options) -> None:
+    print(json.dumps(summary, indent=2))
+    if options.plan:
+        word = "replays" if summary["same"] else "does NOT replay"
+        print(f"{word} to the same actions: largest difference {summary['largest_difference']:.3g}")
+    judged = [r["safety"] for r in summary["episodes"] if r["safety"]]
+    if judged:
+        word = "judges" if summary["safety_same"] else "does NOT judge"
+        count = sum(r["commands"] for r in judged)
+        print(f"the safety layer {word} {count} commands as it did then")
+
+
 def run(options: Options) -> int:
-    """Show and plan again; exit status 1 when an action differs."""
+    """Show, plan and judge again; exit status 1 when an action or a target differs."""
     logs = [read_log(folder) for folder in find_logs(options.run)]
     episodes = [as_episode(logged) for logged in logs]
-    rows = []
-    for logged in logs:
-        differences = replan(logged, options.model) if options.plan else []
-        rows.append(
-            {
-                "log": str(logged.folder), "steps": len(logged.steps),
-                "ended": logged.end.get("ended", "cut off"),
-                "largest_difference": max(differences, default=None),
-            }
-        )  # fmt: skip
+    rows = [again(logged, options) for logged in logs]
     worst = max((r["largest_difference"] or 0.0 for r in rows), default=0.0)
     same = worst <= options.tolerance
+    judged = [r["safety"] for r in rows if r["safety"]]
+    kept = all(r["largest_difference"] <= options.tolerance and not r["differ"] for r in judged)
     summary = {
         "run": options.run, "planned_again": options.plan, "largest_difference": worst,
-        "same": same if options.plan else None, "episodes": rows,
+        "same": same if options.plan else None, "safety_same": kept if judged else None,
+        "episodes": rows,
     }  # fmt: skip
     out = Path(options.out)
     page = write_report(out, f"replay of {options.run}", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
         (out / "replay.gif").write_bytes(gif_bytes(frames))
-    print(json.dumps(summary, indent=2))
-    if options.plan:
-        word = "replays to the same actions" if same else "does NOT replay to the same actions"
-        print(f"{word}: largest difference {worst:.3g}")
+    _say(summary, options)
     print(page)
-    return 0 if same else 1
+    return 0 if same and kept else 1

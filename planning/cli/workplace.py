@@ -62,6 +62,9 @@ class PlaceOptions:
     confirm: bool = _text(True, "ask for a typed word before the arm may move")
     confirm_each: bool = _text(False, "ask before every step")
     unattended: bool = _text(False, "franka: allow confirm=false; a person must still watch")
+    patience: float = _text(
+        1.0, "franka: multiplies the allowed ages and waits; over 1 with realtime=false only"
+    )
 
 
 def read_limits(name: str) -> SafetyConfig:
@@ -195,19 +198,31 @@ class FrankaPlace(Place):
 
         if not options.camera:
             raise ConfigError("robot=franka needs camera=: 0, realsense, realsense:SERIAL, a URL")
+        if options.patience < 1 or (options.realtime and options.patience > 1):
+            raise ConfigError(
+                f"patience={options.patience}; allowed: 1, or more with realtime=false for a "
+                "simulated arm on a busy machine"
+            )
+        self.max_age_s = Place.max_age_s * options.patience
+        self.frozen_s = Place.frozen_s * options.patience
         self.limits = read_limits(options.limits or "franka")
         self.arm, self.camera = open_franka(options, self.limits)
 
 
-def open_camera(source: str) -> Camera:
-    """Camera of `camera=`: number or device, realsense[:SERIAL], folder or video file."""
+def open_camera(source: str, *, live: bool = False) -> Camera:
+    """Camera of `camera=`: number or device, realsense[:SERIAL], folder or video file.
+
+    Args:
+        source: the option.
+        live: recorded pictures keep their pace, as a camera does.
+    """
     if source.split(":")[0] == "realsense":
         return RealSenseCamera(source.partition(":")[2])
     if source.isdigit():
         return OpenCVCamera(int(source))
     path = Path(source)
     if path.is_dir() or path.is_file():
-        return SequenceCamera(path)
+        return SequenceCamera(path, live=live)
     return OpenCVCamera(source)
 
 
@@ -270,6 +285,38 @@ def may_move(options: PlaceOptions, place: Place, what: str) -> None:
     )
     if ask(f"Type {WORD} to go on: ") != WORD:
         raise DriveError(f"Not confirmed: nothing has moved. Type {WORD} when it is safe")
+
+
+def is_attended(options: PlaceOptions) -> bool:
+    """Whether a person stands by a real arm that may move."""
+    return options.robot == "franka" and options.execute and options.confirm
+
+
+AGAIN = "recover"
+
+
+def may_recover(options: PlaceOptions, place: Place) -> None:
+    """Where a real arm is stopped, show why and recover it on a person's typed word.
+
+    Raises:
+        DriveError: nobody is asked (a dry run, or confirm=false), another word was typed, or the
+            arm reports an error still.
+    """
+    errors = "; ".join(place.arm.state().errors)
+    if place.simulated or not errors:
+        return
+    if not is_attended(options):
+        raise DriveError(
+            f"The arm is stopped ({errors}). Look at it and take the cause away; then drive with "
+            f"execute=true and without confirm=false, and type {AGAIN}"
+        )
+    print(f"The arm is stopped: {errors}\nLook at it and take the cause away.")
+    if ask(f"Type {AGAIN} to clear the stop: ") != AGAIN:
+        raise DriveError(f"Not recovered: the arm stays stopped ({errors})")
+    place.arm.recover()
+    left = "; ".join(place.arm.state().errors)
+    if left:
+        raise DriveError(f"The arm did not recover ({left}): look at it, then at Desk")
 
 
 def confirm_step(sent: Sent) -> bool:

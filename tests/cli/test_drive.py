@@ -69,7 +69,13 @@ def test_a_drive_replays_to_the_same_actions(driven, tmp_path, capsys):
     assert main(["replay", f"run={driven}", f"out={tmp_path}"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["largest_difference"] == 0.0
-    assert "same actions" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "same actions" in said
+    assert "safety layer judges" in said
+    (episode,) = summary["episodes"]
+    safety = episode["safety"]
+    assert (safety["commands"], safety["largest_difference"]) == (episode["steps"], 0.0)
+    assert safety["differ"] == []
     assert (tmp_path / "replay.gif").stat().st_size > 1000
 
 
@@ -83,6 +89,26 @@ def test_a_changed_log_does_not_replay(driven, tmp_path):
     lines[1]["asked"][0] += 0.01
     (copy / "log.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
     assert main(["replay", f"run={copy}", f"out={tmp_path}/out"]) == 1
+
+
+@pytest.mark.parametrize("what", ["target", "verdict", "asked"])
+def test_a_changed_safety_log_is_not_judged_as_it_was(what, driven, tmp_path):
+    (folder,) = driven.glob("logs/*")
+    copy = tmp_path / "log"
+    copy.mkdir()
+    for path in folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    lines = [json.loads(x) for x in (copy / "safety.jsonl").read_text().splitlines()]
+    if what == "target":
+        lines[1]["allowed"][2] += 0.002
+    elif what == "verdict":
+        lines[1]["allowed"] = None
+    else:
+        lines[1]["asked"][0] += 0.001
+    (copy / "safety.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    assert main(["replay", f"run={copy}", "plan=false", f"out={tmp_path}/out"]) == 1
+    (copy / "safety.jsonl").unlink()  # an older log has nothing to judge
+    assert main(["replay", f"run={copy}", "plan=false", f"out={tmp_path}/out"]) == 0
 
 
 def test_a_dry_run_moves_nothing(tmp_path):
