@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from envs.errors import EnvError
 from envs.twin import Twin
 from robot.errors import RobotError
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
@@ -30,8 +31,9 @@ CHUNK = 100
 RESET_EVERY = 5
 """Chunks until the arm is placed at a start again."""
 LIMITS = SafetyConfig(max_state_age_s=2.0)
-PATIENT = WatchdogConfig(planner_s=2.0, frame_s=2.0, state_s=2.0, kill_s=4.0)
-"""The simulated arm's server shares its processor with everything else."""
+PATIENT = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=10.0, kill_s=20.0)
+"""The simulated arm's server shares its processor with everything else, and may stand for seconds;
+the faults' own benchmark has a real arm's ages."""
 LOOK_S = 0.008
 
 
@@ -39,7 +41,7 @@ def drive_config(address: str) -> FrankaConfig:
     """Brisk: three times the default speed, twice its acceleration."""
     return FrankaConfig(
         address=address, realtime=False, max_speed_m_s=0.3, dynamics=0.4, max_torque_nm=100.0,
-        max_force_n=100.0, gripper_speed_m_s=0.2, connect_timeout_s=15.0, motion_timeout_s=10.0,
+        max_force_n=100.0, gripper_speed_m_s=0.2, connect_timeout_s=30.0, motion_timeout_s=60.0,
     )  # fmt: skip
 
 
@@ -54,7 +56,7 @@ def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
     while len(found) < count:
         kind = rng.choice(["small", "large", "huge", "not finite", "corner", "shape", "pose"],
-                          p=[0.25, 0.15, 0.1, 0.15, 0.08, 0.05, 0.22])  # fmt: skip
+                          p=[0.27, 0.1, 0.15, 0.26, 0.07, 0.06, 0.09])  # fmt: skip
         action: Any = rng.normal(0, 0.02, 7)
         times = 1
         if kind == "large":
@@ -149,12 +151,15 @@ class Rig:
     """The simulated arm, its driver and its safety layer."""
 
     def __init__(self, log: Any) -> None:
-        self.twin: Twin | None = None
+        self.twin: Any = None
+        self.arm: Any = None
+        self.observer: Any = None
         self.log = log
 
     def begin(self, seed: int) -> None:
         """Start anew where something is broken; place the arm."""
-        if self.twin is None:
+        if self.arm is None:
+            self.end()
             self.twin = Twin("grasp")
             self.twin.reset(seed)
             self.arm = FrankaArm(drive_config(self.twin.address), PATIENT)
@@ -171,11 +176,13 @@ class Rig:
 
     def end(self) -> None:
         """Let go of everything."""
-        if self.twin is not None:
+        if self.observer is not None:
             self.observer.end()
+        if self.arm is not None:
             self.arm.close()
+        if self.twin is not None:
             self.twin.close()
-            self.twin = None
+        self.twin = self.arm = self.observer = None
 
 
 def short(error: Exception) -> str:
@@ -199,8 +206,16 @@ def recover(rig: Rig, chunk: Chunk, seed: int) -> None:
         chunk.renewed += 1
 
 
+def wait_until_fresh(arm: FrankaArm) -> None:
+    """Wait while the simulated arm gets no processor time."""
+    until = time.monotonic() + 60.0
+    while arm.link.state_age_s > 0.5 and time.monotonic() < until:
+        time.sleep(0.02)
+
+
 def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
     """Ask for one command."""
+    wait_until_fresh(rig.arm)
     safe, rows = rig.safe, rig.log.rows
     before = flange_state(rig.arm.link.read().q)
     began = time.monotonic()
@@ -234,7 +249,7 @@ def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
 def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
     """Drive one chunk."""
     chunk = Chunk(index)
-    if rig.twin is None or index // shards % RESET_EVERY == 0:
+    if rig.arm is None or index // shards % RESET_EVERY == 0:
         rig.begin(index)
     else:
         rig.observe()
@@ -302,7 +317,12 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> d
             for index in left:
                 if index in {row["index"] for row in read_chunks(path, count)}:
                     continue  # by another process meanwhile
-                chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
+                try:
+                    chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
+                except (RobotError, EnvError) as error:
+                    bar.write(f"chunk {index} is left for the next run: {error}")
+                    rig.end()
+                    continue
                 with path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(chunk.__dict__) + "\n")
                 bar.set_postfix(outside_mm=f"{1000 * chunk.arm_outside_m:.2f}")

@@ -137,8 +137,13 @@ class FrankaArm:
         """Clear errors and the stop; only after a person has looked.
 
         Raises:
-            ArmError: the arm does not come back.
+            ArmError: the arm does not come back, or still moves: the stop is not lifted then.
         """
+        if self.link.moving:
+            self.stop()
+        if self.link.moving or not self._driver.is_alive():
+            what = "still moves" if self._driver.is_alive() else "has lost its driver's process"
+            raise ArmError(f"The arm {what}: look at it, close this one and connect again")
         self._drain()
         self.link.clear()
         self._send(("recover",))

@@ -40,6 +40,9 @@ class SafetyConfig:
     max_step_m: float = 0.075
     """On each axis; a longer step is shortened in its own direction."""
     max_step_rad: float = 0.15
+    max_tilt_rad: float = 0.6
+    """Of the hand from pointing straight down: tilted further, its body and the wrist could touch
+    the table while flange and fingertips are in their boxes."""
     max_speed_m_s: float = 0.1
     """The driver's cap; with `step_s` also that of a step under preemption."""
     max_turn_rad_s: float = 0.5
@@ -77,7 +80,7 @@ class SafetyConfig:
         caps = {
             "max_step_m": 0.2, "max_step_rad": 0.5, "max_speed_m_s": 1.0, "max_turn_rad_s": 2.0,
             "gripper_force_n": 30.0, "max_torque_nm": 20.0, "max_force_n": 20.0,
-            "max_joint_step_rad": 2.0, "max_state_age_s": 2.0,
+            "max_joint_step_rad": 2.0, "max_state_age_s": 2.0, "max_tilt_rad": 3.2,
         }  # fmt: skip
         for name, cap in caps.items():
             if not 0 < getattr(self, name) <= cap:
@@ -124,6 +127,12 @@ def tips_m(state: ArrayLike) -> Array:
     """Outer corners of the open fingers' ends [4, 3, m] for a flange state [7]."""
     tcp = flange_to_tcp(state)
     return np.asarray(tcp[:3] + TIP_OFFSETS_M @ euler_to_matrix(tcp[3:6]).T)
+
+
+def tilt_rad(state: ArrayLike) -> float:
+    """Angle between the hand of a flange state [7] and straight down [rad]."""
+    down = -euler_to_matrix(np.asarray(state, dtype=np.float64)[3:6])[2, 2]
+    return float(np.arccos(np.clip(down, -1.0, 1.0)))
 
 
 def outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
@@ -205,7 +214,7 @@ class Limits:
             (pose, reasons); None for a pose that cannot be mended.
         """
         reasons: list[str] = []
-        target = self._cap(base, wanted, reasons)
+        target = self._upright(base, self._cap(base, wanted, reasons), reasons)
         shift = target_outside_m(self.config, target)
         if np.abs(shift).max() > TINY_M:
             reasons.append("box: " + _axes(shift))
@@ -229,6 +238,14 @@ class Limits:
             reasons.append(f"rotation: {turn:.3f} rad, at most {turn_cap:.3f}")
             step[3:6] *= turn_cap / turn
         return apply_action(base, np.append(step[:6], wanted[6] - base[6]))
+
+    def _upright(self, base: Array, target: Array, reasons: list[str]) -> Array:
+        tilt = tilt_rad(target)
+        if tilt <= max(self.config.max_tilt_rad, tilt_rad(base) + 1e-9):
+            return target
+        most = self.config.max_tilt_rad
+        reasons.append(f"tilt: {tilt:.2f} rad from straight down, at most {most}; left out")
+        return np.concatenate([target[:3], base[3:6], target[6:]])
 
     def _into_box(self, base: Array, target: Array, shift: Array, reasons: list[str]) -> Array:
         moved = target.copy()

@@ -114,6 +114,27 @@ def test_a_stop_latches_until_a_person_recovers(arm):
     arm.send([-0.01, 0, 0, 0, 0, 0, 0])
 
 
+def test_a_stop_is_not_lifted_while_the_arm_moves(arm, monkeypatch):
+    monkeypatch.setattr(arm, "stop", lambda: arm.link.stop("stop was called"))  # does not wait
+    seen = {}
+
+    def hasty():
+        time.sleep(0.1)
+        if arm.link.moving:
+            try:
+                arm.recover()
+            except ArmError as error:
+                seen["text"] = str(error)
+
+    thread = threading.Thread(target=hasty)
+    thread.start()
+    with pytest.raises(ArmError, match="stop was called"):
+        arm.send(FAR)
+    thread.join()
+    assert "still moves" in seen["text"]
+    arm.recover()
+
+
 def test_a_reflex_is_an_error_until_recovered(twin, arm):
     message, _ = during_a_motion(arm, twin.order_reflex)
     assert "recover" in message

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from robot.errors import ConfigError
 from robot.fake import FakeArm, Fault
 from robot.kinematics import Kinematics
+from robot.limits import tilt_rad
 from robot.pose import pose_diff
 from robot.safety import Limits, SafeArm, SafetyConfig, outside_m, target_outside_m, tips_m
 
@@ -219,6 +220,17 @@ def test_a_rotation_that_sweeps_the_fingers_out_of_the_box_is_left_out():
     assert "sweep" in reasons[0]
     np.testing.assert_allclose(target[3:6], base[3:6], atol=1e-9)
     assert target[2] > base[2] + 0.02
+
+
+def test_the_hand_tilts_so_far_and_no_further():
+    """Upside down its body would touch the table, with flange and fingertips in their boxes."""
+    arm, _ = safe(config={"max_tilt_rad": 0.4})
+    reasons = [arm.send([0, 0, 0, 0.15, 0, 0.1, 0]).reasons for _ in range(8)]
+    assert any("tilt" in r for row in reasons for r in row)
+    assert 0.2 < tilt_rad(arm.state().state) <= 0.41
+    before = tilt_rad(arm.commanded)
+    arm.send([0, 0, 0, -0.15, 0, 0, 0])
+    assert tilt_rad(arm.commanded) < before - 0.05  # back is always allowed
 
 
 class Stubborn(FakeArm):
