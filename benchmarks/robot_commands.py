@@ -298,7 +298,7 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> dict[str, Any]:
+def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> None:
     """Drive `count` commands; finished chunks of `work`/chunks.jsonl are not driven again.
 
     Args:
@@ -328,4 +328,3 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> d
                 bar.set_postfix(outside_mm=f"{1000 * chunk.arm_outside_m:.2f}")
         finally:
             rig.end()
-    return total(read_chunks(path, count))
