@@ -97,13 +97,17 @@ def command_lines(found: dict[str, Any]) -> list[str]:
 
 def write_page(faults: dict[str, dict[str, Any]], found: dict[str, Any]) -> None:
     """Write docs/robot-faults.md."""
+    camera = (
+        "The camera is a network\ncamera (MJPEG over HTTP, 20 pictures a second) with a process of "
+        "its own, read through OpenCV."
+        if "camera unplugged" in faults
+        else "The camera's\nfault is that the watchdog hears of no more frames."
+    )
     lines = [
         "# Faults, on the simulated arm over libfranka's protocol\n",
         "Written by `python benchmarks/robot.py`; nothing is typed in by hand. **No real arm "
         "was at hand.** The arm moves at 0.1 m/s when the fault comes;\ntimes count from the fault "
-        "until the fingertips stay within 1 mm, in wall time on two processor cores. The camera "
-        "is a network\ncamera (MJPEG over HTTP, 20 pictures a second) with a process of its own, "
-        "read through OpenCV.\n",
+        f"until the fingertips stay within 1 mm, in wall time on two processor cores. {camera}\n",
         *fault_lines(faults),
         "\nWhere the server is killed or frozen, the simulated arm stands because its physics "
         "stop; a real arm brakes by itself when its\ncontrol box loses the connection.\n",
