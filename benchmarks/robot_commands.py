@@ -292,7 +292,8 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for name, counter in by.items():
             counter.update(row[name])
     return {
-        **summed, **most, "margin_m": LIMITS.margin_m,
+        **summed, **most, "margin_m": LIMITS.margin_m, "hundreds": len(rows),
+        "hundreds_outside": sum(row["arm_outside_m"] > 0 for row in rows),
         "motion_s_median": statistics.median(seconds),
         **{name: dict(counter.most_common()) for name, counter in by.items()},
     }  # fmt: skip
