@@ -132,6 +132,7 @@ def test_a_stop_is_not_lifted_while_the_arm_moves(arm, monkeypatch):
         arm.send(FAR)
     thread.join()
     assert "still moves" in seen["text"]
+    monkeypatch.undo()
     arm.recover()
 
 
