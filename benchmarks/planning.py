@@ -1,6 +1,7 @@
 """Planning beside the published loop, and success against budget.
 
     python benchmarks/planning.py          # speeds -> results/planning.json, docs/planning.png
+    python benchmarks/planning.py equal    # of those only the row at equal energy, for new weights
     python benchmarks/planning.py budgets  # success by budget -> results/budgets.json; rows by name
     python benchmarks/planning.py paces    # seconds an action of each budget, on a quiet machine
 
@@ -101,6 +102,13 @@ def speeds() -> None:
     rows += [bench_planning.measure("medium", horizon, options) for horizon in (1, 2, 4, 8)]
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     bench_planning.plot(rows, PAGE.parent / "planning.png")
+
+
+def equal() -> None:
+    """Measure the row at equal energy again: it depends on the embedded model."""
+    summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    summary["equal_energy"] = bench_planning.equal_energy(bench_planning.Options())
+    SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def _rows() -> dict[str, Any]:
@@ -219,6 +227,9 @@ if __name__ == "__main__":
         budgets()
     elif "paces" in sys.argv:
         paces()
+    elif "equal" in sys.argv:
+        torch.set_num_threads(1)
+        equal()
     else:
         torch.set_num_threads(1)
         speeds()
