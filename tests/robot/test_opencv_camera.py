@@ -45,7 +45,7 @@ class Stream:
                         f"--b\r\nContent-Type: image/jpeg\r\nContent-Length: {out.tell()}\r\n\r\n"
                     )
                     try:
-                        self.wfile.write(head.encode() + b"\r\n\r\n" + out.getvalue() + b"\r\n")
+                        self.wfile.write(head.encode() + out.getvalue() + b"\r\n")
                     except OSError:
                         return
                     number += 1
