@@ -5,7 +5,7 @@
     python benchmarks/planning.py budgets  # success by budget -> results/budgets.json; rows by name
     python benchmarks/planning.py paces    # seconds an action of each budget, on a quiet machine
 
-All then write docs/planning.md. A row of budgets that is there is not run again.
+All then write docs/planning.md. A row that is in the results is not run again.
 """
 
 from __future__ import annotations
@@ -88,20 +88,31 @@ MKL is slow (processors that are not Intel's).
 """
 
 
+SIZES = {"small": (1, 2, 4, 8), "medium": (1, 2, 4, 8), "ac-vitl": (1, 2), "ac": (1, 2, 4)}
+"""Horizons of each size; larger ones of the published shape take a quarter of an hour each."""
+
+
 def speeds() -> None:
-    """Measure and keep the rows of all sizes."""
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as folder:
-        bench_planning.run(bench_planning.Options(sizes=["small"], repeats=2, out=folder))
-        summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
-    rows = summary["rows"]
-    options = bench_planning.Options(iterations=1, repeats=1)
-    for size, horizons in (("ac-vitl", (1, 2)), ("ac", (1, 2, 4))):
-        rows += [bench_planning.measure(size, horizon, options) for horizon in horizons]
-    options.iterations = 2
-    rows += [bench_planning.measure("medium", horizon, options) for horizon in (1, 2, 4, 8)]
+    """Measure the rows that are missing; each is kept as soon as it is there."""
+    summary: dict[str, Any] = {"rows": []}
+    if SPEEDS.is_file():
+        summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    else:
+        with tempfile.TemporaryDirectory() as folder:  # peaks and equal energy
+            bench_planning.run(bench_planning.Options(sizes=[], out=folder))
+            summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
+    for size, horizons in SIZES.items():
+        few = {"iterations": 1, "repeats": 1} if size.startswith("ac") else {"repeats": 2}
+        for horizon in horizons:
+            if any((r["size"], r["horizon"]) == (size, horizon) for r in summary["rows"]):
+                continue
+            row = bench_planning.measure(size, horizon, bench_planning.Options(**few))
+            summary["rows"].append(row)
+            print(size, horizon, f"{row['ratio_exact']:.2f}x, bf16 {row['ratio_bf16']:.2f}x")
+            SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    summary["rows"].sort(key=lambda r: (list(SIZES).index(r["size"]), r["horizon"]))
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    bench_planning.plot(rows, PAGE.parent / "planning.png")
+    bench_planning.plot(summary["rows"], PAGE.parent / "planning.png")
 
 
 def equal() -> None:
@@ -173,11 +184,11 @@ def write_page() -> None:
         peaks = found["matmul_flops"]
         text += [
             "## Beside the published loop\n",
-            f"One run, {found['device']}, {found['threads']} thread; the baseline recomputes the "
-            "whole history for each\nimagined step in float32, with a mask made anew and poses "
-            "through NumPy, and torch's own matrix products\n(`worldmodel bench planning`). `ac` "
-            "is the published 305 M predictor's shape for ViT-g, `ac-vitl` for ViT-L. Caching "
-            "alone: against the\nsame loop on the matrix products that ours uses.\n",
+            f"A row is one run, {found['device']}, {found['threads']} thread; the baseline "
+            "recomputes the whole history for each\nimagined step in float32, with a mask made "
+            "anew and poses through NumPy, and torch's own matrix products\n(`worldmodel bench "
+            "planning`). `ac` is the published 305 M predictor's shape for ViT-g, `ac-vitl` for "
+            "ViT-L. Caching alone: against the\nsame loop on the matrix products that ours uses.\n",
             "| size | horizon | samples x iterations | baseline | exact, cached | caching alone | "
             "bf16, cached | largest difference | float32 / bf16, of the matrix-product peak |",
             "|---|---|---|---|---|---|---|---|---|",

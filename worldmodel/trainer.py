@@ -178,7 +178,9 @@ class MetricsLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] < resume_step]
-        path.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
+        part = path.with_suffix(".part")  # a run killed in here must not lose the rows
+        part.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
+        part.replace(path)
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, row: dict[str, Any]) -> None:

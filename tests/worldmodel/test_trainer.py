@@ -11,7 +11,7 @@ import torch
 
 from worldmodel.errors import CheckpointError, TrainingError
 from worldmodel.schedules import warmup_constant_decay, warmup_flat_cosine
-from worldmodel.trainer import batch_indices, load_latest, save_state
+from worldmodel.trainer import MetricsLog, batch_indices, load_latest, save_state
 
 RUN = """
 import sys, time
@@ -78,6 +78,19 @@ def test_killed_run_equals_the_uninterrupted_one(go, tmp_path):
         break
     assert child.returncode == 0
     assert losses(out) == losses(tmp_path / "whole")
+
+
+def test_a_run_killed_while_it_cuts_its_metrics_keeps_them(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}\n{"ste')
+    whole = path.read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            MetricsLog(path, 1)
+    assert path.read_text() == whole
+    MetricsLog(path, 1).write({"step": 1, "loss": 2.0})
+    assert path.read_text() == '{"step": 0}\n{"step": 1, "loss": 2.0}\n'
 
 
 def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
