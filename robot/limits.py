@@ -2,8 +2,8 @@
 
 Boxes are kept on the flange and on both fingertips. They are convex, so the straight way between
 two places inside stays inside; a rotation is checked for what it sweeps on that way. An arm tracks
-its target within some millimetres, the faster the more: targets keep `margin_m` from every face,
-so that the arm itself never leaves.
+its target within some millimetres, the faster the more: targets keep `margin_m` from every face
+for that. What is kept is the target's place; how far an arm itself went, docs/robot-faults.md has.
 """
 
 from __future__ import annotations
