@@ -1,12 +1,15 @@
 """Our table served as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
 
 Runs in a process of its own. The protocol server adds the arm's gravity torques itself, so the
-scene's own compensation and joint servos are off here; the hand keeps its tuned actuator.
+scene's own compensation and joint servos are off here; the hand keeps its tuned actuator. While the
+arm moves, its time waits for its client: on a busy machine the arm becomes slow, but is never moved
+by a command that came late.
 """
 
 from __future__ import annotations
 
 import copy
+import select
 import signal
 import time
 from dataclasses import dataclass
@@ -32,6 +35,9 @@ STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
 """Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
 wrist tremble as soon as the fingers touch something."""
+CLIENT_S = 1.0
+"""A client that is silent for so long while the arm moves has its motion aborted; a real arm, whose
+time waits for nobody, does so after 20 ms."""
 HEAD = 2
 """Shared numbers before the joint positions: sequence, simulated time."""
 
@@ -133,6 +139,32 @@ class TableSimulator(BaseSimulator):
         self.publish()
 
 
+class Turns:
+    """Client and arm in turns: no step of the physics before the last state is answered.
+
+    Without this, a client that gets no processor time for 100 ms finds its arm's clock 100 ms
+    further and sends the place that the motion has then: a jump, which the joints overshoot.
+    """
+
+    def __init__(self, arm: Any) -> None:
+        self.arm = arm
+        self.answering = False
+        """The client has begun to command the motion under way."""
+
+    def wait(self) -> bool:
+        """Wait for a command; False if the client of a motion under way is silent."""
+        if not self.arm.current_motion_id:
+            self.answering = False
+            return True
+        udp = self.arm._FrankaServer__udp_socket  # noqa: SLF001 - franky-sim does not show it
+        lines = [udp, self.arm._tcp_socket]  # noqa: SLF001 - the same
+        ready = select.select(lines, [], [], CLIENT_S if self.answering else 0.0)[0]
+        if self.answering:
+            return bool(ready)
+        self.answering = udp in ready
+        return True
+
+
 def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
     """Entry of the server's process: 1 kHz, until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -141,6 +173,7 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
     server = SimulationServer(simulator)
     server.init()
     pipe.send(server.robot_servers[0].hostname)
+    turns = Turns(server.robot_servers[0])
     due = time.perf_counter()
     while True:
         try:
@@ -160,6 +193,8 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
                 due = time.perf_counter()
         except (EOFError, OSError):
             return
+        if not turns.wait():
+            _reflex(server)
         server.run_once(realtime=False)
         due = max(due + TICK_S, time.perf_counter() - 0.05)
         time.sleep(max(0.0, due - time.perf_counter()))
