@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("franky")
 
 from envs.twin import Twin
+from envs.twin_server import CLIENT_S
 from robot.errors import ArmError, ConfigError, UnreachableError
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
@@ -102,6 +103,52 @@ def test_what_is_not_sent(arm):
     with pytest.raises(UnreachableError):
         arm.send_pose(far)
     assert not arm.link.moving
+
+
+def beyond_m(twin, arm, stall_s):
+    """How far the arm goes beyond its target when its driver freezes on the way [m]; the error."""
+    began = twin.info(closed=False)["tcp_m"]
+    aim = began[0] + FAR[0]
+    ways, on, frozen = [], [True], threading.Event()
+
+    def look():
+        while on[0]:
+            ways.append(twin.info(closed=False)["tcp_m"][0])
+            if ways[-1] > began[0] + 0.02 and not frozen.is_set():
+                frozen.set()
+                os.kill(arm.driver_pid, signal.SIGSTOP)
+                time.sleep(stall_s)
+                os.kill(arm.driver_pid, signal.SIGCONT)
+            time.sleep(0.002)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    error = ""
+    try:
+        arm.send(FAR)
+    except ArmError as problem:
+        error = str(problem)
+    time.sleep(0.1)
+    on[0] = False
+    thread.join()
+    assert frozen.is_set()
+    return max(ways) - aim, error
+
+
+def test_an_arm_whose_driver_comes_late_does_not_jump(twin, arm):
+    beyond, error = beyond_m(twin, arm, 0.4)
+    assert (error, beyond < 2e-3) == ("", True), (error, beyond)
+
+
+def test_a_driver_that_is_silent_for_long_has_its_motion_aborted(twin):
+    twin.reset(3)
+    patient = WatchdogConfig(planner_s=9.0, state_s=9.0, frame_s=9.0, kill_s=9.0)
+    with FrankaArm(config(twin.address), patient) as arm:
+        beyond, error = beyond_m(twin, arm, CLIENT_S + 0.5)
+        assert "reflex" in error
+        assert beyond < 2e-3
+        arm.recover()
+        arm.send([-0.01, 0, 0, 0, 0, 0, 0])
 
 
 def test_a_stop_latches_until_a_person_recovers(arm):
