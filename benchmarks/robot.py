@@ -86,6 +86,8 @@ def command_lines(found: dict[str, Any]) -> list[str]:
         "|---|---|",
         f"| targets outside their boxes | at most {1000 * found['target_outside_m']:.2f} mm |",
         f"| the arm outside the boxes | at most {1000 * found['arm_outside_m']:.2f} mm |",
+        f"| the arm past the box of its targets, of the margin's {margin:.0f} mm | at most "
+        f"{1000 * found['margin_used_m']:.2f} mm |",
         f"| hundreds of commands in which it was outside at all | {found['hundreds_outside']} of "
         f"{found['hundreds']} |",
         f"| largest step sent, on an axis | {found['step_m']:.3f} m, {found['turn_rad']:.3f} rad |",

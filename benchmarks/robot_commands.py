@@ -81,7 +81,7 @@ class Observer:
 
     def __init__(self, arm: FrankaArm) -> None:
         self.arm = arm
-        self.outside_m, self.looks = 0.0, 0
+        self.outside_m, self.past_target_box_m, self.looks = 0.0, 0.0, 0
         self._on = True
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -92,8 +92,11 @@ class Observer:
             now = self.arm.link.read()
             if now.time_s != last:
                 last = now.time_s
-                out = float(np.abs(outside_m(LIMITS, flange_state(now.q))).max())
+                place = flange_state(now.q)
+                out = float(np.abs(outside_m(LIMITS, place)).max())
+                past = float(np.abs(target_outside_m(LIMITS, place)).max())
                 self.outside_m, self.looks = max(self.outside_m, out), self.looks + 1
+                self.past_target_box_m = max(self.past_target_box_m, past)
             time.sleep(LOOK_S)
 
     def end(self) -> None:
@@ -132,6 +135,8 @@ class Chunk:
     looks: int = 0
     """Times that the arm's place was worked out."""
     arm_outside_m: float = 0.0
+    margin_used_m: float = 0.0
+    """How far the arm was past the box of its targets, which lies inside the other."""
     target_outside_m: float = 0.0
     step_m: float = 0.0
     turn_rad: float = 0.0
@@ -145,6 +150,12 @@ class Chunk:
     """What ended a motion early, by the first words of its message; recovered from."""
     renewed: int = 0
     """Times that the simulated arm had to be started again."""
+
+    def add(self, seen: Observer) -> None:
+        """Take over what was seen of the arm."""
+        self.looks += seen.looks
+        self.arm_outside_m = max(self.arm_outside_m, seen.outside_m)
+        self.margin_used_m = max(self.margin_used_m, seen.past_target_box_m)
 
 
 class Rig:
@@ -199,8 +210,7 @@ def recover(rig: Rig, chunk: Chunk, seed: int) -> None:
     try:
         rig.safe.recover()
     except RobotError:
-        chunk.looks += rig.observer.looks
-        chunk.arm_outside_m = max(chunk.arm_outside_m, rig.observer.outside_m)
+        chunk.add(rig.observer)
         rig.end()
         rig.begin(seed)
         chunk.renewed += 1
@@ -257,8 +267,7 @@ def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
         one(rig, kind, action, chunk)
         bar.update(1)
     rig.observer.end()
-    chunk.looks += rig.observer.looks
-    chunk.arm_outside_m = max(chunk.arm_outside_m, rig.observer.outside_m)
+    chunk.add(rig.observer)
     chunk.counts = Counter(rig.safe.counts)
     return chunk
 
@@ -285,7 +294,14 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
     most = {
         name: max(row[name] for row in rows)
-        for name in ("arm_outside_m", "target_outside_m", "step_m", "turn_rad", "moved_m")
+        for name in (
+            "arm_outside_m",
+            "margin_used_m",
+            "target_outside_m",
+            "step_m",
+            "turn_rad",
+            "moved_m",
+        )
     }
     by: dict[str, Counter[str]] = {"kinds": Counter(), "counts": Counter(), "stops": Counter()}
     for row in rows:
