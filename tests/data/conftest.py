@@ -110,7 +110,8 @@ def _table(number: int, states: np.ndarray) -> pa.Table:
     )
 
 
-AV1 = {"preset": "10", "crf": "20", "g": "2"}
+AV1 = {"preset": "10", "crf": "20", "g": "2", "svtav1-params": "lp=1:pred-struct=1"}
+"""One thread and no reordered frames: with several, the muxer has refused the encoder's packets."""
 
 
 def write_lerobot(root: Path, episodes: list[np.ndarray], version: str) -> Path:

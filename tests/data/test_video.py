@@ -18,7 +18,7 @@ SPARSE = {"crf": "18", "preset": "veryfast", "g": "20", "bf": "3", "threads": "1
 CODECS = {
     "h264": ("libx264", SPARSE),
     "one key frame": ("libx264", {**SPARSE, "g": "250"}),
-    "av1": ("libsvtav1", {"preset": "10", "crf": "20", "g": "16"}),
+    "av1": ("libsvtav1", {"preset": "10", "crf": "20", "g": "16", "svtav1-params": "lp=1"}),
 }
 
 
