@@ -40,8 +40,9 @@ LOOK_S = 0.008
 def drive_config(address: str) -> FrankaConfig:
     """Brisk: three times the default speed, twice its acceleration."""
     return FrankaConfig(
-        address=address, realtime=False, max_speed_m_s=0.3, dynamics=0.4, max_torque_nm=100.0,
-        max_force_n=100.0, gripper_speed_m_s=0.2, connect_timeout_s=30.0, motion_timeout_s=60.0,
+        address=address, realtime=False, max_speed_m_s=0.3, dynamics=0.4,
+        max_torque_nm=LIMITS.max_torque_nm, max_force_n=LIMITS.max_force_n,
+        gripper_speed_m_s=0.2, connect_timeout_s=30.0, motion_timeout_s=60.0,
     )  # fmt: skip
 
 

@@ -33,8 +33,7 @@ PLANNER = """
 import sys
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
 if __name__ == "__main__":
-    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3,
-                          max_torque_nm=100.0, max_force_n=100.0)
+    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3)
     arm = FrankaArm(config, WatchdogConfig(state_s=0.5))
     print("ready", flush=True)
     for way in (1, -1, 1):
@@ -46,7 +45,7 @@ def config(twin: Twin, **changes: Any) -> FrankaConfig:
     """Slow enough that a fault comes in the middle of a motion."""
     settings: dict[str, Any] = {
         "address": twin.address, "realtime": False, "max_speed_m_s": 0.1, "dynamics": 0.3,
-        "max_torque_nm": 100.0, "max_force_n": 100.0, "connect_timeout_s": 10.0,
+        "connect_timeout_s": 10.0,
     }  # fmt: skip
     return FrankaConfig(**(settings | changes))
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from franky_sim import BaseSimulator, SimulationServer
+from franky_sim import BaseSimulator
 from franky_sim.mujoco_simulator import FrankaMujocoRobot
 from numpy.typing import NDArray
 
 from envs.mujoco_arm import MAX_WIDTH_M
 from envs.scene import build_model
+from envs.twin_touch import JOINT_REFLEX, SILENCE, TableServer
 
 Array = NDArray[np.float64]
 
@@ -170,46 +171,32 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     simulator = TableSimulator(shape, image_size, shared)
     simulator.init()
-    server = SimulationServer(simulator)
+    server = TableServer(simulator)
     server.init()
-    pipe.send(server.robot_servers[0].hostname)
-    turns = Turns(server.robot_servers[0])
+    arm = server.arm
+    pipe.send(arm.hostname)
+    turns = Turns(arm)
     due = time.perf_counter()
     while True:
         try:
             if pipe.poll():
                 order = pipe.recv()
                 if order == "reflex":
-                    _reflex(server)
+                    arm.abort(JOINT_REFLEX)
                 else:
                     simulator.put(order)
-                    arm = server.robot_servers[0]
                     arm.reset_state()
+                    arm.clear()
                     if arm.gripper_server is not None:
                         arm.gripper_server.reset_state()
                     for _ in range(200):
-                        server.run_once(realtime=False)
+                        server.run_once()
                 pipe.send("done")
                 due = time.perf_counter()
         except (EOFError, OSError):
             return
         if not turns.wait():
-            _reflex(server)
-        server.run_once(realtime=False)
+            arm.abort(SILENCE)
+        server.run_once()
         due = max(due + TICK_S, time.perf_counter() - 0.05)
         time.sleep(max(0.0, due - time.perf_counter()))
-
-
-def _reflex(server: SimulationServer) -> None:
-    """Answer the motion under way as an arm does that felt a collision."""
-    from franky_sim.franka_robot_protocol import BaseCommand, MoveStatus, RobotCommand
-
-    arm = server.robot_servers[0]
-    motion = arm.current_motion_id
-    if motion:
-        arm.stop_motion(send_preemption_signal=False)
-        BaseCommand.send_response(
-            arm._tcp_socket,  # noqa: SLF001 - franky-sim has no public way to abort a motion
-            RobotCommand.kMove, motion, MoveStatus.kReflexAborted,
-        )  # fmt: skip
-        arm.reset_current_motion_id()

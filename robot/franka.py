@@ -31,6 +31,7 @@ MENDS = {
     "RealtimeException": "install a real-time kernel, or set realtime=false for a simulated arm",
     "NetworkException": "check the cable, the address and that FCI is activated in Desk",
     "Net Exception": "check the cable, the address and that FCI is activated in Desk",
+    '"Reflex"': "the arm has errors: look at it, then clear them in Desk",
     "timeout": "another client holds the arm, or the address is wrong: close it, or check Desk",
 }
 

@@ -269,14 +269,22 @@ class Driver:
         elif kind == "connect" or self.robot is None:
             self.connect()
         elif kind == "recover":
-            if self.error:
-                self.disconnect()
-                self.connect()
-            self.robot.recover_from_errors()
+            self._recover()
             self.stopping, self.error = False, ""
             self.publish()
         self.pipe.send(("ready", ""))
         return True
+
+    def _recover(self) -> None:
+        # on the connection that is there: an arm with errors may refuse a new one its settings
+        try:
+            self.robot.recover_from_errors()
+        except Exception:
+            if not self.error:
+                raise
+            self.disconnect()
+            self.connect()
+            self.robot.recover_from_errors()
 
     def fail(self, error: Exception) -> None:
         """Report a failure of the arm and wait for `recover`."""

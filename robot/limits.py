@@ -3,7 +3,8 @@
 Boxes are kept on the flange and on both fingertips. They are convex, so the straight way between
 two places inside stays inside; a rotation is checked for what it sweeps on that way. An arm tracks
 its target within some millimetres, the faster the more: targets keep `margin_m` from every face
-for that. What is kept is the target's place; how far an arm itself went, docs/robot-faults.md has.
+for that, and rotations sweep over half of it at most. What is kept is the target's place; how far
+an arm itself went, docs/robot-faults.md has.
 """
 
 from __future__ import annotations
@@ -144,10 +145,17 @@ def outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
     return _out(config, state, 0.0, floor)
 
 
-def target_outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
-    """As `outside_m`, for a target: `margin_m` inside the boxes and `clearance_m` off the table."""
-    floor = max(config.tip_low_m[2] + config.margin_m, config.table_z_m + config.clearance_m)
-    return _out(config, state, config.margin_m, floor)
+def target_outside_m(config: SafetyConfig, state: ArrayLike, share: float = 1.0) -> Array:
+    """As `outside_m`, for a target: `margin_m` inside the boxes and `clearance_m` off the table.
+
+    Args:
+        config: the limits.
+        state: flange state [7].
+        share: of margin and clearance that is asked for.
+    """
+    margin, clearance = share * config.margin_m, share * config.clearance_m
+    floor = max(config.tip_low_m[2] + margin, config.table_z_m + clearance)
+    return _out(config, state, margin, floor)
 
 
 def _out(config: SafetyConfig, state: ArrayLike, margin_m: float, floor_m: float) -> Array:
@@ -166,6 +174,8 @@ def _out(config: SafetyConfig, state: ArrayLike, margin_m: float, floor_m: float
 
 
 TINY_M = 1e-9
+SWEEP_SHARE = 0.5
+"""Of margin and clearance that is left when a rotation sweeps over them."""
 
 
 class Limits:
@@ -259,13 +269,16 @@ class Limits:
         """Leave a rotation out that would sweep the fingers out of the box on the way.
 
         An arm may turn sooner than it moves, or later; all that it can pass through lies between
-        the two poses that have the one's place and the other's rotation.
+        the two poses that have the one's place and the other's rotation. They may use half of the
+        margin: the rest is for the arm's tracking error.
         """
+
+        def out(pose: Array) -> float:
+            return float(np.abs(target_outside_m(self.config, pose, SWEEP_SHARE)).max())
+
         turned = np.concatenate([base[:3], target[3:]])
         unturned = np.concatenate([target[:3], base[3:6], target[6:]])
-        allowed = max(TINY_M, float(np.abs(outside_m(self.config, base)).max()))
-        worst = max(float(np.abs(outside_m(self.config, p)).max()) for p in (turned, unturned))
-        if worst <= allowed:
+        if max(out(turned), out(unturned)) <= max(TINY_M, out(base)):
             return target
         reasons.append("rotation: left out, it would sweep the fingers out of the box")
         return self._unturned(base, target)

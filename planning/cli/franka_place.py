@@ -72,12 +72,11 @@ class TwinPlace(Place):
             options.task or "reach", split=options.split, objects=tuple(options.objects)
         )
         try:
-            # the server's joint torques are what its servos ask for, not collisions
             config = FrankaConfig(
                 address=self.twin.address, realtime=False, dynamics=0.4,
-                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=100.0, max_force_n=100.0,
-                gripper_force_n=self.limits.gripper_force_n, connect_timeout_s=15.0,
-                motion_timeout_s=10.0,
+                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=self.limits.max_torque_nm,
+                max_force_n=self.limits.max_force_n, gripper_force_n=self.limits.gripper_force_n,
+                connect_timeout_s=15.0, motion_timeout_s=10.0,
             )  # fmt: skip
             self.driver = FrankaArm(config, SIMULATED)
         except BaseException:

@@ -18,6 +18,7 @@ from envs.twin_server import CLIENT_S
 from robot.errors import ArmError, ConfigError, UnreachableError
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
+from robot.limits import tilt_rad
 from robot.safety import SafeArm, SafetyConfig
 
 # the machine that tests run on is slow and busy: generous ages, but a stop stays a stop
@@ -28,8 +29,7 @@ FAR = [0.075, 0.0, 0.0, 0, 0, 0, 0]
 def config(address, **changes):
     return FrankaConfig(
         **{"address": address, "realtime": False, "max_speed_m_s": 0.3, "dynamics": 0.4,
-           "max_torque_nm": 100.0, "max_force_n": 100.0, "motion_timeout_s": 10.0,
-           "connect_timeout_s": 15.0} | changes
+           "motion_timeout_s": 10.0, "connect_timeout_s": 15.0} | changes
     )  # fmt: skip
 
 
@@ -188,6 +188,54 @@ def test_a_reflex_is_an_error_until_recovered(twin, arm):
     assert "recover" in message
     arm.recover()
     arm.send([-0.01, 0, 0, 0, 0, 0, 0])
+
+
+def press(arm, tip, depth_m, towards_m):
+    """Fingertip place [x y of the TCP], then down until it ends; the error's text."""
+    state = arm.state().state
+    arm.send_pose([*tip, towards_m + 0.03 + 0.113, np.pi, 0, state[5], 0])
+    target = arm.state().state
+    target[2] -= 0.03 + depth_m
+    try:
+        arm.send_pose(target)
+    except ArmError as error:
+        return str(error)
+    return ""
+
+
+def test_a_collision_is_a_reflex_as_its_thresholds_say(twin):
+    twin.reset(3)
+    with FrankaArm(config(twin.address), SLOW) as arm:
+        assert "cartesian_reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+        stands = arm.state().state
+        assert stands[2] > 0.113 - 0.005  # two centimetres were asked for
+        assert "reflex" in arm.state().errors[0]
+        with pytest.raises(ArmError, match="recover"):
+            arm.send(FAR)
+        arm.recover()
+        assert arm.state().errors == ()
+        arm.send([0, 0, 0.03, 0, 0, 0, 0])
+        assert arm.state().state[2] > stands[2] + 0.02
+        assert "reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+    with pytest.raises(ArmError, match="clear them in Desk"):
+        FrankaArm(config(twin.address), SLOW)
+    twin.reset(3)
+    with FrankaArm(config(twin.address, max_force_n=100.0, max_torque_nm=100.0), SLOW) as arm:
+        assert press(arm, (0.4, -0.15), 0.003, 0.0) == ""  # 30 N or so
+        assert arm.state().errors == ()
+
+
+def test_a_cube_caught_under_a_finger_does_not_tilt_the_hand(twin):
+    twin.reset(3)
+    cube = twin.info(closed=False)["object_m"]
+    with FrankaArm(config(twin.address), SLOW) as arm:
+        top = 2 * cube[2]
+        error = press(arm, (cube[0], cube[1] + 0.04), 0.03, top)
+        assert "reflex" in error
+        assert tilt_rad(arm.state().state) < 0.06
+        arm.recover()
+        arm.send([0, 0, 0.03, 0, 0, 0, 0])
+        assert tilt_rad(arm.state().state) < 0.03
 
 
 def test_stale_frames_stop_a_moving_arm(twin):

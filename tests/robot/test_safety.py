@@ -222,6 +222,22 @@ def test_a_rotation_that_sweeps_the_fingers_out_of_the_box_is_left_out():
     assert target[2] > base[2] + 0.02
 
 
+def test_a_rotation_sweeps_over_half_of_the_margin_at_most():
+    """At both ends of the step the fingers are inside; between them they would not be."""
+    config = SafetyConfig(margin_m=0.005)
+    base = FakeArm().state().state
+    base[2] += config.tip_low_m[2] + 0.0051 - tips_m(base)[:, 2].min()
+    for turn, left_out in ((0.03, False), (0.07, True)):
+        wanted = base + np.array([0, 0, 0.02, turn, 0, 0, 0])
+        swept = np.concatenate([base[:3], wanted[3:]])
+        past = float(np.abs(target_outside_m(config, swept)).max())
+        assert (past > 0.0025) == left_out, past
+        assert np.abs(outside_m(config, swept)).max() == 0.0
+        target, reasons = Limits(config).allow(base, wanted, np.zeros(7))
+        assert any("sweep" in r for r in reasons) == left_out
+        assert (abs(target[3] - base[3]) < 1e-9) == left_out
+
+
 def test_the_hand_tilts_so_far_and_no_further():
     """Upside down its body would touch the table, with flange and fingertips in their boxes."""
     arm, _ = safe(config={"max_tilt_rad": 0.4})

@@ -1,0 +1,274 @@
+"""What the simulated arm feels: its contacts as a Franka would estimate them, and its reflex.
+
+franky-sim acknowledges collision thresholds and does no more. Here contact forces of the physics
+become external joint torques and a wrench at the TCP, and what goes over the thresholds while the
+arm moves aborts the motion, as on a real arm, until an error recovery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import mujoco
+import numpy as np
+from franky_sim import SimulationServer
+from franky_sim.franka_robot_protocol import (
+    AutomaticErrorRecoveryCommand,
+    AutomaticErrorRecoveryStatus,
+    BaseCommand,
+    MoveCommand,
+    MoveStatus,
+    RobotCommand,
+    RobotMode,
+    SetCollisionBehaviorCommand,
+)
+from franky_sim.franka_robot_server import FrankaRobotServer
+from franky_sim.franka_robot_state import FrankaRobotState
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SMOOTHING = 0.2
+"""Share of a new millisecond in the estimate: a time constant of 4.5 ms. An assumption; the maker
+gives none for its own filter."""
+JOINT_REFLEX, CARTESIAN_REFLEX, SILENCE, ERRORS = 6, 7, 31, 41
+"""Places in libfranka's list of errors (the third: communication constraints), and its length."""
+REST_RAD_S, REST_MS = 0.01, 50
+"""An arm whose joints are all slower for so long stands."""
+REJECTED = 1
+"""Of every setter: not possible in the arm's present mode."""
+
+
+class Touch:
+    """External joint torques and wrench from the contacts of arm and hand with anything else.
+
+    Contacts among the arm's own bodies do not count; what the fingers press against each other
+    through an object cancels. The wrench is the one at the TCP that explains the torques, as on the
+    real arm: a contact of the forearm shows there too.
+
+    Source: libfranka's `tau_ext_hat_filtered` and `O_F_ext_hat_K`, without a real one's model
+    errors; by its documentation of errors the latter is what collision thresholds are about.
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        self.model, self.data = model, data
+        self.tcp = model.site("tcp").id
+        root = int(model.body_rootid[model.body("hand").id])
+        self.own = np.asarray(model.body_rootid)[np.asarray(model.geom_bodyid)] == root
+        """Of each shape: whether it is the arm's."""
+        self.dofs = [model.joint(f"fr3_joint{i}").dofadr[0] for i in range(1, 8)]
+        self._jac = np.zeros((2, 3, model.nv))
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was felt."""
+        self.torques: Array = np.zeros(7)
+        self.wrench: Array = np.zeros(6)
+
+    def feel(self) -> None:
+        """Take in the contacts of the newest step: `torques` [7, Nm], `wrench` [6, N and Nm].
+
+        The wrench acts on the hand at its TCP, along the base frame's axes.
+        """
+        self.torques += SMOOTHING * (self._torques() - self.torques)
+        if np.abs(self.torques).max() < 1e-3:
+            self.wrench = np.zeros(6)
+            return
+        linear, angular = self._jac
+        mujoco.mj_jacSite(self.model, self.data, linear, angular, self.tcp)
+        columns = self._jac[:, :, self.dofs].reshape(6, 7)
+        self.wrench = np.asarray(np.linalg.lstsq(columns.T, self.torques, rcond=None)[0])
+
+    def _torques(self) -> Array:
+        total = np.zeros(7)
+        pairs = self.own[self.data.contact.geom]
+        for i in np.flatnonzero(pairs[:, 0] != pairs[:, 1]):
+            total += self._contact(int(i), second=bool(pairs[i, 1]))
+        return total
+
+    def _contact(self, index: int, *, second: bool) -> Array:
+        """Joint torques [7] of one contact; its force acts on its second shape."""
+        contact, force = self.data.contact[index], np.zeros(6)
+        mujoco.mj_contactForce(self.model, self.data, index, force)
+        axes = contact.frame.reshape(3, 3)
+        sign = 1.0 if second else -1.0
+        body = self.model.geom_bodyid[contact.geom[int(second)]]
+        linear, angular = self._jac
+        mujoco.mj_jac(self.model, self.data, linear, angular, contact.pos, body)
+        all_joints = sign * ((force[:3] @ axes) @ linear + (force[3:] @ axes) @ angular)
+        return np.asarray(all_joints[self.dofs])
+
+
+@dataclass
+class Thresholds:
+    """Above which a contact is a collision; none until a client has set them."""
+
+    torques_nm: Array = field(default_factory=lambda: np.full(7, np.inf))
+    wrench: Array = field(default_factory=lambda: np.full(6, np.inf))
+    """N along and Nm about the base frame's axes."""
+
+
+class ArmServer(FrankaRobotServer):
+    """franky-sim's protocol server with thresholds, reflex and recovery.
+
+    Upper thresholds of nominal motion hold during acceleration as well.
+    """
+
+    def __init__(self, robot: Any, hostname_candidates: Iterable[str]) -> None:
+        super().__init__(robot, hostname_candidates)
+        self.thresholds = Thresholds()
+        self.touch: Touch | None = None
+        """Set when the physics are there."""
+        self.reasons: tuple[int, ...] = ()
+        """Errors since a reflex, by their places in libfranka's list."""
+        self.recovery: Recovery | None = None
+        """A client waits for the errors to be cleared."""
+        self.rested_ms = 0
+        self.stopped_q: tuple[float, ...] = ()
+        """Joint positions to hold after a reflex."""
+        # franky-sim has no public way to change what a command does
+        self._FrankaServer__command_class_map |= {
+            RobotCommand.kSetCollisionBehavior: CollisionBehavior,
+            RobotCommand.kMove: Move,
+            RobotCommand.kAutomaticErrorRecovery: Recovery,
+        }
+
+    @property
+    def robot_state(self) -> FrankaRobotState:
+        """State with what is felt, and the errors."""
+        state = super().robot_state
+        if self.touch is None:
+            return state
+        torques, wrench = self.touch.torques, self.touch.wrench
+        axes = np.reshape(state.O_T_EE, (4, 4), order="F")[:3, :3]
+        errors = tuple(i in self.reasons for i in range(ERRORS))
+        felt = state.replace(
+            tau_ext_hat_filtered=tuple(torques),
+            K_F_ext_hat_K=(*(wrench[:3] @ axes), *(wrench[3:] @ axes)),
+            O_F_ext_hat_K=tuple(wrench),
+            joint_collision=tuple(map(float, np.abs(torques) > self.thresholds.torques_nm)),
+            cartesian_collision=tuple(map(float, np.abs(wrench) > self.thresholds.wrench)),
+            errors=errors,
+            reflex_reason=errors,
+        )
+        return felt.replace(robot_mode=RobotMode.kReflex) if self.reasons else felt
+
+    def look(self) -> None:
+        """Abort the motion under way if what is felt goes over a threshold."""
+        self._recover()
+        if self.current_motion_id and self._collisions():
+            self.abort(*self._collisions())
+
+    def _collisions(self) -> tuple[int, ...]:
+        if self.touch is None:
+            return ()
+        joints = bool((np.abs(self.touch.torques) > self.thresholds.torques_nm).any())
+        hand = bool((np.abs(self.touch.wrench) > self.thresholds.wrench).any())
+        return (JOINT_REFLEX,) * joints + (CARTESIAN_REFLEX,) * hand
+
+    def recover(self, command: Recovery) -> None:
+        """Clear the errors as soon as the arm stands and presses on nothing that it would feel."""
+        self.recovery, self.rested_ms = command, 0
+
+    def _stay(self) -> None:
+        self.rested_ms = 0
+        self.stopped_q = tuple(self.robot.inner_state.q)
+        self._FrankaRobotServer__holding_q = self.stopped_q
+
+    def _recover(self) -> None:
+        moves = max(map(abs, self.robot.inner_state.dq)) > REST_RAD_S
+        self.rested_ms = 0 if moves else self.rested_ms + 1
+        if self.recovery is None or self.rested_ms < REST_MS:
+            return
+        if self.reasons and self._collisions():
+            self._stay()  # gives way: begins anew from where what it presses on has pushed it
+            return
+        self.reasons = ()
+        self.recovery.reply(AutomaticErrorRecoveryStatus.kSuccess)
+        self.recovery = None
+
+    def stop_motion(self, send_preemption_signal: bool = True) -> None:
+        """Hold where the arm was commanded to be; after a reflex, where it was."""
+        super().stop_motion(send_preemption_signal)
+        if self.reasons:
+            self._FrankaRobotServer__holding_q = self.stopped_q
+
+    def abort(self, *reasons: int) -> None:
+        """End the motion under way with a reflex."""
+        motion = self.current_motion_id
+        if not motion:
+            return
+        self.reasons = reasons
+        self._stay()
+        self.stop_motion(send_preemption_signal=False)
+        self.send_state()  # a client asks for the reason when it hears of the end
+        BaseCommand.send_response(
+            self._tcp_socket, RobotCommand.kMove, motion, MoveStatus.kReflexAborted
+        )
+        self.reset_current_motion_id()
+
+    def clear(self) -> None:
+        """Forget errors and what was felt."""
+        self.reasons, self.recovery = (), None
+        if self.touch is not None:
+            self.touch.clear()
+
+
+class CollisionBehavior(SetCollisionBehaviorCommand):
+    """Sets the thresholds."""
+
+    def handle(self, server: ArmServer) -> None:
+        """Take the upper ones over."""
+        if server.reasons:
+            self.reply(REJECTED)
+            return
+        server.thresholds = Thresholds(
+            np.array(self.upper_torque_thresholds_nominal),
+            np.array(self.upper_force_thresholds_nominal),
+        )
+        self.reply(0)
+
+
+class Move(MoveCommand):
+    """Starts a motion, unless the arm has errors."""
+
+    def handle(self, server: ArmServer) -> None:
+        """Start or refuse."""
+        if server.reasons:
+            self.reply(MoveStatus.kCommandNotPossibleRejected)
+        else:
+            super().handle(server)
+
+
+class Recovery(AutomaticErrorRecoveryCommand):
+    """Clears the errors."""
+
+    def handle(self, server: ArmServer) -> None:
+        """Answered when the arm stands: it can be moved again then."""
+        server.recover(self)
+
+
+class TableServer(SimulationServer):
+    """One arm that feels."""
+
+    def init(self) -> None:
+        """Bind the arm's address, start the physics."""
+        arm = ArmServer(self.sim.robots[0], self._remaining_hostname_candidates)
+        arm.init()
+        self.robot_servers.append(arm)
+        self.sim.start()
+        arm.touch = Touch(self.sim.model, self.sim.data)
+
+    @property
+    def arm(self) -> ArmServer:
+        """The only one."""
+        return self.robot_servers[0]
+
+    def run_once(self, realtime: bool | float = False) -> None:
+        """A millisecond: commands, physics, state, reflex."""
+        super().run_once(realtime)
+        if self.arm.touch is not None:
+            self.arm.touch.feel()
+            self.arm.look()
