@@ -24,6 +24,8 @@ from planning.cli.franka_place import watched_camera
 from robot.cameras import OpenCVCamera
 from robot.errors import CameraError, RobotError
 from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.limits import TIP_OFFSETS_M
+from robot.pose import FLANGE_TO_TCP_M
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCH = WatchdogConfig(state_s=0.5)
@@ -160,6 +162,7 @@ def arm_faults() -> dict[str, dict[str, Any]]:
                     "driver killed": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGKILL),
                 }
                 rows[name] = in_a_motion(twin, arm, causes[name])
+        rows["hand hits the table"] = collision(twin)
         for name, kind in (("planner killed", signal.SIGKILL), ("planner hung", signal.SIGSTOP)):
             twin.reset(1)
             rows[name] = planner_fault(twin, kind)
@@ -169,6 +172,21 @@ def arm_faults() -> dict[str, dict[str, Any]]:
         lambda: FrankaArm(FrankaConfig(address="127.9.9.9", realtime=False))
     )
     return rows
+
+
+def collision(twin: Twin) -> dict[str, Any]:
+    """The fingers are driven into the table; the fault is their first touch."""
+    twin.reset(1)
+    with FrankaArm(config(twin), WATCH) as arm:
+        target = arm.state().state
+        target[:3] = [0.4, -0.15, FLANGE_TO_TCP_M + 0.06]
+        arm.send_pose(target)
+        target[2] -= 0.08
+        track = Track(twin)
+        told = refused(lambda: arm.send_pose(target))
+        time.sleep(1.0)
+        touch = next(t for t, place in track.rows if place[2] < TIP_OFFSETS_M[0, 2] + 5e-4)
+        return {**track.end(touch), "message": told["message"]}
 
 
 def requests(twin: Twin) -> dict[str, dict[str, Any]]:

@@ -117,14 +117,14 @@ class ArmServer(FrankaRobotServer):
     """
 
     def __init__(self, robot: Any, hostname_candidates: Iterable[str]) -> None:
+        self.recovery: Recovery | None = None
+        """A client waits for the errors to be cleared."""
         super().__init__(robot, hostname_candidates)
         self.thresholds = Thresholds()
         self.touch: Touch | None = None
         """Set when the physics are there."""
         self.reasons: tuple[int, ...] = ()
         """Errors since a reflex, by their places in libfranka's list."""
-        self.recovery: Recovery | None = None
-        """A client waits for the errors to be cleared."""
         self.rested_ms = 0
         self.stopped_q: tuple[float, ...] = ()
         """Joint positions to hold after a reflex."""
@@ -182,7 +182,7 @@ class ArmServer(FrankaRobotServer):
         self.rested_ms = 0 if moves else self.rested_ms + 1
         if self.recovery is None or self.rested_ms < REST_MS:
             return
-        if self.reasons and self._collisions():
+        if self._collisions():
             self._stay()  # gives way: begins anew from where what it presses on has pushed it
             return
         self.reasons = ()
@@ -209,9 +209,13 @@ class ArmServer(FrankaRobotServer):
         )
         self.reset_current_motion_id()
 
+    def _reset_state(self) -> None:
+        super()._reset_state()
+        self.recovery = None  # who waits for it is gone
+
     def clear(self) -> None:
         """Forget errors and what was felt."""
-        self.reasons, self.recovery = (), None
+        self.reasons = ()
         if self.touch is not None:
             self.touch.clear()
 
@@ -246,8 +250,11 @@ class Recovery(AutomaticErrorRecoveryCommand):
     """Clears the errors."""
 
     def handle(self, server: ArmServer) -> None:
-        """Answered when the arm stands: it can be moved again then."""
-        server.recover(self)
+        """After a reflex, answered when the arm stands: it can be moved again then."""
+        if server.reasons:
+            server.recover(self)
+        else:
+            super().handle(server)
 
 
 class TableServer(SimulationServer):
