@@ -248,7 +248,8 @@ def one_episode(run: Run, index: int, *, carry_on: bool = False) -> Episode:
     Args:
         run: what the episodes share.
         index: of the episode.
-        carry_on: a stopped arm ends this episode only; a person sees to it before the next.
+        carry_on: a stopped arm ends this episode only; a person sees to it before the next, or
+            the simulation begins anew.
     """
     options = run.options
     seed = FIRST_SEED + 10_000 * options.seed + index
@@ -349,7 +350,7 @@ def drive(run: Run) -> list[Episode]:
         for index in range(run.options.episodes):
             _between(run, index)
             more = index + 1 < run.options.episodes
-            carry_on = more and is_attended(run.options)
+            carry_on = run.place.renews or (more and is_attended(run.options))
             episodes.append(one_episode(run, index, carry_on=carry_on))
     finally:
         summary = drive_summary(run, episodes)

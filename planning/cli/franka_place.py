@@ -60,10 +60,14 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> GrabbedCamera:
     return GrabbedCamera(camera, arm.link.saw_frame, on_error=failed)
 
 
+CONTACT = 100.0
+"""Collision thresholds [Nm, N] of the simulated workplace."""
+
+
 class TwinPlace(Place):
     """`ArmEnv`'s scene served as a Franka; driver and watchdog are those of a real arm."""
 
-    simulated = True
+    simulated = renews = True
     frozen_s, max_age_s = float("inf"), 3.0
 
     def __init__(self, options: PlaceOptions) -> None:
@@ -72,11 +76,12 @@ class TwinPlace(Place):
             options.task or "reach", split=options.split, objects=tuple(options.objects)
         )
         try:
+            # a grasp may touch the table and land on the object: nobody can be hurt here
             config = FrankaConfig(
                 address=self.twin.address, realtime=False, dynamics=0.4,
-                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=self.limits.max_torque_nm,
-                max_force_n=self.limits.max_force_n, gripper_force_n=self.limits.gripper_force_n,
-                connect_timeout_s=15.0, motion_timeout_s=10.0,
+                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=CONTACT, max_force_n=CONTACT,
+                gripper_force_n=self.limits.gripper_force_n, connect_timeout_s=15.0,
+                motion_timeout_s=10.0,
             )  # fmt: skip
             self.driver = FrankaArm(config, SIMULATED)
         except BaseException:
@@ -90,11 +95,11 @@ class TwinPlace(Place):
 
     def begin(self, seed: int) -> None:
         """Draw the scene: the arm is let go of, placed and connected again."""
-        if self.driver.link.stopped:  # an episode that ended early; nobody can be hurt here
-            self.driver.recover()
         self.driver.disconnect()
         self._goals = self.twin.reset(seed)
         self.driver.connect()
+        if self.driver.link.stopped:  # an episode that ended early; nobody can be hurt here
+            self.driver.recover()
 
     def sub_goals(self, variant: str) -> list[Any]:
         """Goal pictures of the scene by the scripted expert."""

@@ -89,6 +89,8 @@ class Place:
     """An arm and its camera; simulated ones also make scenes, goals and judge."""
 
     simulated = False
+    renews = False
+    """Whether `begin` makes a stopped arm good again: its reflex costs the episode, no more."""
     arm: Arm
     camera: Camera
     limits: SafetyConfig
