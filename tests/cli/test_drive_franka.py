@@ -1,6 +1,7 @@
 """`worldmodel drive robot=franka`: stopped arms, late plans, cameras, and the whole real path."""
 
 import json
+import threading
 import time
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 from planning.cli import drive as driving
 from planning.cli import franka_place
 from planning.cli.app import main
+from planning.cli.workplace import Place, PlaceOptions
 from planning.goals import GoalPicture, write_goal
 from robot.cameras import CallableCamera
+from robot.errors import ArmError
 from robot.fake import FakeArm, Fault
 
 SMALL = ["samples=30", "iterations=2", "elites=6", "device=cpu", "camera=0"]
@@ -106,6 +109,31 @@ def test_a_reflex_in_the_last_episode_is_an_error(goals, tmp_path, workplace, ca
     assert drive(goals, tmp_path / "out", *MOVE) == 2
     assert "reflex" in capsys.readouterr().err
     assert "stopped" in [row["kind"] for row in logs(tmp_path / "out")[0]]
+
+
+def test_a_reflex_costs_a_workplace_that_renews_itself_its_episode_only(
+    goals, tmp_path, workplace, monkeypatch, capsys
+):
+    workplace(FakeArm(faults=(Fault("reflex", 2),)), "move")
+    monkeypatch.setattr(Place, "renews", True)
+    assert drive(goals, tmp_path / "out", *MOVE) == 0
+    assert "ended early" in capsys.readouterr().out
+
+
+def test_the_twin_begins_anew_after_a_reflex():
+    pytest.importorskip("franky")
+    with franka_place.TwinPlace(PlaceOptions(robot="twin", task="reach")) as place:
+        assert place.renews
+        place.begin(1)
+        timer = threading.Timer(0.15, place.twin.order_reflex)
+        timer.start()
+        with pytest.raises(ArmError, match="reflex"):
+            place.arm.send([0.075, 0, 0, 0, 0, 0, 0])
+        timer.join()
+        place.arm.stop()  # as a drive does after an error
+        place.begin(2)
+        assert place.arm.state().errors == ()
+        place.arm.send([0.01, 0, 0, 0, 0, 0, 0])
 
 
 def test_plans_from_old_frames_are_not_sent(goals, tmp_path, workplace, monkeypatch, capsys):
