@@ -21,10 +21,10 @@ def env():
     with_cube.close()
 
 
-def settled(env, millimetres=200):
+def settled(env, steps=200):
     """A sense of touch after so many steps of physics at rest."""
     touch = Touch(env.model, env.data)
-    for _ in range(millimetres):
+    for _ in range(steps):
         mujoco.mj_step(env.model, env.data)
         touch.feel()
     return touch
@@ -37,13 +37,11 @@ def test_in_free_air_nothing_is_felt(env):
 
 
 def test_a_press_on_the_table_is_felt_as_its_contacts_say(env):
-    place = env.data.site_xpos[env.arm.tcp].copy()
     run_expert(env.arm, [WayPoint((0.4, -0.15, 0.06))])
     target = env.arm.commanded.copy()
     target[2] -= 0.06 - 0.0095 + 0.004  # four millimetres into the table
     env.data.ctrl[:7] = env.arm.ik.solve(target, env.data.qpos[:7])
     touch = settled(env, 1500)
-    assert place[2] > 0.1
     assert touch.wrench[2] > 5.0  # the table pushes the hand up
     # the same torques by the constraint solver's own rows, without contacts of the cube
     rows = np.isin(env.data.efc_type, CONTACTS)
@@ -51,13 +49,11 @@ def test_a_press_on_the_table_is_felt_as_its_contacts_say(env):
     joints = np.zeros(env.model.nv)
     mujoco.mj_mulJacTVec(env.model, env.data, joints, forces)
     np.testing.assert_allclose(touch.torques, joints[touch.dofs], rtol=0.01, atol=0.05)
-    table = [c for c in env.data.contact if touch.own[c.geom].any()]
     force, total = np.zeros(6), 0.0
     for i, contact in enumerate(env.data.contact):
         if touch.own[contact.geom].any():
             mujoco.mj_contactForce(env.model, env.data, i, force)
             total += force[0] * abs(contact.frame[2])
-    assert len(table) >= 1
     assert touch.wrench[2] == pytest.approx(total, rel=0.1)
 
 
