@@ -29,6 +29,10 @@ from envs.twin_touch import JOINT_REFLEX, SILENCE, TableServer
 Array = NDArray[np.float64]
 
 TICK_S = 0.001
+HAND_OPEN = 255.0
+"""Command of the hand's actuator at its full width."""
+HAND_SPEED_M_S = 0.1
+"""Of the fingers' distance, at most: the maker gives 50 mm/s a finger."""
 SMOOTHING = 0.03
 """Share of a new reading of the fingers' distance, each millisecond."""
 WIDTH_STEP_M = 0.0015
@@ -60,25 +64,35 @@ class TableRobot(FrankaMujocoRobot):
         """Use these physics; names have no prefix."""
         self._attach_to_scene(model, data, "")
         self.hand = model.actuator("hand").id
-        data.ctrl[self.hand] = 255.0
+        self.let_hand_be(1.0)
+        self.hand_step = 0.0
         self.width_m = self.smooth_m = float(data.qpos[7:9].sum())
 
     def kinematics(self, q: Array) -> Any:
         """TCP pose as a copy: the base class's view is overwritten by its next call."""
         return super().kinematics(q).copy()
 
+    def let_hand_be(self, share: float) -> None:
+        """The hand stands at this share of its width, 0..1, and stays there."""
+        self.hand_goal = self.data.ctrl[self.hand] = HAND_OPEN * share
+
     def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
-        """Open or close to a width [m]."""
+        """Open or close to a width [m], each finger at half of the speed that the width has."""
         super().set_hand_goal(width, max_velocity, max_force)
         share = min(max(width / MAX_WIDTH_M, 0.0), 1.0)
-        self.data.ctrl[self.hand] = 255.0 * (1.0 if share > 0.95 else share)
+        self.hand_goal = HAND_OPEN * (1.0 if share > 0.95 else share)
+        self.hand_step = TICK_S * min(max_velocity, HAND_SPEED_M_S) / MAX_WIDTH_M * HAND_OPEN
+        # from where the fingers are: they may have stopped on something long before their goal
+        self.data.ctrl[self.hand] = HAND_OPEN * float(self.data.qpos[7:9].sum()) / MAX_WIDTH_M
 
     def _pre_step(self) -> None:
-        """The hand is driven by its actuator, not by forces; its reading is smoothed.
+        """The hand is driven by its actuator, at the speed asked for; its reading is smoothed.
 
         Fingers on an object tremble by a millimetre or two in the simulation, and the protocol's
         gripper would wait for ever for them to settle: the reading changes in steps.
         """
+        left = self.hand_goal - self.data.ctrl[self.hand]
+        self.data.ctrl[self.hand] += min(max(left, -self.hand_step), self.hand_step)
         self.smooth_m += SMOOTHING * (float(self.data.qpos[7:9].sum()) - self.smooth_m)
         if abs(self.smooth_m - self.width_m) > WIDTH_STEP_M:
             self.width_m = self.smooth_m
@@ -134,7 +148,7 @@ class TableSimulator(BaseSimulator):
         self.data.qvel[:] = 0.0
         self.data.qacc_warmstart[:] = 0.0
         self.data.qfrc_applied[:] = 0.0
-        self.data.ctrl[self.robot.hand] = 0.0 if start.closed else 255.0
+        self.robot.let_hand_be(0.0 if start.closed else 1.0)
         self.robot.width_m = self.robot.smooth_m = float(start.qpos[7:9].sum())
         mujoco.mj_forward(self.model, self.data)
         self.publish()
