@@ -25,6 +25,10 @@ class ArmError(RobotError, RuntimeError):
     """The arm reports an error, cannot be reached, or its driver has died."""
 
 
+class ReflexError(ArmError):
+    """The arm has felt a collision and stopped by itself; a person must look, then recover."""
+
+
 class TrippedError(ArmError):
     """A safety device has stopped the arm; a person must look and confirm."""
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import ArmState, Sent
-from robot.errors import ArmError, ConfigError
+from robot.errors import ArmError, ConfigError, ReflexError
 from robot.kinematics import Kinematics, flange_pose
 from robot.pose import apply_action, matrix_to_euler
 
@@ -106,7 +106,7 @@ class FakeArm:
         if self._has("disconnect"):
             raise ArmError("The fake arm's connection is lost (ordered fault): reconnect")
         if self._has("reflex"):
-            raise ArmError("The fake arm had a reflex (ordered fault): look, then recover")
+            raise ReflexError("The fake arm had a reflex (ordered fault): look, then recover")
         wanted = np.asarray(target, dtype=np.float64)
         now = self.state().state
         joints = self.solver.solve(wanted, self.q)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import ArmState, Sent
-from robot.errors import ArmError, ConfigError
+from robot.errors import ArmError, ConfigError, ReflexError
 from robot.franka_driver import FrankaConfig, serve
 from robot.kinematics import Kinematics
 from robot.link import Link
@@ -34,8 +34,8 @@ MENDS = {
     '"Reflex"': "the arm has errors: look at it, then clear them in Desk",
     "timeout": "another client holds the arm, or the address is wrong: close it, or check Desk",
 }
-
-
+COLLISIONS = "joint_reflex", "cartesian_reflex"
+"""libfranka's names for what collision thresholds are about."""
 START_S = 15.0
 GUARD_S = 1.0
 """Without a sign of the watchdog for so long, nothing is sent."""
@@ -105,7 +105,8 @@ class FrankaArm:
         """Move the flange to an absolute pose [7]; closedness over a half closes.
 
         Raises:
-            ArmError: refused, stopped by the watchdog, a reflex, or the connection is lost.
+            ReflexError: the arm has felt a collision.
+            ArmError: refused, stopped by the watchdog, or the connection is lost.
             UnreachableError: no joint positions for it within the margin; nothing was sent.
         """
         wanted = np.asarray(target, dtype=np.float64)
@@ -221,7 +222,8 @@ class FrankaArm:
             raise ArmError(f"The arm was stopped: {text}. Look at it, then recover")
         mend = next((m for name, m in MENDS.items() if name in text), "look at it, then recover")
         mend = mend[0].upper() + mend[1:]
-        raise ArmError(f"Could not {what} ({self.config.address}): {text}. {mend}")
+        error = ReflexError if any(name in text for name in COLLISIONS) else ArmError
+        raise error(f"Could not {what} ({self.config.address}): {text}. {mend}")
 
 
 def _with(state: ArmState, errors: tuple[str, ...]) -> ArmState:

@@ -45,7 +45,7 @@ from planning.protocols import SubGoal
 from planning.report import write_report
 from planning.rollout import Episode, failure_reason, final_error_m
 from robot.calibrate import Axes
-from robot.errors import ArmError, RobotError
+from robot.errors import ArmError, ReflexError, RobotError
 from robot.record import Recording, write_episode
 from robot.safety import SafeArm
 from worldmodel.checkpoint import load
@@ -242,13 +242,13 @@ def _stop(run: Run, records: DriveLog) -> None:
         records.write({"kind": "stop failed", "time_s": time.time(), "error": str(error)})
 
 
-def one_episode(run: Run, index: int, *, carry_on: bool = False) -> Episode:
+def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] = ()) -> Episode:
     """Drive one episode; log and recording are kept however it ends.
 
     Args:
         run: what the episodes share.
         index: of the episode.
-        carry_on: a stopped arm ends this episode only; a person sees to it before the next, or
+        costs_one: errors that end this episode only: a person sees to the arm before the next, or
             the simulation begins anew.
     """
     options = run.options
@@ -282,7 +282,7 @@ def one_episode(run: Run, index: int, *, carry_on: bool = False) -> Episode:
     except BaseException as error:
         ended = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}"
         _stop(run, records)
-        if not (carry_on and isinstance(error, ArmError)):
+        if not isinstance(error, costs_one):
             raise
         print(f"episode {index} ended: {error}")
     finally:
@@ -350,8 +350,10 @@ def drive(run: Run) -> list[Episode]:
         for index in range(run.options.episodes):
             _between(run, index)
             more = index + 1 < run.options.episodes
-            carry_on = run.place.renews or (more and is_attended(run.options))
-            episodes.append(one_episode(run, index, carry_on=carry_on))
+            costs_one: tuple[type[ArmError], ...] = (ReflexError,) if run.place.renews else ()
+            if more and is_attended(run.options):
+                costs_one = (ArmError,)
+            episodes.append(one_episode(run, index, costs_one=costs_one))
     finally:
         summary = drive_summary(run, episodes)
         title = f"drive {run.options.robot}: {run.options.task or 'goals'}"

@@ -90,7 +90,7 @@ class Place:
 
     simulated = False
     renews = False
-    """Whether `begin` makes a stopped arm good again: its reflex costs the episode, no more."""
+    """Whether `begin` makes an arm good again after a reflex, which costs the episode, no more."""
     arm: Arm
     camera: Camera
     limits: SafetyConfig

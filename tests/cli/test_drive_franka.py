@@ -14,7 +14,7 @@ from planning.cli.app import main
 from planning.cli.workplace import Place, PlaceOptions
 from planning.goals import GoalPicture, write_goal
 from robot.cameras import CallableCamera
-from robot.errors import ArmError
+from robot.errors import ReflexError
 from robot.fake import FakeArm, Fault
 
 SMALL = ["samples=30", "iterations=2", "elites=6", "device=cpu", "camera=0"]
@@ -120,6 +120,13 @@ def test_a_reflex_costs_a_workplace_that_renews_itself_its_episode_only(
     assert "ended early" in capsys.readouterr().out
 
 
+def test_a_lost_connection_is_an_error_there_too(goals, tmp_path, workplace, monkeypatch, capsys):
+    workplace(FakeArm(faults=(Fault("disconnect", 2),)), "move")
+    monkeypatch.setattr(Place, "renews", True)
+    assert drive(goals, tmp_path / "out", *MOVE) == 2
+    assert "connection is lost" in capsys.readouterr().err
+
+
 def test_the_twin_begins_anew_after_a_reflex():
     pytest.importorskip("franky")
     with franka_place.TwinPlace(PlaceOptions(robot="twin", task="reach")) as place:
@@ -127,7 +134,7 @@ def test_the_twin_begins_anew_after_a_reflex():
         place.begin(1)
         timer = threading.Timer(0.15, place.twin.order_reflex)
         timer.start()
-        with pytest.raises(ArmError, match="reflex"):
+        with pytest.raises(ReflexError, match="joint_reflex"):
             place.arm.send([0.075, 0, 0, 0, 0, 0, 0])
         timer.join()
         place.arm.stop()  # as a drive does after an error

@@ -8,6 +8,7 @@ pytest.importorskip("franky_sim")
 import envs
 from envs.errors import EnvError
 from envs.twin import Twin
+from envs.twin_server import HEAD, TableSimulator
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +45,30 @@ def test_sub_goal_variants(twin):
 def test_one_shape_only():
     with pytest.raises(EnvError, match="one object shape"):
         Twin("reach", objects=("cube", "cup"))
+
+
+def widths_m(speed_m_s, milliseconds, width_m=0.0):
+    """Distance of the fingers, each millisecond after an order; the arm hangs in the air."""
+    simulator = TableSimulator("cube", 32, [0.0] * (HEAD + 16))
+    simulator.init()
+    simulator.start()
+    simulator.robot.set_hand_goal(width_m, speed_m_s, 20.0)
+    found = []
+    for _ in range(milliseconds):
+        simulator.robot.joint_position_control(simulator.robot.initial_q)
+        simulator.step()
+        found.append(float(simulator.data.qpos[7:9].sum()))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("speed_m_s", [0.02, 0.1])
+def test_fingers_have_the_speed_that_was_asked_for(speed_m_s):
+    found = widths_m(speed_m_s, 600)
+    took = (np.argmax(found < 0.072) - np.argmax(found < 0.076)) / 1000
+    assert 0.004 / took == pytest.approx(speed_m_s, rel=0.1)
+
+
+def test_fingers_are_no_faster_than_the_makers():
+    found = widths_m(5.0, 1000)
+    assert -np.diff(found).min() < 0.1 * 1.15 / 1000
+    assert found[-1] == pytest.approx(0.0, abs=0.002)
