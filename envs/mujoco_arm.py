@@ -66,10 +66,7 @@ class MujocoArm:
         return np.concatenate([self.data.site_xpos[self.flange], angles, [closed]])
 
     def holding(self) -> bool:
-        """Whether the closed fingers are kept apart by the object between them.
-
-        Contacts are no measure: they flicker while an object is held fast.
-        """
+        """Whether the closed fingers are kept apart by the object between them."""
         width = float(self.data.qpos[7:9].sum())
         gap = float(np.linalg.norm(self.data.xpos[self.thing] - self.data.site_xpos[self.tcp]))
         return self.closed and width > MIN_HELD_M and gap < HELD_WITHIN_M

@@ -247,8 +247,7 @@ def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> No
     jitter = rng.uniform(-looks.colour_jitter, looks.colour_jitter, 3)
     model.geom_rgba[geom] = [*np.clip(hue + jitter, 0, 1), 1.0]
     model.geom_matid[geom] = -1
-    nominal = nominal_size(model)
-    model.geom_size[geom] = nominal * (rng.uniform(*looks.half_size_m) / 0.022)
+    resize_object(model, nominal_size(model) * (rng.uniform(*looks.half_size_m) / 0.022))
     model.light_diffuse[model.light("sun").id] = rng.uniform(*looks.light)
     model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
     for name, position, target, _ in CAMERAS:
@@ -261,6 +260,30 @@ def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> No
         camera = model.camera(name).id
         model.cam_pos[camera] = moved
         model.cam_quat[camera] = look_at(moved, target)
+
+
+def resize_object(model: mujoco.MjModel, size: Array) -> None:
+    """Give the object half sizes [3, m] as its `geom_size` has them, in place.
+
+    The compiler's bounding volumes are changed too: with the old ones a larger object has no
+    contacts until something is inside of it by the difference, and contacts flicker there.
+    """
+    geom = model.geom("object").id
+    body = model.geom_bodyid[geom]
+    model.geom_size[geom] = size
+    round_ = model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CYLINDER
+    half = size[[0, 0, 1]] if round_ else size
+    model.geom_aabb[geom, 3:] = half
+    model.geom_rbound[geom] = np.linalg.norm(size[:2] if round_ else size)
+    parts = np.flatnonzero(model.geom_bodyid == body)
+    middles = model.geom_pos - model.body_ipos[body]
+    around_all = (np.abs(middles[parts]) + model.geom_aabb[parts, 3:]).max(axis=0)
+    first = model.body_bvhadr[body]
+    for node in range(first, first + model.body_bvhnum[body]):
+        if model.bvh_nodeid[node] == geom:
+            model.bvh_aabb[node] = [*middles[geom], *half]
+        elif model.bvh_nodeid[node] < 0:
+            model.bvh_aabb[node] = [0, 0, 0, *around_all]
 
 
 def nominal_size(model: mujoco.MjModel) -> Array:

@@ -23,7 +23,7 @@ from franky_sim.mujoco_simulator import FrankaMujocoRobot
 from numpy.typing import NDArray
 
 from envs.mujoco_arm import MAX_WIDTH_M
-from envs.scene import build_model
+from envs.scene import build_model, resize_object
 from envs.twin_touch import JOINT_REFLEX, SILENCE, TableServer
 
 Array = NDArray[np.float64]
@@ -143,7 +143,7 @@ class TableSimulator(BaseSimulator):
 
     def put(self, start: Start) -> None:
         """Begin an episode."""
-        self.model.geom_size[self.model.geom("object").id] = start.size
+        resize_object(self.model, start.size)
         self.data.qpos[:] = start.qpos
         self.data.qvel[:] = 0.0
         self.data.qacc_warmstart[:] = 0.0

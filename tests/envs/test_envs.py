@@ -1,4 +1,5 @@
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -7,6 +8,7 @@ import envs
 from envs.errors import RenderingError, TaskError, UnreachableError
 from envs.expert import WayPoint, grasp_points, run_expert
 from envs.rendering import open_context
+from envs.scene import OBJECTS, nominal_size
 from robot.pose import apply_action
 
 TASKS = list(envs.IDS)
@@ -32,6 +34,26 @@ def test_same_seed_same_pictures_and_states(env):
     assert (env.step(action)[0]["image"] == then["image"]).all()
     other, _ = env.reset(seed=4)
     assert (first["image"] != other["image"]).any()
+
+
+@pytest.mark.parametrize("shape", OBJECTS)
+def test_fingers_stop_at_the_drawn_objects_faces_and_contacts_do_not_flicker(shape):
+    env = envs.make("grasp", image_size=32, objects=(shape,)).unwrapped
+    sizes = []
+    for seed in (1, 2):
+        env.reset(seed=seed)
+        across = int(shape == "box")
+        half = env.model.geom_size[env.model.geom("object").id][across]
+        sizes.append(half / nominal_size(env.model)[across])
+        env.solve(1)
+        contacts = set()
+        for _ in range(100):
+            mujoco.mj_step(env.model, env.data)
+            contacts.add(int(env.data.ncon))
+        assert env.data.qpos[7:9].sum() == pytest.approx(2 * half, abs=4e-4)
+        assert len(contacts) == 1
+    assert min(sizes) < 1 < max(sizes)  # a larger and a smaller one than was compiled
+    env.close()
 
 
 def test_starts_do_not_already_succeed(env):
