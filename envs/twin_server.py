@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from envs.mujoco_arm import MAX_WIDTH_M
 from envs.scene import build_model, resize_object
+from envs.twin_joints import Follower
 from envs.twin_touch import JOINT_REFLEX, SILENCE, TableServer
 
 Array = NDArray[np.float64]
@@ -33,9 +34,6 @@ HAND_OPEN = 255.0
 """Command of the hand's actuator at its full width."""
 HAND_SPEED_M_S = 0.1
 """Of the fingers' distance, at most: the maker gives 50 mm/s a finger."""
-SMOOTHING = 0.03
-"""Share of a new reading of the fingers' distance, each millisecond."""
-WIDTH_STEP_M = 0.0015
 STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
 """Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
@@ -66,11 +64,31 @@ class TableRobot(FrankaMujocoRobot):
         self.hand = model.actuator("hand").id
         self.let_hand_be(1.0)
         self.hand_step = 0.0
-        self.width_m = self.smooth_m = float(data.qpos[7:9].sum())
+        self.follower = Follower(model, TICK_S)
+        self.wanted_q: Array | None = None
 
     def kinematics(self, q: Array) -> Any:
         """TCP pose as a copy: the base class's view is overwritten by its next call."""
         return super().kinematics(q).copy()
+
+    def cartesian_position_control(
+        self, target_pose: Array, target_elbow_config: Any, has_new_command: bool = True
+    ) -> None:
+        """Follow a pose (x y z, quaternion x y z w)."""
+        x = np.asarray(target_pose, dtype=float)
+        self.wanted_q = self.follower.joints(x[:3], x[[6, 3, 4, 5]])
+        # books the pose; the joints that it works out are not used
+        super().cartesian_position_control(target_pose, target_elbow_config, has_new_command)
+
+    def joint_position_control(self, target_q: Array, has_new_command: bool = True) -> None:
+        """Follow joint positions [7]."""
+        if self.wanted_q is not None:
+            target_q, self.wanted_q = self.wanted_q, None
+        super().joint_position_control(target_q, has_new_command)
+
+    def _joint_position_control(self, target_q: Array) -> None:
+        velocity, torques = self.follower.take(np.asarray(target_q))
+        super()._joint_position_control(target_q + (self.kv * velocity + torques) / self.kp)
 
     def let_hand_be(self, share: float) -> None:
         """The hand stands at this share of its width, 0..1, and stays there."""
@@ -83,22 +101,12 @@ class TableRobot(FrankaMujocoRobot):
         self.hand_goal = HAND_OPEN * (1.0 if share > 0.95 else share)
         self.hand_step = TICK_S * min(max_velocity, HAND_SPEED_M_S) / MAX_WIDTH_M * HAND_OPEN
         # from where the fingers are: they may have stopped on something long before their goal
-        self.data.ctrl[self.hand] = HAND_OPEN * float(self.data.qpos[7:9].sum()) / MAX_WIDTH_M
+        self.data.ctrl[self.hand] = HAND_OPEN * self.hand_width / MAX_WIDTH_M
 
     def _pre_step(self) -> None:
-        """The hand is driven by its actuator, at the speed asked for; its reading is smoothed.
-
-        Fingers on an object tremble by a millimetre or two in the simulation, and the protocol's
-        gripper would wait for ever for them to settle: the reading changes in steps.
-        """
+        """The hand is driven by its actuator, at the speed asked for."""
         left = self.hand_goal - self.data.ctrl[self.hand]
         self.data.ctrl[self.hand] += min(max(left, -self.hand_step), self.hand_step)
-        self.smooth_m += SMOOTHING * (float(self.data.qpos[7:9].sum()) - self.smooth_m)
-        if abs(self.smooth_m - self.width_m) > WIDTH_STEP_M:
-            self.width_m = self.smooth_m
-
-    def _get_hand_width(self) -> float:
-        return self.width_m if self.data is not None else MAX_WIDTH_M
 
 
 class TableSimulator(BaseSimulator):
@@ -148,8 +156,8 @@ class TableSimulator(BaseSimulator):
         self.data.qvel[:] = 0.0
         self.data.qacc_warmstart[:] = 0.0
         self.data.qfrc_applied[:] = 0.0
+        self.robot.follower.begin(start.qpos[:7])
         self.robot.let_hand_be(0.0 if start.closed else 1.0)
-        self.robot.width_m = self.robot.smooth_m = float(start.qpos[7:9].sum())
         mujoco.mj_forward(self.model, self.data)
         self.publish()
 

@@ -23,6 +23,7 @@ from franky_sim.franka_robot_protocol import (
     RobotCommand,
     RobotMode,
     SetCollisionBehaviorCommand,
+    UDPCommand,
 )
 from franky_sim.franka_robot_server import FrankaRobotServer
 from franky_sim.franka_robot_state import FrankaRobotState
@@ -141,7 +142,8 @@ class ArmServer(FrankaRobotServer):
         state = super().robot_state
         if self.touch is None:
             return state
-        torques, wrench = self.touch.torques, self.touch.wrench
+        # libfranka counts what the arm does to the world as positive
+        torques, wrench = -self.touch.torques, -self.touch.wrench
         axes = np.reshape(state.O_T_EE, (4, 4), order="F")[:3, :3]
         errors = tuple(i in self.reasons for i in range(ERRORS))
         felt = state.replace(
@@ -176,6 +178,7 @@ class ArmServer(FrankaRobotServer):
         self.rested_ms = 0
         self.stopped_q = tuple(self.robot.inner_state.q)
         self._FrankaRobotServer__holding_q = self.stopped_q
+        self.robot.follower.begin(self.stopped_q)
 
     def _recover(self) -> None:
         moves = max(map(abs, self.robot.inner_state.dq)) > REST_RAD_S
@@ -188,6 +191,15 @@ class ArmServer(FrankaRobotServer):
         self.reasons = ()
         self.recovery.reply(AutomaticErrorRecoveryStatus.kSuccess)
         self.recovery = None
+
+    def start_motion(
+        self, controller_mode: Any, motion_generator_mode: Any, motion_id: int
+    ) -> None:
+        """Begin a motion where the arm is told to be, not where a contact keeps it."""
+        super().start_motion(controller_mode, motion_generator_mode, motion_id)
+        self._FrankaRobotServer__current_control_command = UDPCommand(
+            O_T_EE_c=tuple(self.robot_state.O_T_EE_d), q_c=tuple(self.robot_state.q_d)
+        )
 
     def stop_motion(self, send_preemption_signal: bool = True) -> None:
         """Hold where the arm was commanded to be; after a reflex, where it was."""

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.franka_motion import Pace, contact, make_motion
 from robot.link import Link, Reading
 from robot.pose import euler_to_matrix, matrix_to_euler
 
@@ -50,6 +51,13 @@ class FrankaConfig:
     max_torque_nm: float = 20.0
     max_force_n: float = 20.0
     """Collision thresholds: beyond them the arm's own reflex stops it."""
+    contact_n: float = 10.0
+    """A motion that meets more force at the hand than this ends where it is; 0: it goes on up to
+    the collision thresholds."""
+    slow_below_m: float = 0.04
+    """Height of the end effector in the base frame under which the way down is slow."""
+    slow_m_s: float = 0.03
+    """Speed of that way."""
     motion_timeout_s: float = 5.0
     """A motion that takes longer is stopped."""
     preempt_s: float = 0.0
@@ -184,18 +192,28 @@ class Driver:
             self.gripper.order(close=bool(target[6] > 0.5))
 
     def _start(self) -> None:
-        import franky
-
-        flange = np.eye(4)
-        flange[:3, :3], flange[:3, 3] = euler_to_matrix(self.target[3:6]), self.target[:3]
-        ee = flange @ self.to_ee
-        away = np.abs(ee - np.asarray(self.robot.state.O_T_EE.matrix)).max()
-        self.standing = bool(away < NO_MOVE) and not self.robot.is_in_control
+        state, ee, config = self.robot.state, self._ee_target(), self.config
+        now = np.asarray(state.O_T_EE.matrix)
+        self.standing = bool(np.abs(ee - now).max() < NO_MOVE) and not self.robot.is_in_control
         if self.standing:  # franky's planner fails on motions of no length
             return
-        share = self.config.dynamics * 0.9 ** (RETRIES - self.retries)
-        motion = franky.CartesianMotion(franky.Affine(ee), relative_dynamics_factor=share)
+        slow = min(1.0, config.slow_m_s / config.max_speed_m_s)
+        share = config.dynamics * 0.9 ** (RETRIES - self.retries)
+        pace = Pace(share, slow, config.slow_below_m)
+        motion = make_motion(now, ee, pace, _force_n(state), config.contact_n)
         self.robot.move(motion, asynchronous=True)
+
+    def _ee_target(self) -> Array:
+        flange = np.eye(4)
+        flange[:3, :3], flange[:3, 3] = euler_to_matrix(self.target[3:6]), self.target[:3]
+        return flange @ self.to_ee
+
+    def _remark(self) -> str:
+        """What there is to say of a motion that is over."""
+        state = self.robot.state
+        commanded = self._ee_target() if self.standing else np.asarray(state.O_T_EE_c.matrix)
+        touched = contact(self._ee_target(), commanded, _force_n(state))
+        return touched or (self.gripper.problem if self.gripper else "")
 
     def _finished(self) -> bool:
         """Whether the motion is over; one that could not be planned is tried again, slower.
@@ -240,7 +258,7 @@ class Driver:
                 self.answer("stopped", self.link.stopped)
         elif finished and self._rests() and not (self.gripper and self.gripper.busy):
             self.moving = False
-            self.answer("done", self.gripper.problem if self.gripper else "")
+            self.answer("done", self._remark())
         elif self.config.preempt_s and late >= self.config.preempt_s:
             self.answer("done", "")
         elif late > self.config.motion_timeout_s:
@@ -319,6 +337,11 @@ class Driver:
                 self.publish()
                 time.sleep(TICK_S)
         self.disconnect()
+
+
+def _force_n(state: Any) -> float:
+    """Size of the force that the arm estimates at its hand."""
+    return float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3]))
 
 
 def serve(config: FrankaConfig, link: Link, pipe: Connection) -> None:

@@ -59,6 +59,13 @@ class SafetyConfig:
     """Collision threshold of every joint; at most 20."""
     max_force_n: float = 20.0
     """Collision threshold of the hand; at most 20."""
+    contact_n: float = 10.0
+    """Force at the hand at which a driver ends a motion, short of a collision; 0: at none."""
+    slow_zone_m: float = 0.04
+    """Height above the table under which the hand's way down is slow, counted between the
+    fingertips: what it holds may land there, and an arm that lands fast has a collision."""
+    slow_m_s: float = 0.03
+    """Speed of that way."""
     max_lag_m: float = 0.012
     """Actions add up on the last target unless the flange is further than this from it."""
     on_violation: str = "clip"
@@ -88,8 +95,20 @@ class SafetyConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}; allowed: above 0, at most {cap}"
                 )
+        self._check_touch()
         if self.on_violation not in ("clip", "reject"):
             raise ConfigError(f"on_violation is {self.on_violation!r}; allowed: clip, reject")
+
+    def _check_touch(self) -> None:
+        if not 0 <= self.contact_n < self.max_force_n:
+            raise ConfigError(
+                f"contact_n is {self.contact_n}; allowed: 0 to under max_force_n {self.max_force_n}"
+            )
+        if not 0 <= self.slow_zone_m <= 0.5 or not 0 < self.slow_m_s <= self.max_speed_m_s:
+            raise ConfigError(
+                f"slow_zone_m is {self.slow_zone_m}, slow_m_s {self.slow_m_s}; allowed: 0 to 0.5, "
+                f"and above 0 to max_speed_m_s {self.max_speed_m_s}"
+            )
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Self:

@@ -28,13 +28,21 @@ def watchdog_ages(patience: float) -> WatchdogConfig:
     )  # fmt: skip
 
 
+def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConfig:
+    """The driver's part of a workplace's limits; the same for a real arm and the simulated one."""
+    return FrankaConfig(
+        address=address, max_speed_m_s=limits.max_speed_m_s,
+        gripper_force_n=limits.gripper_force_n, max_torque_nm=limits.max_torque_nm,
+        max_force_n=limits.max_force_n, contact_n=limits.contact_n,
+        slow_below_m=limits.table_z_m + limits.slow_zone_m, slow_m_s=limits.slow_m_s, **more,
+    )  # fmt: skip
+
+
 def open_franka(options: PlaceOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
     """Connect to the arm under its limits, and to a camera that the watchdog looks after."""
     usual = FrankaConfig()
-    config = FrankaConfig(
-        address=options.address, realtime=options.realtime, max_speed_m_s=limits.max_speed_m_s,
-        gripper_force_n=limits.gripper_force_n, max_torque_nm=limits.max_torque_nm,
-        max_force_n=limits.max_force_n,
+    config = driver_config(
+        limits, options.address, realtime=options.realtime,
         connect_timeout_s=usual.connect_timeout_s * options.patience,
         motion_timeout_s=usual.motion_timeout_s * options.patience,
     )  # fmt: skip
@@ -60,10 +68,6 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> GrabbedCamera:
     return GrabbedCamera(camera, arm.link.saw_frame, on_error=failed)
 
 
-CONTACT = 100.0
-"""Collision thresholds [Nm, N] of the simulated workplace."""
-
-
 class TwinPlace(Place):
     """`ArmEnv`'s scene served as a Franka; driver and watchdog are those of a real arm."""
 
@@ -76,12 +80,9 @@ class TwinPlace(Place):
             options.task or "reach", split=options.split, objects=tuple(options.objects)
         )
         try:
-            # a grasp may touch the table and land on the object: nobody can be hurt here
-            config = FrankaConfig(
-                address=self.twin.address, realtime=False, dynamics=0.4,
-                max_speed_m_s=self.limits.max_speed_m_s, max_torque_nm=CONTACT, max_force_n=CONTACT,
-                gripper_force_n=self.limits.gripper_force_n, connect_timeout_s=15.0,
-                motion_timeout_s=10.0,
+            config = driver_config(
+                self.limits, self.twin.address, realtime=False, connect_timeout_s=15.0,
+                motion_timeout_s=15.0,
             )  # fmt: skip
             self.driver = FrankaArm(config, SIMULATED)
         except BaseException:

@@ -225,6 +225,28 @@ def test_a_collision_is_a_reflex_as_its_thresholds_say(twin):
         assert arm.state().errors == ()
 
 
+def test_a_motion_that_touches_ends_short_of_a_collision(twin):
+    twin.reset(3)
+    gentle = {"slow_m_s": 0.01}
+    with FrankaArm(config(twin.address, **gentle), SLOW) as arm:
+        state = arm.state().state
+        arm.send_pose([0.4, -0.15, 0.13, np.pi, 0, state[5], 0])
+        low = arm.state().state
+        low[2] -= 0.04  # two centimetres into the table
+        sent = arm.send_pose(low)
+        assert sent.reasons[0].startswith("contact")
+        stands = arm.state().state
+        assert 0.108 < stands[2] < 0.114
+        assert sent.target[2] == pytest.approx(stands[2], abs=1e-3)  # where the next step begins
+        assert arm.state().errors == ()
+        assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].startswith("contact")
+        assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # letting go is no contact
+        assert arm.state().state[2] > stands[2] + 0.02
+    twin.reset(3)
+    with FrankaArm(config(twin.address, contact_n=0.0, **gentle), SLOW) as arm:
+        assert "reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+
+
 def test_a_cube_caught_under_a_finger_does_not_tilt_the_hand(twin):
     twin.reset(3)
     cube = twin.info(closed=False)["object_m"]

@@ -1,0 +1,44 @@
+"""Which way an arm takes, how fast, and what ends it."""
+
+import numpy as np
+import pytest
+
+from robot.franka_motion import Pace, contact, make_motion, way
+
+PACE = Pace(0.2, 0.3, 0.04)
+
+
+def pose(x, z):
+    made = np.diag([1.0, -1.0, -1.0, 1.0])
+    made[:3, 3] = x, 0.0, z
+    return made
+
+
+def test_only_the_way_down_near_the_table_is_slow():
+    high, low = pose(0.5, 0.12), pose(0.58, 0.02)
+    (above, first), (end, second) = way(high, low, PACE)
+    assert (first, second) == (False, True)
+    assert above[2, 3] == pytest.approx(0.04)
+    assert above[0, 3] == pytest.approx(0.5 + 0.08 * 0.8)  # on the straight line
+    assert end is low
+    assert way(low, high, PACE) == [(high, False)]
+    assert way(pose(0.5, 0.043), low, PACE) == [(low, True)]
+    assert way(pose(0.5, 0.02), pose(0.55, 0.02), PACE)[0][1] is False
+    over = pose(0.6, 0.05)
+    assert way(high, over, PACE) == [(over, False)]
+
+
+def test_what_contact_has_to_say():
+    assert contact(pose(0.5, 0.02), pose(0.5, 0.0201), 12.0) == ""
+    assert contact(pose(0.5, 0.02), pose(0.5, 0.024), 12.4) == "contact: 12 N, 4.0 mm short"
+
+
+def test_motions_have_a_reaction_to_touch_unless_told_otherwise():
+    pytest.importorskip("franky")
+    high, low = pose(0.5, 0.12), pose(0.5, 0.02)
+    motion = make_motion(high, low, PACE, 0.0, 10.0)
+    factors = [w.relative_dynamics_factor for w in motion.waypoints]
+    assert [f.velocity for f in factors] == pytest.approx([0.2, 0.06])
+    assert [f.acceleration for f in factors] == pytest.approx([0.2, 0.2])
+    assert len(motion.reactions) == 1
+    assert not make_motion(high, low, PACE, 0.0, 0.0).reactions
