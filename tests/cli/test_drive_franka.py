@@ -1,5 +1,6 @@
 """`worldmodel drive robot=franka`: stopped arms, late plans, cameras, and the whole real path."""
 
+import dataclasses
 import json
 import threading
 import time
@@ -11,7 +12,7 @@ from PIL import Image
 from planning.cli import drive as driving
 from planning.cli import franka_place
 from planning.cli.app import main
-from planning.cli.workplace import Place, PlaceOptions
+from planning.cli.workplace import Place, PlaceOptions, read_limits
 from planning.goals import GoalPicture, write_goal
 from robot.cameras import CallableCamera
 from robot.errors import ReflexError
@@ -212,3 +213,13 @@ def test_the_path_of_a_real_arm_from_camera_to_recording(tmp_path):
     words = ["data", "index", f"root={out}/data", f"out={tmp_path}/index", "workers=1"]
     assert main(words) == 0
     assert main(["replay", f"run={out}", f"out={tmp_path}/replay"]) == 0
+
+
+def test_the_simulated_arm_is_driven_under_a_real_arms_limits():
+    real, twin = (franka_place.driver_config(read_limits(n), "here") for n in ("franka", "twin"))
+    assert real == twin
+    assert (real.max_force_n, real.contact_n, real.max_speed_m_s) == (20.0, 10.0, 0.1)
+    assert real.slow_below_m == pytest.approx(0.04)
+    raised = dataclasses.replace(read_limits("franka"), table_z_m=0.1, contact_n=7.0)
+    assert franka_place.driver_config(raised, "here").slow_below_m == pytest.approx(0.14)
+    assert franka_place.driver_config(raised, "here").contact_n == 7.0
