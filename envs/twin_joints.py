@@ -14,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 
-DAMPING = 1e-6
-"""Of the least squares: in the workspace all six directions are well away from singular."""
+DAMPING = 1e-4
+"""Of the least squares: near a stretched arm small errors must not become large swivels."""
 SMOOTHING = 0.5
 """Share of a new millisecond in the commanded velocity."""
 MOST_RAD_S = 2.6
@@ -39,7 +39,7 @@ class Follower:
     def joints(self, position: Array, quaternion: Array) -> Array:
         """Joints [7] whose TCP is at a pose (m; w x y z), near the last commanded ones."""
         q = self.q.copy()
-        for _ in range(2):
+        for _ in range(3):
             error = self._error(q, position, quaternion)
             j = self._jac[:, :7]
             q += j.T @ np.linalg.solve(j @ j.T + DAMPING * np.eye(6), error)

@@ -43,6 +43,8 @@ class Sent:
     """Why it differs from what was asked; empty if it does not."""
     refused: bool = False
     """Nothing was sent at all."""
+    ended: Array | None = None
+    """Commanded pose [7] at which contact ended the motion; None: it went to its target."""
 
 
 class Arm(Protocol):

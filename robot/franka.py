@@ -59,6 +59,7 @@ class FrankaArm:
         if not 0 < config.dynamics <= 1:
             raise ConfigError(f"dynamics is {config.dynamics}; wanted above 0 and at most 1")
         self.config, self.solver = config, Kinematics(kind, joint_margin_rad)
+        self._ended: Array | None = None
         context = multiprocessing.get_context("spawn")
         self.link = Link(context)
         self._pipe, theirs = context.Pipe()
@@ -120,15 +121,15 @@ class FrankaArm:
         if self.link.guard_age_s > GUARD_S:
             self.link.stop("the watchdog's process does not run")
             raise ArmError("The watchdog's process does not run: close this arm, connect again")
-        self.solver.solve(wanted, now.q)
+        joints = self.solver.solve(wanted, now.q)
         self.link.beat()
-        self._send(("go", wanted.tolist()))
+        self._ended = None
+        self._send(("go", wanted.tolist(), joints.tolist()))
         text = self._answer(self.config.motion_timeout_s + 3.0, "carry out the motion")
         self.closed = bool(wanted[6] > 0.5)
         action = pose_diff(now.state, wanted)
-        if text.startswith("contact"):  # the next step counts from where the hand is
-            wanted = np.append(self.state().state[:6], wanted[6])
-        return Sent(action=action, target=wanted, reasons=(text,) if text else ())
+        reasons = (text,) if text else ()
+        return Sent(action=action, target=wanted, reasons=reasons, ended=self._ended)
 
     def stop(self) -> None:
         """Stop at once; `recover` lifts it."""
@@ -204,7 +205,8 @@ class FrankaArm:
                 self.link.beat()
             try:
                 if self._pipe.poll(0.01):
-                    kind, text = self._pipe.recv()
+                    kind, text, *more = self._pipe.recv()
+                    self._ended = np.array(more[0]) if more else None
                     return self._meaning(kind, text, what)
             except (EOFError, OSError) as error:
                 stopped = self.link.stopped

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.franka_motion import Pace, contact, make_motion
+from robot.franka_motion import Pace, contact, ease, make_motion
 from robot.link import Link, Reading
 from robot.pose import euler_to_matrix, matrix_to_euler
 
@@ -58,6 +58,8 @@ class FrankaConfig:
     """Height of the end effector in the base frame under which the way down is slow."""
     slow_m_s: float = 0.03
     """Speed of that way."""
+    joint_rad_s: float = 0.6
+    """Mean speed that no joint goes over in a motion: a stretched arm moves slower for it."""
     motion_timeout_s: float = 5.0
     """A motion that takes longer is stopped."""
     preempt_s: float = 0.0
@@ -135,7 +137,7 @@ class Driver:
         self.moving, self.stopping = False, False
         self.began = self.ended = self.speed = 0.0
         self.waiting = self.standing = False
-        self.retries, self.target = 0, np.zeros(7)
+        self.retries, self.target, self.joints = 0, np.zeros(7), np.zeros(7)
         self.error = ""
 
     def connect(self) -> None:
@@ -182,14 +184,26 @@ class Driver:
             self.error or names,
         )  # fmt: skip
 
-    def go(self, target: Array) -> None:
-        """Start a motion of the flange to an absolute pose [7], and the gripper's transition."""
-        self.target, self.retries = target, RETRIES
+    def go(self, target: Array, joints: Array) -> None:
+        """Start a motion of the flange to an absolute pose [7]; the gripper acts where it ends.
+
+        `joints` [7] are those of the pose.
+        Fingers that close on the way down hold an object too high. Under preemption a motion may
+        have no end, and both begin at once.
+        """
+        self.target, self.joints, self.retries = target, joints, RETRIES
         self.moving, self.waiting, self.began, self.ended = True, True, time.monotonic(), 0.0
         self.publish()
         self._start()
-        if self.gripper is not None:
-            self.gripper.order(close=bool(target[6] > 0.5))
+        if self.config.preempt_s:
+            self._grip()
+
+    def _grip(self) -> bool:
+        """Bring the gripper to what the target says; whether it is still at it."""
+        if self.gripper is None:
+            return False
+        self.gripper.order(close=bool(self.target[6] > 0.5))
+        return self.gripper.busy
 
     def _start(self) -> None:
         state, ee, config = self.robot.state, self._ee_target(), self.config
@@ -198,7 +212,13 @@ class Driver:
         if self.standing:  # franky's planner fails on motions of no length
             return
         slow = min(1.0, config.slow_m_s / config.max_speed_m_s)
-        share = config.dynamics * 0.9 ** (RETRIES - self.retries)
+        turn = self.robot.rotation_velocity_limit.get() * config.dynamics
+        joints = float(np.abs(self.joints - np.asarray(state.q)).max())
+        eased = ease(
+            now, ee, speed_m_s=config.max_speed_m_s, turn_rad_s=turn, joints_rad=joints,
+            joint_rad_s=config.joint_rad_s,
+        )  # fmt: skip
+        share = config.dynamics * eased * 0.9 ** (RETRIES - self.retries)
         pace = Pace(share, slow, config.slow_below_m)
         motion = make_motion(now, ee, pace, _force_n(state), config.contact_n)
         self.robot.move(motion, asynchronous=True)
@@ -208,12 +228,18 @@ class Driver:
         flange[:3, :3], flange[:3, 3] = euler_to_matrix(self.target[3:6]), self.target[:3]
         return flange @ self.to_ee
 
-    def _remark(self) -> str:
-        """What there is to say of a motion that is over."""
-        state = self.robot.state
-        commanded = self._ee_target() if self.standing else np.asarray(state.O_T_EE_c.matrix)
-        touched = contact(self._ee_target(), commanded, _force_n(state))
-        return touched or (self.gripper.problem if self.gripper else "")
+    def _report(self) -> None:
+        """Answer for a motion that is over: what there is to say, and where contact ended it."""
+        commanded = np.asarray(self.robot.state.O_T_EE_c.matrix)
+        touched = "" if self.standing else (
+            contact(self._ee_target(), commanded, _force_n(self.robot.state))
+        )  # fmt: skip
+        if not touched:
+            self.answer("done", self.gripper.problem if self.gripper else "")
+            return
+        flange = commanded @ np.linalg.inv(self.to_ee)
+        pose = [*flange[:3, 3], *matrix_to_euler(flange[:3, :3]), self.target[6]]
+        self.answer("done", touched, [float(x) for x in pose])
 
     def _finished(self) -> bool:
         """Whether the motion is over; one that could not be planned is tried again, slower.
@@ -256,20 +282,20 @@ class Driver:
             if finished:
                 self.moving = False
                 self.answer("stopped", self.link.stopped)
-        elif finished and self._rests() and not (self.gripper and self.gripper.busy):
+        elif finished and self._rests() and not self._grip():
             self.moving = False
-            self.answer("done", self._remark())
+            self._report()
         elif self.config.preempt_s and late >= self.config.preempt_s:
             self.answer("done", "")
         elif late > self.config.motion_timeout_s:
             what = "the gripper" if finished else "a motion"
             self.link.stop(f"{what} took over {self.config.motion_timeout_s} s")
 
-    def answer(self, kind: str, text: str) -> None:
-        """Tell the planner's process, once a command."""
+    def answer(self, kind: str, text: str, *ended: list[float]) -> None:
+        """Tell the planner's process, once a command; with the pose [7] of an early end."""
         if self.waiting:
             self.waiting = False
-            self.pipe.send((kind, text))
+            self.pipe.send((kind, text, *ended))
 
     def obey(self, order: tuple[Any, ...]) -> bool:
         """Carry out an order; False ends the process."""
@@ -280,7 +306,7 @@ class Driver:
             if self.link.stopped:
                 self.pipe.send(("stopped", self.link.stopped))
             else:
-                self.go(np.asarray(order[1], dtype=float))
+                self.go(np.asarray(order[1], dtype=float), np.asarray(order[2], dtype=float))
             return True
         if kind == "disconnect":
             self.disconnect()

@@ -19,6 +19,8 @@ PRESSED_N = 2.0
 """A motion that begins while the hand presses already may press by this much more."""
 SPLIT_M = 0.005
 """A way that begins so little above the slow zone is slow as a whole."""
+SHORT_RAD, SLOWEST = 0.05, 0.05
+"""Joints that go less far are not looked at; no motion is made slower than this share."""
 SHORT_M = 5e-4
 """A motion whose last command is this far from its target was ended by contact."""
 
@@ -33,6 +35,29 @@ class Pace:
     """Of the speed, on the way down in the slow zone."""
     slow_below_m: float
     """Height of the end effector under which the way down is slow, in the base frame."""
+
+
+def ease(start: Array, target: Array, *, speed_m_s: float, turn_rad_s: float, joints_rad: float,
+         joint_rad_s: float) -> float:  # fmt: skip
+    """Share of its pace (0..1) at which a motion keeps the joints' mean speed.
+
+    A stretched arm needs much of its joints for little way: at full pace more speed and torque than
+    they have, and the arm swings past its target.
+
+    Args:
+        start: pose [4, 4] of the end effector.
+        target: where it goes.
+        speed_m_s: along the way.
+        turn_rad_s: about it.
+        joints_rad: way of the joint that has the longest.
+        joint_rad_s: largest mean speed of it.
+    """
+    if joints_rad < SHORT_RAD:
+        return 1.0
+    length = float(np.linalg.norm(target[:3, 3] - start[:3, 3]))
+    cosine = (float(np.trace(start[:3, :3].T @ target[:3, :3])) - 1) / 2
+    seconds = max(length / speed_m_s, float(np.arccos(np.clip(cosine, -1, 1))) / turn_rad_s)
+    return min(1.0, max(SLOWEST, joint_rad_s * seconds / joints_rad))
 
 
 def way(start: Array, target: Array, pace: Pace) -> list[tuple[Array, bool]]:

@@ -22,6 +22,9 @@ DH = (
     (-0.0825, 0.384, -_HALF), (0.0, 0.0, _HALF), (0.088, 0.0, _HALF),
 )  # fmt: skip
 """a [m], d [m], alpha [rad] of joints 1 to 7."""
+STRETCHED = 0.04
+"""Smallest singular value of the Jacobian (m and rad mixed) under which an arm counts as stretched:
+a centimetre may need a quarter of a radian there, more speed and torque than its joints have."""
 FLANGE_M = 0.107
 """From joint 7 to the flange along its z axis."""
 
@@ -79,6 +82,11 @@ def jacobian(q: ArrayLike) -> Array:
     return np.concatenate([np.cross(axes, arms), axes], axis=1).T
 
 
+def stretch(q: ArrayLike) -> float:
+    """Smallest singular value of the Jacobian at joint positions q [7]; 0: fully stretched."""
+    return float(np.linalg.svd(jacobian(q), compute_uv=False)[-1])
+
+
 def rotation_vector(matrix: Array) -> Array:
     """Axis times angle [3, rad] of a rotation matrix [3, 3]; exact up to a half turn."""
     skew = np.array(
@@ -109,8 +117,8 @@ class Kinematics:
         """Joint positions [7, rad] near `q` whose flange pose is `target` [x y z roll pitch yaw].
 
         Raises:
-            UnreachableError: no solution (0.5 mm, 5 mrad), or one within the joint margin of a
-                limit; a joint that is there already may only move away.
+            UnreachableError: no solution (0.5 mm, 5 mrad), one within the joint margin of a limit,
+                or a stretched arm; what is there already may only move away.
         """
         pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
         wanted, joints = euler_to_matrix(pose[3:6]), start.copy()
@@ -121,6 +129,7 @@ class Kinematics:
             error[:3] = pose[:3] - flange[:3, 3]
             error[3:] = rotation_vector(wanted @ flange[:3, :3].T)
             if np.abs(error[:3]).max() < 5e-4 and np.abs(error[3:]).max() < 5e-3:
+                self._check_stretch(pose, start, joints)
                 return joints
             j = jacobian(joints)
             joints = joints + j.T @ np.linalg.solve(j @ j.T + 1e-4 * np.eye(6), error)
@@ -132,3 +141,12 @@ class Kinematics:
             f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: "
             f"{why if at else f'{left:.3f} m are left'}. Ask for a pose nearer the table's middle"
         )
+
+    @staticmethod
+    def _check_stretch(pose: Array, start: Array, joints: Array) -> None:
+        found = stretch(joints)
+        if found < STRETCHED and found < stretch(start):
+            raise UnreachableError(
+                f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: the arm would be "
+                f"stretched ({found:.3f}, at least {STRETCHED}). Ask for a pose nearer the base"
+            )

@@ -136,8 +136,9 @@ class SafeArm:
             self.commanded, self.closed = before
             return self._refuse(command, [*sent.reasons, f"reach: {error}"])
         if done.reasons:
-            sent = replace(sent, target=done.target, reasons=(*sent.reasons, *done.reasons))
-            self.commanded = done.target.copy()
+            reasons = (*sent.reasons, *done.reasons)
+            sent = replace(sent, target=done.target, reasons=reasons, ended=done.ended)
+            self.commanded = (done.target if done.ended is None else done.ended).copy()
             self._write(command, sent)
         return sent
 

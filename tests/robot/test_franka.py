@@ -237,7 +237,8 @@ def test_a_motion_that_touches_ends_short_of_a_collision(twin):
         assert sent.reasons[0].startswith("contact")
         stands = arm.state().state
         assert 0.108 < stands[2] < 0.114
-        assert sent.target[2] == pytest.approx(stands[2], abs=1e-3)  # where the next step begins
+        assert sent.target[2] == pytest.approx(low[2])  # what was sent
+        assert sent.ended[2] == pytest.approx(stands[2], abs=2e-3)  # where the next step begins
         assert arm.state().errors == ()
         assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].startswith("contact")
         assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # letting go is no contact

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from robot.franka_motion import Pace, contact, make_motion, way
+from robot.franka_motion import Pace, contact, ease, make_motion, way
 
 PACE = Pace(0.2, 0.3, 0.04)
 
@@ -26,6 +26,18 @@ def test_only_the_way_down_near_the_table_is_slow():
     assert way(pose(0.5, 0.02), pose(0.55, 0.02), PACE)[0][1] is False
     over = pose(0.6, 0.05)
     assert way(high, over, PACE) == [(over, False)]
+
+
+def test_joints_that_go_far_slow_a_motion():
+    start, there = pose(0.5, 0.2), pose(0.6, 0.2)
+    pace = {"speed_m_s": 0.2, "turn_rad_s": 0.5, "joint_rad_s": 0.6}
+    assert ease(start, there, joints_rad=0.29, **pace) == 1.0  # 0.5 s: under 0.6 rad/s
+    assert ease(start, there, joints_rad=0.6, **pace) == pytest.approx(0.5)
+    turned = start.copy()
+    turned[:3, :3] = start[:3, :3] @ np.array([[0, -1, 0], [1, 0, 0], [0, 0, 1.0]])
+    assert ease(start, turned, joints_rad=np.pi / 2, **pace) == 1.0  # pi s
+    assert ease(start, start, joints_rad=0.01, **pace) == 1.0
+    assert ease(start, start, joints_rad=0.3, **pace) == 0.05  # never stands still
 
 
 def test_what_contact_has_to_say():

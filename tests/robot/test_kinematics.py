@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 
 from robot.errors import UnreachableError
-from robot.kinematics import LIMITS, Kinematics, flange_pose, jacobian, rotation_vector
+from robot.kinematics import (
+    LIMITS,
+    STRETCHED,
+    Kinematics,
+    flange_pose,
+    jacobian,
+    rotation_vector,
+    stretch,
+)
 from robot.pose import euler_to_matrix, matrix_to_euler
 
 REST = np.array([0.0, -0.2, 0.0, -2.3, 0.0, 2.1, 0.785])
@@ -63,3 +71,26 @@ def test_out_of_reach_and_joint_margin_are_refused_with_the_reason():
         solver.solve(closer, near)
     with pytest.raises(UnreachableError, match="fr3, panda"):
         Kinematics("ur5")
+
+
+def test_a_stretched_arm_is_refused_but_may_come_back():
+    solver = Kinematics("fr3")
+    low = np.array([np.pi, 0, -np.pi / 4])
+    q, place = REST, flange_pose(REST)[:3, 3]
+    for part in np.linspace(0, 1, 30):  # to where elbow and wrist are nearly in line
+        target = place + part * (np.array([0.72, 0.32, 0.5]) - place)
+        wanted = np.concatenate([target, low])
+        try:
+            q = solver.solve(wanted, q)
+        except UnreachableError:
+            break
+        assert stretch(q) >= STRETCHED
+    with pytest.raises(UnreachableError, match="stretched"):
+        solver.solve(wanted, q)
+    straight = q.copy()
+    straight[1], straight[3] = straight[1] + 0.5, -0.55
+    assert stretch(straight) < STRETCHED
+    flange = flange_pose(straight)
+    back = flange[:3, 3] + [-0.01, 0.0, 0.0]
+    came = solver.solve(np.concatenate([back, matrix_to_euler(flange[:3, :3])]), straight)
+    assert stretch(came) > stretch(straight)
