@@ -1,6 +1,7 @@
 import importlib.resources
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -257,6 +258,33 @@ class Stubborn(FakeArm):
     def send_pose(self, target):
         self.solver.high = self.solver.low = self.q
         return super().send_pose(target)
+
+
+class Touching(FakeArm):
+    """Meets something half way."""
+
+    def send_pose(self, target):
+        start = self.state().state
+        half = np.append((start[:6] + np.asarray(target)[:6]) / 2, target[6])
+        super().send_pose(half)
+        sent = super().send_pose(half)
+        return replace(
+            sent, target=np.asarray(target), reasons=("contact: 11 N, 15.0 mm short",), ended=half
+        )
+
+
+def test_after_contact_the_next_step_counts_from_where_the_motion_was_told_to_end():
+    arm = Touching()
+    log = io.StringIO()
+    layer = SafeArm(arm, SafetyConfig(), execute=True, log=log)
+    start = arm.state().state
+    sent = layer.send([0.03, 0, 0, 0, 0, 0, 0])
+    assert sent.reasons == ("contact: 11 N, 15.0 mm short",)
+    assert sent.target[0] == pytest.approx(start[0] + 0.03)  # what was sent
+    assert sent.ended[0] == pytest.approx(start[0] + 0.015)
+    assert layer.send([0.02, 0, 0, 0, 0, 0, 0]).target[0] == pytest.approx(start[0] + 0.035)
+    assert layer.counts["contact"] == 2
+    assert [row["n"] for row in map(json.loads, log.getvalue().splitlines())] == [0, 0, 1, 1]
 
 
 def test_what_the_arms_own_solver_refuses_is_a_refusal_and_logged():
