@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 
 DAMPING = 1e-4
 """Of the least squares: near a stretched arm small errors must not become large swivels."""
+LIMIT_RAD = 0.005
+"""Commanded joints keep this far from their stops."""
 SMOOTHING = 0.5
 """Share of a new millisecond in the commanded velocity."""
 MOST_RAD_S = 2.6
@@ -30,6 +32,8 @@ class Follower:
         self._data = mujoco.MjData(model)
         self._tcp = model.site("tcp").id
         self._jac = np.zeros((6, model.nv))
+        low, high = model.jnt_range[:7].T
+        self._low, self._high = low + LIMIT_RAD, high - LIMIT_RAD
         self.begin(np.zeros(7))
 
     def begin(self, q: ArrayLike) -> None:
@@ -37,12 +41,18 @@ class Follower:
         self.q, self.dq = np.array(q, dtype=float), np.zeros(7)
 
     def joints(self, position: Array, quaternion: Array) -> Array:
-        """Joints [7] whose TCP is at a pose (m; w x y z), near the last commanded ones."""
-        q = self.q.copy()
+        """Joints [7] whose TCP is at a pose (m; w x y z), near the last commanded ones.
+
+        A joint at its stop stays there, and the others do without it.
+        """
+        q, free = self.q.copy(), np.ones(7)
         for _ in range(3):
             error = self._error(q, position, quaternion)
-            j = self._jac[:, :7]
+            j = self._jac[:, :7] * free
             q += j.T @ np.linalg.solve(j @ j.T + DAMPING * np.eye(6), error)
+            inside = np.clip(q, self._low, self._high)
+            free[inside != q] = 0.0
+            q = inside
         return q
 
     def _error(self, q: Array, position: Array, quaternion: Array) -> Array:

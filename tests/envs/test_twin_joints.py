@@ -42,6 +42,25 @@ def test_joints_are_those_of_the_pose(follower):
             assert np.abs(q - REST).max() < 0.03
 
 
+def test_a_joint_at_its_stop_stays_there_and_the_others_do_without_it(follower):
+    low = follower.model.jnt_range[5, 0]
+    start = REST + [0.2, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0]  # the elbow aside: there are other ways
+    start[5] = low + 0.02
+    position, quaternion = tcp_pose(follower.model, start)
+    turned = np.zeros(4)  # the hand turns about an axis of the table, further than the joint can
+    follower.begin(start)
+    lowest = np.inf
+    for i in range(60):
+        mujoco.mju_axisAngle2Quat(turned, np.array([0.0, 1.0, 0.0]), 0.001 * i)
+        mujoco.mju_mulQuat(turned, turned.copy(), quaternion)
+        q = follower.joints(position, turned)
+        follower.take(q)
+        lowest = min(lowest, q[5] - low)
+    assert 0 <= lowest < 0.006
+    found, _ = tcp_pose(follower.model, q)
+    np.testing.assert_allclose(found, position, atol=1e-3)
+
+
 def test_feed_forward_is_the_commands_own_velocity_and_inertia(follower):
     speed = np.array([0.1, -0.2, 0.1, 0.3, 0.0, -0.1, 0.2])
     for i in range(1, 40):
