@@ -66,7 +66,7 @@ def main() -> None:
         ("pick_place, other seeds", "pick_place", options.others, OTHERS),
     )  # fmt: skip
     for name, task, episodes, seed in wanted:
-        if name not in rows:
+        if episodes and name not in rows:
             both = {"protocol": protocol(task, episodes, seed)}
             rows[name] = both | {"plain": plain(task, episodes, seed)}
             OUT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
