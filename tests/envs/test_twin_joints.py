@@ -44,7 +44,8 @@ def test_joints_are_those_of_the_pose(follower):
 
 def test_a_joint_at_its_stop_stays_there_and_the_others_do_without_it(follower):
     low = follower.model.jnt_range[5, 0]
-    start = REST + [0.2, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0]  # the elbow aside: there are other ways
+    aside = np.array([0.2, 0.0, 0.5, 0.0, 0.6, 0.0, 0.0])  # of the elbow: there are other ways
+    start = REST + aside
     start[5] = low + 0.02
     position, quaternion = tcp_pose(follower.model, start)
     turned = np.zeros(4)  # the hand turns about an axis of the table, further than the joint can
