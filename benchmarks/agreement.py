@@ -101,10 +101,14 @@ def against_transformers() -> Pairs:
     for width, heads, depth, side in WIDTHS:
         torch.manual_seed(width)
         config = transformers.VJEPA2Config(
-            hidden_size=width, num_attention_heads=heads, num_hidden_layers=depth,
-            crop_size=side, frames_per_clip=8, attn_implementation="sdpa",
+            hidden_size=width,
+            num_attention_heads=heads,
+            num_hidden_layers=depth,
+            crop_size=side,
+            frames_per_clip=8,
+            attn_implementation="sdpa",
             pred_num_hidden_layers=2,
-        )  # fmt: skip
+        )
         theirs = transformers.VJEPA2Model(config).eval()
         clip, count = torch.randn(2, 3, 8, side, side), 4 * (side // 16) ** 2
         order = torch.stack([torch.randperm(count) for _ in range(2)])

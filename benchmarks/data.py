@@ -40,10 +40,13 @@ VIDEOS: dict[str, tuple[int, tuple[int, int], str, dict[str, str]]] = {
     "h264 128x128, 60 frames": (60, (128, 128), "libx264", X264),
     "h264 1280x720, 180 frames": (180, SIZE, "libx264", X264),
     "av1 320x180, 300 frames, key frame every 2": (
-        300, (180, 320), "libsvtav1", {"preset": "10", "crf": "30", "g": "2"},
+        300,
+        (180, 320),
+        "libsvtav1",
+        {"preset": "10", "crf": "30", "g": "2"},
     ),
     "av1 320x180, 300 frames": (300, (180, 320), "libsvtav1", {"preset": "10", "crf": "30"}),
-}  # fmt: skip
+}
 """Name -> frames, height and width, codec, its options: `worldmodel collect`'s, raw DROID's and
 LeRobot's recordings, and AV1 with few key frames."""
 
@@ -115,9 +118,11 @@ def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
                     took[decoder].append(timed(video, steps, decoder)[0])
             pyav, torchcodec = (statistics.median(times) for times in took.values())
             found.setdefault(name, {})[what] = {
-                "pyav_ms": round(pyav, 1), "torchcodec_ms": round(torchcodec, 1),
-                "ratio": round(pyav / torchcodec, 2), "same_frames": same,
-            }  # fmt: skip
+                "pyav_ms": round(pyav, 1),
+                "torchcodec_ms": round(torchcodec, 1),
+                "ratio": round(pyav / torchcodec, 2),
+                "same_frames": same,
+            }
     os.environ.pop(DECODER)
     if before is not None:
         os.environ[DECODER] = before

@@ -31,10 +31,15 @@ def build(preset: str, image_size: int, frames: int) -> tuple[torch.nn.Module, t
     """Transformers' encoder with random weights, and ours loaded from the file it writes."""
     width, depth, heads, ratio = PRESETS[preset]
     config = transformers.VJEPA2Config(
-        hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads, mlp_ratio=ratio,
-        crop_size=image_size, frames_per_clip=frames, attn_implementation="sdpa",
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        mlp_ratio=ratio,
+        crop_size=image_size,
+        frames_per_clip=frames,
+        attn_implementation="sdpa",
         pred_num_hidden_layers=1,
-    )  # fmt: skip
+    )
     theirs = transformers.VJEPA2Model(config).eval()
     with tempfile.TemporaryDirectory() as folder:
         theirs.save_pretrained(folder)

@@ -94,8 +94,10 @@ def main() -> None:
     kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     kept[given["label"] or given["model"]] = {
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest()[:16],
-        "scenes": int(given["scenes"]), "shape": given["shape"], "rows": rows,
-    }  # fmt: skip
+        "scenes": int(given["scenes"]),
+        "shape": given["shape"],
+        "rows": rows,
+    }
     OUT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     print(OUT)
 

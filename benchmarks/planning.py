@@ -138,9 +138,13 @@ def _keep(rows: dict[str, Any]) -> None:
 
 def _run(name: str, episodes: int) -> dict[str, Any]:
     options = evaluation.Options(
-        task="pick_place", episodes=episodes, seed=TUNING, workers=1, pictures=False,
+        task="pick_place",
+        episodes=episodes,
+        seed=TUNING,
+        workers=1,
+        pictures=False,
         **SETTINGS[name],
-    )  # fmt: skip
+    )
     return evaluation.summarise(options, evaluation.run_episodes(options, "planner"), {})
 
 

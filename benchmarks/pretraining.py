@@ -34,8 +34,12 @@ SHORT, LONG = 6, 26
 """Steps of the two trial runs whose difference says what a step costs."""
 
 TOKENS = [
-    "patch_size=32", "encoder_dim=128", "encoder_depth=2", "encoder_heads=4", "predictor_dim=128",
-]  # fmt: skip
+    "patch_size=32",
+    "encoder_dim=128",
+    "encoder_depth=2",
+    "encoder_heads=4",
+    "predictor_dim=128",
+]
 """Sizes of all arms but the shipped one: 16 tokens of 128 numbers a frame, the same stem."""
 
 
@@ -83,36 +87,47 @@ ARMS = {
         "joint, one token (as shipped)", False, (_train("joint_token", "joint", 1.0),)
     ),
     "masked_frozen": Arm(
-        "masked pretraining, then frozen", False,
+        "masked pretraining, then frozen",
+        False,
         (MASKED, _train("masked_frozen", "frozen", 0.5, *PREDICTOR, encoder="masked")),
     ),
     "masked_finetune": Arm(
-        "masked pretraining, then fine-tuned with the joint terms", False,
+        "masked pretraining, then fine-tuned with the joint terms",
+        False,
         (MASKED, _train("masked_finetune", "finetune", 0.5, *PREDICTOR, encoder="masked")),
     ),
     "joint_tokens": Arm(
-        "joint, 16 tokens, as many clips as the shipped one", False,
+        "joint, 16 tokens, as many clips as the shipped one",
+        False,
         (_train("joint_tokens", "joint", 1.0, *TOKENS, as_long_as="joint_token"),),
     ),
     "untrained_frozen": Arm(
-        "untrained encoder, frozen (control)", False,
+        "untrained encoder, frozen (control)",
+        False,
         (UNTRAINED, _train("untrained_frozen", "frozen", 0.5, *PREDICTOR, encoder="untrained")),
     ),
     "masked_long_frozen": Arm(
-        "twice the masked pretraining (beyond the budget), then frozen", False,
-        (MASKED_LONG, _train("masked_long_frozen", "frozen", 0.5, *PREDICTOR,
-                             encoder="masked_long")),
+        "twice the masked pretraining (beyond the budget), then frozen",
+        False,
+        (
+            MASKED_LONG,
+            _train("masked_long_frozen", "frozen", 0.5, *PREDICTOR, encoder="masked_long"),
+        ),
     ),
     "masked_finetune_label": Arm(
-        "masked pretraining, then fine-tuned, with the label", True,
-        (MASKED, _train("masked_finetune_label", "finetune", 0.5, *PREDICTOR, LABEL,
-                        encoder="masked")),
+        "masked pretraining, then fine-tuned, with the label",
+        True,
+        (
+            MASKED,
+            _train("masked_finetune_label", "finetune", 0.5, *PREDICTOR, LABEL, encoder="masked"),
+        ),
     ),
     "joint_token_label": Arm(
-        "joint, one token, with the label", True,
+        "joint, one token, with the label",
+        True,
         (_train("joint_token_label", "joint", 1.0, LABEL),),
     ),
-}  # fmt: skip
+}
 
 
 def worldmodel(*words: str, spent: Path | None = None) -> float:
@@ -194,11 +209,14 @@ def run_stage(stage: Stage, options: dict[str, str]) -> dict[str, Any]:
     cpu_s = worldmodel(*words, "save_every=100", f"out={folder}", spent=folder / "processor_s.json")
     summary = read(folder / "summary.json")
     row = {
-        "stage": stage.name, "command": " ".join(words), "steps": steps,
-        "clips": steps * summary["options"]["batch_size"], "processor_s": round(cpu_s, 1),
+        "stage": stage.name,
+        "command": " ".join(words),
+        "steps": steps,
+        "clips": steps * summary["options"]["batch_size"],
+        "processor_s": round(cpu_s, 1),
         "parameters": summary["parameters"],
         "curve": curve(folder / "metrics.jsonl"),
-    }  # fmt: skip
+    }
     note.write_text(json.dumps(row, indent=1), encoding="utf-8")
     return row
 
@@ -218,26 +236,42 @@ def measure(name: str, arm: Arm, options: dict[str, str]) -> dict[str, Any]:
     where = [f"data={options['data']}", f"val={options['val']}"]
     probes, reach = OUT / name / "probes", OUT / name / "reach"
     if not (probes / "summary.json").is_file():
-        worldmodel("inspect", "probes", model, *where, f"count={options['frames']}",
-                   f"out={probes}")  # fmt: skip
+        worldmodel(
+            "inspect", "probes", model, *where, f"count={options['frames']}", f"out={probes}"
+        )
     if not (reach / "summary.json").is_file():
-        worldmodel("eval", "task=reach", model, f"episodes={options['episodes']}", "workers=1",
-                   f"seed={EVAL_SEED}", "baselines=false", "pictures=false",
-                   f"out={reach}")  # fmt: skip
+        worldmodel(
+            "eval",
+            "task=reach",
+            model,
+            f"episodes={options['episodes']}",
+            "workers=1",
+            f"seed={EVAL_SEED}",
+            "baselines=false",
+            "pictures=false",
+            f"out={reach}",
+        )
     found = read(reach / "summary.json")
     keys = ("episodes", "successes", "ci95", "final_error_m", "seconds_per_action")
     return {
-        "title": arm.title, "simulator_label": arm.label, "stages": stages,
-        "probes": read(probes / "summary.json"), "reach": {k: found[k] for k in keys},
-    }  # fmt: skip
+        "title": arm.title,
+        "simulator_label": arm.label,
+        "stages": stages,
+        "probes": read(probes / "summary.json"),
+        "reach": {k: found[k] for k in keys},
+    }
 
 
 def main() -> None:
     """Run what is missing, then write the figures and the page."""
     options = {
-        "data": "runs/data/train", "val": "runs/data/val", "budget_s": "360", "episodes": "12",
-        "frames": "6000", "only": "",
-    }  # fmt: skip
+        "data": "runs/data/train",
+        "val": "runs/data/val",
+        "budget_s": "360",
+        "episodes": "12",
+        "frames": "6000",
+        "only": "",
+    }
     for word in sys.argv[1:]:
         key, _, value = word.partition("=")
         if key not in options:

@@ -96,12 +96,17 @@ def reading(arms: dict[str, Any]) -> str:
     seeing = [n for n in plain if arms[n]["probes"]["object_encoded_m"] < bar]
     lines = [
         "- Object in the encoder, no label, best first: "
-        + _order(arms, plain, "object_encoded_m") + f". To be judged beside {bars}: "
-        + (f"{', '.join(arms[n]['title'] for n in seeing)} beat both."
-           if seeing else "none of them beats both, so none of them sees the object well."),
+        + _order(arms, plain, "object_encoded_m")
+        + f". To be judged beside {bars}: "
+        + (
+            f"{', '.join(arms[n]['title'] for n in seeing)} beat both."
+            if seeing
+            else "none of them beats both, so none of them sees the object well."
+        ),
         "- Moving object in the prediction, no label, best first: "
-        + _order(arms, plain, "object_predicted_m") + ".",
-    ]  # fmt: skip
+        + _order(arms, plain, "object_predicted_m")
+        + ".",
+    ]
     if {"masked_frozen", "untrained_frozen"} <= arms.keys():
         pair = ("masked_frozen", "untrained_frozen")
         lines.append(
@@ -130,9 +135,11 @@ def reading(arms: dict[str, Any]) -> str:
     if labelled:
         lines.append(
             "- With the simulator's label: object encoded "
-            + _order(arms, labelled, "object_encoded_m") + "; predicted "
-            + _order(arms, labelled, "object_predicted_m") + "."
-        )  # fmt: skip
+            + _order(arms, labelled, "object_encoded_m")
+            + "; predicted "
+            + _order(arms, labelled, "object_predicted_m")
+            + "."
+        )
     return "\n".join(lines)
 
 
@@ -152,9 +159,10 @@ def answer(arms: dict[str, Any]) -> str:
     found = "; ".join(f"{what}: {plain[n]['title']}" for what, n in best.items())
     wins = sum(n.startswith("joint") for n in best.values())
     verdict = (
-        "for joint training, in this budget and with these sizes" if wins == len(best)
+        "for joint training, in this budget and with these sizes"
+        if wins == len(best)
         else f"for joint training in {wins} of {len(best)} of these respects"
-    )  # fmt: skip
+    )
     return (
         "The embedded models are trained jointly. Of the arms without the simulator's label, which "
         f"one {found}. That speaks {verdict}.\n\n"

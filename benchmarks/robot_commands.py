@@ -40,10 +40,16 @@ LOOK_S = 0.008
 def drive_config(address: str) -> FrankaConfig:
     """Brisk: three times the default speed, twice its acceleration."""
     return FrankaConfig(
-        address=address, realtime=False, max_speed_m_s=0.3, dynamics=0.4,
-        max_torque_nm=LIMITS.max_torque_nm, max_force_n=LIMITS.max_force_n,
-        gripper_speed_m_s=0.2, connect_timeout_s=30.0, motion_timeout_s=60.0,
-    )  # fmt: skip
+        address=address,
+        realtime=False,
+        max_speed_m_s=0.3,
+        dynamics=0.4,
+        max_torque_nm=LIMITS.max_torque_nm,
+        max_force_n=LIMITS.max_force_n,
+        gripper_speed_m_s=0.2,
+        connect_timeout_s=30.0,
+        motion_timeout_s=60.0,
+    )
 
 
 def flange_state(q: np.ndarray) -> np.ndarray:
@@ -56,8 +62,10 @@ def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
     """What is asked, by kind: `pose` are absolute, the others DROID deltas [7]."""
     found: list[tuple[str, Any]] = []
     while len(found) < count:
-        kind = rng.choice(["small", "large", "huge", "not finite", "corner", "shape", "pose"],
-                          p=[0.27, 0.1, 0.15, 0.26, 0.07, 0.06, 0.09])  # fmt: skip
+        kind = rng.choice(
+            ["small", "large", "huge", "not finite", "corner", "shape", "pose"],
+            p=[0.27, 0.1, 0.15, 0.26, 0.07, 0.06, 0.09],
+        )
         action: Any = rng.normal(0, 0.02, 7)
         times = 1
         if kind == "large":
@@ -309,11 +317,14 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
         for name, counter in by.items():
             counter.update(row[name])
     return {
-        **summed, **most, "margin_m": LIMITS.margin_m, "hundreds": len(rows),
+        **summed,
+        **most,
+        "margin_m": LIMITS.margin_m,
+        "hundreds": len(rows),
         "hundreds_outside": sum(row["arm_outside_m"] > 0 for row in rows),
         "motion_s_median": statistics.median(seconds),
         **{name: dict(counter.most_common()) for name, counter in by.items()},
-    }  # fmt: skip
+    }
 
 
 def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> None:

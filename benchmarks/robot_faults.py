@@ -46,9 +46,12 @@ if __name__ == "__main__":
 def config(twin: Twin, **changes: Any) -> FrankaConfig:
     """Slow enough that a fault comes in the middle of a motion."""
     settings: dict[str, Any] = {
-        "address": twin.address, "realtime": False, "max_speed_m_s": 0.1, "dynamics": 0.3,
+        "address": twin.address,
+        "realtime": False,
+        "max_speed_m_s": 0.1,
+        "dynamics": 0.3,
         "connect_timeout_s": 10.0,
-    }  # fmt: skip
+    }
     return FrankaConfig(**(settings | changes))
 
 
@@ -228,9 +231,12 @@ def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
         script = Path(folder) / "planner.py"
         script.write_text(PLANNER, encoding="utf-8")
         process = subprocess.Popen(
-            [sys.executable, str(script), twin.address], stdout=subprocess.PIPE, text=True,
-            stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
+            [sys.executable, str(script), twin.address],
+            stdout=subprocess.PIPE,
+            text=True,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         assert process.stdout is not None
         process.stdout.readline()
         start = twin.info(closed=False)["tcp_m"]

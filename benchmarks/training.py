@@ -69,9 +69,13 @@ def main() -> None:
     eye = frame_encoder(encoder, Convention())
     grid = SIDE // 16
     config = PredictorConfig(
-        grid=(grid, grid), encoder_dim=384, embed_dim=256, depth=6, num_heads=4,
+        grid=(grid, grid),
+        encoder_dim=384,
+        embed_dim=256,
+        depth=6,
+        num_heads=4,
         has_extrinsics_encoder=False,
-    )  # fmt: skip
+    )
     model = ModelConfig(encoder=encoder.config, predictor=config)
     predictor = ActionConditionedPredictor(config)
     world = WorldModel(model, torch.nn.Identity(), predictor)  # type: ignore[arg-type]

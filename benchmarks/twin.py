@@ -40,8 +40,16 @@ def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
 def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:
     """`worldmodel drive robot=twin`, and what `worldmodel data index` says of its recordings."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["drive", "robot=twin", f"task={task}", f"episodes={episodes}", f"seed={seed}",
-                 "execute=true", "confirm=false", f"out={folder}"]  # fmt: skip
+        words = [
+            "drive",
+            "robot=twin",
+            f"task={task}",
+            f"episodes={episodes}",
+            f"seed={seed}",
+            "execute=true",
+            "confirm=false",
+            f"out={folder}",
+        ]
         if worldmodel(words):
             raise SystemExit(f"worldmodel {' '.join(words)} failed")
         summary: dict[str, Any] = json.loads((Path(folder) / "summary.json").read_text("utf-8"))
@@ -62,9 +70,10 @@ def main() -> None:
     options = parser.parse_args()
     rows = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
     wanted = (
-        ("reach", "reach", options.reach, 0), ("pick_place", "pick_place", options.pick_place, 0),
+        ("reach", "reach", options.reach, 0),
+        ("pick_place", "pick_place", options.pick_place, 0),
         ("pick_place, other seeds", "pick_place", options.others, OTHERS),
-    )  # fmt: skip
+    )
     for name, task, episodes, seed in wanted:
         if episodes and name not in rows:
             both = {"protocol": protocol(task, episodes, seed)}

@@ -54,9 +54,13 @@ def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
     if "env" not in _ENV:
         _ENV["env"] = ArmEnv(
-            "pick_place", image_size=config.image_size, split=config.split,
-            fidelity=config.fidelity, objects=config.objects, cameras=config.cameras,
-        )  # fmt: skip
+            "pick_place",
+            image_size=config.image_size,
+            split=config.split,
+            fidelity=config.fidelity,
+            objects=config.objects,
+            cameras=config.cameras,
+        )
     env = _ENV["env"]
     env.reset(seed=seed)
     actions = POLICIES[kind](env, rng)
@@ -70,9 +74,14 @@ def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
         target = env.arm.commanded if last else env.arm.send(action).target
         sent = np.array([*action[:6], gripper_command(float(action[6]))])
         recording.add(
-            frames=frames, state=state.state, joints=state.q, action=sent, target=target,
-            time_s=1.0 + 0.25 * step, thing=thing,
-        )  # fmt: skip
+            frames=frames,
+            state=state.state,
+            joints=state.q,
+            action=sent,
+            target=target,
+            time_s=1.0 + 0.25 * step,
+            thing=thing,
+        )
     extra = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
     write_episode(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, extra=extra)
     return {"kind": kind, "lifted": lifted, "frames": config.length}

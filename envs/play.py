@@ -8,14 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv
-from envs.expert import (
-    WayPoint,
-    grasp_points,
-    is_done,
-    pick_place_points,
-    push_points,
-    walk,
-)
+from envs.expert import WayPoint, grasp_points, is_done, pick_place_points, push_points, walk
 from envs.tasks import ARM_HIGH_M, ARM_LOW_M, draw_apart
 
 Action = NDArray[np.float32]

@@ -101,16 +101,25 @@ def _add_object(spec: Any, shape: str) -> None:
     body.add_freejoint(name="object")
     cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
     grip: dict[str, Any] = {
-        "friction": [1.2, 0.02, 0.001], "condim": 4, "solref": GRIP_SOLREF,
-        "solimp": GRIP_SOLIMP, "group": 0,
-    }  # fmt: skip
+        "friction": [1.2, 0.02, 0.001],
+        "condim": 4,
+        "solref": GRIP_SOLREF,
+        "solimp": GRIP_SOLIMP,
+        "group": 0,
+    }
     h = 0.022
     if shape == "cup":
         body.add_geom(name="object", type=cylinder, size=[h, 0.035, 0], mass=0.06, **grip)
         body.add_geom(
-            name="inside", type=cylinder, size=[0.8 * h, 0.002, 0], pos=[0, 0, 0.0345],
-            mass=1e-4, contype=0, conaffinity=0, rgba=[0.1, 0.1, 0.1, 1],
-        )  # fmt: skip
+            name="inside",
+            type=cylinder,
+            size=[0.8 * h, 0.002, 0],
+            pos=[0, 0, 0.0345],
+            mass=1e-4,
+            contype=0,
+            conaffinity=0,
+            rgba=[0.1, 0.1, 0.1, 1],
+        )
     elif shape == "cylinder":
         body.add_geom(name="object", type=cylinder, size=[h, h, 0], mass=0.06, **grip)
     else:
@@ -183,21 +192,37 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     _tune_arm(spec)
     for name, builtin, second_rgb, mark, mark_rgb in TABLE_TEXTURES:
         spec.add_texture(
-            name=name, type=mujoco.mjtTexture.mjTEXTURE_2D, width=128, height=128, builtin=builtin,
-            rgb1=[1, 1, 1], rgb2=second_rgb, mark=mark, markrgb=mark_rgb, random=0.03,
-        )  # fmt: skip
+            name=name,
+            type=mujoco.mjtTexture.mjTEXTURE_2D,
+            width=128,
+            height=128,
+            builtin=builtin,
+            rgb1=[1, 1, 1],
+            rgb2=second_rgb,
+            mark=mark,
+            markrgb=mark_rgb,
+            random=0.03,
+        )
         material = spec.add_material(name=name, texrepeat=[4, 4])
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
     spec.add_material(name="plain")
     world = spec.worldbody
     world.add_geom(
-        name="table", type=_BOX, size=[0.45, 0.6, 0.02], pos=[0.5, 0, -0.02],
-        friction=[1.0, 0.02, 0.001], condim=4, material="plain",
-    )  # fmt: skip
+        name="table",
+        type=_BOX,
+        size=[0.45, 0.6, 0.02],
+        pos=[0.5, 0, -0.02],
+        friction=[1.0, 0.02, 0.001],
+        condim=4,
+        material="plain",
+    )
     world.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[4, 4, 0.1], pos=[0, 0, -0.7],
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[4, 4, 0.1],
+        pos=[0, 0, -0.7],
         rgba=[0.3, 0.32, 0.35, 1],
-    )  # fmt: skip
+    )
     world.add_light(name="sun", pos=[0.3, 0.6, 2.0], dir=[0.1, -0.3, -1.0], diffuse=[0.6] * 3)
     link7 = spec.body("fr3_link7")
     link7.add_site(name="flange", pos=[0, 0, 0.107])

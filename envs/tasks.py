@@ -69,9 +69,16 @@ def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m:
 
 
 def succeeded(
-    task: Task, *, tcp_m: Array, goal_tcp_m: Array, thing_m: Array, target_m: Array,
-    holding: bool, closed: bool, resting: bool,
-) -> bool:  # fmt: skip
+    task: Task,
+    *,
+    tcp_m: Array,
+    goal_tcp_m: Array,
+    thing_m: Array,
+    target_m: Array,
+    holding: bool,
+    closed: bool,
+    resting: bool,
+) -> bool:
     """Whether the task's rules are met now."""
     ok = True
     if task.reaches:

@@ -46,14 +46,21 @@ class Twin:
     """
 
     def __init__(
-        self, task: str = "reach", *, split: str = "train", objects: tuple[str, ...] = ("cube",),
+        self,
+        task: str = "reach",
+        *,
+        split: str = "train",
+        objects: tuple[str, ...] = ("cube",),
         image_size: int = 128,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if len(objects) != 1:
             raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
         self.scene: dict[str, Any] = {
-            "task": task, "split": split, "objects": objects, "image_size": image_size
-        }  # fmt: skip
+            "task": task,
+            "split": split,
+            "objects": objects,
+            "image_size": image_size,
+        }
         self.env = ArmEnv(**self.scene)
         context = multiprocessing.get_context("spawn")
         self.shared = context.RawArray("d", HEAD + self.env.model.nq)

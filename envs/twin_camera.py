@@ -44,9 +44,10 @@ class TwinCamera:
         self._frozen = context.RawValue("b", 0)
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, daemon=True,
+            target=_serve,
+            daemon=True,
             args=(twin.scene, seed, twin.shared, self._frozen, theirs, fps, noise),
-        )  # fmt: skip
+        )
         self._process.start()
         theirs.close()
         try:
@@ -122,9 +123,14 @@ def _handler(newest: _Newest) -> type[BaseHTTPRequestHandler]:
 
 
 def _serve(
-    scene: dict[str, Any], seed: int, shared: Any, frozen: Any, pipe: Connection, fps: float,
+    scene: dict[str, Any],
+    seed: int,
+    shared: Any,
+    frozen: Any,
+    pipe: Connection,
+    fps: float,
     noise: float,
-) -> None:  # fmt: skip
+) -> None:
     """Entry of the process; ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = ArmEnv(**scene)

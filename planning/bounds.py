@@ -66,7 +66,7 @@ class Bounds:
 @lru_cache(maxsize=64)
 def _limits(
     bounds: Bounds, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:
     """Start, lowest and highest position on a device, copied there once."""
     with torch.inference_mode(mode=False):  # they may meet gradients later
         start, low, high = (

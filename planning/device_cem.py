@@ -52,9 +52,15 @@ class DeviceCEM(CEM):
         mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
         momentum = torch.tensor([self.momentum_position] * 3 + [self.momentum_gripper])
         parts = (
-            torch.stack(noise), mean, std_K4, mean.clone(), torch.tensor(torch.inf),
-            torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long), momentum,
-        )  # fmt: skip
+            torch.stack(noise),
+            mean,
+            std_K4,
+            mean.clone(),
+            torch.tensor(torch.inf),
+            torch.zeros(1, dtype=torch.long),
+            torch.zeros(1, dtype=torch.long),
+            momentum,
+        )
         return _Search(*(part.to(self.device) for part in parts))
 
     def _iterate(self, s: _Search, cost: Cost, bounds: Bounds) -> None:
@@ -73,9 +79,16 @@ class DeviceCEM(CEM):
         s.std_K4.copy_(keep * s.std_K4 + (1 - keep) * elites.std(0))
 
     def minimise(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
         """Find actions of little cost; see `CEM.minimise`.
 
         The host waits for the device after every iteration only where a deadline or a spread may

@@ -28,20 +28,30 @@ def _list(values: Any) -> list[float]:
 def step_row(step: Step) -> dict[str, Any]:
     """What is logged of a step."""
     row: dict[str, Any] = {
-        "kind": "step", "step": step.index, "time_s": time.time(), "frame": step.index,
-        "frame_time_s": step.frame.time_s, "state": _list(step.state.state),
-        "q": _list(step.state.q), "arm_time_s": float(step.state.time_s),
+        "kind": "step",
+        "step": step.index,
+        "time_s": time.time(),
+        "frame": step.index,
+        "frame_time_s": step.frame.time_s,
+        "state": _list(step.state.state),
+        "q": _list(step.state.q),
+        "arm_time_s": float(step.state.time_s),
         "seconds": {k: round(v, 6) for k, v in step.seconds.items()},
-    }  # fmt: skip
+    }
     if step.decision is None:
         return row | {"last": True}
     return row | {
-        "sub_goal": step.decision.sub_goal, "energy": step.decision.energy,
-        "imagined": step.decision.imagined, "plan": step.decision.plan,
-        "asked": _list(step.decision.action), "sent": _list(step.sent.action),
-        "target": _list(step.sent.target), "refused": step.sent.refused,
-        "reasons": list(step.sent.reasons), "frame_age_s": round(step.frame_age_s, 4),
-    }  # fmt: skip
+        "sub_goal": step.decision.sub_goal,
+        "energy": step.decision.energy,
+        "imagined": step.decision.imagined,
+        "plan": step.decision.plan,
+        "asked": _list(step.decision.action),
+        "sent": _list(step.sent.action),
+        "target": _list(step.sent.target),
+        "refused": step.sent.refused,
+        "reasons": list(step.sent.reasons),
+        "frame_age_s": round(step.frame_age_s, 4),
+    }
 
 
 class DriveLog:

@@ -99,10 +99,17 @@ def send_fresh(arm: Hand, decision: Decision, frame: Seen, reading: Any, max_age
 
 
 def drive_episode(
-    arm: Hand, camera: Eye, agent: Agent, goals: list[SubGoal], *, seed: int,
-    prepare: Callable[[Image], Image], listen: Callable[[Step], None], max_refused: int = 3,
+    arm: Hand,
+    camera: Eye,
+    agent: Agent,
+    goals: list[SubGoal],
+    *,
+    seed: int,
+    prepare: Callable[[Image], Image],
+    listen: Callable[[Step], None],
+    max_refused: int = 3,
     max_age_s: float = math.inf,
-) -> str:  # fmt: skip
+) -> str:
     """Drive one episode.
 
     Args:

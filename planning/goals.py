@@ -39,9 +39,11 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
     path = folder / f"{index:02d}-{goal.name}.png"
     Image.fromarray(goal.image).save(path)
     facts = {
-        "name": goal.name, "steps": goal.steps, "state": [float(v) for v in goal.state],
+        "name": goal.name,
+        "steps": goal.steps,
+        "state": [float(v) for v in goal.state],
         "size": list(goal.image.shape[:2]),
-    }  # fmt: skip
+    }
     path.with_suffix(".json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     return path
 
@@ -87,9 +89,11 @@ def read_goals(where: Any, steps: list[int]) -> list[GoalPicture]:
     named = [Path(str(p)) for p in (where if isinstance(where, list) else [where])]
     paths: list[Path] = []
     for path in named:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS) if (
-            path.is_dir()
-        ) else [path]  # fmt: skip
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS)
+            if (path.is_dir())
+            else [path]
+        )
         paths += inside
     if not paths:
         raise PlanError(f"No pictures in {named}: `worldmodel capture-goal` makes them")

@@ -50,9 +50,16 @@ class Gradient:
         return clamp_free(samples, bounds)
 
     def minimise(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
         """Find actions of little cost; the best point seen is the plan.
 
         Raises:

@@ -17,9 +17,7 @@ from planning.cem import Cost, Plan, checked, clamp_free, first_spread
 from planning.errors import PlanError
 
 
-def coloured_noise(
-    batch: int, horizon: int, beta: float, generator: torch.Generator
-) -> Tensor:  # fmt: skip
+def coloured_noise(batch: int, horizon: int, beta: float, generator: torch.Generator) -> Tensor:
     """Unit-variance noise [B, K, 4] whose power falls as frequency^-beta along the horizon."""
     if horizon == 1 or beta == 0:
         return torch.randn(batch, horizon, 4, generator=generator)
@@ -67,9 +65,16 @@ class ICEM:
             raise PlanError(f"shrink is {self.shrink}; wanted 1 or more")
 
     def minimise(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
         """Find actions of little cost; the best sample seen is the plan."""
         began = time.perf_counter()
         mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()

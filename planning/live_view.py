@@ -73,9 +73,12 @@ class _State:
         if self.step is not None:
             text = f"step {self.step.index}, energy {row.get('energy', float('nan')):.4f}"
         found = {
-            "count": self.count, "goal": self.name, "text": text, "row": row,
+            "count": self.count,
+            "goal": self.name,
+            "text": text,
+            "row": row,
             "energies": list(self.energies),
-        }  # fmt: skip
+        }
         # browsers refuse NaN in JSON
         safe: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)
         return safe

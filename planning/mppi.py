@@ -36,9 +36,16 @@ class MPPI:
             )
 
     def minimise(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
         """Find actions of little cost; the best sample seen is the plan."""
         began = time.perf_counter()
         mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()

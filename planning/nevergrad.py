@@ -44,14 +44,22 @@ class Nevergrad:
         space = space.set_mutation(sigma=0.5 * spread).set_bounds(-1.0, 1.0)
         space.random_state = np.random.RandomState(seed)
         return nevergrad.optimizers.registry[self.algorithm](
-            parametrization=space, budget=self.num_samples * self.iterations,
+            parametrization=space,
+            budget=self.num_samples * self.iterations,
             num_workers=self.num_samples,
-        )  # fmt: skip
+        )
 
     def minimise(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, *, horizon: int = 1,
-        start_K4: Tensor | None = None, spread: float = 1.0, deadline_s: float | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
         """Find actions of little cost; the best sample seen is the plan.
 
         Raises:

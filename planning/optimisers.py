@@ -16,9 +16,14 @@ NAMES = ("cem", "icem", "mppi", "gradient", "nevergrad")
 
 
 def make_optimiser(
-    name: str, *, samples: int, iterations: int, elites: int, min_spread_m: float = 0.0,
+    name: str,
+    *,
+    samples: int,
+    iterations: int,
+    elites: int,
+    min_spread_m: float = 0.0,
     device: str = "cpu",
-) -> Optimiser:  # fmt: skip
+) -> Optimiser:
     """Make an optimiser.
 
     Args:
@@ -34,9 +39,7 @@ def make_optimiser(
     """
     both: dict[str, Any] = {"num_samples": samples, "iterations": iterations}
     if name == "cem" and device.startswith("cuda"):
-        return DeviceCEM(
-            **both, num_elites=elites, min_spread_m=min_spread_m, device=device
-        )  # fmt: skip
+        return DeviceCEM(**both, num_elites=elites, min_spread_m=min_spread_m, device=device)
     if name == "cem":
         return CEM(**both, num_elites=elites, min_spread_m=min_spread_m)
     if name == "icem":

@@ -85,7 +85,7 @@ class RememberingModel(WorldModel, Protocol):
 
     def unroll(
         self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Any = None
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Imagined tokens [B, K, N, D]."""
         ...
 
@@ -111,9 +111,13 @@ class Planner:
         self._last: _Last | None = None
 
     def cost(
-        self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, actions_BKA: Tensor,
+        self,
+        z_1ND: Tensor,
+        state_1S: Tensor,
+        goal_1ND: Tensor,
+        actions_BKA: Tensor,
         past: Any = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Energies [B] of action sequences; `past` is what a model that remembers returned."""
         c, parts = self.config, []
         extra = () if past is None else (past,)
@@ -124,8 +128,8 @@ class Planner:
 
     @torch.no_grad()
     def plan(
-        self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, generator: torch.Generator,
-    ) -> Plan:  # fmt: skip
+        self, z_1ND: Tensor, state_1S: Tensor, goal_1ND: Tensor, generator: torch.Generator
+    ) -> Plan:
         """Plan from encoded tokens and the robot's state toward encoded goal tokens.
 
         With a history or a warm start, the last call with the same generator (an episode has one of
@@ -190,9 +194,14 @@ class Planner:
         return bool(before <= after)
 
     def _search(
-        self, cost: Cost, bounds: Bounds, generator: torch.Generator, left_3: Tensor | None,
-        horizon: int | None = None, steps: int | None = None,
-    ) -> Plan:  # fmt: skip
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        left_3: Tensor | None,
+        horizon: int | None = None,
+        steps: int | None = None,
+    ) -> Plan:
         """One search; `left_3` (a warm start) is spread evenly over `steps`."""
         horizon = horizon or self.config.horizon
         if left_3 is None:

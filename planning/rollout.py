@@ -85,9 +85,14 @@ def failure_reason(task: str, trace: list[dict[str, Any]]) -> str:
 
 
 def run_episode(
-    env: GoalEnv, agent: Agent, *, task: str, seed: int, variant: str = "default",
+    env: GoalEnv,
+    agent: Agent,
+    *,
+    task: str,
+    seed: int,
+    variant: str = "default",
     keep_frames: bool = True,
-) -> Episode:  # fmt: skip
+) -> Episode:
     """Run one episode until every sub-goal's budget is spent."""
     observation, info = env.reset(seed=seed)
     episode = Episode(task, seed, goals=env.sub_goals(variant))

@@ -59,17 +59,22 @@ class Axes:
             raise CalibrationError(
                 f"{path} holds no axes ({error}): `worldmodel calibrate axes` writes such a file"
             ) from error
-        if r.shape != (2, 2) or not np.allclose(r @ r.T, np.eye(2), atol=1e-6) or (
-            np.linalg.det(r) < 0
-        ):  # fmt: skip
+        if (
+            r.shape != (2, 2)
+            or not np.allclose(r @ r.T, np.eye(2), atol=1e-6)
+            or (np.linalg.det(r) < 0)
+        ):
             raise CalibrationError(f"{path}: {r.tolist()} is no rotation; calibrate again")
         return axes
 
 
 def solve_axes(
-    moves_N2: ArrayLike, inferred_N2: ArrayLike, *, max_condition: float = 3.0,
+    moves_N2: ArrayLike,
+    inferred_N2: ArrayLike,
+    *,
+    max_condition: float = 3.0,
     max_residual: float = 0.5,
-) -> Axes:  # fmt: skip
+) -> Axes:
     """Nearest rotation between true and inferred moves.
 
     Args:
@@ -108,8 +113,11 @@ def solve_axes(
     return Axes(
         angle_deg=float(np.degrees(np.arctan2(r[1, 0], r[0, 0]))),
         rotation=((float(r[0, 0]), float(r[0, 1])), (float(r[1, 0]), float(r[1, 1]))),
-        scale=float(sizes.mean()), condition=condition, residual=residual, moves=len(a),
-    )  # fmt: skip
+        scale=float(sizes.mean()),
+        condition=condition,
+        residual=residual,
+        moves=len(a),
+    )
 
 
 def draw_moves(rng: np.random.Generator, count: int, length_m: float, reach_m: float) -> Array:

@@ -73,9 +73,13 @@ class SequenceCamera:
     """
 
     def __init__(
-        self, path: str | Path, size: tuple[int, int] | None = None, *, live: bool = False,
+        self,
+        path: str | Path,
+        size: tuple[int, int] | None = None,
+        *,
+        live: bool = False,
         fps: float = 15.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         source = Path(path)
         if source.is_dir():
             kinds = {".png", ".jpg", ".jpeg"}
@@ -149,9 +153,13 @@ class OpenCVCamera:
         if isinstance(source, str) and "://" in source:
             limit = int(1000 * timeout_s)
             settings = [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit,
-                cv2.CAP_PROP_N_THREADS, 1,  # each decoding thread holds a frame back
-            ]  # fmt: skip
+                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+                limit,
+                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+                limit,
+                cv2.CAP_PROP_N_THREADS,
+                1,  # each decoding thread holds a frame back
+            ]
             self.device = cv2.VideoCapture(source, cv2.CAP_FFMPEG, settings)
         else:
             self.device = cv2.VideoCapture(source)

@@ -80,11 +80,13 @@ class FakeArm:
         self._last = ArmState(
             time_s=self.time_s,
             state=np.full(7, np.nan) if self._has("nan_state") else state,
-            q=self.q.copy(), dq=np.zeros(7), gripper_width_m=width,
+            q=self.q.copy(),
+            dq=np.zeros(7),
+            gripper_width_m=width,
             holding=self.closed and self.thing_width_m > 0.005,
             errors=("reflex",) if self._has("reflex") else (),
             age_s=late.amount if late else 0.0,
-        )  # fmt: skip
+        )
         return self._last
 
     def send(self, action: ArrayLike) -> Sent:

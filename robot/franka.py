@@ -216,8 +216,9 @@ class FrankaArm:
                 ) from error
         if what.startswith("connect"):
             self._driver.kill()
-        raise ArmError(f"Could not {what} within {timeout_s:.1f} s ({self.config.address}): "
-                       f"{MENDS['timeout']}")  # fmt: skip
+        raise ArmError(
+            f"Could not {what} within {timeout_s:.1f} s ({self.config.address}): {MENDS['timeout']}"
+        )
 
     def _meaning(self, kind: str, text: str, what: str) -> str:
         if kind in ("ready", "done"):

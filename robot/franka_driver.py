@@ -144,9 +144,11 @@ class Driver:
         """Connect to arm and gripper."""
         import franky
 
-        kernel = franky.RealtimeConfig.Enforce if self.config.realtime else (
-            franky.RealtimeConfig.Ignore
-        )  # fmt: skip
+        kernel = (
+            franky.RealtimeConfig.Enforce
+            if self.config.realtime
+            else (franky.RealtimeConfig.Ignore)
+        )
         self.robot = franky.Robot(self.config.address, realtime_config=kernel)
         self.robot.set_collision_behavior(self.config.max_torque_nm, self.config.max_force_n)
         # motions use a share of every limit, and stops all of it
@@ -178,11 +180,16 @@ class Driver:
         names = str(state.current_errors).strip("[]")
         self.link.write(
             Reading(
-                clock_s=state.time.to_sec(), state=pose, q=np.asarray(state.q),
-                dq=np.asarray(state.dq), width_m=width, holding=holding, moving=self.moving,
+                clock_s=state.time.to_sec(),
+                state=pose,
+                q=np.asarray(state.q),
+                dq=np.asarray(state.dq),
+                width_m=width,
+                holding=holding,
+                moving=self.moving,
             ),
             self.error or names,
-        )  # fmt: skip
+        )
 
     def go(self, target: Array, joints: Array) -> None:
         """Start a motion of the flange to an absolute pose [7]; the gripper acts where it ends.
@@ -215,9 +222,13 @@ class Driver:
         turn = self.robot.rotation_velocity_limit.get() * config.dynamics
         joints = float(np.abs(self.joints - np.asarray(state.q)).max())
         eased = ease(
-            now, ee, speed_m_s=config.max_speed_m_s, turn_rad_s=turn, joints_rad=joints,
+            now,
+            ee,
+            speed_m_s=config.max_speed_m_s,
+            turn_rad_s=turn,
+            joints_rad=joints,
             joint_rad_s=config.joint_rad_s,
-        )  # fmt: skip
+        )
         share = config.dynamics * eased * 0.9 ** (RETRIES - self.retries)
         pace = Pace(share, slow, config.slow_below_m)
         motion = make_motion(now, ee, pace, _force_n(state), config.contact_n)
@@ -231,9 +242,11 @@ class Driver:
     def _report(self) -> None:
         """Answer for a motion that is over: what there is to say, and where contact ended it."""
         commanded = np.asarray(self.robot.state.O_T_EE_c.matrix)
-        touched = "" if self.standing else (
-            contact(self._ee_target(), commanded, _force_n(self.robot.state))
-        )  # fmt: skip
+        touched = (
+            ""
+            if self.standing
+            else (contact(self._ee_target(), commanded, _force_n(self.robot.state)))
+        )
         if not touched:
             self.answer("done", self.gripper.problem if self.gripper else "")
             return

@@ -37,8 +37,15 @@ class Pace:
     """Height of the end effector under which the way down is slow, in the base frame."""
 
 
-def ease(start: Array, target: Array, *, speed_m_s: float, turn_rad_s: float, joints_rad: float,
-         joint_rad_s: float) -> float:  # fmt: skip
+def ease(
+    start: Array,
+    target: Array,
+    *,
+    speed_m_s: float,
+    turn_rad_s: float,
+    joints_rad: float,
+    joint_rad_s: float,
+) -> float:
     """Share of its pace (0..1) at which a motion keeps the joints' mean speed.
 
     A stretched arm needs much of its joints for little way: at full pace more speed and torque than

@@ -38,10 +38,14 @@ class GrabbedCamera:
     """
 
     def __init__(
-        self, camera: Camera, on_frame: Callable[[float], None] | None = None, *,
-        on_error: Callable[[str], None] | None = None, first_s: float = 5.0,
+        self,
+        camera: Camera,
+        on_frame: Callable[[float], None] | None = None,
+        *,
+        on_error: Callable[[str], None] | None = None,
+        first_s: float = 5.0,
         pause_s: float = 0.002,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.camera, self.on_frame, self.on_error = camera, on_frame, on_error
         self.pause_s = pause_s
         self.newest: Frame | None = None

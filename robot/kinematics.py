@@ -18,9 +18,14 @@ Array = NDArray[np.float64]
 
 _HALF = np.pi / 2
 DH = (
-    (0.0, 0.333, 0.0), (0.0, 0.0, -_HALF), (0.0, 0.316, _HALF), (0.0825, 0.0, _HALF),
-    (-0.0825, 0.384, -_HALF), (0.0, 0.0, _HALF), (0.088, 0.0, _HALF),
-)  # fmt: skip
+    (0.0, 0.333, 0.0),
+    (0.0, 0.0, -_HALF),
+    (0.0, 0.316, _HALF),
+    (0.0825, 0.0, _HALF),
+    (-0.0825, 0.384, -_HALF),
+    (0.0, 0.0, _HALF),
+    (0.088, 0.0, _HALF),
+)
 """a [m], d [m], alpha [rad] of joints 1 to 7."""
 STRETCHED = 0.04
 """Smallest singular value of the Jacobian (m and rad mixed) under which an arm counts as stretched:

@@ -86,10 +86,18 @@ class SafetyConfig:
                     f"{part} box is empty: low {low}, high {high}, margin_m {self.margin_m} [m]"
                 )
         caps = {
-            "max_step_m": 0.2, "max_step_rad": 0.5, "max_speed_m_s": 1.0, "max_turn_rad_s": 2.0,
-            "gripper_force_n": 30.0, "max_torque_nm": 20.0, "max_force_n": 20.0,
-            "max_joint_step_rad": 2.0, "max_state_age_s": 2.0, "max_tilt_rad": 3.2, "slow_m_s": 1.0,
-        }  # fmt: skip
+            "max_step_m": 0.2,
+            "max_step_rad": 0.5,
+            "max_speed_m_s": 1.0,
+            "max_turn_rad_s": 2.0,
+            "gripper_force_n": 30.0,
+            "max_torque_nm": 20.0,
+            "max_force_n": 20.0,
+            "max_joint_step_rad": 2.0,
+            "max_state_age_s": 2.0,
+            "max_tilt_rad": 3.2,
+            "slow_m_s": 1.0,
+        }
         for name, cap in caps.items():
             if not 0 < getattr(self, name) <= cap:
                 raise ConfigError(

@@ -79,10 +79,15 @@ class Link:
                 break
         text = self._errors.value.decode(errors="replace")
         return ArmState(
-            time_s=float(n[_CLOCK]), state=n[_STATE : _STATE + 7], q=n[_Q : _Q + 7],
-            dq=n[_DQ : _DQ + 7], gripper_width_m=float(n[_WIDTH]), holding=bool(n[_HOLDING]),
-            errors=(text,) if text else (), age_s=max(0.0, time.monotonic() - float(n[_STAMP])),
-        )  # fmt: skip
+            time_s=float(n[_CLOCK]),
+            state=n[_STATE : _STATE + 7],
+            q=n[_Q : _Q + 7],
+            dq=n[_DQ : _DQ + 7],
+            gripper_width_m=float(n[_WIDTH]),
+            holding=bool(n[_HOLDING]),
+            errors=(text,) if text else (),
+            age_s=max(0.0, time.monotonic() - float(n[_STAMP])),
+        )
 
     @property
     def moving(self) -> bool:

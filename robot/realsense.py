@@ -24,9 +24,12 @@ class RealSenseCamera:
     """
 
     def __init__(
-        self, serial: str = "", size: tuple[int, int] = (480, 640), fps: int = 30,
+        self,
+        serial: str = "",
+        size: tuple[int, int] = (480, 640),
+        fps: int = 30,
         timeout_s: float = 2.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         try:
             import pyrealsense2 as rs
         except ImportError as error:

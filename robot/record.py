@@ -41,9 +41,16 @@ class Recording:
     objects: list[Array] = field(default_factory=list)
 
     def add(
-        self, *, frames: dict[str, NDArray[np.uint8]], state: Array, joints: Array, action: Array,
-        target: Array, time_s: float, thing: Array | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        frames: dict[str, NDArray[np.uint8]],
+        state: Array,
+        joints: Array,
+        action: Array,
+        target: Array,
+        time_s: float,
+        thing: Array | None = None,
+    ) -> None:
         """Append a control step."""
         for name, frame in frames.items():
             self.frames.setdefault(name, []).append(frame)
@@ -73,9 +80,17 @@ SERIALS = {"left": "ext1", "right": "ext2", "wrist": "wrist"}
 
 
 def write_episode(
-    root: Path, recording: Recording, *, success: bool, task: str, lab: str = "SIM",
-    stamp: str, rate: float = 4.0, date: str = "2026-01-01", extra: dict[str, Any] | None = None,
-) -> Path:  # fmt: skip
+    root: Path,
+    recording: Recording,
+    *,
+    success: bool,
+    task: str,
+    lab: str = "SIM",
+    stamp: str,
+    rate: float = 4.0,
+    date: str = "2026-01-01",
+    extra: dict[str, Any] | None = None,
+) -> Path:
     """Write one episode whole or not at all; returns its folder.
 
     Args:
@@ -103,11 +118,18 @@ def write_episode(
             file.create_dataset(key, data=value)
     identity = f"{lab}+{uuid.uuid5(uuid.NAMESPACE_OID, stamp).hex[:8]}+{stamp}"
     metadata: dict[str, Any] = {
-        "uuid": identity, "lab": lab, "user": "simulation", "date": date,
-        "timestamp": stamp, "success": success, "current_task": task,
-        "trajectory_length": len(recording.states), "robot_serial": "fr3-simulated",
-        "hdf5_path": f"{folder.relative_to(root)}/trajectory.h5", **(extra or {}),
-    }  # fmt: skip
+        "uuid": identity,
+        "lab": lab,
+        "user": "simulation",
+        "date": date,
+        "timestamp": stamp,
+        "success": success,
+        "current_task": task,
+        "trajectory_length": len(recording.states),
+        "robot_serial": "fr3-simulated",
+        "hdf5_path": f"{folder.relative_to(root)}/trajectory.h5",
+        **(extra or {}),
+    }
     for name, serial in serials.items():
         metadata[f"{SERIALS[name]}_cam_serial"] = serial
         metadata[f"{SERIALS[name]}_mp4_path"] = (

@@ -41,13 +41,20 @@ class _Command:
         """Line of the log; numbers are exact, for `Limits.judge` to be called again."""
         state = self.state
         return {
-            "n": self.number, "time_s": time.time(), "kind": self.kind, "asked": _short(self.asked),
-            "closed": self.closed, "base": _exact(self.base),
+            "n": self.number,
+            "time_s": time.time(),
+            "kind": self.kind,
+            "asked": _short(self.asked),
+            "closed": self.closed,
+            "base": _exact(self.base),
             "q": None if state is None else _exact(state.q),
             "state": None if state is None else _exact(state.state),
-            "allowed": _exact(self.allowed), "sent": _exact(sent.action),
-            "target": _exact(sent.target), "refused": sent.refused, "reasons": sent.reasons,
-        }  # fmt: skip
+            "allowed": _exact(self.allowed),
+            "sent": _exact(sent.action),
+            "target": _exact(sent.target),
+            "refused": sent.refused,
+            "reasons": sent.reasons,
+        }
 
 
 class SafeArm:
@@ -158,8 +165,9 @@ class SafeArm:
         sent = Sent(
             action=np.zeros(7) if would is None else would.action,
             target=self.commanded.copy() if would is None else would.target,
-            reasons=tuple(reasons), refused=True,
-        )  # fmt: skip
+            reasons=tuple(reasons),
+            refused=True,
+        )
         self._write(command, sent)
         return sent
 

@@ -15,10 +15,16 @@ def euler_to_matrix(angles: Tensor) -> Tensor:
     """Extrinsic xyz Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
     (sa, sb, sc), (ca, cb, cc) = angles.sin().unbind(-1), angles.cos().unbind(-1)
     entries = [
-        cc * cb, cc * sb * sa - sc * ca, cc * sb * ca + sc * sa,
-        sc * cb, sc * sb * sa + cc * ca, sc * sb * ca - cc * sa,
-        -sb, cb * sa, cb * ca,
-    ]  # fmt: skip
+        cc * cb,
+        cc * sb * sa - sc * ca,
+        cc * sb * ca + sc * sa,
+        sc * cb,
+        sc * sb * sa + cc * ca,
+        sc * sb * ca - cc * sa,
+        -sb,
+        cb * sa,
+        cb * ca,
+    ]
     return torch.stack(entries, dim=-1).unflatten(-1, (3, 3))
 
 

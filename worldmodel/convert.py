@@ -105,10 +105,12 @@ def _load(path: Path, part: str, config: ConvertConfig, known: hub.Published | N
     heads = config.predictor_heads if part == "predictor" else config.num_heads
     chosen: Any = part
     return load_published(
-        path, chosen, num_heads=heads or None,
+        path,
+        chosen,
+        num_heads=heads or None,
         image_size=config.image_size or (known.image_size if known else 256),
         num_frames=config.num_frames or (known.num_frames if known else 64),
-    )  # fmt: skip
+    )
 
 
 def _is_action_conditioned(path: Path, have: dict[str, int]) -> bool:

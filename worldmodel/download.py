@@ -118,9 +118,11 @@ def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, An
     headers = answer.headers
     linked = (headers.get("X-Linked-ETag") or "").strip('"')
     known = {
-        "url": remote.url, "size": total, "etag": headers.get("ETag"),
+        "url": remote.url,
+        "size": total,
+        "etag": headers.get("ETag"),
         "sha256": linked if re.fullmatch(r"[0-9a-f]{64}", linked) else None,
-    }  # fmt: skip
+    }
     _check_space(path, total, start)
     notes.write_text(json.dumps(known))
     _copy(remote, answer, part, start, total)

@@ -61,9 +61,13 @@ def grid_actions(num_points: int, size_m: float) -> tuple[Tensor, dict[str, Tens
 
 @torch.no_grad()
 def action_energies(
-    model: WorldModel, z_1ND: Tensor, state_S: Tensor, goal_1ND: Tensor, actions_BA: Tensor,
+    model: WorldModel,
+    z_1ND: Tensor,
+    state_S: Tensor,
+    goal_1ND: Tensor,
+    actions_BA: Tensor,
     batch_size: int = 32,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Energy [B] of the frame imagined after each action."""
     found = []
     for actions in actions_BA.split(batch_size):
@@ -73,9 +77,14 @@ def action_energies(
 
 
 def energy_grid(
-    model: WorldModel, frames_2HWC: Tensor, states_2S: Tensor, *, num_points: int = 9,
-    size_m: float = 0.075, batch_size: int = 32,
-) -> EnergyGrid:  # fmt: skip
+    model: WorldModel,
+    frames_2HWC: Tensor,
+    states_2S: Tensor,
+    *,
+    num_points: int = 9,
+    size_m: float = 0.075,
+    batch_size: int = 32,
+) -> EnergyGrid:
     """The landscape around one step of a recording.
 
     Args:
@@ -111,7 +120,11 @@ def energy_grid(
     real = action_energies(model, tokens[:1], states[0], tokens[1:], true[None])
     middle = num_points // 2
     return EnergyGrid(
-        values_m=values, planes=energies, true_action=true.cpu(), true_energy=float(real),
-        best_action=best[1], best_energy=best[0],
+        values_m=values,
+        planes=energies,
+        true_action=true.cpu(),
+        true_energy=float(real),
+        best_action=best[1],
+        best_energy=best[0],
         still_energy=float(energies["xy"][middle, middle]),
-    )  # fmt: skip
+    )

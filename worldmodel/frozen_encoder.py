@@ -18,9 +18,15 @@ from worldmodel.world_model import WorldModel
 def tiny_encoder(image_size: int = 32) -> EncoderConfig:
     """The smoke recipe's encoder: 4 tokens of 32, seconds on a CPU."""
     return EncoderConfig(
-        image_size=(image_size, image_size), num_frames=2, patch_size=16, tubelet_size=2,
-        embed_dim=32, depth=1, num_heads=2, rope="interleaved",
-    )  # fmt: skip
+        image_size=(image_size, image_size),
+        num_frames=2,
+        patch_size=16,
+        tubelet_size=2,
+        embed_dim=32,
+        depth=1,
+        num_heads=2,
+        rope="interleaved",
+    )
 
 
 def open_encoder(name: str, seed: int = 0, image_size: int = 256) -> VisionTransformer:
@@ -38,9 +44,10 @@ def open_encoder(name: str, seed: int = 0, image_size: int = 256) -> VisionTrans
             raise ConfigError(f"encoder={name!r}; known sizes: tiny, {', '.join(PRESETS)}")
         side = (image_size, image_size)
         config = (
-            tiny_encoder(image_size) if size == "tiny"
+            tiny_encoder(image_size)
+            if size == "tiny"
             else preset(size, image_size=side, num_frames=2)
-        )  # fmt: skip
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return VisionTransformer(config).eval().requires_grad_(False)

@@ -76,7 +76,10 @@ REGISTRY: dict[str, Published] = {
     "vjepa2-vitg": _v2("vitg", "vit_giant"),
     "vjepa2-vitg-384": _v2("vitg-384", "vit_giant", 384),
     "vjepa2-ac-vitg": Published(
-        (f"{META}/vjepa2/vjepa2-ac-vitg.pt",), "vit_giant", MIT, "encoder",
+        (f"{META}/vjepa2/vjepa2-ac-vitg.pt",),
+        "vit_giant",
+        MIT,
+        "encoder",
         is_action_conditioned=True,
     ),
     "vjepa2.1-vitb": _v21("vitb_dist_vitG", "vit_base"),
@@ -84,14 +87,18 @@ REGISTRY: dict[str, Published] = {
     "vjepa2.1-vitg": _v21("vitg", "vit_giant"),
     "vjepa2.1-vitG": _v21("vitG", "vit_gigantic"),
     "jepa-wms-ac-vitg": Published(
-        (f"{HUGGING_FACE}/facebook/jepa-wms/resolve/main/vjepa2_ac_droid.pth.tar",), "vit_giant",
-        NC, "encoder", is_action_conditioned=True, encoder_from="vjepa2-vitg",
+        (f"{HUGGING_FACE}/facebook/jepa-wms/resolve/main/vjepa2_ac_droid.pth.tar",),
+        "vit_giant",
+        NC,
+        "encoder",
+        is_action_conditioned=True,
+        encoder_from="vjepa2-vitg",
     ),
     "vjepa2-vitl-fpc64-256": _hf("vjepa2-vitl-fpc64-256", "vit_large"),
     "vjepa2-vith-fpc64-256": _hf("vjepa2-vith-fpc64-256", "vit_huge"),
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
     "vjepa2-vitg-fpc64-384": _hf("vjepa2-vitg-fpc64-384", "vit_giant", 384),
-}  # fmt: skip
+}
 """Name -> model. Published checksums are unknown to us: sizes, and Hugging Face's own checksums,
 are checked."""
 

@@ -42,10 +42,18 @@ def rollout_errors(
 
 @torch.no_grad()
 def offline_action_error(
-    world: WorldModel, z_BTND: Tensor, states_BTS: Tensor, actions_BTA: Tensor,
-    extrinsics_BT6: Tensor | None = None, *, samples: int = 64, iterations: int = 4,
-    elites: int = 8, limit_m: float = 0.075, seed: int = 0,
-) -> dict[str, float]:  # fmt: skip
+    world: WorldModel,
+    z_BTND: Tensor,
+    states_BTS: Tensor,
+    actions_BTA: Tensor,
+    extrinsics_BT6: Tensor | None = None,
+    *,
+    samples: int = 64,
+    iterations: int = 4,
+    elites: int = 8,
+    limit_m: float = 0.075,
+    seed: int = 0,
+) -> dict[str, float]:
     """Plan the recorded next frame with the cross-entropy method; compare with the recorded move.
 
     Positions are searched within +-`limit_m`, rotation is zero and the gripper is the recorded one.

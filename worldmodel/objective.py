@@ -80,9 +80,11 @@ class Objective(nn.Module):
         for k in range(1, steps):
             context = torch.stack(frames, dim=1)
             out = self.world.predict(
-                context, batch["actions"][:, : k + 1], batch["states"][:, : k + 1],
+                context,
+                batch["actions"][:, : k + 1],
+                batch["states"][:, : k + 1],
                 batch["extrinsics"][:, : k + 1] if "extrinsics" in batch else None,
-            )  # fmt: skip
+            )
             frames.append(out[:, -1])
             loss = loss + prediction_loss(out[:, -1], z_BTND[:, k + 1])
         return loss / max(1, steps - 1)

@@ -93,9 +93,13 @@ def _raw(
     frame: Any = config.state_frame
     idle: Any = config.idle
     options = ClipOptions(
-        num_frames=config.num_frames, fps=config.fps, stride_s=1 / config.fps, state_frame=frame,
-        idle=idle, extrinsics=config.extrinsics,
-    )  # fmt: skip
+        num_frames=config.num_frames,
+        fps=config.fps,
+        stride_s=1 / config.fps,
+        state_frame=frame,
+        idle=idle,
+        extrinsics=config.extrinsics,
+    )
     kind: Any = config.transform
     height, width = encoder.config.image_size
     return RawClips(manifest, options, Preprocess(kind, (height, width)), workers=config.workers)

@@ -80,10 +80,15 @@ def build_predictor(config: PostTrainConfig, grid: tuple[int, int], dim: int) ->
         dim: the encoder's width.
     """
     predictor = PredictorConfig(
-        grid=grid, encoder_dim=dim, embed_dim=config.predictor_dim, depth=config.predictor_depth,
-        num_heads=config.predictor_heads, num_frames=max(16, config.num_frames),
-        has_extrinsics_encoder=config.extrinsics, use_extrinsics=config.extrinsics,
-    )  # fmt: skip
+        grid=grid,
+        encoder_dim=dim,
+        embed_dim=config.predictor_dim,
+        depth=config.predictor_depth,
+        num_heads=config.predictor_heads,
+        num_frames=max(16, config.num_frames),
+        has_extrinsics_encoder=config.extrinsics,
+        use_extrinsics=config.extrinsics,
+    )
     frame: Any = config.state_frame
     convention = Convention(step_seconds=1 / config.fps, state_frame=frame)
     from worldmodel.frozen_encoder import tiny_encoder
@@ -106,9 +111,14 @@ class Features:
     """Batches of features: read from disk, or encoded here when the source has frames."""
 
     def __init__(
-        self, source: Source, encoder: WorldModel | None, device: torch.device, *, bf16: bool,
+        self,
+        source: Source,
+        encoder: WorldModel | None,
+        device: torch.device,
+        *,
+        bf16: bool,
         extrinsics: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.source, self.encoder, self.device, self.bf16 = source, encoder, device, bf16
         self.names = ("states", "actions", *(("extrinsics",) if extrinsics else ()))
 
@@ -157,9 +167,14 @@ def rate_at(step: int, config: PostTrainConfig) -> float:
     """Warm-up, constant, decay over `config.steps`."""
     warmup, decay = min(config.warmup, config.steps), min(config.decay, config.steps)
     return warmup_constant_decay(
-        step, start=config.lr_start, peak=config.lr, end=config.lr_end, warmup=warmup,
-        constant=max(0, config.steps - warmup - decay), decay=decay,
-    )  # fmt: skip
+        step,
+        start=config.lr_start,
+        peak=config.lr,
+        end=config.lr_end,
+        warmup=warmup,
+        constant=max(0, config.steps - warmup - decay),
+        decay=decay,
+    )
 
 
 def _check(config: PostTrainConfig, clips: int, ranks: int) -> None:
@@ -210,9 +225,7 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
     )
-    features = Features(
-        train_source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics
-    )  # fmt: skip
+    features = Features(train_source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics)
 
     def load(step: int, micro: int) -> dict[str, Tensor]:
         whole = batch_indices(len(train_source), config.batch_size, step, config.seed)
@@ -243,23 +256,37 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
 
     started = time.perf_counter()
     loop = LoopConfig(
-        steps=last, seed=config.seed, bf16=config.bf16, save_every=config.save_every,
-        log_every=config.log_every, tensorboard=config.tensorboard and ranks.rank == 0,
-        accumulate=config.accumulate, clip_norm=config.clip_norm,
-    )  # fmt: skip
+        steps=last,
+        seed=config.seed,
+        bf16=config.bf16,
+        save_every=config.save_every,
+        log_every=config.log_every,
+        tensorboard=config.tensorboard and ranks.rank == 0,
+        accumulate=config.accumulate,
+        clip_norm=config.clip_norm,
+    )
     with ranks.guarded():
         row = run_loop(
-            model=objective, optimizer=optimizer, loss_fn=loss_fn,
-            batches=Ahead(load, config.accumulate), config=loop, on_log=on_log,
+            model=objective,
+            optimizer=optimizer,
+            loss_fn=loss_fn,
+            batches=Ahead(load, config.accumulate),
+            config=loop,
+            on_log=on_log,
             out=out if ranks.rank == 0 else out / f".rank-{ranks.rank}",
-            learning_rate=lambda step: rate_at(step, config), store=ranks.store(out),
-        )  # fmt: skip
+            learning_rate=lambda step: rate_at(step, config),
+            store=ranks.store(out),
+        )
     summary = {
-        "last": row, "clips": len(train_source), "held_out_clips": len(val_source),
+        "last": row,
+        "clips": len(train_source),
+        "held_out_clips": len(val_source),
         "parameters": sum(p.numel() for p in world.parameters()),
-        "minutes": (time.perf_counter() - started) / 60, "processes": ranks.count,
-        "options": vars(config), "model": to_dict(world.config),
-    }  # fmt: skip
+        "minutes": (time.perf_counter() - started) / 60,
+        "processes": ranks.count,
+        "options": vars(config),
+        "model": to_dict(world.config),
+    }
     weights_out = ranks.full_state(world.predictor)
     if ranks.rank == 0:
         _write(out, world, weights_out, encoder, summary)
@@ -289,9 +316,12 @@ def validate(world: WorldModel, batch: dict[str, Tensor], plan_clips: int) -> di
 
 
 def _write(
-    out: Path, world: WorldModel, weights: dict[str, Tensor], encoder: VisionTransformer | None,
+    out: Path,
+    world: WorldModel,
+    weights: dict[str, Tensor],
+    encoder: VisionTransformer | None,
     summary: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     if encoder is not None:
         predictor = ActionConditionedPredictor(world.config.predictor)
         predictor.load_state_dict(weights)

@@ -147,10 +147,13 @@ def build_encoder(config: PretrainConfig) -> VisionTransformer:
             "itself: say tubelet_size=1, or stem=patch"
         )
     shape: dict[str, Any] = {
-        "image_size": (config.image_size, config.image_size), "num_frames": config.num_frames,
-        "patch_size": config.patch_size, "tubelet_size": config.tubelet_size,
-        "rope": "interleaved", **stem,
-    }  # fmt: skip
+        "image_size": (config.image_size, config.image_size),
+        "num_frames": config.num_frames,
+        "patch_size": config.patch_size,
+        "tubelet_size": config.tubelet_size,
+        "rope": "interleaved",
+        **stem,
+    }
     if config.size:
         return VisionTransformer(preset(config.size, **shape))
     width: dict[str, Any] = {"embed_dim": config.encoder_dim, "depth": config.encoder_depth}
@@ -184,11 +187,16 @@ class MaskedObjective(nn.Module):
         width = encoder.config.embed_dim
         self.predictor = MaskedPredictor(
             MaskedPredictorConfig(
-                grid=grid, encoder_dim=width, out_dim=width, embed_dim=config.predictor_dim,
-                depth=config.predictor_depth, num_heads=config.predictor_heads,
-                num_mask_tokens=len(KINDS), rope="interleaved",
+                grid=grid,
+                encoder_dim=width,
+                out_dim=width,
+                embed_dim=config.predictor_dim,
+                depth=config.predictor_depth,
+                num_heads=config.predictor_heads,
+                num_mask_tokens=len(KINDS),
+                rope="interleaved",
             )
-        )  # fmt: skip
+        )
 
     def clip(self, frames_BTHWC: Tensor) -> Tensor:
         """uint8 frames -> normalised clip [B,3,T,H,W], its colours varied in training."""
@@ -256,9 +264,14 @@ def rate_at(step: int, config: PretrainConfig) -> float:
     """Warm-up, constant, decay over `config.steps`."""
     warmup, decay = min(config.warmup, config.steps), min(config.decay, config.steps)
     return warmup_constant_decay(
-        step, start=config.lr_start, peak=config.lr, end=config.lr_end, warmup=warmup,
-        constant=max(0, config.steps - warmup - decay), decay=decay,
-    )  # fmt: skip
+        step,
+        start=config.lr_start,
+        peak=config.lr,
+        end=config.lr_end,
+        warmup=warmup,
+        constant=max(0, config.steps - warmup - decay),
+        decay=decay,
+    )
 
 
 def _sample(clips: Clips, count: int, seed: int) -> dict[str, np.ndarray]:
@@ -318,8 +331,10 @@ class Validation:
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(
                 "features have collapsed: their spread over clips is %.4f (alive: above %.2f); "
-                "lower lr, or raise momentum", row["feature_std"], COLLAPSED_STD,
-            )  # fmt: skip
+                "lower lr, or raise momentum",
+                row["feature_std"],
+                COLLAPSED_STD,
+            )
         return row
 
 
@@ -364,15 +379,25 @@ def pretrain(config: PretrainConfig, clips: Clips, unseen: Clips) -> dict[str, A
     last = config.stop_after or config.steps
     started = time.perf_counter()
     loop = LoopConfig(
-        steps=last, seed=config.seed, bf16=config.bf16, save_every=config.save_every,
-        log_every=config.log_every, clip_norm=config.clip_norm, tensorboard=config.tensorboard,
-    )  # fmt: skip
+        steps=last,
+        seed=config.seed,
+        bf16=config.bf16,
+        save_every=config.save_every,
+        log_every=config.log_every,
+        clip_norm=config.clip_norm,
+        tensorboard=config.tensorboard,
+    )
     row = run_loop(
-        model=objective, optimizer=optimizer, loss_fn=lambda batch, _: objective(batch),
-        batches=Ahead(load, 1), config=loop, out=out, on_log=on_log,
+        model=objective,
+        optimizer=optimizer,
+        loss_fn=lambda batch, _: objective(batch),
+        batches=Ahead(load, 1),
+        config=loop,
+        out=out,
+        on_log=on_log,
         learning_rate=lambda step: rate_at(step, config),
         after_step=lambda step: objective.update_target(momentum_at(step, config)),
-    )  # fmt: skip
+    )
     model = VideoModel.of(objective.target, objective.student.convention)
     save(out / "encoder.safetensors", model, notes={"pretraining": "masked", "steps": str(last)})
     summary = {

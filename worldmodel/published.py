@@ -181,9 +181,13 @@ def load_published(
         )
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     asked = Asked(
-        num_heads=num_heads or source.heads, image_size=(size[0], size[1]), num_frames=num_frames,
-        rope=rope, norm_eps=source.norm_eps, full_ac=source.is_meta_ac,
-    )  # fmt: skip
+        num_heads=num_heads or source.heads,
+        image_size=(size[0], size[1]),
+        num_frames=num_frames,
+        rope=rope,
+        norm_eps=source.norm_eps,
+        full_ac=source.is_meta_ac,
+    )
     where = f"{path} [{part}]"
     tensors = dict(source.tensors)
     with torch.device("meta"):

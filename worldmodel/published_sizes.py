@@ -126,9 +126,13 @@ def encoder(tensors: Tensors, asked: Asked, where: str) -> VisionTransformer:
         )
     depth = _depth(tensors, "blocks")
     heads = _heads(
-        asked.num_heads, ENCODER_HEADS.get((dim, depth)), dim, "blocks.0.attn.qkv.weight", where,
+        asked.num_heads,
+        ENCODER_HEADS.get((dim, depth)),
+        dim,
+        "blocks.0.attn.qkv.weight",
+        where,
         rotary="pos_embed" not in tensors,
-    )  # fmt: skip
+    )
     ratio = _ratio(tensors, "blocks.0", dim, where)
     levels = _depth(tensors, "norms_block")
     image_size, num_frames = asked.image_size, asked.num_frames
@@ -145,13 +149,21 @@ def encoder(tensors: Tensors, asked: Asked, where: str) -> VisionTransformer:
     even = tuple(depth * (i + 1) // levels - 1 for i in range(levels))
     return VisionTransformer(
         EncoderConfig(
-            embed_dim=dim, depth=depth, num_heads=heads, mlp_ratio=ratio, patch_size=patch,
-            tubelet_size=tubelet, image_size=image_size, num_frames=num_frames,
-            position="sincos" if "pos_embed" in tensors else "rope", rope=layout,
-            interpolate_rope=levels > 0, modality_embedding=levels > 0,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            mlp_ratio=ratio,
+            patch_size=patch,
+            tubelet_size=tubelet,
+            image_size=image_size,
+            num_frames=num_frames,
+            position="sincos" if "pos_embed" in tensors else "rope",
+            rope=layout,
+            interpolate_rope=levels > 0,
+            modality_embedding=levels > 0,
             norm_blocks=LEVELS[depth] if levels == 4 and depth in LEVELS else even,
         )
-    )  # fmt: skip
+    )
 
 
 def ac_predictor(tensors: Tensors, asked: Asked, where: str) -> ActionConditionedPredictor:
@@ -161,22 +173,33 @@ def ac_predictor(tensors: Tensors, asked: Asked, where: str) -> ActionConditione
     dim, encoder_dim = _shape(tensors, "predictor_embed.weight", 2, where)
     depth = _depth(tensors, "predictor_blocks")
     heads = _heads(
-        asked.num_heads, AC_HEADS.get((dim, depth)), dim,
-        "predictor_blocks.0.attn.qkv.weight", where, rotary=True,
-    )  # fmt: skip
+        asked.num_heads,
+        AC_HEADS.get((dim, depth)),
+        dim,
+        "predictor_blocks.0.attn.qkv.weight",
+        where,
+        rotary=True,
+    )
     has_state = asked.full_ac or any(k.startswith("state_encoder.") for k in tensors)
     has_pose = asked.full_ac or any(k.startswith("extrinsics_encoder.") for k in tensors)
     action_dim = _shape(tensors, "action_encoder.weight", 2, where)[1]
     return ActionConditionedPredictor(
         PredictorConfig(
-            grid=_patch_grid(asked, 16, where), encoder_dim=encoder_dim, embed_dim=dim,
-            depth=depth, num_heads=heads, num_frames=asked.num_frames, action_dim=action_dim,
-            mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where), use_state=has_state,
+            grid=_patch_grid(asked, 16, where),
+            encoder_dim=encoder_dim,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            num_frames=asked.num_frames,
+            action_dim=action_dim,
+            mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where),
+            use_state=has_state,
             state_dim=_shape(tensors, "state_encoder.weight", 2, where)[1] if has_state else 7,
-            use_extrinsics=None if has_pose else False, has_extrinsics_encoder=has_pose,
+            use_extrinsics=None if has_pose else False,
+            has_extrinsics_encoder=has_pose,
             rope=_layout(asked, "tiled", "V-JEPA 2-AC", where),
         )
-    )  # fmt: skip
+    )
 
 
 def masked_predictor(tensors: Tensors, asked: Asked, where: str) -> MaskedPredictor:
@@ -188,9 +211,13 @@ def masked_predictor(tensors: Tensors, asked: Asked, where: str) -> MaskedPredic
     depth = _depth(tensors, "predictor_blocks")
     table = tensors.get("predictor_pos_embed")
     heads = _heads(
-        asked.num_heads, MASKED_HEADS.get((dim, depth)), dim,
-        "predictor_blocks.0.attn.qkv.weight", where, rotary=table is None,
-    )  # fmt: skip
+        asked.num_heads,
+        MASKED_HEADS.get((dim, depth)),
+        dim,
+        "predictor_blocks.0.attn.qkv.weight",
+        where,
+        rotary=table is None,
+    )
     is_21 = any("mod_embed" in k or k.startswith("predictor_proj_context") for k in tensors)
     layout: RopeLayout = "tiled"
     grid = (max(1, asked.num_frames // 2), *_patch_grid(asked, 16, where))
@@ -203,13 +230,21 @@ def masked_predictor(tensors: Tensors, asked: Asked, where: str) -> MaskedPredic
         layout = _layout(asked, "tiled", "V-JEPA 2", where)
     return MaskedPredictor(
         MaskedPredictorConfig(
-            grid=grid, encoder_dim=encoder_dim, out_dim=out_dim, embed_dim=dim, depth=depth,
-            num_heads=heads, mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where),
-            num_mask_tokens=_num_mask_tokens(tensors), rope=layout,
-            position="rope" if table is None else "sincos", modality_embedding=is_21,
-            predict_context=is_21, embed_hidden=hidden if two_layers else 0,
+            grid=grid,
+            encoder_dim=encoder_dim,
+            out_dim=out_dim,
+            embed_dim=dim,
+            depth=depth,
+            num_heads=heads,
+            mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where),
+            num_mask_tokens=_num_mask_tokens(tensors),
+            rope=layout,
+            position="rope" if table is None else "sincos",
+            modality_embedding=is_21,
+            predict_context=is_21,
+            embed_hidden=hidden if two_layers else 0,
         )
-    )  # fmt: skip
+    )
 
 
 def _num_mask_tokens(tensors: Tensors) -> int:
@@ -227,13 +262,15 @@ def probe(tensors: Tensors, asked: Asked, where: str) -> AttentiveClassifier:
     )
     return AttentiveClassifier(
         ProbeConfig(
-            embed_dim=dim, num_heads=heads, num_queries=queries,
+            embed_dim=dim,
+            num_heads=heads,
+            num_queries=queries,
             depth=_depth(tensors, "pooler.blocks") + 1,
             mlp_ratio=_ratio(tensors, cross, dim, where),
             num_classes=_shape(tensors, "linear.weight", 2, where)[0],
             norm_eps=asked.norm_eps or 1e-5,
         )
-    )  # fmt: skip
+    )
 
 
 def build(tensors: Tensors, part: str, asked: Asked, where: str) -> nn.Module:

@@ -20,11 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_state_dict,
-    set_state_dict,
-)
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 
@@ -168,10 +164,12 @@ class AnyStore:
             if not _many():
                 return self.local.restore(state, model, optimizer)
             set_state_dict(
-                model, optimizer, model_state_dict=state["model"],
+                model,
+                optimizer,
+                model_state_dict=state["model"],
                 optim_state_dict=by_name(state["optimizer"], model, optimizer),
                 options=StateDictOptions(full_state_dict=True),
-            )  # fmt: skip
+            )
             return int(state["step"])
         weights, moments = get_state_dict(model, optimizer)
         whole: dict[str, Any] = {"model": weights, "optimizer": moments}

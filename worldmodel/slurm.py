@@ -39,10 +39,12 @@ class TrainingJob:
 
         place = submitit.JobEnvironment()
         os.environ.update(
-            RANK=str(place.global_rank), WORLD_SIZE=str(place.num_tasks),
-            LOCAL_RANK=str(place.local_rank), MASTER_ADDR=place.hostnames[0],
+            RANK=str(place.global_rank),
+            WORLD_SIZE=str(place.num_tasks),
+            LOCAL_RANK=str(place.local_rank),
+            MASTER_ADDR=place.hostnames[0],
             MASTER_PORT=str(self.port),
-        )  # fmt: skip
+        )
         row: dict[str, Any] = posttrain(PostTrainConfig(**self.options))["last"]
         return row
 
@@ -70,9 +72,12 @@ def submit(options: PostTrainConfig, job: JobOptions) -> Any:
     executor = submitit.AutoExecutor(Path(options.out) / "job", cluster=job.cluster)
     more = {"slurm_partition": job.partition} if job.partition else {}
     executor.update_parameters(
-        name="worldmodel", nodes=job.nodes, tasks_per_node=job.processes_per_node,
-        timeout_min=job.minutes, **more,
-    )  # fmt: skip
+        name="worldmodel",
+        nodes=job.nodes,
+        tasks_per_node=job.processes_per_node,
+        timeout_min=job.minutes,
+        **more,
+    )
     return executor.submit(TrainingJob(options, job.port))
 
 

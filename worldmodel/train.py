@@ -268,8 +268,18 @@ def train(
     device, out = resolve_device(config.device), Path(config.out)
     torch.manual_seed(config.seed)
     scales = measure_scales(clips, config.seed)
-    names = ("rollout_steps", "rollout", "variance", "covariance", "inverse", "state", "object",
-             "augment", "hue_deg", "pattern")  # fmt: skip
+    names = (
+        "rollout_steps",
+        "rollout",
+        "variance",
+        "covariance",
+        "inverse",
+        "state",
+        "object",
+        "augment",
+        "hue_deg",
+        "pattern",
+    )
     weights = ObjectiveConfig(**{n: getattr(config, n) for n in names})
     world = build_world(config, scales, start).to(device)
     joint = start is None or not start.frozen
@@ -294,22 +304,28 @@ def train(
     last = config.stop_after or config.steps
     started = time.perf_counter()
     loop = LoopConfig(
-        steps=last, seed=config.seed, bf16=config.bf16, save_every=config.save_every,
-        log_every=config.log_every, tensorboard=config.tensorboard,
-    )  # fmt: skip
+        steps=last,
+        seed=config.seed,
+        bf16=config.bf16,
+        save_every=config.save_every,
+        log_every=config.log_every,
+        tensorboard=config.tensorboard,
+    )
     row = run_loop(
-        model=objective, optimizer=optimizer, loss_fn=lambda batch, _: objective(batch),
-        batches=batches, config=loop, out=out, on_log=on_log,
+        model=objective,
+        optimizer=optimizer,
+        loss_fn=lambda batch, _: objective(batch),
+        batches=batches,
+        config=loop,
+        out=out,
+        on_log=on_log,
         learning_rate=lambda step: warmup_flat_cosine(
             step, peak=config.lr, total=config.steps, warmup=0.05, flat=0.6, floor=0.02
         ),
-    )  # fmt: skip
+    )
     uses_label = "yes" if config.object and joint else "no"
     save(
-        out / "model.safetensors",
-        world,
-        notes={"simulator_label": uses_label},
-        dtype=torch.float16,
+        out / "model.safetensors", world, notes={"simulator_label": uses_label}, dtype=torch.float16
     )
     summary = {
         "last": row,

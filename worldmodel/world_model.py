@@ -51,9 +51,11 @@ class WorldModel(nn.Module):
 
     @classmethod
     def of(
-        cls, encoder: VisionTransformer, predictor: ActionConditionedPredictor,
+        cls,
+        encoder: VisionTransformer,
+        predictor: ActionConditionedPredictor,
         convention: Convention,
-    ) -> WorldModel:  # fmt: skip
+    ) -> WorldModel:
         """A model around an encoder and a predictor that hold their weights already.
 
         Raises:
@@ -149,9 +151,12 @@ class WorldModel(nn.Module):
         return change_S / self.state_scale
 
     def predict(
-        self, frames_BTND: Tensor, actions_BTA: Tensor, states_BTS: Tensor,
+        self,
+        frames_BTND: Tensor,
+        actions_BTA: Tensor,
+        states_BTS: Tensor,
         extrinsics_BT6: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Next frame's tokens for every frame given (teacher forcing), normalised [B,T,N,D].
 
         `extrinsics_BT6` is the camera's pose, for a predictor that was trained with it.
@@ -177,22 +182,27 @@ class WorldModel(nn.Module):
         )
         return torch.cat([moved[..., :6], closed_B1], -1)
 
-    def remember(
-        self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor
-    ) -> CacheList:  # fmt: skip
+    def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> CacheList:
         """Keys and values of T frames before the present one, for `unroll`'s `past`."""
         cache: CacheList | None = None
         for t in range(frames_1TND.shape[1]):
             _, cache = self.predictor.step(
-                frames_1TND[:, t], actions_1TA[:, t] / self.action_scale,
-                self.scale_state(states_1TS[:, t]), cache,
-            )  # fmt: skip
+                frames_1TND[:, t],
+                actions_1TA[:, t] / self.action_scale,
+                self.scale_state(states_1TS[:, t]),
+                cache,
+            )
         return cache or []
 
     def unroll(
-        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: CacheList | None = None,
-        *, extrinsics_B6: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        z_BND: Tensor,
+        state_BS: Tensor,
+        actions_BKA: Tensor,
+        past: CacheList | None = None,
+        *,
+        extrinsics_B6: Tensor | None = None,
+    ) -> Tensor:
         """Imagine what `actions_BKA` do, keeping keys and values of past frames.
 
         Args:
@@ -212,9 +222,14 @@ class WorldModel(nn.Module):
         for k in range(horizon):
             action = actions_BKA[:, k]
             frame, cache = self.predictor.step(
-                frame, action / self.action_scale, self.scale_state(state), cache, extrinsics_B6,
-                shared=past, keep_cache=k + 1 < horizon,
-            )  # fmt: skip
+                frame,
+                action / self.action_scale,
+                self.scale_state(state),
+                cache,
+                extrinsics_B6,
+                shared=past,
+                keep_cache=k + 1 < horizon,
+            )
             if self.convention.normalise_tokens:
                 frame = normalise(frame)
             out.append(frame)

@@ -81,9 +81,13 @@ def make_world(size: str) -> WorldModel:
     s = SIZES[size]
     torch.manual_seed(0)
     predictor = PredictorConfig(
-        grid=(s["side"], s["side"]), encoder_dim=s["encoder"], embed_dim=s["width"],
-        depth=s["depth"], num_heads=s["heads"], num_frames=16,
-    )  # fmt: skip
+        grid=(s["side"], s["side"]),
+        encoder_dim=s["encoder"],
+        embed_dim=s["width"],
+        depth=s["depth"],
+        num_heads=s["heads"],
+        num_frames=16,
+    )
     encoder = EncoderConfig(embed_dim=s["encoder"], depth=0, num_heads=1)
     world = WorldModel(ModelConfig(encoder=encoder, predictor=predictor, convention=Convention()))
     return world.eval().requires_grad_(False)
@@ -179,13 +183,17 @@ def measure(size: str, horizon: int, options: Options) -> dict[str, Any]:
         return whole_history(world, z, state, actions.to(device))
 
     ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "baseline": baseline, "exact": exact, "bf16": bf16, "same_products": same_products,
-    }  # fmt: skip
+        "baseline": baseline,
+        "exact": exact,
+        "bf16": bf16,
+        "same_products": same_products,
+    }
     chunk = samples_at_once(world, horizon, options)
     search: dict[str, Any] = {
-        "num_samples": max(2, samples), "iterations": options.iterations,
+        "num_samples": max(2, samples),
+        "iterations": options.iterations,
         "num_elites": max(2, min(10, samples)),
-    }  # fmt: skip
+    }
     optimisers: dict[str, CEM] = dict.fromkeys(ways, CEM(**search))
     kernels: dict[str, float] = {}
     if device == "cuda":  # ours stays on the device and replays a captured iteration
@@ -202,8 +210,10 @@ def measure(size: str, horizon: int, options: Options) -> dict[str, Any]:
             began = _clock(device)
             plan = optimisers[name].minimise(
                 lambda a, ends=ends: energy(ends(a), goal),  # type: ignore[misc]
-                Bounds(gripper="published"), torch.Generator().manual_seed(0), horizon=horizon,
-            )  # fmt: skip
+                Bounds(gripper="published"),
+                torch.Generator().manual_seed(0),
+                horizon=horizon,
+            )
             if repeat:  # the first round warms up
                 seconds[name].append(_clock(device) - began)
             energies[name] = plan.energy
@@ -212,20 +222,26 @@ def measure(size: str, horizon: int, options: Options) -> dict[str, Any]:
     took = {name: statistics.median(values) for name, values in seconds.items()}
     work = step_flops(size) * horizon * max(2, samples) * options.iterations
     return {
-        "size": size, "horizon": horizon, "samples": max(2, samples),
+        "size": size,
+        "horizon": horizon,
+        "samples": max(2, samples),
         "iterations": options.iterations,
-        "baseline_s": took["baseline"], "exact_s": took["exact"], "bf16_s": took["bf16"],
+        "baseline_s": took["baseline"],
+        "exact_s": took["exact"],
+        "bf16_s": took["bf16"],
         "ratio_exact": took["baseline"] / took["exact"],
         "ratio_bf16": took["baseline"] / took["bf16"],
         "same_products_s": took["same_products"],
         "ratio_same_products": took["same_products"] / took["exact"],
         "samples_at_once": chunk,
         "max_abs_diff": difference,
-        "energy_baseline": energies["baseline"], "energy_exact": energies["exact"],
+        "energy_baseline": energies["baseline"],
+        "energy_exact": energies["exact"],
         "energy_bf16": energies["bf16"],
         "attention_ms": kernels,
-        "flops_exact": work / took["exact"], "flops_bf16": work / took["bf16"],
-    }  # fmt: skip
+        "flops_exact": work / took["exact"],
+        "flops_bf16": work / took["bf16"],
+    }
 
 
 @torch.inference_mode()
@@ -319,9 +335,12 @@ def run(options: Options) -> int:
     out.mkdir(parents=True, exist_ok=True)
     device = torch.cuda.get_device_name() if options.device == "cuda" else "cpu"
     summary = {
-        "rows": rows, "matmul_flops": peaks, "equal_energy": same, "device": device,
+        "rows": rows,
+        "matmul_flops": peaks,
+        "equal_energy": same,
+        "device": device,
         "threads": torch.get_num_threads(),
-    }  # fmt: skip
+    }
     (out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     plot(rows, out / "planning.png")
     print(out / "summary.json")

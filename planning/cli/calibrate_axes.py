@@ -64,8 +64,10 @@ def collect_moves(
         before, state = encode(camera.read().image), arm.state().state
         sent = arm.send([*(turned @ move), 0, 0, 0, 0, 0])
         if sent.refused:
-            raise DriveError(f"Move {index} was refused ({'; '.join(sent.reasons)}): start in the "
-                             "middle of the workplace, or lower length_m")  # fmt: skip
+            raise DriveError(
+                f"Move {index} was refused ({'; '.join(sent.reasons)}): start in the "
+                "middle of the workplace, or lower length_m"
+            )
         moved = (arm.state().state - state)[:2]
         # a test turn hides in the arm: what was asked for is what a turned arm would report
         done.append(turned.T @ moved)

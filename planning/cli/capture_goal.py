@@ -14,9 +14,15 @@ from planning.goals import GoalPicture, write_goal
 from robot.safety import SafeArm
 
 KEYS = {
-    "w": (0, 1.0), "s": (0, -1.0), "a": (1, 1.0), "d": (1, -1.0), "r": (2, 1.0), "f": (2, -1.0),
-    "c": (6, 1.0), "o": (6, -1.0),
-}  # fmt: skip
+    "w": (0, 1.0),
+    "s": (0, -1.0),
+    "a": (1, 1.0),
+    "d": (1, -1.0),
+    "r": (2, 1.0),
+    "f": (2, -1.0),
+    "c": (6, 1.0),
+    "o": (6, -1.0),
+}
 HELP = """keys, then Enter: w/s forward/back, a/d left/right, r/f up/down, c/o close/open
 k NAME [STEPS] keeps this picture as the next goal; q ends. By hand: guide the arm, then k."""
 

@@ -39,10 +39,14 @@ def run(options: Options) -> int:
     source, out = values.pop("source"), Path(values.pop("out"))
     done = convert(source, out, ConvertConfig(**values))
     summary = {
-        "source": source, "out": str(done.path), "kind": done.kind, "kept": done.kept,
-        "dropped": done.dropped, "bytes": done.path.stat().st_size,
+        "source": source,
+        "out": str(done.path),
+        "kind": done.kind,
+        "kept": done.kept,
+        "dropped": done.dropped,
+        "bytes": done.path.stat().st_size,
         "step_seconds": options.step_seconds,
-    }  # fmt: skip
+    }
     out.with_suffix(".json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     print(f"{done.kind}: {done.path} ({summary['bytes'] / 1e6:.1f} MB)")
     print(f"kept: {', '.join(done.kept) or 'nothing of the source but its configuration'}")

@@ -42,8 +42,10 @@ class Options:
 def run(options: Options) -> int:
     """Prepare and print the summary."""
     allowed = {
-        "what": ("frames", "features"), "codec": ("jpeg", "raw"), "state_frame": ("flange", "tcp"),
-    }  # fmt: skip
+        "what": ("frames", "features"),
+        "codec": ("jpeg", "raw"),
+        "state_frame": ("flange", "tcp"),
+    }
     for name, values in allowed.items():
         if getattr(options, name) not in values:
             raise ConfigError(f"{name}={getattr(options, name)!r}; allowed: {', '.join(values)}")
@@ -58,11 +60,16 @@ def run(options: Options) -> int:
         size = model.image_size
     transform: Any = options.transform
     plan: Any = {
-        "fps": options.fps, "image_size": size[0], "transform": options.transform,
-        "what": options.what, "codec": options.codec, "state_frame": options.state_frame,
-        "episodes_per_shard": options.episodes_per_shard, "encoder_hash": digest,
+        "fps": options.fps,
+        "image_size": size[0],
+        "transform": options.transform,
+        "what": options.what,
+        "codec": options.codec,
+        "state_frame": options.state_frame,
+        "episodes_per_shard": options.episodes_per_shard,
+        "encoder_hash": digest,
         "extrinsics": options.extrinsics,
-    }  # fmt: skip
+    }
     summary = prepare(
         manifest, Path(options.out), PrepareOptions(**plan), Preprocess(transform, size), encode
     )

@@ -27,9 +27,12 @@ def run(options: Options) -> int:
         flush=True,
     )
     settings = evaluation.Options(
-        task="pick_place", model=options.model, episodes=options.episodes, seed=options.seed,
+        task="pick_place",
+        model=options.model,
+        episodes=options.episodes,
+        seed=options.seed,
         out=options.out,
-    )  # fmt: skip
+    )
     episodes = evaluation.run_episodes(settings, "planner")
     baselines = {"pose_only": evaluation.run_episodes(settings, "pose_only")}
     summary = evaluation.summarise(settings, episodes, baselines)

@@ -86,8 +86,19 @@ class Options(PlaceOptions):
 
 def eval_options(options: Options) -> EvalOptions:
     """The part that `worldmodel eval` has too."""
-    names = ("model", "episodes", "seed", "split", "objects", "sub_goals", "optimiser", "samples",
-             "iterations", "elites", "horizon")  # fmt: skip
+    names = (
+        "model",
+        "episodes",
+        "seed",
+        "split",
+        "objects",
+        "sub_goals",
+        "optimiser",
+        "samples",
+        "iterations",
+        "elites",
+        "horizon",
+    )
     return EvalOptions(
         task=options.task or "goals", baselines=False, **{n: getattr(options, n) for n in names}
     )
@@ -156,11 +167,14 @@ class Recorder:
             target = step.sent.target
         on_arm_clock = self.run.place.simulated and self.run.options.execute
         self.recording.add(
-            frames={"left": step.frame.image}, state=np.asarray(step.state.state),
-            joints=np.asarray(step.state.q), action=sent, target=target,
+            frames={"left": step.frame.image},
+            state=np.asarray(step.state.state),
+            joints=np.asarray(step.state.q),
+            action=sent,
+            target=target,
             time_s=1.0 + (step.state.time_s if on_arm_clock else step.frame.time_s),
             thing=None if info is None else self.trace[-1]["object_m"],
-        )  # fmt: skip
+        )
         if info:
             self.trace.append(info)
         self._note(step)
@@ -203,15 +217,23 @@ class Recorder:
             return ""
         real = not self.run.place.simulated
         facts = {
-            "user": "operator" if real else "simulation", "ended": ended or "budgets spent",
+            "user": "operator" if real else "simulation",
+            "ended": ended or "budgets spent",
             "robot_serial": f"{options.arm}-{options.address}" if real else f"fr3-{options.robot}",
-            "execute": options.execute, "model": options.model, "log": f"logs/{stamp}",
-        }  # fmt: skip
+            "execute": options.execute,
+            "model": options.model,
+            "log": f"logs/{stamp}",
+        }
         folder = write_episode(
-            self.run.out / "data", self.recording, success=self.episode.success,
-            task=options.task or "goals", lab="REAL" if real else "SIM", stamp=stamp,
-            date=time.strftime("%Y-%m-%d"), extra=facts,
-        )  # fmt: skip
+            self.run.out / "data",
+            self.recording,
+            success=self.episode.success,
+            task=options.task or "goals",
+            lab="REAL" if real else "SIM",
+            stamp=stamp,
+            date=time.strftime("%Y-%m-%d"),
+            extra=facts,
+        )
         return str(folder.relative_to(self.run.out))
 
 
@@ -258,9 +280,12 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
     episode = Episode(options.task or "goals", seed, goals=goals)
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
     header = {
-        "options": dataclasses.asdict(options), "seed": seed, "box_m": run.box_m,
-        "threads": torch.get_num_threads(), "limits": dataclasses.asdict(run.place.limits),
-    }  # fmt: skip
+        "options": dataclasses.asdict(options),
+        "seed": seed,
+        "box_m": run.box_m,
+        "threads": torch.get_num_threads(),
+        "limits": dataclasses.asdict(run.place.limits),
+    }
     records = DriveLog(run.out / "logs" / stamp, header, goals)
     recorder = Recorder(run, episode)
     if run.view is not None:
@@ -273,10 +298,15 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
         ):
             safe: SafeArm = safe_arm(options, run.place, file)
             ended = drive_episode(
-                safe, run.place.checked(), run.agent, goals, seed=seed, prepare=run.prepare,
+                safe,
+                run.place.checked(),
+                run.agent,
+                goals,
+                seed=seed,
+                prepare=run.prepare,
                 listen=_listener(run, records, recorder, bar),
                 max_age_s=math.inf if run.place.simulated else options.max_plan_s,
-            )  # fmt: skip
+            )
         if ended:
             _stop(run, records)
     except BaseException as error:
@@ -290,9 +320,11 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
         run.ended.append(ended)
         data = recorder.write(stamp, ended)
         records.end(
-            ended=ended or "budgets spent", success=episode.success, error_m=None
-            if not np.isfinite(episode.error_m) else episode.error_m, data=data,
-        )  # fmt: skip
+            ended=ended or "budgets spent",
+            success=episode.success,
+            error_m=None if not np.isfinite(episode.error_m) else episode.error_m,
+            data=data,
+        )
     return episode
 
 
@@ -310,12 +342,17 @@ def drive_summary(run: Run, episodes: list[Episode]) -> dict[str, Any]:
     if options.goals and not options.judge:
         summary |= {"successes": None, "success_rate": None, "ci95": None}
     return summary | {
-        "robot": options.robot, "execute": options.execute, "dry_run": not options.execute,
+        "robot": options.robot,
+        "execute": options.execute,
+        "dry_run": not options.execute,
         "cycle_s": median_p95(cycles),
         "cycle_parts_s": {name: median_p95(values) for name, values in parts.items()},
-        "reasons": dict(run.reasons), "stopped": [e for e in run.ended if e],
-        "axes": options.axes, "data": "data", "logs": "logs",
-    }  # fmt: skip
+        "reasons": dict(run.reasons),
+        "stopped": [e for e in run.ended if e],
+        "axes": options.axes,
+        "data": "data",
+        "logs": "logs",
+    }
 
 
 def check(options: Options) -> None:

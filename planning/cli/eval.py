@@ -136,9 +136,13 @@ def one_episode(job: tuple[Options, str, int]) -> Episode:
         _CACHE["env"] = envs.make(options.task, split=options.split, objects=options.objects)
     seed = FIRST_SEED + 10_000 * options.seed + index
     return run_episode(
-        _CACHE["env"], _agent(options, who), task=options.task, seed=seed,
-        variant=options.sub_goals, keep_frames=options.pictures and who == "planner",
-    )  # fmt: skip
+        _CACHE["env"],
+        _agent(options, who),
+        task=options.task,
+        seed=seed,
+        variant=options.sub_goals,
+        keep_frames=options.pictures and who == "planner",
+    )
 
 
 def _start_worker() -> None:

@@ -37,9 +37,11 @@ def run(options: Options) -> int:
     if not options.videos or not options.out:
         raise ConfigError("give videos=FILE_OR_FOLDER out=FILE.h5")
     config = FeatureConfig(
-        num_frames=options.num_frames, fps=options.fps, transform=options.transform,
+        num_frames=options.num_frames,
+        fps=options.fps,
+        transform=options.transform,
         dtype=options.dtype,
-    )  # fmt: skip
+    )
     if not Path(options.videos).exists():
         raise ConfigError(f"videos={options.videos!r}: there is no such file or folder")
     model = load_any(options.model, options.device)

@@ -23,33 +23,44 @@ def watchdog_ages(patience: float) -> WatchdogConfig:
     """The watchdog of a real arm; a simulated one's server shares its processor, and may wait."""
     usual = WatchdogConfig()
     return WatchdogConfig(
-        planner_s=usual.planner_s * patience, frame_s=usual.frame_s * patience,
-        state_s=usual.state_s * patience, kill_s=usual.kill_s * patience,
-    )  # fmt: skip
+        planner_s=usual.planner_s * patience,
+        frame_s=usual.frame_s * patience,
+        state_s=usual.state_s * patience,
+        kill_s=usual.kill_s * patience,
+    )
 
 
 def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConfig:
     """The driver's part of a workplace's limits; the same for a real arm and the simulated one."""
     return FrankaConfig(
-        address=address, max_speed_m_s=limits.max_speed_m_s,
-        gripper_force_n=limits.gripper_force_n, max_torque_nm=limits.max_torque_nm,
-        max_force_n=limits.max_force_n, contact_n=limits.contact_n,
-        slow_below_m=limits.table_z_m + limits.slow_zone_m, slow_m_s=limits.slow_m_s, **more,
-    )  # fmt: skip
+        address=address,
+        max_speed_m_s=limits.max_speed_m_s,
+        gripper_force_n=limits.gripper_force_n,
+        max_torque_nm=limits.max_torque_nm,
+        max_force_n=limits.max_force_n,
+        contact_n=limits.contact_n,
+        slow_below_m=limits.table_z_m + limits.slow_zone_m,
+        slow_m_s=limits.slow_m_s,
+        **more,
+    )
 
 
 def open_franka(options: PlaceOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
     """Connect to the arm under its limits, and to a camera that the watchdog looks after."""
     usual = FrankaConfig()
     config = driver_config(
-        limits, options.address, realtime=options.realtime,
+        limits,
+        options.address,
+        realtime=options.realtime,
         connect_timeout_s=usual.connect_timeout_s * options.patience,
         motion_timeout_s=usual.motion_timeout_s * options.patience,
-    )  # fmt: skip
+    )
     arm = FrankaArm(
-        config, watchdog_ages(options.patience), kind=options.arm,
+        config,
+        watchdog_ages(options.patience),
+        kind=options.arm,
         joint_margin_rad=limits.joint_margin_rad,
-    )  # fmt: skip
+    )
     try:
         camera = watched_camera(open_camera(options.camera, live=True), arm)
     except BaseException:
@@ -81,9 +92,12 @@ class TwinPlace(Place):
         )
         try:
             config = driver_config(
-                self.limits, self.twin.address, realtime=False, connect_timeout_s=15.0,
+                self.limits,
+                self.twin.address,
+                realtime=False,
+                connect_timeout_s=15.0,
                 motion_timeout_s=15.0,
-            )  # fmt: skip
+            )
             self.driver = FrankaArm(config, SIMULATED)
         except BaseException:
             self.twin.close()

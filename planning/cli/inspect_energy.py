@@ -125,9 +125,13 @@ def run(options: Options) -> int:
         frames, states = read_pictures(options)
     fitted = Preprocess(options.transform, model.image_size)(frames)  # type: ignore[arg-type]
     found = energy_grid(
-        model, fitted, states, num_points=options.grid, size_m=options.size_m,
+        model,
+        fitted,
+        states,
+        num_points=options.grid,
+        size_m=options.size_m,
         batch_size=options.batch_size,
-    )  # fmt: skip
+    )
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     draw(found, out / "energy.png")

@@ -67,10 +67,15 @@ def run(options: Options) -> int:
     if len(options.state) != 7:
         raise PlanError(f"state has {len(options.state)} numbers; wanted 7: x y z, Euler, gripper")
     settings = EvalOptions(
-        horizon=options.horizon, samples=options.samples, iterations=options.iterations,
-        optimiser=options.optimiser, norm=options.norm, over=options.over,
-        deadline_s=options.deadline_s, elites=min(EvalOptions.elites, options.samples),
-    )  # fmt: skip
+        horizon=options.horizon,
+        samples=options.samples,
+        iterations=options.iterations,
+        optimiser=options.optimiser,
+        norm=options.norm,
+        over=options.over,
+        deadline_s=options.deadline_s,
+        elites=min(EvalOptions.elites, options.samples),
+    )
     chunk = samples_at_once(world, settings)
     config = planner_config(settings, world.convention.gripper, chunk, str(now.device))
     planner = Planner(world, config)

@@ -86,13 +86,17 @@ def as_episode(logged: Logged) -> Episode:
     error = logged.end.get("error_m")
     ended = logged.end.get("ended", "cut off")
     return Episode(
-        logged.header["options"]["task"] or "goals", logged.header["seed"],
-        success=bool(logged.end.get("success")), error_m=float("nan") if error is None else error,
-        reason=ended, frames=[logged.frame(r["frame"]) for r in logged.steps],
-        goals=logged.goals, actions=[r["asked"] for r in logged.steps],
+        logged.header["options"]["task"] or "goals",
+        logged.header["seed"],
+        success=bool(logged.end.get("success")),
+        error_m=float("nan") if error is None else error,
+        reason=ended,
+        frames=[logged.frame(r["frame"]) for r in logged.steps],
+        goals=logged.goals,
+        actions=[r["asked"] for r in logged.steps],
         energies=[r["energy"] for r in logged.steps],
         sub_goals=[r["sub_goal"] for r in logged.steps],
-    )  # fmt: skip
+    )
 
 
 def again(logged: Logged, options: Options) -> dict[str, Any]:
@@ -100,11 +104,12 @@ def again(logged: Logged, options: Options) -> dict[str, Any]:
     differences = replan(logged, options.model) if options.plan else []
     safety = recheck(logged)
     return {
-        "log": str(logged.folder), "steps": len(logged.steps),
+        "log": str(logged.folder),
+        "steps": len(logged.steps),
         "ended": logged.end.get("ended", "cut off"),
         "largest_difference": max(differences, default=None),
         "safety": None if safety is None else dataclasses.asdict(safety),
-    }  # fmt: skip
+    }
 
 
 def _say(summary: dict[str, Any], options: Options) -> None:
@@ -129,10 +134,13 @@ def run(options: Options) -> int:
     judged = [r["safety"] for r in rows if r["safety"]]
     kept = all(r["largest_difference"] <= options.tolerance and not r["differ"] for r in judged)
     summary = {
-        "run": options.run, "planned_again": options.plan, "largest_difference": worst,
-        "same": same if options.plan else None, "safety_same": kept if judged else None,
+        "run": options.run,
+        "planned_again": options.plan,
+        "largest_difference": worst,
+        "same": same if options.plan else None,
+        "safety_same": kept if judged else None,
         "episodes": rows,
-    }  # fmt: skip
+    }
     out = Path(options.out)
     page = write_report(out, f"replay of {options.run}", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]

@@ -59,9 +59,12 @@ def _joint(options: Options) -> dict[str, Any]:
 def _job(options: Options) -> dict[str, Any]:
     cluster: Any = options.launcher
     place = JobOptions(
-        cluster=cluster, nodes=options.nodes, processes_per_node=options.processes_per_node,
-        minutes=options.minutes, partition=options.partition,
-    )  # fmt: skip
+        cluster=cluster,
+        nodes=options.nodes,
+        processes_per_node=options.processes_per_node,
+        minutes=options.minutes,
+        partition=options.partition,
+    )
     job = submit(options, place)
     print(f"job {job.job_id}, logs in {job.paths.folder}")
     return {"last": wait(job)}

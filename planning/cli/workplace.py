@@ -19,13 +19,7 @@ import configs
 import envs
 from planning.errors import DriveError
 from robot.arm import Arm, Sent
-from robot.cameras import (
-    CallableCamera,
-    Camera,
-    CheckedCamera,
-    OpenCVCamera,
-    SequenceCamera,
-)
+from robot.cameras import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
 from robot.errors import ConfigError
 from robot.fake import FakeArm
 from robot.kinematics import Kinematics
@@ -241,8 +235,11 @@ def open_place(options: PlaceOptions) -> Place:
         ConfigError: unknown robot.
     """
     kinds: dict[str, Callable[[PlaceOptions], Place]] = {
-        "mujoco": MujocoPlace, "fake": FakePlace, "franka": FrankaPlace, "twin": _twin,
-    }  # fmt: skip
+        "mujoco": MujocoPlace,
+        "fake": FakePlace,
+        "franka": FrankaPlace,
+        "twin": _twin,
+    }
     if options.robot not in kinds:
         raise ConfigError(f"robot={options.robot!r}; known: {', '.join(ROBOTS)}")
     if (
@@ -331,9 +328,13 @@ def safe_arm(options: PlaceOptions, place: Place, log: IO[str] | None = None) ->
     """The place's arm behind its safety layer, taken as it stands."""
     kind = options.arm if options.robot == "franka" else "fr3"
     return SafeArm(
-        place.arm, place.limits, solver=Kinematics(kind, place.limits.joint_margin_rad),
-        execute=options.execute, confirm=confirm_step if options.confirm_each else None, log=log,
-    )  # fmt: skip
+        place.arm,
+        place.limits,
+        solver=Kinematics(kind, place.limits.joint_margin_rad),
+        execute=options.execute,
+        confirm=confirm_step if options.confirm_each else None,
+        log=log,
+    )
 
 
 def shared_options(options: PlaceOptions) -> dict[str, Any]:

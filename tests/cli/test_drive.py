@@ -60,8 +60,16 @@ def test_the_recording_passes_the_index_and_trains(driven, tmp_path):
         pose = file["observation/robot_state/cartesian_position"][:]
     assert np.abs(np.diff(pose[:, :3], axis=0) - delta[:-1, :3]).max() < 0.02
     words = ["train", f"data={driven}/data", f"val={driven}/data", f"out={tmp_path}/run", "steps=2"]
-    small = ["image_size=64", "patch_size=64", "stem_channels=[8,16]", "encoder_dim=32",
-             "predictor_dim=32", "predictor_depth=1", "batch_size=2", "num_frames=3"]  # fmt: skip
+    small = [
+        "image_size=64",
+        "patch_size=64",
+        "stem_channels=[8,16]",
+        "encoder_dim=32",
+        "predictor_dim=32",
+        "predictor_depth=1",
+        "batch_size=2",
+        "num_frames=3",
+    ]
     assert main([*words, *small, "eval_every=2"]) == 0
 
 

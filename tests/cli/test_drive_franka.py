@@ -194,10 +194,20 @@ def test_the_path_of_a_real_arm_from_camera_to_recording(tmp_path):
         goal = GoalPicture(picture.name, picture.image, picture.state, 4)
         write_goal(tmp_path / "goals", 0, goal)
         words = [
-            "drive", "robot=franka", f"address={twin.address}", "realtime=false", "patience=8",
-            f"goals={tmp_path}/goals", "execute=true", "confirm=false", "unattended=true",
-            f"limits={limits}", "max_plan_s=20", f"out={out}", *SMALL[:-1],
-        ]  # fmt: skip
+            "drive",
+            "robot=franka",
+            f"address={twin.address}",
+            "realtime=false",
+            "patience=8",
+            f"goals={tmp_path}/goals",
+            "execute=true",
+            "confirm=false",
+            "unattended=true",
+            f"limits={limits}",
+            "max_plan_s=20",
+            f"out={out}",
+            *SMALL[:-1],
+        ]
         with TwinCamera(twin, seed, fps=10.0) as camera:
             assert main([*words, f"camera={camera.url}"]) == 0
         tcp = twin.info(closed=False)["tcp_m"]

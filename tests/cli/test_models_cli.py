@@ -19,9 +19,13 @@ def test_models_lists_names_sizes_and_licences(capsys, tmp_path, monkeypatch):
 def test_convert_prints_what_it_dropped(capsys, tmp_path):
     out = tmp_path / "own.safetensors"
     words = [
-        "convert", f"source={GOLDEN / 'vjepa2_ac_layout.pt'}", f"out={out}", "num_heads=2",
-        "predictor_heads=2", "image_size=64",
-    ]  # fmt: skip
+        "convert",
+        f"source={GOLDEN / 'vjepa2_ac_layout.pt'}",
+        f"out={out}",
+        "num_heads=2",
+        "predictor_heads=2",
+        "image_size=64",
+    ]
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert "kept: encoder, predictor" in printed

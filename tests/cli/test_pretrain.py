@@ -62,8 +62,10 @@ FAKE = '#!/bin/bash\nprintf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"\n'
 
 def test_every_command_of_the_gpu_script_is_one_we_have(tmp_path):
     """The script cannot run here; its command lines can be read, and its table written."""
-    for name, text in (("worldmodel", FAKE), ("python", f'#!/bin/bash\n[ "$1" = - ] || exit 0\n'
-                                             f'exec "{sys.executable}" -\n')):  # fmt: skip
+    for name, text in (
+        ("worldmodel", FAKE),
+        ("python", f'#!/bin/bash\n[ "$1" = - ] || exit 0\nexec "{sys.executable}" -\n'),
+    ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     calls = tmp_path / "calls.txt"
@@ -71,9 +73,12 @@ def test_every_command_of_the_gpu_script_is_one_we_have(tmp_path):
     script = RECIPES.parents[1] / "benchmarks" / "gpu.sh"
     for _ in range(2):  # the second run finds everything done
         done = subprocess.run(
-            ["bash", str(script), str(tmp_path / "out")], env=env, capture_output=True, text=True,
+            ["bash", str(script), str(tmp_path / "out")],
+            env=env,
+            capture_output=True,
+            text=True,
             check=True,
-        )  # fmt: skip
+        )
     assert "device:" in done.stdout
     lines = calls.read_text().splitlines()
     assert len(lines) == len(set(lines)) > 20

@@ -66,8 +66,9 @@ def test_goals_by_keys_can_be_driven_to(tmp_path, monkeypatch, capsys):
     goals = tmp_path / "goals"
     assert main(["capture-goal", "robot=mujoco", *MOVE, f"out={goals}"]) == 0
     assert json.loads((goals / "summary.json").read_text()) == {
-        "goals": ["there", "down"], "steps": [6, 8]
-    }  # fmt: skip
+        "goals": ["there", "down"],
+        "steps": [6, 8],
+    }
     words = ["drive", "robot=mujoco", *MOVE, f"goals={goals}", "steps=[2,1]", "samples=30"]
     assert main([*words, "iterations=2", "elites=6", f"out={tmp_path}/run"]) == 0
     monkeypatch.setattr(capture_goal, "ask", lambda _: "q")

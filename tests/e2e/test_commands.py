@@ -86,8 +86,13 @@ def test_collect_train_probe_end_to_end(tmp_path):
     probes = ["inspect", "probes", f"model={out}/model.safetensors", f"data={data}", f"val={data}"]
     assert main([*probes, f"out={tmp_path}/probes", "count=30"]) == 0
     result = json.loads((tmp_path / "probes" / "summary.json").read_text())
-    assert {"object_encoded_m", "object_predicted_m", "loss_true", "loss_copy",
-            "loss_shuffled"} <= result.keys()  # fmt: skip
+    assert {
+        "object_encoded_m",
+        "object_predicted_m",
+        "loss_true",
+        "loss_copy",
+        "loss_shuffled",
+    } <= result.keys()
 
 
 def test_a_damaged_model_is_refused(tmp_path):

@@ -56,14 +56,23 @@ class Slow:
             return None
         self.left -= 1
         time.sleep(self.seconds)
-        return Decision(action=np.full(7, 0.01), sub_goal=0, energy=1.0, imagined=0.5, seconds={},
-                        plan=[])  # fmt: skip
+        return Decision(
+            action=np.full(7, 0.01), sub_goal=0, energy=1.0, imagined=0.5, seconds={}, plan=[]
+        )
 
 
 def drive(agent, **options):
     arm, steps = Arm(), []
-    why = drive_episode(arm, Camera(), agent, [], seed=0, prepare=lambda image: image,
-                        listen=steps.append, **options)  # fmt: skip
+    why = drive_episode(
+        arm,
+        Camera(),
+        agent,
+        [],
+        seed=0,
+        prepare=lambda image: image,
+        listen=steps.append,
+        **options,
+    )
     return why, arm, steps
 
 

@@ -25,8 +25,14 @@ def step(index, energy):
     camera = np.full((12, 16, 3), 40 + index, np.uint8)
     frame = SimpleNamespace(image=camera, time_s=1.0)
     state = SimpleNamespace(state=np.zeros(7), q=np.zeros(7), time_s=2.0)
-    decision = Decision(action=np.full(7, 0.01), sub_goal=0, energy=energy, imagined=0.1,
-                        seconds={"plan": 0.2}, plan=[[0.01] * 7])  # fmt: skip
+    decision = Decision(
+        action=np.full(7, 0.01),
+        sub_goal=0,
+        energy=energy,
+        imagined=0.1,
+        seconds={"plan": 0.2},
+        plan=[[0.01] * 7],
+    )
     sent = NotSent(np.zeros(7), np.zeros(7), ("step: 0.200 m, at most 0.075",), refused=False)
     return Step(index, frame, camera, state, decision, sent, {"plan": 0.2})
 

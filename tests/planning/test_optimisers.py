@@ -18,9 +18,12 @@ from planning.planner import Planner, PlannerConfig
 from worldmodel.world_model import normalise
 
 ALL = [
-    CEM(num_samples=300), ICEM(num_samples=200, iterations=10), MPPI(iterations=12),
-    Gradient(iterations=60), Nevergrad(num_samples=100, iterations=12),
-]  # fmt: skip
+    CEM(num_samples=300),
+    ICEM(num_samples=200, iterations=10),
+    MPPI(iterations=12),
+    Gradient(iterations=60),
+    Nevergrad(num_samples=100, iterations=12),
+]
 GOAL = torch.tensor([0.03, -0.06, 0.01])
 
 

@@ -174,9 +174,11 @@ class PointEnv:
     def look(self):
         state = np.append(self.place, [0, 0, 0, 0]).astype(np.float32)
         info = {
-            "success": bool(np.linalg.norm(self.place - self.goal) < 0.02), "tcp_m": self.place,
-            "goal_tcp_m": self.goal, "holding": False,
-        }  # fmt: skip
+            "success": bool(np.linalg.norm(self.place - self.goal) < 0.02),
+            "tcp_m": self.place,
+            "goal_tcp_m": self.goal,
+            "holding": False,
+        }
         return {"image": self.picture(self.place), "state": state}, info
 
     def reset(self, *, seed=None):

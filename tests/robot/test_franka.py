@@ -28,9 +28,16 @@ FAR = [0.075, 0.0, 0.0, 0, 0, 0, 0]
 
 def config(address, **changes):
     return FrankaConfig(
-        **{"address": address, "realtime": False, "max_speed_m_s": 0.3, "dynamics": 0.4,
-           "motion_timeout_s": 10.0, "connect_timeout_s": 15.0} | changes
-    )  # fmt: skip
+        **{
+            "address": address,
+            "realtime": False,
+            "max_speed_m_s": 0.3,
+            "dynamics": 0.4,
+            "motion_timeout_s": 10.0,
+            "connect_timeout_s": 15.0,
+        }
+        | changes
+    )
 
 
 @pytest.fixture(scope="module")
@@ -319,9 +326,11 @@ def test_a_planner_that_dies_or_hangs_in_mid_motion(twin, tmp_path, kind):
     script = tmp_path / "planner.py"
     script.write_text(PLANNER)
     process = subprocess.Popen(
-        [sys.executable, str(script), twin.address], stdout=subprocess.PIPE, text=True,
+        [sys.executable, str(script), twin.address],
+        stdout=subprocess.PIPE,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
+    )
     try:
         assert process.stdout.readline().strip() == "ready"
         start = twin.info(closed=False)["tcp_m"]

@@ -31,8 +31,9 @@ def test_flange_pose_is_that_of_the_simulated_arm():
         pose = flange_pose(q)
         np.testing.assert_allclose(pose[:3, 3], data.site_xpos[site], atol=1e-9)
         np.testing.assert_allclose(pose[:3, :3].ravel(), data.site_xmat[site], atol=1e-9)
-    np.testing.assert_allclose(model.jnt_range[:7], np.array(
-        [LIMITS["fr3"].low, LIMITS["fr3"].high]).T, atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        model.jnt_range[:7], np.array([LIMITS["fr3"].low, LIMITS["fr3"].high]).T, atol=1e-6
+    )
 
 
 def test_jacobian_agrees_with_finite_differences():

@@ -140,13 +140,22 @@ def test_out_of_reach_is_refused_even_inside_a_wrongly_large_box():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_torque_nm": 40}, {"gripper_force_n": 60}, {"tip_low_m": [1, 1, 1]},
-        {"margin_m": -0.001}, {"margin_m": 0.05},
-        {"contact_n": -1}, {"contact_n": 20}, {"contact_n": 12, "max_force_n": 10},
-        {"slow_zone_m": -0.01}, {"slow_m_s": 0}, {"slow_m_s": 2.0},
-        {"on_violation": "warn"}, {"max_step": 0.1}, {"flange_low_m": [0, 0]},
+        {"max_torque_nm": 40},
+        {"gripper_force_n": 60},
+        {"tip_low_m": [1, 1, 1]},
+        {"margin_m": -0.001},
+        {"margin_m": 0.05},
+        {"contact_n": -1},
+        {"contact_n": 20},
+        {"contact_n": 12, "max_force_n": 10},
+        {"slow_zone_m": -0.01},
+        {"slow_m_s": 0},
+        {"slow_m_s": 2.0},
+        {"on_violation": "warn"},
+        {"max_step": 0.1},
+        {"flange_low_m": [0, 0]},
     ],
-)  # fmt: skip
+)
 def test_a_config_without_sense_is_an_error(wrong):
     with pytest.raises(ConfigError):
         SafetyConfig.read(wrong)

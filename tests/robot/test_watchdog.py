@@ -19,9 +19,14 @@ STRICT = WatchdogConfig(planner_s=0.2, frame_s=0.3, state_s=0.2)
 
 def reading(clock_s, moving=True):
     return Reading(
-        clock_s=clock_s, state=np.arange(7.0), q=np.zeros(7), dq=np.zeros(7), width_m=0.08,
-        holding=False, moving=moving,
-    )  # fmt: skip
+        clock_s=clock_s,
+        state=np.arange(7.0),
+        q=np.zeros(7),
+        dq=np.zeros(7),
+        width_m=0.08,
+        holding=False,
+        moving=moving,
+    )
 
 
 def alive(moving=True):

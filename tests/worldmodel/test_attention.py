@@ -72,9 +72,13 @@ def test_backends_agree_on_cuda_in_float32_and_the_cached_step_holds():
     clip = torch.randn(1, 3, 4, 128, 128, device="cuda")
     want = set_backend(model, "plain")(clip)
     torch.testing.assert_close(set_backend(model, "sdpa")(clip), want, atol=2e-3, rtol=2e-3)
-    predictor = ActionConditionedPredictor(
-        PredictorConfig(grid=(4, 4), encoder_dim=64, embed_dim=128, depth=2, num_heads=2)
-    ).eval().cuda()  # fmt: skip
+    predictor = (
+        ActionConditionedPredictor(
+            PredictorConfig(grid=(4, 4), encoder_dim=64, embed_dim=128, depth=2, num_heads=2)
+        )
+        .eval()
+        .cuda()
+    )
     frames = torch.randn(1, 2, 16, 64, device="cuda")
     numbers = torch.randn(1, 2, 7, device="cuda")
     whole = predictor(frames.flatten(1, 2), numbers, numbers)

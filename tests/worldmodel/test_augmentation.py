@@ -5,9 +5,7 @@ from worldmodel.config import to_dict
 from worldmodel.objective import Objective, ObjectiveConfig
 from worldmodel.train import TrainConfig, build_world
 
-SCALES = {
-    "state_offset": (0.0,) * 7, "state_scale": (1.0,) * 7, "action_scale": (1.0,) * 7,
-}  # fmt: skip
+SCALES = {"state_offset": (0.0,) * 7, "state_scale": (1.0,) * 7, "action_scale": (1.0,) * 7}
 
 
 def test_patterns_stay_within_their_spread_and_differ_between_clips():
@@ -33,9 +31,15 @@ def test_patterns_and_colours_follow_the_seed():
 def test_a_pattern_stands_still_in_a_clip_and_is_gone_outside_training():
     torch.manual_seed(0)
     config = TrainConfig(
-        image_size=32, patch_size=32, stem_channels=[4, 8], encoder_dim=16, predictor_dim=16,
-        encoder_heads=2, predictor_heads=2, predictor_depth=1,
-    )  # fmt: skip
+        image_size=32,
+        patch_size=32,
+        stem_channels=[4, 8],
+        encoder_dim=16,
+        predictor_dim=16,
+        encoder_heads=2,
+        predictor_heads=2,
+        predictor_depth=1,
+    )
     world = build_world(config, SCALES, None)
     objective = Objective(world, ObjectiveConfig(augment=0.0, pattern=0.5), joint=False)
     frame = torch.randint(0, 256, (6, 1, 32, 32, 3), dtype=torch.uint8)

@@ -10,12 +10,7 @@ import torch
 from planning.cli.app import main
 from worldmodel import features
 from worldmodel.checkpoint import save
-from worldmodel.config import (
-    Convention,
-    EncoderConfig,
-    ModelConfig,
-    PredictorConfig,
-)
+from worldmodel.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
 from worldmodel.energy_grid import energy_grid, grid_actions
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.features import FeatureConfig, write_features

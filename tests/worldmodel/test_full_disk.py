@@ -43,9 +43,12 @@ def test_full_disk_stops_with_a_message(tmp_path, processes):
     run += ["make_data=0", f"data={data / 'index'}", f"val={data / 'index'}", "predictor_depth=6"]
     done = subprocess.run(
         ["unshare", "-rm", "sh", "-c", SCRIPT, "sh", str(small), *run],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    )
     assert done.returncode == (2 if processes == 1 else 1), done.stderr[-2000:]
     assert "error: Cannot write the checkpoint" in done.stderr
     assert "Free space" in done.stderr

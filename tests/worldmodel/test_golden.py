@@ -13,9 +13,13 @@ from worldmodel.models.encoder import VisionTransformer
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 V2 = {
-    "embed_dim": 64, "depth": 3, "num_heads": 2, "mlp_ratio": 4.363636363636363,
-    "image_size": (64, 64), "num_frames": 8,
-}  # fmt: skip
+    "embed_dim": 64,
+    "depth": 3,
+    "num_heads": 2,
+    "mlp_ratio": 4.363636363636363,
+    "image_size": (64, 64),
+    "num_frames": 8,
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +66,18 @@ def test_vjepa1_encoder_and_its_own_position_table(arrays):
 def test_vjepa21_encoder():
     arrays = {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / "golden21.npz").items()}
     model = encoder(
-        "vjepa21_layout.pt", "encoder", embed_dim=48, depth=12, num_heads=2, image_size=(64, 64),
-        num_frames=4, rope="interleaved", interpolate_rope=True, modality_embedding=True,
+        "vjepa21_layout.pt",
+        "encoder",
+        embed_dim=48,
+        depth=12,
+        num_heads=2,
+        image_size=(64, 64),
+        num_frames=4,
+        rope="interleaved",
+        interpolate_rope=True,
+        modality_embedding=True,
         norm_blocks=(2, 5, 8, 11),
-    )  # fmt: skip
+    )
     agree(model(arrays["clip"]), arrays["encoder_tokens"])
     agree(model(arrays["image"]), arrays["image_tokens"])
     agree(model(arrays["clip_nonsquare"]), arrays["encoder_tokens_nonsquare"])

@@ -192,8 +192,11 @@ def test_convert_a_name_and_a_file(named):
     assert done.kept == ["encoder", "predictor"]
     assert any(d.startswith("target_encoder") for d in done.dropped)
     assert load(out, "cpu").convention.step_seconds == 0.5
-    done = convert(str(GOLDEN / "vjepa1_layout.pth.tar"), named / "v1.safetensors",
-                   ConvertConfig(num_heads=2, part="encoder"))  # fmt: skip
+    done = convert(
+        str(GOLDEN / "vjepa1_layout.pth.tar"),
+        named / "v1.safetensors",
+        ConvertConfig(num_heads=2, part="encoder"),
+    )
     assert done.kind == "VideoModel"
     assert load_any(named / "v1.safetensors", "cpu").config.encoder.position == "sincos"
     convert(str(GOLDEN / "probe_layout.pt"), named / "p.safetensors", ConvertConfig(num_heads=2))

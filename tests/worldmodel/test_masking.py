@@ -97,9 +97,17 @@ def test_errors_name_the_value_and_the_mend():
 
 def test_hidden_pixels_cannot_reach_a_conv_stems_visible_tokens():
     config = EncoderConfig(
-        image_size=(32, 32), num_frames=2, patch_size=8, tubelet_size=1, embed_dim=24, depth=1,
-        num_heads=2, rope="interleaved", stem="conv", stem_channels=(8, 8, 8),
-    )  # fmt: skip
+        image_size=(32, 32),
+        num_frames=2,
+        patch_size=8,
+        tubelet_size=1,
+        embed_dim=24,
+        depth=1,
+        num_heads=2,
+        rope="interleaved",
+        stem="conv",
+        stem_channels=(8, 8, 8),
+    )
     torch.manual_seed(0)
     encoder = VisionTransformer(config).eval()
     ids = sample_masks(2, (2, 4, 4), SHORT_RANGE, step_generator(0, 0))

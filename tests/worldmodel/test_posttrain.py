@@ -176,8 +176,10 @@ def test_an_episode_without_poses_is_rejected_where_they_are_required(whole, tmp
 def test_accumulation_and_recomputed_blocks_change_nothing(whole, tmp_path):
     found = {}
     for name, words in {
-        "plain": [], "accumulate": ["accumulate=2"], "recompute": ["checkpoint_activations=true"],
-    }.items():  # fmt: skip
+        "plain": [],
+        "accumulate": ["accumulate=2"],
+        "recompute": ["checkpoint_activations=true"],
+    }.items():
         out = elsewhere(whole, tmp_path / name)
         posttrain(smoke(out, "stop_after=4", *words))
         found[name] = [row[1] for row in losses(out)]

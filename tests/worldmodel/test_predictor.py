@@ -11,10 +11,15 @@ def model():
     torch.manual_seed(0)
     model = MaskedPredictor(
         MaskedPredictorConfig(
-            grid=(2, 3, 4), encoder_dim=16, out_dim=16, embed_dim=24, depth=2, num_heads=2,
+            grid=(2, 3, 4),
+            encoder_dim=16,
+            out_dim=16,
+            embed_dim=24,
+            depth=2,
+            num_heads=2,
             num_mask_tokens=2,
         )
-    ).eval()  # fmt: skip
+    ).eval()
     for token in model.mask_tokens:
         torch.nn.init.normal_(token)
     return model

@@ -50,20 +50,41 @@ class Squares:
 
     def batch(self, indices):
         return {
-            "frames": self.frames[indices], "states": self.states[indices],
-            "actions": self.actions[indices], "objects": self.objects[indices],
-        }  # fmt: skip
+            "frames": self.frames[indices],
+            "states": self.states[indices],
+            "actions": self.actions[indices],
+            "objects": self.objects[indices],
+        }
 
 
 def tiny(out, **changes) -> PretrainConfig:
     sizes = {
-        "image_size": 32, "patch_size": 8, "stem_channels": [8, 8], "num_frames": 2,
-        "encoder_dim": 24, "encoder_depth": 1, "encoder_heads": 2, "predictor_dim": 24,
-        "predictor_depth": 1, "predictor_heads": 2, "steps": 8, "batch_size": 8, "warmup": 2,
-        "decay": 2, "lr": 1e-3, "momentum": 0.9, "momentum_end": 0.99, "bf16": False,
-        "probe_frames": 32, "val_clips": 12, "save_every": 4, "log_every": 1, "eval_every": 100,
-        "out": str(out), "device": "cpu",
-    }  # fmt: skip
+        "image_size": 32,
+        "patch_size": 8,
+        "stem_channels": [8, 8],
+        "num_frames": 2,
+        "encoder_dim": 24,
+        "encoder_depth": 1,
+        "encoder_heads": 2,
+        "predictor_dim": 24,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+        "steps": 8,
+        "batch_size": 8,
+        "warmup": 2,
+        "decay": 2,
+        "lr": 1e-3,
+        "momentum": 0.9,
+        "momentum_end": 0.99,
+        "bf16": False,
+        "probe_frames": 32,
+        "val_clips": 12,
+        "save_every": 4,
+        "log_every": 1,
+        "eval_every": 100,
+        "out": str(out),
+        "device": "cpu",
+    }
     return PretrainConfig(**(sizes | changes))
 
 
@@ -88,8 +109,10 @@ def test_run_learns_and_a_stopped_run_goes_on_bit_for_bit(tmp_path, stem):
     pretrain(tiny(tmp_path / "two", stop_after=4, **shape), clips, unseen)
     pretrain(tiny(tmp_path / "two", **shape), clips, unseen)
     # the stopped run also validated at its last step
-    losses = [[(r["step"], r["loss"], r["grad_norm"]) for r in rows(tmp_path / n)]
-              for n in ("whole", "two")]  # fmt: skip
+    losses = [
+        [(r["step"], r["loss"], r["grad_norm"]) for r in rows(tmp_path / n)]
+        for n in ("whole", "two")
+    ]
     assert losses[0] == losses[1]
     assert losses[0][-1][1] < losses[0][0][1]
     for name in ("val_masked_short", "val_masked_long", "val_mean", "effective_rank"):
@@ -137,8 +160,9 @@ def test_targets_are_layer_normalised(tmp_path):
     objective = objective_of(tiny(tmp_path))
     target = objective.targets(torch.randn(2, 3, 2, 32, 32))
     assert target.mean(-1).abs().max() < 1e-4
-    torch.testing.assert_close(target.var(-1, unbiased=False), torch.ones(target.shape[:2]),
-                               atol=1e-2, rtol=0)  # fmt: skip
+    torch.testing.assert_close(
+        target.var(-1, unbiased=False), torch.ones(target.shape[:2]), atol=1e-2, rtol=0
+    )
 
 
 def test_schedules_are_the_published_shapes():
@@ -182,10 +206,20 @@ def test_linear_probe_finds_a_linear_map_from_wide_features():
 
 def small(out, **changes) -> TrainConfig:
     sizes = {
-        "image_size": 32, "num_frames": 2, "batch_size": 8, "steps": 4, "predictor_dim": 24,
-        "predictor_depth": 1, "predictor_heads": 2, "out": str(out), "bf16": False, "device": "cpu",
-        "log_every": 1, "save_every": 2, "object": 1.0,
-    }  # fmt: skip
+        "image_size": 32,
+        "num_frames": 2,
+        "batch_size": 8,
+        "steps": 4,
+        "predictor_dim": 24,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+        "out": str(out),
+        "bf16": False,
+        "device": "cpu",
+        "log_every": 1,
+        "save_every": 2,
+        "object": 1.0,
+    }
     return TrainConfig(**(sizes | changes))
 
 

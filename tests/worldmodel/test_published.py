@@ -121,10 +121,16 @@ def test_heads_come_from_the_preset_of_width_and_depth(tmp_path):
 def test_vjepa1_predictor_and_interpolated_position_table(tmp_path):
     model = MaskedPredictor(
         MaskedPredictorConfig(
-            grid=(8, 3, 3), encoder_dim=32, out_dim=32, embed_dim=24, depth=2, num_heads=2,
-            num_mask_tokens=2, position="sincos",
+            grid=(8, 3, 3),
+            encoder_dim=32,
+            out_dim=32,
+            embed_dim=24,
+            depth=2,
+            num_heads=2,
+            num_mask_tokens=2,
+            position="sincos",
         )
-    ).eval()  # fmt: skip
+    ).eval()
     write(tmp_path / "v1.pth.tar", predictor=model)
     loaded = load_published(tmp_path / "v1.pth.tar", "predictor", num_heads=2)
     assert loaded.config.grid == (8, 3, 3)
@@ -135,10 +141,18 @@ def test_vjepa1_predictor_and_interpolated_position_table(tmp_path):
 @torch.no_grad()
 def test_vjepa21_giant_predictor_takes_four_levels(tmp_path):
     config = MaskedPredictorConfig(
-        grid=(2, 4, 4), encoder_dim=4 * 32, out_dim=4 * 32, embed_dim=24, depth=2, num_heads=2,
-        num_mask_tokens=8, modality_embedding=True, predict_context=True, embed_hidden=40,
+        grid=(2, 4, 4),
+        encoder_dim=4 * 32,
+        out_dim=4 * 32,
+        embed_dim=24,
+        depth=2,
+        num_heads=2,
+        num_mask_tokens=8,
+        modality_embedding=True,
+        predict_context=True,
+        embed_hidden=40,
         rope="interleaved",
-    )  # fmt: skip
+    )
     write(tmp_path / "g.pt", predictor=MaskedPredictor(config))
     loaded = load_published(
         tmp_path / "g.pt", "predictor", num_heads=2, image_size=64, num_frames=4
@@ -150,9 +164,15 @@ def test_vjepa21_giant_predictor_takes_four_levels(tmp_path):
 @pytest.mark.parametrize("use_state", [True, False])
 def test_jepa_wms_action_conditioned_predictor(tmp_path, use_state):
     config = PredictorConfig(
-        grid=(2, 3), encoder_dim=32, embed_dim=48, depth=2, num_heads=4, num_frames=8,
-        use_state=use_state, has_extrinsics_encoder=False,
-    )  # fmt: skip
+        grid=(2, 3),
+        encoder_dim=32,
+        embed_dim=48,
+        depth=2,
+        num_heads=4,
+        num_frames=8,
+        use_state=use_state,
+        has_extrinsics_encoder=False,
+    )
     model = ActionConditionedPredictor(config).eval()
     state = {
         f"module.{k.replace('state_encoder', 'proprio_encoder')}": v

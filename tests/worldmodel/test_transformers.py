@@ -12,19 +12,30 @@ transformers = pytest.importorskip("transformers")
 
 SIZES = [
     {"hidden_size": 48, "num_attention_heads": 2, "num_hidden_layers": 3, "crop_size": 64},
-    {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "crop_size": 96,
-     "mlp_ratio": 48 / 11},
+    {
+        "hidden_size": 64,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+        "crop_size": 96,
+        "mlp_ratio": 48 / 11,
+    },
     {"hidden_size": 160, "num_attention_heads": 2, "num_hidden_layers": 2, "crop_size": 32},
-]  # fmt: skip
+]
 
 
 def config(**sizes):
     rest = {
-        "frames_per_clip": 8, "pred_hidden_size": 48, "pred_num_attention_heads": 4,
-        "pred_num_hidden_layers": 2, "pred_num_mask_tokens": 3, "num_pooler_layers": 2,
-        "pred_zero_init_mask_tokens": False, "initializer_range": 0.2, "num_labels": 5,
+        "frames_per_clip": 8,
+        "pred_hidden_size": 48,
+        "pred_num_attention_heads": 4,
+        "pred_num_hidden_layers": 2,
+        "pred_num_mask_tokens": 3,
+        "num_pooler_layers": 2,
+        "pred_zero_init_mask_tokens": False,
+        "initializer_range": 0.2,
+        "num_labels": 5,
         "attn_implementation": "sdpa",
-    }  # fmt: skip
+    }
     return transformers.VJEPA2Config(**(rest | sizes))
 
 

@@ -12,9 +12,16 @@ from worldmodel.world_model import WorldModel, normalise
 def make_world(side=2, *, rope="tiled", residual=False):
     torch.manual_seed(0)
     predictor = PredictorConfig(
-        grid=(side, side), encoder_dim=32, embed_dim=48, depth=3, num_heads=2, num_frames=8,
-        rope=rope, residual=residual, embed_init_std=0.3,
-    )  # fmt: skip
+        grid=(side, side),
+        encoder_dim=32,
+        embed_dim=48,
+        depth=3,
+        num_heads=2,
+        num_frames=8,
+        rope=rope,
+        residual=residual,
+        embed_init_std=0.3,
+    )
     encoder = EncoderConfig(embed_dim=32, depth=0, num_heads=1)
     world = WorldModel(ModelConfig(encoder=encoder, predictor=predictor, convention=Convention()))
     return world.eval()

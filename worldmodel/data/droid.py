@@ -305,10 +305,16 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
     if sent is not None and not np.isfinite(sent).all():
         raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
     return Episode(
-        id=str(metadata.get("uuid") or folder.name), layout="droid",
-        states_TS=states_TS[:kept], times_s=times_s[:kept], cameras=cameras,
-        moving_T=moving_T[:kept], joints_TJ=joints, success=bool(success),
+        id=str(metadata.get("uuid") or folder.name),
+        layout="droid",
+        states_TS=states_TS[:kept],
+        times_s=times_s[:kept],
+        cameras=cameras,
+        moving_T=moving_T[:kept],
+        joints_TJ=joints,
+        success=bool(success),
         actions_TA=None if sent is None else sent[:kept],
         objects_T3=None if things is None else things[:kept],
-        task=str(metadata.get("current_task") or ""), notes=notes,
-    )  # fmt: skip
+        task=str(metadata.get("current_task") or ""),
+        notes=notes,
+    )

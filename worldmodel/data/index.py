@@ -54,13 +54,20 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
         episode.extrinsics(view.name)
     size = getattr(view.frames, "size", None)
     return {
-        "path": unit.path, "record": record, "layout": unit.layout, "id": episode.id,
-        "steps": len(episode), "seconds": round(episode.seconds, 4),
-        "camera": view.name, "cameras": {c.name: c.serial for c in episode.cameras.values()},
-        "frame_size": list(size) if size else None, "success": episode.success,
-        "task": episode.task, "moving_steps": int(episode.moving_T.sum()),
+        "path": unit.path,
+        "record": record,
+        "layout": unit.layout,
+        "id": episode.id,
+        "steps": len(episode),
+        "seconds": round(episode.seconds, 4),
+        "camera": view.name,
+        "cameras": {c.name: c.serial for c in episode.cameras.values()},
+        "frame_size": list(size) if size else None,
+        "success": episode.success,
+        "task": episode.task,
+        "moving_steps": int(episode.moving_T.sum()),
         "notes": list(episode.notes),
-    }  # fmt: skip
+    }
 
 
 def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
@@ -78,9 +85,12 @@ def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
 
 def _rejected(unit: Unit, record: int, reason: str, message: str) -> Row:
     return {
-        "path": unit.path, "record": record, "layout": unit.layout, "reason": reason,
+        "path": unit.path,
+        "record": record,
+        "layout": unit.layout,
+        "reason": reason,
         "message": message,
-    }  # fmt: skip
+    }
 
 
 def _run(
@@ -189,12 +199,16 @@ def build_index(
     good = [r for r in rows if "reason" not in r]
     bad = [r for r in rows if "reason" in r]
     summary = {
-        "root": str(root), "layout": units[0].layout, "accepted": len(good), "rejected": len(bad),
+        "root": str(root),
+        "layout": units[0].layout,
+        "accepted": len(good),
+        "rejected": len(bad),
         "reasons": dict(Counter(r["reason"] for r in bad).most_common()),
         "notes": dict(Counter(n for r in good for n in r["notes"])),
-        "hours": round(sum(r["seconds"] for r in good) / 3600, 6), "looked_at": len(todo),
+        "hours": round(sum(r["seconds"] for r in good) / 3600, 6),
+        "looked_at": len(todo),
         "camera": options.read.camera,
-    }  # fmt: skip
+    }
     write_whole(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
     write_whole(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
     write_whole(out / SUMMARY, json.dumps(summary, indent=2))

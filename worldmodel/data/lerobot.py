@@ -122,10 +122,11 @@ def _frames(root: Path, number: int, key: str, options: ReadOptions) -> VideoFra
     steps, first, whole = int(row["length"]), 0, int(row["length"])
     if _is_v3(root):
         beside = [
-            other for other in _episodes(root).values()
+            other
+            for other in _episodes(root).values()
             if other[f"videos/{key}/file_index"] == row[f"videos/{key}/file_index"]
             and other[f"videos/{key}/chunk_index"] == row[f"videos/{key}/chunk_index"]
-        ]  # fmt: skip
+        ]
         start = row[f"videos/{key}/from_timestamp"]
         earlier = [o for o in beside if o[f"videos/{key}/from_timestamp"] < start]
         first = sum(int(other["length"]) for other in earlier)
@@ -142,9 +143,10 @@ def _frames(root: Path, number: int, key: str, options: ReadOptions) -> VideoFra
     kept = min(steps, facts.frames - first)
     if _is_v3(root) and facts.frames != whole:
         raise EpisodeError(
-            "video_too_short", f"{path.name} has {facts.frames} frames for {whole} rows: which "
-            "episode lacks one cannot be told"
-        )  # fmt: skip
+            "video_too_short",
+            f"{path.name} has {facts.frames} frames for {whole} rows: which "
+            "episode lacks one cannot be told",
+        )
     if kept < steps - options.max_missing_frames:
         raise EpisodeError("video_too_short", f"{path.name} has {kept} frames for {steps} rows")
     return VideoFrames(path, kept, first, size)
@@ -219,9 +221,14 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
     joints = "observation.state.joint_position"
     good = "is_episode_successful"
     return Episode(
-        id=f"{root.name}#{number}", layout="lerobot", states_TS=states_TS[:kept],
-        times_s=times_s[:kept] - times_s[0], cameras=cameras, moving_T=np.ones(kept, bool),
+        id=f"{root.name}#{number}",
+        layout="lerobot",
+        states_TS=states_TS[:kept],
+        times_s=times_s[:kept] - times_s[0],
+        cameras=cameras,
+        moving_T=np.ones(kept, bool),
         joints_TJ=_column(table, joints)[:kept] if joints in table.column_names else None,
         success=bool(table[good][0].as_py()) if good in table.column_names else None,
-        task=str(tasks[0]), notes=notes,
-    )  # fmt: skip
+        task=str(tasks[0]),
+        notes=notes,
+    )

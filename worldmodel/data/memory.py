@@ -127,10 +127,13 @@ def index_folder(root: Path, workers: int, max_reject_fraction: float) -> Manife
     summary = build_index(root, index, workers=workers)
     if summary["rejected"]:
         log.warning(
-            "%d of %d episodes under %s are rejected: %s; see %s", summary["rejected"],
-            summary["rejected"] + summary["accepted"], root, summary["reasons"],
+            "%d of %d episodes under %s are rejected: %s; see %s",
+            summary["rejected"],
+            summary["rejected"] + summary["accepted"],
+            root,
+            summary["reasons"],
             index / "rejects.jsonl",
-        )  # fmt: skip
+        )
     manifest = open_manifest(index)
     manifest.check(max_reject_fraction)
     return manifest
@@ -165,9 +168,10 @@ class _Appended:
 
     def _header(self) -> None:
         facts = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False,
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
             "shape": (self.rows, *self.shape),
-        }  # fmt: skip
+        }
         np.lib.format.write_array_header_1_0(self.file, facts)
 
     def add(self, array: np.ndarray) -> None:
@@ -293,9 +297,12 @@ class MemoryClips:
 
 
 def open_clips(
-    root: str | Path, num_frames: int, image_size: int, *,
+    root: str | Path,
+    num_frames: int,
+    image_size: int,
+    *,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
-) -> MemoryClips:  # fmt: skip
+) -> MemoryClips:
     """Clips of the episodes under `root`, indexed and decoded on first use.
 
     Raises:

@@ -157,9 +157,12 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def prepare(
-    manifest: Manifest, out: Path, options: PrepareOptions, transform: Any,
+    manifest: Manifest,
+    out: Path,
+    options: PrepareOptions,
+    transform: Any,
     encode: Encode | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write all shards of a manifest; those that are whole already are kept.
 
     Args:
@@ -203,8 +206,13 @@ def prepare(
         with safe_open(shard, framework="pt") as file:
             frames += file.get_slice("states").get_shape()[0]
     summary = {
-        "shards": len(groups), "made": made, "bytes": size, "what": options.what,
-        "frames": frames, "encoder_hash": options.encoder_hash, "episodes": len(rows),
-    }  # fmt: skip
+        "shards": len(groups),
+        "made": made,
+        "bytes": size,
+        "what": options.what,
+        "frames": frames,
+        "encoder_hash": options.encoder_hash,
+        "episodes": len(rows),
+    }
     write_whole(out / "summary.json", json.dumps(summary, indent=2))
     return summary

@@ -204,13 +204,17 @@ def parse_record(data: bytes, name: str, options: ReadOptions, folder: Path) -> 
     joints = f"{OBSERVATION}/joint_position"
     path = _text(values, "episode_metadata/file_path")
     return Episode(
-        id=path or name, layout="rlds", states_TS=states_TS,
-        times_s=np.arange(steps) / CONTROL_HZ, cameras=cameras,
+        id=path or name,
+        layout="rlds",
+        states_TS=states_TS,
+        times_s=np.arange(steps) / CONTROL_HZ,
+        cameras=cameras,
         moving_T=np.ones(steps, bool),
         joints_TJ=_floats(values, joints).reshape(steps, -1) if joints in values else None,
         success=None if not path else "failure" not in path,
-        task=_text(values, "steps/language_instruction"), notes=notes,
-    )  # fmt: skip
+        task=_text(values, "steps/language_instruction"),
+        notes=notes,
+    )
 
 
 def _floats(values: dict[str, Any], key: str) -> Array:
@@ -258,7 +262,9 @@ def _cameras(
                 raise EpisodeError("frame_size", f"{view} has frames of sizes {sorted(sizes)}")
         size, pose = _decode(images[view][0]).shape[:2], poses[view]
         cameras[name] = Camera(
-            name=name, serial=view, frames=JpegFrames(images[view], size),
+            name=name,
+            serial=view,
+            frames=JpegFrames(images[view], size),
             extrinsics_TE=None if pose is None else np.tile(pose, (steps, 1)),
-        )  # fmt: skip
+        )
     return cameras, notes

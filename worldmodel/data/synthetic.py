@@ -49,9 +49,13 @@ def draw_frames(states_T7: Array, size: tuple[int, int], *, side: float = 1.0) -
 
 
 def write_video(
-    path: Path, frames: NDArray[np.uint8], *, header_fps: int = 60, codec: str = "libx264",
+    path: Path,
+    frames: NDArray[np.uint8],
+    *,
+    header_fps: int = 60,
+    codec: str = "libx264",
     options: dict[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """One frame a control step, at the frame rate that the header claims."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
@@ -90,10 +94,15 @@ def trajectory(states_T7: Array, serials: dict[str, str]) -> dict[str, Any]:
 
 
 def write_episode(
-    root: Path, name: str, states_T7: Array, *, size: tuple[int, int] = (90, 160),
-    slots: tuple[str, ...] = ("ext1", "ext2", "wrist"), success: bool = True,
+    root: Path,
+    name: str,
+    states_T7: Array,
+    *,
+    size: tuple[int, int] = (90, 160),
+    slots: tuple[str, ...] = ("ext1", "ext2", "wrist"),
+    success: bool = True,
     codec_options: dict[str, str] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write an episode of raw DROID; returns its folder."""
     folder = root / "LAB" / ("success" if success else "failure") / "2023-07-07" / name
     folder.mkdir(parents=True)
@@ -108,11 +117,17 @@ def write_episode(
             file.create_dataset(key, data=value)
     identity = f"LAB+abcdef+{name}"
     metadata: dict[str, Any] = {
-        "uuid": identity, "lab": "LAB", "user": "nobody", "date": "2023-07-07", "timestamp": name,
-        "success": success, "current_task": "follow the square", "robot_serial": "panda-1",
+        "uuid": identity,
+        "lab": "LAB",
+        "user": "nobody",
+        "date": "2023-07-07",
+        "timestamp": name,
+        "success": success,
+        "current_task": "follow the square",
+        "robot_serial": "panda-1",
         "trajectory_length": len(states_T7),
         "hdf5_path": f"{folder.relative_to(root)}/trajectory.h5",
-    }  # fmt: skip
+    }
     for slot, serial in serials.items():
         path = folder.relative_to(root) / "recordings" / "MP4" / f"{serial}.mp4"
         metadata[f"{slot}_cam_serial"] = serial
@@ -126,9 +141,14 @@ def write_episode(
 
 
 def write_dataset(
-    root: Path, *, episodes: int, steps: int = 90, size: tuple[int, int] = (90, 160), seed: int = 0,
+    root: Path,
+    *,
+    episodes: int,
+    steps: int = 90,
+    size: tuple[int, int] = (90, 160),
+    seed: int = 0,
     slots: tuple[str, ...] = ("ext1",),
-) -> Path:  # fmt: skip
+) -> Path:
     """Write `episodes` episodes under `root` unless they stand there already."""
     for number in range(episodes):
         name = f"episode-{number:04d}"

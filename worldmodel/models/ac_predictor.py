@@ -102,9 +102,12 @@ class ActionConditionedPredictor(nn.Module):
         return frames_BTND + out if self.config.residual else out
 
     def forward(
-        self, frames: Tensor, actions_BTA: Tensor, states_BTS: Tensor,
+        self,
+        frames: Tensor,
+        actions_BTA: Tensor,
+        states_BTS: Tensor,
         extrinsics: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Predict the frame after each given one.
 
         Args:
@@ -138,10 +141,16 @@ class ActionConditionedPredictor(nn.Module):
         return self._out(x.unflatten(1, (time, size)), frames_BTND).flatten(1, 2)
 
     def step(
-        self, frame_BND: Tensor, action_BA: Tensor, state_BS: Tensor,
-        cache: CacheList | None = None, extrinsics_B6: Tensor | None = None, *,
-        shared: CacheList | None = None, keep_cache: bool = True,
-    ) -> tuple[Tensor, CacheList]:  # fmt: skip
+        self,
+        frame_BND: Tensor,
+        action_BA: Tensor,
+        state_BS: Tensor,
+        cache: CacheList | None = None,
+        extrinsics_B6: Tensor | None = None,
+        *,
+        shared: CacheList | None = None,
+        keep_cache: bool = True,
+    ) -> tuple[Tensor, CacheList]:
         """Predict one frame further; keys and values of past frames come from `cache`.
 
         A new frame may look at everything in the cache and at itself, so no mask is needed. Equal
@@ -178,9 +187,13 @@ class ActionConditionedPredictor(nn.Module):
             else:
                 projected = block.attn.project(block.norm1(x), rope)  # type: ignore[operator, union-attr]
             x, kept = block.finish(  # type: ignore[operator]
-                x, projected, None, cache[i] if cache else None,
-                self.num_patches if i == last else None, shared[i] if shared else None,
-            )  # fmt: skip
+                x,
+                projected,
+                None,
+                cache[i] if cache else None,
+                self.num_patches if i == last else None,
+                shared[i] if shared else None,
+            )
             if keep_cache:
                 now.append(kept)
         return self._out(x.unsqueeze(1), frame_BND.unsqueeze(1)).squeeze(1), now

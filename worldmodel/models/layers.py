@@ -116,9 +116,13 @@ class Attention(nn.Module):
         return q, k, v
 
     def mix(
-        self, projected: Projected, mask: Tensor | None = None, past: Cache | None = None,
-        keep: int | None = None, shared: Cache | None = None,
-    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        self,
+        projected: Projected,
+        mask: Tensor | None = None,
+        past: Cache | None = None,
+        keep: int | None = None,
+        shared: Cache | None = None,
+    ) -> tuple[Tensor, Cache]:
         """Attend; returns the output [B, L, D] and all keys and values so far but `shared`.
 
         `past` (batch B or 1) and `shared` (batch 1, before `past`; no mask) are keys and values of
@@ -138,9 +142,13 @@ class Attention(nn.Module):
         return self.proj(out.transpose(1, 2).flatten(2)), (k, v)
 
     def forward(
-        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
+        self,
+        x: Tensor,
+        rope: Tables | None,
+        mask: Tensor | None = None,
+        past: Cache | None = None,
         keep: int | None = None,
-    ) -> tuple[Tensor, Cache]:  # fmt: skip
+    ) -> tuple[Tensor, Cache]:
         """`project`, then `mix`."""
         return self.mix(self.project(x, rope), mask, past, keep)
 
@@ -185,16 +193,25 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden)
 
     def forward(
-        self, x: Tensor, rope: Tables | None, mask: Tensor | None = None, past: Cache | None = None,
+        self,
+        x: Tensor,
+        rope: Tables | None,
+        mask: Tensor | None = None,
+        past: Cache | None = None,
         keep: int | None = None,
-    ) -> tuple[Tensor, Cache]:  # fmt: skip
+    ) -> tuple[Tensor, Cache]:
         """[B, L, D] -> [B, L, D] (or the last `keep` tokens of it) and the cache."""
         return self.finish(x, self.attn.project(self.norm1(x), rope), mask, past, keep)
 
     def finish(
-        self, x: Tensor, projected: Projected, mask: Tensor | None = None,
-        past: Cache | None = None, keep: int | None = None, shared: Cache | None = None,
-    ) -> tuple[Tensor, Cache]:  # fmt: skip
+        self,
+        x: Tensor,
+        projected: Projected,
+        mask: Tensor | None = None,
+        past: Cache | None = None,
+        keep: int | None = None,
+        shared: Cache | None = None,
+    ) -> tuple[Tensor, Cache]:
         """`forward` from queries, keys and values that are there already; see `Attention.mix`."""
         attended, cache = self.attn.mix(projected, mask, past, keep, shared)
         x = _plus(x if keep is None else x[:, -keep:], attended)

@@ -75,9 +75,15 @@ class MaskedPredictor(nn.Module):
         return cos.view(shape), sin.view(shape)
 
     def forward(
-        self, context_BKD: Tensor, context_ids: Tensor, target_ids: Tensor, mask_token: int = 0,
-        *, grid: tuple[int, int, int] | None = None, image: bool = False,
-    ) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
+        self,
+        context_BKD: Tensor,
+        context_ids: Tensor,
+        target_ids: Tensor,
+        mask_token: int = 0,
+        *,
+        grid: tuple[int, int, int] | None = None,
+        image: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Predict the encoder's tokens at `target_ids`.
 
         Args:
