@@ -22,17 +22,17 @@ import av
 import numpy as np
 import torch
 
-from worldmodel.config import Convention
-from worldmodel.data.clips import ClipOptions, grid_steps
+from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
 from worldmodel.data.prepared import PreparedClips
-from worldmodel.data.synthetic import draw_frames, random_states, write_dataset, write_video
+from worldmodel.data.sampling import ClipOptions, grid_steps
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video import DECODER, VideoFrames, choose_decoder
+from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset, write_video
 from worldmodel.errors import ConfigError
-from worldmodel.frozen_encoder import frame_encoder, open_encoder
+from worldmodel.models.config import Convention
 
 SIZE, STEPS, EPISODES, SIDE = (720, 1280), 180, 3, 256
 X264 = {"crf": "18", "preset": "veryfast", "threads": "1"}

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from worldmodel.checkpoint import embedded_path
+from worldmodel.checkpoints.io import embedded_path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "model-card.md"

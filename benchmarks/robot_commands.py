@@ -20,12 +20,12 @@ import numpy as np
 from tqdm import tqdm
 
 from envs.errors import EnvError
-from envs.twin import Twin
+from envs.twin.twin import Twin
 from robot.errors import RobotError
-from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
 from robot.pose import matrix_to_euler
-from robot.safety import SafeArm, SafetyConfig, outside_m, target_outside_m
+from robot.safety.layer import SafeArm, SafetyConfig, outside_m, target_outside_m
 
 CHUNK = 100
 RESET_EVERY = 5
@@ -101,9 +101,9 @@ class Observer:
             now = self.arm.link.read()
             if now.time_s != last:
                 last = now.time_s
-                place = flange_state(now.q)
-                out = float(np.abs(outside_m(LIMITS, place)).max())
-                past = float(np.abs(target_outside_m(LIMITS, place)).max())
+                workcell = flange_state(now.q)
+                out = float(np.abs(outside_m(LIMITS, workcell)).max())
+                past = float(np.abs(target_outside_m(LIMITS, workcell)).max())
                 self.outside_m, self.looks = max(self.outside_m, out), self.looks + 1
                 self.past_target_box_m = max(self.past_target_box_m, past)
             time.sleep(LOOK_S)

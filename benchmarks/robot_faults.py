@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from envs.twin import Twin
-from envs.twin_camera import TwinCamera
-from planning.cli.franka_place import watched_camera
-from robot.cameras import OpenCVCamera
+from envs.twin.camera import TwinCamera
+from envs.twin.twin import Twin
+from planning.apps.franka_workcell import watched_camera
+from robot.cameras.camera import OpenCVCamera
 from robot.errors import CameraError, RobotError
-from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
-from robot.limits import TIP_OFFSETS_M
+from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.pose import FLANGE_TO_TCP_M
+from robot.safety.limits import TIP_OFFSETS_M
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCH = WatchdogConfig(state_s=0.5)
@@ -33,7 +33,7 @@ WATCH = WatchdogConfig(state_s=0.5)
 FAR = [0.075, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 PLANNER = """
 import sys
-from robot.franka import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 if __name__ == "__main__":
     config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3)
     arm = FrankaArm(config, WatchdogConfig(state_s=0.5))
@@ -139,7 +139,7 @@ def camera_faults(twin: Twin) -> dict[str, dict[str, Any]]:
 
 def after_the_fault(camera: Any) -> str:
     """What the next look of the loop would say."""
-    from robot.cameras import CheckedCamera
+    from robot.cameras.camera import CheckedCamera
 
     checked = CheckedCamera(camera)
     try:

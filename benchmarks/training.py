@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldmodel.config import Convention, ModelConfig, PredictorConfig
-from worldmodel.frozen_encoder import frame_encoder, open_encoder
+from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.objective import Objective, ObjectiveConfig
-from worldmodel.world_model import WorldModel
+from worldmodel.models.config import Convention, ModelConfig, PredictorConfig
+from worldmodel.models.world_model import WorldModel
+from worldmodel.training.objective import Objective, ObjectiveConfig
 
 BATCH, FRAMES, SIDE, REPEATS = 2, 8, 128, 4
 

@@ -15,9 +15,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
 
+from planning.apps.workcell import read_limits  # noqa: E402
 from planning.cli import eval as evaluation  # noqa: E402
 from planning.cli.app import main as worldmodel  # noqa: E402
-from planning.cli.workplace import read_limits  # noqa: E402
 
 OUT, PAGE = HERE / "results" / "twin.json", HERE.parent / "docs" / "robot-twin.md"
 OTHERS = 2

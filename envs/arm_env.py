@@ -23,7 +23,7 @@ from envs.expert import (
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.rendering import Renderer
 from envs.scene import OBJECTS, SPLITS, build_model, randomise
-from envs.tasks import ARM_HIGH_M, ARM_LOW_M, THING_HIGH_M, THING_LOW_M, draw_apart, get_task
+from envs.tasks import ARM_HIGH_M, ARM_LOW_M, OBJECT_HIGH_M, OBJECT_LOW_M, draw_apart, get_task
 from envs.tasks import succeeded as task_succeeded
 
 Array = NDArray[np.float64]
@@ -108,21 +108,28 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self._worlds[shape] = (model, data, MujocoArm(model, data), renderer)
         self.shape = shape
         self.model, self.data, self.arm, self.renderer = self._worlds[shape]
-        self.thing_adr = int(self.model.joint("object").qposadr[0])
+        self.object_address = int(self.model.joint("object").qposadr[0])
 
     @property
-    def thing_m(self) -> Array:
+    def object_m(self) -> Array:
         """Position of the object's middle [m]."""
-        return self.data.qpos[self.thing_adr : self.thing_adr + 3].copy()
+        return self.data.qpos[self.object_address : self.object_address + 3].copy()
 
     @property
     def tcp_m(self) -> Array:
         """Position between the fingertips [m]."""
         return self.data.site_xpos[self.arm.tcp].copy()
 
-    def _put_thing(self, place: Array) -> None:
+    def _put_object(self, place: Array) -> None:
         height = self.half_height_m()
-        self.data.qpos[self.thing_adr : self.thing_adr + 7] = [*place[:2], height, 1, 0, 0, 0]
+        self.data.qpos[self.object_address : self.object_address + 7] = [
+            *place[:2],
+            height,
+            1,
+            0,
+            0,
+            0,
+        ]
         mujoco.mj_forward(self.model, self.data)
 
     def half_height_m(self) -> float:
@@ -143,13 +150,13 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             randomise(self.model, self.split, rng)
             start = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
             self.arm.reset(rest_joints(self.arm.ik, flange_position(start)))
-            self._put_thing(rng.uniform(THING_LOW_M, THING_HIGH_M))
+            self._put_object(rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M))
             self._draw_goal(rng, start)
             for _ in range(40):
                 mujoco.mj_step(self.model, self.data)
             mujoco.mj_forward(self.model, self.data)
             if self.task.starts_holding:
-                run_expert(self.arm, [*grasp_points(self.thing_m), WayPoint(tuple(start))])
+                run_expert(self.arm, [*grasp_points(self.object_m), WayPoint(tuple(start))])
                 if not self.arm.holding():
                     continue
             if not self.success():
@@ -158,9 +165,9 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self._observe(), self._info()
 
     def _draw_goal(self, rng: np.random.Generator, start: Array) -> None:
-        self.target_m = np.append(draw_apart(rng, self.thing_m, 0.08, 0.3), self.half_height_m())
+        self.target_m = np.append(draw_apart(rng, self.object_m, 0.08, 0.3), self.half_height_m())
         if self.task.name == "push":
-            near = draw_apart(rng, self.thing_m, 0.07, 0.15)
+            near = draw_apart(rng, self.object_m, 0.07, 0.15)
             self.target_m = np.append(near, self.half_height_m())
         self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
         while np.linalg.norm(self.goal_tcp_m - start) < 0.08:
@@ -172,23 +179,23 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self.task,
             tcp_m=self.tcp_m,
             goal_tcp_m=self.goal_tcp_m,
-            thing_m=self.thing_m,
+            object_m=self.object_m,
             target_m=self.target_m,
             holding=self.arm.holding(),
             closed=self.arm.closed,
-            resting=bool(self.thing_m[2] < self.half_height_m() + 0.01),
+            resting=bool(self.object_m[2] < self.half_height_m() + 0.01),
         )
 
     def expert_points(self) -> list[WayPoint]:
         """The scripted expert's way points from the present state."""
         name = self.task.name
         if name == "grasp":
-            return grasp_points(self.thing_m)
+            return grasp_points(self.object_m)
         if name == "pick_place":
-            return pick_place_points(self.thing_m, self.target_m)
+            return pick_place_points(self.object_m, self.target_m)
         if name == "push":
             half = float(self.model.geom_size[self.model.geom("object").id][0])
-            return push_points(self.thing_m, self.target_m, half, self.tcp_m)
+            return push_points(self.object_m, self.target_m, half, self.tcp_m)
         return [WayPoint(tuple(self.goal_tcp_m), 0.0, "reached", 10)]
 
     def solve(self, rounds: int = 4) -> int:
@@ -217,7 +224,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         saved = self.arm.snapshot()
         goals = []
         if self.task.name == "push":
-            self._put_thing(self.target_m)
+            self._put_object(self.target_m)
             goals.append(self._picture("pushed", 30))
         else:
             for point in self.expert_points():
@@ -244,7 +251,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return {
             "success": self.success(),
             "tcp_m": self.tcp_m,
-            "object_m": self.thing_m,
+            "object_m": self.object_m,
             "target_m": self.target_m.copy(),
             "goal_tcp_m": self.goal_tcp_m.copy(),
             "holding": self.arm.holding(),

@@ -69,8 +69,8 @@ def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
         last = step + 1 == config.length
         action = np.zeros(7, np.float32) if last else next(actions)
         frames = {name: env.renderer.render(env.data, name) for name in config.cameras}
-        state, thing = env.arm.state(), env.thing_m
-        lifted |= bool(thing[2] > env.half_height_m() + 0.03)
+        state, object_m = env.arm.state(), env.object_m
+        lifted |= bool(object_m[2] > env.half_height_m() + 0.03)
         target = env.arm.commanded if last else env.arm.send(action).target
         sent = np.array([*action[:6], gripper_command(float(action[6]))])
         recording.add(
@@ -80,7 +80,7 @@ def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
             action=sent,
             target=target,
             time_s=1.0 + 0.25 * step,
-            thing=thing,
+            object_m=object_m,
         )
     extra = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
     write_episode(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, extra=extra)

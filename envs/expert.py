@@ -66,9 +66,9 @@ def run_expert(
     return done
 
 
-def grasp_points(thing_m: Array, low: bool = True) -> list[WayPoint]:
+def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
     """Above the object, down around it, close."""
-    x, y, z = (float(v) for v in thing_m)
+    x, y, z = (float(v) for v in object_m)
     return [
         WayPoint((x, y, z + 0.07), -1.0),
         WayPoint((x, y, max(z, 0.012) if low else z), 0.0),
@@ -76,12 +76,12 @@ def grasp_points(thing_m: Array, low: bool = True) -> list[WayPoint]:
     ]
 
 
-def pick_place_points(thing_m: Array, target_m: Array) -> list[WayPoint]:
+def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
     """Grasp, lift straight up, carry above the target, lower, open."""
-    x, y, z = (float(v) for v in thing_m)
+    x, y, z = (float(v) for v in object_m)
     u, v = (float(w) for w in target_m[:2])
     return [
-        *grasp_points(thing_m),
+        *grasp_points(object_m),
         WayPoint((x, y, TRAVEL_Z_M), 0.0, "lifted", 4),
         WayPoint((u, v, TRAVEL_Z_M), 0.0, "above target", 8),
         WayPoint((u, v, z + 0.003), 0.0),
@@ -90,11 +90,11 @@ def pick_place_points(thing_m: Array, target_m: Array) -> list[WayPoint]:
 
 
 def push_points(
-    thing_m: Array, target_m: Array, half_size_m: float, back_m: Array
+    object_m: Array, target_m: Array, half_size_m: float, back_m: Array
 ) -> list[WayPoint]:
     """With closed fingers, one axis after the other so that faces are met square; then back."""
     points = [WayPoint(tuple(float(v) for v in back_m), 1.0)]
-    place, z_push = np.array(thing_m[:2], dtype=np.float64), 0.02
+    place, z_push = np.array(object_m[:2], dtype=np.float64), 0.02
     for axis in (0, 1):
         gap = float(target_m[axis] - place[axis])
         if abs(gap) < 0.01:

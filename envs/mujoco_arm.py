@@ -45,7 +45,7 @@ class MujocoArm:
         self.ik = FlangeIK(model)
         self.flange = model.site("flange").id
         self.tcp = model.site("tcp").id
-        self.thing = model.body("object").id
+        self.object_body = model.body("object").id
         self.closed = False
         self.commanded = np.zeros(7)
 
@@ -68,7 +68,9 @@ class MujocoArm:
     def holding(self) -> bool:
         """Whether the closed fingers are kept apart by the object between them."""
         width = float(self.data.qpos[7:9].sum())
-        gap = float(np.linalg.norm(self.data.xpos[self.thing] - self.data.site_xpos[self.tcp]))
+        gap = float(
+            np.linalg.norm(self.data.xpos[self.object_body] - self.data.site_xpos[self.tcp])
+        )
         return self.closed and width > MIN_HELD_M and gap < HELD_WITHIN_M
 
     def state(self) -> ArmState:

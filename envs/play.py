@@ -60,16 +60,16 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Endless play: grasp, lift, carry, release, push, with bursts of random actions."""
     while True:
         choice = rng.random()
-        thing = env.thing_m
+        object_m = env.object_m
         if choice < 0.25:
             yield from random_burst(rng, int(rng.integers(2, 6)))
         elif choice < 0.35:
-            target = draw_apart(rng, thing, 0.05, 0.2)
-            points = push_points(thing, np.append(target, 0.02), 0.022, env.tcp_m)[:-1]
+            target = draw_apart(rng, object_m, 0.05, 0.2)
+            points = push_points(object_m, np.append(target, 0.02), 0.022, env.tcp_m)[:-1]
             yield from follow(env, points, rng, 0.003)
             yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
         else:
-            aim = thing + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
+            aim = object_m + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
             points = grasp_points(aim)
             if rng.random() < BOLD:
                 points = points[1:]
@@ -90,8 +90,8 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
 def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Pick-and-place demonstrations with a little noise, one after another."""
     while True:
-        target = np.append(draw_apart(rng, env.thing_m, 0.08, 0.3), 0.0)
-        yield from follow(env, pick_place_points(env.thing_m, target), rng, 0.006)
+        target = np.append(draw_apart(rng, env.object_m, 0.08, 0.3), 0.0)
+        yield from follow(env, pick_place_points(env.object_m, target), rng, 0.006)
         yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
 
 

@@ -32,7 +32,7 @@ _BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 
 @dataclass(frozen=True, kw_only=True)
-class LookDistribution:
+class AppearanceDistribution:
     """What a scene may look like; every draw is uniform."""
 
     hues: tuple[tuple[float, float, float], ...]
@@ -51,7 +51,7 @@ class LookDistribution:
 
 
 SPLITS = {
-    "train": LookDistribution(
+    "train": AppearanceDistribution(
         hues=(
             (0.85, 0.12, 0.1),
             (0.1, 0.5, 0.15),
@@ -84,7 +84,7 @@ SPLITS = {
         camera_deg=3.0,
         half_size_m=(0.019, 0.024),
     ),
-    "held_out": LookDistribution(
+    "held_out": AppearanceDistribution(
         hues=((0.55, 0.1, 0.6), (0.05, 0.6, 0.65), (0.95, 0.35, 0.45)),
         colour_jitter=0.06,
         tables=((0.45, 0.4, 0.33), (0.6, 0.65, 0.6)),

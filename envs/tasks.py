@@ -15,7 +15,7 @@ NEAR_M = 0.04
 """Success radius [m]."""
 ARM_LOW_M, ARM_HIGH_M = np.array([0.42, -0.15, 0.10]), np.array([0.60, 0.15, 0.24])
 """Where the fingertips start and reach to."""
-THING_LOW_M, THING_HIGH_M = np.array([0.43, -0.14]), np.array([0.59, 0.14])
+OBJECT_LOW_M, OBJECT_HIGH_M = np.array([0.43, -0.14]), np.array([0.59, 0.14])
 """Where objects and their targets lie."""
 
 
@@ -62,7 +62,7 @@ def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m:
     Any place on the table when the other has left it, so that nothing there is in range.
     """
     for _ in range(1000):
-        place = rng.uniform(THING_LOW_M, THING_HIGH_M)
+        place = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
         if least_m <= float(np.linalg.norm(place - other_m[:2])) <= most_m:
             break
     return place
@@ -73,7 +73,7 @@ def succeeded(
     *,
     tcp_m: Array,
     goal_tcp_m: Array,
-    thing_m: Array,
+    object_m: Array,
     target_m: Array,
     holding: bool,
     closed: bool,
@@ -86,6 +86,6 @@ def succeeded(
     if task.needs_grip:
         ok &= holding and closed
     if task.moves_object:
-        near = bool(np.linalg.norm(thing_m[:2] - target_m[:2]) <= NEAR_M)
+        near = bool(np.linalg.norm(object_m[:2] - target_m[:2]) <= NEAR_M)
         ok &= near and resting and (task.name == "push" or not closed)
     return ok

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from planning.costs import energy
+from planning.energy import energy
 from planning.planner import Planner
 from planning.protocols import Decision, SubGoal
 

@@ -48,7 +48,7 @@ class Seen(Protocol):
         ...
 
 
-class Eye(Protocol):
+class Camera(Protocol):
     """A camera that raises when its frames are unfit for planning."""
 
     def read(self) -> Any:
@@ -56,7 +56,7 @@ class Eye(Protocol):
         ...
 
 
-class Hand(Protocol):
+class Arm(Protocol):
     """An arm behind a safety layer."""
 
     def state(self) -> Any:
@@ -89,7 +89,7 @@ class Step:
         return sum(self.seconds.get(name, 0.0) for name in ("state", "encode", "plan", "other"))
 
 
-def send_fresh(arm: Hand, decision: Decision, frame: Seen, reading: Any, max_age_s: float) -> Any:
+def send_fresh(arm: Arm, decision: Decision, frame: Seen, reading: Any, max_age_s: float) -> Any:
     """Send an action unless the frame that it was planned from has grown too old meanwhile."""
     age = time.monotonic() - frame.time_s
     if age <= max_age_s:
@@ -99,8 +99,8 @@ def send_fresh(arm: Hand, decision: Decision, frame: Seen, reading: Any, max_age
 
 
 def drive_episode(
-    arm: Hand,
-    camera: Eye,
+    arm: Arm,
+    camera: Camera,
     agent: Agent,
     goals: list[SubGoal],
     *,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from planning.bounds import Bounds
-from planning.cem import CEM, Cost, Optimiser, Plan
-from planning.costs import plan_energy
+from planning.energy import plan_energy
 from planning.errors import PlanError
 from planning.protocols import WorldModel
+from planning.solvers.cem import CEM, Cost, Optimiser, Plan
 
 
 @dataclass(frozen=True, kw_only=True)

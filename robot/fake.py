@@ -46,7 +46,7 @@ class FakeArm:
     """Joint positions [7, rad]."""
     step_s: float = 0.25
     faults: tuple[Fault, ...] = ()
-    thing_width_m: float = 0.0
+    object_width_m: float = 0.0
     """Width of what is between the fingers when they close; 0: nothing."""
 
     def __post_init__(self) -> None:
@@ -73,7 +73,9 @@ class FakeArm:
         if self._has("stale_state") and self._last is not None:
             return self._last
         pose = flange_pose(self.q)
-        width = max(self.thing_width_m if self.closed else 0.0, 0.0 if self.closed else MAX_WIDTH_M)
+        width = max(
+            self.object_width_m if self.closed else 0.0, 0.0 if self.closed else MAX_WIDTH_M
+        )
         closed = 1.0 - width / MAX_WIDTH_M
         state = np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [closed]])
         late = self._has("late")
@@ -83,7 +85,7 @@ class FakeArm:
             q=self.q.copy(),
             dq=np.zeros(7),
             gripper_width_m=width,
-            holding=self.closed and self.thing_width_m > 0.005,
+            holding=self.closed and self.object_width_m > 0.005,
             errors=("reflex",) if self._has("reflex") else (),
             age_s=late.amount if late else 0.0,
         )

@@ -49,7 +49,7 @@ class Recording:
         action: Array,
         target: Array,
         time_s: float,
-        thing: Array | None = None,
+        object_m: Array | None = None,
     ) -> None:
         """Append a control step."""
         for name, frame in frames.items():
@@ -59,8 +59,8 @@ class Recording:
         self.actions.append(action)
         self.targets.append(target)
         self.times_s.append(time_s)
-        if thing is not None:
-            self.objects.append(thing)
+        if object_m is not None:
+            self.objects.append(object_m)
 
 
 def write_video(path: Path, frames: list[NDArray[np.uint8]], rate: float, *, crf: int = 14) -> None:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from worldmodel.world_model import WorldModel
+    from worldmodel.models.world_model import WorldModel
 
 __all__ = ["load"]
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
-    """Load a model by embedded name, published name or file; see `worldmodel.checkpoint.load`."""
-    from worldmodel.checkpoint import load as load_checkpoint  # torch only when it is wanted
+    """Load a model by embedded name, published name or file; see `checkpoints.io.load`."""
+    from worldmodel.checkpoints.io import load as load_checkpoint  # torch only when it is wanted
 
     return load_checkpoint(name_or_path, device)

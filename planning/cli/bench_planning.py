@@ -23,17 +23,17 @@ from torch import Tensor
 
 import envs
 from planning.bounds import Bounds
-from planning.cem import CEM
-from planning.costs import energy
-from planning.device_cem import DeviceCEM
+from planning.energy import energy
 from planning.errors import PlanError
-from planning.icem import ICEM
+from planning.solvers.cem import CEM
+from planning.solvers.device_cem import DeviceCEM
+from planning.solvers.icem import ICEM
 from robot.pose import apply_action
-from worldmodel.checkpoint import load
-from worldmodel.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
-from worldmodel.models.attention_choice import choose_backend
-from worldmodel.models.cpu_linear import linear, torch_products
-from worldmodel.world_model import WorldModel, normalise
+from worldmodel.checkpoints.io import load
+from worldmodel.models.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.kernels.choose_backend import choose_backend
+from worldmodel.models.kernels.cpu_linear import linear, torch_products
+from worldmodel.models.world_model import WorldModel, normalise
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {"side": 1, "encoder": 256, "width": 256, "depth": 4, "heads": 4},

@@ -13,22 +13,29 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from planning.cem import CEM
+from planning.apps.workcell import (
+    Workcell,
+    WorkcellOptions,
+    _text,
+    open_workcell,
+    require_motion_confirmation,
+    safe_arm,
+)
 from planning.cli.eval import Options as EvalOptions
 from planning.cli.eval import planner_config
-from planning.cli.workplace import Place, PlaceOptions, _text, may_move, open_place, safe_arm
 from planning.errors import DriveError
 from planning.planner import Planner
+from planning.solvers.cem import CEM
 from robot.calibrate import Axes, draw_moves, solve_axes
-from robot.safety import SafeArm
-from worldmodel.checkpoint import load
+from robot.safety.layer import SafeArm
+from worldmodel.checkpoints.io import load
 from worldmodel.data.transforms import Preprocess
 
 Array = NDArray[np.float64]
 
 
 @dataclass(kw_only=True)
-class Options(PlaceOptions):
+class Options(WorkcellOptions):
     """Options of `worldmodel calibrate axes`."""
 
     model: str = _text("default", "embedded or published name, or a file")
@@ -52,12 +59,12 @@ def infer(planner: Planner, before: Any, after: Any, state: Array, seed: int) ->
 
 
 def collect_moves(
-    options: Options, place: Place, arm: SafeArm, encode: Any, planner: Planner
+    options: Options, workcell: Workcell, arm: SafeArm, encode: Any, planner: Planner
 ) -> tuple[Array, Array]:
     """Make safe random moves; returns what the arm did and what the model saw [N, 2, m] each."""
     turn = np.radians(options.turn_deg)
     turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    rng, camera = np.random.default_rng(options.seed), place.checked()
+    rng, camera = np.random.default_rng(options.seed), workcell.checked()
     done, seen = [], []
     wanted = draw_moves(rng, options.moves, options.length_m, options.reach_m)
     for index, move in enumerate(tqdm(wanted, desc="moves")):
@@ -66,7 +73,7 @@ def collect_moves(
         if sent.refused:
             raise DriveError(
                 f"Move {index} was refused ({'; '.join(sent.reasons)}): start in the "
-                "middle of the workplace, or lower length_m"
+                "middle of the workcell, or lower length_m"
             )
         moved = (arm.state().state - state)[:2]
         # a test turn hides in the arm: what was asked for is what a turned arm would report
@@ -75,7 +82,7 @@ def collect_moves(
     return np.array(done), np.array(seen)
 
 
-def calibrate(options: Options, place: Place) -> Axes:
+def calibrate(options: Options, workcell: Workcell) -> Axes:
     """Move, infer, solve and write `axes.json`."""
     world = load(options.model, options.device)
     transform = Preprocess(options.transform, world.image_size)  # type: ignore[arg-type]
@@ -88,12 +95,12 @@ def calibrate(options: Options, place: Place) -> Axes:
     def encode(image: Any) -> Any:
         return world.encode(transform(torch.as_tensor(np.ascontiguousarray(image)))[None])
 
-    place.begin(options.seed)
+    workcell.begin(options.seed)
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     with (out / "safety.jsonl").open("w", encoding="utf-8") as log:
-        arm = safe_arm(options, place, log)
-        moves, inferred = collect_moves(options, place, arm, encode, planner)
+        arm = safe_arm(options, workcell, log)
+        moves, inferred = collect_moves(options, workcell, arm, encode, planner)
     rows = {"moves_m": moves.tolist(), "inferred_m": inferred.tolist()}
     (out / "moves.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     axes = solve_axes(
@@ -107,9 +114,9 @@ def run(options: Options) -> int:
     """Calibrate; a poor calibration is an error and writes no axes."""
     if not options.execute:
         raise DriveError("A calibration moves the arm: add execute=true when the place is safe")
-    with open_place(options) as place:
-        may_move(options, place, f"{options.moves} calibration moves")
-        axes = calibrate(options, place)
+    with open_workcell(options) as workcell:
+        require_motion_confirmation(options, workcell, f"{options.moves} calibration moves")
+        axes = calibrate(options, workcell)
     summary = dataclasses.asdict(axes)
     (Path(options.out) / "summary.json").write_text(json.dumps(summary, indent=1))
     print(

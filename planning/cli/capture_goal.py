@@ -8,10 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from planning.cli.workplace import Place, PlaceOptions, _text, ask, may_move, open_place, safe_arm
+from planning.apps.workcell import (
+    Workcell,
+    WorkcellOptions,
+    _text,
+    ask,
+    open_workcell,
+    require_motion_confirmation,
+    safe_arm,
+)
 from planning.errors import DriveError
 from planning.goals import GoalPicture, write_goal
-from robot.safety import SafeArm
+from robot.safety.layer import SafeArm
 
 KEYS = {
     "w": (0, 1.0),
@@ -28,7 +36,7 @@ k NAME [STEPS] keeps this picture as the next goal; q ends. By hand: guide the a
 
 
 @dataclass(kw_only=True)
-class Options(PlaceOptions):
+class Options(WorkcellOptions):
     """Options of `worldmodel capture-goal`."""
 
     step_m: float = _text(0.02, "of one key")
@@ -47,12 +55,12 @@ def press(arm: SafeArm, keys: str, step_m: float) -> None:
             print(f"{key}: {'; '.join(sent.reasons)}")
 
 
-def keep(options: Options, place: Place, words: list[str], index: int) -> GoalPicture:
+def keep(options: Options, workcell: Workcell, words: list[str], index: int) -> GoalPicture:
     """Write the present picture as a goal."""
     name = words[1] if len(words) > 1 else f"goal{index + 1}"
     steps = int(words[2]) if len(words) > 2 and words[2].isdigit() else options.steps
-    image = np.ascontiguousarray(place.checked().read().image)
-    state = place.arm.state().state.astype(np.float32)
+    image = np.ascontiguousarray(workcell.checked().read().image)
+    state = workcell.arm.state().state.astype(np.float32)
     goal = GoalPicture(name, image, state, steps)
     print(write_goal(Path(options.out), index, goal))
     return goal
@@ -63,15 +71,15 @@ def run(options: Options) -> int:
     if list(Path(options.out).glob("*.png")):
         raise DriveError(f"{options.out} holds goals already: choose another out=")
     goals: list[GoalPicture] = []
-    with open_place(options) as place:
-        may_move(options, place, "Each key")
-        place.begin(options.seed)
-        arm = safe_arm(options, place)
+    with open_workcell(options) as workcell:
+        require_motion_confirmation(options, workcell, "Each key")
+        workcell.begin(options.seed)
+        arm = safe_arm(options, workcell)
         print(HELP)
         while (line := ask("> ")) not in ("", "q"):
             words = line.split()
             if words[0] == "k":
-                goals.append(keep(options, place, words, len(goals)))
+                goals.append(keep(options, workcell, words, len(goals)))
             elif set(line) <= set(KEYS):
                 press(arm, line, options.step_m)
             else:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from planning.cli.workplace import PlaceOptions, _text, open_place
+from planning.apps.workcell import WorkcellOptions, _text, open_workcell
 from planning.errors import DriveError
 from planning.goals import read_image
 from robot.calibrate import compare_views, overlay
 
 
 @dataclass(kw_only=True)
-class Options(PlaceOptions):
+class Options(WorkcellOptions):
     """Options of `worldmodel check-view`."""
 
     reference: str = _text("", "picture to compare with; empty: only take one")
@@ -30,9 +30,9 @@ def run(options: Options) -> int:
     """Take a picture, compare, say what differs; 1 when it is too much."""
     out = Path(options.out)
     reference = read_image(Path(options.reference)) if options.reference else None
-    with open_place(options) as place:
-        place.begin(options.seed)
-        view = np.ascontiguousarray(place.checked().read().image)
+    with open_workcell(options) as workcell:
+        workcell.begin(options.seed)
+        view = np.ascontiguousarray(workcell.checked().read().image)
     out.mkdir(parents=True, exist_ok=True)
     Image.fromarray(view).save(out / "view.png")
     if reference is None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.convert import ConvertConfig, convert
+from worldmodel.checkpoints.convert import ConvertConfig, convert
 from worldmodel.errors import ConfigError
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.data.droid import ReadOptions
 from worldmodel.data.index import IndexOptions, build_index
+from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.errors import ConfigError
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.checkpoint import resolve_device
-from worldmodel.config import Convention
+from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
+from worldmodel.checkpoints.io import resolve_device
 from worldmodel.data.index import open_manifest
 from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError
-from worldmodel.frozen_encoder import frame_encoder, open_encoder
+from worldmodel.models.config import Convention
 
 
 def _text(default: Any, text: str) -> Any:

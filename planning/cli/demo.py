@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from planning.cli import eval as evaluation
-from planning.report import beside_goals, gif_bytes, write_report
+from planning.report.page import beside_goals, gif_bytes, write_report
 
 
 @dataclass

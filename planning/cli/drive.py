@@ -21,41 +21,41 @@ from tqdm import tqdm
 from envs.mujoco_arm import gripper_command
 from envs.tasks import get_task
 from planning.agent import PlanningAgent
-from planning.cli.eval import FIRST_SEED, planner_config, summarise
-from planning.cli.eval import Options as EvalOptions
-from planning.cli.workplace import (
-    Place,
-    PlaceOptions,
+from planning.apps.workcell import (
+    Workcell,
+    WorkcellOptions,
     _text,
     ask,
     is_attended,
-    may_move,
-    may_recover,
-    open_place,
+    open_workcell,
+    require_motion_confirmation,
+    require_recovery_confirmation,
     safe_arm,
 )
+from planning.cli.eval import FIRST_SEED, planner_config, summarise
+from planning.cli.eval import Options as EvalOptions
 from planning.drive_log import DriveLog
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
 from planning.goals import read_goals
-from planning.live_view import LiveView
 from planning.metrics import median_p95
 from planning.planner import Planner
 from planning.protocols import SubGoal
-from planning.report import write_report
+from planning.report.live_view import LiveView
+from planning.report.page import write_report
 from planning.rollout import Episode, failure_reason, final_error_m
 from robot.calibrate import Axes
 from robot.errors import ArmError, ReflexError, RobotError
 from robot.record import Recording, write_episode
-from robot.safety import SafeArm
-from worldmodel.checkpoint import load
+from robot.safety.layer import SafeArm
+from worldmodel.checkpoints.io import load
 from worldmodel.data.transforms import Preprocess
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Options(PlaceOptions):
+class Options(WorkcellOptions):
     """Options of `worldmodel drive`."""
 
     model: str = _text("default", "embedded or published name, or a file")
@@ -111,7 +111,7 @@ def make_agent(
 
     Args:
         options: model, planner, axes.
-        box_m: lowest and highest flange position of the plans; None: the simulated workplace's.
+        box_m: lowest and highest flange position of the plans; None: the simulated workcell's.
     """
     world = load(options.model, options.device)
     config = planner_config(eval_options(options), world.convention.gripper)
@@ -128,7 +128,7 @@ class Run:
     """What one drive shares among its episodes."""
 
     options: Options
-    place: Place
+    workcell: Workcell
     agent: PlanningAgent
     prepare: Callable[[Any], Any]
     out: Path
@@ -141,7 +141,7 @@ class Run:
         """Sub-goals of the scene that stands now, at the model's size."""
         given = self.options.goals
         raw = read_goals(given, self.options.steps) if given else []
-        raw = raw or self.place.sub_goals(self.options.sub_goals)
+        raw = raw or self.workcell.sub_goals(self.options.sub_goals)
         return [dataclasses.replace(g, image=self.prepare(g.image)) for g in raw]
 
 
@@ -151,7 +151,7 @@ class Recorder:
     def __init__(self, run: Run, episode: Episode) -> None:
         self.run, self.episode, self.recording = run, episode, Recording()
         self.trace: list[dict[str, Any]] = []
-        info = run.place.info()
+        info = run.workcell.info()
         self.judged = bool(info) and not run.options.goals
         if info:
             self.trace.append(info)
@@ -161,11 +161,11 @@ class Recorder:
         sent = np.zeros(7)
         target = np.asarray(step.state.state, dtype=np.float64)
         moved = step.sent is not None and not step.sent.refused
-        info = self.run.place.info()
+        info = self.run.workcell.info()
         if moved and step.decision is not None:
             sent = np.append(step.sent.action[:6], gripper_command(float(step.decision.action[6])))
             target = step.sent.target
-        on_arm_clock = self.run.place.simulated and self.run.options.execute
+        on_arm_clock = self.run.workcell.simulated and self.run.options.execute
         self.recording.add(
             frames={"left": step.frame.image},
             state=np.asarray(step.state.state),
@@ -173,7 +173,7 @@ class Recorder:
             action=sent,
             target=target,
             time_s=1.0 + (step.state.time_s if on_arm_clock else step.frame.time_s),
-            thing=None if info is None else self.trace[-1]["object_m"],
+            object_m=None if info is None else self.trace[-1]["object_m"],
         )
         if info:
             self.trace.append(info)
@@ -215,7 +215,7 @@ class Recorder:
         options = self.run.options
         if len(self.recording.states) < 2:
             return ""
-        real = not self.run.place.simulated
+        real = not self.run.workcell.simulated
         facts = {
             "user": "operator" if real else "simulation",
             "ended": ended or "budgets spent",
@@ -257,7 +257,7 @@ def _listener(run: Run, records: DriveLog, recorder: Recorder, bar: Any) -> Call
 def _stop(run: Run, records: DriveLog) -> None:
     """Stop the arm, whatever state it is in."""
     try:
-        run.place.arm.stop()
+        run.workcell.arm.stop()
         records.write({"kind": "stopped", "time_s": time.time()})
     except RobotError as error:
         log.warning("the arm did not take the stop (%s): use the emergency stop", error)
@@ -275,7 +275,7 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
     """
     options = run.options
     seed = FIRST_SEED + 10_000 * options.seed + index
-    run.place.begin(seed)
+    run.workcell.begin(seed)
     goals = run.goals()
     episode = Episode(options.task or "goals", seed, goals=goals)
     stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
@@ -284,7 +284,7 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
         "seed": seed,
         "box_m": run.box_m,
         "threads": torch.get_num_threads(),
-        "limits": dataclasses.asdict(run.place.limits),
+        "limits": dataclasses.asdict(run.workcell.limits),
     }
     records = DriveLog(run.out / "logs" / stamp, header, goals)
     recorder = Recorder(run, episode)
@@ -296,16 +296,16 @@ def one_episode(run: Run, index: int, *, costs_one: tuple[type[ArmError], ...] =
             (records.folder / "safety.jsonl").open("w", encoding="utf-8") as file,
             tqdm(total=sum(g.steps for g in goals), desc=f"episode {index}", unit="step") as bar,
         ):
-            safe: SafeArm = safe_arm(options, run.place, file)
+            safe: SafeArm = safe_arm(options, run.workcell, file)
             ended = drive_episode(
                 safe,
-                run.place.checked(),
+                run.workcell.checked(),
                 run.agent,
                 goals,
                 seed=seed,
                 prepare=run.prepare,
                 listen=_listener(run, records, recorder, bar),
-                max_age_s=math.inf if run.place.simulated else options.max_plan_s,
+                max_age_s=math.inf if run.workcell.simulated else options.max_plan_s,
             )
         if ended:
             _stop(run, records)
@@ -377,7 +377,7 @@ def _between(run: Run, index: int) -> None:
     """Let a person set the scene up again, and see to an arm that is stopped."""
     if index and run.options.robot == "franka" and run.options.confirm:
         ask("Set the scene up, then press Enter: ")
-    may_recover(run.options, run.place)
+    require_recovery_confirmation(run.options, run.workcell)
 
 
 def drive(run: Run) -> list[Episode]:
@@ -387,7 +387,9 @@ def drive(run: Run) -> list[Episode]:
         for index in range(run.options.episodes):
             _between(run, index)
             more = index + 1 < run.options.episodes
-            costs_one: tuple[type[ArmError], ...] = (ReflexError,) if run.place.renews else ()
+            costs_one: tuple[type[ArmError], ...] = (
+                (ReflexError,) if run.workcell.auto_recovers else ()
+            )
             if more and is_attended(run.options):
                 costs_one = (ArmError,)
             episodes.append(one_episode(run, index, costs_one=costs_one))
@@ -419,16 +421,20 @@ def run(options: Options) -> int:
     check(options)
     real = options.robot == "franka"
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(open_place(options))
-        box = [list(place.limits.flange_low_m), list(place.limits.flange_high_m)] if real else None
+        workcell = stack.enter_context(open_workcell(options))
+        box = (
+            [list(workcell.limits.flange_low_m), list(workcell.limits.flange_high_m)]
+            if real
+            else None
+        )
         agent, transform = make_agent(options, None if box is None else (box[0], box[1]))
 
         def prepare(image: Any) -> Any:
             return transform(torch.as_tensor(np.ascontiguousarray(image))).numpy()
 
-        may_move(options, place, f"{options.episodes} episode(s)")
+        require_motion_confirmation(options, workcell, f"{options.episodes} episode(s)")
         view = stack.enter_context(LiveView(options.port)) if options.view else None
         if view is not None:
             print(f"live view: {view.url}", flush=True)
-        drive(Run(options, place, agent, prepare, Path(options.out), box, view))
+        drive(Run(options, workcell, agent, prepare, Path(options.out), box, view))
     return 0

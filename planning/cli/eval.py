@@ -23,13 +23,13 @@ from planning.agent import PlanningAgent
 from planning.baselines import make_baseline
 from planning.bounds import Bounds
 from planning.metrics import median_p95, wilson
-from planning.optimisers import make_optimiser
 from planning.planner import Planner, PlannerConfig
 from planning.protocols import Agent
-from planning.report import write_report
+from planning.report.page import write_report
 from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
-from worldmodel.checkpoint import load
-from worldmodel.world_model import WorldModel
+from planning.solvers.registry import make_optimiser
+from worldmodel.checkpoints.io import load
+from worldmodel.models.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 FIRST_SEED = 1_000_000

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel.checkpoint import load_any
+from worldmodel.checkpoints.io import load_any
 from worldmodel.errors import ConfigError
-from worldmodel.features import FeatureConfig, write_features
-from worldmodel.video_model import VideoModel
-from worldmodel.world_model import WorldModel
+from worldmodel.models.video_model import VideoModel
+from worldmodel.models.world_model import WorldModel
+from worldmodel.perception.features import FeatureConfig, write_features
 
 
 def _text(default: Any, text: str) -> Any:

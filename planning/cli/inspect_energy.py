@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from worldmodel.checkpoint import load_any
+from worldmodel.checkpoints.io import load_any
 from worldmodel.data.transforms import Preprocess
-from worldmodel.energy_grid import EnergyGrid, energy_grid
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.world_model import WorldModel
+from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
+from worldmodel.models.world_model import WorldModel
 
 
 def _text(default: Any, text: str) -> Any:

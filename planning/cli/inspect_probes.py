@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worldmodel.checkpoint import load
+from worldmodel.checkpoints.io import load
 from worldmodel.data.memory import open_clips
-from worldmodel.probe_eval import probe_world_model
+from worldmodel.evaluation.latent_probes import probe_world_model
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worldmodel import hub
+from worldmodel.checkpoints import registry
 
 
 @dataclass
@@ -20,13 +20,13 @@ class Options:
 def rows() -> list[dict[str, Any]]:
     """One row per name; `cached_bytes` is 0 where the file has not been fetched."""
     found = []
-    for name, model in hub.REGISTRY.items():
-        path = hub.local_path(name)
+    for name, model in registry.REGISTRY.items():
+        path = registry.local_path(name)
         found.append(
             {
                 "name": name,
                 "encoder": model.size,
-                "encoder_parameters": hub.num_parameters(name),
+                "encoder_parameters": registry.num_parameters(name),
                 "image_size": model.image_size,
                 "num_frames": model.num_frames,
                 "action_conditioned": model.is_action_conditioned,
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
             f"{row['name']:24s} {row['encoder']:>12s} {row['encoder_parameters'] / 1e6:6.0f}M  "
             f"{size:12s} {row['licence']:12s} {cached}{kind}"
         )
-    print(f"cache: {hub.cache_folder()} (WORLDMODEL_CACHE)")
+    print(f"cache: {registry.cache_folder()} (WORLDMODEL_CACHE)")
     if options.out:
         folder = Path(options.out)
         folder.mkdir(parents=True, exist_ok=True)

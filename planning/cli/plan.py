@@ -12,11 +12,11 @@ from PIL import Image
 
 from planning.cli.eval import Options as EvalOptions
 from planning.cli.eval import planner_config, samples_at_once
-from planning.costs import energy
+from planning.energy import energy
 from planning.errors import PlanError
-from planning.optimisers import NAMES
 from planning.planner import Planner
-from worldmodel.checkpoint import load
+from planning.solvers.registry import NAMES
+from worldmodel.checkpoints.io import load
 
 START = [0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0]
 

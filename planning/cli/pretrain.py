@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from worldmodel.data.memory import open_clips
-from worldmodel.pretrain import PretrainConfig, pretrain
+from worldmodel.training.tasks.pretrain import PretrainConfig, pretrain
 
 
 @dataclass(kw_only=True)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from planning.apps.safety_replay import replay_safety_log
+from planning.apps.workcell import _text
 from planning.cli.drive import Options as DriveOptions
 from planning.cli.drive import make_agent
-from planning.cli.recheck import recheck
-from planning.cli.workplace import _text
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
-from planning.report import beside_goals, gif_bytes, write_report
+from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode
 
 
@@ -102,7 +102,7 @@ def as_episode(logged: Logged) -> Episode:
 def again(logged: Logged, options: Options) -> dict[str, Any]:
     """Plan a log's steps again and judge its commands again."""
     differences = replan(logged, options.model) if options.plan else []
-    safety = recheck(logged)
+    safety = replay_safety_log(logged)
     return {
         "log": str(logged.folder),
         "steps": len(logged.steps),

@@ -7,12 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from worldmodel.checkpoints.encoders import open_encoder
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError
-from worldmodel.frozen_encoder import open_encoder
-from worldmodel.posttrain import PostTrainConfig, posttrain
-from worldmodel.slurm import JobOptions, submit, wait
-from worldmodel.train import Start, TrainConfig, _text, train
+from worldmodel.training.launching import JobOptions, submit, wait
+from worldmodel.training.tasks.joint import Start, TrainConfig, _text, train
+from worldmodel.training.tasks.post import PostTrainConfig, posttrain
 
 MODES = ("joint", "post", "frozen", "finetune")
 
@@ -58,14 +58,14 @@ def _joint(options: Options) -> dict[str, Any]:
 
 def _job(options: Options) -> dict[str, Any]:
     cluster: Any = options.launcher
-    place = JobOptions(
+    workcell = JobOptions(
         cluster=cluster,
         nodes=options.nodes,
         processes_per_node=options.processes_per_node,
         minutes=options.minutes,
         partition=options.partition,
     )
-    job = submit(options, place)
+    job = submit(options, workcell)
     print(f"job {job.job_id}, logs in {job.paths.folder}")
     return {"last": wait(job)}
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import envs
 from planning.cli.app import COMMANDS, main
-from worldmodel.checkpoint import embedded_path, load
+from worldmodel.checkpoints.io import embedded_path, load
 from worldmodel.errors import CheckpointError, ShapeError
 
 

@@ -91,7 +91,7 @@ def test_a_held_cube_survives_a_vertical_and_a_diagonal_lift():
     lost = 0
     for seed in range(20):
         env.reset(seed=seed)
-        run_expert(env.arm, grasp_points(env.thing_m))
+        run_expert(env.arm, grasp_points(env.object_m))
         x, y, _ = env.tcp_m
         end = (x, y, 0.2) if seed % 2 else (x - 0.05, y + 0.1, 0.2)
         run_expert(env.arm, [WayPoint(end)])
@@ -110,9 +110,9 @@ def test_other_shapes_are_placed_at_the_first_try(split, shape):
         env.reset(seed=seed)
         grasp, rest = env.expert_points()[:3], env.expert_points()[3:]
         run_expert(env.arm, grasp)
-        held_at = env.thing_m - env.tcp_m
+        held_at = env.object_m - env.tcp_m
         run_expert(env.arm, rest[:2])
-        crept_m = max(crept_m, float(np.abs(env.thing_m - env.tcp_m - held_at)[:2].max()))
+        crept_m = max(crept_m, float(np.abs(env.object_m - env.tcp_m - held_at)[:2].max()))
         run_expert(env.arm, rest[2:])
         solved += env.success()
     env.close()

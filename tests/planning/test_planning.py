@@ -10,13 +10,13 @@ import torch
 from planning.agent import PlanningAgent
 from planning.baselines import make_baseline
 from planning.bounds import Bounds
-from planning.cem import CEM
-from planning.costs import energy, plan_energy
+from planning.energy import energy, plan_energy
 from planning.errors import EnergyError, PlanError
 from planning.metrics import median_p95, wilson
 from planning.planner import Planner, PlannerConfig
-from planning.report import write_report
+from planning.report.page import write_report
 from planning.rollout import run_episode, seconds_per_action, time_shares
+from planning.solvers.cem import CEM
 
 
 class LinearWorld:

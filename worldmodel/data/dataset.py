@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from worldmodel.data.clips import ClipOptions, find_clips, grid_steps, state_actions
-from worldmodel.data.droid import ReadOptions
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.index import Manifest
-from worldmodel.data.layouts import Unit, read_one
+from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.layouts import Unit, read_one
+from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
 from worldmodel.errors import DataError
 
 Batch = dict[str, np.ndarray]

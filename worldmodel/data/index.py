@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from worldmodel.data.droid import ReadOptions
 from worldmodel.data.episode import Episode, EpisodeError
-from worldmodel.data.layouts import Unit, find_units, fingerprint, read_unit
+from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
 from worldmodel.errors import DataError
 
 Row = dict[str, Any]

@@ -28,8 +28,8 @@ from worldmodel.actions import pose_diff
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError, Frames
 from worldmodel.data.index import Manifest, Row, build_index, open_manifest
-from worldmodel.data.layouts import find_units, fingerprint
 from worldmodel.data.prepare import grid_runs
+from worldmodel.data.readers.layouts import find_units, fingerprint
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import PredictorConfig
 from worldmodel.errors import ShapeError
-from worldmodel.models.cpu_linear import Linear
+from worldmodel.models.config import PredictorConfig
+from worldmodel.models.kernels.cpu_linear import Linear
 from worldmodel.models.layers import Block, Cache, Projected, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 

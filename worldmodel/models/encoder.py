@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import EncoderConfig
 from worldmodel.errors import ConfigError, ShapeError
-from worldmodel.models.cpu_linear import linear
+from worldmodel.models.config import EncoderConfig
+from worldmodel.models.kernels.cpu_linear import linear
 from worldmodel.models.layers import Block, initialise, rescale_blocks
 from worldmodel.models.positions import resize_positions, sincos_positions
 from worldmodel.models.rope import Tables, grid_positions, in_dtype, rope_tables

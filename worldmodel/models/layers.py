@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.cpu_attention import attend_in_blocks, suits
-from worldmodel.models.cpu_linear import Linear, linear_gelu
+from worldmodel.models.kernels.cpu_attention import attend_in_blocks, can_use_fast_path
+from worldmodel.models.kernels.cpu_linear import Linear, linear_gelu
+from worldmodel.models.kernels.shared_prefix_attention import attend_with_shared_prefix
 from worldmodel.models.rope import Tables, rotate_pair
-from worldmodel.models.shared_past import attend_with_shared
 
 Backend = Literal["auto", "sdpa", "cudnn", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
@@ -45,7 +45,7 @@ def attend(
     Raises:
         ConfigError: unknown backend, or cudnn or flash where they cannot run.
     """
-    if backend == "auto" and k.shape[2] > PLAIN_LENGTH and suits(q, k, mask):
+    if backend == "auto" and k.shape[2] > PLAIN_LENGTH and can_use_fast_path(q, k, mask):
         return attend_in_blocks(q, k, v)
     if backend == "auto":
         backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
@@ -136,7 +136,7 @@ class Attention(nn.Module):
         if shared is None:
             out = attend(q, k, v, mask, self.backend)
         elif q.device.type == "cpu":
-            out = attend_with_shared(q, (k, v), shared)
+            out = attend_with_shared_prefix(q, (k, v), shared)
         else:  # a copy a sample, for the fused kernel
             out = attend(q, *_append(shared, (k, v)), mask, self.backend)
         return self.proj(out.transpose(1, 2).flatten(2)), (k, v)

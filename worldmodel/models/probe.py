@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from worldmodel.config import ProbeConfig
 from worldmodel.errors import ShapeError
+from worldmodel.models.config import ProbeConfig
 from worldmodel.models.layers import Backend, Block, Mlp, attend, initialise, rescale_blocks
 
 

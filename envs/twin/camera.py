@@ -1,0 +1,158 @@
+"""The twin's camera as an MJPEG stream over HTTP: a network camera to rehearse with.
+
+Pictures are rendered in a process of its own from the server's shared memory, with a little sensor
+noise. `worldmodel drive robot=franka camera=http://...` reads them as it would any other camera's;
+the process can be frozen or killed to see what a bad camera does.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import signal
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
+from typing import Any, Self
+
+import numpy as np
+from PIL import Image
+
+from envs.arm_env import ArmEnv
+from envs.errors import EnvError
+from envs.twin.twin import START_S, Twin, sync
+
+EDGE = b"frame"
+
+
+class TwinCamera:
+    """Serves the scene of a twin at `url`; a context manager.
+
+    Args:
+        twin: already reset to the scene of `seed`.
+        seed: of that scene's looks.
+        fps: pictures a second.
+        noise: standard deviation of the sensor's noise [0..255].
+
+    Raises:
+        EnvError: the process does not start.
+    """
+
+    def __init__(self, twin: Twin, seed: int, *, fps: float = 20.0, noise: float = 2.0) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._frozen = context.RawValue("b", 0)
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(
+            target=_serve,
+            daemon=True,
+            args=(twin.scene, seed, twin.shared, self._frozen, theirs, fps, noise),
+        )
+        self._process.start()
+        theirs.close()
+        try:
+            answered = self._pipe.poll(START_S)
+            port = self._pipe.recv() if answered else 0
+        except (EOFError, OSError):
+            port = 0
+        if not port:
+            self.close()
+            raise EnvError(f"The twin's camera did not start within {START_S:.0f} s: try again")
+        self.url = f"http://127.0.0.1:{port}/camera.mjpg"
+
+    @property
+    def pid(self) -> int:
+        """The process that renders and serves."""
+        return int(self._process.pid or 0)
+
+    def freeze(self) -> None:
+        """Serve the same picture from now on."""
+        self._frozen.value = 1
+
+    def close(self) -> None:
+        """End the stream."""
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class _Newest:
+    """The newest picture, for every viewer's thread."""
+
+    def __init__(self) -> None:
+        self.body, self.count = b"", 0
+        self.changed = threading.Condition()
+
+    def put(self, body: bytes) -> None:
+        with self.changed:
+            self.body, self.count = body, self.count + 1
+            self.changed.notify_all()
+
+    def after(self, count: int) -> tuple[bytes, int]:
+        with self.changed:
+            self.changed.wait_for(lambda: self.count > count, timeout=5.0)
+            return self.body, self.count
+
+
+def _handler(newest: _Newest) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            kind = f"multipart/x-mixed-replace; boundary={EDGE.decode()}"
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            count = 0
+            try:
+                while True:
+                    body, count = newest.after(count)
+                    head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+                    self.wfile.write(head % (EDGE, len(body)) + body + b"\r\n")
+            except OSError:
+                return  # the viewer has gone
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing of each request."""
+
+    return Handler
+
+
+def _serve(
+    scene: dict[str, Any],
+    seed: int,
+    shared: Any,
+    frozen: Any,
+    pipe: Connection,
+    fps: float,
+    noise: float,
+) -> None:
+    """Entry of the process; ends with its parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    env = ArmEnv(**scene)
+    env.reset(seed=seed)
+    rng, newest, body = np.random.default_rng(seed), _Newest(), b""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(newest))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pipe.send(server.server_address[1])
+    due = time.monotonic()
+    while True:
+        if not frozen.value or not body:
+            sync(env, shared)
+            clean = env.renderer.render(env.data, "left")
+            noisy = np.clip(clean + rng.normal(0, noise, clean.shape), 0, 255).astype(np.uint8)
+            out = io.BytesIO()
+            Image.fromarray(noisy).save(out, "JPEG", quality=95)
+            body = out.getvalue()
+        newest.put(body)
+        due = max(due + 1.0 / fps, time.monotonic())
+        try:
+            if pipe.poll(max(0.0, due - time.monotonic())):
+                pipe.recv()
+        except (EOFError, OSError):
+            return  # the parent has gone

@@ -1,0 +1,224 @@
+"""Our table served as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
+
+Runs in a process of its own. The protocol server adds the arm's gravity torques itself, so the
+scene's own compensation and joint servos are off here; the hand keeps its tuned actuator. While the
+arm moves, its time waits for its client: on a busy machine the arm becomes slow, but is never moved
+by a command that came late.
+"""
+
+from __future__ import annotations
+
+import copy
+import select
+import signal
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import mujoco
+import numpy as np
+from franky_sim import BaseSimulator
+from franky_sim.mujoco_simulator import FrankaMujocoRobot
+from numpy.typing import NDArray
+
+from envs.mujoco_arm import MAX_WIDTH_M
+from envs.scene import build_model, resize_object
+from envs.twin.joints import Follower
+from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
+
+Array = NDArray[np.float64]
+
+TICK_S = 0.001
+HAND_OPEN = 255.0
+"""Command of the hand's actuator at its full width."""
+HAND_SPEED_M_S = 0.1
+"""Of the fingers' distance, at most: the maker gives 50 mm/s a finger."""
+STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
+DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
+"""Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
+wrist tremble as soon as the fingers touch something."""
+CLIENT_S = 1.0
+"""A client that is silent for so long while the arm moves has its motion aborted; a real arm, whose
+time waits for nobody, does so after 20 ms."""
+HEAD = 2
+"""Shared numbers before the joint positions: sequence, simulated time."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an episode begins with."""
+
+    qpos: Array
+    size: Array
+    """Half sizes of the object [m]."""
+    closed: bool
+
+
+class TableRobot(FrankaMujocoRobot):
+    """franky-sim's arm with our hand."""
+
+    def attach(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        """Use these physics; names have no prefix."""
+        self._attach_to_scene(model, data, "")
+        self.hand = model.actuator("hand").id
+        self.let_hand_be(1.0)
+        self.hand_step = 0.0
+        self.follower = Follower(model, TICK_S)
+        self.wanted_q: Array | None = None
+
+    def kinematics(self, q: Array) -> Any:
+        """TCP pose as a copy: the base class's view is overwritten by its next call."""
+        return super().kinematics(q).copy()
+
+    def cartesian_position_control(
+        self, target_pose: Array, target_elbow_config: Any, has_new_command: bool = True
+    ) -> None:
+        """Follow a pose (x y z, quaternion x y z w)."""
+        x = np.asarray(target_pose, dtype=float)
+        self.wanted_q = self.follower.joints(x[:3], x[[6, 3, 4, 5]])
+        # books the pose; the joints that it works out are not used
+        super().cartesian_position_control(target_pose, target_elbow_config, has_new_command)
+
+    def joint_position_control(self, target_q: Array, has_new_command: bool = True) -> None:
+        """Follow joint positions [7]."""
+        if self.wanted_q is not None:
+            target_q, self.wanted_q = self.wanted_q, None
+        super().joint_position_control(target_q, has_new_command)
+
+    def _joint_position_control(self, target_q: Array) -> None:
+        velocity, torques = self.follower.take(np.asarray(target_q))
+        super()._joint_position_control(target_q + (self.kv * velocity + torques) / self.kp)
+
+    def let_hand_be(self, share: float) -> None:
+        """The hand stands at this share of its width, 0..1, and stays there."""
+        self.hand_goal = self.data.ctrl[self.hand] = HAND_OPEN * share
+
+    def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
+        """Open or close to a width [m], each finger at half of the speed that the width has."""
+        super().set_hand_goal(width, max_velocity, max_force)
+        share = min(max(width / MAX_WIDTH_M, 0.0), 1.0)
+        self.hand_goal = HAND_OPEN * (1.0 if share > 0.95 else share)
+        self.hand_step = TICK_S * min(max_velocity, HAND_SPEED_M_S) / MAX_WIDTH_M * HAND_OPEN
+        # from where the fingers are: they may have stopped on something long before their goal
+        self.data.ctrl[self.hand] = HAND_OPEN * self.hand_width / MAX_WIDTH_M
+
+    def _pre_step(self) -> None:
+        """The hand is driven by its actuator, at the speed asked for."""
+        left = self.hand_goal - self.data.ctrl[self.hand]
+        self.data.ctrl[self.hand] += min(max(left, -self.hand_step), self.hand_step)
+
+
+class TableSimulator(BaseSimulator):
+    """One arm, a table and an object."""
+
+    def __init__(self, shape: str, image_size: int, shared: Any) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(build_model(shape, image_size))
+        self.model.opt.timestep = TICK_S
+        object_body = self.model.body("object").id
+        for body in range(1, self.model.nbody):
+            if body != object_body:
+                self.model.body_gravcomp[body] = 0.0
+        for i in range(self.model.nu):
+            if self.model.actuator(i).name != "hand":
+                self.model.actuator_gainprm[i, :] = 0.0
+                self.model.actuator_biasprm[i, :] = 0.0
+        self.data = mujoco.MjData(self.model)
+        self.robot = TableRobot(kp=STIFFNESS, kv=DAMPING)
+        self.shared = shared
+
+    def _get_robots(self) -> list[Any]:
+        return [self.robot]
+
+    def _start(self) -> None:
+        for address, q in zip(range(7), self.robot.initial_q, strict=True):
+            self.data.qpos[address] = q
+        self.data.qpos[7:9] = MAX_WIDTH_M / 2
+        self.robot.attach(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+
+    def _step(self) -> None:
+        mujoco.mj_step(self.model, self.data)
+        self.publish()
+
+    def publish(self) -> None:
+        """Joint positions into the shared memory."""
+        self.shared[0] += 1
+        self.shared[1] = self.data.time
+        self.shared[HEAD : HEAD + self.model.nq] = self.data.qpos.tolist()
+        self.shared[0] += 1
+
+    def put(self, start: Start) -> None:
+        """Begin an episode."""
+        resize_object(self.model, start.size)
+        self.data.qpos[:] = start.qpos
+        self.data.qvel[:] = 0.0
+        self.data.qacc_warmstart[:] = 0.0
+        self.data.qfrc_applied[:] = 0.0
+        self.robot.follower.begin(start.qpos[:7])
+        self.robot.let_hand_be(0.0 if start.closed else 1.0)
+        mujoco.mj_forward(self.model, self.data)
+        self.publish()
+
+
+class LockstepClock:
+    """Client and arm in turns: no step of the physics before the last state is answered.
+
+    Without this, a client that gets no processor time for 100 ms finds its arm's clock 100 ms
+    further and sends the place that the motion has then: a jump, which the joints overshoot.
+    """
+
+    def __init__(self, arm: Any) -> None:
+        self.arm = arm
+        self.answering = False
+        """The client has begun to command the motion under way."""
+
+    def wait(self) -> bool:
+        """Wait for a command; False if the client of a motion under way is silent."""
+        if not self.arm.current_motion_id:
+            self.answering = False
+            return True
+        udp = self.arm._FrankaServer__udp_socket  # noqa: SLF001 - franky-sim does not show it
+        lines = [udp, self.arm._tcp_socket]  # noqa: SLF001 - the same
+        ready = select.select(lines, [], [], CLIENT_S if self.answering else 0.0)[0]
+        if self.answering:
+            return bool(ready)
+        self.answering = udp in ready
+        return True
+
+
+def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
+    """Entry of the server's process: 1 kHz, until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    simulator = TableSimulator(shape, image_size, shared)
+    simulator.init()
+    server = TableServer(simulator)
+    server.init()
+    arm = server.arm
+    pipe.send(arm.hostname)
+    clock = LockstepClock(arm)
+    due = time.perf_counter()
+    while True:
+        try:
+            if pipe.poll():
+                order = pipe.recv()
+                if order == "reflex":
+                    arm.abort(JOINT_REFLEX)
+                else:
+                    simulator.put(order)
+                    arm.reset_state()
+                    arm.clear()
+                    if arm.gripper_server is not None:
+                        arm.gripper_server.reset_state()
+                    for _ in range(200):
+                        server.run_once()
+                pipe.send("done")
+                due = time.perf_counter()
+        except (EOFError, OSError):
+            return
+        if not clock.wait():
+            arm.abort(SILENCE)
+        server.run_once()
+        due = max(due + TICK_S, time.perf_counter() - 0.05)
+        time.sleep(max(0.0, due - time.perf_counter()))

@@ -1,0 +1,1 @@
+"""Optimisers over action sequences, all with one `minimise`."""

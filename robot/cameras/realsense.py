@@ -1,0 +1,70 @@
+"""Colour frames of an Intel RealSense camera; needs the `realsense` extra."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from robot.cameras.camera import Frame
+from robot.errors import CameraError
+
+
+class RealSenseCamera:
+    """The colour stream of one device.
+
+    Args:
+        serial: number on the device; empty takes the only one.
+        size: height and width [px] that the device offers.
+        fps: frames a second.
+        timeout_s: how long a frame may take.
+
+    Raises:
+        CameraError: the library is missing, there is no such device, or it lacks the mode.
+    """
+
+    def __init__(
+        self,
+        serial: str = "",
+        size: tuple[int, int] = (480, 640),
+        fps: int = 30,
+        timeout_s: float = 2.0,
+    ) -> None:
+        try:
+            import pyrealsense2 as rs
+        except ImportError as error:
+            raise CameraError(
+                "The RealSense library is missing: pip install 'worldmodel[realsense]'"
+            ) from error
+        self.timeout_ms, self.serial = int(timeout_s * 1000), serial
+        config = rs.config()
+        if serial:
+            config.enable_device(serial)
+        config.enable_stream(rs.stream.color, size[1], size[0], rs.format.rgb8, fps)
+        self.pipeline = rs.pipeline()
+        try:
+            self.pipeline.start(config)
+        except RuntimeError as error:
+            raise CameraError(
+                f"RealSense {serial or '(any)'} cannot be started at {size[1]}x{size[0]}, {fps} Hz "
+                f"({error}): is it in a USB 3 port, unused, and does it offer that mode?"
+            ) from error
+
+    def read(self) -> Frame:
+        """Next colour frame.
+
+        Raises:
+            CameraError: none came in time.
+        """
+        try:
+            colour = self.pipeline.wait_for_frames(self.timeout_ms).get_color_frame()
+        except RuntimeError as error:
+            raise CameraError(
+                f"RealSense {self.serial or '(any)'} gives no frame ({error}): is it plugged in?"
+            ) from error
+        taken = time.monotonic()
+        return Frame(np.array(colour.get_data(), dtype=np.uint8), taken)
+
+    def close(self) -> None:
+        """Stop the stream."""
+        self.pipeline.stop()

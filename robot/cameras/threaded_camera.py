@@ -1,0 +1,98 @@
+"""A camera read in a thread of its own: plans see the newest frame, not a buffered one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from robot.cameras.camera import Camera, Frame
+from robot.errors import CameraError
+
+log = logging.getLogger(__name__)
+
+CLOSE_S = 1.0
+"""How long `close` waits for a device that hangs."""
+
+
+class ThreadedCamera:
+    """Reads a camera all the time and gives the newest frame with the time of its capture.
+
+    A device that hangs shows as a frame that grows old; one that fails, as the next read's error.
+    The thread that reads the device also lets go of it: OpenCV crashes when a device is released
+    while another thread waits for its frame.
+
+    Args:
+        camera: any camera whose `read` waits for the next frame.
+        on_frame: told the time of each frame that differs from the one before (a watchdog's sign
+            that the camera lives); called from the thread.
+        on_error: told once why the device failed; called from the thread.
+        first_s: how long the first frame may take.
+        pause_s: between two reads, for cameras that do not wait.
+
+    Raises:
+        CameraError: no first frame in time, or the device fails at once.
+    """
+
+    def __init__(
+        self,
+        camera: Camera,
+        on_frame: Callable[[float], None] | None = None,
+        *,
+        on_error: Callable[[str], None] | None = None,
+        first_s: float = 5.0,
+        pause_s: float = 0.002,
+    ) -> None:
+        self.camera, self.on_frame, self.on_error = camera, on_frame, on_error
+        self.pause_s = pause_s
+        self.newest: Frame | None = None
+        self.error = ""
+        self._ended, self._ready = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        if not self._ready.wait(first_s):
+            self._ended.set()
+            raise CameraError(f"No frame within {first_s} s: is the camera plugged in and unused?")
+        if self.newest is None:
+            raise CameraError(self.error)
+
+    def _run(self) -> None:
+        try:
+            self._grab()
+        except CameraError as error:
+            self.error = str(error)
+            if self.on_error is not None and not self._ended.is_set():
+                self.on_error(self.error)
+        finally:
+            self._ready.set()
+            self.camera.close()
+
+    def _grab(self) -> None:
+        while not self._ended.is_set():
+            frame = self.camera.read()
+            last, self.newest = self.newest, frame
+            changed = last is None or not np.array_equal(last.image, frame.image)
+            if self.on_frame is not None and changed:
+                self.on_frame(frame.time_s)
+            self._ready.set()
+            time.sleep(self.pause_s)
+
+    def read(self) -> Frame:
+        """Newest frame.
+
+        Raises:
+            CameraError: the device has failed.
+        """
+        if self.error or self.newest is None:
+            raise CameraError(self.error or "The camera has given no frame")
+        return self.newest
+
+    def close(self) -> None:
+        """End the thread, which lets go of the device as soon as the device answers."""
+        self._ended.set()
+        self._thread.join(timeout=CLOSE_S)
+        if self._thread.is_alive():
+            log.warning("the camera hangs: it is let go of when it answers, or with this process")

@@ -1,0 +1,225 @@
+"""The layer between a planner and any arm: what may be asked of it, and what was made of it.
+
+Every action is checked (`robot.safety.limits`), then carried out as an absolute pose, clipped, or
+refused; each one is logged with the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from robot.arm import Arm, ArmState, Sent
+from robot.errors import UnreachableError
+from robot.safety.limits import Limits, SafetyConfig, Solver, outside_m, target_outside_m, tips_m
+
+Array = NDArray[np.float64]
+
+__all__ = ["Limits", "SafeArm", "SafetyConfig", "outside_m", "target_outside_m", "tips_m"]
+
+
+@dataclass
+class _Command:
+    """One command on its way through the layer."""
+
+    number: int
+    kind: str
+    asked: ArrayLike
+    closed: bool
+    state: ArmState | None = None
+    base: Array | None = None
+    allowed: Array | None = None
+    """What the limits made of it, whatever a person or the arm said then."""
+
+    def row(self, sent: Sent) -> dict[str, Any]:
+        """Line of the log; numbers are exact, for `Limits.judge` to be called again."""
+        state = self.state
+        return {
+            "n": self.number,
+            "time_s": time.time(),
+            "kind": self.kind,
+            "asked": _short(self.asked),
+            "closed": self.closed,
+            "base": _exact(self.base),
+            "q": None if state is None else _exact(state.q),
+            "state": None if state is None else _exact(state.state),
+            "allowed": _exact(self.allowed),
+            "sent": _exact(sent.action),
+            "target": _exact(sent.target),
+            "refused": sent.refused,
+            "reasons": sent.reasons,
+        }
+
+
+class SafeArm:
+    """An arm behind the safety layer; itself an `Arm`.
+
+    Args:
+        arm: any arm; only absolute poses are sent to it.
+        config: the limits.
+        solver: inverse kinematics for reach and joint margin; None leaves them to the arm.
+        execute: False is a dry run: everything is checked and logged, nothing is sent.
+        log: JSONL of every command: time, asked, what it counts from, sent, target, reasons; a
+            command that the arm itself changes or refuses has a second line with the same `n`.
+        confirm: asked before each step (`confirm_each`); False refuses the step.
+    """
+
+    def __init__(
+        self,
+        arm: Arm,
+        config: SafetyConfig,
+        *,
+        solver: Solver | None = None,
+        execute: bool = False,
+        log: IO[str] | None = None,
+        confirm: Callable[[Sent], bool] | None = None,
+    ) -> None:
+        self.arm, self.config, self.execute, self.confirm = arm, config, execute, confirm
+        self.limits, self.log = Limits(config, solver), log
+        self.tripped = ""
+        self.counts: dict[str, int] = {}
+        self.commands = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Take the arm as it stands as the pose that the next action counts from."""
+        state = self.arm.state()
+        self.closed = bool(state.holding) or bool(state.state[6] > 0.1)
+        self.commanded = np.append(state.state[:6], float(self.closed))
+
+    def state(self) -> ArmState:
+        """Read the arm."""
+        return self.arm.state()
+
+    def _base(self, state: ArmState) -> Array:
+        if np.linalg.norm(self.commanded[:3] - state.state[:3]) <= self.config.max_lag_m:
+            return self.commanded.copy()
+        # only the place: taking over a tilt that a contact forced would keep it for good
+        return np.concatenate([state.state[:3], self.commanded[3:]])
+
+    def send(self, action: ArrayLike) -> Sent:
+        """Check, then move by a DROID delta [7]; gripper over 0.15 closes, under -0.15 opens."""
+        return self._go("action", action)
+
+    def send_pose(self, target: ArrayLike) -> Sent:
+        """Check, then move toward an absolute flange pose [7], at most one step far."""
+        return self._go("pose", target)
+
+    def _go(self, kind: str, asked: ArrayLike) -> Sent:
+        command = _Command(self.commands, kind, asked, self.closed)
+        self.commands += 1
+        numbers = _numbers(asked)
+        if numbers is None:
+            text = f"numbers: {_short(asked)} is not seven finite numbers"
+            return self._refuse(command, [text])
+        state = self.arm.state()
+        blocked = self._blocked(state)
+        if blocked:
+            return self._refuse(command, [blocked])
+        command.state, command.base = state, self._base(state)
+        sent = self.limits.judge(kind, numbers, command.base, self.closed, state.q)
+        if sent.refused:
+            return self._refuse(command, list(sent.reasons))
+        command.allowed = sent.target
+        if self.confirm is not None and not self.confirm(sent):
+            return self._refuse(command, [*sent.reasons, "person: not confirmed"])
+        if not self.execute:
+            return self._refuse(command, [*sent.reasons, "dry run"], sent)
+        return self._carry_out(command, sent)
+
+    def _carry_out(self, command: _Command, sent: Sent) -> Sent:
+        self._write(command, sent)
+        before = self.commanded, self.closed
+        self.commanded, self.closed = sent.target.copy(), bool(sent.target[6] > 0.5)
+        try:
+            done = self.arm.send_pose(sent.target)
+        except UnreachableError as error:  # by the arm's own solver: nothing was sent
+            self.commanded, self.closed = before
+            return self._refuse(command, [*sent.reasons, f"reach: {error}"])
+        if done.reasons:
+            reasons = (*sent.reasons, *done.reasons)
+            sent = replace(sent, target=done.target, reasons=reasons, ended=done.ended)
+            self.commanded = (done.target if done.ended is None else done.ended).copy()
+            self._write(command, sent)
+        return sent
+
+    def _blocked(self, state: ArmState) -> str:
+        if self.tripped:
+            return f"latched: {self.tripped}"
+        if state.errors:
+            return f"arm: {', '.join(state.errors)}"
+        numbers = np.concatenate([state.state, state.q])
+        if not np.isfinite(numbers).all():
+            return "state: not finite"
+        if state.age_s > self.config.max_state_age_s:
+            return f"state: {state.age_s:.2f} s old, at most {self.config.max_state_age_s}"
+        return ""
+
+    def _refuse(self, command: _Command, reasons: list[str], would: Sent | None = None) -> Sent:
+        sent = Sent(
+            action=np.zeros(7) if would is None else would.action,
+            target=self.commanded.copy() if would is None else would.target,
+            reasons=tuple(reasons),
+            refused=True,
+        )
+        self._write(command, sent)
+        return sent
+
+    def _write(self, command: _Command, sent: Sent) -> None:
+        for kind in {reason.split(":")[0] for reason in sent.reasons} or {"as asked"}:
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+        if self.log is not None:
+            self.log.write(json.dumps(command.row(sent)) + "\n")
+            self.log.flush()
+
+    def trip(self, reason: str) -> None:
+        """Stop the arm and refuse everything until `recover`."""
+        self.tripped = self.tripped or reason
+        self.arm.stop()
+
+    def stop(self) -> None:
+        """Stop at once and stay."""
+        self.arm.stop()
+        self.begin()
+
+    def recover(self) -> None:
+        """Clear errors and the latch; only after a person has looked."""
+        self.arm.recover()
+        self.tripped = ""
+        self.begin()
+
+    def close(self) -> None:
+        """Let go of the arm."""
+        self.arm.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def _numbers(values: ArrayLike) -> Array | None:
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return array if array.shape == (7,) and bool(np.isfinite(array).all()) else None
+
+
+def _exact(values: Array | None) -> list[float] | None:
+    return None if values is None else [float(v) for v in values]
+
+
+def _short(values: ArrayLike) -> Any:
+    try:
+        flat = np.asarray(values, dtype=np.float64).ravel()[:8]
+    except (TypeError, ValueError):
+        return repr(values)[:80]
+    return [float(v) if np.isfinite(v) else str(v) for v in flat]

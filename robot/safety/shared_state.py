@@ -1,0 +1,150 @@
+"""Memory shared by the planner's process, the arm's driver and the watchdog.
+
+The driver writes readings of the arm, the planner its heartbeat and the time of its newest frame,
+and whoever finds a fault raises the stop flag. No locks: a hung writer must not block a reader.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from multiprocessing.context import SpawnContext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot.arm import ArmState
+
+Array = NDArray[np.float64]
+
+_SEQUENCE, _CLOCK, _STAMP, _STATE, _Q, _DQ, _WIDTH, _HOLDING, _MOVING = (
+    0,
+    1,
+    2,
+    3,
+    10,
+    17,
+    24,
+    25,
+    26,
+)
+_BEAT, _FRAME, _STOP, _STOPPED_AT, _GUARD = 30, 31, 32, 33, 34
+_TEXT = 400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the driver sees of the arm at once."""
+
+    clock_s: float
+    """The arm's own clock."""
+    state: Array
+    """Flange pose and closedness [7]."""
+    q: Array
+    dq: Array
+    width_m: float
+    holding: bool
+    moving: bool
+    """A motion is being carried out."""
+
+
+class SharedArmState:
+    """A block of shared numbers; give it to the processes that need it."""
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._numbers: Any = context.RawArray("d", 40)
+        self._reason: Any = context.RawArray("c", _TEXT)
+        self._errors: Any = context.RawArray("c", _TEXT)
+
+    def write(self, reading: Reading, errors: str = "") -> None:
+        """Driver only: publish a reading; its stamp is renewed when the arm's clock went on."""
+        n = self._numbers
+        n[_SEQUENCE] += 1  # odd: being written
+        if reading.clock_s != n[_CLOCK]:
+            n[_STAMP] = time.monotonic()
+        n[_CLOCK] = reading.clock_s
+        n[_STATE : _STATE + 7], n[_Q : _Q + 7] = list(reading.state), list(reading.q)
+        n[_DQ : _DQ + 7], n[_WIDTH] = list(reading.dq), reading.width_m
+        n[_HOLDING], n[_MOVING] = float(reading.holding), float(reading.moving)
+        self._errors.value = errors.encode()[: _TEXT - 1]
+        n[_SEQUENCE] += 1
+
+    def read(self) -> ArmState:
+        """Newest reading of the arm."""
+        for _ in range(1000):
+            before = self._numbers[_SEQUENCE]
+            n = np.array(self._numbers[:])
+            if before == self._numbers[_SEQUENCE] and before % 2 == 0:
+                break
+        text = self._errors.value.decode(errors="replace")
+        return ArmState(
+            time_s=float(n[_CLOCK]),
+            state=n[_STATE : _STATE + 7],
+            q=n[_Q : _Q + 7],
+            dq=n[_DQ : _DQ + 7],
+            gripper_width_m=float(n[_WIDTH]),
+            holding=bool(n[_HOLDING]),
+            errors=(text,) if text else (),
+            age_s=max(0.0, time.monotonic() - float(n[_STAMP])),
+        )
+
+    @property
+    def moving(self) -> bool:
+        """Whether the driver is carrying out a motion."""
+        return bool(self._numbers[_MOVING])
+
+    @property
+    def state_age_s(self) -> float:
+        """Time since the arm's clock last went on."""
+        return time.monotonic() - float(self._numbers[_STAMP])
+
+    def beat(self) -> None:
+        """Planner only: still alive."""
+        self._numbers[_BEAT] = time.monotonic()
+
+    @property
+    def beat_age_s(self) -> float:
+        """Time since the planner's last heartbeat."""
+        return time.monotonic() - float(self._numbers[_BEAT])
+
+    def guard(self) -> None:
+        """Watchdog only: on watch."""
+        self._numbers[_GUARD] = time.monotonic()
+
+    @property
+    def guard_age_s(self) -> float:
+        """Time since the watchdog last looked."""
+        return time.monotonic() - float(self._numbers[_GUARD])
+
+    def saw_frame(self, taken_s: float) -> None:
+        """A good camera frame was taken at this monotonic time."""
+        self._numbers[_FRAME] = taken_s
+
+    @property
+    def frame_age_s(self) -> float:
+        """Age of the newest good frame; 0 while no camera is watched."""
+        taken = float(self._numbers[_FRAME])
+        return time.monotonic() - taken if taken else 0.0
+
+    def stop(self, reason: str) -> None:
+        """Ask the driver to stop the arm; the first reason is kept until `clear`."""
+        if not self._numbers[_STOP]:
+            self._reason.value = reason.encode()[: _TEXT - 1]
+            self._numbers[_STOPPED_AT] = time.monotonic()
+            self._numbers[_STOP] = 1.0
+
+    @property
+    def stopped(self) -> str:
+        """Why the arm was stopped; empty if it was not."""
+        return str(self._reason.value.decode(errors="replace")) if self._numbers[_STOP] else ""
+
+    @property
+    def stopped_for_s(self) -> float:
+        """Time since the stop was asked for."""
+        return time.monotonic() - float(self._numbers[_STOPPED_AT]) if self._numbers[_STOP] else 0.0
+
+    def clear(self) -> None:
+        """A person has looked: the stop is lifted."""
+        self._numbers[_STOP], self._numbers[_FRAME] = 0.0, 0.0
+        self._reason.value = b""

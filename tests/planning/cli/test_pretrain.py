@@ -1,0 +1,87 @@
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import configs
+from planning.cli.app import COMMANDS, find_command, main, parse_options
+from planning.cli.pretrain import Options
+from worldmodel.checkpoints.io import load
+from worldmodel.training.tasks.pretrain import MaskedObjective, build_encoder, clip_grid, draw_masks
+
+RECIPES = Path(configs.__file__).parent / "pretrain"
+
+
+def test_pretrain_then_train_on_the_encoder(tmp_path, capsys):
+    data, pre = tmp_path / "data", tmp_path / "pre"
+    assert main(["collect", f"out={data}", "episodes=6", "length=8", "workers=1"]) == 0
+    where = [f"data={data}", f"val={data}"]
+    assert main(["pretrain", "recipe=smoke", *where, f"out={pre}"]) == 0
+    assert "mode=frozen" in capsys.readouterr().out
+    found = json.loads((pre / "summary.json").read_text())
+    assert found["simulator_label"] == "no"
+    assert found["last"]["probe_tcp_m"] < found["last"]["probe_tcp_mean_m"]
+    assert {"feature_std", "effective_rank", "val_mean", "val_loss"} <= found["last"].keys()
+
+    words = ["train", *where, f"encoder={pre}/encoder.safetensors", "image_size=64", "steps=3"]
+    sizes = ["predictor_dim=32", "predictor_depth=1", "batch_size=8", "log_every=1", "threads=1"]
+    for mode in ("frozen", "finetune"):
+        out = tmp_path / mode
+        assert main([*words, *sizes, f"mode={mode}", f"out={out}"]) == 0
+        world = load(out / "model.safetensors", "cpu")
+        assert world.config.predictor.grid == (4, 4)
+
+
+def test_wrong_words_are_said(tmp_path, capsys):
+    assert main(["pretrain", "mask_scale=0.5"]) == 2
+    assert "long_scale" in capsys.readouterr().err
+    assert main(["train", "mode=frozen", f"out={tmp_path}"]) == 2
+    assert "encoder=NAME" in capsys.readouterr().err
+    assert main(["train", "mode=half", f"out={tmp_path}"]) == 2
+    assert "joint, post, frozen, finetune" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
+def test_every_recipe_composes(name):
+    options = parse_options("pretrain", Options, [f"recipe={name}"])
+    with torch.device("meta"):
+        encoder = build_encoder(options)
+        grid = clip_grid(options, encoder.config)
+        MaskedObjective(encoder, grid, options)
+    draw_masks(options, grid, 4, 0)
+    assert options.warmup + options.decay < options.steps
+
+
+FAKE = '#!/bin/bash\nprintf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"\n'
+
+
+def test_every_command_of_the_gpu_script_is_one_we_have(tmp_path):
+    """The script cannot run here; its command lines can be read, and its table written."""
+    for name, text in (
+        ("worldmodel", FAKE),
+        ("python", f'#!/bin/bash\n[ "$1" = - ] || exit 0\nexec "{sys.executable}" -\n'),
+    ):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    calls = tmp_path / "calls.txt"
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "CALLS": str(calls)}
+    script = RECIPES.parents[1] / "benchmarks" / "gpu.sh"
+    for _ in range(2):  # the second run finds everything done
+        done = subprocess.run(
+            ["bash", str(script), str(tmp_path / "out")],
+            env=env,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "device:" in done.stdout
+    lines = calls.read_text().splitlines()
+    assert len(lines) == len(set(lines)) > 20
+    for line in lines:
+        name, words = find_command(line.rstrip("\t").split("\t"))
+        parse_options(name, importlib.import_module(COMMANDS[name][0]).Options, words)

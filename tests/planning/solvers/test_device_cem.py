@@ -1,0 +1,89 @@
+"""CEM on the model's device gives CEM's plans; with CUDA, a captured iteration does too."""
+
+import pytest
+import torch
+
+from planning.bounds import Bounds
+from planning.cli.bench_planning import make_world
+from planning.errors import EnergyError
+from planning.planner import Planner, PlannerConfig
+from planning.solvers.cem import CEM
+from planning.solvers.device_cem import DeviceCEM
+from planning.solvers.registry import make_optimiser
+from worldmodel.errors import ConfigError
+from worldmodel.models.kernels.choose_backend import choose_backend
+from worldmodel.models.layers import attend
+from worldmodel.models.world_model import normalise
+
+BOUNDS = Bounds(low_m=(0.3, -0.3, 0.1), high_m=(0.6, 0.3, 0.4), start_m=(0.45, 0.0, 0.13))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def cost(actions):
+    goal = torch.tensor([0.03, -0.06, 0.01], device=actions.device)
+    return (actions[..., :3].sum(1) - goal).square().sum(-1) + 0.01 * actions[..., 6].abs().sum(1)
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_the_same_plan_as_cem(horizon):
+    both = {"num_samples": 120, "iterations": 6, "num_elites": 9}
+    want = CEM(**both).minimise(cost, BOUNDS, seeded(), horizon=horizon)
+    found = DeviceCEM(**both, device="cpu").minimise(cost, BOUNDS, seeded(), horizon=horizon)
+    torch.testing.assert_close(found.actions_KA, want.actions_KA, atol=1e-6, rtol=0)
+    assert found.energy == pytest.approx(want.energy, abs=1e-7)
+    assert found.iterations == want.iterations == 6
+
+
+def test_spread_and_deadline_end_it():
+    wide = DeviceCEM(iterations=50, device="cpu", min_spread_m=0.002)
+    assert wide.minimise(cost, BOUNDS, seeded()).iterations < 50
+    hurried = DeviceCEM(iterations=50, device="cpu")
+    assert hurried.minimise(cost, BOUNDS, seeded(), deadline_s=0.0).iterations == 1
+
+
+def test_a_bad_energy_is_named_by_its_first_iteration():
+    calls = []
+
+    def breaks(actions):
+        calls.append(len(actions))
+        return cost(actions) * (torch.nan if len(calls) >= 3 else 1.0)
+
+    with pytest.raises(EnergyError, match="iteration 3"):
+        DeviceCEM(iterations=5, device="cpu").minimise(breaks, BOUNDS, seeded())
+
+
+def test_cuda_models_get_it_and_a_cpu_is_told():
+    made = make_optimiser("cem", samples=32, iterations=2, elites=4, device="cuda")
+    assert isinstance(made, DeviceCEM)
+    with pytest.raises(ConfigError, match="auto"):
+        choose_backend(make_world("small"), (2, 4, 3, 64), torch.bfloat16)
+    with pytest.raises(ConfigError, match="sdpa"):
+        attend(*torch.randn(3, 1, 1, 4, 8).unbind(0), None, "cudnn")
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_a_captured_iteration_gives_the_eager_plan():
+    world = make_world("small").cuda()
+    z, goal = (normalise(torch.randn(1, 1, 256, generator=seeded(i))).cuda() for i in (1, 2))
+    state = torch.tensor([[0.45, 0.0, 0.2, 3.0, 0.0, 0.0, 0.0]], device="cuda")
+    both = {"num_samples": 64, "iterations": 5, "num_elites": 6}
+
+    def plan(optimiser):
+        planner = Planner(world, PlannerConfig(optimiser=optimiser, gate_m=0, stretch=1))
+        return planner.plan(z, state, goal, seeded())
+
+    eager, captured = plan(DeviceCEM(**both, graph=False)), plan(DeviceCEM(**both))
+    torch.testing.assert_close(captured.actions_KA, eager.actions_KA, atol=1e-4, rtol=0)
+    torch.testing.assert_close(plan(CEM(**both)).actions_KA, eager.actions_KA, atol=1e-3, rtol=0)
+
+
+@pytest.mark.gpu
+def test_the_measured_attention_is_set():
+    world = make_world("small").cuda().bfloat16()
+    took = choose_backend(world, (8, 4, 66, 64), torch.bfloat16)
+    assert list(took.values()) == sorted(took.values())
+    assert world.predictor.predictor_blocks[0].attn.backend == next(iter(took))

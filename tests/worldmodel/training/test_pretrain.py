@@ -1,0 +1,290 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from worldmodel.checkpoints.encoders import open_encoder
+from worldmodel.checkpoints.io import load, load_any
+from worldmodel.errors import ConfigError
+from worldmodel.evaluation.feature_health import effective_rank, feature_std, linear_probe
+from worldmodel.training.masking import TokenIds, hide_pixels
+from worldmodel.training.tasks.joint import Start, TrainConfig, train
+from worldmodel.training.tasks.pretrain import (
+    MaskedObjective,
+    PretrainConfig,
+    build_encoder,
+    clip_grid,
+    draw_masks,
+    momentum_at,
+    pretrain,
+    rate_at,
+)
+
+
+class Squares:
+    """Clips of a bright square that the action moves; its place is the state and the object."""
+
+    def __init__(self, num_clips=48, num_frames=2, side=32, seed=0):
+        self.rng = np.random.default_rng(seed)
+        self.frames = np.full((num_clips, num_frames, side, side, 3), 40, np.uint8)
+        self.states = np.zeros((num_clips, num_frames, 7), np.float32)
+        self.actions = np.zeros((num_clips, num_frames - 1, 7), np.float32)
+        self.states[..., 2] = self.rng.random((num_clips, 1))
+        self.actions[..., 2] = 0.1 * self.rng.random((num_clips, num_frames - 1))
+        place = self.rng.integers(6, side - 12, (num_clips, 2))
+        for t in range(num_frames):
+            for i, (row, column) in enumerate(place):
+                self.frames[i, t, row : row + 6, column : column + 6] = (220, 60, 60)
+                self.states[i, t, :2] = row / side, column / side
+            if t + 1 < num_frames:
+                step = self.rng.integers(-3, 4, (num_clips, 2))
+                moved = np.clip(place + step, 0, side - 6)
+                self.actions[:, t, :2] = (moved - place) / side
+                place = moved
+        self.objects = self.states[..., :3].copy()
+
+    def __len__(self):
+        return len(self.frames)
+
+    def batch(self, indices):
+        return {
+            "frames": self.frames[indices],
+            "states": self.states[indices],
+            "actions": self.actions[indices],
+            "objects": self.objects[indices],
+        }
+
+
+def tiny(out, **changes) -> PretrainConfig:
+    sizes = {
+        "image_size": 32,
+        "patch_size": 8,
+        "stem_channels": [8, 8],
+        "num_frames": 2,
+        "encoder_dim": 24,
+        "encoder_depth": 1,
+        "encoder_heads": 2,
+        "predictor_dim": 24,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+        "steps": 8,
+        "batch_size": 8,
+        "warmup": 2,
+        "decay": 2,
+        "lr": 1e-3,
+        "momentum": 0.9,
+        "momentum_end": 0.99,
+        "bf16": False,
+        "probe_frames": 32,
+        "val_clips": 12,
+        "save_every": 4,
+        "log_every": 1,
+        "eval_every": 100,
+        "out": str(out),
+        "device": "cpu",
+    }
+    return PretrainConfig(**(sizes | changes))
+
+
+def rows(out) -> list[dict]:
+    text = (Path(out) / "metrics.jsonl").read_text()
+    timed = {"samples_per_s", "data_wait"}
+    return [{k: v for k, v in json.loads(x).items() if k not in timed} for x in text.splitlines()]
+
+
+def objective_of(config: PretrainConfig) -> MaskedObjective:
+    torch.manual_seed(0)
+    encoder = build_encoder(config)
+    return MaskedObjective(encoder, clip_grid(config, encoder.config), config).eval()
+
+
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_run_learns_and_a_stopped_run_goes_on_bit_for_bit(tmp_path, stem):
+    clips, unseen = Squares(), Squares(16, seed=1)
+    tubelet = 1 if stem == "conv" else 2
+    shape = {"stem": stem, "tubelet_size": tubelet}
+    whole = pretrain(tiny(tmp_path / "whole", **shape), clips, unseen)
+    pretrain(tiny(tmp_path / "two", stop_after=4, **shape), clips, unseen)
+    pretrain(tiny(tmp_path / "two", **shape), clips, unseen)
+    # the stopped run also validated at its last step
+    losses = [
+        [(r["step"], r["loss"], r["grad_norm"]) for r in rows(tmp_path / n)]
+        for n in ("whole", "two")
+    ]
+    assert losses[0] == losses[1]
+    assert losses[0][-1][1] < losses[0][0][1]
+    for name in ("val_masked_short", "val_masked_long", "val_mean", "effective_rank"):
+        assert whole["last"][name] > 0
+    assert whole["last"]["probe_tcp_m"] > 0
+    a, b = (load_any(tmp_path / n / "encoder.safetensors", "cpu") for n in ("whole", "two"))
+    for x, y in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_prediction_knows_nothing_of_hidden_pixels(tmp_path, stem):
+    config = tiny(tmp_path, stem=stem, tubelet_size=1 if stem == "conv" else 2)
+    objective = objective_of(config)
+    ids = draw_masks(config, objective.grid, 3, 0)
+    clip = torch.randn(3, 3, 2, 32, 32)
+    for kind, name in enumerate(("short", "long")):
+        one = TokenIds(context=ids[f"context_{name}"], target=ids[f"target_{name}"])
+        shown = hide_pixels(torch.ones_like(clip), one.context, 8, config.tubelet_size)
+        other = torch.where(shown == 0, torch.randn_like(clip), clip)
+        a, b = (objective.predict(x, one, kind) for x in (clip, other))
+        torch.testing.assert_close(a, b)
+        assert (objective.targets(clip) - objective.targets(other)).abs().max() > 1e-2
+
+
+def test_only_encoder_and_predictor_get_gradients_and_the_target_follows(tmp_path):
+    config = tiny(tmp_path)
+    objective = objective_of(config)
+    batch = {"frames": torch.from_numpy(Squares().frames[:4])}
+    batch |= draw_masks(config, objective.grid, 4, 0)
+    objective(batch)["loss"].backward()
+    assert all(p.grad is None for p in objective.target.parameters())
+    assert all(p.grad is not None for p in objective.student.encoder.parameters())
+    assert all(p.grad is not None for p in objective.predictor.parameters())
+    slow = next(objective.target.parameters())
+    fast = next(objective.student.encoder.parameters())
+    with torch.no_grad():
+        fast.add_(1.0)
+    before = slow.clone()
+    objective.update_target(0.75)
+    torch.testing.assert_close(slow, before + 0.25)
+
+
+def test_targets_are_layer_normalised(tmp_path):
+    objective = objective_of(tiny(tmp_path))
+    target = objective.targets(torch.randn(2, 3, 2, 32, 32))
+    assert target.mean(-1).abs().max() < 1e-4
+    torch.testing.assert_close(
+        target.var(-1, unbiased=False), torch.ones(target.shape[:2]), atol=1e-2, rtol=0
+    )
+
+
+def test_schedules_are_the_published_shapes():
+    config = PretrainConfig(steps=100, warmup=10, decay=20, lr_start=0.0, lr=1.0, lr_end=0.0)
+    assert [rate_at(s, config) for s in (0, 5, 10, 79, 90)] == [0.0, 0.5, 1.0, 1.0, 0.5]
+    assert {momentum_at(s, config) for s in (0, 50, 99)} == {0.99925}
+    rising = PretrainConfig(steps=11, momentum=0.998, momentum_end=1.0)
+    assert momentum_at(0, rising) == 0.998
+    assert momentum_at(5, rising) == pytest.approx(0.999)
+    assert momentum_at(10, rising) == 1.0
+
+
+def test_collapse_shows_in_spread_and_rank():
+    alive = torch.randn(64, 9, 16)
+    assert feature_std(alive) == pytest.approx(1.0, abs=0.1)
+    assert effective_rank(alive) > 14
+    assert feature_std(torch.ones(8, 9, 16)) == 0.0
+    by_position = torch.randn(1, 9, 16).expand(32, -1, -1)  # says where it is, not what it sees
+    assert feature_std(by_position) < 1e-6
+    assert effective_rank(torch.ones(8, 9, 16)) == 1.0
+    line = torch.randn(64, 9, 1) * torch.randn(16)
+    assert effective_rank(line) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_collapsed_run_is_said_so(tmp_path, caplog):
+    config = tiny(tmp_path, steps=1)
+    clips = Squares()
+    clips.frames[:] = 100
+    pretrain(config, clips, clips)
+    assert "collapsed" in caplog.text
+
+
+def test_linear_probe_finds_a_linear_map_from_wide_features():
+    torch.manual_seed(0)
+    x = torch.randn(200, 12)
+    wide = x @ torch.randn(12, 500)
+    y = x[:, :3] * 2 + 1
+    found = linear_probe(wide[:150], y[:150], wide[150:])
+    assert (found - y[150:]).abs().max() < 0.1
+
+
+def small(out, **changes) -> TrainConfig:
+    sizes = {
+        "image_size": 32,
+        "num_frames": 2,
+        "batch_size": 8,
+        "steps": 4,
+        "predictor_dim": 24,
+        "predictor_depth": 1,
+        "predictor_heads": 2,
+        "out": str(out),
+        "bf16": False,
+        "device": "cpu",
+        "log_every": 1,
+        "save_every": 2,
+        "object": 1.0,
+    }
+    return TrainConfig(**(sizes | changes))
+
+
+def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):
+    clips = Squares()
+    pretrain(tiny(tmp_path / "pre", steps=2), clips, clips)
+    file = tmp_path / "pre" / "encoder.safetensors"
+    for frozen in (True, False):
+        out = tmp_path / str(frozen)
+        start = Start(encoder=open_encoder(str(file)), frozen=frozen, lr_scale=0.5)
+        train(small(out, stop_after=2), clips, clips, start)
+        start = Start(encoder=open_encoder(str(file)), frozen=frozen, lr_scale=0.5)
+        summary = train(small(out), clips, clips, start)
+        world = load(out / "model.safetensors", "cpu")
+        same = [
+            torch.allclose(p, q.half().float())
+            for p, q in zip(
+                world.encoder.parameters(), load_any(file, "cpu").encoder.parameters(), strict=True
+            )
+        ]
+        assert all(same) == frozen
+        assert summary["simulator_label"] == ("no" if frozen else "yes")
+        assert ("variance" in rows(out)[0]) != frozen
+        z = world.encode(torch.from_numpy(clips.frames[:3, 0]))
+        assert z.shape == (3, 16, 24)
+
+
+def test_errors_say_the_mend(tmp_path):
+    clips = Squares(4)
+    with pytest.raises(ConfigError, match="lower batch_size"):
+        pretrain(tiny(tmp_path), clips, clips)
+    with pytest.raises(ConfigError, match="allowed: conv, patch"):
+        build_encoder(tiny(tmp_path, stem="linear"))
+    with pytest.raises(ConfigError, match="tubelet_size=1"):
+        build_encoder(tiny(tmp_path, tubelet_size=2))
+    with pytest.raises(ConfigError, match="several patches"):
+        objective_of(tiny(tmp_path, patch_size=32))
+    encoder = build_encoder(tiny(tmp_path))
+    with pytest.raises(ConfigError, match="say image_size=32"):
+        train(
+            small(tmp_path, image_size=64),
+            Squares(),
+            Squares(),
+            Start(encoder=encoder, frozen=True),
+        )
+
+
+def test_a_published_size_and_an_encoder_to_go_on_from(tmp_path):
+    config = tiny(tmp_path / "a", size="vit_tiny", patch_size=16, tubelet_size=2, steps=0)
+    pretrain(config, Squares(), Squares())
+    file = tmp_path / "a" / "encoder.safetensors"
+    again = build_encoder(tiny(tmp_path, init=str(file)))
+    assert (again.config.embed_dim, again.config.depth, again.config.stem) == (192, 12, "patch")
+    assert all(p.requires_grad for p in again.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_pretraining_and_what_follows_run_on_cuda(tmp_path, stem):
+    clips = Squares()
+    shape = {"stem": stem, "tubelet_size": 1 if stem == "conv" else 2, "bf16": True}
+    summary = pretrain(tiny(tmp_path / "pre", device="cuda", **shape), clips, clips)
+    assert summary["last"]["feature_std"] > 0
+    encoder = open_encoder(str(tmp_path / "pre" / "encoder.safetensors"))
+    start = Start(encoder=encoder, frozen=False)
+    train(small(tmp_path / "ac", device="cuda", bf16=True), clips, clips, start)
+    assert load(tmp_path / "ac" / "model.safetensors", "cpu").config.predictor.grid == (4, 4)

@@ -1,0 +1,1 @@
+"""Read and write weights: our own files, and those that others publish."""

@@ -1,0 +1,1 @@
+"""Published checkpoints of the V-JEPA family; one file a layout."""

@@ -1,0 +1,149 @@
+"""The layout of `facebook/vjepa2-*` on Hugging Face: names translated, q, k and v fused.
+
+A folder (or the model.safetensors in it) with config.json beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodel.checkpoints.tensor_file import SafetensorsFile
+from worldmodel.errors import CheckpointError
+
+PARTS = {"encoder": "encoder.", "predictor": "predictor.", "probe": "pooler."}
+HEADS = {
+    "encoder": "num_attention_heads",
+    "predictor": "pred_num_attention_heads",
+    "probe": "num_attention_heads",
+}
+RULES = [
+    (r"^encoder\.embeddings\.patch_embeddings\.proj\.", "patch_embed.proj."),
+    (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
+    (r"^encoder\.layernorm\.", "norm."),
+    (r"^predictor\.embeddings\.predictor_embeddings\.", "predictor_embed."),
+    (r"^predictor\.embeddings\.mask_tokens$", "mask_tokens"),
+    (r"^predictor\.layer\.(\d+)\.", r"predictor_blocks.\1."),
+    (r"^predictor\.layernorm\.", "predictor_norm."),
+    (r"^predictor\.proj\.", "predictor_proj."),
+    (r"^pooler\.cross_attention_layer\.", "pooler.cross_attention_block."),
+    (r"^pooler\.self_attention_layers\.(\d+)\.", r"pooler.blocks.\1."),
+    (r"\.layer_norm([12])\.", r".norm\1."),
+    (r"\.cross_attn\.q_proj\.", ".xattn.q."),
+    (r"\.cross_attn\.([kv])_proj\.", r".xattn.kv:\1."),
+    (r"\.self_attn\.([qkv])_proj\.", r".attn.qkv:\1."),
+    (r"\.self_attn\.out_proj\.", ".attn.proj."),
+    (r"\.attention\.(q)uery\.", r".attn.qkv:\1."),
+    (r"\.attention\.(k)ey\.", r".attn.qkv:\1."),
+    (r"\.attention\.(v)alue\.", r".attn.qkv:\1."),
+    (r"\.attention\.proj\.", ".attn.proj."),
+    (r"^classifier\.", "linear."),
+]
+FUSED = re.compile(r"^(.*\.(?:qkv|kv)):([qkv])(\..*)$")
+
+
+def translate(name: str) -> str:
+    """Our name of a tensor; `qkv:q` marks a third to be fused."""
+    for pattern, ours in RULES:
+        name = re.sub(pattern, ours, name)
+    return name
+
+
+def files_of(path: Path) -> list[Path]:
+    """Safetensors files of a folder or of the file given."""
+    if path.is_file():
+        return [path]
+    files = sorted(path.glob("model*.safetensors"))
+    if not files:
+        raise CheckpointError(f"{path} has no model*.safetensors: give a file or such a folder")
+    return files
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The config.json beside the weights; empty if there is none.
+
+    Raises:
+        CheckpointError: it is no JSON object.
+    """
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is no JSON ({error}): fetch it again") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{file} is no JSON object: fetch it again")
+    return config if config.get("model_type", "vjepa2") == "vjepa2" else {}
+
+
+def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
+    """Bare name -> name in the file, of one part; classifiers prefix the trunk with `vjepa2.`."""
+    prefix = PARTS[part]
+    bare = {name.removeprefix("vjepa2."): name for name in file.entries}
+    chosen = {k: v for k, v in bare.items() if k.startswith(prefix)}
+    if part == "probe":
+        chosen |= {k: v for k, v in bare.items() if k.startswith("classifier.")}
+    if not chosen:
+        have = [p for p, start in PARTS.items() if any(k.startswith(start) for k in bare)]
+        raise CheckpointError(f"The file has no {part}; it holds: {', '.join(have) or 'nothing'}")
+    return chosen
+
+
+def _place(file: SafetensorsFile, sources: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Whole tensors (ours -> theirs) and fused ones (ours -> {q, k, v -> theirs})."""
+    whole: dict[str, Any] = {}
+    fused: dict[str, dict[str, str]] = {}
+    for bare, name in sources.items():
+        ours = translate(bare)
+        match = FUSED.match(ours)
+        if match:
+            fused.setdefault(match[1] + match[3], {})[match[2]] = name
+        else:
+            whole[ours] = name
+    return whole, fused
+
+
+def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of one part under the published (original) names, and config.json.
+
+    Raises:
+        CheckpointError: no such part, torn, or q, k and v do not belong together.
+    """
+    if part not in PARTS:
+        raise CheckpointError(
+            f"The Hugging Face layout has no {part!r}: it holds one encoder; ask for 'encoder'"
+        )
+    file = SafetensorsFile(files_of(path))
+    whole, fused = _place(file, _of_part(file, part))
+    tensors: dict[str, Tensor] = {}
+    for ours, name in whole.items():
+        tensors[ours] = torch.empty(file.shape(name))
+        file.read_into(name, tensors[ours])
+    for ours, thirds in fused.items():
+        tensors[ours] = _fuse(file, ours, thirds)
+    for key in [k for k in tensors if k == "mask_tokens"]:
+        for i, token in enumerate(tensors.pop(key)):
+            tensors[f"mask_tokens.{i}"] = token
+    return tensors, read_config(path)
+
+
+def _fuse(file: SafetensorsFile, ours: str, thirds: dict[str, str]) -> Tensor:
+    wanted = "qkv" if ".qkv." in ours else "kv"
+    missing = [letter for letter in wanted if letter not in thirds]
+    shapes = {file.shape(name) for name in thirds.values()}
+    if missing or len(shapes) != 1:
+        raise CheckpointError(
+            f"{ours}: missing {missing or 'none'} of {wanted}, shapes {sorted(shapes)} from "
+            f"{sorted(thirds.values())}: query, key and value must all be there and equal in shape"
+        )
+    rows, *rest = shapes.pop()
+    out = torch.empty(rows * len(wanted), *rest)
+    for i, letter in enumerate(wanted):
+        file.read_into(thirds[letter], out[i * rows : (i + 1) * rows])
+    return out

@@ -1,0 +1,196 @@
+"""Load any published V-JEPA checkpoint, strictly, and say which family it is.
+
+Layouts: V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face's
+safetensors. Sizes are read off the tensors; missing, unexpected or misshapen tensors are errors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.checkpoints.published.huggingface import HEADS, read_part
+from worldmodel.checkpoints.published.sizes import LoadOverrides, build
+from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
+from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.models.config import RopeLayout
+
+log = logging.getLogger(__name__)
+Part = Literal["encoder", "target_encoder", "predictor", "probe"]
+PARTS = ("encoder", "target_encoder", "predictor", "probe")
+KEYS = {
+    "encoder": ("encoder",),
+    "target_encoder": ("target_encoder", "ema_encoder"),
+    "predictor": ("predictor",),
+    "probe": ("classifiers", "classifier"),
+}
+"""Part -> top-level keys that may hold it, the first found is taken."""
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """Tensors of one part of a file, and what the file tells beside them."""
+
+    tensors: dict[str, Tensor]
+    heads: int | None
+    """Head count of config.json, where there is one."""
+    norm_eps: float | None
+    is_meta_ac: bool
+    """The file has V-JEPA 2's own top level (not JEPA-WMs')."""
+
+
+def clean_keys(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
+    """Take off `module.` and `backbone.`; refuse what is no weight.
+
+    Raises:
+        CheckpointError: a value that is no float tensor, or two keys that become one.
+    """
+    cleaned: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = str(key).removeprefix("module.").removeprefix("backbone.")
+        if not isinstance(value, Tensor):
+            raise CheckpointError(f"{where}: {key!r} is a {type(value).__name__}, not a tensor")
+        if value.dtype not in {torch.float32, torch.float16, torch.bfloat16}:
+            raise CheckpointError(
+                f"{where}: {key!r} is {value.dtype}; weights are float32, float16 or bfloat16"
+            )
+        if name in cleaned:
+            raise CheckpointError(f"{where}: {key!r} and another key both mean {name!r}")
+        cleaned[name] = value
+    return cleaned
+
+
+def _read_torch_part(path: Path, part: str) -> PartFile:
+    file = read_torch(path)
+    found = next((key for key in KEYS[part] if file.get(key) is not None), None)
+    if found is None:
+        have = [p for p, keys in KEYS.items() if any(file.get(k) is not None for k in keys)]
+        raise CheckpointError(
+            f"{path} has no {part}: its top-level keys are {sorted(map(str, file))[:12]}; parts "
+            f"that can be loaded from it: {', '.join(have) or 'none'}"
+        )
+    state = file[found]
+    if isinstance(state, list):
+        if not state:
+            raise CheckpointError(f"{path}: {found!r} is an empty list: it holds no probe")
+        if len(state) > 1:
+            log.warning("%s holds %d probes; the first one is loaded", path, len(state))
+        state = state[0]
+    if not isinstance(state, Mapping):
+        raise CheckpointError(
+            f"{path}: {found!r} is a {type(state).__name__}, not a dictionary of tensors"
+        )
+    tensors = clean_keys(state, f"{path} [{found}]")
+    return PartFile(tensors, None, None, is_meta_ac="target_encoder" in file)
+
+
+def read_part_of(path: Path, part: str) -> PartFile:
+    """Tensors of one part of any published layout, under their original names.
+
+    Raises:
+        CheckpointError: no file, torn, refused, or without this part.
+    """
+    if not path.exists():
+        raise CheckpointError(f"No file {str(path)!r}; `worldmodel models` lists what can be had")
+    if path.is_dir() or is_safetensors(path):
+        tensors, config = read_part(path, part)
+        return PartFile(
+            clean_keys(tensors, str(path)),
+            config.get(HEADS[part]),
+            config.get("layer_norm_eps", 1e-6),
+            is_meta_ac=False,
+        )
+    return _read_torch_part(path, part)
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{names[:SHOWN]}{more}"
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Give a model (on the meta device) its tensors, without a copy of float32 ones.
+
+    Raises:
+        CheckpointError: missing, unexpected or misshapen tensors, all named.
+    """
+    wanted = model.state_dict()
+    problems = []
+    missing = sorted(wanted.keys() - tensors.keys())
+    unexpected = sorted(tensors.keys() - wanted.keys())
+    if missing:
+        problems.append(f"missing keys {_shown(missing)}")
+    if unexpected:
+        problems.append(f"unexpected keys {_shown(unexpected)}")
+    wrong = [
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in sorted(wanted.keys() & tensors.keys())
+        if wanted[key].shape != tensors[key].shape
+    ]
+    if wrong:
+        problems.append(f"wrong shapes {_shown(wrong)}")
+    if problems:
+        raise CheckpointError(
+            f"{where} does not fit: {'; '.join(problems)}. It is damaged or of another layout"
+        )
+    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
+
+
+def load_published(
+    path: str | Path,
+    part: Part,
+    *,
+    num_heads: int | None = None,
+    image_size: int | tuple[int, int] = 256,
+    num_frames: int = 64,
+    rope: RopeLayout | None = None,
+) -> nn.Module:
+    """Load one part of a published checkpoint.
+
+    Args:
+        path: a torch file, a safetensors file, or a Hugging Face folder.
+        part: encoder, target_encoder (the moving average), predictor or probe.
+        num_heads: attention heads; None: of the published model of this width and depth.
+        image_size: pixels (side, or height and width) that predictors count token ids in.
+        num_frames: frames of a clip; V-JEPA 1: of the position table, where it is ambiguous.
+        rope: None: as the file's family has it (2.0 tiled, 2.1 interleaved).
+
+    Returns:
+        VisionTransformer, MaskedPredictor, ActionConditionedPredictor or AttentiveClassifier, in
+        eval mode; `config` records what was read. Weights of a torch file stay mapped to it.
+
+    Raises:
+        CheckpointError: torn, refused, or keys and shapes that do not fit, by name.
+        ConfigError: unknown part, head count unknown or not a divisor, contradicting rope.
+    """
+    if part not in PARTS:
+        raise ConfigError(f"Unknown part {part!r}; known: {', '.join(PARTS)}")
+    path = Path(path)
+    source = read_part_of(path, part)
+    if num_heads is not None and source.heads is not None and num_heads != source.heads:
+        raise ConfigError(
+            f"num_heads={num_heads} contradicts config.json, which says {source.heads}: "
+            "leave it out"
+        )
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    asked = LoadOverrides(
+        num_heads=num_heads or source.heads,
+        image_size=(size[0], size[1]),
+        num_frames=num_frames,
+        rope=rope,
+        norm_eps=source.norm_eps,
+        full_ac=source.is_meta_ac,
+    )
+    where = f"{path} [{part}]"
+    tensors = dict(source.tensors)
+    with torch.device("meta"):
+        model = build(tensors, part, asked, where)
+    fill(model, tensors, where)
+    return model.eval()

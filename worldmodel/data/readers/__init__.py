@@ -1,0 +1,1 @@
+"""Readers of recorded episodes, one file a layout."""

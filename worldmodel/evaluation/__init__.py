@@ -1,0 +1,1 @@
+"""What a world model knows, and how far its imagination is off."""

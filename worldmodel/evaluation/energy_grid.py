@@ -1,0 +1,130 @@
+"""The energy landscape: how near each action of a grid brings the imagined frame to a goal.
+
+Energy: mean absolute difference of normalised tokens (V-JEPA 2, arXiv 2506.09985, sec. 3.2).
+
+Shapes: G grid points an axis, A action (7), S state (7), N tokens, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from worldmodel.actions import pose_diff
+from worldmodel.errors import ConfigError, ShapeError
+from worldmodel.models.world_model import WorldModel
+
+AXES = "xyz"
+
+
+@dataclass(frozen=True)
+class EnergyGrid:
+    """Energies over planes of moves, beside the move that was really made."""
+
+    values_m: Tensor
+    """Moves along an axis [G], symmetric about 0 [m]."""
+    planes: dict[str, Tensor]
+    """`xy`, `xz`, `yz` -> energies [G, G], the first axis in rows."""
+    true_action: Tensor
+    """Action [7] between the two frames."""
+    true_energy: float
+    best_action: Tensor
+    """Action [7] of the grid's lowest energy."""
+    best_energy: float
+    still_energy: float
+    """Energy of no move."""
+
+
+def grid_actions(num_points: int, size_m: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """Moves of each plane, [G * G, 7]; rotation and gripper stay.
+
+    Raises:
+        ConfigError: an even or too small grid (no move must be on it), or no size.
+    """
+    if num_points < 3 or num_points % 2 == 0:
+        raise ConfigError(f"grid={num_points}: wanted an odd number, 3 or more")
+    if size_m <= 0:
+        raise ConfigError(f"size_m={size_m}: wanted more than 0 m")
+    half = torch.arange(1, num_points // 2 + 1) * (size_m / (num_points // 2))
+    values = torch.cat([-half.flip(0), torch.zeros(1), half])  # exactly symmetric
+    planes = {}
+    for first, second in combinations(range(3), 2):
+        actions = torch.zeros(num_points, num_points, 7)
+        actions[..., first] = values[:, None]
+        actions[..., second] = values[None, :]
+        planes[AXES[first] + AXES[second]] = actions.flatten(0, 1)
+    return values, planes
+
+
+@torch.no_grad()
+def action_energies(
+    model: WorldModel,
+    z_1ND: Tensor,
+    state_S: Tensor,
+    goal_1ND: Tensor,
+    actions_BA: Tensor,
+    batch_size: int = 32,
+) -> Tensor:
+    """Energy [B] of the frame imagined after each action."""
+    found = []
+    for actions in actions_BA.split(batch_size):
+        imagined = model.unroll(z_1ND, state_S[None], actions[:, None])[:, 0]
+        found.append((imagined - goal_1ND).abs().mean(dim=(1, 2)))
+    return torch.cat(found)
+
+
+def energy_grid(
+    model: WorldModel,
+    frames_2HWC: Tensor,
+    states_2S: Tensor,
+    *,
+    num_points: int = 9,
+    size_m: float = 0.075,
+    batch_size: int = 32,
+) -> EnergyGrid:
+    """The landscape around one step of a recording.
+
+    Args:
+        model: any action-conditioned world model.
+        frames_2HWC: uint8 RGB, now and next, at the model's size.
+        states_2S: robot states at both.
+        num_points: grid points an axis, odd.
+        size_m: largest move along an axis [m].
+        batch_size: actions imagined at once.
+
+    Raises:
+        ShapeError: not two frames and two states.
+        ConfigError: a grid without a middle.
+    """
+    if len(frames_2HWC) != 2 or tuple(states_2S.shape) != (2, 7):
+        raise ShapeError(
+            f"{len(frames_2HWC)} frames and states {tuple(states_2S.shape)}: wanted 2 and (2, 7)"
+        )
+    values, planes = grid_actions(num_points, size_m)
+    tokens = model.encode(frames_2HWC)
+    device = tokens.device
+    states = states_2S.to(device, torch.float32)
+    true = pose_diff(states[:1], states[1:])[0]
+    energies: dict[str, Tensor] = {}
+    best = (float("inf"), true)
+    for name, actions in planes.items():
+        found = action_energies(
+            model, tokens[:1], states[0], tokens[1:], actions.to(device), batch_size
+        ).cpu()
+        at = int(found.argmin())
+        best = min(best, (float(found[at]), actions[at]), key=lambda pair: pair[0])
+        energies[name] = found.view(num_points, num_points)
+    real = action_energies(model, tokens[:1], states[0], tokens[1:], true[None])
+    middle = num_points // 2
+    return EnergyGrid(
+        values_m=values,
+        planes=energies,
+        true_action=true.cpu(),
+        true_energy=float(real),
+        best_action=best[1],
+        best_energy=best[0],
+        still_energy=float(energies["xy"][middle, middle]),
+    )

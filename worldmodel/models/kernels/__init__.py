@@ -1,0 +1,1 @@
+"""Opt-in fast paths, each beside a plain equal."""
