@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from worldmodel.models import cpu_attention, cpu_linear
 from worldmodel.models.encoder import PatchEmbed
+from worldmodel.models.kernels import cpu_attention, cpu_linear
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks
 from worldmodel.models.kernels.cpu_linear import Linear, linear, linear_gelu, torch_products
 from worldmodel.models.rope import grid_positions, rope_tables, rotate_pair
