@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 import configs
 
 COMMANDS = {
-    "demo": ("planning.cli.demo", "watch the embedded model pick and workcell, from goal images"),
+    "demo": ("planning.cli.demo", "watch the embedded model pick and place, from goal images"),
     "collect": ("planning.cli.collect", "record simulated episodes in raw DROID layout"),
     "data index": ("planning.cli.data_index", "what of a data set is good, and why the rest not"),
     "data prepare": ("planning.cli.data_prepare", "cut episodes to frames or features, once"),
