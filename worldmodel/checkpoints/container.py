@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from worldmodel.atomic_io import atomic_file
 from worldmodel.errors import CheckpointError
 
 KEY = "worldmodel"
 
 
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and metadata: temporary file, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file(tensors, part, {KEY: json.dumps(metadata)})  # tensor by tensor, no second copy
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    """Write tensors and their description to one file, completely or not at all."""
+    with atomic_file(path) as part:
+        save_file(tensors, part, {KEY: json.dumps(metadata)})  # tensor by tensor, no second copy
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from worldmodel.atomic_io import write_json, write_text
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
@@ -153,16 +153,6 @@ def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
     return out
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def build_index(
     root: Path, out: Path, options: IndexOptions | None = None, *, workers: int = 2
 ) -> dict[str, Any]:
@@ -209,14 +199,12 @@ def build_index(
         "looked_at": len(todo),
         "camera": options.read.camera,
     }
-    write_whole(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
-    write_whole(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
-    write_whole(out / SUMMARY, json.dumps(summary, indent=2))
+    write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
+    write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
+    write_json(out / SUMMARY, summary)
     units_seen = {k: {"print": prints[k], "rows": v} for k, v in results.items()}
-    write_whole(
-        out / ".seen.json",
-        json.dumps({"options": dataclasses.asdict(options), "units": units_seen}),
-    )
+    seen_now = {"options": dataclasses.asdict(options), "units": units_seen}
+    write_json(out / ".seen.json", seen_now, indent=None)
     if not good:
         raise DataError(
             f"None of the {len(bad)} episodes under {root} can be used; reasons: "

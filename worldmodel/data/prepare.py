@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.episode import to_tcp
-from worldmodel.data.index import Manifest, write_whole
+from worldmodel.data.index import Manifest
 from worldmodel.errors import ConfigError, DataError
 
 Encode = Callable[[Tensor], Tensor]
@@ -124,16 +124,11 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
     """
     data = to_bytes({k: v.contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
-    part = path.with_suffix(".part")
     try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        write_whole(path.with_suffix(".sha256"), digest)
-        part.replace(path)
+        with atomic_file(path) as part:
+            part.write_bytes(data)
+            write_text(path.with_suffix(".sha256"), digest)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise DataError(
             f"Cannot write {path}: {error}. Free space and run the same command: it goes on here"
         ) from error
@@ -190,7 +185,7 @@ def prepare(
         raise ConfigError(
             f"{out} holds shards of another plan (other options or episodes): choose another out="
         )
-    write_whole(path, json.dumps(plan))
+    write_json(path, plan, indent=None)
     groups = range(0, len(rows), options.episodes_per_shard)
     made = frames = size = 0
     for number, first in enumerate(tqdm(groups, desc="preparing", unit="shard")):
@@ -214,5 +209,5 @@ def prepare(
         "encoder_hash": options.encoder_hash,
         "episodes": len(rows),
     }
-    write_whole(out / "summary.json", json.dumps(summary, indent=2))
+    write_json(out / "summary.json", summary)
     return summary
