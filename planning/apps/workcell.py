@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
-import configs
 import envs
 from planning.errors import DriveError
 from robot.arm import Arm, Sent
@@ -25,6 +24,7 @@ from robot.errors import ConfigError
 from robot.fake import FakeArm
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafeArm, SafetyConfig
+from worldmodel.resources import config_folder
 
 Image = NDArray[np.uint8]
 ROBOTS = ("franka", "twin", "mujoco", "fake")
@@ -69,7 +69,7 @@ def read_limits(name: str) -> SafetyConfig:
     """
     path = Path(name)
     if path.suffix != ".yaml":
-        path = Path(configs.__file__).parent / "robot" / f"{name}.yaml"
+        path = config_folder() / "robot" / f"{name}.yaml"
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, YAMLError, OmegaConfBaseException) as error:

@@ -11,7 +11,6 @@ import difflib
 import importlib
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -19,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import configs
+from worldmodel.resources import config_folder, require_own_packages
 
 COMMANDS = {
     "demo": ("planning.cli.demo", "watch the embedded model pick and place, from goal images"),
@@ -74,7 +73,7 @@ def known_keys(config: DictConfig, prefix: str = "") -> list[str]:
 
 def recipe_values(command: str, recipe: str) -> DictConfig:
     """Read `configs/<command>/<recipe>.yaml`, or a path that ends in .yaml."""
-    folder = Path(configs.__file__).parent / command.replace(" ", "_")
+    folder = config_folder() / command.replace(" ", "_")
     if recipe.endswith(".yaml"):
         return OmegaConf.load(recipe)  # type: ignore[return-value]
     file = folder / f"{recipe}.yaml"
@@ -158,6 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         print(overview())
         return 0
     try:
+        require_own_packages()
         name, rest = find_command(words)
         module = importlib.import_module(COMMANDS[name][0])
         if any(word in {"-h", "--help"} for word in rest):
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         options = parse_options(name, module.Options, rest)
         return int(module.run(options))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ImportError, ValueError, RuntimeError, OSError) as error:
         if type(error) in {ValueError, RuntimeError}:
             raise  # a fault of ours, not the user's: show where
         print(f"error: {error}", file=sys.stderr)

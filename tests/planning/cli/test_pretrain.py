@@ -3,18 +3,17 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-import configs
 from planning.cli.app import COMMANDS, find_command, main, parse_options
 from planning.cli.pretrain import Options
 from worldmodel.checkpoints.io import load
+from worldmodel.resources import config_folder
 from worldmodel.training.tasks.pretrain import MaskedObjective, build_encoder, clip_grid, draw_masks
 
-RECIPES = Path(configs.__file__).parent / "pretrain"
+RECIPES = config_folder() / "pretrain"
 
 
 def test_pretrain_then_train_on_the_encoder(tmp_path, capsys):

@@ -12,11 +12,11 @@ import h5py
 import pytest
 import torch
 
-import configs
 from planning.cli.app import main, parse_options
 from planning.cli.train import Options, joint_options
 from worldmodel.checkpoints.io import load
 from worldmodel.errors import ConfigError, DataError, ShapeError
+from worldmodel.resources import config_folder
 from worldmodel.training.tasks.joint import TrainConfig
 from worldmodel.training.tasks.post import PostTrainConfig, posttrain, rate_at
 
@@ -203,7 +203,7 @@ def test_joint_options_are_the_joint_trainers_own():
 
 
 def test_every_recipe_composes():
-    for path in sorted((Path(configs.__file__).parent / "train").glob("*.yaml")):
+    for path in sorted((config_folder() / "train").glob("*.yaml")):
         options = parse_options("train", Options, [f"recipe={path.stem}"])
         if options.mode == "post":
             assert options.predictor_dim % options.predictor_heads == 0

@@ -1,1 +1,0 @@
-"""Recipes: differences from the defaults, one YAML file each."""
