@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from worldmodel.errors import ConfigError
+from worldmodel.specs import ActionSpec, ObservationSpec
 
 RopeLayout = Literal["tiled", "interleaved"]
 
@@ -173,6 +174,23 @@ class Convention:
     """Bring state angles within pi of `state_offset` before scaling (a tool that points down sits
     on the branch of its roll angle)."""
     max_step_m: float = 0.075
+
+    def observation_spec(self, image_size: tuple[int, int], transform: Any) -> ObservationSpec:
+        """The observation part, for an encoder of `image_size` pixels."""
+        return ObservationSpec(
+            image_size=image_size,
+            transform=transform,
+            frames_per_token=self.frames_per_token,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            state_frame=self.state_frame,
+        )
+
+    def action_spec(self) -> ActionSpec:
+        """The action part."""
+        return ActionSpec(
+            gripper=self.gripper, period_s=self.step_seconds, max_step_m=self.max_step_m
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import Convention, VideoConfig
 from worldmodel.models.encoder import VisionTransformer
+from worldmodel.specs import ObservationSpec
 
 
 def check_clip(clip_BTHWC: Tensor, image_size: tuple[int, int] | None = None) -> Tensor:
@@ -64,6 +65,11 @@ class VideoModel(nn.Module):
     def convention(self) -> Convention:
         """What pixels mean, and whether a frame alone is repeated."""
         return self.config.convention
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What the model sees: image transform and size, cameras, frame of the state."""
+        return self.convention.observation_spec(self.image_size, "published")
 
     @property
     def image_size(self) -> tuple[int, int]:

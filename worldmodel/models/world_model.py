@@ -14,6 +14,7 @@ from worldmodel.errors import ShapeError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.config import Convention, ModelConfig
 from worldmodel.models.encoder import VisionTransformer
+from worldmodel.specs import ActionSpec, ObservationSpec
 
 
 def normalise(tokens: Tensor) -> Tensor:
@@ -76,6 +77,16 @@ class WorldModel(nn.Module):
     def convention(self) -> Convention:
         """Step time, frame of the state, meaning of the gripper number."""
         return self.config.convention
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What the model sees: image transform and size, cameras, frame of the state."""
+        return self.convention.observation_spec(self.image_size, "droid")
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What an action means: gripper, period and limits."""
+        return self.convention.action_spec()
 
     @property
     def image_size(self) -> tuple[int, int]:
