@@ -22,9 +22,9 @@ from envs.twin.camera import TwinCamera
 from envs.twin.twin import Twin
 from planning.apps.franka_workcell import watched_camera
 from robot.cameras.camera import OpenCVCamera
+from robot.constants import FLANGE_TO_TCP_M
 from robot.errors import CameraError, RobotError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
-from robot.pose import FLANGE_TO_TCP_M
 from robot.safety.limits import TIP_OFFSETS_M
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,6 +11,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.config import OBJECTS
 from envs.errors import TaskError
 from envs.expert import (
     WayPoint,
@@ -22,7 +23,7 @@ from envs.expert import (
 )
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.rendering import Renderer
-from envs.scene import OBJECTS, SPLITS, build_model, randomise
+from envs.scene import SPLITS, build_model, randomise
 from envs.tasks import ARM_HIGH_M, ARM_LOW_M, OBJECT_HIGH_M, OBJECT_LOW_M, draw_apart, get_task
 from envs.tasks import succeeded as task_succeeded
 
@@ -61,6 +62,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         RenderingError: no way to render on this machine.
     """
 
+    arm_spec = MujocoArm.spec
+    """Conventions of states and actions."""
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's name
 
     def __init__(
@@ -91,7 +94,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
         spaces["state"] = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(spaces)
-        most = np.array([0.075] * 3 + [0.15] * 3 + [1.0], dtype=np.float32)
+        limits = [self.arm_spec.max_step_m] * 3 + [self.arm_spec.max_rotation_rad] * 3 + [1.0]
+        most = np.array(limits, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-most, most, dtype=np.float32)
         self.goal_tcp_m, self.target_m = np.zeros(3), np.zeros(3)
         self._open(self.objects[0])
@@ -162,7 +166,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             if not self.success():
                 break
         self.steps = 0
-        return self._observe(), self._info()
+        return self._observe(), self.info()
 
     def _draw_goal(self, rng: np.random.Generator, start: Array) -> None:
         self.target_m = np.append(draw_apart(rng, self.object_m, 0.08, 0.3), self.half_height_m())
@@ -247,7 +251,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         seen["state"] = self.arm.state().state.astype(np.float32)
         return seen
 
-    def _info(self) -> dict[str, Any]:
+    def info(self) -> dict[str, Any]:
+        """Return `success`, `holding` and the positions [m] of fingertips, object and goals."""
         return {
             "success": self.success(),
             "tcp_m": self.tcp_m,
@@ -263,7 +268,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """One control step (0.25 s)."""
         self.arm.send(np.clip(action, self.action_space.low, self.action_space.high))  # type: ignore[attr-defined]
         self.steps += 1
-        info = self._info()
+        info = self.info()
         ended = bool(info["success"] and self.terminate_on_success)
         out = (self._observe(), float(info["success"]), ended, self.steps >= self.max_steps)
         return *out, info

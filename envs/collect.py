@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from envs.arm_env import ArmEnv
-from envs.mujoco_arm import gripper_command
+from envs.config import CollectConfig
 from envs.play import KINDS, POLICIES
+from robot.pose import gripper_command
 from robot.record import Recording, write_episode
-
-
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass
-class CollectConfig:
-    """Options of `worldmodel collect`."""
-
-    out: str = _text("runs/data/train", "folder of the data set")
-    episodes: int = _text(2400, "how many")
-    length: int = _text(28, "control steps of an episode (4 a second)")
-    seed: int = _text(0, "of the first episode; episode i uses seed + i")
-    split: str = _text("train", "train or held_out looks")
-    image_size: int = _text(128, "pixels of a side")
-    workers: int = _text(2, "processes")
-    fidelity: str = _text("fast", "fast (collision meshes) or visual")
-    objects: list[str] = field(
-        default_factory=lambda: ["cube"], metadata={"help": "shapes: cube, box, cup, cylinder"}
-    )
-    cameras: list[str] = field(
-        default_factory=lambda: ["left"], metadata={"help": "left, right, wrist"}
-    )
-
 
 _ENV: dict[str, ArmEnv] = {}
 

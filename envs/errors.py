@@ -9,6 +9,10 @@ class TaskError(EnvError, ValueError):
     """An unknown task, object or option."""
 
 
+class ConfigError(EnvError, ValueError):
+    """An option is out of its range or not among its choices."""
+
+
 class UnreachableError(EnvError, ValueError):
     """A pose the arm cannot take."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.mujoco_arm import MujocoArm
-from robot.pose import FLANGE_TO_TCP_M
+from robot.constants import FLANGE_TO_TCP_M
 
 Array = NDArray[np.float64]
 

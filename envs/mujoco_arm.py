@@ -10,35 +10,26 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
-from robot.arm import ArmState, Sent
-from robot.pose import apply_action, matrix_to_euler
+from robot.arm import ArmSpec, ArmState, Sent
+from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
+from robot.pose import apply_action, gripper_command, matrix_to_euler
 
 Array = NDArray[np.float64]
 
-STEP_S = 0.25
-"""One control step [s]."""
-MAX_WIDTH_M = 0.08
-GRIPPER_DEAD_BAND = 0.15
-"""Gripper commands at most this large keep the last command."""
-BOX_LOW_M = np.array([0.30, -0.30, 0.1034 + 0.012])
+BOX_LOW_M = np.array([0.30, -0.30, FLANGE_TO_TCP_M + 0.012])
 BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
 """Where the flange may go. The fingers end 9.5 mm below the point between their pads: lower than
 this floor they press on the table, and the friction jams the gripper half open."""
-MIN_HELD_M = 0.012
-"""Narrowest object [m]."""
 HELD_WITHIN_M = 0.04
 """An object whose middle is further from the fingertips is not the one between them [m]."""
 MAX_LAG_M = 0.012
 """The commanded pose is integrated unless it is further than this from the measured one."""
 
 
-def gripper_command(value: float) -> float:
-    """Ternary meaning of an action's last number: +1 close, -1 open, 0 keep."""
-    return 0.0 if abs(value) <= GRIPPER_DEAD_BAND else float(np.sign(value))
-
-
 class MujocoArm:
     """Moves the flange by DROID deltas; joint targets are reached within 60 % of a step."""
+
+    spec = ArmSpec()
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self.model, self.data = model, data
@@ -117,7 +108,7 @@ class MujocoArm:
         if grip:
             self.closed = grip > 0
         self.data.ctrl[7] = 0.0 if self.closed else 255.0
-        steps = round(STEP_S / self.model.opt.timestep)
+        steps = round(PERIOD_S / self.model.opt.timestep)
         ramp = 0.6 * steps
         for i in range(steps):
             self.data.ctrl[:7] = q + (goal - q) * min(1.0, (i + 1) / ramp)

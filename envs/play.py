@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from envs.arm_env import ArmEnv
 from envs.expert import WayPoint, grasp_points, is_done, pick_place_points, push_points, walk
 from envs.tasks import ARM_HIGH_M, ARM_LOW_M, draw_apart
+from robot.constants import MAX_STEP_M
 
 Action = NDArray[np.float32]
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
@@ -27,7 +28,7 @@ def noisy(action: Action, rng: np.random.Generator, spread_m: float) -> Action:
 
 
 def _clip(action: Action) -> Action:
-    action[:3] = np.clip(action[:3], -0.075, 0.075)
+    action[:3] = np.clip(action[:3], -MAX_STEP_M, MAX_STEP_M)
     return action
 
 

@@ -11,13 +11,12 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.config import OBJECTS
 from envs.errors import TaskError
-from robot.pose import FLANGE_TO_TCP_M
+from robot.constants import FLANGE_TO_TCP_M
 
 Array = NDArray[np.float64]
 
-OBJECTS = ("cube", "box", "cup", "cylinder")
-"""`cylinder` is the held-out split's unseen shape."""
 TIMESTEP_S = 0.0025
 FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)

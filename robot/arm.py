@@ -3,12 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M, PERIOD_S
+from robot.errors import ConfigError
+
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSpec:
+    """Conventions of an arm's states and actions; a policy compares them with its model's.
+
+    Raises:
+        ConfigError: A number is not positive and finite.
+    """
+
+    period_s: float = PERIOD_S
+    """Control period [s]."""
+    state_frame: Literal["flange", "tcp"] = "flange"
+    """Point whose pose a state describes."""
+    state_dim: int = 7
+    """Numbers in a state: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
+    action_dim: int = 7
+    """Numbers in an action: change of position [m], of rotation [rad], gripper."""
+    gripper: Literal["command", "change"] = "command"
+    """Meaning of an action's last number: close, keep or open; or a change of closedness."""
+    max_step_m: float = MAX_STEP_M
+    """Largest change of position per action and axis [m]."""
+    max_rotation_rad: float = MAX_ROTATION_RAD
+    """Largest rotation per action and axis [rad]."""
+
+    def __post_init__(self) -> None:
+        for name in ("period_s", "state_dim", "action_dim", "max_step_m", "max_rotation_rad"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ConfigError(f"{name} is {value}; allowed: finite and above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +81,12 @@ class Sent:
 
 
 class Arm(Protocol):
-    """An arm under 4 Hz pose control."""
+    """An arm under pose control."""
+
+    @property
+    def spec(self) -> ArmSpec:
+        """Conventions of the arm's states and actions."""
+        ...
 
     def state(self) -> ArmState:
         """Read the arm."""

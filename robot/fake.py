@@ -8,15 +8,15 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import ArmState, Sent
+from robot.arm import ArmSpec, ArmState, Sent
+from robot.constants import MAX_WIDTH_M, PERIOD_S
 from robot.errors import ArmError, ConfigError, ReflexError
 from robot.kinematics import Kinematics, flange_pose
-from robot.pose import apply_action, matrix_to_euler
+from robot.pose import apply_action, is_closed_after, matrix_to_euler
 
 Array = NDArray[np.float64]
 
 READY_Q = (0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785)
-MAX_WIDTH_M = 0.08
 FAULTS = ("reflex", "disconnect", "stale_state", "nan_state", "short", "late")
 
 
@@ -44,7 +44,7 @@ class FakeArm:
 
     q: Array = field(default_factory=lambda: np.array(READY_Q))
     """Joint positions [7, rad]."""
-    step_s: float = 0.25
+    step_s: float = PERIOD_S
     faults: tuple[Fault, ...] = ()
     object_width_m: float = 0.0
     """Width of what is between the fingers when they close; 0: nothing."""
@@ -55,6 +55,11 @@ class FakeArm:
         self.closed = self.stopped = False
         self.recovered_at = -1
         self._last: ArmState | None = None
+
+    @property
+    def spec(self) -> ArmSpec:
+        """Conventions of the arm's states and actions."""
+        return ArmSpec(period_s=self.step_s)
 
     def _has(self, kind: str) -> Fault | None:
         for fault in self.faults:
@@ -96,7 +101,7 @@ class FakeArm:
         asked = np.asarray(action, dtype=np.float64)
         grip = float(asked[6])
         target = apply_action(self.state().state, np.append(asked[:6], 0.0))
-        target[6] = float(self.closed if abs(grip) <= 0.15 else grip > 0)
+        target[6] = float(is_closed_after(grip, self.closed))
         return self.send_pose(target)
 
     def send_pose(self, target: ArrayLike) -> Sent:

@@ -11,12 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Array = NDArray[np.float64]
+from robot.constants import FLANGE_TO_TCP_M, FLANGE_TO_TCP_YAW, GRIPPER_DEAD_BAND
 
-FLANGE_TO_TCP_M = 0.1034
-"""Distance from the flange (panda_link8) to between the fingertips, along the flange's z axis."""
-FLANGE_TO_TCP_YAW = -np.pi / 4
-"""The hand is turned by this about the flange's z axis."""
+Array = NDArray[np.float64]
 
 
 def euler_to_matrix(angles: ArrayLike) -> Array:
@@ -58,6 +55,22 @@ def apply_action(state: ArrayLike, action: ArrayLike) -> Array:
     turned = euler_to_matrix(a[..., 3:6]) @ euler_to_matrix(s[..., 3:6])
     closed = np.clip(s[..., 6:] + a[..., 6:], 0.0, 1.0)
     return np.concatenate([s[..., :3] + a[..., :3], matrix_to_euler(turned), closed], axis=-1)
+
+
+def gripper_command(value: float) -> float:
+    """Return the ternary meaning of an action's last number: +1 close, -1 open, 0 keep."""
+    return 0.0 if abs(value) <= GRIPPER_DEAD_BAND else float(np.sign(value))
+
+
+def is_closed_after(value: float, closed: bool) -> bool:
+    """Return whether the gripper is closed after an action's last number, given its present state.
+
+    Args:
+        value: Gripper command; above 0.15 closes, below -0.15 opens, else keeps.
+        closed: Whether the gripper was last commanded to close.
+    """
+    command = gripper_command(value)
+    return closed if command == 0.0 else command > 0
 
 
 def _along_tool(state: ArrayLike, distance: float, yaw: float) -> Array:

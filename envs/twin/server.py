@@ -22,10 +22,10 @@ from franky_sim import BaseSimulator
 from franky_sim.mujoco_simulator import FrankaMujocoRobot
 from numpy.typing import NDArray
 
-from envs.mujoco_arm import MAX_WIDTH_M
 from envs.scene import build_model, resize_object
 from envs.twin.joints import Follower
 from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
+from robot.constants import MAX_WIDTH_M
 
 Array = NDArray[np.float64]
 

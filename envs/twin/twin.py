@@ -133,7 +133,7 @@ class Twin:
         """
         sync(self.env, self.shared)
         self.env.arm.closed = closed
-        return self.env._info()  # noqa: SLF001 - the same judge as the plain environment's
+        return self.env.info()
 
     def close(self) -> None:
         """End the server and free the renderer."""

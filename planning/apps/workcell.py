@@ -146,7 +146,7 @@ class MujocoWorkcell(Workcell):
 
     def info(self) -> dict[str, Any] | None:
         """What `ArmEnv.step` tells."""
-        return self.env._info()  # noqa: SLF001 - the same judge as the environment's
+        return self.env.info()
 
     def close(self) -> None:
         """Free the renderer."""

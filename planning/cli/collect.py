@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 
-from envs.collect import CollectConfig, collect
+from envs.config import CollectConfig
 
 Options = CollectConfig
 
 
 def run(options: CollectConfig) -> int:
     """Collect, then print the summary."""
+    from envs.collect import collect
+
     print(json.dumps(collect(options), indent=2))
     return 0

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from envs.mujoco_arm import gripper_command
 from envs.tasks import get_task
 from planning.agent import PlanningAgent
 from planning.apps.workcell import (
@@ -46,6 +45,7 @@ from planning.report.page import write_report
 from planning.rollout import Episode, failure_reason, final_error_m
 from robot.calibrate import Axes
 from robot.errors import ArmError, ReflexError, RobotError
+from robot.pose import gripper_command
 from robot.record import Recording, write_episode
 from robot.safety.layer import SafeArm
 from worldmodel.checkpoints.io import load

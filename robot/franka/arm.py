@@ -15,11 +15,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import ArmState, Sent
+from robot.arm import ArmSpec, ArmState, Sent
+from robot.constants import PERIOD_S
 from robot.errors import ArmError, ConfigError, ReflexError
 from robot.franka.driver import FrankaConfig, serve
 from robot.kinematics import Kinematics
-from robot.pose import apply_action, pose_diff
+from robot.pose import apply_action, is_closed_after, pose_diff
 from robot.safety.shared_state import SharedArmState
 from robot.safety.watchdog import WatchdogConfig, watch
 
@@ -80,6 +81,11 @@ class FrankaArm:
         self.closed = bool(self.state().state[6] > 0.5)
 
     @property
+    def spec(self) -> ArmSpec:
+        """Conventions of the arm's states and actions."""
+        return ArmSpec(period_s=self.config.preempt_s or PERIOD_S)
+
+    @property
     def driver_pid(self) -> int:
         """Process that owns the connection."""
         return int(self._driver.pid or 0)
@@ -99,7 +105,7 @@ class FrankaArm:
             raise ArmError(f"Action {asked.tolist()} is not seven finite numbers: nothing was sent")
         target = apply_action(self.state().state, np.append(asked[:6], 0.0))
         grip = float(asked[6])
-        target[6] = float(self.closed if abs(grip) <= 0.15 else grip > 0)
+        target[6] = float(is_closed_after(grip, self.closed))
         return self.send_pose(target)
 
     def send_pose(self, target: ArrayLike) -> Sent:

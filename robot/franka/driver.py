@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.constants import MAX_WIDTH_M, MIN_HELD_M
 from robot.franka.motion import Pace, contact_reason, make_motion, speed_scale
 from robot.pose import euler_to_matrix, matrix_to_euler
 from robot.safety.shared_state import Reading, SharedArmState
 
 Array = NDArray[np.float64]
 
-MAX_WIDTH_M = 0.08
 TICK_S = 0.004
 NO_MOVE = 2e-4
 """Targets this near (m, and parts of a rotation matrix) need no motion."""
@@ -64,7 +64,7 @@ class FrankaConfig:
     """A motion that takes longer is stopped."""
     preempt_s: float = 0.0
     """0: wait for each motion (as published). Else: give the next command after so long."""
-    min_held_m: float = 0.012
+    min_held_m: float = MIN_HELD_M
     """Closed fingers further apart than this hold something."""
 
 

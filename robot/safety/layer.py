@@ -15,7 +15,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import Arm, ArmState, Sent
+from robot.arm import Arm, ArmSpec, ArmState, Sent
 from robot.errors import UnreachableError
 from robot.safety.limits import Limits, SafetyConfig, Solver, outside_m, target_outside_m, tips_m
 
@@ -86,6 +86,11 @@ class SafeArm:
         self.counts: dict[str, int] = {}
         self.commands = 0
         self.begin()
+
+    @property
+    def spec(self) -> ArmSpec:
+        """Conventions of the arm behind the layer."""
+        return self.arm.spec
 
     def begin(self) -> None:
         """Take the arm as it stands as the pose that the next action counts from."""

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import Sent
+from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M
 from robot.errors import ConfigError, UnreachableError
-from robot.pose import apply_action, euler_to_matrix, flange_to_tcp, pose_diff
+from robot.pose import apply_action, euler_to_matrix, flange_to_tcp, is_closed_after, pose_diff
 
 Array = NDArray[np.float64]
 
@@ -38,9 +39,9 @@ class SafetyConfig:
     clearance_m: float = 0.001
     margin_m: float = 0.005
     """Targets stay this far inside both boxes, for the arm's tracking error; 0 to 0.02."""
-    max_step_m: float = 0.075
+    max_step_m: float = MAX_STEP_M
     """On each axis; a longer step is shortened in its own direction."""
-    max_step_rad: float = 0.15
+    max_step_rad: float = MAX_ROTATION_RAD
     max_tilt_rad: float = 0.6
     """Of the hand from pointing straight down: tilted further, its body and the wrist could touch
     the table while flange and fingertips are in their boxes."""
@@ -227,7 +228,7 @@ class Limits:
             if abs(grip) > 1:
                 reasons.append("gripper: beyond -1 to 1")
             moved = apply_action(base, np.append(numbers, 0.0))
-            wanted = np.append(moved[:6], float(closed if abs(grip) <= 0.15 else grip > 0))
+            wanted = np.append(moved[:6], float(is_closed_after(grip, closed)))
         target, more = self.allow(base, wanted, q)
         reasons += more
         if target is None:

@@ -5,7 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.collect import CollectConfig, collect
+from envs.collect import collect
+from envs.config import CollectConfig
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import DataError
 

@@ -5,8 +5,8 @@ import numpy as np
 
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.scene import build_model
+from robot.constants import FLANGE_TO_TCP_M
 from robot.kinematics import Kinematics
-from robot.pose import FLANGE_TO_TCP_M
 from robot.safety.layer import SafeArm, SafetyConfig, outside_m
 
 PHYSICS_M = 0.006

@@ -8,7 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.collect import CollectConfig, collect
+from envs.collect import collect
+from envs.config import CollectConfig
 from planning.cli.app import main
 from worldmodel.checkpoints.io import load
 from worldmodel.data.episode import EpisodeError
