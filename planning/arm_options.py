@@ -1,0 +1,283 @@
+"""Options of the commands that connect to an arm; see `planning.options`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from planning.errors import PlanError
+from planning.options import (
+    Device,
+    PlannerOptions,
+    SceneOptions,
+    SubGoals,
+    between,
+    check_fields,
+    require_single_plans,
+)
+
+Robot = Literal["franka", "twin", "mujoco", "fake"]
+
+
+def changed_fields(options: object) -> list[str]:
+    """Return `name=value` of every field that differs from its default."""
+    changed = []
+    for item in dataclasses.fields(options):  # type: ignore[arg-type]
+        usual = item.default
+        if item.default_factory is not dataclasses.MISSING:
+            usual = item.default_factory()
+        value = getattr(options, item.name)
+        if value != usual:
+            changed.append(f"{item.name}={value}")
+    return changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrankaOptions:
+    """Connection to a Franka arm; refused with any other robot."""
+
+    address: str = "172.16.0.2"
+    """Host name or IP address of the control box."""
+    arm: Literal["fr3", "panda"] = "fr3"
+    """Model of the arm."""
+    realtime: bool = True
+    """Require a real-time kernel; false is for simulated arms only."""
+    patience: float = field(default=1.0, metadata=between(0, 1000))
+    """Factor (1 or more) on allowed ages and waiting times; above 1 needs realtime=false."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.patience < 1 or (self.realtime and self.patience > 1):
+            raise PlanError(
+                f"patience={self.patience} is out of range. Allowed: 1, or more with "
+                "realtime=false for a simulated arm on a busy machine."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionOptions:
+    """Permission to move the arm."""
+
+    execute: bool = False
+    """Move the arm; without it every command is a dry run."""
+    confirm: bool = True
+    """Ask for a typed word before the arm may move."""
+    confirm_each: bool = False
+    """Ask before every step."""
+    unattended: bool = False
+    """Allow confirm=false with a real arm; a person must still watch it."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        unused = [f for f in changed_fields(self) if not f.startswith("execute")]
+        if unused and not self.execute:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect in a dry run. Add execute=true, or leave it out."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkcellOptions:
+    """An arm, its camera, its limits and, in simulation, its scene."""
+
+    robot: Robot = "mujoco"
+    """Arm: a real Franka, its simulated twin behind libfranka's protocol, MuJoCo, or fake."""
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    """Scene of a simulated arm."""
+    franka: FrankaOptions = field(default_factory=FrankaOptions)
+    """Connection to a real arm."""
+    camera: str = ""
+    """Camera of franka and fake: number, device, video, folder, URL, realsense[:SERIAL]."""
+    limits: str = ""
+    """Safety limits: franka, twin, or a .yaml file (empty: those of the robot)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        real = self.robot == "franka"
+        unused = changed_fields(self.scene) if real else changed_fields(self.franka)
+        if unused:
+            fix = (
+                "a simulated robot (twin, mujoco, fake). Goals of a real arm are pictures: "
+                "`worldmodel capture-goal`"
+                if real
+                else "robot=franka"
+            )
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with robot={self.robot}. Leave it out, or use "
+                f"{fix}."
+            )
+        if self.camera and self.robot not in ("franka", "fake"):
+            raise PlanError(
+                f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "
+                "own pictures. Leave it out, or use robot=franka or robot=fake."
+            )
+        if real and not self.camera:
+            raise PlanError("robot=franka needs camera=: 0, realsense, realsense:SERIAL, or a URL.")
+
+
+def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:
+    """Refuse a real arm that would move without anybody's word.
+
+    Raises:
+        PlanError: confirm=false without unattended=true, or unattended with a simulated arm.
+    """
+    real = workcell.robot == "franka"
+    if real and not (motion.confirm or motion.unattended):
+        raise PlanError(
+            "confirm=false moves a real arm without asking. Leave it out, or add unattended=true "
+            "and stand by with the emergency stop."
+        )
+    if motion.unattended and not real:
+        raise PlanError(
+            f"unattended=true has no effect with robot={workcell.robot}. Leave it out, or use "
+            "robot=franka."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriveOptions:
+    """Options of `worldmodel drive`."""
+
+    workcell: WorkcellOptions = field(default_factory=WorkcellOptions)
+    """Arm, camera, limits and scene."""
+    motion: MotionOptions = field(default_factory=MotionOptions)
+    """Permission to move the arm."""
+    model: str = "default"
+    """Model: embedded or published name, file, or folder of a training run."""
+    device: Device = "auto"
+    """Device of the model."""
+    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    """How plans are searched."""
+    goals: list[str] = field(default_factory=list)
+    """Goal pictures in order: a folder or files (empty: the goals of the simulated task)."""
+    steps: list[int] = field(default_factory=list, metadata=between(1, 100_000))
+    """Step budget of each goal picture (empty: as captured, else 8)."""
+    sub_goals: SubGoals = "default"
+    """Goal images of a simulated task: all, three (without the lift) or only the last one."""
+    episodes: int = field(default=1, metadata=between(1, 1_000_000))
+    """Number of episodes."""
+    seed: int = field(default=0, metadata=between(0, 100_000))
+    """Seed of the scene and the search, as in `worldmodel eval`."""
+    axes: str = ""
+    """Calibration file of `worldmodel calibrate axes` (empty: none)."""
+    max_plan_s: float = field(default=5.0, metadata=between(0.001, 3600, "s"))
+    """Largest age of a frame whose plan is still sent to a real arm; the scene may have changed."""
+    judge: bool = False
+    """Ask after each episode whether it succeeded."""
+    view: bool = False
+    """Serve a web page with camera, goal, energy and plan."""
+    port: int = field(default=0, metadata=between(0, 65_535))
+    """Port of that page (0: any free one)."""
+    out: str = "runs/drive"
+    """Output folder for summary.json, report.html, data/ and logs/."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_motion(self.workcell, self.motion)
+        simulated = self.workcell.robot != "franka"
+        unused = {
+            f"steps={self.steps}": (self.steps and not self.goals, "goals="),
+            f"sub_goals={self.sub_goals}": (
+                self.goals and self.sub_goals != "default",
+                "a simulated task's goals",
+            ),
+            f"max_plan_s={self.max_plan_s}": (
+                simulated and self.max_plan_s != type(self).max_plan_s,
+                "robot=franka (simulated arms wait for a plan)",
+            ),
+            f"port={self.port}": (self.port and not self.view, "view=true"),
+        }
+        for option, (applies, needed) in unused.items():
+            if applies:
+                raise PlanError(f"{option} has an effect only with {needed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateOptions:
+    """Options of `worldmodel calibrate axes`."""
+
+    workcell: WorkcellOptions = field(default_factory=WorkcellOptions)
+    """Arm, camera, limits and scene."""
+    motion: MotionOptions = field(default_factory=MotionOptions)
+    """Permission to move the arm; a calibration needs execute=true."""
+    model: str = "default"
+    """Model: embedded or published name, file, or folder of a training run."""
+    device: Device = "auto"
+    """Device of the model."""
+    planner: PlannerOptions = field(
+        default_factory=lambda: PlannerOptions(
+            samples=200, iterations=6, elites=12, stretch=1, gate_m=0.0
+        )
+    )
+    """How the move between two pictures is searched; the gripper is not planned."""
+    moves: int = field(default=12, metadata=between(2, 10_000))
+    """Number of random moves."""
+    length_m: float = field(default=0.05, metadata=between(0.001, 1, "m"))
+    """Length of each move."""
+    reach_m: float = field(default=0.08, metadata=between(0.001, 2, "m"))
+    """Largest distance from the position where the calibration starts."""
+    max_condition: float = field(default=3.0, metadata=between(1, 1e6))
+    """Largest condition number of the moves; a larger one is an error."""
+    max_residual: float = field(default=0.5, metadata=between(0, 1))
+    """Largest unexplained share of the moves; a larger one is an error."""
+    turn_deg: float = field(default=0.0, metadata=between(-180, 180, "deg"))
+    """Simulated arms: turn every command by this angle, as a test of the calibration."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of the scene and the moves."""
+    out: str = "runs/axes"
+    """Output folder for axes.json, moves.json and summary.json."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_motion(self.workcell, self.motion)
+        require_single_plans(self.planner, "calibrate axes")
+        if self.turn_deg and self.workcell.robot == "franka":
+            raise PlanError(
+                f"turn_deg={self.turn_deg} is for simulated arms. Leave it out with robot=franka."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureOptions:
+    """Options of `worldmodel capture-goal`."""
+
+    workcell: WorkcellOptions = field(default_factory=WorkcellOptions)
+    """Arm, camera, limits and scene."""
+    motion: MotionOptions = field(default_factory=MotionOptions)
+    """Permission to move the arm."""
+    step_m: float = field(default=0.02, metadata=between(0.0001, 1, "m"))
+    """Distance of one key press."""
+    steps: int = field(default=8, metadata=between(1, 100_000))
+    """Step budget of a goal for which none is typed."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of a simulated scene."""
+    out: str = "runs/goals"
+    """Output folder, for `worldmodel drive goals=`."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_motion(self.workcell, self.motion)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckViewOptions:
+    """Options of `worldmodel check-view`."""
+
+    workcell: WorkcellOptions = field(default_factory=WorkcellOptions)
+    """Arm, camera, limits and scene."""
+    reference: str = ""
+    """Picture to compare with (empty: only take a picture)."""
+    max_difference: float = field(default=0.1, metadata=between(0, 1))
+    """Largest mean difference of grey levels, which range from 0 to 1."""
+    max_shift_px: float = field(default=3.0, metadata=between(0, 10_000, "px"))
+    """Largest shift of the whole picture."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of a simulated scene."""
+    out: str = "runs/view"
+    """Output folder for view.png, overlay.png and summary.json."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.reference and (self.max_difference, self.max_shift_px) != (0.1, 3.0):
+            raise PlanError("max_difference and max_shift_px have an effect only with reference=.")

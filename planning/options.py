@@ -1,0 +1,254 @@
+"""Options of planning and of the commands that need no arm.
+
+Options are frozen dataclasses, and a command's options are composed of them. The help of an option
+is the docstring under its field; its allowed values are a `Literal`, or the range in the field's
+metadata. This module imports neither torch nor MuJoCo, which keeps a command's help fast.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from planning.errors import PlanError
+
+Device = Literal["auto", "cpu", "cuda"]
+SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
+Task = Literal["", "reach", "grasp", "reach_with_object", "pick_place", "push"]
+Split = Literal["train", "held_out"]
+ObjectShape = Literal["cube", "box", "cup", "cylinder"]
+SubGoals = Literal["default", "three", "one"]
+
+DEFAULT_ELITES = 12
+ELITE_SOLVERS = ("cem", "icem")
+START_STATE = (0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0)
+
+
+def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
+    """Return field metadata for a number from `low` to `high`, both included."""
+    return {"min": low, "max": high, "unit": unit}
+
+
+def check_fields(options: object) -> None:
+    """Check every field of an options dataclass against its `Literal` or its range.
+
+    Raises:
+        PlanError: a value is not among the choices, outside its range, NaN or infinite.
+    """
+    hints = get_type_hints(type(options))
+    for item in dataclasses.fields(options):  # type: ignore[arg-type]
+        value, hint = getattr(options, item.name), hints[item.name]
+        for part in value if isinstance(value, list) else [value]:
+            _check_choice(item.name, part, get_args(hint)[0] if get_origin(hint) is list else hint)
+            if isinstance(part, int | float) and not isinstance(part, bool):
+                _check_number(item, part)
+
+
+def _check_choice(name: str, value: object, hint: object) -> None:
+    if get_origin(hint) is Literal and value not in get_args(hint):
+        known = ", ".join(str(c) for c in get_args(hint) if c != "")
+        raise PlanError(f"{name}={value!r} is not available. Choose one of: {known}.")
+
+
+def _check_number(item: dataclasses.Field[Any], value: float) -> None:
+    low, high = item.metadata.get("min", -math.inf), item.metadata.get("max", math.inf)
+    if math.isfinite(value) and low <= value <= high:
+        return
+    unit = item.metadata.get("unit", "")
+    allowed = f"{low:g} to {high:g} {unit}".rstrip() if math.isfinite(high) else "finite numbers"
+    raise PlanError(f"{item.name}={value} is out of range. Allowed: {allowed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerOptions:
+    """How a plan is searched."""
+
+    optimiser: SolverName = "cem"
+    """Search algorithm; cem is the published one."""
+    samples: int = field(default=150, metadata=between(1, 1_000_000))
+    """Number of plans imagined in each iteration."""
+    iterations: int = field(default=4, metadata=between(1, 10_000))
+    """Largest number of iterations of a search."""
+    elites: int | None = field(default=None, metadata=between(2, 1_000_000))
+    """Number of best plans that cem and icem keep (default: 12, or all samples if fewer)."""
+    horizon: int = field(default=1, metadata=between(1, 16))
+    """Number of actions imagined ahead."""
+    stretch: int = field(default=3, metadata=between(1, 16))
+    """Largest number of equal steps planned toward a goal that one step cannot reach."""
+    approach_slope: float = field(default=1.0, metadata=between(0, 100))
+    """Height kept above the goal per lateral distance while descending (0: straight lines)."""
+    gate_m: float = field(default=0.025, metadata=between(0, 10, "m"))
+    """Plan the gripper only when the planned move is shorter than this (0: always)."""
+    norm: Literal["l1", "l2"] = "l1"
+    """Distance between latents; l1 is the published one."""
+    over: Literal["final", "sum"] = "final"
+    """Compare the goal with the final imagined step, or sum over all imagined steps."""
+    history: int = field(default=1, metadata=between(1, 2))
+    """Number of frames the model conditions on: the present one, or also the one before."""
+    warm_start: bool = False
+    """Start each search from the remainder of the previous plan."""
+    min_spread_m: float = field(default=0.0, metadata=between(0, 1, "m"))
+    """Stop a search when its best plans agree to this distance (0: never)."""
+    deadline_s: float = field(default=0.0, metadata=between(0, 3600, "s"))
+    """Stop a search after this time and use its best plan so far (0: never)."""
+    memory_gb: float = field(default=4.0, metadata=between(0, 10_000, "GB"))
+    """Memory for the plans imagined at once; at least one plan is imagined."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.elites is None:
+            return
+        if self.optimiser not in ELITE_SOLVERS:
+            raise PlanError(
+                f"elites={self.elites} has no effect with optimiser={self.optimiser}. Leave it "
+                f"out, or choose one of: {', '.join(ELITE_SOLVERS)}."
+            )
+        if self.elites > self.samples:
+            raise PlanError(
+                f"elites={self.elites} is more than samples={self.samples}. Lower elites or raise "
+                "samples."
+            )
+
+    @property
+    def num_elites(self) -> int:
+        """Number of elites in use."""
+        return min(DEFAULT_ELITES, self.samples) if self.elites is None else self.elites
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a summary or a log, with the number of elites in use."""
+        return dataclasses.asdict(self) | {"elites": self.num_elites}
+
+
+def require_single_plans(planner: PlannerOptions, command: str) -> None:
+    """Refuse settings that need an earlier plan where every plan stands alone.
+
+    Raises:
+        PlanError: `history` or `warm_start` is set.
+    """
+    if planner.history != 1 or planner.warm_start:
+        raise PlanError(
+            f"history={planner.history} warm_start={planner.warm_start}: `worldmodel {command}` "
+            "makes independent plans. Use history=1 warm_start=false."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """Simulated scene."""
+
+    task: Task = ""
+    """Task of the scene; an empty one is the scene of reach without a scripted goal."""
+    split: Split = "train"
+    """Appearance of the scene: as in training, or held out."""
+    objects: list[ObjectShape] = field(default_factory=lambda: ["cube"])
+    """Object shapes that episodes draw from."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.objects:
+            raise PlanError("objects=[] is empty. Name at least one of: cube, box, cup, cylinder.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """Options of `worldmodel eval`."""
+
+    model: str = "default"
+    """Model: embedded or published name, file, or folder of a training run."""
+    device: Device = "cpu"
+    """Device of the model."""
+    scene: SceneOptions = field(default_factory=lambda: SceneOptions(task="reach"))
+    """Simulated scene."""
+    sub_goals: SubGoals = "default"
+    """Goal images: the task's, three (without the lift) or only the last one."""
+    episodes: int = field(default=50, metadata=between(1, 1_000_000))
+    """Number of episodes."""
+    seed: int = field(default=0, metadata=between(0, 100_000))
+    """Evaluation seed; every episode has a seed of its own."""
+    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    """How plans are searched."""
+    baselines: bool = True
+    """Also run the baselines hold, random and pose_only."""
+    workers: int = field(default=2, metadata=between(1, 1024))
+    """Number of worker processes."""
+    pictures: bool = True
+    """Keep camera frames for the report."""
+    out: str = "runs/eval"
+    """Output folder for summary.json and report.html."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.scene.task:
+            raise PlanError(
+                "task is empty. Choose one of: reach, grasp, reach_with_object, pick_place, push."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Options of `worldmodel demo`."""
+
+    episodes: int = field(default=5, metadata=between(1, 1_000_000))
+    """Number of pick-and-place episodes."""
+    model: str = "default"
+    """Model: embedded or published name, file, or folder of a training run."""
+    seed: int = field(default=7, metadata=between(0, 100_000))
+    """Evaluation seed; every episode has a seed of its own."""
+    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    """How plans are searched."""
+    workers: int = field(default=2, metadata=between(1, 1024))
+    """Number of worker processes."""
+    out: str = "runs/demo"
+    """Output folder for summary.json, report.html and demo.gif."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Options of `worldmodel plan`."""
+
+    image: str = ""
+    """Picture of the present scene; a file of any size."""
+    goal: str = ""
+    """Picture of the goal; a file of any size."""
+    model: str = "default"
+    """Model: embedded or published name, file, or folder of a training run."""
+    device: Device = "auto"
+    """Device of the model."""
+    state: list[float] = field(default_factory=lambda: list(START_STATE))
+    """Robot state: flange x y z [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)."""
+    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    """How the plan is searched."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of the search."""
+    out: str = "runs/plan"
+    """Output folder for summary.json."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        require_single_plans(self.planner, "plan")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions:
+    """Options of `worldmodel replay`."""
+
+    run: str = ""
+    """Output folder of a `worldmodel drive`, or one folder of its logs/."""
+    plan: bool = True
+    """Plan again from the recorded frames and states."""
+    model: str = ""
+    """Plan with this model instead of the model of the drive."""
+    tolerance: float = field(default=1e-6, metadata=between(0, 1))
+    """Largest difference between two actions that count as the same."""
+    out: str = "runs/replay"
+    """Output folder for summary.json, report.html and replay.gif."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.model and not self.plan:
+            raise PlanError(f"model={self.model!r} has no effect with plan=false. Leave one out.")
