@@ -30,7 +30,8 @@ from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.sampling import ClipOptions, grid_steps
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video import DECODER, VideoFrames, choose_decoder
-from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset, write_video
+from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset
+from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import Convention
 
@@ -100,7 +101,7 @@ def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
     before = os.environ.get(DECODER)
     for number, (name, (count, size, codec, options)) in enumerate(VIDEOS.items()):
         video = VideoFrames(folder / f"{number}.mp4", count)
-        write_video(video.path, textured(count, size), codec=codec, options=options)
+        write_video(video.path, textured(count, size), header_fps=60, codec=codec, options=options)
         gap = 3 if count < 100 else 4
         clip = np.arange(0, 16 * gap, gap)
         reads = {

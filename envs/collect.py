@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -17,12 +18,30 @@ from envs.arm_env import ArmEnv
 from envs.config import CollectConfig
 from envs.play import KINDS, POLICIES
 from robot.pose import gripper_command
-from robot.record import Recording, write_episode
+from robot.record import Recording
+
+
+class WriteEpisode(Protocol):
+    """Writer of one recorded episode; workers receive it by pickling, so it is a plain function."""
+
+    def __call__(
+        self,
+        root: Path,
+        recording: Recording,
+        *,
+        success: bool,
+        task: str,
+        stamp: str,
+        metadata: Mapping[str, object],
+    ) -> Path:
+        """Write the episode under `root`; returns its folder."""
+        ...
+
 
 _ENV: dict[str, ArmEnv] = {}
 
 
-def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
+def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dict[str, Any]:
     """Play one episode and write it; returns its kind and whether the object was lifted."""
     stamp = f"episode-{seed:08d}"
     rng = np.random.default_rng(seed)
@@ -57,8 +76,8 @@ def record_episode(config: CollectConfig, seed: int) -> dict[str, Any]:
             time_s=1.0 + 0.25 * step,
             object_m=object_m,
         )
-    extra = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
-    write_episode(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, extra=extra)
+    facts = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
+    write(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, metadata=facts)
     return {"kind": kind, "lifted": lifted, "frames": config.length}
 
 
@@ -66,17 +85,22 @@ def _start_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _job(task: tuple[CollectConfig, int]) -> dict[str, Any]:
+def _job(task: tuple[CollectConfig, WriteEpisode, int]) -> dict[str, Any]:
     return record_episode(*task)
 
 
-def collect(config: CollectConfig) -> dict[str, Any]:
-    """Record what is missing of `config.episodes`; Ctrl-C keeps what is finished."""
+def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
+    """Record what is missing of `config.episodes`; Ctrl-C keeps what is finished.
+
+    Args:
+        config: What to record.
+        write: Writes each episode, in the worker that played it.
+    """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     there = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
     wanted = range(config.seed, config.seed + config.episodes)
-    todo = [(config, seed) for seed in wanted if seed not in there]
+    todo = [(config, write, seed) for seed in wanted if seed not in there]
     kinds: Counter[str] = Counter()
     lifted = frames = 0
     started = time.perf_counter()

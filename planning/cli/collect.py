@@ -12,6 +12,7 @@ Options = CollectConfig
 def run(options: CollectConfig) -> int:
     """Collect, then print the summary."""
     from envs.collect import collect
+    from worldmodel.data.writers.droid import write_episode
 
-    print(json.dumps(collect(options), indent=2))
+    print(json.dumps(collect(options, write_episode), indent=2))
     return 0

@@ -46,10 +46,11 @@ from planning.rollout import Episode, failure_reason, final_error_m
 from robot.calibrate import Axes
 from robot.errors import ArmError, ReflexError, RobotError
 from robot.pose import gripper_command
-from robot.record import Recording, write_episode
+from robot.record import Recording
 from robot.safety.layer import SafeArm
 from worldmodel.checkpoints.io import load
 from worldmodel.data.transforms import Preprocess
+from worldmodel.data.writers.droid import write_episode
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +233,7 @@ class Recorder:
             lab="REAL" if real else "SIM",
             stamp=stamp,
             date=time.strftime("%Y-%m-%d"),
-            extra=facts,
+            metadata=facts,
         )
         return str(folder.relative_to(self.run.out))
 

@@ -8,13 +8,17 @@ import pytest
 from envs.collect import collect
 from envs.config import CollectConfig
 from worldmodel.data.memory import open_clips
+from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("collected")
-    collect(CollectConfig(out=str(out), episodes=3, length=6, image_size=64, workers=1, seed=40))
+    collect(
+        CollectConfig(out=str(out), episodes=3, length=6, image_size=64, workers=1, seed=40),
+        write_episode,
+    )
     return out
 
 
@@ -36,7 +40,7 @@ def test_a_second_run_only_adds_what_is_missing(folder):
     options = CollectConfig(
         out=str(folder), episodes=3, length=6, image_size=64, workers=1, seed=40
     )
-    assert collect(options)["already_there"] == 3
+    assert collect(options, write_episode)["already_there"] == 3
 
 
 def test_clips_read_back_what_was_recorded(folder):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from robot.cameras.camera import CallableCamera, CheckedCamera, Frame, OpenCVCamera, SequenceCamera
 from robot.errors import CameraError
-from robot.record import write_video
+from worldmodel.data.writers.video import write_video
 
 
 class Scripted:
@@ -31,7 +31,7 @@ def test_folder_and_video_give_their_pictures_in_order(tmp_path):
     assert [round(camera.read().image.mean()) for _ in range(3)] == [20, 60, 100]
     with pytest.raises(CameraError, match="end"):
         camera.read()
-    write_video(tmp_path / "v.mp4", [grey(30), grey(200)], 4.0)
+    write_video(tmp_path / "v.mp4", [grey(30), grey(200)], header_fps=4.0)
     video = SequenceCamera(tmp_path / "v.mp4", size=(16, 16))
     assert video.read().image.shape == (16, 16, 3)
     assert video.read().image.mean() > 150
@@ -42,7 +42,7 @@ def test_opencv_reads_a_stream_and_notices_its_end(tmp_path):
     pytest.importorskip("cv2")
     image = grey()
     image[..., 0] = 200
-    write_video(tmp_path / "v.mp4", [image], 4.0)
+    write_video(tmp_path / "v.mp4", [image], header_fps=4.0)
     camera = OpenCVCamera(str(tmp_path / "v.mp4"), size=(16, 16))
     frame = camera.read()
     assert frame.image[8, 8, 0] > frame.image[8, 8, 2] + 50  # RGB, not BGR

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from worldmodel.data.writers.synthetic import RATE_HZ, draw_frames, random_states, write_video
+from worldmodel.data.writers.synthetic import RATE_HZ, draw_frames, random_states
+from worldmodel.data.writers.video import write_video
 
 SIZE = (48, 64)
 SIDES = {"exterior_1_left": 1.0, "exterior_2_left": -1.0}
@@ -174,13 +175,13 @@ def write_lerobot(root: Path, episodes: list[np.ndarray], version: str) -> Path:
 @pytest.fixture(scope="session")
 def layouts(tmp_path_factory):
     """The same two episodes in all four layouts: name -> root; and their states."""
-    from worldmodel.data.writers.synthetic import write_episode
+    from worldmodel.data.writers.synthetic import draw_episode
 
     root = tmp_path_factory.mktemp("layouts")
     episodes = [random_states(steps, seed) for seed, steps in enumerate((64, 70))]
     roots = {name: root / name for name in ("droid", "rlds", "v2.1", "v3.0")}
     for number, states in enumerate(episodes):
-        write_episode(roots["droid"], f"e{number}", states, size=SIZE, slots=("ext1", "ext2"))
+        draw_episode(roots["droid"], f"e{number}", states, size=SIZE, cameras=("left", "right"))
     write_rlds(roots["rlds"], episodes)
     for version in ("v2.1", "v3.0"):
         write_lerobot(roots[version], episodes, version)

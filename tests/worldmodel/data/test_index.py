@@ -13,21 +13,16 @@ from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.readers.droid import ReadOptions, read_droid
 from worldmodel.data.video import VideoFrames
-from worldmodel.data.writers.synthetic import (
-    SERIALS,
-    draw_frames,
-    random_states,
-    write_episode,
-    write_video,
-)
+from worldmodel.data.writers.synthetic import SERIALS, draw_episode, draw_frames, random_states
+from worldmodel.data.writers.video import write_video
 from worldmodel.errors import DataError
 
 STATE = "observation/robot_state/cartesian_position"
 STEPS = 24
 
 
-def video(folder: Path, slot="ext1") -> Path:
-    return folder / "recordings" / "MP4" / f"{SERIALS[slot]}.mp4"
+def video(folder: Path, name="left") -> Path:
+    return folder / "recordings" / "MP4" / f"{SERIALS[name]}.mp4"
 
 
 def edit(folder: Path, key: str, change) -> None:
@@ -62,7 +57,7 @@ def missing_stamps(folder):
 
 def one_stamp_zero(folder):
     for event in ("read_start", "read_end", "frame_received", "estimated_capture"):
-        key = f"observation/timestamp/cameras/{SERIALS['ext1']}_{event}"
+        key = f"observation/timestamp/cameras/{SERIALS['left']}_{event}"
         edit(folder, key, lambda x: np.where(np.arange(len(x)) == 7, 0, x))
 
 
@@ -92,7 +87,7 @@ MORE = {
     ),
     "frame_size": lambda f: write_video(video(f), draw_frames(random_states(STEPS, 0), (24, 32))),
     "timestamps_wrong_unit": lambda f: [
-        edit(f, f"observation/timestamp/cameras/{SERIALS['ext1']}_{e}", lambda x: x / 1000)
+        edit(f, f"observation/timestamp/cameras/{SERIALS['left']}_{e}", lambda x: x / 1000)
         for e in ("read_start", "read_end", "frame_received", "estimated_capture")
     ],
     "gripper_out_of_range": lambda f: edit(
@@ -131,8 +126,8 @@ TRAPS = [
 
 
 def episode(root: Path, name: str, seed: int) -> Path:
-    slots = ("ext1", "ext2", "wrist") if seed == 0 else ("ext1",)
-    return write_episode(root, name, random_states(STEPS, seed), size=(48, 64), slots=slots)
+    cameras = ("left", "right", "wrist") if seed == 0 else ("left",)
+    return draw_episode(root, name, random_states(STEPS, seed), size=(48, 64), cameras=cameras)
 
 
 @pytest.fixture(scope="module")
@@ -219,13 +214,13 @@ def test_only_bad_ones_is_an_error(root, tmp_path, capsys):
 def test_left_is_the_camera_with_the_larger_y(tmp_path):
     folder = episode(tmp_path, "three", 0)
     metadata(folder, left_mp4_path=None, right_mp4_path=None)
-    assert read_droid(folder).camera("left").serial == SERIALS["ext1"]
-    for slot, y in (("ext1", -0.5), ("ext2", 0.5)):
-        key = f"observation/camera_extrinsics/{SERIALS[slot]}_left"
+    assert read_droid(folder).camera("left").serial == SERIALS["left"]
+    for name, y in (("left", -0.5), ("right", 0.5)):
+        key = f"observation/camera_extrinsics/{SERIALS[name]}_left"
         edit(folder, key, lambda x, y=y: x * [1, 0, 1, 1, 1, 1] + [0, y, 0, 0, 0, 0])
     read = read_droid(folder, ReadOptions(camera="wrist"))
-    assert read.camera("left").serial == SERIALS["ext2"]
-    assert read.camera("right").serial == SERIALS["ext1"]
+    assert read.camera("left").serial == SERIALS["right"]
+    assert read.camera("right").serial == SERIALS["left"]
 
 
 def test_frames_are_counted_by_step_whatever_the_header_says(tmp_path):

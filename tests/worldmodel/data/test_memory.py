@@ -14,13 +14,17 @@ from planning.cli.app import main
 from worldmodel.checkpoints.io import load
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.memory import build_cache, open_clips, sequences
+from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import DataError
 
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory):
     out = tmp_path_factory.mktemp("collected")
-    collect(CollectConfig(out=str(out), episodes=4, length=6, image_size=64, workers=1, seed=60))
+    collect(
+        CollectConfig(out=str(out), episodes=4, length=6, image_size=64, workers=1, seed=60),
+        write_episode,
+    )
     return out
 
 

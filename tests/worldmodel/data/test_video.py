@@ -10,7 +10,8 @@ import pytest
 from worldmodel.data import video
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.video import DECODER, VideoFrames, choose_decoder, inspect_video
-from worldmodel.data.writers.synthetic import draw_frames, random_states, write_video
+from worldmodel.data.writers.synthetic import draw_frames, random_states
+from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError
 
 STEPS, SIZE = 70, (48, 64)

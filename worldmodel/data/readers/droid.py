@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from worldmodel.atomic_io import is_temporary
 from worldmodel.data.episode import (
     Array,
     Camera,
@@ -54,7 +55,7 @@ def find_episodes(root: Path) -> Iterator[Path]:
     found = {p.parent for p in root.rglob("trajectory.h5")}
     found |= {p.parent for p in root.rglob("metadata_*.json")}
     found |= {p.parent for p in root.rglob("recordings") if p.is_dir()}
-    yield from sorted(p for p in found if ".part" not in p.parts)
+    yield from sorted(p for p in found if not is_temporary(p.relative_to(root)))
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,44 @@
+"""Encode frames as a video that holds one frame for each control step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+SYNTHETIC_CODEC = {"crf": "18", "preset": "veryfast", "threads": "1"}
+"""H.264 options of synthetic episodes; frames may be stored out of order, as in DROID's videos."""
+RECORDING_CODEC = {"crf": "14", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
+"""H.264 options of recordings; `zerolatency` keeps the frames in their order, without B-frames."""
+
+
+def write_video(
+    path: Path,
+    frames: Sequence[NDArray[np.uint8]] | NDArray[np.uint8],
+    *,
+    header_fps: float = 15.0,
+    codec: str = "libx264",
+    options: Mapping[str, str] = SYNTHETIC_CODEC,
+) -> None:
+    """Write frames to a video file; missing parent folders are created.
+
+    Args:
+        path: File to write; its ending decides the container (`.mp4`).
+        frames: RGB frames [H, W, 3], uint8, all of one size with an even height and width.
+        header_fps: Frame rate [Hz] that the header claims; readers of this package ignore it.
+        codec: Name of an FFmpeg encoder.
+        options: Options of the encoder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(header_fps).limit_denominator(1000))
+        stream.options = dict(options)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
