@@ -251,8 +251,8 @@ def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
     chunk.logged += rig.log.rows > rows
     if sent.refused:
         chunk.refused += 1
-        if any(r.split(":")[0] in ("arm", "latched", "state") for r in sent.reasons):
-            chunk.stops["refused, " + sent.reasons[-1].split(":")[0]] += 1
+        if any(r.kind in ("arm", "latched", "state") for r in sent.reasons):
+            chunk.stops["refused, " + sent.reasons[-1].kind] += 1
             recover(rig, chunk, chunk.index)
         return
     chunk.driven += 1

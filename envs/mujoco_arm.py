@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
-from robot.arm import ArmSpec, ArmState, Sent
+from robot.arm import ArmSpec, ArmState, Reason, Sent
 from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
 from robot.pose import apply_action, gripper_command, matrix_to_euler
 
@@ -97,13 +97,13 @@ class MujocoArm:
         reasons = []
         boxed = np.clip(target[:3], BOX_LOW_M, BOX_HIGH_M)
         if not np.allclose(boxed, target[:3]):
-            reasons.append("workspace box")
+            reasons.append(Reason("box", "the flange stays in the simulated workspace"))
         target = np.concatenate([boxed, target[3:]])
         q = self.data.ctrl[:7].copy()
         try:
             goal = self.ik.solve(target, q)
-        except UnreachableError:
-            reasons.append("unreachable")
+        except UnreachableError as error:
+            reasons.append(Reason("reach", str(error)))
             target, goal = base, q
         if grip:
             self.closed = grip > 0

@@ -1,7 +1,7 @@
-"""The log of a drive: a JSONL line a step, written at once, and the pictures as the model saw them.
+"""The log of a drive: one JSONL line per step, flushed at once, and the model's input images.
 
-`<folder>/log.jsonl` begins with a header (what is needed to plan again), has one line a step and
-ends with how it ended; `frame-0000.png` and `goal-00.png` are lossless, for an exact replay.
+`<folder>/log.jsonl` begins with a header (all that is needed to plan again), has one line per step
+and ends with the outcome; `frame-0000.png` and `goal-00.png` are lossless, for an exact replay.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from planning.driving import Step
@@ -21,12 +22,12 @@ from planning.goals import GoalPicture, read_image
 from planning.protocols import SubGoal
 
 
-def _list(values: Any) -> list[float]:
+def _list(values: ArrayLike) -> list[float]:
     return [float(v) for v in np.asarray(values).ravel()]
 
 
 def step_row(step: Step) -> dict[str, Any]:
-    """What is logged of a step."""
+    """Return the log line of a step."""
     row: dict[str, Any] = {
         "kind": "step",
         "step": step.index,
@@ -38,7 +39,7 @@ def step_row(step: Step) -> dict[str, Any]:
         "arm_time_s": float(step.state.time_s),
         "seconds": {k: round(v, 6) for k, v in step.seconds.items()},
     }
-    if step.decision is None:
+    if step.decision is None or step.sent is None:
         return row | {"last": True}
     return row | {
         "sub_goal": step.decision.sub_goal,
@@ -49,13 +50,27 @@ def step_row(step: Step) -> dict[str, Any]:
         "sent": _list(step.sent.action),
         "target": _list(step.sent.target),
         "refused": step.sent.refused,
-        "reasons": list(step.sent.reasons),
+        "reasons": [str(reason) for reason in step.sent.reasons],
+        "reason_kinds": [reason.kind for reason in step.sent.reasons],
         "frame_age_s": round(step.frame_age_s, 4),
     }
 
 
+def reason_kinds(row: dict[str, Any]) -> list[str]:
+    """Return the kinds of a logged step's reasons; older logs have them only in the texts."""
+    if "reason_kinds" in row:
+        return list(row["reason_kinds"])
+    return [text.partition(":")[0] for text in row["reasons"]]
+
+
 class DriveLog:
-    """Writes the log of one episode."""
+    """Writes the log of one episode.
+
+    Args:
+        folder: Created if missing.
+        header: Options and facts of the run.
+        goals: Goal images, saved beside the log.
+    """
 
     def __init__(self, folder: Path, header: dict[str, Any], goals: list[SubGoal]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,44 +82,44 @@ class DriveLog:
         self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a line and flush it."""
+        """Append a line and flush the file."""
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
 
     def step(self, step: Step) -> None:
-        """Log a step and its picture."""
+        """Log a step and its image."""
         picture = Image.fromarray(step.image)
         picture.save(self.folder / f"frame-{step.index:04d}.png", compress_level=1)
         self.write(step_row(step))
 
     def end(self, **facts: Any) -> None:
-        """Log how it ended; closes the file."""
+        """Log the outcome and close the file."""
         self.write({"kind": "end", "time_s": time.time(), **facts})
         self.file.close()
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A log read back."""
+    """A log as read from disk."""
 
     folder: Path
     header: dict[str, Any]
     goals: list[SubGoal]
     steps: list[dict[str, Any]]
-    """Those with an action, in order."""
+    """Steps with an action, in order."""
     end: dict[str, Any]
-    """Empty when the process was killed."""
+    """The outcome; empty if the process was killed."""
 
-    def frame(self, index: int) -> Any:
-        """Picture [H, W, 3] that the model saw at a step."""
+    def frame(self, index: int) -> NDArray[np.uint8]:
+        """Return the model's input image [H, W, 3] of a step."""
         return read_image(self.folder / f"frame-{index:04d}.png")
 
 
 def read_log(folder: Path) -> Logged:
-    """Read a log; a torn last line (of a killed process) is left out.
+    """Read a log; an incomplete last line (of a killed process) is ignored.
 
     Raises:
-        PlanError: no log, or its header is missing.
+        PlanError: There is no log, or its header is missing.
     """
     path = folder / "log.jsonl"
     if not path.is_file():

@@ -1,13 +1,13 @@
-"""The loop that drives an arm: look, plan, send, tell; until the budgets are spent."""
+"""The loop that drives an arm: capture, plan, send and report, until the step budgets are spent."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +15,15 @@ from numpy.typing import NDArray
 from planning.protocols import Agent, Decision, SubGoal
 
 Image = NDArray[np.uint8]
+Array = NDArray[np.float64]
 
 FATAL = ("latched", "arm", "state", "person")
-"""Kinds of refusal after which an episode does not go on."""
+"""Kinds of refusal that end the episode."""
+FIXES = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
+"""What to change when a kind of refusal repeats."""
 
 
-MENDS = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
-"""What helps against a kind of refusal that comes again and again."""
-
-
-@dataclass(frozen=True)
-class NotSent:
-    """An action that did not even reach the safety layer."""
-
-    action: NDArray[np.float64]
-    target: NDArray[np.float64]
-    reasons: tuple[str, ...]
-    refused: bool = True
-
-
-class Seen(Protocol):
+class Frame(Protocol):
     """A frame of a camera."""
 
     @property
@@ -44,28 +33,106 @@ class Seen(Protocol):
 
     @property
     def time_s(self) -> float:
-        """`time.monotonic()` of its capture."""
+        """`time.monotonic()` of its capture [s]."""
         ...
 
 
 class Camera(Protocol):
     """A camera that raises when its frames are unfit for planning."""
 
-    def read(self) -> Any:
-        """Newest frame (`Seen`)."""
+    def read(self) -> Frame:
+        """Return the newest frame."""
+        ...
+
+
+class Reading(Protocol):
+    """A reading of an arm."""
+
+    @property
+    def state(self) -> Array:
+        """End-effector pose and closedness [7]: m, rad, 0 open .. 1 closed."""
+        ...
+
+    @property
+    def q(self) -> Array:
+        """Joint positions [7, rad]."""
+        ...
+
+    @property
+    def time_s(self) -> float:
+        """The arm's own clock [s]."""
+        ...
+
+
+class Reason(Protocol):
+    """Why a command was changed or refused; `str` gives kind and text in one line."""
+
+    @property
+    def kind(self) -> str:
+        """What the command was changed or refused for."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """What was asked and what is allowed."""
+        ...
+
+
+class Sent(Protocol):
+    """What a safety layer made of an action."""
+
+    @property
+    def action(self) -> Array:
+        """Action [7] as sent."""
+        ...
+
+    @property
+    def target(self) -> Array:
+        """Commanded pose and closedness [7]."""
+        ...
+
+    @property
+    def reasons(self) -> Sequence[Reason]:
+        """Why it differs from what was asked; empty if it does not."""
+        ...
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was sent at all."""
         ...
 
 
 class Arm(Protocol):
     """An arm behind a safety layer."""
 
-    def state(self) -> Any:
-        """Reading with `state` [7], `q` [7] and `time_s`."""
+    def state(self) -> Reading:
+        """Read the arm."""
         ...
 
-    def send(self, action: Any) -> Any:
-        """Move by [7]; says `action`, `target`, `reasons` and `refused`."""
+    def send(self, action: NDArray[np.float32]) -> Sent:
+        """Move by an action [7]; return what was made of it."""
         ...
+
+
+@dataclass(frozen=True)
+class StaleFrame:
+    """The frame that an action was planned from grew too old."""
+
+    text: str
+    kind: Literal["frame"] = "frame"
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass(frozen=True)
+class NotSent:
+    """An action that did not reach the safety layer."""
+
+    action: Array
+    target: Array
+    reasons: tuple[Reason, ...]
+    refused: bool = True
 
 
 @dataclass(frozen=True)
@@ -73,15 +140,16 @@ class Step:
     """One turn of the loop."""
 
     index: int
-    frame: Seen
+    frame: Frame
     image: Image
-    """What the model saw."""
-    state: Any
+    """Input image of the model."""
+    state: Reading
     decision: Decision | None
-    """None in the last look, when nothing is left to do."""
-    sent: Any
+    """None in the last turn, when all budgets are spent."""
+    sent: Sent | None
+    """None in the last turn."""
     seconds: dict[str, float]
-    """By part: camera, state, encode, plan, send."""
+    """Duration of each part: camera, state, encode, plan, other, send."""
 
     @property
     def frame_age_s(self) -> float:
@@ -89,13 +157,16 @@ class Step:
         return sum(self.seconds.get(name, 0.0) for name in ("state", "encode", "plan", "other"))
 
 
-def send_fresh(arm: Arm, decision: Decision, frame: Seen, reading: Any, max_age_s: float) -> Any:
-    """Send an action unless the frame that it was planned from has grown too old meanwhile."""
+def send_fresh(
+    arm: Arm, decision: Decision, frame: Frame, reading: Reading, max_age_s: float
+) -> Sent:
+    """Send an action unless the frame that it was planned from has grown too old."""
     age = time.monotonic() - frame.time_s
     if age <= max_age_s:
         return arm.send(decision.action)
-    text = f"frame: {age:.2f} s old when the plan was ready, at most {max_age_s} s"
-    return NotSent(np.zeros(7), np.asarray(reading.state, dtype=np.float64), (text,))
+    text = f"{age:.2f} s old when the plan was ready, at most {max_age_s} s"
+    target = np.asarray(reading.state, dtype=np.float64)
+    return NotSent(np.zeros(7), target, (StaleFrame(text),))
 
 
 def drive_episode(
@@ -113,19 +184,19 @@ def drive_episode(
     """Drive one episode.
 
     Args:
-        arm: behind the safety layer.
-        camera: checked; its errors end the episode by going up.
-        agent: plans.
-        goals: pictures at the model's size.
-        seed: of the search.
-        prepare: camera frame -> the model's picture.
-        listen: hears each step as soon as it is done.
-        max_refused: so many refusals in a row end the episode.
-        max_age_s: of the frame when its plan is ready; an older plan is not sent, since the scene
-            may have changed. Infinite for simulations that wait.
+        arm: Arm behind the safety layer.
+        camera: Checked camera; its errors end the episode by propagating.
+        agent: Chooses the actions.
+        goals: Goal images at the model's size.
+        seed: Seed of the search.
+        prepare: Converts a camera frame to the model's input image.
+        listen: Called with each step as soon as it is done.
+        max_refused: Number of consecutive refusals that ends the episode.
+        max_age_s: Largest age of a frame when its plan is ready [s]; an older plan is not sent,
+            since the scene may have changed. Infinite for simulations that wait.
 
     Returns:
-        Why it ended early; empty when the budgets are spent.
+        Why the episode ended early; empty when the budgets are spent.
     """
     agent.begin(goals, seed)
     refused = 0
@@ -147,21 +218,29 @@ def drive_episode(
         seconds["other"] = planned - known - sum(decision.seconds.values())
         seconds["send"] = time.perf_counter() - planned
         listen(Step(index, frame, image, reading, decision, sent, seconds))
-        refused = refused + 1 if sent.refused and "dry run" not in sent.reasons else 0
+        dry_run = any(reason.kind == "dry run" for reason in sent.reasons)
+        refused = refused + 1 if sent.refused and not dry_run else 0
         why = stop_reason(sent, refused, max_refused)
         if why:
             return why
     raise AssertionError
 
 
-def stop_reason(sent: Any, refused: int, max_refused: int) -> str:
-    """Why a refusal ends the episode; empty if it does not."""
+def stop_reason(sent: Sent, refused: int, max_refused: int) -> str:
+    """Return why a refusal ends the episode; empty if it does not.
+
+    Args:
+        sent: What was made of the newest action.
+        refused: Consecutive refusals, this one included.
+        max_refused: Number of them that ends the episode.
+    """
     if not refused:
         return ""
-    grave = [r for r in sent.reasons if r.split(":")[0] in FATAL]
-    if grave:
-        return str(grave[0])
+    fatal = [reason for reason in sent.reasons if reason.kind in FATAL]
+    if fatal:
+        return str(fatal[0])
     if refused >= max_refused:
-        mend = MENDS.get(sent.reasons[-1].split(":")[0], "")
-        return f"{refused} actions refused in a row, last: {'; '.join(sent.reasons)}{mend}"
+        fix = FIXES.get(sent.reasons[-1].kind, "")
+        text = "; ".join(map(str, sent.reasons))
+        return f"{refused} actions refused in a row, last: {text}{fix}"
     return ""

@@ -44,6 +44,37 @@ class ArmSpec:
                 raise ConfigError(f"{name} is {value}; allowed: finite and above 0")
 
 
+ReasonKind = Literal[
+    "arm",
+    "box",
+    "contact",
+    "dry run",
+    "gripper",
+    "joints",
+    "latched",
+    "numbers",
+    "person",
+    "reach",
+    "rotation",
+    "state",
+    "step",
+    "tilt",
+]
+"""What a command was changed or refused for."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a command was changed or refused."""
+
+    kind: ReasonKind
+    text: str = ""
+    """What was asked and what is allowed; may be empty."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}" if self.text else self.kind
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArmState:
     """One reading of an arm."""
@@ -72,12 +103,17 @@ class Sent:
     """Action [7] as sent."""
     target: Array
     """Commanded flange pose and closedness [7]."""
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     """Why it differs from what was asked; empty if it does not."""
     refused: bool = False
-    """Nothing was sent at all."""
+    """Whether nothing was sent at all."""
     ended: Array | None = None
-    """Commanded pose [7] at which contact ended the motion; None: it went to its target."""
+    """Commanded pose [7] at which contact ended the motion; None if it went to its target."""
+
+    @property
+    def reason_text(self) -> str:
+        """All reasons in one line; empty if the command was sent as asked."""
+        return "; ".join(map(str, self.reasons))
 
 
 class Arm(Protocol):

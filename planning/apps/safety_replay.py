@@ -1,4 +1,4 @@
-"""Go through a drive's log of the safety layer again: the same commands, the same targets."""
+"""Judge a drive's safety log again: the same commands must give the same targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from planning.drive_log import Logged
+from planning.drive_log import Logged, reason_kinds
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafetyConfig
 from robot.safety.limits import Limits
@@ -16,18 +16,18 @@ from robot.safety.limits import Limits
 
 @dataclass
 class SafetyReplay:
-    """What came of it."""
+    """Outcome of judging a safety log again."""
 
     commands: int = 0
-    """Commands that the limits were asked about again."""
+    """Number of commands that were judged again."""
     largest_difference: float = 0.0
-    """Of a target [m, rad] or of an action sent."""
+    """Largest difference of a target or of a sent action [m, rad]."""
     differ: list[str] = field(default_factory=list)
-    """Commands judged otherwise than then, and steps without a command."""
+    """Commands with another verdict than logged, and steps without a command."""
 
 
 def _rows(logged: Logged) -> list[dict[str, Any]]:
-    """First line of each command, in order; a torn last line is left out."""
+    """Return the first line of each command, in order; an incomplete last line is ignored."""
     path = logged.folder / "safety.jsonl"
     rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -45,7 +45,7 @@ def _judge(limits: Limits, row: dict[str, Any], found: SafetyReplay) -> None:
     sent = limits.judge(row["kind"], asked, base, row["closed"], q)
     found.commands += 1
     if sent.refused != (row["allowed"] is None):
-        found.differ.append(f"command {row['n']}: {'; '.join(sent.reasons) or 'allowed'}")
+        found.differ.append(f"command {row['n']}: {sent.reason_text or 'allowed'}")
         return
     if sent.refused:
         return
@@ -56,10 +56,10 @@ def _judge(limits: Limits, row: dict[str, Any], found: SafetyReplay) -> None:
 
 
 def replay_safety_log(logged: Logged) -> SafetyReplay | None:
-    """Judge every logged command again, and look for each step's action among them.
+    """Judge every logged command again, and find each step's action among them.
 
     Returns:
-        None where the log lacks what it takes (an older one).
+        None if the log lacks the limits or the commands, as older ones do.
     """
     header, rows = logged.header, _rows(logged)
     if "limits" not in header or not (rows or not logged.steps):
@@ -71,8 +71,8 @@ def replay_safety_log(logged: Logged) -> SafetyReplay | None:
     for row in rows:
         if row["base"] is not None:
             _judge(limits, row, found)
-    planned = [r for r in logged.steps if not any(x.startswith("frame:") for x in r["reasons"])]
+    planned = [row for row in logged.steps if "frame" not in reason_kinds(row)]
     for i, step in enumerate(planned):
         if i >= len(rows) or rows[i]["asked"] != step["asked"]:
-            found.differ.append(f"step {step['step']}: not what the safety layer was asked")
+            found.differ.append(f"step {step['step']}: the safety layer logged another action")
     return found

@@ -321,7 +321,7 @@ def require_recovery_confirmation(options: WorkcellOptions, workcell: Workcell) 
 def confirm_step(sent: Sent) -> bool:
     """Ask about one step."""
     action = np.round(sent.action, 3).tolist()
-    return ask(f"send {action} {'; '.join(sent.reasons)}? [y/N] ").lower() in ("y", "yes")
+    return ask(f"send {action} {sent.reason_text}? [y/N] ").lower() in ("y", "yes")
 
 
 def safe_arm(options: WorkcellOptions, workcell: Workcell, log: IO[str] | None = None) -> SafeArm:

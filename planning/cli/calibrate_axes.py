@@ -72,7 +72,7 @@ def collect_moves(
         sent = arm.send([*(turned @ move), 0, 0, 0, 0, 0])
         if sent.refused:
             raise DriveError(
-                f"Move {index} was refused ({'; '.join(sent.reasons)}): start in the "
+                f"Move {index} was refused ({sent.reason_text}): start in the "
                 "middle of the workcell, or lower length_m"
             )
         moved = (arm.state().state - state)[:2]

@@ -52,7 +52,7 @@ def press(arm: SafeArm, keys: str, step_m: float) -> None:
         action[axis] = sign if axis == 6 else sign * step_m
         sent = arm.send(action)
         if sent.reasons:
-            print(f"{key}: {'; '.join(sent.reasons)}")
+            print(f"{key}: {sent.reason_text}")
 
 
 def keep(options: Options, workcell: Workcell, words: list[str], index: int) -> GoalPicture:

@@ -163,7 +163,7 @@ class Recorder:
         target = np.asarray(step.state.state, dtype=np.float64)
         moved = step.sent is not None and not step.sent.refused
         info = self.run.workcell.info()
-        if moved and step.decision is not None:
+        if moved and step.decision is not None and step.sent is not None:
             sent = np.append(step.sent.action[:6], gripper_command(float(step.decision.action[6])))
             target = step.sent.target
         on_arm_clock = self.run.workcell.simulated and self.run.options.execute
@@ -183,14 +183,14 @@ class Recorder:
     def _note(self, step: Step) -> None:
         e = self.episode
         e.frames.append(step.image)
-        if step.decision is None:
+        if step.decision is None or step.sent is None:
             return
         e.actions.append([float(x) for x in step.decision.action])
         e.energies.append(step.decision.energy)
         e.sub_goals.append(step.decision.sub_goal)
         for name, seconds in step.seconds.items():
             e.seconds.setdefault(name, []).append(seconds)
-        self.run.reasons.update(reason.split(":")[0] for reason in step.sent.reasons)
+        self.run.reasons.update(reason.kind for reason in step.sent.reasons)
 
     def close(self, ended: str) -> None:
         """Judge the episode."""
@@ -244,11 +244,11 @@ def _listener(run: Run, records: DriveLog, recorder: Recorder, bar: Any) -> Call
         recorder.step(step)
         if run.view is not None:
             run.view.step(step)
-        if step.decision is None:
+        if step.decision is None or step.sent is None:
             return
         bar.update(1)
         bar.set_postfix(energy=f"{step.decision.energy:.3f}", goal=step.decision.sub_goal + 1)
-        shown = [r for r in step.sent.reasons if r != "dry run"]
+        shown = [str(r) for r in step.sent.reasons if r.kind != "dry run"]
         if shown:
             bar.write(f"step {step.index}: {'; '.join(shown)}")
 

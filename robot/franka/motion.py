@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot.arm import Reason
+
 Array = NDArray[np.float64]
 
 PRESSED_N = 2.0
@@ -107,7 +109,15 @@ def make_motion(start: Array, target: Array, pace: Pace, felt_n: float, contact_
     return motion
 
 
-def contact_reason(target: Array, commanded: Array, felt_n: float) -> str:
-    """What ended a motion before its target; empty if nothing did."""
+def contact_reason(target: Array, commanded: Array, felt_n: float) -> Reason | None:
+    """Return why a motion ended before its target; None if it reached it.
+
+    Args:
+        target: Pose [4, 4] of the end effector that was asked for.
+        commanded: Last commanded pose [4, 4].
+        felt_n: Force at the hand [N].
+    """
     short = float(np.linalg.norm(target[:3, 3] - commanded[:3, 3]))
-    return f"contact: {felt_n:.0f} N, {1000 * short:.1f} mm short" if short > SHORT_M else ""
+    if short <= SHORT_M:
+        return None
+    return Reason("contact", f"{felt_n:.0f} N, {1000 * short:.1f} mm short")

@@ -15,7 +15,7 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import Arm, ArmSpec, ArmState, Sent
+from robot.arm import Arm, ArmSpec, ArmState, Reason, Sent
 from robot.errors import UnreachableError
 from robot.safety.limits import Limits, SafetyConfig, Solver, outside_m, target_outside_m, tips_m
 
@@ -53,7 +53,8 @@ class _Command:
             "sent": _exact(sent.action),
             "target": _exact(sent.target),
             "refused": sent.refused,
-            "reasons": sent.reasons,
+            "reasons": [str(reason) for reason in sent.reasons],
+            "reason_kinds": [reason.kind for reason in sent.reasons],
         }
 
 
@@ -121,11 +122,11 @@ class SafeArm:
         self.commands += 1
         numbers = _numbers(asked)
         if numbers is None:
-            text = f"numbers: {_short(asked)} is not seven finite numbers"
-            return self._refuse(command, [text])
+            text = f"{_short(asked)} is not seven finite numbers"
+            return self._refuse(command, [Reason("numbers", text)])
         state = self.arm.state()
         blocked = self._blocked(state)
-        if blocked:
+        if blocked is not None:
             return self._refuse(command, [blocked])
         command.state, command.base = state, self._base(state)
         sent = self.limits.judge(kind, numbers, command.base, self.closed, state.q)
@@ -133,9 +134,9 @@ class SafeArm:
             return self._refuse(command, list(sent.reasons))
         command.allowed = sent.target
         if self.confirm is not None and not self.confirm(sent):
-            return self._refuse(command, [*sent.reasons, "person: not confirmed"])
+            return self._refuse(command, [*sent.reasons, Reason("person", "not confirmed")])
         if not self.execute:
-            return self._refuse(command, [*sent.reasons, "dry run"], sent)
+            return self._refuse(command, [*sent.reasons, Reason("dry run")], sent)
         return self._carry_out(command, sent)
 
     def _carry_out(self, command: _Command, sent: Sent) -> Sent:
@@ -146,7 +147,7 @@ class SafeArm:
             done = self.arm.send_pose(sent.target)
         except UnreachableError as error:  # by the arm's own solver: nothing was sent
             self.commanded, self.closed = before
-            return self._refuse(command, [*sent.reasons, f"reach: {error}"])
+            return self._refuse(command, [*sent.reasons, Reason("reach", str(error))])
         if done.reasons:
             reasons = (*sent.reasons, *done.reasons)
             sent = replace(sent, target=done.target, reasons=reasons, ended=done.ended)
@@ -154,19 +155,20 @@ class SafeArm:
             self._write(command, sent)
         return sent
 
-    def _blocked(self, state: ArmState) -> str:
+    def _blocked(self, state: ArmState) -> Reason | None:
         if self.tripped:
-            return f"latched: {self.tripped}"
+            return Reason("latched", self.tripped)
         if state.errors:
-            return f"arm: {', '.join(state.errors)}"
+            return Reason("arm", ", ".join(state.errors))
         numbers = np.concatenate([state.state, state.q])
         if not np.isfinite(numbers).all():
-            return "state: not finite"
+            return Reason("state", "not finite")
         if state.age_s > self.config.max_state_age_s:
-            return f"state: {state.age_s:.2f} s old, at most {self.config.max_state_age_s}"
-        return ""
+            text = f"{state.age_s:.2f} s old, at most {self.config.max_state_age_s}"
+            return Reason("state", text)
+        return None
 
-    def _refuse(self, command: _Command, reasons: list[str], would: Sent | None = None) -> Sent:
+    def _refuse(self, command: _Command, reasons: list[Reason], would: Sent | None = None) -> Sent:
         sent = Sent(
             action=np.zeros(7) if would is None else would.action,
             target=self.commanded.copy() if would is None else would.target,
@@ -177,7 +179,8 @@ class SafeArm:
         return sent
 
     def _write(self, command: _Command, sent: Sent) -> None:
-        for kind in {reason.split(":")[0] for reason in sent.reasons} or {"as asked"}:
+        kinds: set[str] = {reason.kind for reason in sent.reasons}
+        for kind in kinds or {"as asked"}:
             self.counts[kind] = self.counts.get(kind, 0) + 1
         if self.log is not None:
             self.log.write(json.dumps(command.row(sent)) + "\n")

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import Sent
+from robot.arm import Reason, Sent
 from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M
 from robot.errors import ConfigError, UnreachableError
 from robot.pose import apply_action, euler_to_matrix, flange_to_tcp, is_closed_after, pose_diff
@@ -220,13 +220,13 @@ class Limits:
             closed: what the gripper was last told.
             q: joint positions [7] now.
         """
-        reasons: list[str] = []
+        reasons: list[Reason] = []
         numbers, grip = np.clip(asked[:6], -10, 10), float(asked[6])
         if kind == "pose":
             wanted = np.append(numbers, float(grip > 0.5))
         else:
             if abs(grip) > 1:
-                reasons.append("gripper: beyond -1 to 1")
+                reasons.append(Reason("gripper", "beyond -1 to 1"))
             moved = apply_action(base, np.append(numbers, 0.0))
             wanted = np.append(moved[:6], float(is_closed_after(grip, closed)))
         target, more = self.allow(base, wanted, q)
@@ -237,7 +237,7 @@ class Limits:
         action[6] = target[6] - float(closed)
         return Sent(action=action, target=target, reasons=tuple(reasons))
 
-    def allow(self, base: Array, wanted: Array, q: Array) -> tuple[Array | None, list[str]]:
+    def allow(self, base: Array, wanted: Array, q: Array) -> tuple[Array | None, list[Reason]]:
         """Allowed pose on the way from `base` to `wanted`, with the reasons for each change.
 
         Args:
@@ -248,49 +248,53 @@ class Limits:
         Returns:
             (pose, reasons); None for a pose that cannot be mended.
         """
-        reasons: list[str] = []
+        reasons: list[Reason] = []
         target = self._upright(base, self._cap(base, wanted, reasons), reasons)
         shift = target_outside_m(self.config, target)
         if np.abs(shift).max() > TINY_M:
-            reasons.append("box: " + _axes(shift))
+            reasons.append(Reason("box", _axes(shift)))
             target = self._into_box(base, target, shift, reasons)
         target = self._sweep(base, target, reasons)
         if reasons and self.config.on_violation == "reject":
             return None, reasons
         still = float(np.abs(target_outside_m(self.config, target)).max())
         if still > TINY_M and still >= float(np.abs(target_outside_m(self.config, base)).max()):
-            return None, [*reasons, f"box: {still * 1000:.0f} mm outside and not coming back"]
+            return None, [
+                *reasons,
+                Reason("box", f"{still * 1000:.0f} mm outside and not coming back"),
+            ]
         return self._reachable(target, q, reasons)
 
-    def _cap(self, base: Array, wanted: Array, reasons: list[str]) -> Array:
+    def _cap(self, base: Array, wanted: Array, reasons: list[Reason]) -> Array:
         step = pose_diff(base, wanted)
         cap, turn_cap = self.config.step_m, self.config.max_step_rad
         longest, turn = np.abs(step[:3]).max(), np.abs(step[3:6]).max()
         if longest > cap * (1 + 1e-9):
-            reasons.append(f"step: {longest:.3f} m, at most {cap:.3f}")
+            reasons.append(Reason("step", f"{longest:.3f} m, at most {cap:.3f}"))
             step[:3] *= cap / longest
         if turn > turn_cap * (1 + 1e-9):
-            reasons.append(f"rotation: {turn:.3f} rad, at most {turn_cap:.3f}")
+            reasons.append(Reason("rotation", f"{turn:.3f} rad, at most {turn_cap:.3f}"))
             step[3:6] *= turn_cap / turn
         return apply_action(base, np.append(step[:6], wanted[6] - base[6]))
 
-    def _upright(self, base: Array, target: Array, reasons: list[str]) -> Array:
+    def _upright(self, base: Array, target: Array, reasons: list[Reason]) -> Array:
         tilt = tilt_rad(target)
         if tilt <= max(self.config.max_tilt_rad, tilt_rad(base) + 1e-9):
             return target
         most = self.config.max_tilt_rad
-        reasons.append(f"tilt: {tilt:.2f} rad from straight down, at most {most}; left out")
+        text = f"{tilt:.2f} rad from straight down, at most {most}; left out"
+        reasons.append(Reason("tilt", text))
         return np.concatenate([target[:3], base[3:6], target[6:]])
 
-    def _into_box(self, base: Array, target: Array, shift: Array, reasons: list[str]) -> Array:
+    def _into_box(self, base: Array, target: Array, shift: Array, reasons: list[Reason]) -> Array:
         moved = target.copy()
         moved[:3] += shift
         if np.abs(moved[:3] - base[:3]).max() <= self.config.step_m * (1 + 1e-9):
             return moved
-        reasons.append("rotation: left out, it would push the fingers out of the box")
+        reasons.append(Reason("rotation", "left out, it would push the fingers out of the box"))
         return self._unturned(base, target)
 
-    def _sweep(self, base: Array, target: Array, reasons: list[str]) -> Array:
+    def _sweep(self, base: Array, target: Array, reasons: list[Reason]) -> Array:
         """Leave a rotation out that would sweep the fingers out of the box on the way.
 
         An arm may turn sooner than it moves, or later; all that it can pass through lies between
@@ -305,7 +309,7 @@ class Limits:
         unturned = np.concatenate([target[:3], base[3:6], target[6:]])
         if max(out(turned), out(unturned)) <= max(TINY_M, out(base)):
             return target
-        reasons.append("rotation: left out, it would sweep the fingers out of the box")
+        reasons.append(Reason("rotation", "left out, it would sweep the fingers out of the box"))
         return self._unturned(base, target)
 
     def _unturned(self, base: Array, target: Array) -> Array:
@@ -316,18 +320,18 @@ class Limits:
         return moved
 
     def _reachable(
-        self, target: Array, q: Array, reasons: list[str]
-    ) -> tuple[Array | None, list[str]]:
+        self, target: Array, q: Array, reasons: list[Reason]
+    ) -> tuple[Array | None, list[Reason]]:
         if self.solver is None:
             return target, reasons
         try:
             joints = self.solver.solve(target, q)
         except UnreachableError as error:
-            return None, [*reasons, f"reach: {error}"]
+            return None, [*reasons, Reason("reach", str(error))]
         most = float(np.abs(joints - q).max())
         if most > self.config.max_joint_step_rad:
-            text = f"joints: {most:.2f} rad in one step, at most {self.config.max_joint_step_rad}"
-            return None, [*reasons, text]
+            text = f"{most:.2f} rad in one step, at most {self.config.max_joint_step_rad}"
+            return None, [*reasons, Reason("joints", text)]
         return target, reasons
 
 

@@ -164,7 +164,7 @@ def test_the_arm_stays_in_its_box_and_says_so():
     env = envs.make("reach", image_size=32)
     env.reset(seed=1)
     sent = [env.arm.send([0, 0, -0.075, 0, 0, 0, 0]) for _ in range(6)]
-    assert "workspace box" in sent[-1].reasons
+    assert "box" in {reason.kind for reason in sent[-1].reasons}
     assert env.tcp_m[2] > 0
     env.close()
 

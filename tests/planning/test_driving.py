@@ -80,7 +80,7 @@ def test_a_plan_from_an_old_frame_is_not_sent_and_again_and_again_ends_the_episo
     why, arm, steps = drive(Slow(0.12), max_age_s=0.1)
     assert arm.sent == []
     assert len(steps) == 3
-    assert "frame: 0.1" in steps[0].sent.reasons[0]
+    assert "frame: 0.1" in str(steps[0].sent.reasons[0])
     assert "at most 0.1 s" in why
     assert "max_plan_s" in why
     assert "3 actions refused" in why

@@ -14,6 +14,7 @@ from planning.driving import NotSent, Step
 from planning.errors import DriveError
 from planning.protocols import Decision
 from planning.report.live_view import LiveView
+from robot.arm import Reason
 
 
 def get(url):
@@ -33,7 +34,9 @@ def step(index, energy):
         seconds={"plan": 0.2},
         plan=[[0.01] * 7],
     )
-    sent = NotSent(np.zeros(7), np.zeros(7), ("step: 0.200 m, at most 0.075",), refused=False)
+    sent = NotSent(
+        np.zeros(7), np.zeros(7), (Reason("step", "0.200 m, at most 0.075"),), refused=False
+    )
     return Step(index, frame, camera, state, decision, sent, {"plan": 0.2})
 
 

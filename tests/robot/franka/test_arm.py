@@ -241,13 +241,13 @@ def test_a_motion_that_touches_ends_short_of_a_collision(twin):
         low = arm.state().state
         low[2] -= 0.04  # two centimetres into the table
         sent = arm.send_pose(low)
-        assert sent.reasons[0].startswith("contact")
+        assert sent.reasons[0].kind == "contact"
         stands = arm.state().state
         assert 0.108 < stands[2] < 0.114
         assert sent.target[2] == pytest.approx(low[2])  # what was sent
         assert sent.ended[2] == pytest.approx(stands[2], abs=2e-3)  # where the next step begins
         assert arm.state().errors == ()
-        assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].startswith("contact")
+        assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].kind == "contact"
         assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # letting go is no contact
         assert arm.state().state[2] > stands[2] + 0.02
     twin.reset(3)
@@ -281,7 +281,7 @@ def test_stale_frames_stop_a_moving_arm(twin):
 
 def test_a_second_client_and_nobody_there(twin, arm):
     began = time.monotonic()
-    with pytest.raises(ArmError, match=r"within|another client"):
+    with pytest.raises(ArmError, match=r"within|Another client"):
         FrankaArm(config(twin.address, connect_timeout_s=3.0), SLOW)
     assert time.monotonic() - began < 10
     with pytest.raises(ArmError, match=r"FCI|cable"):
@@ -292,7 +292,7 @@ def test_a_second_client_and_nobody_there(twin, arm):
 
 def test_a_killed_driver_says_so(arm):
     message, _ = during_a_motion(arm, lambda: os.kill(arm.driver_pid, signal.SIGKILL))
-    assert "connect again" in message
+    assert "create a new FrankaArm" in message
     with pytest.raises(ArmError, match="driver"):
         arm.send(FAR)
 

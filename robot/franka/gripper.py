@@ -1,0 +1,79 @@
+"""The Franka hand, operated by a thread of its own so that motions need not wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from typing import Any
+
+from robot.arm import Reason
+from robot.constants import MAX_WIDTH_M
+from robot.franka.config import FrankaConfig
+
+
+class GripperWorker:
+    """Opens and closes the hand in a thread; only transitions reach the gripper.
+
+    Args:
+        gripper: A `franky.Gripper`.
+        config: Speed and force.
+    """
+
+    def __init__(self, gripper: Any, config: FrankaConfig) -> None:
+        self.gripper, self.config = gripper, config
+        self.width_m = float(gripper.width)
+        self.closed = self.width_m < 0.5 * MAX_WIDTH_M
+        self.problem: Reason | None = None
+        """Failure of the newest transition; None if it succeeded."""
+        self._orders: queue.Queue[bool | None] = queue.Queue()
+        self._busy = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a transition is under way."""
+        return self._busy.is_set()
+
+    def order(self, *, close: bool) -> None:
+        """Close or open the hand; does nothing if that was the last order already."""
+        if close != self.closed:
+            self.closed = close
+            self._busy.set()
+            self._orders.put(close)
+
+    def end(self) -> None:
+        """End the thread; the connection closes with its last reference."""
+        self._orders.put(None)
+        self._thread.join(2.0)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                close = self._orders.get(timeout=0.05)
+            except queue.Empty:
+                with contextlib.suppress(Exception):
+                    self.width_m = float(self.gripper.width)
+                continue
+            if close is None:
+                return
+            try:
+                self._carry_out(close)
+                self.problem = None
+            except Exception as error:  # noqa: BLE001 - franky does not export all of its errors
+                self.problem = Reason("gripper", str(error))
+            if self._orders.empty():
+                self._busy.clear()
+
+    def _carry_out(self, close: bool) -> None:
+        speed, force = self.config.gripper_speed_m_s, self.config.gripper_force_n
+        if close:
+            # with these tolerances a grasp also "succeeds" on nothing: the width tells
+            done = self.gripper.grasp_async(0.0, speed, force, epsilon_inner=1.0, epsilon_outer=1.0)
+        else:
+            done = self.gripper.move_async(MAX_WIDTH_M - 0.001, speed)
+        while not done.wait(0.02):
+            self.width_m = float(self.gripper.width)
+        done.get()
+        self.width_m = float(self.gripper.width)
