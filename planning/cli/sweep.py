@@ -1,0 +1,76 @@
+"""Sweeps: `-m key=a,b` runs a command once for each combination, through Hydra's launchers.
+
+`hydra/launcher=basic` (the default) runs the jobs one after the other in this process,
+`submitit_local` each in a process of its own, and `submitit_slurm` as jobs of a cluster.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from hydra import initialize
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from planning.cli.commands import load_command
+from planning.cli.compose import ROOT, Request, build, hydra_text, plain_tree, register
+from planning.cli.fields import UsageError
+
+SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
+"""Folder of Hydra's records where the jobs share no output folder."""
+
+
+@dataclass(frozen=True)
+class SweepJob:
+    """One job of a sweep; Hydra calls it with the composed config, maybe in another process."""
+
+    command: str
+    kind: type
+    folder_each: bool
+    """Whether each job gets a numbered folder below `out`."""
+
+    def __call__(self, config: DictConfig) -> int:
+        """Run the command; returns its exit status, 2 where its options are refused."""
+        tree = plain_tree(config)
+        tree.pop("hydra", None)
+        if self.folder_each:
+            tree["out"] = str(PurePath(str(tree["out"])) / str(HydraConfig.get().job.num))
+        try:
+            return load_command(self.command).run(build(self.kind, tree))
+        except (ValueError, RuntimeError, OSError) as error:
+            if type(error) in (ValueError, RuntimeError):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+
+
+def run_sweep(request: Request, hydra_words: list[str]) -> int:
+    """Run all jobs of a sweep; returns the largest exit status.
+
+    Each job writes to its number below `out`, unless the sweep itself varies `out`. Hydra's own
+    records (composed options, logs) lie in `out/hydra`, or in `runs/sweeps/`.
+
+    Raises:
+        UsageError: two jobs would write the same file, or Hydra refuses the configuration.
+    """
+    out = request.layout.options.get("out")
+    given = request.values.get("out", [])
+    first = str((given or [out.default])[0]) if out is not None and len(given) < 2 else ""
+    if first and out is not None and out.is_file:
+        raise UsageError("All jobs of the sweep would write one file. Give out=FILE_1,FILE_2.")
+    records = hydra_text(str(PurePath(first) / "hydra")) if first else SHARED_RECORDS
+    words = [f"hydra.sweep.dir={records}", *request.overrides, *hydra_words]
+    job = SweepJob(request.command, request.kind, bool(first))
+    register(request)
+    try:
+        with initialize(version_base="1.3", config_path=None, job_name=ROOT):
+            hydra = GlobalHydra.instance().hydra
+            results = hydra.multirun(config_name=ROOT, task_function=job, overrides=words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    return max(int(result.return_value) for batch in results for result in batch)

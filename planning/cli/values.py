@@ -1,0 +1,198 @@
+"""Values of options: from the words of a command line, or from YAML, to the types of the fields.
+
+Text is taken as written: for a `str` field everything after `=` is the value, and one pair of
+surrounding quotes is removed. Numbers are finite and inside the range that the field declares.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar, get_args, get_origin
+
+from planning.cli.fields import Option, UsageError, choices, unwrap_optional
+
+V = TypeVar("V")
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+NONE = ("none", "null", "")
+
+
+class _MismatchError(ValueError):
+    """A value does not have the type of its field; the message says what is allowed."""
+
+
+def split_words(text: str) -> list[str]:
+    """Split at the commas that lie outside quotes and brackets."""
+    parts, depth, quote, begin = [], 0, "", 0
+    for i, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote and text[i - 1] != "\\" else quote
+        elif letter in "'\"" and not text[begin:i].strip():
+            quote = letter
+        elif letter in "[]()":
+            depth += 1 if letter in "[(" else -1
+        elif letter == "," and depth <= 0:
+            parts.append(text[begin:i])
+            begin = i + 1
+    return [*parts, text[begin:]]
+
+
+def unquote(text: str) -> str:
+    """Remove one pair of quotes around the whole text; other quotes belong to it."""
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        return text
+    quote, inner = text[0], text[1:-1]
+    if re.search(rf"(?<!\\){quote}", inner) or inner.endswith("\\"):
+        return text
+    return inner.replace(f"\\{quote}", quote)
+
+
+def read_text(option: Option, text: str) -> object:
+    """Convert the text after `=` into the value of an option.
+
+    Raises:
+        UsageError: the text has another type, or the value is not allowed.
+    """
+    try:
+        value = _from_text(option.kind, text)
+    except _MismatchError as error:
+        raise _refusal(option, text, str(error)) from error
+    return check(option, value)
+
+
+def check(option: Option, value: object) -> object:
+    """Convert a plain value, as YAML or Hydra holds it, and check choices and range.
+
+    Raises:
+        UsageError: the value has another type, is not finite, or is outside its range.
+    """
+    try:
+        found = _from_plain(option.kind, value)
+        for number in found if isinstance(found, list | tuple) else [found]:
+            _check_number(option, number)
+    except _MismatchError as error:
+        raise _refusal(option, value, str(error)) from error
+    return found
+
+
+def _refusal(option: Option, value: object, allowed: str) -> UsageError:
+    shown = value if isinstance(value, str) else plain_text(value)
+    return UsageError(f"{option.name}={shown} is not allowed. Allowed: {allowed}.")
+
+
+def plain_text(value: object) -> str:
+    """Show a value as it is written on the command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{','.join(plain_text(part) for part in value)}]"
+    return "null" if value is None else str(value)
+
+
+def allowed_range(option: Option) -> str:
+    """Describe the numbers that an option takes; empty where it declares no range."""
+    low, high, unit = option.low, option.high, f" {option.unit}" if option.unit else ""
+    if low is not None and high is not None:
+        return f"{low:.10g} to {high:.10g}{unit}"
+    if low is not None:
+        return f"{low:.10g}{unit} or more"
+    return f"{high:.10g}{unit} or less" if high is not None else ""
+
+
+def _check_number(option: Option, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    allowed = allowed_range(option)
+    if not math.isfinite(value):
+        raise _MismatchError(allowed or "finite numbers")
+    low, high = option.low, option.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise _MismatchError(allowed)
+
+
+def _from_text(kind: object, text: str) -> object:
+    inner, is_optional = unwrap_optional(kind)
+    if is_optional and text.lower() in NONE:
+        return None
+    if choices(inner) and get_origin(inner) not in (list, tuple):
+        return _choice(choices(inner), unquote(text))
+    if inner in (str, Path):
+        return unquote(text)
+    if inner is bool:
+        return _truth(text)
+    if inner in (int, float):
+        return _number(inner, text.strip())
+    return [_from_text(part, word) for part, word in _parts(inner, _list_words(text))]
+
+
+def _truth(text: str) -> bool:
+    if text.lower() in TRUE + FALSE:
+        return text.lower() in TRUE
+    raise _MismatchError("true, false")
+
+
+def _number(kind: object, text: str) -> object:
+    try:
+        return int(text) if kind is int else float(text)
+    except ValueError as error:
+        raise _MismatchError("whole numbers" if kind is int else "numbers") from error
+
+
+def _choice(allowed: Sequence[object], value: object) -> object:
+    for choice in allowed:
+        if value == choice or (isinstance(value, str) and value == plain_text(choice)):
+            return choice
+    raise _MismatchError(", ".join(plain_text(c) or "''" for c in allowed))
+
+
+def _list_words(text: str) -> list[str]:
+    bare = text.strip()
+    inside = bare[1:-1] if bare[:1] == "[" and bare[-1:] == "]" else bare
+    return [word.strip() for word in split_words(inside)] if inside.strip() else []
+
+
+def _parts(kind: object, values: Sequence[V]) -> list[tuple[object, V]]:
+    """Pair each value of a list or tuple with its type."""
+    kinds = get_args(kind)
+    if get_origin(kind) is tuple and kinds[-1:] != (Ellipsis,):
+        if len(values) != len(kinds):
+            raise _MismatchError(f"a list of {len(kinds)} values")
+        return list(zip(kinds, values, strict=True))
+    return [(kinds[0], value) for value in values]
+
+
+def _from_plain(kind: object, value: object) -> object:
+    inner, is_optional = unwrap_optional(kind)
+    if value is None and is_optional:
+        return None
+    if get_origin(inner) in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise _MismatchError("a list, for example [a,b]")
+        parts = [_from_plain(part, word) for part, word in _parts(inner, value)]
+        return tuple(parts) if get_origin(inner) is tuple else parts
+    if choices(inner):
+        return _choice(choices(inner), value)
+    return _scalar(inner, value)
+
+
+def _scalar(kind: object, value: object) -> object:
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind in (str, Path) and isinstance(value, str | Path):
+        return _text(kind, str(value))
+    names = {bool: "true, false", int: "whole numbers", float: "numbers"}
+    raise _MismatchError(next((text for known, text in names.items() if known is kind), "text"))
+
+
+def _text(kind: object, value: str) -> object:
+    if "${" in value:
+        raise _MismatchError("text without ${...}, which is not evaluated")
+    if "\0" in value:
+        raise _MismatchError("text without zero bytes")
+    return Path(value) if kind is Path else value
