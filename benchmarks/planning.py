@@ -1,11 +1,12 @@
-"""Planning beside the published loop, and success against budget.
+"""Planning speed compared with the published loop, and success for each budget.
 
     python benchmarks/planning.py          # speeds -> results/planning.json, docs/planning.png
-    python benchmarks/planning.py equal    # of those only the row at equal energy, for new weights
+    python benchmarks/planning.py equal    # only the row at equal energy, for new weights
     python benchmarks/planning.py budgets  # success by budget -> results/budgets.json; rows by name
     python benchmarks/planning.py paces    # seconds an action of each budget, on a quiet machine
+    python benchmarks/planning.py page     # only the page
 
-All then write docs/planning.md. A row that is in the results is not run again.
+All write the figures of docs/planning.md. A row that is in the results is not run again.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 # run as a script, this file's own name would hide the package
 sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
+sys.path.insert(0, str(HERE.parent))
 
 import torch  # noqa: E402
 
+from benchmarks.page_blocks import fill_blocks, markdown_table, wrap  # noqa: E402
 from planning.cli import bench_planning  # noqa: E402
 from planning.cli import eval as evaluation  # noqa: E402
 
@@ -50,50 +53,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "cem 300 x 6": {"optimiser": "cem", "samples": 300, "iterations": 6, "elites": 12},
 }
 
-INTRO = """# Planning
-
-A plan is a search over actions: each candidate is imagined by the predictor, and the one whose
-end is nearest to the goal image's tokens wins. One `minimise(cost, bounds, generator)`, one file
-each (`optimiser=` of `worldmodel eval` and `worldmodel plan`):
-
-| name | what it is | the plan it returns |
-|---|---|---|
-| cem | as published; on CUDA it stays on the device (`device_cem.py`) | mean of the elites |
-| icem | coloured noise, kept elites, a shrinking population | best sample |
-| mppi | every sample weighted by how little it costs | best sample |
-| gradient | Adam through the predictor, from several starts, inside the bounds | best point |
-| nevergrad | CMA and others (`pip install 'worldmodel[nevergrad]'`) | best sample |
-
-Every sample obeys the action box, the workspace and the gripper rule; an energy that is not a
-number is an error that names the imagined step; the same seed gives the same plan.
-
-What the agent adds: a goal out of one step's reach is planned as up to three equal steps; the
-first step goes sideways at full speed and down only inside a cone over the goal (straight
-descents knocked the object over in one grasp of five); the gripper is planned when the move left
-is short, or when it promises more than moving.
-
-Options, all off by default: `min_spread_m` (stop when the elites agree to the arm's precision),
-`deadline_s` (the best so far, with how far it got), `warm_start` (begin where the last plan would
-go on), `history=2` (look back on the frame before), `norm=l2`, `over=sum`, `horizon`, `memory_gb`
-(plans imagined at once).
-
-## How the imagination is fast and exact
-
-A frame's tokens see themselves and earlier frames only, so keys and values of the past are kept and
-a new frame needs no mask. Frames before the present one are the same for all samples: their keys
-and values exist once. At the first imagined step samples differ in one token, the action's: all
-others are embedded, projected and rotated once for the first layer. The last layer computes outputs
-for the frame's tokens alone, and the last step keeps no cache. Float32 products go to oneDNN where
-MKL is slow (processors that are not Intel's).
-"""
-
-
 SIZES = {"small": (1, 2, 4, 8), "medium": (1, 2, 4, 8), "ac-vitl": (1, 2), "ac": (1, 2, 4)}
 """Horizons of each size; larger ones of the published shape take a quarter of an hour each."""
 
 
 def speeds() -> None:
-    """Measure the rows that are missing; each is kept as soon as it is there."""
+    """Measure the missing rows; each is stored as soon as it is measured."""
     summary: dict[str, Any] = {"rows": []}
     if SPEEDS.is_file():
         summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
@@ -170,72 +135,64 @@ def paces() -> None:
             _keep(rows)
 
 
-def _speed_row(r: dict[str, Any], peaks: dict[str, float]) -> str:
+def _speed_cells(r: dict[str, Any], peaks: dict[str, float]) -> list[object]:
     alone = f"{r['ratio_same_products']:.2f}x" if "ratio_same_products" in r else "-"
     shares = (r[f"flops_{n}"] / peaks[d] for n, d in (("exact", "float32"), ("bf16", "bfloat16")))
-    return (
-        f"| {r['size']} | {r['horizon']} | {r['samples']} x {r['iterations']} | "
-        f"{r['baseline_s']:.2f} s | {r['ratio_exact']:.2f}x | {alone} | {r['ratio_bf16']:.2f}x | "
-        f"{r['max_abs_diff']:.0e} | {' / '.join(f'{share:.0%}' for share in shares)} |"
-    )
+    return [
+        r["size"],
+        r["horizon"],
+        f"{r['samples']} x {r['iterations']}",
+        f"{r['baseline_s']:.2f} s",
+        f"{r['ratio_exact']:.2f}x",
+        alone,
+        f"{r['ratio_bf16']:.2f}x",
+        f"{r['max_abs_diff']:.0e}",
+        " / ".join(f"{share:.0%}" for share in shares),
+    ]
+
+
+def speed_text(found: dict[str, Any]) -> str:
+    """Describe the speeds: table, equal energy, measured peaks."""
+    peaks, same = found["matmul_flops"], found["equal_energy"]
+    head = ["size", "horizon", "samples x iterations", "baseline", "exact, cached"]
+    head += ["caching alone", "bf16, cached", "largest difference"]
+    head.append("float32 / bf16, of the matrix-product peak")
+    text = [
+        f"Device: {found['device']}, {found['threads']} thread.",
+        markdown_table(head, [_speed_cells(row, peaks) for row in found["rows"]]),
+        f"Peaks, measured: {peaks['float32'] / 1e9:.0f} GFLOP/s in float32, "
+        f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16.",
+    ]
+    if "ratio" in same:
+        equal = (
+            f"At equal energy ({same['baseline_energy']:.4f}, mean of six pairs of pictures, "
+            f"embedded model): CEM 800 x 10 by the published loop takes {same['baseline_s']:.2f} s "
+            f"and iCEM {same['icem_samples']} x {same['icem_iterations']}, cached, "
+            f"{same['icem_s']:.3f} s: {same['ratio']:.1f}x."
+        )
+        text.append(wrap(equal))
+    return "\n\n".join(text)
+
+
+def budget_table(rows: dict[str, Any]) -> str:
+    """Format successes and times of each budget."""
+    cells = []
+    for name, r in rows.items():
+        low, high = r["ci95"]
+        pace = r.get("seconds_per_action")
+        took = f"{pace['median']:.3f} / {pace['p95']:.3f}" if pace else "not measured"
+        success = f"{r['successes']}/{r['episodes']}"
+        interval = f"{low:.0%} to {high:.0%}"
+        cores, weights = r.get("threads", "-"), f"`{r['weights']}`"
+        cells.append([name, r.get("horizon", 1), success, interval, took, cores, weights])
+    head = ["search", "horizon", "success", "95 % interval", "s/action, median / 95th"]
+    return markdown_table([*head, "cores", "weights"], cells)
 
 
 def write_page() -> None:
-    """Write docs/planning.md from what is measured."""
-    text = [INTRO]
-    if SPEEDS.is_file():
-        found = json.loads(SPEEDS.read_text(encoding="utf-8"))
-        peaks = found["matmul_flops"]
-        text += [
-            "## Beside the published loop\n",
-            f"A row is one run, {found['device']}, {found['threads']} thread; the baseline "
-            "recomputes the whole history for each\nimagined step in float32, with a mask made "
-            "anew and poses through NumPy, and torch's own matrix products\n(`worldmodel bench "
-            "planning`). `ac` is the published 305 M predictor's shape for ViT-g, `ac-vitl` for "
-            "ViT-L. Caching alone: against the\nsame loop on the matrix products that ours uses.\n",
-            "| size | horizon | samples x iterations | baseline | exact, cached | caching alone | "
-            "bf16, cached | largest difference | float32 / bf16, of the matrix-product peak |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
-        text += [_speed_row(row, peaks) for row in found["rows"]]
-        same = found["equal_energy"]
-        if "ratio" in same:
-            text.append(
-                f"\nAt equal energy ({same['baseline_energy']:.4f}, mean of six pairs of pictures, "
-                f"embedded model): CEM 800 x 10 by the published\nloop {same['baseline_s']:.2f} s; "
-                f"iCEM {same['icem_samples']} x {same['icem_iterations']}, cached, "
-                f"{same['icem_s']:.3f} s: {same['ratio']:.1f}x.\n"
-            )
-        text.append(
-            f"Peaks, measured: {peaks['float32'] / 1e9:.0f} GFLOP/s in float32, "
-            f"{peaks['bfloat16'] / 1e9:.0f} in bfloat16. Only the predictor's linear layers are\n"
-            "counted as work; shares above 100 %: the peak is of MKL's `a @ b`, ours is oneDNN.\n\n"
-            "![Ratios](planning.png)\n"
-        )
-    rows = _rows()
-    if rows:
-        text += [
-            "## Success against budget\n",
-            f"The embedded model, pick-and-place from goal images, the same {EPISODES} episodes in "
-            "every row; their seeds are\nfor tuning and none is an evaluation's "
-            "(`python benchmarks/planning.py budgets`, then `paces` for the\ntimes: encoding and "
-            "planning, all cores of a quiet machine).\n",
-            "Successes were counted in the physics before commit 8d37e29 (contacts of objects "
-            "drawn larger than the middle size flickered).\n",
-            "Rows of other weights (their file's SHA-256 begins so) do not compare.\n",
-            "| search | horizon | success | 95 % interval | s/action, median / 95th | cores | "
-            "weights |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for name, r in rows.items():
-            low, high = r["ci95"]
-            pace = r.get("seconds_per_action")
-            took = f"{pace['median']:.3f} / {pace['p95']:.3f}" if pace else "not measured"
-            text.append(
-                f"| {name} | {r.get('horizon', 1)} | {r['successes']}/{r['episodes']} | "
-                f"{low:.0%} to {high:.0%} | {took} | {r.get('threads', '-')} | `{r['weights']}` |"
-            )
-    PAGE.write_text("\n".join(text) + "\n", encoding="utf-8")
+    """Fill the blocks of docs/planning.md from what is measured."""
+    speeds_found = json.loads(SPEEDS.read_text(encoding="utf-8"))
+    fill_blocks(PAGE, {"speeds": speed_text(speeds_found), "budgets": budget_table(_rows())})
 
 
 if __name__ == "__main__":
@@ -247,7 +204,7 @@ if __name__ == "__main__":
     elif "equal" in sys.argv:
         torch.set_num_threads(1)
         equal()
-    else:
+    elif "page" not in sys.argv:
         torch.set_num_threads(1)
         speeds()
     write_page()

@@ -1,11 +1,12 @@
-"""Joint training beside V-JEPA's masked pretraining, on the same data and processor time.
+"""Compare joint training with masked pretraining, on the same data and processor time.
 
     python benchmarks/pretraining.py                  # most of an hour of one core; resumable
     python benchmarks/pretraining.py budget_s=3600    # an hour for each way of training
-    python benchmarks/pretraining.py only=joint       # arms whose name holds a word
+    python benchmarks/pretraining.py only=joint       # arms whose name contains a word
+    python benchmarks/pretraining.py only=page        # no arm: the page alone
 
 Every arm is a few `worldmodel` commands; finished ones are kept in runs/pretraining and not run
-again. Figures go to benchmarks/results/pretraining.json; docs/pretraining.md is written from it.
+again. Figures go to benchmarks/results/pretraining.json and from there into docs/pretraining.md.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretraining_page import page
+from page_blocks import fill_blocks
+from pretraining_page import blocks
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -278,7 +280,7 @@ def main() -> None:
             raise SystemExit(f"unknown option {key!r}; known: {', '.join(options)}")
         options[key] = value
     os.chdir(ROOT)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; start again to go on"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run the same command to resume"))
     result: dict[str, Any] = {"budget_s": float(options["budget_s"]), "arms": {}}
     if RESULT.is_file() and read(RESULT)["budget_s"] == result["budget_s"]:
         result = read(RESULT)
@@ -288,9 +290,9 @@ def main() -> None:
             continue
         result["arms"][name] = measure(name, arm, options)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(page(result, titles, EVAL_SEED), encoding="utf-8")
+        fill_blocks(PAGE, blocks(result, titles))
         print(name, json.dumps(result["arms"][name]["probes"]), flush=True)
-    PAGE.write_text(page(result, titles, EVAL_SEED), encoding="utf-8")
+    fill_blocks(PAGE, blocks(result, titles))
     print(PAGE)
 
 

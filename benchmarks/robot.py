@@ -1,10 +1,12 @@
 """Driver, watchdog and safety layer over libfranka's own protocol, on the simulated arm.
 
-For each fault: the time from the fault until the arm stands, how far it still went, and what the
+For each fault: the time until the arm is at rest, how far it moved, and the message that the
 person reads. Then thousands of random, extreme and not-a-number commands, driven through the safety
-layer: about an hour on two idle cores; a run that is killed goes on where it was.
+layer: about an hour on two idle cores; a killed run resumes.
 
     python benchmarks/robot.py [--only faults|commands|page] [--commands 10000] [--shard 0 --of 1]
+
+`--only page` writes docs/robot-faults.md from benchmarks/results/robot.json and measures nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
 sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.page_blocks import fill_blocks, markdown_table, wrap  # noqa: E402
 from benchmarks.robot_commands import drive_commands, read_chunks, total  # noqa: E402
 from benchmarks.robot_faults import arm_faults  # noqa: E402
 
@@ -31,9 +34,7 @@ def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--only",
-        choices=("faults", "commands", "page"),
-        help="one part; page: of the finished commands",
+        "--only", choices=("faults", "commands", "page"), help="one part; page: only write the page"
     )
     parser.add_argument("--commands", type=int, default=10_000)
     parser.add_argument("--shard", type=int, default=0, help="drive every OF-th hundred from here")
@@ -44,9 +45,8 @@ def main() -> None:
         found["faults"] = arm_faults()
         for name, row in found["faults"].items():
             print(f"{name:28s} {json.dumps(row)}", flush=True)
-    if options.only in (None, "commands", "page"):
-        if options.only != "page":
-            drive_commands(options.commands, WORK, options.shard, options.of)
+    if options.only in (None, "commands"):
+        drive_commands(options.commands, WORK, options.shard, options.of)
         found["commands"] = total(read_chunks(WORK / "chunks.jsonl", options.commands))
         print(json.dumps(found["commands"]))
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -54,70 +54,55 @@ def main() -> None:
     print(OUT, PAGE, sep="\n")
 
 
-def fault_lines(faults: dict[str, dict[str, Any]]) -> list[str]:
-    """Table of the faults."""
-    lines = [
-        "| fault | arm stands after | still went | told after | what the person reads |",
-        "|---|---|---|---|---|",
-    ]
+def fault_table(faults: dict[str, dict[str, Any]]) -> str:
+    """Format the table of the faults."""
+    rows = []
     for name, row in faults.items():
         stop = f"{row['stop_s']:.2f} s" if "stop_s" in row else "does not move"
         left = f"{1000 * row['left_m']:.0f} mm" if "left_m" in row else ""
         told = f"{row['told_s']:.2f} s" if "told_s" in row else ""
-        text = " ".join(row["message"].split())
-        then = f" The next look: {row['then']}" if "then" in row else ""
-        lines.append(f"| {name} | {stop} | {left} | {told} | {text}{then} |")
-    return lines
+        then = f" Then: {row['then']}" if "then" in row else ""
+        rows.append((name, stop, left, told, " ".join(row["message"].split()) + then))
+    head = ("fault", "arm at rest after", "moved on", "reported after", "message")
+    return markdown_table(head, rows)
 
 
-def command_lines(found: dict[str, Any]) -> list[str]:
-    """Table of the commands."""
+def command_text(found: dict[str, Any]) -> str:
+    """Describe what the random commands did."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     stops = ", ".join(f"{n} times {why}" for why, n in found["stops"].items()) or "none"
     reasons = ", ".join(f"{kind} {count}" for kind, count in found["counts"].items())
-    margin = 1000 * found["margin_m"]
-    return [
-        "## Commands through the safety layer\n",
-        f"{found['commands']} commands ({kinds}) at up to 0.3 m/s, three times the default. "
-        f"{found['driven']} moved the arm, {found['refused']} were refused.\nFlange and fingertips "
-        f"were worked out from the measured joints {found['looks']} times while the arm was "
-        f"driven. Targets keep {margin:.0f} mm\nfrom the faces of the boxes (`margin_m`).\n",
-        "| | |",
-        "|---|---|",
-        f"| targets outside their boxes | at most {1000 * found['target_outside_m']:.2f} mm |",
-        f"| the arm outside the boxes | at most {1000 * found['arm_outside_m']:.2f} mm |",
-        f"| the arm past the box of its targets, of the margin's {margin:.0f} mm | at most "
-        f"{1000 * found['margin_used_m']:.2f} mm |",
-        f"| hundreds of commands in which it was outside at all | {found['hundreds_outside']} of "
-        f"{found['hundreds']} |",
-        f"| largest step sent, on an axis | {found['step_m']:.3f} m, {found['turn_rad']:.3f} rad |",
-        f"| largest measured way in a command | {found['moved_m']:.3f} m |",
-        f"| commands with a line in the log | {found['logged']} of {found['commands']} |",
-        f"| motions stopped early and recovered | {stops} |",
-        f"| a driven motion, median, on a busy machine | {found['motion_s_median']:.2f} s |\n",
-        f"Commands by reason (one may have several): {reasons}.\n",
+    margin = f"{1000 * found['margin_m']:.0f} mm"
+    before = (
+        f"{found['commands']} commands ({kinds}) at up to 0.3 m/s, three times the default: "
+        f"{found['driven']} moved the arm, {found['refused']} were refused. The poses of flange "
+        f"and fingertips were computed from the measured joints {found['looks']} times while the "
+        f"arm moved. Targets keep {margin} from the faces of the boxes (`margin_m`)."
+    )
+    rows = [
+        ("targets outside their boxes", f"at most {1000 * found['target_outside_m']:.2f} mm"),
+        ("arm outside the boxes", f"at most {1000 * found['arm_outside_m']:.2f} mm"),
+        (
+            f"arm beyond the box of its targets, of the margin's {margin}",
+            f"at most {1000 * found['margin_used_m']:.2f} mm",
+        ),
+        (
+            "hundreds of commands during which it was outside at all",
+            f"{found['hundreds_outside']} of {found['hundreds']}",
+        ),
+        ("largest step sent, per axis", f"{found['step_m']:.3f} m, {found['turn_rad']:.3f} rad"),
+        ("largest distance moved in a command", f"{found['moved_m']:.3f} m"),
+        ("commands with a line in the log", f"{found['logged']} of {found['commands']}"),
+        ("motions stopped early and recovered", stops),
+        ("median duration of a motion, on a busy machine", f"{found['motion_s_median']:.2f} s"),
     ]
+    after = f"Commands by reason (a command may have several): {reasons}."
+    return "\n\n".join([wrap(before), markdown_table(("measure", "value"), rows), wrap(after)])
 
 
 def write_page(faults: dict[str, dict[str, Any]], found: dict[str, Any]) -> None:
-    """Write docs/robot-faults.md."""
-    camera = (
-        "The camera is a network\ncamera (MJPEG over HTTP, 20 pictures a second) with a process of "
-        "its own, read through OpenCV."
-        if "camera unplugged" in faults
-        else "The camera's\nfault is that the watchdog hears of no more frames."
-    )
-    lines = [
-        "# Faults, on the simulated arm over libfranka's protocol\n",
-        "Written by `python benchmarks/robot.py`; nothing is typed in by hand. **No real arm "
-        "was at hand.** The arm moves at 0.1 m/s when the fault comes;\ntimes count from the fault "
-        f"until the fingertips stay within 1 mm, in wall time on two processor cores. {camera}\n",
-        *fault_lines(faults),
-        "\nWhere the server is killed or frozen, the simulated arm stands because its physics "
-        "stop; a real arm brakes by itself when its\ncontrol box loses the connection.\n",
-        *command_lines(found),
-    ]
-    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    """Fill the blocks of docs/robot-faults.md."""
+    fill_blocks(PAGE, {"faults": fault_table(faults), "commands": command_text(found)})
 
 
 if __name__ == "__main__":

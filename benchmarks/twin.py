@@ -14,7 +14,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
+sys.path.insert(0, str(HERE.parent))
 
+from benchmarks.page_blocks import fill_blocks, markdown_table  # noqa: E402
 from planning.apps.workcell import read_limits  # noqa: E402
 from planning.cli import eval as evaluation  # noqa: E402
 from planning.cli.app import main as worldmodel  # noqa: E402
@@ -83,56 +85,65 @@ def main() -> None:
     print(OUT, PAGE, sep="\n")
 
 
-def unlike(row: dict[str, Any]) -> list[str]:
-    """Lines on the episodes that did not succeed in both."""
-    lines = []
+def unlike(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    """List the episodes that did not succeed in both."""
+    lines: list[tuple[str, ...]] = []
     for far, near in zip(row["protocol"]["each"], row["plain"]["each"], strict=True):
         if not (far["success"] and near["success"]):
             said = [e["reason"].split(" (127")[0] or "success" for e in (near, far)]
-            lines.append(f"| {far['seed']} | {said[0]} | {said[1]} |")
+            lines.append((str(far["seed"]), *said))
     return lines
 
 
-def write_page(rows: dict[str, Any]) -> None:
-    """Write docs/robot-twin.md."""
-    usual = read_limits("twin")
-    lines = [
-        "# The same episodes, plain and through libfranka's protocol\n",
-        "Written by `python benchmarks/twin.py`; the same seeds, starts and goal pictures. The "
-        "driver, watchdog and safety layer\nare those of a real arm; what answers is simulated.\n",
-        "| task | plain MuJoCo | over the protocol | ended by a reflex | steps that contact ended "
-        "| median error | cycle, median | recordings that the index accepts |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+def episode_rows(rows: dict[str, Any]) -> list[tuple[str, ...]]:
+    """List the cells of the table of tasks."""
+    out = []
     for task, row in rows.items():
         far, near = row["protocol"], row["plain"]
-        reflexes = sum("reflex" in e["reason"] for e in far["each"])
-        touched = far["reasons"].get("contact", 0)
-        lines.append(
-            f"| {task} | {near['successes']}/{near['episodes']} | {far['successes']}/"
-            f"{far['episodes']} | {reflexes} | {touched} | "
-            f"{100 * far['final_error_m']['median']:.1f} cm | "
-            f"{far['cycle_s']['median']:.2f} s | {far['recordings_accepted']}/{far['episodes']} |"
+        out.append(
+            (
+                task,
+                f"{near['successes']}/{near['episodes']}",
+                f"{far['successes']}/{far['episodes']}",
+                str(sum("reflex" in e["reason"] for e in far["each"])),
+                str(far["reasons"].get("contact", 0)),
+                f"{100 * far['final_error_m']['median']:.1f} cm",
+                f"{far['cycle_s']['median']:.2f} s",
+                f"{far['recordings_accepted']}/{far['episodes']}",
+            )
         )
-    lines += ["\nWhere the cycle's time goes (median seconds):\n"]
-    names = list(next(iter(rows.values()))["protocol"]["cycle_parts_s"])
-    lines += ["| task | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for task, row in rows.items():
-        parts = row["protocol"]["cycle_parts_s"]
-        lines.append(f"| {task} | " + " | ".join(f"{parts[n]['median']:.3f}" for n in names) + " |")
-    lines += ["\nEpisodes that failed in one or in both:\n"]
-    lines += ["| seed | plain MuJoCo | over the protocol |", "|---|---|---|"]
-    lines += [line for row in rows.values() for line in unlike(row)]
-    lines.append(
-        "\nOver the protocol no two runs are the same to the last digit: driver and arm are "
-        "processes with clocks of their own.\n\n"
-        "Speed, forces and thresholds are those of `configs/robot/franka.yaml`: at most "
-        f"{usual.max_speed_m_s} m/s, {usual.slow_m_s} m/s on the\nway down in the last "
-        f"{100 * usual.slow_zone_m:.0f} cm above the table, a motion ends at {usual.contact_n:.0f} "
-        f"N,\na collision reflex comes at {usual.max_force_n:.0f} N or {usual.max_torque_nm:.0f} "
-        "Nm.\n"
-    )
-    PAGE.write_text("\n".join(lines), encoding="utf-8")
+    return out
+
+
+def write_page(rows: dict[str, Any]) -> None:
+    """Fill the blocks of docs/robot-twin.md."""
+    limits = read_limits("twin")
+    parts = {task: row["protocol"]["cycle_parts_s"] for task, row in rows.items()}
+    names = list(next(iter(parts.values())))
+    head = ("task", "plain MuJoCo", "over the protocol", "ended by a reflex")
+    head += ("steps ended by contact", "median error", "median cycle", "recordings indexed")
+    slow = f"{limits.slow_m_s} m/s in the last {100 * limits.slow_zone_m:.0f} cm"
+    blocks = {
+        "episodes": markdown_table(head, episode_rows(rows)),
+        "parts": markdown_table(
+            ["task", *names],
+            [[t, *(f"{p[n]['median']:.3f}" for n in names)] for t, p in parts.items()],
+        ),
+        "failures": markdown_table(
+            ("seed", "plain MuJoCo", "over the protocol"),
+            [cells for row in rows.values() for cells in unlike(row)],
+        ),
+        "limits": markdown_table(
+            ("limit", "value"),
+            [
+                ("speed", f"{limits.max_speed_m_s} m/s"),
+                ("speed down, above the table", slow),
+                ("contact that ends a motion", f"{limits.contact_n:.0f} N"),
+                ("reflex", f"{limits.max_force_n:.0f} N or {limits.max_torque_nm:.0f} Nm"),
+            ],
+        ),
+    }
+    fill_blocks(PAGE, blocks)
 
 
 if __name__ == "__main__":
