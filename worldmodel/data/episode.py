@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from worldmodel.constants import FLANGE_TO_TCP_M
 from worldmodel.errors import DataError
 
 Array = NDArray[np.float64]
@@ -185,10 +186,6 @@ def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[st
         order.sort(key=lambda view: -float(known[view][1]))
     notes = ("left_assumed",) if len(poses) > 1 and len(known) < len(poses) else ()
     return dict(zip(("left", "right"), order, strict=False)), notes
-
-
-FLANGE_TO_TCP_M = 0.1034
-"""From panda_link8 to between the Franka hand's fingertips, along the flange's z axis."""
 
 
 def to_tcp(states_TS: Array, length_m: float = FLANGE_TO_TCP_M) -> Array:

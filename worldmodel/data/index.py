@@ -18,6 +18,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from worldmodel.atomic_io import write_json, write_text
+from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
@@ -25,6 +26,7 @@ from worldmodel.errors import DataError
 
 Row = dict[str, Any]
 MANIFEST, REJECTS, SUMMARY = "manifest.jsonl", "rejects.jsonl", "summary.json"
+SEEN = ".seen.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
     if options.extrinsics == "required":
         episode.extrinsics(view.name)
     size = getattr(view.frames, "size", None)
+    sent = episode.actions_TA
     return {
         "path": unit.path,
         "record": record,
@@ -63,6 +66,8 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
         "camera": view.name,
         "cameras": {c.name: c.serial for c in episode.cameras.values()},
         "frame_size": list(size) if size else None,
+        "state_dim": episode.states_TS.shape[1],
+        "action_dim": (episode.states_TS if sent is None else sent).shape[1],
         "success": episode.success,
         "task": episode.task,
         "moving_steps": int(episode.moving_T.sum()),
@@ -122,35 +127,64 @@ def _alone(unit: Unit, options: IndexOptions) -> list[Row]:
         return [_rejected(unit, unit.record, "reader_crashed", "the decoder died on this file")]
 
 
+def _asked(options: IndexOptions) -> dict[str, Any]:
+    """Return what the rows depend on besides the episodes' files, as JSON gives it back."""
+    asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options)))
+    return {**asked, "code": code_digest()}
+
+
 def _previous(out: Path, options: IndexOptions) -> dict[str, dict[str, Any]]:
-    path = out / ".seen.json"
+    """Return what an earlier run with the same options saw, by unit."""
+    path = out / SEEN
     if not path.is_file():
         return {}
     try:
         seen = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}
-    return seen["units"] if seen.get("options") == dataclasses.asdict(options) else {}
+    return dict(seen["units"]) if seen.get("options") == _asked(options) else {}
 
 
-def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
-    """Reject frames of another size than most episodes of the data set have."""
-    sizes = Counter(tuple(r["frame_size"]) for r in rows if r.get("frame_size"))
-    if options.frame_size == "any" or len(sizes) < 2:
-        return rows
-    common, count = sizes.most_common(1)[0]
-    if count * 2 <= sum(sizes.values()):
+def _majority(rows: list[Row], fact: str) -> object:
+    """Return the value of a fact that more than half of the accepted rows have, else None."""
+    counts = Counter(json.dumps(r[fact]) for r in rows if r.get(fact))
+    if not counts:
+        return None
+    value, count = counts.most_common(1)[0]
+    return json.loads(value) if count * 2 > counts.total() else None
+
+
+def _require_majority(rows: list[Row], fact: str, *, needed: bool) -> list[Row]:
+    """Reject rows whose fact differs from that of most episodes.
+
+    Args:
+        rows: Accepted and rejected rows.
+        fact: Name of the fact, also the reason of the rejects.
+        needed: Whether all rows are rejected when no value has a majority.
+    """
+    common = _majority(rows, fact)
+    if common is None and not needed:
         return rows
     out = []
     for row in rows:
-        size = row.get("frame_size")
-        if size and tuple(size) != common:
-            message = f"frame_size: frames are {size}, those of most episodes {list(common)}"
-            kept = {k: row[k] for k in ("path", "record", "layout")}
-            out.append({**kept, "reason": "frame_size", "message": message})
-        else:
+        value = row.get(fact)
+        if not value or value == common:
             out.append(row)
+            continue
+        others = "the others agree on none" if common is None else f"most episodes have {common}"
+        message = f"{fact}: {value}, but {others}"
+        kept = {key: row[key] for key in ("path", "record", "layout")}
+        out.append({**kept, "reason": fact, "message": message})
     return out
+
+
+def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
+    """Reject episodes whose frames, states or actions have another size than most others."""
+    rows = _require_majority(rows, "state_dim", needed=True)
+    rows = _require_majority(rows, "action_dim", needed=True)
+    if options.frame_size == "majority":
+        rows = _require_majority(rows, "frame_size", needed=False)
+    return rows
 
 
 def build_index(
@@ -166,7 +200,7 @@ def build_index(
     Raises:
         DataError: there is no episode, or not one good one.
     """
-    options = options or IndexOptions()
+    options, root = options or IndexOptions(), root.resolve()
     units = find_units(root)
     if not units:
         raise DataError(
@@ -188,6 +222,7 @@ def build_index(
     rows = _check_sizes([row for u in units for row in results[u.key]], options)
     good = [r for r in rows if "reason" not in r]
     bad = [r for r in rows if "reason" in r]
+    paths = {r["path"] for r in good}
     summary = {
         "root": str(root),
         "layout": units[0].layout,
@@ -198,13 +233,13 @@ def build_index(
         "hours": round(sum(r["seconds"] for r in good) / 3600, 6),
         "looked_at": len(todo),
         "camera": options.read.camera,
+        "fingerprint": digest_of([prints[u.key] for u in units if u.path in paths]),
     }
     write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
     write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
     write_json(out / SUMMARY, summary)
     units_seen = {k: {"print": prints[k], "rows": v} for k, v in results.items()}
-    seen_now = {"options": dataclasses.asdict(options), "units": units_seen}
-    write_json(out / ".seen.json", seen_now, indent=None)
+    write_json(out / SEEN, {"options": _asked(options), "units": units_seen}, indent=None)
     if not good:
         raise DataError(
             f"None of the {len(bad)} episodes under {root} can be used; reasons: "

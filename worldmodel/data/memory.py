@@ -1,21 +1,23 @@
-"""Short episodes decoded once into flat arrays, so that a small model trains from memory.
+"""Clips of short episodes that are decoded once into flat arrays, so that small models train fast.
 
-Episodes of every layout come through the index and the readers that all training uses; nothing is
-replaced by another sample. Shapes: T control steps of an episode, F frames of all sequences laid
-end to end, B clips, K frames a clip, S state (7), A action (7).
+Episodes of every layout come through the index and the readers that all training uses, and their
+frames through the one image transform; no episode is replaced by another. The arrays lie in the
+cache folder (`worldmodel.data.cache`).
+
+Shapes: T control steps of an episode, F frames of all sequences laid end to end, B clips, K frames
+of a clip, H W pixels, S state (7), A action (7).
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 import logging
-import os
-import shutil
-import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,73 +26,62 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from worldmodel.actions import pose_diff
+from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.dataset import open_row
-from worldmodel.data.episode import Array, Episode, EpisodeError, Frames
-from worldmodel.data.index import Manifest, Row, build_index, open_manifest
-from worldmodel.data.prepare import grid_runs
-from worldmodel.data.readers.layouts import find_units, fingerprint
-from worldmodel.data.transforms import Preprocess
+from worldmodel.data.episode import Array, Episode, EpisodeError
+from worldmodel.data.index import IndexOptions, Manifest, Row, build_index, open_manifest
+from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.layouts import find_units
+from worldmodel.data.sampling import sequences, state_actions
+from worldmodel.data.transforms import Kind, Preprocess
 from worldmodel.errors import DataError
 
 log = logging.getLogger(__name__)
 FIELDS = ("frames", "states", "actions", "objects")
 FPS = 4.0
-"""Frames a second that faster recordings are thinned to, by their timestamps."""
+"""Frames per second [Hz] that faster recordings are thinned to, by their timestamps."""
 MAX_REJECT_FRACTION = 0.5
 
 
-def sequences(times_s: Array, fps: float = FPS) -> list[NDArray[np.int64]]:
-    """Control steps of an episode at `fps`, split where the clock has a gap.
+@dataclass(frozen=True, kw_only=True)
+class DecodeOptions:
+    """What the arrays depend on besides the episodes."""
 
-    A recording that was made at about `fps` is taken as it is; of a faster one the steps nearest to
-    0, 1 / fps, 2 / fps ... by the timestamps.
+    image_size: int
+    """Height and width of the frames [px]."""
+    transform: Kind = "droid"
+    """Kind of the image transform, see `Preprocess`."""
+    camera: str = "left"
+    """View to decode: `left`, `right`, `wrist` or a serial number."""
+    fps: float = FPS
+    """Frames per second [Hz]."""
 
-    Raises:
-        EpisodeError: the recording is slower than `fps`.
-    """
-    dt_s = float(np.median(np.diff(times_s)))
-    if dt_s > 1.25 / fps:
-        raise EpisodeError("too_slow", f"steps are {dt_s:.3f} s apart; wanted {1 / fps:.3f} s")
-    if dt_s < 0.8 / fps:
-        return grid_runs(times_s, fps)
-    late = np.flatnonzero(np.diff(times_s) > 1.5 / fps)
-    return list(np.split(np.arange(len(times_s)), late + 1))
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return the image transform."""
+        return Preprocess(self.transform, (self.image_size, self.image_size))
 
 
 def actions_between(episode: Episode, steps: NDArray[np.int64]) -> Array:
-    """Actions [len(steps), 7] that lead from each step to the next.
+    """Return the actions [len(steps), A] that lead from each step to the next.
 
-    As sent where they were recorded at these very steps, else the differences of the states. The
-    last row leads nowhere; without a record it is zero.
+    Where the episode holds the actions as they were sent, and `steps` follow each other without a
+    gap, those are returned; otherwise differences of the states, and zeros in the last row, which
+    leads nowhere.
     """
     if episode.actions_TA is not None and (np.diff(steps) == 1).all():
         return episode.actions_TA[steps]
-    states_KS = torch.from_numpy(np.ascontiguousarray(episode.states_TS[steps]))
-    actions_KA = np.zeros((len(steps), 7))
-    actions_KA[:-1] = pose_diff(states_KS[:-1], states_KS[1:]).numpy()
-    return actions_KA
+    _, actions_KA = state_actions(episode, steps, "flange")
+    return np.concatenate([actions_KA, np.zeros((1, actions_KA.shape[1]))])
 
 
-def shrink(frames_KHWC: Frames, image_size: int) -> Frames:
-    """Square frames by averaging whole blocks of pixels; others by the DROID crop."""
-    height, width = frames_KHWC.shape[1:3]
-    if height == width == image_size:
-        return frames_KHWC
-    if height != width or height % image_size:
-        size = (image_size, image_size)
-        return Preprocess("droid", size)(torch.from_numpy(frames_KHWC)).numpy()
-    k = height // image_size
-    shape = (len(frames_KHWC), image_size, k, image_size, k, 3)
-    blocks: Frames = frames_KHWC.reshape(shape).mean((2, 4)).round().astype(np.uint8)
-    return blocks
-
-
-def read_sequences(row: Row, manifest: Manifest, image_size: int) -> list[dict[str, np.ndarray]]:
+def read_sequences(
+    row: Row, manifest: Manifest, options: DecodeOptions
+) -> list[dict[str, np.ndarray]]:
     """Decode the frames, states, actions and object positions of an indexed episode.
 
     Raises:
-        DataError: the episode is no longer what the index saw; it names the episode.
+        DataError: The episode is no longer what the index saw; the message names it.
     """
     torch.set_num_threads(1)
     episode, steps = open_row(manifest, row), row["steps"]
@@ -100,10 +91,10 @@ def read_sequences(row: Row, manifest: Manifest, image_size: int) -> list[dict[s
     found: list[dict[str, np.ndarray]] = []
     try:
         source = episode.camera(row["camera"]).frames
-        for part in sequences(episode.times_s[:steps]):
+        for part in sequences(episode.times_s[:steps], options.fps):
             found.append(
                 {
-                    "frames": shrink(source.read(part), image_size),
+                    "frames": options.preprocess(torch.from_numpy(source.read(part))).numpy(),
                     "states": episode.states_TS[part].astype(np.float32),
                     "actions": actions_between(episode, part).astype(np.float32),
                     "objects": objects_T3[part].astype(np.float32),
@@ -115,16 +106,27 @@ def read_sequences(row: Row, manifest: Manifest, image_size: int) -> list[dict[s
     return found
 
 
-def index_folder(root: Path, workers: int, max_reject_fraction: float) -> Manifest:
-    """Index `root` into `root/.index`; only episodes that changed are looked at again.
+def index_folder(
+    root: Path,
+    *,
+    camera: str = "left",
+    workers: int = 2,
+    max_reject_fraction: float = MAX_REJECT_FRACTION,
+    cache: str | Path = "",
+) -> Manifest:
+    """Index `root` in the cache folder; only episodes that changed are inspected again.
 
     Raises:
-        DataError: no episode, none good, or more rejected than allowed.
+        DataError: No episode, none usable, or more rejected than allowed.
+        ConfigError: There is no cache folder that can be written to.
     """
     if not root.is_dir() or not find_units(root):
         raise DataError(f"No episodes under {root}: make some with `worldmodel collect out={root}`")
-    index = root / ".index"
-    summary = build_index(root, index, workers=workers)
+    index = cache_slot("index", root, {"camera": camera}, cache)
+    options = IndexOptions(read=ReadOptions(camera=camera))
+    with locked(index / "lock"):
+        summary = build_index(root, index, options, workers=workers)
+        manifest = open_manifest(index)
     if summary["rejected"]:
         log.warning(
             "%d of %d episodes under %s are rejected: %s; see %s",
@@ -134,31 +136,12 @@ def index_folder(root: Path, workers: int, max_reject_fraction: float) -> Manife
             summary["reasons"],
             index / "rejects.jsonl",
         )
-    manifest = open_manifest(index)
     manifest.check(max_reject_fraction)
     return manifest
 
 
-def _prints(manifest: Manifest) -> str:
-    """Changes when a file of an accepted episode does."""
-    wanted = {(row["path"], row["record"]) for row in manifest.rows}
-    units = [
-        unit
-        for unit in find_units(manifest.root)
-        if unit.layout == "rlds" or (unit.path, unit.record) in wanted
-    ]
-    return hashlib.sha256("".join(fingerprint(u) for u in units).encode()).hexdigest()[:16]
-
-
-def _is_fresh(cache: Path, stamp: dict[str, Any], prints: str) -> bool:
-    if not (cache / "stamp.json").is_file():
-        return False
-    found = json.loads((cache / "stamp.json").read_text(encoding="utf-8"))
-    return bool(found["of"] == stamp and found.get("prints", prints) == prints)
-
-
-class _Appended:
-    """A .npy file that rows are appended to; its header is put right at the end."""
+class _GrowingArray:
+    """A .npy file that rows are appended to; `close` writes their number into its header."""
 
     def __init__(self, path: Path) -> None:
         self.file: IO[bytes] = path.open("wb")
@@ -166,7 +149,7 @@ class _Appended:
         self.shape: tuple[int, ...] = ()
         self.dtype = np.dtype(np.uint8)
 
-    def _header(self) -> None:
+    def _write_header(self) -> None:
         facts = {
             "descr": np.lib.format.dtype_to_descr(self.dtype),
             "fortran_order": False,
@@ -175,36 +158,32 @@ class _Appended:
         np.lib.format.write_array_header_1_0(self.file, facts)
 
     def add(self, array: np.ndarray) -> None:
-        """Append the rows of `array`."""
         if not self.rows:
             self.shape, self.dtype = array.shape[1:], array.dtype
-            self._header()
+            self._write_header()
         if array.shape[1:] != self.shape:
-            raise DataError(f"rows of {array.shape[1:]} do not go to rows of {self.shape}")
+            raise DataError(
+                f"Rows of shape {array.shape[1:]} follow rows of shape {self.shape}: the episodes "
+                "of one data set must have states and actions of one size"
+            )
         self.file.write(np.ascontiguousarray(array).tobytes())
         self.rows += len(array)
 
     def close(self) -> None:
-        """Write the number of rows (the header keeps room for it) and flush to disk."""
-        self.file.seek(0)
-        self._header()
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        self.file.seek(0)  # the header has room for a larger number of rows
+        self._write_header()
         self.file.close()
 
 
-def _decode(manifest: Manifest, part: Path, image_size: int, workers: int) -> bool:
-    """Write the flat arrays of all accepted episodes into the folder `part`.
-
-    Returns:
-        Whether the actions are those that were sent.
+def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Path) -> None:
+    """Write the flat arrays of all accepted episodes into an empty folder.
 
     Raises:
-        DataError: they are in some episodes and not in others.
+        DataError: Some episodes hold the actions as sent and others do not.
     """
-    files = {name: _Appended(part / f"{name}.npy") for name in FIELDS}
+    files = {name: _GrowingArray(folder / f"{name}.npy") for name in FIELDS}
     starts, sent = [0], set()
-    read = functools.partial(read_sequences, manifest=manifest, image_size=image_size)
+    read = functools.partial(read_sequences, manifest=manifest, options=options)
     with ProcessPoolExecutor(workers) as pool:
         jobs = pool.map(read, manifest.rows, chunksize=8)
         bar = tqdm(jobs, total=len(manifest.rows), desc="decoding", unit="episode")
@@ -215,81 +194,87 @@ def _decode(manifest: Manifest, part: Path, image_size: int, workers: int) -> bo
             sent.add(bool(sequence["sent"]))
     for file in files.values():
         file.close()
-    np.save(part / "starts.npy", np.array(starts))
+    np.save(folder / "starts.npy", np.array(starts))
     if len(sent) > 1:
         raise DataError(
             f"Some episodes under {manifest.root} hold the actions as sent (action/delta, 4 a "
-            "second) and others do not; their gripper numbers differ in meaning: keep them apart"
+            "second) and others do not; their gripper numbers differ in meaning: keep them apart, "
+            "in folders of their own"
         )
-    return sent == {True}
+    facts = {"root": str(manifest.root), "index": manifest.summary, "sent": sent == {True}}
+    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
-def build_cache(
-    root: Path, image_size: int, workers: int = 2, max_reject_fraction: float = MAX_REJECT_FRACTION
-) -> Path:
-    """Index and decode all episodes under `root` once; returns the folder of flat .npy files.
+@contextmanager
+def decoded(
+    root: Path,
+    options: DecodeOptions,
+    *,
+    workers: int = 2,
+    max_reject_fraction: float = MAX_REJECT_FRACTION,
+    cache: str | Path = "",
+) -> Iterator[Path]:
+    """Give the folder of flat .npy arrays of all episodes under `root`, made on first use.
 
-    Written to a folder of this process's own and renamed when whole, so that runs started at the
-    same time do not disturb each other; made anew when the episodes change.
+    The arrays are made again when an episode or this package's data code has changed. Runs that
+    start at the same time wait for the one that decodes; see `cached_folder`.
 
     Raises:
-        DataError: no episode, or more rejected than allowed.
+        DataError: No episode, more rejected than allowed, or episodes that do not fit together.
+        ConfigError: There is no cache folder that can be written to.
     """
-    manifest = index_folder(root, workers, max_reject_fraction)
-    stamp = {"episodes": _names(manifest), "image_size": image_size}
-    cache, prints = root / f".frames-{image_size}", _prints(manifest)
-    if _is_fresh(cache, stamp, prints):
-        return cache
-    part = Path(tempfile.mkdtemp(prefix=f".frames-{image_size}-", dir=root))
-    try:
-        sent = _decode(manifest, part, image_size, workers)
-        facts = {"of": stamp, "prints": prints, "index": manifest.summary, "sent": sent}
-        (part / "stamp.json").write_text(json.dumps(facts), encoding="utf-8")
-        if cache.is_dir() and not _is_fresh(cache, stamp, prints):
-            shutil.rmtree(cache)
-        part.rename(cache)
-    except OSError:
-        if not _is_fresh(cache, stamp, prints):  # else another run was first, with the same data
-            raise
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return cache
-
-
-def _names(manifest: Manifest) -> list[str]:
-    """Episodes by name; those of shared files with their number."""
-    return [
-        row["path"] if row["layout"] == "droid" else f"{row['path']}#{row['record']}"
-        for row in manifest.rows
-    ]
+    manifest = index_folder(
+        root,
+        camera=options.camera,
+        workers=workers,
+        max_reject_fraction=max_reject_fraction,
+        cache=cache,
+    )
+    slot = cache_slot("frames", root, vars(options), cache)
+    names = [f"{row['path']}#{row['record']}" for row in manifest.rows]
+    version = digest_of([names, manifest.summary["fingerprint"], code_digest()])
+    build = functools.partial(_decode, manifest, options, workers)
+    with cached_folder(slot, version, build) as folder:
+        yield folder
 
 
 class MemoryClips:
     """Every window of `num_frames` neighbouring frames of every sequence."""
 
-    def __init__(self, cache: Path, num_frames: int) -> None:
+    def __init__(self, folder: Path, num_frames: int) -> None:
         self.num_frames = num_frames
         self.arrays: dict[str, Any] = {
-            name: np.load(cache / f"{name}.npy", mmap_mode="r" if name == "frames" else None)
+            name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "frames" else None)
             for name in FIELDS
         }
-        starts = np.load(cache / "starts.npy")
+        starts = np.load(folder / "starts.npy")
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
         self.firsts = np.concatenate(firsts)
-        stamp = json.loads((cache / "stamp.json").read_text(encoding="utf-8"))
-        self.sent: bool = stamp.get("sent", True)
-        """Actions are those that were sent (the gripper's a command), not differences of states."""
+        facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        self.sent: bool = facts["sent"]
+        """Whether actions are those that were sent (the gripper's a command), not differences."""
+
+    @property
+    def state_dim(self) -> int:
+        """Return the length of a state."""
+        return int(self.arrays["states"].shape[1])
+
+    @property
+    def action_dim(self) -> int:
+        """Return the length of an action."""
+        return int(self.arrays["actions"].shape[1])
 
     @property
     def labelled(self) -> bool:
-        """Every frame has the simulator's object position."""
+        """Return whether every frame has the simulator's object position."""
         return bool(np.isfinite(self.arrays["objects"]).all())
 
     def __len__(self) -> int:
+        """Return the number of clips."""
         return len(self.firsts)
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Frames uint8 [B,K,H,W,3], states [B,K,7], actions [B,K-1,7], objects [B,K,3]."""
+        """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3]."""
         steps = self.firsts[indices][:, None] + np.arange(self.num_frames)
         out = {name: np.asarray(self.arrays[name][steps]) for name in FIELDS}
         out["actions"] = np.ascontiguousarray(out["actions"][:, :-1])
@@ -301,12 +286,32 @@ def open_clips(
     num_frames: int,
     image_size: int,
     *,
+    transform: Kind = "droid",
+    camera: str = "left",
+    fps: float = FPS,
+    workers: int = 2,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
+    cache: str | Path = "",
 ) -> MemoryClips:
-    """Clips of the episodes under `root`, indexed and decoded on first use.
+    """Open the clips of the episodes under `root`; they are indexed and decoded on first use.
+
+    Args:
+        root: Folder of raw DROID, RLDS or LeRobot episodes; nothing is written into it.
+        num_frames: Frames of a clip.
+        image_size: Height and width of the frames [px].
+        transform: Kind of the image transform, see `Preprocess`.
+        camera: View to decode: `left`, `right`, `wrist` or a serial number.
+        fps: Frames per second [Hz]; faster recordings are thinned by their timestamps.
+        workers: Processes that decode.
+        max_reject_fraction: Largest share of the episodes that may be rejected, 0 to 1.
+        cache: Folder for the decoded arrays; empty for the default, see `cache_root`.
 
     Raises:
-        DataError: no episode, or more rejected than allowed; the message holds the reasons.
+        DataError: No episode, or more rejected than allowed; the message holds the reasons.
+        ConfigError: There is no cache folder that can be written to.
     """
-    cache = build_cache(Path(root), image_size, max_reject_fraction=max_reject_fraction)
-    return MemoryClips(cache, num_frames)
+    options = DecodeOptions(image_size=image_size, transform=transform, camera=camera, fps=fps)
+    with decoded(
+        Path(root), options, workers=workers, max_reject_fraction=max_reject_fraction, cache=cache
+    ) as folder:
+        return MemoryClips(folder, num_frames)

@@ -27,6 +27,7 @@ from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.episode import to_tcp
 from worldmodel.data.index import Manifest
+from worldmodel.data.sampling import grid_runs
 from worldmodel.errors import ConfigError, DataError
 
 Encode = Callable[[Tensor], Tensor]
@@ -57,19 +58,6 @@ def encoder_hash(encoder: torch.nn.Module) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def grid_runs(times_s: np.ndarray, fps: float) -> list[np.ndarray]:
-    """Control steps nearest to 0, 1/fps, 2/fps, ... in runs unbroken by gaps."""
-    wanted = np.arange(0.0, float(times_s[-1]) + 0.25 / fps, 1 / fps)
-    right = np.clip(np.searchsorted(times_s, wanted), 1, len(times_s) - 1)
-    nearer = wanted - times_s[right - 1] <= times_s[right] - wanted
-    steps = np.where(nearer, right - 1, right)
-    good = np.abs(times_s[steps] - wanted) <= 0.5 / fps
-    good[1:] &= np.diff(steps) > 0
-    breaks = np.flatnonzero(np.diff(good.astype(int))) + 1
-    runs = np.split(np.arange(len(steps)), breaks)
-    return [steps[run] for run in runs if len(run) > 1 and good[run[0]]]
 
 
 def _jpeg(frame: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""Clips cut from an episode by its own clock: which control steps, states and actions.
+"""Choose the control steps of a clip by the episode's own clock, with its states and actions.
 
 Shapes: T control steps, K frames of a clip, S state (7), A action (7).
 """
@@ -19,53 +19,101 @@ from worldmodel.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ClipOptions:
-    """What a clip is."""
+    """Length, rate and content of clips."""
 
     num_frames: int = 16
     fps: float = 4.0
-    """Frames a second by the recorded timestamps; 16 at 4 span 3.75 s."""
+    """Frames per second [Hz] by the recorded timestamps; 16 frames at 4 Hz span 3.75 s."""
     stride_s: float = 0.25
     """Time between the beginnings of two clips of an episode [s]."""
     state_frame: Literal["flange", "tcp"] = "flange"
+    """Frame whose pose in the robot base frame the states hold."""
     idle: Literal["keep", "drop"] = "keep"
-    """`drop`: no clip holds a step at which movement was not enabled."""
-
+    """`drop` leaves out clips with a step at which movement was not enabled."""
     extrinsics: bool = False
-    """Clips also hold the camera's pose at each frame."""
+    """Whether clips also hold the camera's pose at each frame."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 2 or self.fps <= 0 or self.stride_s <= 0:
             raise ConfigError(
                 f"num_frames={self.num_frames}, fps={self.fps}, stride_s={self.stride_s}; wanted "
-                "at least 2 frames and a positive fps and stride"
+                "at least 2 frames, and fps and stride above 0"
             )
 
     @property
     def span_s(self) -> float:
-        """Time between the first and the last frame [s]."""
+        """Return the time between the first and the last frame [s]."""
         return (self.num_frames - 1) / self.fps
 
 
+def nearest_steps(
+    times_s: Array, wanted_s: Array, fps: float
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the control steps nearest to a grid of times, and which of them belong to it.
+
+    Args:
+        times_s: Recorded times [T] in s, not falling.
+        wanted_s: Times of the grid [K] in s, rising in steps of `1 / fps`.
+        fps: Frames per second of the grid.
+
+    Returns:
+        Steps [K], of two that are equally near the earlier one; and a mask [K] that is False where
+        the nearest step is more than half a grid step away, or serves the time before already.
+    """
+    right_K = np.clip(np.searchsorted(times_s, wanted_s), 1, len(times_s) - 1)
+    is_left_K = wanted_s - times_s[right_K - 1] <= times_s[right_K] - wanted_s
+    steps_K = np.where(is_left_K, right_K - 1, right_K)
+    good_K = np.abs(times_s[steps_K] - wanted_s) <= 0.5 / fps
+    good_K[1:] &= ~good_K[:-1] | (np.diff(steps_K) > 0)
+    return steps_K, good_K
+
+
 def grid_steps(times_s: Array, start_s: float, options: ClipOptions) -> NDArray[np.int64]:
-    """Control steps [K] nearest to `start_s + k / fps`.
+    """Return the control steps [K] nearest to `start_s + k / fps`.
 
     Raises:
-        EpisodeError: a recorded step is more than half a frame's time away (a gap).
+        EpisodeError: The recording has a gap there: a recorded step is more than half a frame's
+            time away from its place.
     """
-    wanted = start_s + np.arange(options.num_frames) / options.fps
-    right = np.clip(np.searchsorted(times_s, wanted), 1, len(times_s) - 1)
-    left = right - 1
-    steps = np.where(wanted - times_s[left] <= times_s[right] - wanted, left, right)
-    late = float(np.abs(times_s[steps] - wanted).max())
-    if late > 0.5 / options.fps or (np.diff(steps) <= 0).any():
+    wanted_s = start_s + np.arange(options.num_frames) / options.fps
+    steps_K, good_K = nearest_steps(times_s, wanted_s, options.fps)
+    if not good_K.all():
+        late_s = float(np.abs(times_s[steps_K] - wanted_s).max())
         raise EpisodeError(
-            "timestamps_gap", f"no step within {0.5 / options.fps:.3f} s of a frame ({late:.3f} s)"
+            "timestamps_gap", f"a step is {late_s:.3f} s off; {0.5 / options.fps:.3f} s are allowed"
         )
-    return steps
+    return steps_K
+
+
+def grid_runs(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
+    """Return the control steps nearest to 0, 1 / fps, 2 / fps, ... as runs without gaps."""
+    wanted_s = np.arange(0.0, float(times_s[-1]) + 0.25 / fps, 1 / fps)
+    steps_K, good_K = nearest_steps(times_s, wanted_s, fps)
+    breaks = np.flatnonzero(np.diff(good_K.astype(int))) + 1
+    runs = np.split(np.arange(len(steps_K)), breaks)
+    return [steps_K[run] for run in runs if len(run) > 1 and good_K[run[0]]]
+
+
+def sequences(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
+    """Return all control steps of an episode at `fps` as runs without gaps.
+
+    A recording that was made at about `fps` is taken step by step; a faster one is thinned to the
+    steps nearest to 0, 1 / fps, 2 / fps, ... by its timestamps.
+
+    Raises:
+        EpisodeError: The recording is slower than `fps`.
+    """
+    dt_s = float(np.median(np.diff(times_s)))
+    if dt_s > 1.25 / fps:
+        raise EpisodeError("too_slow", f"steps are {dt_s:.3f} s apart; at most {1 / fps:.3f} s fit")
+    if dt_s < 0.8 / fps:
+        return grid_runs(times_s, fps)
+    late = np.flatnonzero(np.diff(times_s) > 1.5 / fps)
+    return list(np.split(np.arange(len(times_s)), late + 1))
 
 
 def find_clips(times_s: Array, moving_T: NDArray[np.bool_], options: ClipOptions) -> Array:
-    """Start times [s] of all clips of an episode; those over gaps (or idle steps) are left out."""
+    """Return the start times [s] of all clips of an episode that cross no gap (or idle step)."""
     last = float(times_s[-1]) - options.span_s + 0.25 / options.fps
     found = []
     for start_s in np.arange(0.0, max(0.0, last + 1e-9), options.stride_s):
@@ -79,7 +127,13 @@ def find_clips(times_s: Array, moving_T: NDArray[np.bool_], options: ClipOptions
 
 
 def state_actions(episode: Episode, steps: NDArray[np.int64], frame: str) -> tuple[Array, Array]:
-    """States [K, 7] at `steps` and the actions [K-1, 7] between them."""
+    """Return the states [K, S] at `steps` and the actions [K-1, A] that lead from each to the next.
+
+    Args:
+        episode: The recorded episode.
+        steps: Control steps [K], rising.
+        frame: `flange`, as recorded, or `tcp`, the point between the fingertips.
+    """
     states_KS = episode.states_TS[steps]
     if frame == "tcp":
         states_KS = to_tcp(states_KS)

@@ -1,21 +1,25 @@
 """Simulated and real-layout episodes as flat arrays, through the index and the shared readers."""
 
-import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import av
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from envs.collect import collect
 from envs.config import CollectConfig
 from planning.cli.app import main
 from worldmodel.checkpoints.io import load
-from worldmodel.data.episode import EpisodeError
-from worldmodel.data.memory import build_cache, open_clips, sequences
+from worldmodel.data.cache import cache_root, cache_slot
+from worldmodel.data.memory import DecodeOptions, decoded, index_folder, open_clips
+from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.droid import write_episode
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +35,16 @@ def collected(tmp_path_factory):
 def copy_of(root, out):
     shutil.copytree(root, out, ignore=shutil.ignore_patterns(".*"))
     return out
+
+
+def arrays_of(root, image_size, **options):
+    """The folder of flat arrays (its files stay there until the episodes change)."""
+    with decoded(root, DecodeOptions(image_size=image_size), **options) as folder:
+        return folder
+
+
+def files_under(root):
+    return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in [root, *root.rglob("*")]}
 
 
 def raw_arrays(folder):
@@ -51,7 +65,7 @@ def raw_arrays(folder):
 
 def test_arrays_are_the_files_bit_for_bit(collected, tmp_path):
     root = copy_of(collected, tmp_path / "root")
-    cache = build_cache(root, 64)
+    cache = arrays_of(root, 64)
     folders = sorted(p.parent for p in root.rglob("trajectory.h5"))
     truth = [raw_arrays(folder) for folder in folders]
     for name in truth[0]:
@@ -60,25 +74,74 @@ def test_arrays_are_the_files_bit_for_bit(collected, tmp_path):
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found, wanted)
     assert np.load(cache / "starts.npy").tolist() == [0, 6, 12, 18, 24]
-    half = np.load(build_cache(root, 32) / "frames.npy")
-    blocks = np.concatenate([e["frames"] for e in truth]).reshape(24, 32, 2, 32, 2, 3)
-    np.testing.assert_array_equal(half, blocks.mean((2, 4)).round().astype(np.uint8))
-    summary = json.loads((root / ".index" / "summary.json").read_text())
+    half = np.load(arrays_of(root, 32) / "frames.npy")
+    frames = torch.from_numpy(np.concatenate([e["frames"] for e in truth]))
+    np.testing.assert_array_equal(half, Preprocess("droid", (32, 32))(frames).numpy())
+    summary = index_folder(root).summary
     assert (summary["accepted"], summary["rejected"], summary["looked_at"]) == (4, 0, 0)
+
+
+def test_nothing_is_written_into_the_data_folder(collected, tmp_path):
+    root = copy_of(collected, tmp_path / "root")
+    for path in [*root.rglob("*"), root]:
+        path.chmod(0o555 if path.is_dir() else 0o444)  # root may write all the same
+    before = files_under(root)
+    clips = open_clips(root, 4, 64, cache=tmp_path / "mine")
+    assert clips.batch(np.array([0]))["frames"].shape == (1, 4, 64, 64, 3)
+    assert (clips.state_dim, clips.action_dim) == (7, 7)
+    assert files_under(root) == before
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["frames", "index"]
+    assert not list((tmp_path / "mine").rglob("*.part"))
 
 
 def test_a_cache_is_kept_while_it_fits_and_made_anew_when_an_episode_changes(collected, tmp_path):
     root = copy_of(collected, tmp_path / "root")
-    cache = build_cache(root, 64)
+    cache = arrays_of(root, 64)
     before = (cache / "frames.npy").stat().st_ino
-    assert build_cache(root, 64) == cache
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    assert arrays_of(link, 64) == cache
     assert (cache / "frames.npy").stat().st_ino == before
     path = sorted(root.rglob("trajectory.h5"))[0]
     with h5py.File(path, "r+") as file:
         file["action/delta"][0, 0] = 0.5
-    actions = np.load(build_cache(root, 64) / "actions.npy")
-    assert actions[0, 0] == 0.5
-    assert not [p for p in root.iterdir() if p.name.startswith(".frames-64-")]
+    changed = arrays_of(root, 64)
+    assert np.load(changed / "actions.npy")[0, 0] == 0.5
+    assert changed != cache
+    assert not cache.exists()
+
+
+def test_two_runs_at_once_decode_once(collected, tmp_path):
+    root = copy_of(collected, tmp_path / "root")
+    code = (
+        "import sys; from worldmodel.data.memory import open_clips\n"
+        "print(len(open_clips(sys.argv[1], 4, 48, cache=sys.argv[2])))\n"
+    )
+    command = [sys.executable, "-c", code, str(root), str(tmp_path / "cache")]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [run.communicate()[0].strip() for run in runs] == ["12", "12"]
+    (slot,) = (tmp_path / "cache" / "frames").iterdir()
+    assert len([p for p in slot.iterdir() if p.is_dir()]) == 1
+
+
+def test_without_a_home_the_cache_option_is_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("WORLDMODEL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_root() == tmp_path / "xdg" / "worldmodel"
+    assert cache_root(tmp_path) == tmp_path
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert cache_root() == tmp_path / ".cache" / "worldmodel"
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(ConfigError, match=r"cache=DIR.*WORLDMODEL_CACHE"):
+        cache_root()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="Cannot write to the cache folder"):
+        cache_slot("index", tmp_path, {}, tmp_path / "file")
 
 
 def test_a_bad_episode_is_rejected_with_its_reason_and_too_many_stop(collected, tmp_path, caplog):
@@ -97,7 +160,7 @@ def test_a_bad_episode_is_rejected_with_its_reason_and_too_many_stop(collected, 
 def test_recordings_of_every_layout_become_clips_at_4_fps(layouts, tmp_path, name):
     roots, states = layouts
     root = copy_of(roots[name], tmp_path / "root")
-    cache = build_cache(root, 32)
+    cache = arrays_of(root, 32)
     found = np.load(cache / "states.npy")
     steps = np.load(cache / "starts.npy")
     assert np.diff(steps).tolist() == [18, 19]  # 64 and 70 steps at 15 Hz
@@ -125,18 +188,30 @@ def test_sent_and_unsent_actions_do_not_mix(collected, tmp_path):
     with h5py.File(next(root.rglob("trajectory.h5")), "r+") as file:
         del file["action/delta"]
     with pytest.raises(DataError, match="keep them apart"):
-        build_cache(root, 32)
-    assert not [p for p in root.iterdir() if p.name.startswith(".frames")]
+        arrays_of(root, 32)
+    assert not list(cache_root().rglob("*.part"))
 
 
-def test_sequences_follow_the_clock_and_stop_at_gaps():
-    even = np.arange(8) * 0.25
-    assert [s.tolist() for s in sequences(even)] == [list(range(8))]
-    gap = np.where(even > 1, even + 2, even)
-    assert [len(s) for s in sequences(gap)] == [5, 3]
-    fast = np.arange(60) / 15
-    assert np.diff(fast[sequences(fast)[0]]).max() <= 4 / 15 + 1e-9
-    broken = np.where(fast > 2, fast + 3, fast)
-    assert [len(s) for s in sequences(broken)] == [9, 7]
-    with pytest.raises(EpisodeError, match="too_slow"):
-        sequences(np.arange(5) * 1.0)
+def test_episodes_of_other_sizes_are_rejected_with_the_reason(collected, tmp_path, caplog):
+    root = copy_of(collected, tmp_path / "root")
+    first, second, *_ = sorted(root.rglob("trajectory.h5"))
+    narrow(first)
+    assert len(open_clips(root, 4, 64)) == 3 * 3
+    assert "'action_dim': 1" in caplog.text
+    narrow(second)
+    with pytest.raises(DataError, match=r"None of the 4 episodes.*action_dim"):
+        open_clips(root, 4, 64)
+    for path in root.rglob("trajectory.h5"):
+        if path not in (first, second):
+            narrow(path)
+    clips = open_clips(root, 4, 64)
+    assert (len(clips), clips.action_dim) == (12, 5)
+    assert clips.batch(np.array([0]))["actions"].shape == (1, 3, 5)
+
+
+def narrow(path):
+    """Store actions of 5 numbers instead of 7."""
+    with h5py.File(path, "r+") as file:
+        actions = file["action/delta"][:, :5]
+        del file["action/delta"]
+        file["action/delta"] = actions

@@ -7,7 +7,7 @@ import torch
 from planning.cli.app import main
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import build_index, open_manifest
-from worldmodel.data.prepare import PrepareOptions, encoder_hash, grid_runs, prepare
+from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
 from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.sampling import ClipOptions
 from worldmodel.data.transforms import Preprocess
@@ -86,13 +86,6 @@ def test_clip_that_went_bad_after_indexing_stops_with_its_name(manifest, tmp_pat
     with pytest.raises(DataError, match="episode-0002"):
         clips.batch(np.array([0, index]))
     video.write_bytes(whole)
-
-
-def test_runs_break_at_gaps():
-    times = np.arange(60) / 15
-    assert [len(r) for r in grid_runs(times, 4.0)] == [16]
-    times[30:] += 3.0
-    assert len(grid_runs(times, 4.0)) == 2
 
 
 def test_the_command_stores_features_of_a_frozen_encoder(manifest, tmp_path, capsys):

@@ -273,13 +273,13 @@ def _moving(file: h5py.File, steps: int) -> Array:
     return moving
 
 
-def _rows(file: h5py.File, key: str, steps: int, width: int) -> Array | None:
-    """An array [T, width] that only our own recordings have; None where there is none."""
+def _rows(file: h5py.File, key: str, steps: int) -> Array | None:
+    """Return an array [T, width] that only our own recordings have; None where there is none."""
     if key not in file:
         return None
     rows = _array(file, key)
-    if rows.shape != (steps, width):
-        raise EpisodeError("lengths_differ", f"{key} is {rows.shape}; wanted {(steps, width)}")
+    if rows.ndim != 2 or len(rows) != steps or not rows.shape[1]:
+        raise EpisodeError("lengths_differ", f"{key} is {rows.shape}; expected [{steps}, size]")
     return rows
 
 
@@ -302,9 +302,11 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
     if success is None:
         success = "failure" not in folder.parts
     joints = _array(file, JOINTS)[:kept] if JOINTS in file else None
-    sent, things = _rows(file, SENT, steps, 7), _rows(file, OBJECT, steps, 3)
+    sent, objects = _rows(file, SENT, steps), _rows(file, OBJECT, steps)
     if sent is not None and not np.isfinite(sent).all():
         raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
+    if objects is not None and objects.shape[1] != 3:
+        raise EpisodeError("lengths_differ", f"{OBJECT} is {objects.shape}; expected [{steps}, 3]")
     return Episode(
         id=str(metadata.get("uuid") or folder.name),
         layout="droid",
@@ -315,7 +317,7 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
         joints_TJ=joints,
         success=bool(success),
         actions_TA=None if sent is None else sent[:kept],
-        objects_T3=None if things is None else things[:kept],
+        objects_T3=None if objects is None else objects[:kept],
         task=str(metadata.get("current_task") or ""),
         notes=notes,
     )

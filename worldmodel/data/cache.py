@@ -1,0 +1,126 @@
+"""Where results that can be computed again are kept: never in the user's data folders.
+
+The cache folder is the `cache=` option, else the environment variable WORLDMODEL_CACHE, else
+`worldmodel` in the platform's folder for user caches. It may be deleted at any time. A slot belongs
+to one data folder and one set of options; it holds one version at a time, named after everything
+the result was computed from, so that changed data or code never meets an old result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from worldmodel.atomic_io import atomic_folder
+from worldmodel.errors import ConfigError
+
+VARIABLE = "WORLDMODEL_CACHE"
+
+
+def cache_root(cache: str | Path = "") -> Path:
+    """Return the cache folder, which need not exist yet.
+
+    Args:
+        cache: Value of the `cache=` option; empty when the option was not given.
+
+    Raises:
+        ConfigError: There is no option, no WORLDMODEL_CACHE and no home folder.
+    """
+    chosen = str(cache) or os.environ.get(VARIABLE, "")
+    return Path(chosen).expanduser() if chosen else _user_caches() / "worldmodel"
+
+
+def _user_caches() -> Path:
+    """Return the platform's folder for user caches."""
+    variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
+    if os.environ.get(variable):
+        return Path(os.environ[variable])
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"No folder for caches: this user has no home folder ({error}). Pass cache=DIR (for "
+            f"example beside out=) or set {VARIABLE}"
+        ) from error
+    return home / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return a hash of this package's data code: results of other code are not reused."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def digest_of(facts: object) -> str:
+    """Return a hash (16 hexadecimal digits) of a value that JSON can express."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def cache_slot(
+    kind: str, data: Path, options: Mapping[str, object], cache: str | Path = ""
+) -> Path:
+    """Return the folder, created if missing, for one kind of result from one data folder.
+
+    Args:
+        kind: Name of the kind, such as `index` or `frames`.
+        data: The data folder; two paths that resolve to one folder share a slot.
+        options: What the result depends on besides the data.
+        cache: Value of the `cache=` option.
+
+    Raises:
+        ConfigError: The cache folder cannot be created or written to.
+    """
+    data = data.resolve()
+    key = digest_of({"data": str(data), "options": options})
+    slot = cache_root(cache) / kind / f"{data.name}-{key}"
+    try:
+        slot.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot write to the cache folder {cache_root(cache)}: {error}. Pass cache=DIR (for "
+            f"example beside out=) or set {VARIABLE} to a folder that you may write to"
+        ) from error
+    return slot
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for the length of the block; other processes wait."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def cached_folder(slot: Path, version: str, build: Callable[[Path], None]) -> Iterator[Path]:
+    """Give the folder of a version in a slot; build it first, and drop others, if it is missing.
+
+    The slot is locked for the length of the block: a second process waits and finds the result,
+    and the folder cannot be dropped while its files are being opened. Files that are open (or
+    memory-mapped) stay readable after the block, even if another process drops the folder.
+
+    Args:
+        slot: Folder that `cache_slot` returned.
+        version: Name of the version; it must change whenever the result would.
+        build: Fills an empty folder; if it raises, nothing is kept.
+    """
+    with locked(slot / "lock"):
+        folder = slot / version
+        if not folder.is_dir():
+            with atomic_folder(folder) as part:
+                build(part)
+            for other in slot.iterdir():
+                if other.is_dir() and other != folder:
+                    shutil.rmtree(other, ignore_errors=True)
+        yield folder
