@@ -1,0 +1,36 @@
+"""Render the two pictures of `examples/pictures`: the table now, and the goal.
+
+python examples/make_pictures.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import envs
+from envs.expert import flange_position
+from envs.mujoco_arm import rest_joints
+
+PICTURES = Path(__file__).parent / "pictures"
+START_M = np.array([0.50, 0.00, 0.1766])
+"""Fingertips in the first picture [m]: the flange is then at `worldmodel plan`'s default state."""
+GOAL_M = np.array([0.55, 0.06, 0.14])
+"""Fingertips in the goal picture [m]."""
+
+
+def main() -> None:
+    """Place the arm twice and render the left camera."""
+    env = envs.make("reach", image_size=256)
+    env.reset(seed=34)
+    for name, place in (("now", START_M), ("goal", GOAL_M)):
+        env.arm.reset(rest_joints(env.arm.ik, flange_position(place)))
+        print(name, np.round(env.arm.state().state, 4).tolist())
+        Image.fromarray(env.render()).save(PICTURES / f"{name}.png", optimize=True)
+    env.close()
+
+
+if __name__ == "__main__":
+    main()
