@@ -1,6 +1,6 @@
-"""Energy of imagined tokens against a goal's.
+"""Energies: distances of imagined tokens from a goal's tokens.
 
-Shapes: B samples, K horizon, N tokens, D width.
+Shapes: B samples, K horizon, J compared steps, N tokens, D width.
 """
 
 from __future__ import annotations
@@ -10,9 +10,21 @@ from torch import Tensor
 
 from planning.errors import EnergyError, PlanError
 
+UNITS = "Check that state and actions are in the checkpoint's units (m, rad)"
+
 
 def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
-    """Mean absolute ("l1", as published) or squared ("l2") difference, per sample [B]."""
+    """Return the distance [B] of each sample's tokens from the goal's.
+
+    Args:
+        z_BND: tokens of B samples.
+        goal_1ND: tokens of the goal.
+        norm: "l1", the mean absolute difference (Source: V-JEPA 2, sec. 3.3), or "l2", the mean
+            squared one.
+
+    Raises:
+        PlanError: unknown norm.
+    """
     difference = z_BND - goal_1ND
     if norm == "l1":
         return difference.abs().flatten(1).mean(1)
@@ -21,15 +33,21 @@ def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
     raise PlanError(f"Unknown energy {norm!r}; known: l1, l2")
 
 
-def _captured() -> bool:
-    """Whether a CUDA graph is being captured: nothing may be read back then."""
+def _is_capturing() -> bool:
+    """Return whether a CUDA graph is being captured, when no value can be read."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = "final") -> Tensor:
-    """Energy of plans [B]: of the last imagined frame ("final") or the mean over all ("sum").
+    """Return the energies [B] of imagined plans.
 
-    Inside the capture of a CUDA graph the energies are not looked at; who captures checks them.
+    While a CUDA graph is captured the energies are not checked; the caller checks them later.
+
+    Args:
+        z_BKND: imagined tokens of K steps.
+        goal_1ND: tokens of the goal.
+        norm: "l1" or "l2".
+        over: "final" compares the last imagined frame, "sum" takes the mean over all frames.
 
     Raises:
         PlanError: unknown norm or `over`.
@@ -41,11 +59,10 @@ def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = 
     steps = [horizon - 1] if over == "final" else list(range(horizon))
     parts_JB = torch.stack([energy(z_BKND[:, k], goal_1ND, norm) for k in steps])
     total = parts_JB.sum(0) / len(steps)
-    if not _captured() and not bool(torch.isfinite(total).all()):
+    if not _is_capturing() and not bool(torch.isfinite(total).all()):
         finite_J = torch.isfinite(parts_JB).all(1).tolist()
         step = next(k for k, good in zip(steps, finite_J, strict=True) if not good)
         raise EnergyError(
-            f"The energy of imagined step {step + 1} is not finite: the model diverged. Check "
-            "that state and actions are in the checkpoint's units (m, rad)"
+            f"The energy of imagined step {step + 1} is not finite: the model diverged. {UNITS}"
         )
     return total

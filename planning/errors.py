@@ -1,17 +1,17 @@
-"""Exceptions of planning; every message says the mend."""
+"""User-facing exceptions of planning; each states the problem, value, valid range and fix."""
 
 
 class PlanningError(Exception):
-    """Root of the package's own errors."""
+    """Base class of the package's errors."""
 
 
 class PlanError(PlanningError, ValueError):
-    """An option, bound or array a planner cannot work with."""
+    """An option, limit or array is not valid for planning."""
 
 
 class EnergyError(PlanningError, RuntimeError):
-    """The world model gave an energy that is not a number."""
+    """The world model returned an energy that is not finite."""
 
 
 class DriveError(PlanningError, RuntimeError):
-    """A drive that may not begin, or that had to end."""
+    """A drive may not begin, or had to end."""

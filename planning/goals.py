@@ -1,11 +1,11 @@
-"""Goal pictures on disk: PNGs in order, each with a JSON of its name, budget and state."""
+"""Goal images on disk: pictures in order, each with a JSON file of its name, budget and state."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,17 @@ class GoalPicture:
     """A sub-goal from a file."""
 
     name: str
+    """Name of the sub-goal."""
     image: NDArray[np.uint8]
-    """RGB [H, W, 3] as the camera gave it."""
+    """RGB [H, W, 3] as the camera captured it."""
     state: NDArray[np.float32] = field(default_factory=_unknown)
-    """Robot state in the picture [7]; NaN where nobody wrote it down."""
+    """Robot state at which the picture was taken [7]; NaN where it is unknown."""
     steps: int = DEFAULT_STEPS
+    """Step budget."""
 
 
 def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
-    """Write `<index>-<name>.png` and the JSON beside it; returns the picture's path."""
+    """Write `<index>-<name>.png` with its JSON file, and return the picture's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{index:02d}-{goal.name}.png"
     Image.fromarray(goal.image).save(path)
@@ -49,10 +51,10 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as RGB [H, W, 3].
+    """Read a picture as RGB uint8 [H, W, 3].
 
     Raises:
-        PlanError: no file, or it is no picture.
+        PlanError: the file is missing, or is no picture.
     """
     try:
         with Image.open(path) as picture:
@@ -72,34 +74,38 @@ def _read(path: Path) -> GoalPicture:
     except (ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
     if state.shape != (7,):
-        raise PlanError(f"{facts}: state has shape {state.shape}; wanted seven numbers")
+        raise PlanError(f"{facts}: state has shape {state.shape}; allowed: seven numbers")
     return goal
 
 
-def read_goals(where: Any, steps: list[int]) -> list[GoalPicture]:
-    """Goal pictures of a folder, a file, or a list of files, in order.
+def _pictures_in(path: Path) -> list[Path]:
+    """Return a folder's pictures in order, or the file itself."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS)
+
+
+def read_goals(where: str | Path | Sequence[str | Path], steps: list[int]) -> list[GoalPicture]:
+    """Read the goal pictures of a folder, a file, or a list of either, in order.
 
     Args:
         where: path or list of paths.
-        steps: budgets, one a goal; empty: those of the JSON files, else 8.
+        steps: step budget of each goal; empty takes those of the JSON files, else 8.
 
     Raises:
-        PlanError: nothing there, no picture, or not as many budgets as goals.
+        PlanError: nothing is there, a file is no picture, or there are not as many budgets as
+            goals.
     """
-    named = [Path(str(p)) for p in (where if isinstance(where, list) else [where])]
-    paths: list[Path] = []
-    for path in named:
-        inside = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS)
-            if (path.is_dir())
-            else [path]
-        )
-        paths += inside
+    named = [Path(p) for p in ([where] if isinstance(where, str | Path) else where)]
+    paths = [picture for path in named for picture in _pictures_in(path)]
     if not paths:
-        raise PlanError(f"No pictures in {named}: `worldmodel capture-goal` makes them")
+        listed = ", ".join(map(str, named)) or "an empty list"
+        raise PlanError(f"No pictures in {listed}: capture some with `worldmodel capture-goal`")
     goals = [_read(path) for path in paths]
     if not steps:
         return goals
     if len(steps) != len(goals) or min(steps) < 1:
-        raise PlanError(f"steps={steps} for {len(goals)} goals; wanted one budget over 0 for each")
+        raise PlanError(
+            f"steps={steps} for {len(goals)} goals; allowed: one budget of 1 or more for each goal"
+        )
     return [replace(goal, steps=n) for goal, n in zip(goals, steps, strict=True)]

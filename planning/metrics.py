@@ -1,4 +1,4 @@
-"""Numbers of an evaluation, with their uncertainty."""
+"""Figures of an evaluation, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 
 
 def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson score interval of a rate (95 % by default); (0, 1) without trials."""
+    """Return the Wilson score interval of a success rate.
+
+    Args:
+        successes: number of successful trials.
+        trials: number of trials; without any the interval is (0, 1).
+        z: quantile of the normal distribution; 1.96 gives 95 %.
+    """
     if not trials:
         return 0.0, 1.0
     rate, n = successes / trials, trials
@@ -18,7 +24,7 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def median_p95(values: list[float]) -> dict[str, float | None]:
-    """Median and 95th percentile, None without values."""
+    """Return the median and the 95th percentile, both None without values."""
     if not values:
         return {"median": None, "p95": None}
     return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}

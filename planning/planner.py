@@ -15,14 +15,15 @@ from planning.bounds import Bounds
 from planning.energy import plan_energy
 from planning.errors import PlanError
 from planning.protocols import WorldModel
-from planning.solvers.cem import CEM, Cost, Optimiser, Plan
+from planning.solvers.cem import CEM
+from planning.solvers.search import Cost, Plan, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
     """How a planner searches."""
 
-    optimiser: Optimiser = field(
+    optimiser: Solver = field(
         default_factory=lambda: CEM(num_samples=150, iterations=4, num_elites=12)
     )
     bounds: Bounds = field(default_factory=Bounds)

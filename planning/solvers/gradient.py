@@ -1,99 +1,106 @@
-"""Plans by Adam through the predictor, from several starts at once.
+"""Plans by Adam through the model, from several starts at once.
 
-Positions follow the gradient of the imagined energy; the gripper's number, which has no useful
-gradient, is fixed for each start (keep, open, close in turn). Source of the idea: UPN, Srinivas et
-al. (arXiv 1804.00645). Shapes: B starts, K horizon, 4 = planned numbers (x, y, z, gripper).
+    g  = d(sum of energies) / d(samples)
+    m1 = 0.9 m1 + 0.1 g,   m2 = 0.99 m2 + 0.01 g^2
+    x  = clip(x - rate * m1_hat / sqrt(m2_hat)),   m_hat = m corrected for its start at 0
+
+The rate falls linearly. Positions follow the gradient; the gripper's number, which has no useful
+gradient, is fixed for each start (keep, open, close in turn). The plan is the best sample seen.
+Sources: Kingma and Ba, Adam (arXiv 1412.6980); Srinivas et al., UPN (arXiv 1804.00645).
+
+Shapes: B starts, K horizon, 4 = planned numbers (x, y, z, gripper).
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from planning.bounds import Bounds
 from planning.errors import PlanError
-from planning.solvers.cem import Cost, Plan, checked, clamp_free, first_spread
+from planning.solvers.search import Problem, Search, Solver
 
 GRIPS = (0.0, -1.0, 1.0)
+BETA_1, BETA_2 = 0.9, 0.99
+"""Decay of Adam's first and second moment."""
+FINAL_RATE = 0.05
+"""Share of Adam's step that is left after the last iteration."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gradient:
-    """Projected Adam; `minimise` is as CEM's, and the cost must be differentiable."""
+class Gradient(Solver):
+    """Projected Adam; the cost must be differentiable.
+
+    `min_spread_m` stops it when no start moved further than this in an iteration [m].
+    """
 
     num_samples: int = 12
     """Starts that are improved side by side."""
     iterations: int = 20
     step: float = 0.25
     """Adam's step in half widths of the box; falls linearly to a twentieth."""
-    min_spread_m: float = 0.0
-    """Stop when no start moved further than this in an iteration [m]; 0 never."""
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or not self.step > 0:
-            raise PlanError(
-                f"num_samples {self.num_samples} must be 1 or more, step {self.step} above 0"
-            )
+        super().__post_init__()
+        if not self.step > 0:
+            raise PlanError(f"step is {self.step}; allowed: above 0")
 
-    def _starts(
-        self, bounds: Bounds, generator: torch.Generator, mean_K4: Tensor, spread: float
-    ) -> Tensor:
-        horizon = len(mean_K4)
-        noise = torch.randn(self.num_samples, horizon, 4, generator=generator)
-        samples = mean_K4 + first_spread(bounds, spread, horizon) * noise
-        samples[0] = mean_K4
-        grips = torch.tensor(GRIPS).repeat(self.num_samples)[: self.num_samples]
-        samples[..., 3] = grips[:, None]
-        return clamp_free(samples, bounds)
+    def start(self, problem: Problem) -> Search:
+        """Return a search that has not run yet."""
+        return _GradientSearch(self, problem)
 
-    def minimise(
-        self,
-        cost: Cost,
-        bounds: Bounds,
-        generator: torch.Generator,
-        *,
-        horizon: int = 1,
-        start_K4: Tensor | None = None,
-        spread: float = 1.0,
-        deadline_s: float | None = None,
-    ) -> Plan:
-        """Find actions of little cost; the best point seen is the plan.
 
-        Raises:
-            PlanError: no gradient reaches the actions.
-            EnergyError: an energy is not finite.
-        """
-        began = time.perf_counter()
+class _GradientSearch(Search):
+    def __init__(self, settings: Gradient, problem: Problem) -> None:
+        super().__init__(problem)
+        self.settings = settings
+        self.moved_m = problem.bounds.max_step_m
+
+    def iterate(self) -> None:
+        # Gradients are needed whatever mode the caller is in.
         with torch.inference_mode(mode=False), torch.enable_grad():
-            mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
-            samples = self._starts(bounds, generator, mean, spread)
-            first, second = torch.zeros_like(samples), torch.zeros_like(samples)
-            best, best_energy, done, moved = samples[0], float("inf"), 0, float("inf")
-            for done in range(1, self.iterations + 1):
-                samples.requires_grad_()
-                energies = cost(bounds.full(samples))
-                found = checked(energies.detach(), done)
-                least = int(found.argmin())
-                if float(found[least]) < best_energy:
-                    best_energy, best = float(found[least]), samples[least].detach().clone()
-                late = deadline_s is not None and time.perf_counter() - began > deadline_s
-                if late or moved < self.min_spread_m or done == self.iterations:
-                    break
-                slope = _slope(energies, samples)
-                first = 0.9 * first + 0.1 * slope
-                second = 0.99 * second + 0.01 * slope.square()
-                unit = (first / (1 - 0.9**done)) / ((second / (1 - 0.99**done)).sqrt() + 1e-12)
-                rate = self.step * bounds.max_step_m * (1 - 0.95 * done / self.iterations)
-                new = samples.detach().clone()
-                new[..., :3] -= rate * unit[..., :3]
-                new = clamp_free(new, bounds)
-                moved = float((new - samples.detach())[..., :3].abs().max())
-                samples = new
-        spread_m = moved if moved < float("inf") else bounds.max_step_m
-        return Plan(bounds.full(best), best_energy, spread_m, done)
+            super().iterate()
+
+    def _starts(self) -> Tensor:
+        count = self.settings.num_samples
+        noise_BK4 = torch.randn((count, *self.mean_K4.shape), generator=self.problem.generator)
+        samples_BK4 = self.mean_K4 + self.std_K4 * noise_BK4
+        samples_BK4[0] = self.mean_K4
+        samples_BK4[..., 3] = torch.tensor(GRIPS).repeat(count)[:count, None]
+        return self.problem.bounds.clip(samples_BK4)
+
+    def propose(self) -> Tensor:
+        if self.iteration == 1:
+            self.samples_BK4 = self._starts()
+            self.first, self.second = (torch.zeros_like(self.samples_BK4) for _ in range(2))
+        else:  # the step is taken here, so that none is wasted after the last iteration
+            self.samples_BK4 = self._stepped()
+        return self.samples_BK4.requires_grad_()
+
+    def evaluate(self, samples_BK4: Tensor) -> Tensor:
+        self.energies_B = super().evaluate(samples_BK4)
+        return self.energies_B
+
+    def _stepped(self) -> Tensor:
+        s, bounds, done = self.settings, self.problem.bounds, self.iteration - 1
+        slope = _slope(self.energies_B, self.samples_BK4)
+        self.first = BETA_1 * self.first + (1 - BETA_1) * slope
+        self.second = BETA_2 * self.second + (1 - BETA_2) * slope.square()
+        first, second = self.first / (1 - BETA_1**done), self.second / (1 - BETA_2**done)
+        rate = s.step * bounds.max_step_m * (1 - (1 - FINAL_RATE) * done / s.iterations)
+        old_BK4 = self.samples_BK4.detach()
+        new_BK4 = old_BK4.clone()
+        new_BK4[..., :3] -= rate * (first / (second.sqrt() + 1e-12))[..., :3]
+        new_BK4 = bounds.clip(new_BK4)
+        self.moved_m = float((new_BK4 - old_BK4)[..., :3].abs().max())
+        return new_BK4
+
+    def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        self.offer_least(samples_BK4.detach(), energies_B)
+
+    def spread_m(self) -> float:
+        return self.moved_m
 
 
 def _slope(energies_B: Tensor, samples_BK4: Tensor) -> Tensor:
@@ -102,5 +109,5 @@ def _slope(energies_B: Tensor, samples_BK4: Tensor) -> Tensor:
             "No gradient reaches the actions: the cost was computed without one. Use "
             "optimiser=cem, icem or mppi with this model"
         )
-    (slope,) = torch.autograd.grad(energies_B.sum(), samples_BK4)
-    return slope
+    (slope_BK4,) = torch.autograd.grad(energies_B.sum(), samples_BK4)
+    return slope_BK4

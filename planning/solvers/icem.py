@@ -1,101 +1,91 @@
 """iCEM: the cross-entropy method with coloured noise, kept elites and a shrinking population.
 
-Source: Pinneri et al., Sample-efficient Cross-Entropy Method for Real-time Planning
-(arXiv 2008.06389). Shapes: B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
+    B_i     = max(B / shrink^(i-1), 2 E)                     samples of iteration i
+    samples = clip(mean + std * n),  n with power ~ f^-beta  + kept elites + mean
+    mean    = m mean + (1 - m) mean(elites),   std = m std + (1 - m) std(elites)
+
+The plan is the best sample seen. Source: Pinneri et al., Sample-efficient Cross-Entropy Method for
+Real-time Planning (arXiv 2008.06389).
+
+Shapes: B samples, E elites, K horizon, F frequencies, 4 = planned numbers (x, y, z, gripper).
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from planning.bounds import Bounds
 from planning.errors import PlanError
-from planning.solvers.cem import Cost, Plan, checked, clamp_free, first_spread
+from planning.solvers.search import EliteSolver, Problem, Search, elite_update
 
 
 def coloured_noise(batch: int, horizon: int, beta: float, generator: torch.Generator) -> Tensor:
-    """Unit-variance noise [B, K, 4] whose power falls as frequency^-beta along the horizon."""
+    """Return unit-variance noise [B, K, 4] with power ~ frequency^-beta along the horizon."""
     if horizon == 1 or beta == 0:
         return torch.randn(batch, horizon, 4, generator=generator)
-    frequencies = torch.fft.rfftfreq(horizon)
-    frequencies[0] = 1.0 / horizon
-    scale = frequencies ** (-beta / 2)
-    shape = (batch, 4, len(frequencies))
+    frequencies_F = torch.fft.rfftfreq(horizon)
+    frequencies_F[0] = 1.0 / horizon
+    scale_F = frequencies_F ** (-beta / 2)
+    shape = (batch, 4, len(frequencies_F))
     parts = torch.complex(
         torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     )
-    noise = torch.fft.irfft(parts * scale, n=horizon)
-    # the expected spread, from the spectrum: a sample's own would remove its mean drift
-    weight = torch.full((len(frequencies),), 4.0)
-    weight[0] = 1.0
+    noise_B4K = torch.fft.irfft(parts * scale_F, n=horizon)
+    # The expected deviation comes from the spectrum; a sample's own would remove its mean drift.
+    weight_F = torch.full((len(frequencies_F),), 4.0)
+    weight_F[0] = 1.0
     if horizon % 2 == 0:
-        weight[-1] = 1.0
-    sigma = ((scale**2 * weight).sum() / horizon**2).sqrt()
-    return noise.transpose(1, 2) / sigma
+        weight_F[-1] = 1.0
+    sigma = ((scale_F**2 * weight_F).sum() / horizon**2).sqrt()
+    return noise_B4K.transpose(1, 2) / sigma
 
 
 @dataclass(frozen=True, kw_only=True)
-class ICEM:
-    """Improved cross-entropy method; `minimise` is as CEM's."""
+class ICEM(EliteSolver):
+    """Improved cross-entropy method."""
 
-    num_samples: int = 64
     iterations: int = 3
     num_elites: int = 8
     momentum: float = 0.1
+    """Share of the old mean and deviation that an iteration keeps."""
     noise_beta: float = 2.0
-    """Colour of the noise: 0 white, larger smoother plans."""
+    """Colour of the noise: 0 is white, larger values give smoother plans."""
     keep: float = 0.3
-    """Share of the elites that stay in the next iteration's samples."""
+    """Share of the elites that join the next iteration's samples."""
     shrink: float = 1.25
-    """The population is divided by this after each iteration, down to two elites' worth."""
-    min_spread_m: float = 0.0
-    """Stop when the elites' positions agree to this [m]; 0 never."""
+    """Divisor of the population after each iteration; it never falls below two elites' worth."""
 
     def __post_init__(self) -> None:
-        if not 1 < self.num_elites <= self.num_samples:
-            raise PlanError(
-                f"num_elites {self.num_elites} must be above 1 and at most num_samples "
-                f"{self.num_samples}"
-            )
+        super().__post_init__()
         if self.shrink < 1:
-            raise PlanError(f"shrink is {self.shrink}; wanted 1 or more")
+            raise PlanError(f"shrink is {self.shrink}; allowed: 1 or more")
 
-    def minimise(
-        self,
-        cost: Cost,
-        bounds: Bounds,
-        generator: torch.Generator,
-        *,
-        horizon: int = 1,
-        start_K4: Tensor | None = None,
-        spread: float = 1.0,
-        deadline_s: float | None = None,
-    ) -> Plan:
-        """Find actions of little cost; the best sample seen is the plan."""
-        began = time.perf_counter()
-        mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
-        std = first_spread(bounds, spread, horizon)
-        kept, best, best_energy = mean[None], mean, float("inf")
-        done, batch = 0, float(self.num_samples)
-        for done in range(1, self.iterations + 1):
-            size = max(int(batch), 2 * self.num_elites)
-            noise = coloured_noise(size, horizon, self.noise_beta, generator)
-            samples = clamp_free(torch.cat([mean + std * noise, kept, mean[None]]), bounds)
-            energies = checked(cost(bounds.full(samples)), done)
-            least, order = energies.topk(self.num_elites, largest=False)
-            elites = samples[order]
-            if float(least[0]) < best_energy:
-                best_energy, best = float(least[0]), elites[0].clone()
-            kept = elites[: max(1, int(self.keep * self.num_elites))]
-            mean = self.momentum * mean + (1 - self.momentum) * elites.mean(0)
-            std = self.momentum * std + (1 - self.momentum) * elites.std(0)
-            batch /= self.shrink
-            if deadline_s is not None and time.perf_counter() - began > deadline_s:
-                break
-            if float(std[..., :3].max()) < self.min_spread_m:
-                break
-        return Plan(bounds.full(best), best_energy, float(std[..., :3].max()), done)
+    def start(self, problem: Problem) -> Search:
+        """Return a search that has not run yet."""
+        return _ICEMSearch(self, problem)
+
+
+class _ICEMSearch(Search):
+    def __init__(self, settings: ICEM, problem: Problem) -> None:
+        super().__init__(problem)
+        self.settings, self.kept_EK4 = settings, self.mean_K4[None]
+        self.batch = float(settings.num_samples)
+
+    def propose(self) -> Tensor:
+        s = self.settings
+        size = max(int(self.batch), 2 * s.num_elites)
+        noise = coloured_noise(size, len(self.mean_K4), s.noise_beta, self.problem.generator)
+        drawn_BK4 = self.mean_K4 + self.std_K4 * noise
+        samples_BK4 = torch.cat([drawn_BK4, self.kept_EK4, self.mean_K4[None]])
+        return self.problem.bounds.clip(samples_BK4)
+
+    def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        s = self.settings
+        least_E, elites_EK4, self.mean_K4, self.std_K4 = elite_update(
+            samples_BK4, energies_B, s.num_elites, self.mean_K4, self.std_K4, s.momentum
+        )
+        self.offer(float(least_E[0]), elites_EK4[0])
+        self.kept_EK4 = elites_EK4[: max(1, int(s.keep * s.num_elites))]
+        self.batch /= s.shrink

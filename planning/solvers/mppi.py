@@ -1,71 +1,63 @@
-"""Model-predictive path integral: every sample counts, weighted by how little it costs.
+"""Model-predictive path integral: every sample counts, weighted by its energy.
 
-Source: Williams et al., Information-theoretic MPC (arXiv 1707.02342). Shapes: B samples, K horizon,
-4 = planned numbers (x, y, z, gripper).
+    w_b  = softmax(-(e_b - min e) / (temperature * std(e)))
+    mean = sum_b w_b x_b,   std = sqrt(sum_b w_b (x_b - mean)^2)
+
+The plan is the best sample seen. Source: Williams et al., Information-theoretic MPC
+(arXiv 1707.02342).
+
+Shapes: B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from planning.bounds import Bounds
 from planning.errors import PlanError
-from planning.solvers.cem import Cost, Plan, checked, clamp_free, first_spread
+from planning.solvers.search import Problem, Search, Solver, gaussian_samples
+
+LEAST_STD = 1e-6
+"""Added to the deviations so that they never become 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MPPI:
-    """Softmax-weighted mean of samples, again and again; `minimise` is as CEM's."""
+class MPPI(Solver):
+    """Repeated softmax-weighted mean of samples."""
 
     num_samples: int = 256
-    iterations: int = 6
     temperature: float = 0.1
-    """Of the weights, in standard deviations of an iteration's energies."""
-    min_spread_m: float = 0.0
-    """Stop when the weighted positions agree to this [m]; 0 never."""
+    """Temperature of the weights, in standard deviations of an iteration's energies."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_samples < 2 or not self.temperature > 0:
             raise PlanError(
                 f"num_samples {self.num_samples} must be 2 or more, temperature "
                 f"{self.temperature} above 0"
             )
 
-    def minimise(
-        self,
-        cost: Cost,
-        bounds: Bounds,
-        generator: torch.Generator,
-        *,
-        horizon: int = 1,
-        start_K4: Tensor | None = None,
-        spread: float = 1.0,
-        deadline_s: float | None = None,
-    ) -> Plan:
-        """Find actions of little cost; the best sample seen is the plan."""
-        began = time.perf_counter()
-        mean = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
-        std = first_spread(bounds, spread, horizon)
-        best, best_energy, done = mean, float("inf"), 0
-        for done in range(1, self.iterations + 1):
-            noise = torch.randn(self.num_samples, horizon, 4, generator=generator)
-            samples = mean + std * noise
-            samples[0] = mean
-            samples = clamp_free(samples, bounds)
-            energies = checked(cost(bounds.full(samples)), done)
-            least = int(energies.argmin())
-            if float(energies[least]) < best_energy:
-                best_energy, best = float(energies[least]), samples[least].clone()
-            scale = self.temperature * energies.std().clamp(min=1e-12)
-            weights = torch.softmax(-(energies - energies.min()) / scale, 0)[:, None, None]
-            mean = (weights * samples).sum(0)
-            std = (weights * (samples - mean).square()).sum(0).sqrt() + 1e-6
-            if deadline_s is not None and time.perf_counter() - began > deadline_s:
-                break
-            if float(std[..., :3].max()) < self.min_spread_m:
-                break
-        return Plan(bounds.full(best), best_energy, float(std[..., :3].max()), done)
+    def start(self, problem: Problem) -> Search:
+        """Return a search that has not run yet."""
+        return _MPPISearch(self, problem)
+
+
+class _MPPISearch(Search):
+    def __init__(self, settings: MPPI, problem: Problem) -> None:
+        super().__init__(problem)
+        self.settings = settings
+
+    def propose(self) -> Tensor:
+        shape = (self.settings.num_samples, *self.mean_K4.shape)
+        noise_BK4 = torch.randn(shape, generator=self.problem.generator)
+        return gaussian_samples(self.mean_K4, self.std_K4, noise_BK4, self.problem.bounds)
+
+    def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        self.offer_least(samples_BK4, energies_B)
+        scale = self.settings.temperature * energies_B.std().clamp(min=1e-12)
+        weights_B11 = torch.softmax(-(energies_B - energies_B.min()) / scale, 0)[:, None, None]
+        self.mean_K4 = (weights_B11 * samples_BK4).sum(0)
+        variance_K4 = (weights_B11 * (samples_BK4 - self.mean_K4).square()).sum(0)
+        self.std_K4 = variance_K4.sqrt() + LEAST_STD

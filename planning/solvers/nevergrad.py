@@ -1,36 +1,66 @@
-"""Plans by an optimiser of the Nevergrad library (optional extra), e.g. CMA or DE.
+"""Plans by an optimiser of the Nevergrad library (an optional extra), e.g. CMA or DE.
+
+The library proposes a batch and learns its energies (ask and tell). The plan is the best sample
+seen. Source: Rapin and Teytaud, Nevergrad (https://github.com/facebookresearch/nevergrad).
 
 Shapes: B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
 """
 
 from __future__ import annotations
 
-import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from planning.bounds import Bounds
 from planning.errors import PlanError
-from planning.solvers.cem import Cost, Plan, checked
+from planning.solvers.search import Problem, Search, Solver
+
+
+class _Point(Protocol):
+    """A candidate of the library."""
+
+    value: NDArray[np.float64]
+
+
+class _AskTell(Protocol):
+    """An optimiser of the library."""
+
+    def ask(self) -> _Point: ...
+    def tell(self, candidate: _Point, loss: float) -> None: ...
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the library's remarks on budgets and workers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nevergrad:
-    """Ask and tell in batches; `minimise` is as CEM's."""
+class Nevergrad(Solver):
+    """Any optimiser of Nevergrad's registry, in batches."""
 
     algorithm: str = "CMA"
-    """A name in Nevergrad's registry."""
-    num_samples: int = 64
-    iterations: int = 6
-    min_spread_m: float = 0.0
-    """Stop when a batch's positions agree to this [m]; 0 never."""
+    """Name in Nevergrad's registry."""
 
-    def _search(self, horizon: int, seed: int, start: Tensor, spread: float) -> Any:
+    def start(self, problem: Problem) -> Search:
+        """Return a search that has not run yet.
+
+        Raises:
+            PlanError: the library is missing, or does not know the algorithm.
+        """
+        return _NevergradSearch(self, problem)
+
+    def make(self, start_K4: Tensor, seed: int, spread: float) -> _AskTell:
+        """Make the library's optimiser over numbers in -1 .. 1."""
         try:
             import nevergrad
         except ImportError as error:
@@ -40,51 +70,39 @@ class Nevergrad:
             ) from error
         if self.algorithm not in nevergrad.optimizers.registry:
             raise PlanError(f"Nevergrad has no optimiser {self.algorithm!r}; try CMA, DE or PSO")
-        space = nevergrad.p.Array(init=start.numpy().astype(float))
+        space = nevergrad.p.Array(init=start_K4.numpy().astype(float))
         space = space.set_mutation(sigma=0.5 * spread).set_bounds(-1.0, 1.0)
         space.random_state = np.random.RandomState(seed)
-        return nevergrad.optimizers.registry[self.algorithm](
+        made: _AskTell = nevergrad.optimizers.registry[self.algorithm](
             parametrization=space,
             budget=self.num_samples * self.iterations,
             num_workers=self.num_samples,
         )
+        return made
 
-    def minimise(
-        self,
-        cost: Cost,
-        bounds: Bounds,
-        generator: torch.Generator,
-        *,
-        horizon: int = 1,
-        start_K4: Tensor | None = None,
-        spread: float = 1.0,
-        deadline_s: float | None = None,
-    ) -> Plan:
-        """Find actions of little cost; the best sample seen is the plan.
 
-        Raises:
-            PlanError: the library is missing, or does not know the algorithm.
-        """
-        began = time.perf_counter()
-        unit = torch.tensor([bounds.max_step_m] * 3 + [1.0])
-        start = torch.zeros(horizon, 4) if start_K4 is None else (start_K4 / unit).clamp(-1, 1)
-        seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-        best, best_energy, done, width = start * unit, float("inf"), 0, bounds.max_step_m
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the library's remarks on budgets and workers
-            search = self._search(horizon, seed, start, spread)
-            for done in range(1, self.iterations + 1):
-                asked = [search.ask() for _ in range(self.num_samples)]
-                points = np.stack([point.value for point in asked])
-                samples = torch.from_numpy(points).float() * unit
-                energies = checked(cost(bounds.full(samples)), done)
-                for point, energy in zip(asked, energies.tolist(), strict=True):
-                    search.tell(point, energy)
-                least = int(energies.argmin())
-                if float(energies[least]) < best_energy:
-                    best_energy, best = float(energies[least]), samples[least]
-                width = float(samples[..., :3].std(0).max())
-                late = deadline_s is not None and time.perf_counter() - began > deadline_s
-                if late or width < self.min_spread_m:
-                    break
-        return Plan(bounds.full(best), best_energy, width, done)
+class _NevergradSearch(Search):
+    def __init__(self, settings: Nevergrad, problem: Problem) -> None:
+        super().__init__(problem)
+        self.settings = settings
+        self.unit_4 = torch.tensor([problem.bounds.max_step_m] * 3 + [1.0])
+        seed = int(torch.randint(2**31 - 1, (1,), generator=problem.generator))
+        start_K4 = (problem.mean_K4 / self.unit_4).clamp(-1, 1)
+        with _quiet():
+            self.library = settings.make(start_K4, seed, problem.spread)
+        self.asked: list[_Point] = []
+
+    def iterate(self) -> None:
+        with _quiet():
+            super().iterate()
+
+    def propose(self) -> Tensor:
+        self.asked = [self.library.ask() for _ in range(self.settings.num_samples)]
+        points = np.stack([point.value for point in self.asked])
+        return torch.from_numpy(points).float() * self.unit_4
+
+    def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        for point, energy in zip(self.asked, energies_B.tolist(), strict=True):
+            self.library.tell(point, energy)
+        self.offer_least(samples_BK4, energies_B)
+        self.std_K4 = samples_BK4.std(0)

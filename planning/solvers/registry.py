@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from planning.errors import PlanError
-from planning.solvers.cem import CEM, Optimiser
+from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.gradient import Gradient
 from planning.solvers.icem import ICEM
 from planning.solvers.mppi import MPPI
 from planning.solvers.nevergrad import Nevergrad
+from planning.solvers.search import EliteSolver, Solver
 
-NAMES = ("cem", "icem", "mppi", "gradient", "nevergrad")
+ELITE_SOLVERS: dict[str, type[EliteSolver]] = {"cem": CEM, "icem": ICEM}
+OTHER_SOLVERS: dict[str, type[Solver]] = {
+    "mppi": MPPI,
+    "gradient": Gradient,
+    "nevergrad": Nevergrad,
+}
+NAMES = (*ELITE_SOLVERS, *OTHER_SOLVERS)
 
 
 def make_optimiser(
@@ -23,31 +28,34 @@ def make_optimiser(
     elites: int,
     min_spread_m: float = 0.0,
     device: str = "cpu",
-) -> Optimiser:
+) -> Solver:
     """Make an optimiser.
 
     Args:
         name: one of `NAMES`.
         samples: plans imagined in an iteration.
-        iterations: at most.
-        elites: kept of each iteration (cem, icem).
-        min_spread_m: stop when the best plans agree to this [m], the arm's precision; 0 never.
-        device: where the model is; on CUDA cem stays there (`DeviceCEM`).
+        iterations: largest number of iterations.
+        elites: samples of lowest energy that cem and icem keep.
+        min_spread_m: stop when the best plans agree to this [m]; 0 never.
+        device: the model's device; on CUDA cem stays there (`DeviceCEM`).
 
     Raises:
         PlanError: unknown name; the message lists the known ones.
     """
-    both: dict[str, Any] = {"num_samples": samples, "iterations": iterations}
     if name == "cem" and device.startswith("cuda"):
-        return DeviceCEM(**both, num_elites=elites, min_spread_m=min_spread_m, device=device)
-    if name == "cem":
-        return CEM(**both, num_elites=elites, min_spread_m=min_spread_m)
-    if name == "icem":
-        return ICEM(**both, num_elites=elites, min_spread_m=min_spread_m)
-    if name == "mppi":
-        return MPPI(**both, min_spread_m=min_spread_m)
-    if name == "gradient":
-        return Gradient(**both, min_spread_m=min_spread_m)
-    if name == "nevergrad":
-        return Nevergrad(**both, min_spread_m=min_spread_m)
+        return DeviceCEM(
+            num_samples=samples,
+            iterations=iterations,
+            num_elites=elites,
+            min_spread_m=min_spread_m,
+            device=device,
+        )
+    if name in ELITE_SOLVERS:
+        return ELITE_SOLVERS[name](
+            num_samples=samples, iterations=iterations, num_elites=elites, min_spread_m=min_spread_m
+        )
+    if name in OTHER_SOLVERS:
+        return OTHER_SOLVERS[name](
+            num_samples=samples, iterations=iterations, min_spread_m=min_spread_m
+        )
     raise PlanError(f"Unknown optimiser {name!r}; known: {', '.join(NAMES)}")

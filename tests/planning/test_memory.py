@@ -8,7 +8,8 @@ from planning.cli.bench_planning import make_world
 from planning.cli.eval import Options, planner_config, samples_at_once
 from planning.errors import PlanError
 from planning.planner import Planner, PlannerConfig
-from planning.solvers.cem import CEM, Plan
+from planning.solvers.cem import CEM
+from planning.solvers.search import Plan
 from worldmodel.models.world_model import normalise
 
 STATE = torch.tensor([[0.45, 0.0, 0.2, 3.0, 0.0, 0.0, 0.0]])

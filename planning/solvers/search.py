@@ -1,0 +1,237 @@
+"""What all optimisers share: the problem, the search loop, its stop rules and the elite update.
+
+An optimiser is a frozen dataclass of settings. Its `start` returns a `Search`, which holds one
+search's numbers, and the loop in `Solver.minimise` asks it for samples until a stop rule applies:
+
+    repeat at most `iterations` times:
+        samples = search.propose()        actions inside the bounds
+        energies = cost(samples)          an energy that is not finite is an error
+        search.update(samples, energies)  moves the search; remembers the best plan so far
+        stop at the deadline, or when the positions agree to `min_spread_m`
+
+Shapes: B samples, E elites, K horizon, A action (7), 4 = planned numbers (x, y, z, gripper).
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from planning.bounds import Bounds
+from planning.errors import EnergyError, PlanError
+
+Cost = Callable[[Tensor], Tensor]
+"""Actions [B, K, A] -> energies [B]."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The result of a search."""
+
+    actions_KA: Tensor
+    """Best plan found, inside the bounds."""
+    energy: float
+    """Energy of the best sample."""
+    spread_m: float
+    """Largest standard deviation of a position in the last iteration [m]."""
+    iterations: int
+    """Iterations run; fewer if stopped early."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem of a search."""
+
+    cost: Cost
+    bounds: Bounds
+    generator: torch.Generator
+    mean_K4: Tensor
+    """Plan around which the first samples are drawn."""
+    spread: float
+    """Standard deviation of the first samples, in half widths of the box."""
+
+    def first_std(self) -> Tensor:
+        """Return the standard deviations [K, 4] of the first samples; the gripper's is 1."""
+        position = self.spread * self.bounds.max_step_m
+        return torch.tensor([position] * 3 + [1.0]).repeat(len(self.mean_K4), 1)
+
+
+def not_finite(iteration: int) -> EnergyError:
+    """Return the error for an energy that is not finite; an arg-min over it is meaningless."""
+    return EnergyError(
+        f"An energy of iteration {iteration} is not finite: the model diverged. Check that state "
+        "and actions are in the checkpoint's units (m, rad)"
+    )
+
+
+def gaussian_samples(mean_K4: Tensor, std_K4: Tensor, noise_BK4: Tensor, bounds: Bounds) -> Tensor:
+    """Scale noise to samples inside the box; the first sample is the mean itself."""
+    samples_BK4 = mean_K4 + std_K4 * noise_BK4
+    samples_BK4[0] = mean_K4
+    return bounds.clip(samples_BK4)
+
+
+def elite_update(
+    samples_BK4: Tensor,
+    energies_B: Tensor,
+    num_elites: int,
+    mean_K4: Tensor,
+    std_K4: Tensor,
+    momentum: Tensor | float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Move a Gaussian toward the samples of lowest energy.
+
+        mean <- m mean + (1 - m) mean(elites)
+        std  <- m std  + (1 - m) std(elites)
+
+    No value is read on the host, so that the update can be captured in a CUDA graph.
+
+    Returns:
+        Energies of the elites [E], elites [E, K, 4] from the best, new mean, new deviation.
+    """
+    least_E, order_E = energies_B.topk(num_elites, largest=False)
+    elites_EK4 = samples_BK4.index_select(0, order_E)
+    new_mean_K4 = momentum * mean_K4 + (1 - momentum) * elites_EK4.mean(0)
+    new_std_K4 = momentum * std_K4 + (1 - momentum) * elites_EK4.std(0)
+    return least_E, elites_EK4, new_mean_K4, new_std_K4
+
+
+class Search(ABC):
+    """The numbers of one search: mean, deviation and the best plan so far."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.mean_K4, self.std_K4 = problem.mean_K4, problem.first_std()
+        self.best_K4, self.best_energy = problem.mean_K4, float("inf")
+        self.iteration = 0
+
+    @abstractmethod
+    def propose(self) -> Tensor:
+        """Return samples [B, K, 4] inside the box."""
+
+    @abstractmethod
+    def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        """Learn from the energies of the samples; call `offer` with the best of them."""
+
+    def evaluate(self, samples_BK4: Tensor) -> Tensor:
+        """Return the energies [B] of samples, as the cost gives them."""
+        return self.problem.cost(self.problem.bounds.full(samples_BK4))
+
+    def offer(self, energy: float, plan_K4: Tensor) -> None:
+        """Keep a plan if it is the best so far."""
+        if energy < self.best_energy:
+            self.best_energy, self.best_K4 = energy, plan_K4
+
+    def offer_least(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        """Keep the sample of lowest energy if it is the best so far."""
+        least = int(energies_B.argmin())
+        self.offer(float(energies_B[least]), samples_BK4[least])
+
+    def iterate(self) -> None:
+        """Run one iteration.
+
+        Raises:
+            EnergyError: an energy is not finite.
+        """
+        self.iteration += 1
+        samples_BK4 = self.propose()
+        energies_B = self.evaluate(samples_BK4).detach().cpu()
+        if not bool(torch.isfinite(energies_B).all()):
+            raise not_finite(self.iteration)
+        self.update(samples_BK4, energies_B)
+
+    def spread_m(self) -> float:
+        """Return how far the positions still disagree [m]."""
+        return float(self.std_K4[..., :3].max())
+
+    def chosen(self) -> Tensor:
+        """Return the plan to use: the best sample seen."""
+        return self.best_K4
+
+    def plan(self) -> Plan:
+        """Return the result."""
+        actions_KA = self.problem.bounds.full(self.chosen())
+        return Plan(actions_KA, self.best_energy, self.spread_m(), self.iteration)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC):
+    """Settings that all optimisers share, and their search loop."""
+
+    num_samples: int = 64
+    """Plans imagined in an iteration."""
+    iterations: int = 6
+    """Largest number of iterations."""
+    min_spread_m: float = 0.0
+    """Stop when the positions agree to this [m]; 0 never."""
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or self.iterations < 1:
+            raise PlanError(
+                f"num_samples {self.num_samples} and iterations {self.iterations} must be 1 or more"
+            )
+
+    @abstractmethod
+    def start(self, problem: Problem) -> Search:
+        """Return a search that has not run yet."""
+
+    def minimise(
+        self,
+        cost: Cost,
+        bounds: Bounds,
+        generator: torch.Generator,
+        *,
+        horizon: int = 1,
+        start_K4: Tensor | None = None,
+        spread: float = 1.0,
+        deadline_s: float | None = None,
+    ) -> Plan:
+        """Find low-energy actions.
+
+        Args:
+            cost: actions [B, K, 7] -> energies [B].
+            bounds: limits and gripper rule; every sample obeys them.
+            generator: random generator.
+            horizon: number of actions of a plan, K.
+            start_K4: mean of the first samples (a warm start); None: no motion.
+            spread: standard deviation of the first samples, in half widths of the box.
+            deadline_s: stop after the first iteration that ends later than this [s].
+
+        Raises:
+            EnergyError: an energy is not finite; the message names the iteration.
+        """
+        began = time.perf_counter()
+        mean_K4 = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
+        search = self.start(Problem(cost, bounds, generator, mean_K4, spread))
+        for _ in range(self.iterations):
+            search.iterate()
+            if self._is_over(search, began, deadline_s):
+                break
+        return search.plan()
+
+    def _is_over(self, search: Search, began: float, deadline_s: float | None) -> bool:
+        if deadline_s is None and not self.min_spread_m:
+            return False
+        narrow = search.spread_m() < self.min_spread_m  # on a device this waits for it
+        return narrow or (deadline_s is not None and time.perf_counter() - began > deadline_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EliteSolver(Solver):
+    """An optimiser that keeps the samples of lowest energy."""
+
+    num_elites: int = 10
+    """Samples of lowest energy that move mean and deviation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 < self.num_elites <= self.num_samples:
+            raise PlanError(
+                f"num_elites {self.num_elites} must be above 1 and at most num_samples "
+                f"{self.num_samples}"
+            )
