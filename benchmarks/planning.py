@@ -26,8 +26,10 @@ sys.path.insert(0, str(HERE.parent))
 import torch  # noqa: E402
 
 from benchmarks.page_blocks import fill_blocks, markdown_table, wrap  # noqa: E402
-from planning.cli import bench_planning  # noqa: E402
+from planning.apps import bench_planning  # noqa: E402
+from planning.bench_options import BenchOptions  # noqa: E402
 from planning.cli import eval as evaluation  # noqa: E402
+from planning.cli.bench_planning import run as run_benchmark  # noqa: E402
 
 SPEEDS, BUDGETS = HERE / "results" / "planning.json", HERE / "results" / "budgets.json"
 PAGE = HERE.parent / "docs" / "planning.md"
@@ -64,14 +66,14 @@ def speeds() -> None:
         summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
     else:
         with tempfile.TemporaryDirectory() as folder:  # peaks and equal energy
-            bench_planning.run(bench_planning.Options(sizes=[], out=folder))
+            run_benchmark(BenchOptions(sizes=[], out=folder))
             summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
     for size, horizons in SIZES.items():
         few = {"iterations": 1, "repeats": 1} if size.startswith("ac") else {"repeats": 2}
         for horizon in horizons:
             if any((r["size"], r["horizon"]) == (size, horizon) for r in summary["rows"]):
                 continue
-            row = bench_planning.measure(size, horizon, bench_planning.Options(**few))
+            row = bench_planning.measure(size, horizon, BenchOptions(**few))
             summary["rows"].append(row)
             print(size, horizon, f"{row['ratio_exact']:.2f}x, bf16 {row['ratio_bf16']:.2f}x")
             SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -83,7 +85,7 @@ def speeds() -> None:
 def equal() -> None:
     """Measure the row at equal energy again: it depends on the embedded model."""
     summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
-    summary["equal_energy"] = bench_planning.equal_energy(bench_planning.Options())
+    summary["equal_energy"] = bench_planning.equal_energy(BenchOptions())
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""`worldmodel collect`: record simulated episodes in raw DROID layout."""
+"""`worldmodel collect`: record simulated episodes in the raw DROID layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Options = CollectConfig
 
 
 def run(options: CollectConfig) -> int:
-    """Collect, then print the summary."""
+    """Collect the episodes and print the summary."""
     from envs.collect import collect
     from worldmodel.data.writers.droid import write_episode
 

@@ -112,8 +112,10 @@ def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str
     if key == "recipe":
         root = Section(name="", kind=request.kind, text="", group="recipe")
         trees = {text: _nest(request, root, recipes[text], f"recipe {text}") for text in texts}
-        if "recipe" in request.layout.options:
-            trees = {text: tree | {"recipe": text} for text, tree in trees.items()}
+        option = request.layout.find("recipe")
+        if option is not None:
+            for text, tree in trees.items():
+                set_value(tree, option.name, text)
         _choose_files(request, "recipe", "recipe", trees)
     elif section is not None and section.group:
         trees = {
@@ -194,12 +196,17 @@ def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
         if key == "mode" and request.mode and not prefix:
             continue
         option = request.layout.resolve(f"{prefix}{key}", f"in {where}")
-        *parents, leaf = option.name.removeprefix(prefix).split(".")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})  # type: ignore[assignment]
-        place[leaf] = _plain(_check_in_file(option, value, where))
+        plain = _plain(_check_in_file(option, value, where))
+        set_value(nested, option.name.removeprefix(prefix), plain)
     return nested
+
+
+def set_value(tree: Tree, name: str, value: object) -> None:
+    """Set the value with a dotted name in nested dictionaries, which are made where missing."""
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})  # type: ignore[assignment]
+    tree[leaf] = value
 
 
 def _check_in_file(option: Option, value: object, where: str) -> object:

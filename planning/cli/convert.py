@@ -1,54 +1,75 @@
-"""`worldmodel convert`: a published checkpoint becomes one of our safetensors files."""
+"""`worldmodel convert`: convert a published checkpoint to one of our safetensors files."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from worldmodel.checkpoints.convert import ConvertConfig, convert
-from worldmodel.errors import ConfigError
-
-
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+from planning.errors import PlanError
+from planning.options import between, check_fields
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `worldmodel convert`."""
 
-    source: str = _text("", "published name, checkpoint file, or Hugging Face folder")
-    out: str = _text("", "the safetensors file to write; a .json beside it says what was done")
-    part: str = _text("", "encoder, target_encoder or probe (default: as published)")
-    encoder: str = _text("", "name or file of the encoder, if the source has only a predictor")
-    num_heads: int = _text(0, "of the encoder or probe (default: of the published size)")
-    predictor_heads: int = _text(0, "of the predictor (default: of the published size)")
-    image_size: int = _text(0, "side of the input [px] (default: as published, else 256)")
-    num_frames: int = _text(0, "frames of a clip (default: as published, else 64)")
-    step_seconds: float = _text(0.25, "time that one action spans [s]")
-    dtype: str = _text("float32", "float32 or bfloat16, of the file")
+    source: str
+    """Published name, checkpoint file, or Hugging Face folder."""
+    out: str = field(metadata={"file": True})
+    """Safetensors file to write; a .json file beside it says what was kept."""
+    part: Literal["", "encoder", "target_encoder", "probe"] = ""
+    """Part of the source to keep (empty: the published choice)."""
+    encoder: str = ""
+    """Name or file of the encoder, where the source has only a predictor."""
+    num_heads: int = field(default=0, metadata=between(0, 256))
+    """Attention heads of the encoder or probe; 0 takes those of the published size."""
+    predictor_heads: int = field(default=0, metadata=between(0, 256))
+    """Attention heads of the predictor; 0 takes those of the published size."""
+    image_size: int = field(default=0, metadata=between(0, 4096, "px"))
+    """Side of the input; 0 takes the published one, or 256."""
+    num_frames: int = field(default=0, metadata=between(0, 1024, "frames"))
+    """Length of a clip; 0 takes the published one, or 64."""
+    step_seconds: float = field(default=0.25, metadata=between(0.001, 60, "s"))
+    """Duration of one action."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the written weights."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.source or not self.out:
+            raise PlanError(
+                "source or out is empty. Give source=NAME_OR_FILE out=FILE.safetensors."
+            )
 
 
 def run(options: Options) -> int:
-    """Convert; print what was kept and dropped."""
-    if not options.source or not options.out:
-        raise ConfigError("give source=NAME_OR_FILE out=FILE.safetensors")
-    values = asdict(options)
-    source, out = values.pop("source"), Path(values.pop("out"))
-    done = convert(source, out, ConvertConfig(**values))
-    summary = {
-        "source": source,
+    """Convert; print what was kept and what was dropped."""
+    from worldmodel.atomic_io import write_json
+    from worldmodel.checkpoints.convert import ConvertConfig, convert
+
+    out = Path(options.out)
+    config = ConvertConfig(
+        part=options.part,
+        encoder=options.encoder,
+        num_heads=options.num_heads,
+        predictor_heads=options.predictor_heads,
+        image_size=options.image_size,
+        num_frames=options.num_frames,
+        step_seconds=options.step_seconds,
+        dtype=options.dtype,
+    )
+    done = convert(options.source, out, config)
+    size = done.path.stat().st_size
+    summary = asdict(done) | {
+        "source": options.source,
         "out": str(done.path),
-        "kind": done.kind,
-        "kept": done.kept,
-        "dropped": done.dropped,
-        "bytes": done.path.stat().st_size,
+        "bytes": size,
         "step_seconds": options.step_seconds,
     }
-    out.with_suffix(".json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    print(f"{done.kind}: {done.path} ({summary['bytes'] / 1e6:.1f} MB)")
-    print(f"kept: {', '.join(done.kept) or 'nothing of the source but its configuration'}")
+    del summary["path"]
+    write_json(out.with_suffix(".json"), summary)
+    print(f"{done.kind}: {done.path} ({size / 1e6:.1f} MB)")
+    print(f"kept: {', '.join(done.kept) or 'only the configuration of the source'}")
     print(f"dropped: {', '.join(done.dropped) or 'nothing'}")
     return 0

@@ -1,77 +1,100 @@
-"""`worldmodel data prepare`: cut episodes once to the model's input, or store its features."""
+"""`worldmodel data prepare`: cut episodes to the model's input once, or store their features."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
-from worldmodel.checkpoints.io import resolve_device
-from worldmodel.data.index import open_manifest
-from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
-from worldmodel.data.transforms import Preprocess
-from worldmodel.errors import ConfigError
-from worldmodel.models.config import Convention
+from planning.errors import PlanError
+from planning.options import Device, between, check_fields
 
 
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `worldmodel data prepare`."""
 
-    index: str = _text("runs/index", "folder that `worldmodel data index` wrote")
-    out: str = _text("runs/prepared", "folder of the shards; a second run goes on there")
-    what: str = _text("frames", "frames or features")
-    codec: str = _text("jpeg", "of frames: jpeg (quality 95) or raw (exact)")
-    image_size: int = _text(256, "pixels of a side (features: the encoder's)")
-    transform: str = _text("droid", "droid, published or squeeze")
-    fps: float = _text(4.0, "frames a second by the recorded timestamps")
-    state_frame: str = _text("flange", "flange or tcp")
-    extrinsics: bool = _text(False, "also store the camera's pose at each frame")
-    episodes_per_shard: int = _text(16, "")
-    max_reject_fraction: float = _text(0.5, "stop when the index rejected more than this share")
-    encoder: str = _text("", "features: a model's name or file")
-    device: str = _text("auto", "auto, cpu or cuda")
+    index: str = "runs/index"
+    """Folder that `worldmodel data index` wrote."""
+    out: str = "runs/prepared"
+    """Output folder of the shards; a second run resumes after the last complete shard."""
+    what: Literal["frames", "features"] = "frames"
+    """Content of the shards: frames, or features of a frozen encoder."""
+    codec: Literal["jpeg", "raw"] | None = None
+    """Storage of frames: jpeg (quality 95, the default) or raw, which is exact."""
+    image_size: int | None = field(default=None, metadata=between(16, 4096, "px"))
+    """Side of the square frames (default: 256; for features the encoder's)."""
+    transform: Literal["droid", "published", "squeeze"] = "droid"
+    """Image transform from a recorded frame to the model's input."""
+    fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
+    """Frames kept per second, chosen by the recorded timestamps."""
+    state_frame: Literal["flange", "tcp"] = "flange"
+    """Frame of the stored robot states."""
+    extrinsics: bool = False
+    """Also store the camera's pose at each frame."""
+    episodes_per_shard: int = field(default=16, metadata=between(1, 100_000))
+    """Number of episodes in a shard."""
+    max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
+    """Stop when the index rejected a larger share of the episodes."""
+    encoder: str = ""
+    """Encoder of features: a published name, a file, or random:SIZE."""
+    device: Device | None = None
+    """Device of the encoder (default: auto)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        features = self.what == "features"
+        frames_only: dict[str, str | None] = {"codec": self.codec}
+        features_only: dict[str, str | None] = {"encoder": self.encoder, "device": self.device}
+        unused = frames_only if features else features_only
+        for name, value in unused.items():
+            if value:
+                raise PlanError(
+                    f"{name}={value} has no effect with what={self.what}. Leave it out, or use "
+                    f"what={'frames' if features else 'features'}."
+                )
+        if features and not self.encoder:
+            raise PlanError(
+                "what=features needs encoder=NAME_OR_FILE; `worldmodel models` lists names."
+            )
 
 
 def run(options: Options) -> int:
-    """Prepare and print the summary."""
-    allowed = {
-        "what": ("frames", "features"),
-        "codec": ("jpeg", "raw"),
-        "state_frame": ("flange", "tcp"),
-    }
-    for name, values in allowed.items():
-        if getattr(options, name) not in values:
-            raise ConfigError(f"{name}={getattr(options, name)!r}; allowed: {', '.join(values)}")
+    """Prepare the shards and print the summary."""
+    from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
+    from worldmodel.checkpoints.io import resolve_device
+    from worldmodel.data.index import open_manifest
+    from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
+    from worldmodel.data.transforms import Preprocess
+    from worldmodel.models.config import Convention
+
     manifest = open_manifest(Path(options.index))
     manifest.check(options.max_reject_fraction)
-    encode, digest, size = None, "", (options.image_size, options.image_size)
+    encode, digest, side = None, "", options.image_size or 256
     if options.what == "features":
-        encoder = open_encoder(options.encoder, image_size=options.image_size)
-        pairs: Any = encoder.config.tubelet_size
-        model = frame_encoder(encoder, Convention(frames_per_token=pairs))
-        encode, digest = model.to(resolve_device(options.device)).encode, encoder_hash(encoder)
-        size = model.image_size
-    transform: Any = options.transform
-    plan: Any = {
-        "fps": options.fps,
-        "image_size": size[0],
-        "transform": options.transform,
-        "what": options.what,
-        "codec": options.codec,
-        "state_frame": options.state_frame,
-        "episodes_per_shard": options.episodes_per_shard,
-        "encoder_hash": digest,
-        "extrinsics": options.extrinsics,
-    }
-    summary = prepare(
-        manifest, Path(options.out), PrepareOptions(**plan), Preprocess(transform, size), encode
+        encoder = open_encoder(options.encoder, image_size=side)
+        tubelet: Literal[1, 2] = 1 if encoder.config.tubelet_size == 1 else 2
+        model = frame_encoder(encoder, Convention(frames_per_token=tubelet))
+        if options.image_size not in (None, model.image_size[0]):
+            raise PlanError(
+                f"image_size={options.image_size} is not the input of encoder={options.encoder}, "
+                f"which is {model.image_size[0]}. Leave it out."
+            )
+        side = model.image_size[0]
+        device = resolve_device(options.device or "auto")
+        encode, digest = model.to(device).encode, encoder_hash(encoder)
+    plan = PrepareOptions(
+        fps=options.fps,
+        image_size=side,
+        transform=options.transform,
+        what=options.what,
+        codec=options.codec or "jpeg",
+        state_frame=options.state_frame,
+        episodes_per_shard=options.episodes_per_shard,
+        encoder_hash=digest,
+        extrinsics=options.extrinsics,
     )
-    print(json.dumps(summary, indent=2))
+    transform = Preprocess(options.transform, (side, side))
+    print(json.dumps(prepare(manifest, Path(options.out), plan, transform, encode), indent=2))
     return 0

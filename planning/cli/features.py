@@ -1,41 +1,55 @@
-"""`worldmodel features`: encoder features of videos into HDF5."""
+"""`worldmodel features`: write encoder features of videos to HDF5."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from worldmodel.checkpoints.io import load_any
-from worldmodel.errors import ConfigError
-from worldmodel.models.video_model import VideoModel
-from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.features import FeatureConfig, write_features
+from planning.errors import PlanError
+from planning.options import Device, between, check_fields
 
 
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `worldmodel features`."""
 
-    videos: str = _text("", "video file, or a folder of them")
-    out: str = _text("", "HDF5 file; a run goes on where an earlier one stopped")
-    model: str = _text("vjepa2-vitl", "published name, embedded name or safetensors file")
-    num_frames: int = _text(16, "frames of a clip")
-    fps: float = _text(4.0, "frames a second that are looked at")
-    transform: str = _text("published", "published, droid or squeeze")
-    dtype: str = _text("float16", "float16 or float32, as stored")
-    device: str = _text("auto", "auto, cpu or cuda")
+    videos: str
+    """Video file, or a folder of video files."""
+    out: str = field(metadata={"file": True})
+    """HDF5 file to write; a second run resumes after the last complete video."""
+    model: str = "vjepa2-vitl"
+    """Encoder: a published or embedded name, or a file."""
+    num_frames: int = field(default=16, metadata=between(1, 1024, "frames"))
+    """Length of a clip."""
+    fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
+    """Frames sampled per second of video."""
+    transform: Literal["published", "droid", "squeeze"] = "published"
+    """Image transform from a video frame to the model's input."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Number format of the stored features."""
+    device: Device = "auto"
+    """Device of the encoder."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not self.videos or not self.out:
+            raise PlanError("videos or out is empty. Give videos=FILE_OR_FOLDER out=FILE.h5.")
+        if Path(self.out).suffix == ".json":
+            raise PlanError(
+                f"out={self.out} is the name of the summary that is written beside the features. "
+                "Give out=FILE.h5."
+            )
 
 
 def run(options: Options) -> int:
-    """Write features; print how much and what was rejected."""
-    if not options.videos or not options.out:
-        raise ConfigError("give videos=FILE_OR_FOLDER out=FILE.h5")
+    """Write the features; print how much was written and what was rejected."""
+    from worldmodel.atomic_io import write_json
+    from worldmodel.checkpoints.io import load_any
+    from worldmodel.models.video_model import VideoModel
+    from worldmodel.models.world_model import WorldModel
+    from worldmodel.perception.features import FeatureConfig, write_features
+
     config = FeatureConfig(
         num_frames=options.num_frames,
         fps=options.fps,
@@ -43,14 +57,15 @@ def run(options: Options) -> int:
         dtype=options.dtype,
     )
     if not Path(options.videos).exists():
-        raise ConfigError(f"videos={options.videos!r}: there is no such file or folder")
+        raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     model = load_any(options.model, options.device)
     if not isinstance(model, WorldModel | VideoModel):
-        raise ConfigError(f"model={options.model!r} is no encoder: `worldmodel models` lists some")
+        raise PlanError(
+            f"model={options.model} is not an encoder. `worldmodel models` lists encoders."
+        )
     out = Path(options.out)
     result = write_features(Path(options.videos), out, model, options.model, config)
-    summary = {**asdict(options), **asdict(result)}
-    out.with_suffix(".json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    write_json(out.with_suffix(".json"), {**asdict(options), **asdict(result)})
     print(f"{out}: {result.clips} clips of {result.videos} videos ({result.skipped} done before)")
     for name, reason in result.rejected.items():
         print(f"rejected {name}: {reason}")

@@ -91,6 +91,11 @@ class Layout:
             )
         raise UsageError(self._unknown(key, where))
 
+    def find(self, leaf: str) -> Option | None:
+        """Find the one option with this last part of its name; None where there is none."""
+        found = [option for option in self.options.values() if option.leaf == leaf]
+        return found[0] if len(found) == 1 else None
+
     def _unknown(self, key: str, where: str) -> str:
         names = [*self.options, *(s.name for s in self.sections.values() if s.group)]
         short = {option.leaf: option.name for option in self.options.values()}

@@ -1,40 +1,48 @@
-"""`worldmodel inspect probes`: what a model's latent knows of robot and object."""
+"""`worldmodel inspect probes`: measure what a model's latent knows about robot and object."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from worldmodel.checkpoints.io import load
-from worldmodel.data.memory import open_clips
-from worldmodel.evaluation.latent_probes import probe_world_model
+from planning.options import between, check_fields
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `worldmodel inspect probes`."""
 
-    model: str = field(default="default", metadata={"help": "name or safetensors file"})
-    data: str = field(default="runs/data/train", metadata={"help": "episodes the probe learns on"})
-    val: str = field(default="runs/data/val", metadata={"help": "unseen episodes"})
-    count: int = field(default=6000, metadata={"help": "frames the probes learn on"})
-    seed: int = field(default=0, metadata={"help": "of the probes and the sample"})
-    out: str = field(default="runs/probes", metadata={"help": "folder of summary.json"})
+    model: str = "default"
+    """World model: an embedded or published name, or a file."""
+    data: str = "runs/data/train"
+    """Folder of the episodes that the probes are fitted on."""
+    val: str = "runs/data/val"
+    """Folder of unseen episodes that the probes are judged on."""
+    count: int = field(default=6000, metadata=between(2, 10_000_000, "frames"))
+    """Number of frames that the probes are fitted on."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of the probes and of the sample of frames."""
+    out: str = "runs/probes"
+    """Output folder for summary.json."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def run(options: Options) -> int:
-    """Fit the probes, print and write their errors."""
+    """Fit the probes; print and write their errors."""
+    from worldmodel.atomic_io import write_json
+    from worldmodel.checkpoints.io import load
+    from worldmodel.data.memory import open_clips
+    from worldmodel.evaluation.latent_probes import probe_world_model
+
     world = load(options.model, "cpu")
     size = world.image_size[0]
     clips, unseen = open_clips(options.data, 2, size), open_clips(options.val, 2, size)
     result = probe_world_model(world, clips, unseen, count=options.count, seed=options.seed)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "summary.json").write_text(
-        json.dumps({"model": options.model, "seed": options.seed, **result}, indent=2)
-    )
+    file = Path(options.out) / "summary.json"
+    write_json(file, {"model": options.model, "seed": options.seed, **result})
     for name, value in result.items():
         print(f"{name:26s} {value:.4f}" if isinstance(value, float) else f"{name:26s} {value}")
-    print(out / "summary.json")
+    print(file)
     return 0

@@ -1,59 +1,83 @@
-"""`worldmodel models`: the published models, their sizes and licences."""
+"""`worldmodel models`: list published models, their sizes and licences."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from worldmodel.checkpoints import registry
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Options of `worldmodel models`."""
 
-    out: str = field(default="", metadata={"help": "folder for summary.json (empty: none)"})
+    out: str = ""
+    """Output folder for summary.json (empty: none)."""
 
 
-def rows() -> list[dict[str, Any]]:
-    """One row per name; `cached_bytes` is 0 where the file has not been fetched."""
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One published model."""
+
+    name: str
+    encoder: str
+    encoder_parameters: int
+    image_size: int
+    """Side of the input [px]."""
+    num_frames: int
+    """Length of a clip."""
+    action_conditioned: bool
+    licence: str
+    url: str
+    path: str
+    """File in the cache."""
+    cached_bytes: int
+    """Size of the file in the cache; 0 where it has not been downloaded."""
+
+    def line(self) -> str:
+        """The row for people."""
+        size = f"{self.image_size} px x {self.num_frames}"
+        cached = f"{self.cached_bytes / 1e9:.1f} GB" if self.cached_bytes else "-"
+        kind = " + actions" if self.action_conditioned else ""
+        return (
+            f"{self.name:24s} {self.encoder:>12s} {self.encoder_parameters / 1e6:6.0f}M  "
+            f"{size:12s} {self.licence:12s} {cached}{kind}"
+        )
+
+
+def rows() -> list[Row]:
+    """List the published models."""
+    from worldmodel.checkpoints import registry
+
     found = []
     for name, model in registry.REGISTRY.items():
         path = registry.local_path(name)
         found.append(
-            {
-                "name": name,
-                "encoder": model.size,
-                "encoder_parameters": registry.num_parameters(name),
-                "image_size": model.image_size,
-                "num_frames": model.num_frames,
-                "action_conditioned": model.is_action_conditioned,
-                "licence": model.licence,
-                "url": model.urls[0],
-                "path": str(path),
-                "cached_bytes": path.stat().st_size if path.is_file() else 0,
-            }
+            Row(
+                name=name,
+                encoder=model.size,
+                encoder_parameters=registry.num_parameters(name),
+                image_size=model.image_size,
+                num_frames=model.num_frames,
+                action_conditioned=model.is_action_conditioned,
+                licence=model.licence,
+                url=model.urls[0],
+                path=str(path),
+                cached_bytes=path.stat().st_size if path.is_file() else 0,
+            )
         )
     return found
 
 
 def run(options: Options) -> int:
     """Print the table."""
+    from worldmodel.atomic_io import write_json
+    from worldmodel.checkpoints.registry import cache_folder
+
     table = rows()
     print(f"{'name':24s} {'encoder':>12s} {'params':>7s}  {'input':12s} {'licence':12s} cached")
     for row in table:
-        size = f"{row['image_size']} px x {row['num_frames']}"
-        cached = f"{row['cached_bytes'] / 1e9:.1f} GB" if row["cached_bytes"] else "-"
-        kind = " + actions" if row["action_conditioned"] else ""
-        print(
-            f"{row['name']:24s} {row['encoder']:>12s} {row['encoder_parameters'] / 1e6:6.0f}M  "
-            f"{size:12s} {row['licence']:12s} {cached}{kind}"
-        )
-    print(f"cache: {registry.cache_folder()} (WORLDMODEL_CACHE)")
+        print(row.line())
+    print(f"cache: {cache_folder()} (WORLDMODEL_CACHE)")
     if options.out:
-        folder = Path(options.out)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").write_text(json.dumps(table, indent=2), encoding="utf-8")
+        write_json(Path(options.out) / "summary.json", [asdict(row) for row in table])
     return 0

@@ -14,11 +14,11 @@ from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from planning.cli.commands import load_command
-from planning.cli.compose import ROOT, Request, build, hydra_text, plain_tree, register
+from planning.cli.compose import ROOT, Request, build, hydra_text, plain_tree, register, set_value
 from planning.cli.fields import UsageError
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
@@ -31,15 +31,16 @@ class SweepJob:
 
     command: str
     kind: type
-    folder_each: bool
-    """Whether each job gets a numbered folder below `out`."""
+    out: str
+    """Dotted name of the option whose folder gets a numbered one for each job; empty: none."""
 
     def __call__(self, config: DictConfig) -> int:
         """Run the command; returns its exit status, 2 where its options are refused."""
         tree = plain_tree(config)
         tree.pop("hydra", None)
-        if self.folder_each:
-            tree["out"] = str(PurePath(str(tree["out"])) / str(HydraConfig.get().job.num))
+        if self.out:
+            folder = PurePath(str(OmegaConf.select(config, self.out)))
+            set_value(tree, self.out, str(folder / str(HydraConfig.get().job.num)))
         try:
             return load_command(self.command).run(build(self.kind, tree))
         except (ValueError, RuntimeError, OSError) as error:
@@ -58,14 +59,14 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
     Raises:
         UsageError: two jobs would write the same file, or Hydra refuses the configuration.
     """
-    out = request.layout.options.get("out")
-    given = request.values.get("out", [])
+    out = request.layout.find("out")
+    given = request.values.get(out.name, []) if out else []
     first = str((given or [out.default])[0]) if out is not None and len(given) < 2 else ""
     if first and out is not None and out.is_file:
         raise UsageError("All jobs of the sweep would write one file. Give out=FILE_1,FILE_2.")
     records = hydra_text(str(PurePath(first) / "hydra")) if first else SHARED_RECORDS
     words = [f"hydra.sweep.dir={records}", *request.overrides, *hydra_words]
-    job = SweepJob(request.command, request.kind, bool(first))
+    job = SweepJob(request.command, request.kind, out.name if out and first else "")
     register(request)
     try:
         with initialize(version_base="1.3", config_path=None, job_name=ROOT):

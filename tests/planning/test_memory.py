@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
-from planning.cli.bench_planning import make_world
 from planning.cli.eval import Options, planner_config, samples_at_once
 from planning.errors import PlanError
 from planning.planner import Planner, PlannerConfig

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
-from planning.cli.bench_planning import make_world
 from planning.errors import EnergyError
 from planning.planner import Planner, PlannerConfig
 from planning.solvers.cem import CEM

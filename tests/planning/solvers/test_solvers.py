@@ -4,9 +4,9 @@ import sys
 import pytest
 import torch
 
+from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.cli.app import main
-from planning.cli.bench_planning import make_world
 from planning.errors import EnergyError, PlanError
 from planning.planner import Planner, PlannerConfig
 from planning.solvers.cem import CEM
