@@ -23,7 +23,8 @@ sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
 sys.path.insert(0, str(HERE.parent))
 
 from benchmarks.page_blocks import fill_blocks, markdown_table  # noqa: E402
-from planning.cli.eval import Options, evaluate  # noqa: E402
+from planning.apps.evaluate import evaluate  # noqa: E402
+from planning.options import EvalOptions, SceneOptions  # noqa: E402
 
 RESULTS = HERE / "results" / "eval"
 PAGE = HERE.parent / "docs" / "results.md"
@@ -31,32 +32,56 @@ PAGE = HERE.parent / "docs" / "results.md"
 EARLIER = RESULTS / "earlier"
 SECOND = "runs/second/model.safetensors"
 """The default model's recipe, trained again with another seed."""
-ROWS: dict[str, Options] = {
-    "reach": Options(task="reach", episodes=50),
-    "grasp": Options(task="grasp", episodes=50),
-    "reach_with_object": Options(task="reach_with_object", episodes=50),
-    "pick_place": Options(task="pick_place", episodes=40),
-    "pick_place, three sub-goals": Options(task="pick_place", episodes=40, sub_goals="three"),
-    "push, one goal image": Options(task="push", episodes=40),
-    "pick_place, held-out looks": Options(task="pick_place", episodes=40, split="held_out"),
-    "pick_place, held-out looks and shape": Options(
-        task="pick_place", episodes=40, split="held_out", objects=["cylinder"]
+ROWS: dict[str, EvalOptions] = {
+    "reach": EvalOptions(scene=SceneOptions(task="reach"), episodes=50),
+    "grasp": EvalOptions(scene=SceneOptions(task="grasp"), episodes=50),
+    "reach_with_object": EvalOptions(scene=SceneOptions(task="reach_with_object"), episodes=50),
+    "pick_place": EvalOptions(scene=SceneOptions(task="pick_place"), episodes=40),
+    "pick_place, three sub-goals": EvalOptions(
+        scene=SceneOptions(task="pick_place"), episodes=40, sub_goals="three"
     ),
-    "pick_place, cup": Options(task="pick_place", episodes=40, objects=["cup"]),
-    "pick_place, box": Options(task="pick_place", episodes=40, objects=["box"]),
-    "second training: reach": Options(task="reach", model=SECOND, episodes=50),
-    "second training: grasp": Options(task="grasp", model=SECOND, episodes=50),
-    "second training: pick_place": Options(task="pick_place", model=SECOND, episodes=40),
-    "second training: pick_place, held-out looks": Options(
-        task="pick_place", model=SECOND, episodes=40, split="held_out"
+    "push, one goal image": EvalOptions(scene=SceneOptions(task="push"), episodes=40),
+    "pick_place, held-out looks": EvalOptions(
+        scene=SceneOptions(task="pick_place", split="held_out"), episodes=40
     ),
-    "second training: pick_place, held-out looks and shape": Options(
-        task="pick_place", model=SECOND, episodes=40, split="held_out", objects=["cylinder"]
+    "pick_place, held-out looks and shape": EvalOptions(
+        scene=SceneOptions(task="pick_place", split="held_out", objects=["cylinder"]), episodes=40
     ),
-    "unlabelled: reach": Options(task="reach", model="unlabelled", episodes=50),
-    "unlabelled: grasp": Options(task="grasp", model="unlabelled", episodes=50),
-    "unlabelled: pick_place": Options(task="pick_place", model="unlabelled", episodes=40),
-    "unlabelled: push, one goal image": Options(task="push", model="unlabelled", episodes=40),
+    "pick_place, cup": EvalOptions(
+        scene=SceneOptions(task="pick_place", objects=["cup"]), episodes=40
+    ),
+    "pick_place, box": EvalOptions(
+        scene=SceneOptions(task="pick_place", objects=["box"]), episodes=40
+    ),
+    "second training: reach": EvalOptions(
+        scene=SceneOptions(task="reach"), model=SECOND, episodes=50
+    ),
+    "second training: grasp": EvalOptions(
+        scene=SceneOptions(task="grasp"), model=SECOND, episodes=50
+    ),
+    "second training: pick_place": EvalOptions(
+        scene=SceneOptions(task="pick_place"), model=SECOND, episodes=40
+    ),
+    "second training: pick_place, held-out looks": EvalOptions(
+        scene=SceneOptions(task="pick_place", split="held_out"), model=SECOND, episodes=40
+    ),
+    "second training: pick_place, held-out looks and shape": EvalOptions(
+        scene=SceneOptions(task="pick_place", split="held_out", objects=["cylinder"]),
+        model=SECOND,
+        episodes=40,
+    ),
+    "unlabelled: reach": EvalOptions(
+        scene=SceneOptions(task="reach"), model="unlabelled", episodes=50
+    ),
+    "unlabelled: grasp": EvalOptions(
+        scene=SceneOptions(task="grasp"), model="unlabelled", episodes=50
+    ),
+    "unlabelled: pick_place": EvalOptions(
+        scene=SceneOptions(task="pick_place"), model="unlabelled", episodes=40
+    ),
+    "unlabelled: push, one goal image": EvalOptions(
+        scene=SceneOptions(task="push"), model="unlabelled", episodes=40
+    ),
 }
 
 

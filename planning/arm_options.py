@@ -112,8 +112,6 @@ class WorkcellOptions:
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "
                 "own pictures. Leave it out, or use robot=franka or robot=fake."
             )
-        if real and not self.camera:
-            raise PlanError("robot=franka needs camera=: 0, realsense, realsense:SERIAL, or a URL.")
 
 
 def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:

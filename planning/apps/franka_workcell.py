@@ -1,26 +1,26 @@
-"""Workplaces behind libfranka: a real Franka, and the simulated table that speaks its protocol."""
+"""Workcells behind libfranka: a real Franka, and its simulated twin."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from envs.arm_env import SubGoal as SceneGoal
 from envs.twin.twin import Twin
-from planning.apps.workcell import Workcell, WorkcellOptions, open_camera, read_limits
+from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, open_camera, read_limits
+from planning.arm_options import WorkcellOptions
+from planning.protocols import SubGoal
 from robot.arm import Arm
 from robot.cameras.camera import Camera
 from robot.cameras.threaded_camera import ThreadedCamera
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.layer import SafetyConfig
 
-if TYPE_CHECKING:
-    from envs.arm_env import SubGoal
-
 SIMULATED = WatchdogConfig(planner_s=1.0, frame_s=1.0, state_s=1.0, kill_s=3.0)
-"""The simulated arm's server shares its processor with everything else."""
+"""Allowed ages for a simulated arm, whose server shares its processor with everything else."""
 
 
 def watchdog_ages(patience: float) -> WatchdogConfig:
-    """The watchdog of a real arm; a simulated one's server shares its processor, and may wait."""
+    """Return the watchdog's allowed ages, multiplied by `patience` for a simulated arm."""
     usual = WatchdogConfig()
     return WatchdogConfig(
         planner_s=usual.planner_s * patience,
@@ -31,7 +31,7 @@ def watchdog_ages(patience: float) -> WatchdogConfig:
 
 
 def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConfig:
-    """The driver's part of a workcell's limits; the same for a real arm and the simulated one."""
+    """Return the driver's part of a workcell's limits, the same for a real and a simulated arm."""
     return FrankaConfig(
         address=address,
         max_speed_m_s=limits.max_speed_m_s,
@@ -46,19 +46,19 @@ def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConf
 
 
 def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
-    """Connect to the arm under its limits, and to a camera that the watchdog looks after."""
+    """Connect to the arm under its limits, and to a camera that the watchdog supervises."""
     usual = FrankaConfig()
     config = driver_config(
         limits,
-        options.address,
-        realtime=options.realtime,
-        connect_timeout_s=usual.connect_timeout_s * options.patience,
-        motion_timeout_s=usual.motion_timeout_s * options.patience,
+        options.franka.address,
+        realtime=options.franka.realtime,
+        connect_timeout_s=usual.connect_timeout_s * options.franka.patience,
+        motion_timeout_s=usual.motion_timeout_s * options.franka.patience,
     )
     arm = FrankaArm(
         config,
-        watchdog_ages(options.patience),
-        kind=options.arm,
+        watchdog_ages(options.franka.patience),
+        kind=options.franka.arm,
         joint_margin_rad=limits.joint_margin_rad,
     )
     try:
@@ -70,7 +70,7 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
 
 
 def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
-    """A camera whose silence or failure stops the arm while it moves."""
+    """Return a camera whose silence or failure stops the arm while it moves."""
 
     def failed(why: str) -> None:
         if arm.link.moving:
@@ -80,15 +80,19 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
 
 
 class TwinWorkcell(Workcell):
-    """`ArmEnv`'s scene served as a Franka; driver and watchdog are those of a real arm."""
+    """`ArmEnv`'s scene served as a Franka, with the driver and watchdog of a real arm."""
 
     simulated = auto_recovers = True
     frozen_s, max_age_s = float("inf"), 3.0
 
-    def __init__(self, options: WorkcellOptions) -> None:
+    def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         self.limits = read_limits(options.limits or "twin")
+        scene = options.scene
         self.twin = Twin(
-            options.task or "reach", split=options.split, objects=tuple(options.objects)
+            scene.task or "reach",
+            split=scene.split,
+            objects=tuple(scene.objects),
+            image_size=image_size,
         )
         try:
             config = driver_config(
@@ -103,28 +107,28 @@ class TwinWorkcell(Workcell):
             self.twin.close()
             raise
         self.arm = self.driver
-        # rendered when asked for, and so unknown to the watchdog: pictures all the time would take
-        # from the simulation, which needs most of a processor to keep the arm's own pace
+        # Pictures are rendered on demand and not reported to the watchdog: rendering all the time
+        # would slow the simulation, which needs most of a processor to keep the arm's pace.
         self.camera: Camera = self.twin.camera
-        self._goals: list[SubGoal] = []
+        self._goals: list[SceneGoal] = []
 
     def begin(self, seed: int) -> None:
-        """Draw the scene: the arm is let go of, placed and connected again."""
+        """Draw the scene: disconnect the arm, place it and connect again."""
         self.driver.disconnect()
         self._goals = self.twin.reset(seed)
         self.driver.connect()
-        if self.driver.link.stopped:  # an episode that ended early; nobody can be hurt here
+        if self.driver.link.stopped:  # the last episode ended early; nobody can be hurt here
             self.driver.recover()
 
-    def sub_goals(self, variant: str) -> list[Any]:
-        """Goal pictures of the scene by the scripted expert."""
-        return self.twin.choose(self._goals, variant)
+    def sub_goals(self, variant: str) -> list[SubGoal]:
+        """Return goal images that the scripted expert makes."""
+        return list(self.twin.choose(self._goals, variant))
 
     def info(self) -> dict[str, Any] | None:
-        """What `ArmEnv.step` tells."""
+        """Return what `ArmEnv.info` reports about the task."""
         return self.twin.info(closed=self.driver.closed)
 
     def close(self) -> None:
-        """Let go of the arm, end the server."""
+        """Disconnect the arm and end the server."""
         self.driver.close()
         self.twin.close()

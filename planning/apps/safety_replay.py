@@ -55,6 +55,11 @@ def _judge(limits: Limits, row: dict[str, Any], found: SafetyReplay) -> None:
     found.largest_difference = max(found.largest_difference, *(float(gap) for gap in gaps))
 
 
+def _arm_of(options: dict[str, Any]) -> str:
+    """Return the arm's model of an older log, which has it among its options."""
+    return str(options["arm"]) if options["robot"] == "franka" else "fr3"
+
+
 def replay_safety_log(logged: Logged) -> SafetyReplay | None:
     """Judge every logged command again, and find each step's action among them.
 
@@ -64,9 +69,8 @@ def replay_safety_log(logged: Logged) -> SafetyReplay | None:
     header, rows = logged.header, _rows(logged)
     if "limits" not in header or not (rows or not logged.steps):
         return None
-    options = header["options"]
     config = SafetyConfig.read(header["limits"])
-    kind = options["arm"] if options["robot"] == "franka" else "fr3"
+    kind = header.get("kinematics") or _arm_of(header["options"])
     limits, found = Limits(config, Kinematics(kind, config.joint_margin_rad)), SafetyReplay()
     for row in rows:
         if row["base"] is not None:

@@ -1,10 +1,8 @@
-"""Where an agent works: an arm, its camera, its limits, and in simulation a task and its judge."""
+"""Workcells: an arm, its camera, its limits and, in simulation, a task that judges itself."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -16,7 +14,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 import envs
+from planning.arm_options import WorkcellOptions
 from planning.errors import DriveError
+from planning.protocols import SubGoal
 from robot.arm import Arm, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
 from robot.cameras.realsense import RealSenseCamera
@@ -27,45 +27,19 @@ from robot.safety.layer import SafeArm, SafetyConfig
 from worldmodel.resources import config_folder
 
 Image = NDArray[np.uint8]
-ROBOTS = ("franka", "twin", "mujoco", "fake")
-
-
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(kw_only=True)
-class WorkcellOptions:
-    """Options that all commands with an arm share."""
-
-    robot: str = _text("mujoco", "franka, twin (libfranka's protocol), mujoco or fake")
-    task: str = _text("", "simulated: reach, grasp, reach_with_object, pick_place or push")
-    seed: int = _text(0, "of the scene and the search; as in `worldmodel eval`")
-    split: str = _text("train", "simulated looks: train or held_out")
-    objects: list[str] = field(
-        default_factory=lambda: ["cube"], metadata={"help": "simulated: cube, box, cup, cylinder"}
-    )
-    address: str = _text("172.16.0.2", "franka: of the control box")
-    arm: str = _text("fr3", "franka: fr3 or panda")
-    realtime: bool = _text(True, "franka: false on a kernel without real-time (simulators only)")
-    camera: str = _text(
-        "", "franka, fake: number, device, video, folder, realsense or realsense:SERIAL"
-    )
-    limits: str = _text("", "safety limits: franka, twin or a .yaml (empty: as the robot)")
-    execute: bool = _text(False, "move the arm; without it every command is a dry run")
-    confirm: bool = _text(True, "ask for a typed word before the arm may move")
-    confirm_each: bool = _text(False, "ask before every step")
-    unattended: bool = _text(False, "franka: allow confirm=false; a person must still watch")
-    patience: float = _text(
-        1.0, "franka: multiplies the allowed ages and waits; over 1 with realtime=false only"
-    )
+NO_SCRIPTED_GOALS = (
+    "A real arm has no scripted goals. Take pictures with `worldmodel capture-goal`, then give "
+    "goals=FOLDER."
+)
+DEFAULT_IMAGE_SIZE = 128
+"""Side of a simulated camera's picture where no model asks for another [px]."""
 
 
 def read_limits(name: str) -> SafetyConfig:
-    """Limits by name (`configs/robot/NAME.yaml`) or from a .yaml file.
+    """Read safety limits by name (`configs/robot/NAME.yaml`) or from a .yaml file.
 
     Raises:
-        ConfigError: no such file, or a forbidden limit.
+        ConfigError: there is no such file, or a limit is out of its range.
     """
     path = Path(name)
     if path.suffix != ".yaml":
@@ -80,35 +54,39 @@ def read_limits(name: str) -> SafetyConfig:
 
 
 class Workcell:
-    """An arm and its camera; simulated ones also make scenes, goals and judge."""
+    """An arm and its camera; a simulated one also makes scenes and goals, and judges episodes."""
 
     simulated = False
     auto_recovers = False
-    """Whether `begin` makes an arm good again after a reflex, which costs the episode, no more."""
+    """Whether `begin` clears a reflex, so that only the episode is lost."""
     arm: Arm
     camera: Camera
     limits: SafetyConfig
     frozen_s = 0.5
     max_age_s = 0.2
-    """Of a frame; simulations wait for the planner, and renderers for a busy processor."""
+    """Largest age of a frame [s]; simulations wait for the planner and share its processor."""
 
     def begin(self, seed: int) -> None:
-        """Make the scene of an episode (simulated)."""
+        """Draw the scene of an episode (simulated); a real one stays as it is."""
 
-    def sub_goals(self, variant: str) -> list[Any]:
-        """Goal pictures of the scene by the scripted expert (simulated)."""
-        raise DriveError("A real arm has no scripted goals: give goals=FOLDER (`capture-goal`)")
+    def sub_goals(self, variant: str) -> list[SubGoal]:
+        """Return goal images that the scripted expert makes (simulated).
+
+        Raises:
+            DriveError: the arm is real.
+        """
+        raise DriveError(NO_SCRIPTED_GOALS)
 
     def info(self) -> dict[str, Any] | None:
-        """What the task's judge says; None where there is none."""
+        """Return what `ArmEnv.info` reports about the task; None for a real arm."""
         return None
 
     def checked(self) -> CheckedCamera:
-        """The camera behind the checks for stale, frozen and black frames."""
+        """Return the camera behind checks for stale, frozen and black frames."""
         return CheckedCamera(self.camera, max_age_s=self.max_age_s, frozen_s=self.frozen_s)
 
     def close(self) -> None:
-        """Let go of arm and camera."""
+        """Close camera and arm."""
         self.camera.close()
         self.arm.close()
 
@@ -120,52 +98,55 @@ class Workcell:
 
 
 class MujocoWorkcell(Workcell):
-    """`ArmEnv`'s scene, moved through the arm's own interface."""
+    """`ArmEnv`'s scene, with the arm moved through its own interface."""
 
     simulated = True
     frozen_s, max_age_s = float("inf"), 3.0
 
-    def __init__(self, options: WorkcellOptions) -> None:
-        self.env = envs.make(options.task or "reach", split=options.split, objects=options.objects)
+    def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
+        scene = options.scene
+        self.env = envs.make(
+            scene.task or "reach", split=scene.split, objects=scene.objects, image_size=image_size
+        )
         self.limits = read_limits(options.limits or "twin")
-        self.arm = self.env.arm
+        self.arm: Arm = self.env.arm
         self.camera: Camera = CallableCamera(self.picture)
 
     def picture(self) -> Image:
-        """The left camera's picture."""
+        """Return the left camera's picture [H, W, 3]."""
         return self.env.renderer.render(self.env.data, "left")
 
     def begin(self, seed: int) -> None:
-        """Draw the scene; the arm may be another model's after it."""
+        """Draw the scene; another object shape replaces the simulated arm."""
         self.env.reset(seed=seed)
         self.arm = self.env.arm
 
-    def sub_goals(self, variant: str) -> list[Any]:
-        """Goal pictures of the scene by the scripted expert."""
+    def sub_goals(self, variant: str) -> list[SubGoal]:
+        """Return goal images that the scripted expert makes."""
         return list(self.env.sub_goals(variant))
 
     def info(self) -> dict[str, Any] | None:
-        """What `ArmEnv.step` tells."""
+        """Return what `ArmEnv.info` reports about the task."""
         return self.env.info()
 
     def close(self) -> None:
-        """Free the renderer."""
+        """Close the arm and free the renderer."""
         self.arm.close()
         self.env.close()
 
 
 class FakeWorkcell(MujocoWorkcell):
-    """`FakeArm` (no physics), shown at its joint positions in `ArmEnv`'s scene."""
+    """`FakeArm` (no physics), rendered at its joint positions in `ArmEnv`'s scene."""
 
-    def __init__(self, options: WorkcellOptions) -> None:
-        super().__init__(options)
+    def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
+        super().__init__(options, image_size)
         self.fake = FakeArm()
         self.arm = self.fake
         if options.camera:
             self.camera = open_camera(options.camera)
 
     def begin(self, seed: int) -> None:
-        """Draw the scene; the fake arm takes the simulated one's workcell."""
+        """Draw the scene; the fake arm takes the simulated arm's joint positions."""
         self.env.reset(seed=seed)
         self.fake.q = self.env.data.qpos[:7].copy()
         self.fake.closed = False
@@ -176,41 +157,38 @@ class FakeWorkcell(MujocoWorkcell):
         mujoco.mj_forward(self.env.model, self.env.data)
 
     def picture(self) -> Image:
-        """The left camera's picture of the fake arm."""
+        """Return the left camera's picture of the fake arm."""
         self._sync()
         return super().picture()
 
     def info(self) -> dict[str, Any] | None:
-        """What `ArmEnv.step` would tell."""
+        """Return what `ArmEnv.info` reports at the fake arm's position."""
         self._sync()
         return super().info()
 
 
 class FrankaWorkcell(Workcell):
-    """A real arm, or whatever speaks libfranka's protocol at the address."""
+    """A real arm, or any server that speaks libfranka's protocol at the address."""
 
     def __init__(self, options: WorkcellOptions) -> None:
         from planning.apps.franka_workcell import open_franka
 
         if not options.camera:
-            raise ConfigError("robot=franka needs camera=: 0, realsense, realsense:SERIAL, a URL")
-        if options.patience < 1 or (options.realtime and options.patience > 1):
             raise ConfigError(
-                f"patience={options.patience}; allowed: 1, or more with realtime=false for a "
-                "simulated arm on a busy machine"
+                "robot=franka needs a camera. Give camera=: 0, realsense[:SERIAL] or a URL."
             )
-        self.max_age_s = Workcell.max_age_s * options.patience
-        self.frozen_s = Workcell.frozen_s * options.patience
+        self.max_age_s = Workcell.max_age_s * options.franka.patience
+        self.frozen_s = Workcell.frozen_s * options.franka.patience
         self.limits = read_limits(options.limits or "franka")
         self.arm, self.camera = open_franka(options, self.limits)
 
 
 def open_camera(source: str, *, live: bool = False) -> Camera:
-    """Camera of `camera=`: number or device, realsense[:SERIAL], folder or video file.
+    """Open a camera: number or device, realsense[:SERIAL], folder, video file or URL.
 
     Args:
-        source: the option.
-        live: recorded pictures keep their pace, as a camera does.
+        source: the `camera=` option.
+        live: recorded pictures keep their own pace, as a camera's do.
     """
     if source.split(":")[0] == "realsense":
         return RealSenseCamera(source.partition(":")[2])
@@ -222,121 +200,49 @@ def open_camera(source: str, *, live: bool = False) -> Camera:
     return OpenCVCamera(source)
 
 
-def _twin(options: WorkcellOptions) -> Workcell:
-    from planning.apps.franka_workcell import TwinWorkcell
+def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
+    """Connect to the arm and camera that `robot=` names.
 
-    return TwinWorkcell(options)
-
-
-def open_workcell(options: WorkcellOptions) -> Workcell:
-    """Connect to what `robot=` names.
-
-    Raises:
-        ConfigError: unknown robot.
+    Args:
+        options: arm, camera, limits and scene.
+        image_size: side of the pictures of a simulated camera [px].
     """
-    kinds: dict[str, Callable[[WorkcellOptions], Workcell]] = {
-        "mujoco": MujocoWorkcell,
-        "fake": FakeWorkcell,
-        "franka": FrankaWorkcell,
-        "twin": _twin,
-    }
-    if options.robot not in kinds:
-        raise ConfigError(f"robot={options.robot!r}; known: {', '.join(ROBOTS)}")
-    if (
-        options.execute
-        and options.robot == "franka"
-        and not (options.confirm or options.unattended)
-    ):
-        raise DriveError(
-            "confirm=false moves a real arm without a person's word: leave it out, or add "
-            "unattended=true and stand by with the emergency stop"
-        )
-    return kinds[options.robot](options)
+    if options.robot == "franka":
+        return FrankaWorkcell(options)
+    if options.robot == "twin":
+        from planning.apps.franka_workcell import TwinWorkcell
+
+        return TwinWorkcell(options, image_size)
+    return (FakeWorkcell if options.robot == "fake" else MujocoWorkcell)(options, image_size)
 
 
-def ask(question: str) -> str:
-    """A person's answer; empty at the end of input."""
-    try:
-        return input(question).strip()
-    except EOFError:
-        return ""
+def arm_model(options: WorkcellOptions) -> str:
+    """Return the arm's model, for its kinematics; every simulated arm is an fr3."""
+    return options.franka.arm if options.robot == "franka" else "fr3"
 
 
-WORD = "move"
+def safe_arm(
+    options: WorkcellOptions,
+    workcell: Workcell,
+    *,
+    execute: bool,
+    confirm: Callable[[Sent], bool] | None = None,
+    log: IO[str] | None = None,
+) -> SafeArm:
+    """Return the workcell's arm behind its safety layer, starting from its present pose.
 
-
-def require_motion_confirmation(options: WorkcellOptions, workcell: Workcell, what: str) -> None:
-    """Get a person's typed word before the arm moves; nothing to do in a dry run.
-
-    Raises:
-        DriveError: another word was typed.
+    Args:
+        options: names the arm's kinematics.
+        workcell: arm and limits.
+        execute: send commands to the arm; else a dry run.
+        confirm: asked before every step; None sends without asking.
+        log: file that gets one JSON line for each command.
     """
-    if not options.execute:
-        print("dry run: nothing will move; execute=true moves the arm")
-        return
-    if not options.confirm:
-        return
-    c = workcell.limits
-    print(
-        f"{what} will MOVE the arm ({options.robot}).\n"
-        f"flange box {c.flange_low_m} to {c.flange_high_m} m, step at most {c.step_m} m, "
-        f"table at {c.table_z_m} m. Hand on the emergency stop; people and things out of the box."
-    )
-    if ask(f"Type {WORD} to go on: ") != WORD:
-        raise DriveError(f"Not confirmed: nothing has moved. Type {WORD} when it is safe")
-
-
-def is_attended(options: WorkcellOptions) -> bool:
-    """Whether a person stands by a real arm that may move."""
-    return options.robot == "franka" and options.execute and options.confirm
-
-
-AGAIN = "recover"
-
-
-def require_recovery_confirmation(options: WorkcellOptions, workcell: Workcell) -> None:
-    """Where a real arm is stopped, show why and recover it on a person's typed word.
-
-    Raises:
-        DriveError: nobody is asked (a dry run, or confirm=false), another word was typed, or the
-            arm reports an error still.
-    """
-    errors = "; ".join(workcell.arm.state().errors)
-    if workcell.simulated or not errors:
-        return
-    if not is_attended(options):
-        raise DriveError(
-            f"The arm is stopped ({errors}). Look at it and take the cause away; then drive with "
-            f"execute=true and without confirm=false, and type {AGAIN}"
-        )
-    print(f"The arm is stopped: {errors}\nLook at it and take the cause away.")
-    if ask(f"Type {AGAIN} to clear the stop: ") != AGAIN:
-        raise DriveError(f"Not recovered: the arm stays stopped ({errors})")
-    workcell.arm.recover()
-    left = "; ".join(workcell.arm.state().errors)
-    if left:
-        raise DriveError(f"The arm did not recover ({left}): look at it, then at Desk")
-
-
-def confirm_step(sent: Sent) -> bool:
-    """Ask about one step."""
-    action = np.round(sent.action, 3).tolist()
-    return ask(f"send {action} {sent.reason_text}? [y/N] ").lower() in ("y", "yes")
-
-
-def safe_arm(options: WorkcellOptions, workcell: Workcell, log: IO[str] | None = None) -> SafeArm:
-    """The workcell's arm behind its safety layer, taken as it stands."""
-    kind = options.arm if options.robot == "franka" else "fr3"
     return SafeArm(
         workcell.arm,
         workcell.limits,
-        solver=Kinematics(kind, workcell.limits.joint_margin_rad),
-        execute=options.execute,
-        confirm=confirm_step if options.confirm_each else None,
+        solver=Kinematics(arm_model(options), workcell.limits.joint_margin_rad),
+        execute=execute,
+        confirm=confirm,
         log=log,
     )
-
-
-def shared_options(options: WorkcellOptions) -> dict[str, Any]:
-    """The options as plain values, for a log."""
-    return dataclasses.asdict(options)

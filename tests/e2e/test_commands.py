@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import envs
-from planning.cli.app import COMMANDS, main
+from planning.cli.app import main
+from planning.cli.commands import COMMANDS
 from worldmodel.checkpoints.io import embedded_path, load
 from worldmodel.errors import CheckpointError, ShapeError
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from planning.apps.bench_planning import make_world
+from planning.apps.policies import planner_config, samples_at_once
 from planning.bounds import Bounds
-from planning.cli.eval import Options, planner_config, samples_at_once
 from planning.errors import PlanError
+from planning.options import PlannerOptions
 from planning.planner import Planner, PlannerConfig
 from planning.solvers.cem import CEM
 from planning.solvers.search import Plan
@@ -72,22 +73,22 @@ def test_a_history_of_two_frames_reaches_the_model():
 
 
 def test_options_reach_the_planner():
-    options = Options(
+    options = PlannerOptions(
         norm="l2", over="sum", history=2, warm_start=True, min_spread_m=0.002, deadline_s=0.5
     )
     config = planner_config(options, "command")
     assert (config.norm, config.over, config.history, config.warm_start) == ("l2", "sum", 2, True)
     assert config.deadline_s == 0.5
     assert config.optimiser.min_spread_m == 0.002
-    assert planner_config(Options(), "command").deadline_s is None
+    assert planner_config(PlannerOptions(), "command").deadline_s is None
 
 
 def test_chunks_follow_the_memory():
     world = make_world("medium")
-    few = samples_at_once(world, Options(memory_gb=0.1, stretch=1))
-    assert 1 <= few < samples_at_once(world, Options(memory_gb=1, stretch=1))
-    assert samples_at_once(world, Options(memory_gb=0.1, horizon=8)) < few
-    assert samples_at_once(world, Options(memory_gb=0)) == 1
+    few = samples_at_once(world, PlannerOptions(memory_gb=0.1, stretch=1))
+    assert 1 <= few < samples_at_once(world, PlannerOptions(memory_gb=1, stretch=1))
+    assert samples_at_once(world, PlannerOptions(memory_gb=0.1, horizon=8)) < few
+    assert samples_at_once(world, PlannerOptions(memory_gb=0)) == 1
 
 
 def test_limits_are_kept_apart_by_start():

@@ -39,7 +39,6 @@ FRANKA = {"robot": "franka", "camera": "0"}
         (lambda: ReplayOptions(model="x", plan=False), "plan=false"),
         (lambda: FrankaOptions(patience=5.0), "realtime=false"),
         (lambda: MotionOptions(confirm=False), "dry run"),
-        (lambda: WorkcellOptions(robot="franka"), "needs camera="),
         (lambda: WorkcellOptions(camera="0"), "camera='0' has no effect with robot=mujoco"),
         (lambda: WorkcellOptions(franka=FrankaOptions(arm="panda")), "arm=panda has no effect"),
         (

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from planning.cli import capture_goal
 from planning.cli.app import main
 from robot.calibrate import Axes, solve_axes
 from robot.errors import CalibrationError
@@ -62,7 +61,7 @@ def test_a_view_is_compared_with_its_reference(tmp_path, capsys):
 
 def test_goals_by_keys_can_be_driven_to(tmp_path, monkeypatch, capsys):
     lines = iter(["wwd", "k there 6", "nonsense!", "cf", "k down", "q"])
-    monkeypatch.setattr(capture_goal, "ask", lambda _: next(lines))
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
     goals = tmp_path / "goals"
     assert main(["capture-goal", "robot=mujoco", *MOVE, f"out={goals}"]) == 0
     assert json.loads((goals / "summary.json").read_text()) == {
@@ -71,6 +70,6 @@ def test_goals_by_keys_can_be_driven_to(tmp_path, monkeypatch, capsys):
     }
     words = ["drive", "robot=mujoco", *MOVE, f"goals={goals}", "steps=[2,1]", "samples=30"]
     assert main([*words, "iterations=2", "elites=6", f"out={tmp_path}/run"]) == 0
-    monkeypatch.setattr(capture_goal, "ask", lambda _: "q")
+    monkeypatch.setattr("builtins.input", lambda _: "q")
     assert main(["capture-goal", "robot=mujoco", *MOVE, f"out={goals}"]) == 2
     assert "holds goals already" in capsys.readouterr().err

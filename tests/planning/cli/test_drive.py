@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from planning.apps import drive as driving
 from planning.apps import workcell as workcells
-from planning.cli import drive as driving
 from planning.cli.app import main
 from planning.driving import Step
 from robot.errors import CameraError
@@ -197,8 +197,8 @@ class Broken:
     ("what", "message"), [("black", "black"), ("stale", "old"), ("gone", "no frame")]
 )
 def test_bad_frames_stop_the_arm_and_keep_the_log(what, message, tmp_path, monkeypatch, capsys):
-    def open_broken(options):
-        workcell = workcells.open_workcell(options)
+    def open_broken(*options):
+        workcell = workcells.open_workcell(*options)
         workcell.camera = Broken(workcell.camera, 3, what)
         return workcell
 

@@ -10,16 +10,19 @@ import pytest
 from PIL import Image
 
 from planning.apps import franka_workcell
-from planning.apps.workcell import Workcell, WorkcellOptions, read_limits
-from planning.cli import drive as driving
+from planning.apps.policies import Policy
+from planning.apps.workcell import Workcell, read_limits
+from planning.arm_options import WorkcellOptions
 from planning.cli.app import main
 from planning.goals import GoalPicture, write_goal
+from planning.options import SceneOptions
 from robot.cameras.camera import CallableCamera
 from robot.errors import ReflexError
 from robot.fake import FakeArm, Fault
 
 SMALL = ["samples=30", "iterations=2", "elites=6", "device=cpu", "camera=0"]
 MOVE = ["execute=true"]
+TWIN_REACH = WorkcellOptions(robot="twin", scene=SceneOptions(task="reach"))
 
 
 def logs(folder):
@@ -130,7 +133,7 @@ def test_a_lost_connection_is_an_error_there_too(goals, tmp_path, workplace, mon
 
 def test_the_twin_begins_anew_after_a_reflex():
     pytest.importorskip("franky")
-    with franka_workcell.TwinWorkcell(WorkcellOptions(robot="twin", task="reach")) as workcell:
+    with franka_workcell.TwinWorkcell(TWIN_REACH) as workcell:
         assert workcell.auto_recovers
         workcell.begin(1)
         timer = threading.Timer(0.15, workcell.twin.order_reflex)
@@ -147,10 +150,10 @@ def test_the_twin_begins_anew_after_a_reflex():
 def test_plans_from_old_frames_are_not_sent(goals, tmp_path, workplace, monkeypatch, capsys):
     arm = FakeArm()
     workplace(arm, "move")
-    made = driving.make_agent
+    made = Policy.agent
 
-    def slow(*args):
-        agent, transform = made(*args)
+    def slow(policy):
+        agent = made(policy)
         act = agent.act
 
         def later(observation):
@@ -159,9 +162,9 @@ def test_plans_from_old_frames_are_not_sent(goals, tmp_path, workplace, monkeypa
             return decision
 
         agent.act = later
-        return agent, transform
+        return agent
 
-    monkeypatch.setattr(driving, "make_agent", slow)
+    monkeypatch.setattr(Policy, "agent", slow)
     out = tmp_path / "out"
     assert drive(goals, out, *MOVE, "max_plan_s=0.25") == 0
     assert arm.steps == 0

@@ -1,0 +1,94 @@
+"""Estimate the rotation from a model's axes to the arm's. Source: V-JEPA 2, appendix B.4."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from planning.apps.operator import Operator, require_motion_confirmation, step_question
+from planning.apps.policies import Policy, open_policy
+from planning.apps.workcell import Workcell, open_workcell, safe_arm
+from planning.arm_options import CalibrateOptions
+from planning.errors import DriveError
+from robot.calibrate import Axes, draw_moves, solve_axes
+from robot.safety.layer import SafeArm
+from worldmodel.atomic_io import write_json
+
+Array = NDArray[np.float64]
+
+
+def infer_move(
+    policy: Policy, before: NDArray[np.uint8], after: NDArray[np.uint8], state: Array, seed: int
+) -> Array:
+    """Return the x-y move [2, m] that the model sees between two pictures."""
+    state_1S = torch.tensor(state[None], dtype=torch.float32)
+    z, goal = policy.encode(before), policy.encode(after)
+    generator = torch.Generator().manual_seed(seed)
+    plan = policy.planner.plan(z, state_1S.to(z.device), goal, generator)
+    return plan.actions_KA[:, :2].sum(0).cpu().numpy().astype(np.float64)
+
+
+def collect_moves(
+    options: CalibrateOptions, workcell: Workcell, arm: SafeArm, policy: Policy
+) -> tuple[Array, Array]:
+    """Make safe random moves.
+
+    Returns:
+        What the arm did and what the model saw, [N, 2, m] each.
+
+    Raises:
+        DriveError: a move was refused.
+    """
+    turn = np.radians(options.turn_deg)
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    rng, camera = np.random.default_rng(options.seed), workcell.checked()
+    done, seen = [], []
+    moves = draw_moves(rng, options.moves, options.length_m, options.reach_m)
+    for index, move in enumerate(tqdm(moves, desc="moves")):
+        before, state = camera.read().image, arm.state().state
+        sent = arm.send([*(turned @ move), 0, 0, 0, 0, 0])
+        if sent.refused:
+            reasons = "; ".join(str(reason) for reason in sent.reasons)
+            raise DriveError(
+                f"Move {index} was refused ({reasons}). Start in the middle of the workcell, or "
+                "lower length_m."
+            )
+        moved = (arm.state().state - state)[:2]
+        # The test turn is hidden in the arm: it reports the move that was asked of it.
+        done.append(turned.T @ moved)
+        seen.append(infer_move(policy, before, camera.read().image, state, index))
+    return np.array(done), np.array(seen)
+
+
+def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
+    """Move, infer and solve; write axes.json, moves.json and summary.json.
+
+    Raises:
+        DriveError: a dry run, or a move was refused.
+        CalibrationError: the moves do not determine the rotation; no axes are written.
+    """
+    if not options.motion.execute:
+        raise DriveError("A calibration moves the arm. Add execute=true when it is safe to move.")
+    cell, motion, out = options.workcell, options.motion, Path(options.out)
+    policy = open_policy(options.model, options.planner, device=options.device, gripper_free=False)
+    with open_workcell(cell, max(policy.model.image_size)) as workcell:
+        what = f"{options.moves} calibration moves"
+        require_motion_confirmation(operator, workcell, cell, motion, what)
+        workcell.begin(options.seed)
+        out.mkdir(parents=True, exist_ok=True)
+        confirm = step_question(operator) if motion.confirm_each else None
+        with (out / "safety.jsonl").open("w", encoding="utf-8") as log:
+            arm = safe_arm(cell, workcell, execute=True, confirm=confirm, log=log)
+            moves, inferred = collect_moves(options, workcell, arm, policy)
+    write_json(out / "moves.json", {"moves_m": moves.tolist(), "inferred_m": inferred.tolist()})
+    axes = solve_axes(
+        moves, inferred, max_condition=options.max_condition, max_residual=options.max_residual
+    )
+    axes.write(out / "axes.json")
+    write_json(out / "summary.json", dataclasses.asdict(axes))
+    return axes

@@ -1,0 +1,87 @@
+"""Goal pictures of a workcell, with the arm moved by keys or by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from planning.apps.operator import Operator, require_motion_confirmation, step_question
+from planning.apps.workcell import Workcell, open_workcell, safe_arm
+from planning.arm_options import CaptureOptions
+from planning.errors import DriveError
+from planning.goals import GoalPicture, write_goal
+from robot.safety.layer import SafeArm
+from worldmodel.atomic_io import write_json
+
+GRIPPER = 6
+KEYS = {
+    "w": (0, 1.0),
+    "s": (0, -1.0),
+    "a": (1, 1.0),
+    "d": (1, -1.0),
+    "r": (2, 1.0),
+    "f": (2, -1.0),
+    "c": (GRIPPER, 1.0),
+    "o": (GRIPPER, -1.0),
+}
+"""Index of the action and its sign for each key."""
+
+
+class GoalCapture:
+    """Moves the arm by keys and keeps pictures as goals."""
+
+    def __init__(self, options: CaptureOptions, workcell: Workcell, arm: SafeArm) -> None:
+        self.options, self.workcell, self.arm = options, workcell, arm
+        self.goals: list[GoalPicture] = []
+
+    def press(self, keys: str) -> list[str]:
+        """Carry out keys one after another; returns why steps were changed or refused."""
+        messages = []
+        for key in keys:
+            axis, sign = KEYS[key]
+            action = np.zeros(7)
+            action[axis] = sign if axis == GRIPPER else sign * self.options.step_m
+            sent = self.arm.send(action)
+            if sent.reasons:
+                messages.append(f"{key}: {'; '.join(str(reason) for reason in sent.reasons)}")
+        return messages
+
+    def keep(self, name: str = "", steps: int | None = None) -> Path:
+        """Write the present picture as the next goal; returns the picture's path."""
+        index = len(self.goals)
+        goal = GoalPicture(
+            name or f"goal{index + 1}",
+            np.ascontiguousarray(self.workcell.checked().read().image),
+            self.workcell.arm.state().state.astype(np.float32),
+            self.options.steps if steps is None else steps,
+        )
+        path = write_goal(Path(self.options.out), index, goal)
+        self.goals.append(goal)
+        return path
+
+
+@contextmanager
+def capture_goals(options: CaptureOptions, operator: Operator) -> Iterator[GoalCapture]:
+    """Connect to the workcell and yield a capture; write `summary.json` at the end.
+
+    Raises:
+        DriveError: the folder holds goals already, or none was kept.
+    """
+    out = Path(options.out)
+    if list(out.glob("*.png")):
+        raise DriveError(f"{out} holds goals already. Choose another out=.")
+    cell, motion = options.workcell, options.motion
+    with open_workcell(cell) as workcell:
+        require_motion_confirmation(operator, workcell, cell, motion, "Each key")
+        workcell.begin(options.seed)
+        confirm = step_question(operator) if motion.confirm_each else None
+        arm = safe_arm(cell, workcell, execute=motion.execute, confirm=confirm)
+        capture = GoalCapture(options, workcell, arm)
+        yield capture
+    if not capture.goals:
+        raise DriveError("No goal was kept. Type k to keep the picture that the camera sees.")
+    names, steps = [g.name for g in capture.goals], [g.steps for g in capture.goals]
+    write_json(out / "summary.json", {"goals": names, "steps": steps})

@@ -1,0 +1,54 @@
+"""A camera's view beside its reference picture."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from planning.apps.workcell import open_workcell
+from planning.arm_options import CheckViewOptions
+from planning.errors import DriveError
+from planning.goals import read_image
+from robot.calibrate import View, compare_views, overlay
+from worldmodel.atomic_io import write_json
+
+
+def take_view(options: CheckViewOptions) -> Path:
+    """Take a picture and write `view.png`; returns its path."""
+    with open_workcell(options.workcell) as workcell:
+        workcell.begin(options.seed)
+        view = np.ascontiguousarray(workcell.checked().read().image)
+    path = Path(options.out) / "view.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(view).save(path)
+    return path
+
+
+def compare_view(options: CheckViewOptions) -> View:
+    """Take a picture, compare it with the reference, and write overlay.png and summary.json."""
+    reference = read_image(Path(options.reference))
+    path = take_view(options)
+    view = read_image(path)
+    found = compare_views(view, reference)
+    Image.fromarray(overlay(view, reference)).save(path.with_name("overlay.png"))
+    write_json(path.with_name("summary.json"), dataclasses.asdict(found))
+    return found
+
+
+def require_same_view(found: View, options: CheckViewOptions) -> None:
+    """Check difference and shift against their limits.
+
+    Raises:
+        DriveError: the view differs too much from its reference.
+    """
+    shift = max(abs(pixels) for pixels in found.shift_px)
+    if shift <= options.max_shift_px and found.difference <= options.max_difference:
+        return
+    raise DriveError(
+        f"The view differs by {found.difference:.3f} and {shift:.1f} px. Allowed: "
+        f"{options.max_difference} and {options.max_shift_px} px. To fix it, turn the camera until "
+        "the overlay is grey, or take a new reference and calibrate again."
+    )

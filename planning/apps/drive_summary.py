@@ -1,0 +1,57 @@
+"""Figures of a drive: those of `eval`, and those of a robot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from planning.apps.evaluate import summarise
+from planning.arm_options import DriveOptions
+from planning.metrics import median_p95
+from planning.rollout import Episode
+
+
+def drive_summary(
+    options: DriveOptions, episodes: list[Episode], ended: list[str], reasons: Counter[str]
+) -> dict[str, Any]:
+    """Return the figures of `summary.json`.
+
+    Args:
+        options: of the drive.
+        episodes: those that are finished.
+        ended: why each episode ended early; empty where it did not.
+        reasons: kinds of changes and refusals of the safety layer, counted.
+    """
+    cell = options.workcell
+    summary = summarise(
+        episodes,
+        {},
+        scene=cell.scene,
+        sub_goals=options.sub_goals,
+        planner=options.planner,
+        model=options.model,
+        seed=options.seed,
+    )
+    parts: dict[str, list[float]] = {}
+    for episode in episodes:
+        for name, values in episode.seconds.items():
+            parts.setdefault(name, []).extend(values)
+    cycles = [float(sum(row)) for row in zip(*parts.values(), strict=True)]
+    if not any(np.isfinite(e.error_m) for e in episodes):
+        summary["final_error_m"] = {"median": None, "p95": None}
+    if options.goals and not options.judge:
+        summary |= {"successes": None, "success_rate": None, "ci95": None}
+    return summary | {
+        "robot": cell.robot,
+        "execute": options.motion.execute,
+        "dry_run": not options.motion.execute,
+        "cycle_s": median_p95(cycles),
+        "cycle_parts_s": {name: median_p95(values) for name, values in parts.items()},
+        "reasons": dict(reasons),
+        "stopped": [why for why in ended if why],
+        "axes": options.axes,
+        "data": "data",
+        "logs": "logs",
+    }

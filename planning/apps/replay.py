@@ -1,0 +1,148 @@
+"""Plan the steps of a drive's log again, and judge its commands again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from planning.apps.policies import Policy, open_policy, point
+from planning.apps.safety_replay import replay_safety_log
+from planning.drive_log import Logged, read_log
+from planning.errors import PlanError
+from planning.options import ELITE_SOLVERS, PlannerOptions, ReplayOptions
+from planning.report.page import beside_goals, gif_bytes, write_report
+from planning.rollout import Episode
+
+
+def find_logs(where: str) -> list[Path]:
+    """Return the log folders of a run.
+
+    Raises:
+        PlanError: there is none.
+    """
+    root = Path(where)
+    if where and (root / "log.jsonl").is_file():
+        return [root]
+    found = sorted(p.parent for p in (root / "logs").glob("*/log.jsonl")) if where else []
+    if not found:
+        raise PlanError(
+            f"There are no logs in {where!r}. Give run=FOLDER, the out= of a `worldmodel drive`."
+        )
+    return found
+
+
+def logged_planner(options: Mapping[str, Any]) -> PlannerOptions:
+    """Return the planner settings of a log; older logs have them beside the other options."""
+    said = options.get("planner", options)
+    known = {f.name for f in dataclasses.fields(PlannerOptions)}
+    values = {name: value for name, value in said.items() if name in known}
+    if values.get("optimiser", "cem") not in ELITE_SOLVERS:
+        values.pop("elites", None)
+    return PlannerOptions(**values)
+
+
+def logged_task(logged: Logged) -> str:
+    """Return the task of a drive; `goals` where it was given by pictures."""
+    options = logged.header["options"]
+    scene = options["workcell"]["scene"] if "workcell" in options else options
+    return str(scene["task"] or "goals")
+
+
+def logged_policy(logged: Logged, model: str = "") -> Policy:
+    """Return the policy that a log was made with, or the same with another model."""
+    options, box = logged.header["options"], logged.header["box_m"]
+    return open_policy(
+        model or options["model"],
+        logged_planner(options),
+        device=options["device"],
+        axes=options["axes"],
+        box_m=None if box is None else (point(box[0]), point(box[1])),
+    )
+
+
+def replan(logged: Logged, model: str = "") -> list[float]:
+    """Plan every step again; returns each step's largest difference from the logged action.
+
+    Raises:
+        PlanError: the budgets end before the log does.
+    """
+    agent = logged_policy(logged, model).agent()
+    agent.begin(logged.goals, logged.header["seed"])
+    differences = []
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(logged.header["threads"]))  # the rounding of sums depends on it
+    try:
+        for row in tqdm(logged.steps, desc="planning again", unit="step"):
+            state = np.array(row["state"], dtype=np.float64).astype(np.float32)
+            decision = agent.act({"image": logged.frame(row["frame"]), "state": state})
+            if decision is None:
+                raise PlanError(f"The step budgets end at step {row['step']}, before the log does.")
+            asked = np.array(row["asked"])
+            differences.append(float(np.abs(decision.action - asked).max()))
+    finally:
+        torch.set_num_threads(threads)
+    return differences
+
+
+def as_episode(logged: Logged) -> Episode:
+    """Return the log as an episode of the report."""
+    error = logged.end.get("error_m")
+    return Episode(
+        logged_task(logged),
+        logged.header["seed"],
+        success=bool(logged.end.get("success")),
+        error_m=float("nan") if error is None else error,
+        reason=logged.end.get("ended", "cut off"),
+        frames=[logged.frame(r["frame"]) for r in logged.steps],
+        goals=logged.goals,
+        actions=[r["asked"] for r in logged.steps],
+        energies=[r["energy"] for r in logged.steps],
+        sub_goals=[r["sub_goal"] for r in logged.steps],
+    )
+
+
+def replay_log(logged: Logged, options: ReplayOptions) -> dict[str, Any]:
+    """Plan the steps of a log again and judge its commands again; returns the differences."""
+    differences = replan(logged, options.model) if options.plan else []
+    safety = replay_safety_log(logged)
+    return {
+        "log": str(logged.folder),
+        "steps": len(logged.steps),
+        "ended": logged.end.get("ended", "cut off"),
+        "largest_difference": max(differences, default=None),
+        "safety": None if safety is None else dataclasses.asdict(safety),
+    }
+
+
+def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
+    """Replay every log of a run and write the report.
+
+    Returns:
+        The summary, in which `same` and `safety_same` are None where nothing was compared, and the
+        report's path.
+    """
+    logs = [read_log(folder) for folder in find_logs(options.run)]
+    rows = [replay_log(logged, options) for logged in logs]
+    worst = max((row["largest_difference"] or 0.0 for row in rows), default=0.0)
+    judged = [row["safety"] for row in rows if row["safety"]]
+    kept = all(s["largest_difference"] <= options.tolerance and not s["differ"] for s in judged)
+    summary = {
+        "run": options.run,
+        "planned_again": options.plan,
+        "largest_difference": worst,
+        "same": worst <= options.tolerance if options.plan else None,
+        "safety_same": kept if judged else None,
+        "episodes": rows,
+    }
+    out, episodes = Path(options.out), [as_episode(logged) for logged in logs]
+    page = write_report(out, f"replay of {options.run}", summary, episodes)
+    frames = [frame for episode in episodes for frame in beside_goals(episode)]
+    if frames:
+        (out / "replay.gif").write_bytes(gif_bytes(frames))
+    return summary, page
