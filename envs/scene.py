@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -168,6 +169,17 @@ TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
 """Name, pattern, second colour, mark and its colour; multiplied by the table's own colour."""
 
 
+def _arm_spec() -> Any:
+    """Parse the arm's model; its meshes are read from the archive, not from files."""
+    archive = importlib.resources.files("envs") / "assets" / "franka_fr3.zip"
+    with archive.open("rb") as file, zipfile.ZipFile(file) as parts:
+        assets = {name: parts.read(name) for name in parts.namelist()}
+    spec = mujoco.MjSpec.from_string(assets.pop("fr3.xml").decode())
+    spec.meshdir = ""
+    spec.assets = assets
+    return spec
+
+
 @lru_cache(maxsize=8)
 def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     """Compile the scene with one object of `shape`; cached, so copy before editing.
@@ -177,9 +189,7 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     """
     if shape not in OBJECTS:
         raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
-    assets = importlib.resources.files("franky_sim") / "assets"
-    spec = mujoco.MjSpec.from_file(str(assets / "fr3.xml"))
-    spec.meshdir = str(assets / "meshes")
+    spec = _arm_spec()
     spec.option.timestep = TIMESTEP_S
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
