@@ -42,6 +42,23 @@ class SubGoal:
     steps: int
 
 
+def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
+    """Return a variant of the default sub-goals.
+
+    Args:
+        goals: The default sub-goals of a scene.
+        variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
+
+    Raises:
+        TaskError: Unknown variant.
+    """
+    if variant not in ("default", "three", "one"):
+        raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+    if variant == "three":
+        goals = [goal for goal in goals if goal.name != "lifted"]
+    return goals[-1:] if variant == "one" else goals
+
+
 class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """A Franka arm moved by DROID deltas at 4 Hz.
 
@@ -223,8 +240,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Raises:
             TaskError: unknown variant.
         """
-        if variant not in ("default", "three", "one"):
-            raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+        choose_sub_goals([], variant)
         saved = self.arm.snapshot()
         goals = []
         if self.task.name == "push":
@@ -236,9 +252,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 if point.name:
                     goals.append(self._picture(point.name, point.steps))
         self.arm.restore(saved)
-        if variant == "three":
-            goals = [g for g in goals if g.name != "lifted"]
-        return goals[-1:] if variant == "one" else goals
+        return choose_sub_goals(goals, variant)
 
     def _picture(self, name: str, steps: int) -> SubGoal:
         image = self.renderer.render(self.data, "left")

@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from envs.arm_env import ArmEnv
-from envs.errors import EnvError
-from envs.twin.twin import START_S, Twin, sync
+from envs.twin.messages import Answer, wait_for
+from envs.twin.twin import Twin, sync
 
 EDGE = b"frame"
 
@@ -51,14 +51,10 @@ class TwinCamera:
         self._process.start()
         theirs.close()
         try:
-            answered = self._pipe.poll(START_S)
-            port = self._pipe.recv() if answered else 0
-        except (EOFError, OSError):
-            port = 0
-        if not port:
+            self.url = wait_for(self._pipe, self._process, "start its camera")
+        except BaseException:
             self.close()
-            raise EnvError(f"The twin's camera did not start within {START_S:.0f} s: try again")
-        self.url = f"http://127.0.0.1:{port}/camera.mjpg"
+            raise
 
     @property
     def pid(self) -> int:
@@ -139,7 +135,7 @@ def _serve(
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(newest))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    pipe.send(server.server_address[1])
+    pipe.send(Answer("done", f"http://127.0.0.1:{server.server_address[1]}/camera.mjpg"))
     due = time.monotonic()
     while True:
         if not frozen.value or not body:

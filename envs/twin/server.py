@@ -12,18 +12,17 @@ import copy
 import select
 import signal
 import time
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import mujoco
 import numpy as np
-from franky_sim import BaseSimulator
-from franky_sim.mujoco_simulator import FrankaMujocoRobot
 from numpy.typing import NDArray
 
 from envs.scene import build_model, resize_object
+from envs.twin.franky_internals import OpenRobot, OpenSimulator
 from envs.twin.joints import Follower
+from envs.twin.messages import HEAD, Answer, Reflex, Start
 from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
 from robot.constants import MAX_WIDTH_M
 
@@ -32,6 +31,8 @@ Array = NDArray[np.float64]
 TICK_S = 0.001
 HAND_OPEN = 255.0
 """Command of the hand's actuator at its full width."""
+SETTLE_MS = 200
+"""Simulated time that a new episode's arm gets to come to rest [ms]."""
 HAND_SPEED_M_S = 0.1
 """Of the fingers' distance, at most: the maker gives 50 mm/s a finger."""
 STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
@@ -41,26 +42,14 @@ wrist tremble as soon as the fingers touch something."""
 CLIENT_S = 1.0
 """A client that is silent for so long while the arm moves has its motion aborted; a real arm, whose
 time waits for nobody, does so after 20 ms."""
-HEAD = 2
-"""Shared numbers before the joint positions: sequence, simulated time."""
 
 
-@dataclass(frozen=True)
-class Start:
-    """What an episode begins with."""
-
-    qpos: Array
-    size: Array
-    """Half sizes of the object [m]."""
-    closed: bool
-
-
-class TableRobot(FrankaMujocoRobot):
+class TableRobot(OpenRobot):
     """franky-sim's arm with our hand."""
 
     def attach(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         """Use these physics; names have no prefix."""
-        self._attach_to_scene(model, data, "")
+        self.attach_to(model, data)
         self.hand = model.actuator("hand").id
         self.let_hand_be(1.0)
         self.hand_step = 0.0
@@ -86,9 +75,10 @@ class TableRobot(FrankaMujocoRobot):
             target_q, self.wanted_q = self.wanted_q, None
         super().joint_position_control(target_q, has_new_command)
 
-    def _joint_position_control(self, target_q: Array) -> None:
+    def move_joints(self, target_q: Array) -> None:
+        """Apply servo torques toward joint positions [7, rad], with feed-forward."""
         velocity, torques = self.follower.take(np.asarray(target_q))
-        super()._joint_position_control(target_q + (self.kv * velocity + torques) / self.kp)
+        super().move_joints(target_q + (self.kv * velocity + torques) / self.kp)
 
     def let_hand_be(self, share: float) -> None:
         """The hand stands at this share of its width, 0..1, and stays there."""
@@ -103,17 +93,17 @@ class TableRobot(FrankaMujocoRobot):
         # from where the fingers are: they may have stopped on something long before their goal
         self.data.ctrl[self.hand] = HAND_OPEN * self.hand_width / MAX_WIDTH_M
 
-    def _pre_step(self) -> None:
-        """The hand is driven by its actuator, at the speed asked for."""
+    def before_step(self) -> None:
+        """Move the hand's actuator toward its goal, at the speed asked for."""
         left = self.hand_goal - self.data.ctrl[self.hand]
         self.data.ctrl[self.hand] += min(max(left, -self.hand_step), self.hand_step)
 
 
-class TableSimulator(BaseSimulator):
+class TableSimulator(OpenSimulator):
     """One arm, a table and an object."""
 
     def __init__(self, shape: str, image_size: int, shared: Any) -> None:
-        super().__init__()
+        super().__init__(TableRobot(kp=STIFFNESS, kv=DAMPING))
         self.model = copy.deepcopy(build_model(shape, image_size))
         self.model.opt.timestep = TICK_S
         object_body = self.model.body("object").id
@@ -125,20 +115,18 @@ class TableSimulator(BaseSimulator):
                 self.model.actuator_gainprm[i, :] = 0.0
                 self.model.actuator_biasprm[i, :] = 0.0
         self.data = mujoco.MjData(self.model)
-        self.robot = TableRobot(kp=STIFFNESS, kv=DAMPING)
         self.shared = shared
 
-    def _get_robots(self) -> list[Any]:
-        return [self.robot]
-
-    def _start(self) -> None:
+    def start_physics(self) -> None:
+        """Put the arm at its initial joint positions."""
         for address, q in zip(range(7), self.robot.initial_q, strict=True):
             self.data.qpos[address] = q
         self.data.qpos[7:9] = MAX_WIDTH_M / 2
         self.robot.attach(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
 
-    def _step(self) -> None:
+    def step_physics(self) -> None:
+        """Advance the physics by a millisecond and publish the joint positions."""
         mujoco.mj_step(self.model, self.data)
         self.publish()
 
@@ -179,9 +167,8 @@ class LockstepClock:
         if not self.arm.current_motion_id:
             self.answering = False
             return True
-        udp = self.arm._FrankaServer__udp_socket  # noqa: SLF001 - franky-sim does not show it
-        lines = [udp, self.arm._tcp_socket]  # noqa: SLF001 - the same
-        ready = select.select(lines, [], [], CLIENT_S if self.answering else 0.0)[0]
+        udp = self.arm.sockets[0]
+        ready = select.select(self.arm.sockets, [], [], CLIENT_S if self.answering else 0.0)[0]
         if self.answering:
             return bool(ready)
         self.answering = udp in ready
@@ -189,31 +176,32 @@ class LockstepClock:
 
 
 def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
-    """Entry of the server's process: 1 kHz, until the pipe closes."""
+    """Run the server's process: 1 kHz, until the pipe closes.
+
+    Args:
+        shape: Shape of the object.
+        image_size: Side of the pictures [px]; the compiled model depends on it.
+        shared: Shared numbers, `HEAD` and then the joint positions.
+        pipe: Orders in, answers out.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    simulator = TableSimulator(shape, image_size, shared)
-    simulator.init()
-    server = TableServer(simulator)
-    server.init()
+    try:
+        simulator = TableSimulator(shape, image_size, shared)
+        simulator.init()
+        server = TableServer(simulator)
+        server.init()
+    except Exception as error:  # noqa: BLE001 - reported to the process that started this one
+        pipe.send(Answer("failed", f"{type(error).__name__}: {error}"))
+        return
     arm = server.arm
-    pipe.send(arm.hostname)
+    pipe.send(Answer("done", arm.hostname))
     clock = LockstepClock(arm)
     due = time.perf_counter()
     while True:
         try:
             if pipe.poll():
-                order = pipe.recv()
-                if order == "reflex":
-                    arm.abort(JOINT_REFLEX)
-                else:
-                    simulator.put(order)
-                    arm.reset_state()
-                    arm.clear()
-                    if arm.gripper_server is not None:
-                        arm.gripper_server.reset_state()
-                    for _ in range(200):
-                        server.run_once()
-                pipe.send("done")
+                _obey(pipe.recv(), simulator, server)
+                pipe.send(Answer("done"))
                 due = time.perf_counter()
         except (EOFError, OSError):
             return
@@ -222,3 +210,17 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
         server.run_once()
         due = max(due + TICK_S, time.perf_counter() - 0.05)
         time.sleep(max(0.0, due - time.perf_counter()))
+
+
+def _obey(order: Start | Reflex, simulator: TableSimulator, server: TableServer) -> None:
+    arm = server.arm
+    if isinstance(order, Reflex):
+        arm.abort(JOINT_REFLEX)
+        return
+    simulator.put(order)
+    arm.reset_state()
+    arm.clear()
+    if arm.gripper_server is not None:
+        arm.gripper_server.reset_state()
+    for _ in range(SETTLE_MS):
+        server.run_once()

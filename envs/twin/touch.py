@@ -13,21 +13,22 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from franky_sim import SimulationServer
-from franky_sim.franka_robot_protocol import (
+from numpy.typing import NDArray
+
+from envs.twin.franky_internals import (
     AutomaticErrorRecoveryCommand,
     AutomaticErrorRecoveryStatus,
     BaseCommand,
+    FrankaRobotState,
     MoveCommand,
     MoveStatus,
+    OpenRobotServer,
+    OpenServer,
     RobotCommand,
     RobotMode,
     SetCollisionBehaviorCommand,
     UDPCommand,
 )
-from franky_sim.franka_robot_server import FrankaRobotServer
-from franky_sim.franka_robot_state import FrankaRobotState
-from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
@@ -111,7 +112,7 @@ class Thresholds:
     """N along and Nm about the base frame's axes."""
 
 
-class ArmServer(FrankaRobotServer):
+class ArmServer(OpenRobotServer):
     """franky-sim's protocol server with thresholds, reflex and recovery.
 
     Upper thresholds of nominal motion hold during acceleration as well.
@@ -129,12 +130,13 @@ class ArmServer(FrankaRobotServer):
         self.rested_ms = 0
         self.stopped_q: tuple[float, ...] = ()
         """Joint positions to hold after a reflex."""
-        # franky-sim has no public way to change what a command does
-        self._FrankaServer__command_class_map |= {
-            RobotCommand.kSetCollisionBehavior: CollisionBehavior,
-            RobotCommand.kMove: Move,
-            RobotCommand.kAutomaticErrorRecovery: Recovery,
-        }
+        self.replace_commands(
+            {
+                RobotCommand.kSetCollisionBehavior: CollisionBehavior,
+                RobotCommand.kMove: Move,
+                RobotCommand.kAutomaticErrorRecovery: Recovery,
+            }
+        )
 
     @property
     def robot_state(self) -> FrankaRobotState:
@@ -177,7 +179,7 @@ class ArmServer(FrankaRobotServer):
     def _stay(self) -> None:
         self.rested_ms = 0
         self.stopped_q = tuple(self.robot.inner_state.q)
-        self._FrankaRobotServer__holding_q = self.stopped_q
+        self.hold(self.stopped_q)
         self.robot.follower.begin(self.stopped_q)
 
     def _recover(self) -> None:
@@ -197,15 +199,14 @@ class ArmServer(FrankaRobotServer):
     ) -> None:
         """Begin a motion where the arm is told to be, not where a contact keeps it."""
         super().start_motion(controller_mode, motion_generator_mode, motion_id)
-        self._FrankaRobotServer__current_control_command = UDPCommand(
-            O_T_EE_c=tuple(self.robot_state.O_T_EE_d), q_c=tuple(self.robot_state.q_d)
-        )
+        state = self.robot_state
+        self.set_command(UDPCommand(O_T_EE_c=tuple(state.O_T_EE_d), q_c=tuple(state.q_d)))
 
     def stop_motion(self, send_preemption_signal: bool = True) -> None:
         """Hold where the arm was commanded to be; after a reflex, where it was."""
         super().stop_motion(send_preemption_signal)
         if self.reasons:
-            self._FrankaRobotServer__holding_q = self.stopped_q
+            self.hold(self.stopped_q)
 
     def abort(self, *reasons: int) -> None:
         """End the motion under way with a reflex."""
@@ -217,13 +218,14 @@ class ArmServer(FrankaRobotServer):
         self.stop_motion(send_preemption_signal=False)
         self.send_state()  # a client asks for the reason when it hears of the end
         BaseCommand.send_response(
-            self._tcp_socket, RobotCommand.kMove, motion, MoveStatus.kReflexAborted
+            self.sockets[1], RobotCommand.kMove, motion, MoveStatus.kReflexAborted
         )
         self.reset_current_motion_id()
 
-    def _reset_state(self) -> None:
-        super()._reset_state()
-        self.recovery = None  # who waits for it is gone
+    def reset_session(self) -> None:
+        """Forget the client's session, and that it waits for a recovery."""
+        super().reset_session()
+        self.recovery = None
 
     def clear(self) -> None:
         """Forget errors and what was felt."""
@@ -269,12 +271,12 @@ class Recovery(AutomaticErrorRecoveryCommand):
             super().handle(server)
 
 
-class TableServer(SimulationServer):
+class TableServer(OpenServer):
     """One arm that feels."""
 
     def init(self) -> None:
         """Bind the arm's address, start the physics."""
-        arm = ArmServer(self.sim.robots[0], self._remaining_hostname_candidates)
+        arm = ArmServer(self.sim.robots[0], self.free_addresses)
         arm.init()
         self.robot_servers.append(arm)
         self.sim.start()

@@ -1,28 +1,26 @@
-"""Our task scenes behind libfranka's own protocol: a simulated arm that a real driver drives.
+"""The task scenes behind libfranka's own protocol: a simulated arm that a real driver drives.
 
 The physics run in the server's process at the arm's 1 kHz; pictures are rendered here, from the
-joint positions in shared memory. Starts, goals and sub-goal pictures are those of `ArmEnv` with the
+joint positions in shared memory. Starts, goals and sub-goal images are those of `ArmEnv` with the
 same seed, so that episodes can be compared one by one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import time
 from typing import Any, Self
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.arm_env import ArmEnv, SubGoal
-from envs.errors import EnvError, TaskError
-from envs.twin.server import HEAD, Start, serve
+from envs.arm_env import ArmEnv, SubGoal, choose_sub_goals
+from envs.errors import EnvError
+from envs.twin.messages import HEAD, Reflex, Start, wait_for
 from robot.cameras.camera import CallableCamera
 
 Image = NDArray[np.uint8]
-
-START_S = 30.0
 
 
 def sync(env: ArmEnv, shared: Any) -> None:
@@ -38,11 +36,17 @@ def sync(env: ArmEnv, shared: Any) -> None:
 
 
 class Twin:
-    """A scene served at `address`; a context manager.
+    """A scene served at `address`; a context manager. Requires the extra `twin`.
 
     Args:
-        task, split, objects: as `ArmEnv`'s; one object shape.
-        image_size: of the camera's square pictures [px].
+        task: As in `ArmEnv`.
+        split: As in `ArmEnv`.
+        objects: One object shape.
+        image_size: Side of the camera's square pictures [px].
+
+    Raises:
+        EnvError: franky-sim is missing or of another version, more than one object shape, or the
+            server's process failed.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class Twin:
     ) -> None:
         if len(objects) != 1:
             raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
+        from envs.twin.server import serve  # imports franky-sim, or says how to install it
+
         self.scene: dict[str, Any] = {
             "task": task,
             "split": split,
@@ -70,26 +76,27 @@ class Twin:
         )
         self._server.start()
         theirs.close()
-        self.address: str = self._wait("start")
+        try:
+            self.address = self._wait("start")
+        except BaseException:
+            self.close()
+            raise
         self.camera = CallableCamera(self.render)
-        self._closed_at_start = False
 
     @property
     def pid(self) -> int:
-        """The server's process."""
+        """Id of the server's process."""
         return int(self._server.pid or 0)
 
-    def _wait(self, what: str) -> Any:
-        until = time.monotonic() + START_S
-        while time.monotonic() < until:
-            if self._pipe.poll(0.05):
-                return self._pipe.recv()
-            if not self._server.is_alive():
-                break
-        raise EnvError(f"The twin's server did not {what}: is port 1337 of 127.0.0.x free?")
+    def _wait(self, what: str) -> str:
+        return wait_for(self._pipe, self._server, what)
 
     def reset(self, seed: int, variant: str = "default") -> list[SubGoal]:
-        """Begin the episode of `seed`; whoever was connected to the arm is disconnected.
+        """Begin the episode of `seed`; whoever is connected to the arm is disconnected.
+
+        Args:
+            seed: As in `ArmEnv.reset`.
+            variant: As in `ArmEnv.sub_goals`.
 
         Returns:
             The sub-goals, as `ArmEnv.sub_goals` makes them.
@@ -104,32 +111,28 @@ class Twin:
 
     @staticmethod
     def choose(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-        """A variant of the default sub-goals, as `ArmEnv.sub_goals` has it.
+        """Return a variant of the default sub-goals, as `ArmEnv.sub_goals` does.
 
         Raises:
-            TaskError: unknown variant.
+            TaskError: Unknown variant.
         """
-        if variant not in ("default", "three", "one"):
-            raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
-        if variant == "three":
-            goals = [goal for goal in goals if goal.name != "lifted"]
-        return goals[-1:] if variant == "one" else goals
+        return choose_sub_goals(goals, variant)
 
     def order_reflex(self) -> None:
-        """Let the arm answer its motion with a collision reflex."""
-        self._pipe.send("reflex")
-        self._wait("abort")
+        """Abort the arm's motion with a collision reflex."""
+        self._pipe.send(Reflex())
+        self._wait("abort the motion")
 
     def render(self) -> Image:
-        """The left camera's picture now [H, W, 3]."""
+        """Render the left camera's picture [H, W, 3]."""
         sync(self.env, self.shared)
-        return self.env.renderer.render(self.env.data, "left")
+        return self.env.render()
 
     def info(self, *, closed: bool) -> dict[str, Any]:
-        """What `ArmEnv.step` tells: success, places [m], holding.
+        """Return what `ArmEnv.info` does: success, positions [m], holding.
 
         Args:
-            closed: whether the gripper was last told to close.
+            closed: Whether the gripper was last commanded to close.
         """
         sync(self.env, self.shared)
         self.env.arm.closed = closed
@@ -137,7 +140,8 @@ class Twin:
 
     def close(self) -> None:
         """End the server and free the renderer."""
-        self._pipe.close()
+        with contextlib.suppress(OSError):
+            self._pipe.close()
         self._server.join(2.0)
         if self._server.is_alive():
             self._server.kill()

@@ -41,8 +41,8 @@ FIXES = {
 """What to do about a failure whose text contains the key."""
 COLLISIONS = "joint_reflex", "cartesian_reflex"
 """libfranka's names of errors that exceeded collision thresholds cause."""
-START_S = 15.0
-"""Longest time for the watchdog's process to start [s]."""
+START_S = 120.0
+"""Longest time for a process to start [s]; a busy machine may take most of a minute."""
 GUARD_S = 1.0
 """Nothing is sent if the watchdog gave no sign of life for this long [s]."""
 
@@ -76,6 +76,7 @@ class FrankaArm:
         self._watchdog: BaseProcess | None = None
         self._driver.start()
         theirs.close()
+        self._wait(START_S, "start the driver's process", beat=False)
         self._wait(config.connect_timeout_s, "connect to the arm", beat=False)
         self._watchdog = context.Process(
             target=watch,
@@ -83,10 +84,16 @@ class FrankaArm:
             daemon=True,
         )
         self._watchdog.start()
-        until = time.monotonic() + config.connect_timeout_s + START_S
-        while self.link.guard_age_s > GUARD_S and time.monotonic() < until:
-            time.sleep(0.01)
+        self._await_watchdog()
         self.closed = bool(self.state().state[6] > 0.5)
+
+    def _await_watchdog(self) -> None:
+        until = time.monotonic() + START_S
+        while self.link.guard_age_s > GUARD_S:
+            if time.monotonic() > until or not self._watchdog or not self._watchdog.is_alive():
+                self.close()
+                raise ArmError("The watchdog's process did not start: create a new FrankaArm")
+            time.sleep(0.01)
 
     @property
     def spec(self) -> ArmSpec:
@@ -226,14 +233,14 @@ class FrankaArm:
                     f"The driver's process ended{f' ({stopped})' if stopped else ''}: inspect the "
                     "arm, then create a new FrankaArm"
                 ) from error
-        if what.startswith("connect"):
+        if self._watchdog is None:  # not connected yet: leave no process behind
             self._driver.kill()
         raise ArmError(
             f"Could not {what} within {timeout_s:.1f} s ({self.config.address}). {FIXES['timeout']}"
         )
 
     def _checked(self, answer: Answer, what: str) -> Answer:
-        if answer.kind in ("ready", "done"):
+        if answer.kind in ("started", "ready", "done"):
             return answer
         if answer.kind == "stopped":
             raise ArmError(f"The arm was stopped: {answer.text}. Inspect it, then recover")

@@ -77,7 +77,7 @@ class Order:
 class Answer:
     """A message from the driver's process."""
 
-    kind: Literal["ready", "done", "stopped", "failed"]
+    kind: Literal["started", "ready", "done", "stopped", "failed"]
     text: str = ""
     """`stopped` and `failed`: why."""
     reasons: tuple[Reason, ...] = ()

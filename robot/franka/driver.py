@@ -300,6 +300,7 @@ def _force_n(state: Any) -> float:
 def serve(config: FrankaConfig, link: SharedArmState, pipe: Connection) -> None:
     """Run the driver's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner's process decides
+    pipe.send(Answer("started"))  # from here on the time for a connection counts
     driver = Driver(config, link, pipe)
     try:
         driver.connect()
