@@ -10,6 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worldmodel.constants import FLANGE_TO_TCP_M
+from worldmodel.specs import StateFrame
+
 
 def euler_to_matrix(angles: Tensor) -> Tensor:
     """Extrinsic xyz Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
@@ -55,3 +58,16 @@ def apply_action(state: Tensor, action: Tensor) -> Tensor:
     closed = (state[..., 6:] + action[..., 6:]).clamp(0.0, 1.0)
     moved = state[..., :3] + action[..., :3]
     return torch.cat([moved, matrix_to_euler(turned), closed], dim=-1)
+
+
+def convert_state(state: Tensor, source: StateFrame, target: StateFrame) -> Tensor:
+    """Express states [..., 7] of one point of the arm as states of another, exactly.
+
+    `flange` is panda_link8; `tcp` is the point between the fingertips, 0.1034 m along the flange's
+    z axis. Both have the flange's orientation, as in the training data.
+    """
+    if source == target:
+        return state
+    along = FLANGE_TO_TCP_M if target == "tcp" else -FLANGE_TO_TCP_M
+    tool_axis = euler_to_matrix(state[..., 3:6])[..., :, 2]
+    return torch.cat([state[..., :3] + along * tool_axis, state[..., 3:]], dim=-1)

@@ -6,6 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from robot import pose
 from worldmodel import actions
+from worldmodel.data.episode import to_tcp
 
 
 def states(count: int = 500) -> np.ndarray:
@@ -48,3 +49,16 @@ def test_gimbal_lock_keeps_the_rotation():
     np.testing.assert_allclose(
         pose.euler_to_matrix(pose.matrix_to_euler(matrix)), matrix, atol=1e-9
     )
+
+
+def test_states_of_flange_and_fingertips_agree_with_scipy_and_the_training_data():
+    s = states()
+    flange = torch.from_numpy(s)
+    tcp = actions.convert_state(flange, "flange", "tcp")
+    axis = Rotation.from_euler("xyz", s[:, 3:6]).apply([0.0, 0.0, 0.1034])
+    np.testing.assert_allclose(tcp[:, :3].numpy(), s[:, :3] + axis, atol=1e-12)
+    np.testing.assert_allclose(tcp.numpy(), to_tcp(s), atol=1e-12)
+    np.testing.assert_allclose(tcp[:, :3].numpy(), pose.flange_to_tcp(s)[:, :3], atol=1e-12)
+    back = actions.convert_state(tcp, "tcp", "flange")
+    torch.testing.assert_close(back, flange, atol=1e-12, rtol=0)
+    assert actions.convert_state(flange, "tcp", "tcp") is flange

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from worldmodel.actions import pose_diff
 from worldmodel.errors import ConfigError, ShapeError
+from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
 
 AXES = "xyz"
@@ -72,7 +73,7 @@ def action_energies(
     found = []
     for actions in actions_BA.split(batch_size):
         imagined = model.unroll(z_1ND, state_S[None], actions[:, None])[:, 0]
-        found.append((imagined - goal_1ND).abs().mean(dim=(1, 2)))
+        found.append(token_distance(imagined, goal_1ND))
     return torch.cat(found)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
 from worldmodel.training.tasks.joint import Clips
 
@@ -81,9 +82,9 @@ def _gather(world: WorldModel, clips: Clips, count: int, seed: int) -> dict[str,
             "object_before": torch.from_numpy(batch["objects"][:, 0]).float(),
             "tcp": states[:, 1, :3],
             "closed": states[:, 1, 6:],
-            "loss_true": (predicted - z[:, 1]).abs().flatten(1).mean(1),
-            "loss_copy": (z[:, 0] - z[:, 1]).abs().flatten(1).mean(1),
-            "loss_shuffled": (wrong - z[:, 1]).abs().flatten(1).mean(1),
+            "loss_true": token_distance(predicted, z[:, 1]),
+            "loss_copy": token_distance(z[:, 0], z[:, 1]),
+            "loss_shuffled": token_distance(wrong, z[:, 1]),
         }
         for name, value in found.items():
             rows.setdefault(name, []).append(value)

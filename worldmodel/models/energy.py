@@ -1,0 +1,16 @@
+"""The distance between tokens that models are trained with, judged by and planned with.
+
+Shapes: B samples, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def token_distance(z_BND: Tensor, target_BND: Tensor) -> Tensor:
+    """Return the mean absolute difference [B] between tokens and their target.
+
+    Either argument may have batch 1. Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.3.
+    """
+    return (z_BND - target_BND).abs().flatten(1).mean(1)
