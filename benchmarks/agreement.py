@@ -20,7 +20,7 @@ import transformers
 from torch import Tensor
 
 from worldmodel.actions import apply_action, pose_diff
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 OUT = Path(__file__).parent / "results" / "agreement.json"

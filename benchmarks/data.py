@@ -22,7 +22,7 @@ import av
 import numpy as np
 import torch
 
-from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
+from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
@@ -33,7 +33,6 @@ from worldmodel.data.video import DECODER, VideoFrames, choose_decoder
 from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset
 from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import Convention
 
 SIZE, STEPS, EPISODES, SIDE = (720, 1280), 180, 3, 256
 X264 = {"crf": "18", "preset": "veryfast", "threads": "1"}
@@ -141,9 +140,9 @@ def main() -> None:
         transform = Preprocess("droid", (SIDE, SIDE))
         raw = RawClips(manifest, ClipOptions(), transform, workers=1)
         prepare(manifest, root / "frames", PrepareOptions(), transform)
-        encoder = open_encoder("random:tiny", image_size=SIDE)
-        encode = frame_encoder(encoder, Convention()).encode
-        plan = PrepareOptions(what="features", encoder_hash=encoder_hash(encoder))
+        encoder = load_encoder("random:tiny", "cpu", image_size=SIDE)
+        encode = encoder.encode
+        plan = PrepareOptions(what="features", encoder_hash=encoder_hash(encoder.backbone))
         prepare(manifest, root / "features", plan, transform, encode)
         frames = PreparedClips(root / "frames", 16)
         features = PreparedClips(root / "features", 16)

@@ -21,7 +21,7 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 from worldmodel.models.encoder import PRESETS
 
 OUT = Path(__file__).parent / "results" / "encoder.json"

@@ -23,7 +23,7 @@ OUT = Path(__file__).parent / "results" / "loading.json"
 CHILD = """
 import json, pathlib, re, sys, time
 import torch
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 def peak():  # of this program alone: ru_maxrss would count what started it
     text = pathlib.Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", text)[1])

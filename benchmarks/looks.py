@@ -30,7 +30,8 @@ from envs.scene import SPLITS  # noqa: E402
 from planning.bounds import Bounds  # noqa: E402
 from planning.energy import energy  # noqa: E402
 from planning.solvers.cem import CEM  # noqa: E402
-from worldmodel.checkpoints.io import embedded_path, load  # noqa: E402
+from worldmodel.checkpoint import load  # noqa: E402
+from worldmodel.checkpoints.loading import embedded_path  # noqa: E402
 
 OUT = HERE / "results" / "looks.json"
 TRAIN, HELD = SPLITS["train"], SPLITS["held_out"]

@@ -16,7 +16,7 @@ from typing import Any
 
 from page_blocks import fill_blocks, markdown_table, wrap
 
-from worldmodel.checkpoints.io import embedded_path
+from worldmodel.checkpoints.loading import embedded_path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "model-card.md"

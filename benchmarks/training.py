@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
+from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import Convention, ModelConfig, PredictorConfig
-from worldmodel.models.world_model import WorldModel
+from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.training.objective import Objective, ObjectiveConfig
 
 BATCH, FRAMES, SIDE, REPEATS = 2, 8, 128, 4
@@ -44,7 +44,9 @@ def vitg_memory() -> dict[str, Any]:
     config = PredictorConfig(has_extrinsics_encoder=False)
     with torch.device("meta"):
         predictor = ActionConditionedPredictor(config)
-        encoder_weights = sum(p.numel() for p in open_encoder("random:vit_giant").parameters())
+        encoder_weights = sum(
+            p.numel() for p in load_encoder("random:vit_giant", "meta").parameters()
+        )
     weights = sum(p.numel() for p in predictor.parameters())
     tokens, width = 15 * 258, config.embed_dim
     # per block and token, kept for the backward pass: two norms' inputs and outputs (4), qkv (3),
@@ -65,8 +67,7 @@ def vitg_memory() -> dict[str, Any]:
 def main() -> None:
     """Time both steps in one process, on the same clips and weights."""
     torch.manual_seed(0)
-    encoder = open_encoder("random:vit_small", image_size=SIDE)
-    eye = frame_encoder(encoder, Convention())
+    encoder = load_encoder("random:vit_small", "cpu", image_size=SIDE)
     grid = SIDE // 16
     config = PredictorConfig(
         grid=(grid, grid),
@@ -76,14 +77,13 @@ def main() -> None:
         num_heads=4,
         has_extrinsics_encoder=False,
     )
-    model = ModelConfig(encoder=encoder.config, predictor=config)
     predictor = ActionConditionedPredictor(config)
-    world = WorldModel(model, torch.nn.Identity(), predictor)  # type: ignore[arg-type]
-    objective = Objective(world, ObjectiveConfig(augment=0.0), joint=False)
+    dynamics = LatentDynamics(DynamicsConfig(predictor=config), predictor)
+    objective = Objective(dynamics, ObjectiveConfig(augment=0.0), joint=False)
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4)
     frames = torch.randint(0, 256, (BATCH, FRAMES, SIDE, SIDE, 3), dtype=torch.uint8)
     rest = {"states": torch.randn(BATCH, FRAMES, 7), "actions": torch.randn(BATCH, FRAMES - 1, 7)}
-    stored = eye.encode(frames.flatten(0, 1)).unflatten(0, (BATCH, FRAMES)).to(torch.bfloat16)
+    stored = encoder.encode(frames.flatten(0, 1)).unflatten(0, (BATCH, FRAMES)).to(torch.bfloat16)
 
     def update(features: Tensor) -> None:
         loss = objective({"features": features, **rest})["loss"]
@@ -94,7 +94,7 @@ def main() -> None:
 
     def plain() -> None:
         predictor._masks.clear()  # noqa: SLF001 - the plain step builds its mask every time
-        features = eye.encode(frames.flatten(0, 1)).unflatten(0, (BATCH, FRAMES))
+        features = encoder.encode(frames.flatten(0, 1)).unflatten(0, (BATCH, FRAMES))
         update(features)
 
     def from_features() -> None:

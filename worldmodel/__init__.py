@@ -1,4 +1,4 @@
-"""V-JEPA 2 world models: encoder, action-conditioned predictor, training and data."""
+"""V-JEPA 2 world models: encoders, action-conditioned predictors, training and data."""
 
 from __future__ import annotations
 
@@ -8,13 +8,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from worldmodel.models.frame_encoder import FrameEncoder
+    from worldmodel.models.probe import AttentiveClassifier
     from worldmodel.models.world_model import WorldModel
 
-__all__ = ["load"]
+__all__ = ["load", "load_encoder", "load_probe", "load_world_model"]
+
+# torch is imported by the first call and not by `import worldmodel`, so that --help stays fast
+
+
+def load_world_model(
+    name_or_path: str | Path = "default", device: str | torch.device = "auto"
+) -> WorldModel:
+    """Load a world model by name, file or folder; see `worldmodel.checkpoints.loading`."""
+    from worldmodel.checkpoints import loading
+
+    return loading.load_world_model(name_or_path, device)
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
-    """Load a model by embedded name, published name or file; see `checkpoints.io.load`."""
-    from worldmodel.checkpoints.io import load as load_checkpoint  # torch only when it is wanted
+    """Load a world model; the short name of `load_world_model`."""
+    return load_world_model(name_or_path, device)
 
-    return load_checkpoint(name_or_path, device)
+
+def load_encoder(name_or_path: str | Path, device: str | torch.device = "auto") -> FrameEncoder:
+    """Load a frame encoder by name, file or folder; see `worldmodel.checkpoints.loading`."""
+    from worldmodel.checkpoints import loading
+
+    return loading.load_encoder(name_or_path, device)
+
+
+def load_probe(
+    name_or_path: str | Path, device: str | torch.device = "auto"
+) -> AttentiveClassifier:
+    """Load an attentive probe by name, file or folder; see `worldmodel.checkpoints.loading`."""
+    from worldmodel.checkpoints import loading
+
+    return loading.load_probe(name_or_path, device)

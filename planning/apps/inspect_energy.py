@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from worldmodel.checkpoints.io import load_any
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.checkpoint import load_world_model
+from worldmodel.errors import DataError
 from worldmodel.evaluation.energy_grid import EnergyGrid
 from worldmodel.models.world_model import WorldModel
 
@@ -22,15 +22,9 @@ def open_model(name: str, device: str) -> WorldModel:
     """Load a world model.
 
     Raises:
-        ConfigError: the file holds no action-conditioned predictor.
+        CheckpointError: the file holds no action-conditioned predictor.
     """
-    model = load_any(name, device)
-    if not isinstance(model, WorldModel):
-        raise ConfigError(
-            f"model={name} has no action-conditioned predictor. Use the embedded model (default), "
-            "vjepa2-ac-vitg, or a file of your own."
-        )
-    return model
+    return load_world_model(name, device)
 
 
 def read_trajectory(path: str, first: int, last: int) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from planning.options import Device, PlannerOptions
 from planning.planner import Planner, PlannerConfig
 from planning.solvers.registry import make_optimiser
 from robot.calibrate import Axes
-from worldmodel.checkpoints.io import load
+from worldmodel.checkpoint import load
 from worldmodel.data.transforms import Preprocess
 from worldmodel.models.world_model import WorldModel
 
@@ -135,7 +135,7 @@ def open_policy(
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)
     config = planner_config(
-        planner, world.convention.gripper, chunk=chunk, device=str(where), box_m=box_m
+        planner, world.action_spec.gripper, chunk=chunk, device=str(where), box_m=box_m
     )
     if not gripper_free:
         bounds = replace(config.bounds, gripper_free=False, low_m=None, high_m=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -62,28 +62,25 @@ class Options:
 
 def run(options: Options) -> int:
     """Prepare the shards and print the summary."""
-    from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
-    from worldmodel.checkpoints.io import resolve_device
+    from worldmodel.checkpoints.loading import load_encoder
     from worldmodel.data.index import open_manifest
     from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
     from worldmodel.data.transforms import Preprocess
-    from worldmodel.models.config import Convention
 
     manifest = open_manifest(Path(options.index))
     manifest.check(options.max_reject_fraction)
     encode, digest, side = None, "", options.image_size or 256
     if options.what == "features":
-        encoder = open_encoder(options.encoder, image_size=side)
-        tubelet: Literal[1, 2] = 1 if encoder.config.tubelet_size == 1 else 2
-        model = frame_encoder(encoder, Convention(frames_per_token=tubelet))
+        model = load_encoder(options.encoder, options.device or "auto", image_size=side)
+        tubelet = model.config.encoder.tubelet_size
+        model.set_observation(replace(model.observation_spec, frames_per_token=tubelet))
         if options.image_size not in (None, model.image_size[0]):
             raise PlanError(
                 f"image_size={options.image_size} is not the input of encoder={options.encoder}, "
                 f"which is {model.image_size[0]}. Leave it out."
             )
         side = model.image_size[0]
-        device = resolve_device(options.device or "auto")
-        encode, digest = model.to(device).encode, encoder_hash(encoder)
+        encode, digest = model.encode, encoder_hash(model.backbone)
     plan = PrepareOptions(
         fps=options.fps,
         image_size=side,

@@ -45,8 +45,8 @@ class Options:
 def run(options: Options) -> int:
     """Write the features; print how much was written and what was rejected."""
     from worldmodel.atomic_io import write_json
-    from worldmodel.checkpoints.io import load_any
-    from worldmodel.models.video_model import VideoModel
+    from worldmodel.checkpoint import load_any
+    from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.world_model import WorldModel
     from worldmodel.perception.features import FeatureConfig, write_features
 
@@ -59,7 +59,7 @@ def run(options: Options) -> int:
     if not Path(options.videos).exists():
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     model = load_any(options.model, options.device)
-    if not isinstance(model, WorldModel | VideoModel):
+    if not isinstance(model, WorldModel | FrameEncoder):
         raise PlanError(
             f"model={options.model} is not an encoder. `worldmodel models` lists encoders."
         )

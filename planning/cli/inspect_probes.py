@@ -32,7 +32,7 @@ class Options:
 def run(options: Options) -> int:
     """Fit the probes; print and write their errors."""
     from worldmodel.atomic_io import write_json
-    from worldmodel.checkpoints.io import load
+    from worldmodel.checkpoint import load
     from worldmodel.data.memory import open_clips
     from worldmodel.evaluation.latent_probes import probe_world_model
 

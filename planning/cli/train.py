@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from worldmodel.checkpoints.encoders import open_encoder
+from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError
 from worldmodel.training.launching import JobOptions, submit, wait
@@ -37,7 +37,7 @@ def joint_options(options: TrainConfig) -> TrainConfig:
 def _start(options: Options) -> Start | None:
     if options.mode == "joint":
         return None
-    encoder = open_encoder(options.encoder, options.seed, options.image_size)
+    encoder = load_encoder(options.encoder, "cpu", seed=options.seed, image_size=options.image_size)
     return Start(
         encoder=encoder, frozen=options.mode == "frozen", lr_scale=options.encoder_lr_scale
     )

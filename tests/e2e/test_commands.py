@@ -11,7 +11,8 @@ from PIL import Image
 import envs
 from planning.cli.app import main
 from planning.cli.commands import COMMANDS
-from worldmodel.checkpoints.io import embedded_path, load
+from worldmodel.checkpoint import load
+from worldmodel.checkpoints.loading import embedded_path
 from worldmodel.errors import CheckpointError, ShapeError
 
 

@@ -1,133 +1,148 @@
-"""Our own checkpoints: safetensors with the configuration inside; nothing is ever unpickled."""
+"""Our own checkpoint files: safetensors with the configuration and the specs inside.
+
+Keys are `encoder.*` (the backbone's), `predictor.*` and, in a probe's file, the probe's own.
+Nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
-import importlib.resources
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.container import load_tensors, read_metadata, save_safetensors
-from worldmodel.checkpoints.published.loading import load_published
-from worldmodel.errors import CheckpointError
+from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import ModelConfig, ProbeConfig, VideoConfig, from_dict, to_dict
+from worldmodel.models.config import (
+    DynamicsConfig,
+    EncoderConfig,
+    FrameEncoderConfig,
+    ModelConfig,
+    ProbeConfig,
+)
+from worldmodel.models.config_dict import from_dict, to_dict
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
 from worldmodel.models.probe import AttentiveClassifier
-from worldmodel.models.video_model import VideoModel
+from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.models.world_model import WorldModel
 
-__all__ = ["embedded_path", "load", "load_any", "load_published", "resolve_device", "save"]
+Model = WorldModel | FrameEncoder | LatentDynamics | AttentiveClassifier
+SHOWN = 5
 
 
-KINDS: dict[type, str] = {
-    WorldModel: "world_model",
-    VideoModel: "video_model",
-    AttentiveClassifier: "probe",
-}
+def networks(model: Model) -> dict[str, nn.Module]:
+    """Return the networks of a model by the prefix of their keys in a file."""
+    if isinstance(model, WorldModel):
+        return {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
+    if isinstance(model, FrameEncoder):
+        return {"encoder.": model.backbone}
+    if isinstance(model, LatentDynamics):
+        return {"predictor.": model.predictor}
+    return {"": model}
 
 
-def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """`auto` is CUDA when there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+def kind_of(model: Model) -> str:
+    """Return the word for a model's kind in a file's description."""
+    kinds = {WorldModel: "world_model", FrameEncoder: "video_model"}
+    kinds |= {LatentDynamics: "latent_dynamics", AttentiveClassifier: "probe"}
+    return next(name for kind, name in kinds.items() if isinstance(model, kind))
 
 
 def save(
     path: Path | str,
-    model: WorldModel | VideoModel | AttentiveClassifier,
+    model: Model,
     *,
     notes: dict[str, str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write weights, configuration and convention to one safetensors file, atomically.
+    """Write weights, configuration and specs to one safetensors file, atomically.
 
-    `dtype` is that of the file; `load` gives float32 in any case.
+    Args:
+        path: the file.
+        model: a world model, a frame encoder, a latent dynamics or a probe.
+        notes: words about the training, kept in the file's description.
+        dtype: data type of the file; loading gives float32 in any case.
     """
     tensors: dict[str, Tensor] = {
-        name: value.detach().cpu().to(dtype).contiguous()
-        for name, value in model.state_dict().items()
+        f"{prefix}{name}": value.detach().cpu().to(dtype).contiguous()
+        for prefix, network in networks(model).items()
+        for name, value in network.state_dict().items()
     }
-    metadata = {"kind": KINDS[type(model)], "config": to_dict(model.config), "notes": notes or {}}
-    save_safetensors(Path(path), tensors, metadata)
+    description = {"kind": kind_of(model), "config": to_dict(model.config), "notes": notes or {}}
+    save_safetensors(Path(path), tensors, description)
 
 
-def embedded_path(name: str = "default") -> Path:
-    """File of a model that ships with the package."""
-    return Path(str(importlib.resources.files("worldmodel") / "weights" / f"{name}.safetensors"))
-
-
-def _empty(path: Path, metadata: dict[str, Any]) -> nn.Module:
-    """The model that a file describes, its networks without memory yet."""
-    kind = metadata.get("kind")
-    if kind == "video_model":
-        config = from_dict(VideoConfig, metadata["config"])
-        with torch.device("meta"):
-            encoder = VisionTransformer(config.encoder)
-        return VideoModel(config, encoder)
-    if kind == "probe":
-        config = from_dict(ProbeConfig, metadata["config"])
-        with torch.device("meta"):
-            return AttentiveClassifier(config)
-    if kind != "world_model":
-        raise CheckpointError(
-            f"{path} is not a world model (kind {kind!r}); "
-            "`worldmodel convert` makes one from a published file"
-        )
-    config = from_dict(ModelConfig, metadata["config"])
-    with torch.device("meta"):
-        encoder = VisionTransformer(config.encoder)
-        predictor = ActionConditionedPredictor(config.predictor)
-    return WorldModel(config, encoder, predictor)
-
-
-def load_any(
-    name_or_path: str | Path = "default", device: str | torch.device = "auto"
-) -> nn.Module:
-    """Load a WorldModel, a VideoModel or a probe: embedded or published name, or our own file.
+def load_own(path: Path) -> Model:
+    """Read a file that `save` wrote; the model is on the CPU in float32.
 
     Raises:
-        CheckpointError: unknown name, damaged file, or keys and shapes that do not fit.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
+        CheckpointError: damaged, of an unknown kind, or keys and shapes that do not fit.
     """
-    path = Path(name_or_path)
-    if str(name_or_path) in registry.REGISTRY and not path.is_file():
-        published = registry.load_named(str(name_or_path))
-        return published.to(resolve_device(device)).eval().requires_grad_(False)
-    if not path.suffix:
-        path = embedded_path(str(name_or_path))
-    if not path.is_file():
-        shipped = sorted(p.stem for p in embedded_path().parent.glob("*.safetensors"))
-        raise CheckpointError(
-            f"No model {str(name_or_path)!r}: neither a file nor one of {shipped}. "
-            f"Published names: {', '.join(registry.REGISTRY)}"
-        )
-    model = _empty(path, read_metadata(path))
-    tensors = load_tensors(path)
-    wanted = model.state_dict()
+    description = read_metadata(path)
+    try:
+        model = empty_model(description.get("kind"), description.get("config", {}))
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: its description is not valid: {error}") from error
+    fill(model, load_tensors(path), str(path))
+    return model
+
+
+def empty_model(kind: object, config: Any) -> Model:
+    """Build the model of a file's description, without memory for the weights where possible.
+
+    Raises:
+        ConfigError: unknown kind, or an invalid configuration.
+    """
+    if kind == "world_model":
+        model = from_dict(ModelConfig, config)
+        return WorldModel(_empty_encoder(model.frame_encoder), _empty_dynamics(model.dynamics))
+    if kind == "video_model":
+        return _empty_encoder(from_dict(FrameEncoderConfig, config))
+    if kind == "latent_dynamics":
+        return _empty_dynamics(from_dict(DynamicsConfig, config))
+    if kind == "probe":
+        with torch.device("meta"):
+            return AttentiveClassifier(from_dict(ProbeConfig, config))
+    raise ConfigError(f"kind={kind!r} is unknown; another version of this package wrote the file")
+
+
+def _empty_encoder(config: FrameEncoderConfig) -> FrameEncoder:
+    if not isinstance(config.encoder, EncoderConfig):
+        return TransformersEncoder(config)  # it holds a position table that is no weight
+    with torch.device("meta"):
+        backbone = VisionTransformer(config.encoder)
+    return VideoEncoder(config, backbone)
+
+
+def _empty_dynamics(config: DynamicsConfig) -> LatentDynamics:
+    with torch.device("meta"):
+        predictor = ActionConditionedPredictor(config.predictor)
+    return LatentDynamics(config, predictor)
+
+
+def fill(model: Model, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Give a model all its weights, in float32.
+
+    Raises:
+        CheckpointError: missing, unexpected or misshapen tensors.
+    """
+    parts = networks(model)
+    wanted = {f"{p}{k}": v for p, part in parts.items() for k, v in part.state_dict().items()}
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     wrong = [k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape]
     if missing or extra or wrong:
         raise CheckpointError(
-            f"{path} does not fit its own configuration: missing {missing[:5]}, "
-            f"unexpected {extra[:5]}, wrong shape {wrong[:5]}. The file is damaged: fetch it again"
+            f"{where} does not fit its own configuration: missing {missing[:SHOWN]}, "
+            f"unexpected {extra[:SHOWN]}, wrong shape {wrong[:SHOWN]}. The file is damaged: fetch "
+            "it again"
         )
-    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
-    return model.to(resolve_device(device)).eval().requires_grad_(False)
-
-
-def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
-    """Load a world model: an embedded name ("default"), a published name, or a file of `save`.
-
-    Names of encoders without an action-conditioned predictor give a `VideoModel`, which encodes
-    but cannot imagine.
-
-    Raises:
-        CheckpointError: unknown name, damaged file, or keys and shapes that do not fit.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
-    """
-    return cast(WorldModel, load_any(name_or_path, device))
+    for prefix, part in parts.items():
+        mine = {
+            k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
+        }
+        part.load_state_dict(mine, assign=True)

@@ -9,13 +9,9 @@ from pathlib import Path
 import torch
 
 from worldmodel.checkpoints.download import Remote, fetch
-from worldmodel.checkpoints.published.loading import Part, load_published
-from worldmodel.errors import CheckpointError, ConfigError
-from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import Convention
+from worldmodel.checkpoints.published.loading import Part
+from worldmodel.errors import ConfigError
 from worldmodel.models.encoder import VisionTransformer, preset
-from worldmodel.models.video_model import VideoModel
-from worldmodel.models.world_model import WorldModel
 
 META = "https://dl.fbaipublicfiles.com"
 HUGGING_FACE = "https://huggingface.co"
@@ -40,11 +36,6 @@ class Published:
     """Name whose encoder belongs to a file that holds only the predictor."""
     encodes_images: bool = False
     """V-JEPA 2.1: single frames take the image path."""
-
-    @property
-    def convention(self) -> Convention:
-        """What pixels and numbers mean to this model."""
-        return Convention(frames_per_token=1 if self.encodes_images else 2)
 
 
 def _v1(name: str, size: str, image_size: int) -> Published:
@@ -140,33 +131,3 @@ def num_parameters(name: str) -> int:
     """Parameters of a model's encoder, counted on its preset."""
     with torch.device("meta"):
         return sum(p.numel() for p in VisionTransformer(preset(get(name).size)).parameters())
-
-
-def _encoder(path: Path, model: Published) -> VisionTransformer:
-    try:
-        found = load_published(
-            path, model.part, image_size=model.image_size, num_frames=model.num_frames
-        )
-    except CheckpointError as error:
-        if model.encoder_from is None or "has no encoder" not in str(error):
-            raise
-        other = get(model.encoder_from)
-        found = load_published(resolve(model.encoder_from), other.part)
-    assert isinstance(found, VisionTransformer)
-    return found
-
-
-def load_named(name: str) -> WorldModel | VideoModel:
-    """Load a published model by name: a world model where it is action-conditioned.
-
-    Raises:
-        DownloadError: see `resolve`.
-        CheckpointError: the file is damaged; delete it to fetch it again.
-    """
-    model, path = get(name), resolve(name)
-    encoder = _encoder(path, model)
-    if not model.is_action_conditioned:
-        return VideoModel.of(encoder, model.convention)
-    predictor = load_published(path, "predictor", image_size=model.image_size)
-    assert isinstance(predictor, ActionConditionedPredictor)
-    return WorldModel.of(encoder, predictor, model.convention)

@@ -33,8 +33,9 @@ from worldmodel.data.index import IndexOptions, Manifest, Row, build_index, open
 from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import find_units
 from worldmodel.data.sampling import sequences, state_actions
-from worldmodel.data.transforms import Kind, Preprocess
+from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
+from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
 FIELDS = ("frames", "states", "actions", "objects")
@@ -49,7 +50,7 @@ class DecodeOptions:
 
     image_size: int
     """Height and width of the frames [px]."""
-    transform: Kind = "droid"
+    transform: Transform = "droid"
     """Kind of the image transform, see `Preprocess`."""
     camera: str = "left"
     """View to decode: `left`, `right`, `wrist` or a serial number."""
@@ -286,7 +287,7 @@ def open_clips(
     num_frames: int,
     image_size: int,
     *,
-    transform: Kind = "droid",
+    transform: Transform = "droid",
     camera: str = "left",
     fps: float = FPS,
     workers: int = 2,

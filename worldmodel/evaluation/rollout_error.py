@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from worldmodel.constants import MAX_STEP_M
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
 
 
 @torch.no_grad()
 def rollout_errors(
-    world: WorldModel,
+    world: WorldModel | LatentDynamics,
     z_BTND: Tensor,
     states_BTS: Tensor,
     actions_BTA: Tensor,
@@ -46,7 +47,7 @@ def rollout_errors(
 
 
 def move_energy(
-    world: WorldModel,
+    world: WorldModel | LatentDynamics,
     z_1ND: Tensor,
     state_1S: Tensor,
     action_A: Tensor,
@@ -87,7 +88,7 @@ def search_move(
 
 @torch.no_grad()
 def offline_action_error(
-    world: WorldModel,
+    world: WorldModel | LatentDynamics,
     z_BTND: Tensor,
     states_BTS: Tensor,
     actions_BTA: Tensor,

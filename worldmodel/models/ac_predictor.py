@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.errors import ShapeError
+from worldmodel.models.attention import Cache, Projected
 from worldmodel.models.config import PredictorConfig
-from worldmodel.models.kernels.cpu_linear import Linear
-from worldmodel.models.layers import Block, Cache, Projected, initialise, rescale_blocks
+from worldmodel.models.layers import Block, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 CacheList = list[Cache]
@@ -26,7 +26,7 @@ class ActionConditionedPredictor(nn.Module):
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
         self.config = c = config
-        self.predictor_embed = Linear(c.encoder_dim, c.embed_dim)
+        self.predictor_embed = nn.Linear(c.encoder_dim, c.embed_dim)
         self.action_encoder = nn.Linear(c.action_dim, c.embed_dim)
         if c.use_state:
             self.state_encoder = nn.Linear(c.state_dim, c.embed_dim)
@@ -37,7 +37,7 @@ class ActionConditionedPredictor(nn.Module):
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
         )
         self.predictor_norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
-        self.predictor_proj = Linear(c.embed_dim, c.encoder_dim)
+        self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
         nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)

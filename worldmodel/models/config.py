@@ -1,15 +1,21 @@
-"""Sizes and conventions of a model: frozen, keyword-only, checked when made."""
+"""Sizes of the networks and conventions of a model: frozen, keyword-only, validated dataclasses.
+
+`worldmodel.models.config_dict` turns them into the dictionaries inside a checkpoint and back.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from worldmodel.errors import ConfigError
-from worldmodel.specs import ActionSpec, ObservationSpec
+from worldmodel.specs import ActionSpec, ObservationSpec, require_number, require_numbers
 
 RopeLayout = Literal["tiled", "interleaved"]
+
+
+MAX_DEPTH, MAX_WIDTH, MAX_COUNT = 1024, 2**16, 2**20
+"""Largest block count, token width and other count that a description may ask for."""
 
 
 def _require(ok: bool, message: str) -> None:
@@ -17,14 +23,33 @@ def _require(ok: bool, message: str) -> None:
         raise ConfigError(message)
 
 
+def _require_transformer(
+    owner: str, config: EncoderConfig | PredictorConfig | MaskedPredictorConfig | ProbeConfig
+) -> None:
+    """Check width, depth, heads and MLP ratio of a stack of blocks.
+
+    Raises:
+        ConfigError: a number is out of range, or the heads do not divide the width.
+    """
+    require_number(f"{owner} embed_dim", config.embed_dim, 1, MAX_WIDTH, whole=True)
+    require_number(f"{owner} depth", config.depth, 0, MAX_DEPTH, whole=True)
+    require_number(f"{owner} num_heads", config.num_heads, 1, MAX_WIDTH, whole=True)
+    require_number(f"{owner} mlp_ratio", config.mlp_ratio, 1e-3, 1024)
+    _require(
+        config.embed_dim % config.num_heads == 0,
+        f"{owner} embed_dim={config.embed_dim} is not divisible by num_heads={config.num_heads}: "
+        "choose a head count that divides the width",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
-    """Video vision transformer. Presets of the published sizes are in `models.encoder`."""
+    """Sizes of a video vision transformer; `models.encoder.preset` has the published ones."""
 
     image_size: tuple[int, int] = (256, 256)
-    """Height and width [px] the model was trained at; other sizes are accepted."""
+    """Height and width at which the model was trained [px]; others are accepted."""
     num_frames: int = 64
-    """Frames of a training clip."""
+    """Number of frames of a training clip."""
     patch_size: int = 16
     tubelet_size: int = 2
     embed_dim: int = 1024
@@ -32,7 +57,7 @@ class EncoderConfig:
     num_heads: int = 16
     mlp_ratio: float = 4.0
     position: Literal["rope", "sincos"] = "rope"
-    """Rotary embedding (V-JEPA 2, 2.1) or fixed sin-cos (V-JEPA 1)."""
+    """Position embedding: rotary (V-JEPA 2 and 2.1) or a fixed sin-cos table (V-JEPA 1)."""
     rope: RopeLayout = "tiled"
     """Angle layout: tiled for V-JEPA 2, interleaved for V-JEPA 2.1 and our own models."""
     interpolate_rope: bool = False
@@ -49,11 +74,13 @@ class EncoderConfig:
     """False: the final LayerNorm has no weights (the small model)."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.embed_dim % self.num_heads == 0,
-            f"embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}: "
-            "choose a head count that divides the width",
-        )
+        _require_transformer("encoder", self)
+        require_number("num_frames", self.num_frames, 1, MAX_COUNT, whole=True)
+        require_number("patch_size", self.patch_size, 1, 4096, whole=True)
+        require_number("tubelet_size", self.tubelet_size, 1, 64, whole=True)
+        require_numbers("image_size", self.image_size, 2, 1, 2**14)
+        require_numbers("norm_blocks", self.norm_blocks, len(self.norm_blocks), 0, MAX_DEPTH)
+        require_numbers("stem_channels", self.stem_channels, len(self.stem_channels), 1, MAX_WIDTH)
         down = 2 ** len(self.stem_channels)
         _require(
             self.stem == "patch" or self.patch_size % down == 0,
@@ -63,7 +90,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorConfig:
-    """Action-conditioned predictor (V-JEPA 2-AC)."""
+    """Sizes of an action-conditioned predictor (V-JEPA 2-AC)."""
 
     grid: tuple[int, int] = (16, 16)
     """Patch rows and columns of one frame."""
@@ -73,16 +100,16 @@ class PredictorConfig:
     num_heads: int = 16
     mlp_ratio: float = 4.0
     num_frames: int = 64
-    """Longest clip (frames) whose rotary tables are kept."""
+    """Number of frames of the longest clip that the predictor takes."""
     action_dim: int = 7
     state_dim: int = 7
     use_extrinsics: bool | None = False
-    """A token for the camera's pose; None: when the call passes one (a V-JEPA 2-AC file holds the
-    encoder whether or not the model was trained with it)."""
+    """Add a token for the camera's pose; None adds it when the call passes a pose (a V-JEPA 2-AC
+    file holds these weights whether or not the model was trained with them)."""
     use_state: bool = True
-    """A token for the robot's state (JEPA-WMs' retrained predictor has none)."""
+    """Add a token for the robot's state (JEPA-WMs' retrained predictor has none)."""
     has_extrinsics_encoder: bool = True
-    """The weights for the camera's pose exist, used or not (as in the published files)."""
+    """Create the weights for the camera's pose, used or not, as in the published files."""
     rope: RopeLayout = "tiled"
     residual: bool = False
     """Predict the change of the frame's tokens instead of the tokens (the small model)."""
@@ -90,16 +117,18 @@ class PredictorConfig:
     """Initial spread of the action and state embeddings (0.3 in the small model)."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.embed_dim % self.num_heads == 0,
-            f"predictor embed_dim {self.embed_dim} is not divisible by num_heads "
-            f"{self.num_heads}: choose a head count that divides the width",
-        )
+        _require_transformer("predictor", self)
+        require_numbers("grid", self.grid, 2, 1, 2**12)
+        require_number("encoder_dim", self.encoder_dim, 1, MAX_WIDTH, whole=True)
+        require_number("num_frames", self.num_frames, 1, MAX_COUNT, whole=True)
+        require_number("action_dim", self.action_dim, 1, 1024, whole=True)
+        require_number("state_dim", self.state_dim, 1, 1024, whole=True)
+        require_number("embed_init_std", self.embed_init_std, 0, 1e3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedPredictorConfig:
-    """Masked predictor of the pretraining (V-JEPA 1, 2, 2.1)."""
+    """Sizes of the masked predictor of pretraining (V-JEPA 1, 2 and 2.1)."""
 
     grid: tuple[int, int, int] = (32, 16, 16)
     """Tubelets, patch rows and patch columns of the clip that token ids count in."""
@@ -122,16 +151,16 @@ class MaskedPredictorConfig:
     """V-JEPA 2.1 g, G: hidden width of the Linear-GELU-Linear embedding; 0 = one Linear."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.embed_dim % self.num_heads == 0,
-            f"predictor embed_dim {self.embed_dim} is not divisible by num_heads "
-            f"{self.num_heads}: choose a head count that divides the width",
-        )
+        _require_transformer("masked predictor", self)
+        require_numbers("grid", self.grid, 3, 1, 2**12)
+        require_number("encoder_dim", self.encoder_dim, 1, MAX_WIDTH, whole=True)
+        require_number("out_dim", self.out_dim, 1, MAX_WIDTH, whole=True)
+        require_number("num_mask_tokens", self.num_mask_tokens, 0, 1024, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """Attentive probe: pooler and linear classifier."""
+    """Sizes of an attentive probe: a pooler and a linear classifier."""
 
     embed_dim: int = 1024
     num_heads: int = 16
@@ -144,91 +173,147 @@ class ProbeConfig:
     """LayerNorm's epsilon, torch's default in the published probes."""
 
     def __post_init__(self) -> None:
-        _require(
-            self.embed_dim % self.num_heads == 0,
-            f"probe embed_dim {self.embed_dim} is not divisible by num_heads {self.num_heads}: "
-            "choose a head count that divides the width",
-        )
+        _require_transformer("probe", self)
+        require_number("num_queries", self.num_queries, 1, 2**14, whole=True)
+        require_number("num_classes", self.num_classes, 1, MAX_COUNT, whole=True)
+        require_number("norm_eps", self.norm_eps, 0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convention:
-    """What numbers and pixels mean to a model; stored with every checkpoint."""
+class TransformersConfig:
+    """A backbone of the `transformers` package, rebuilt without a network from its own settings."""
 
-    step_seconds: float = 0.25
-    """Time between two frames that one action spans [s]."""
-    state_frame: Literal["flange", "tcp"] = "flange"
-    gripper: Literal["difference", "command"] = "difference"
-    """Action's last number: change of closedness, or the command -1 open, 0 keep, +1 close."""
-    frames_per_token: Literal[1, 2] = 2
-    """Each frame is encoded alone; 2 = repeated as a two-frame tubelet (V-JEPA 2-AC)."""
-    normalise_tokens: bool = True
-    """LayerNorm without affine on encoder tokens and on predictions."""
-    pixel_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    pixel_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    state_scale: tuple[float, ...] = (1.0,) * 7
-    """States are divided by this after `state_offset` is taken off [m, rad, closedness]."""
-    state_offset: tuple[float, ...] = (0.0,) * 7
-    action_scale: tuple[float, ...] = (1.0,) * 7
+    settings: str
+    """The backbone's configuration as JSON, as `config.to_json_string()` writes it."""
+    image_size: tuple[int, int]
+    """Height and width that the backbone takes [px]."""
+    patch_size: int
+    embed_dim: int
+    tubelet_size: int = 1
+    """Frames of one token: 1 for image backbones (DINOv2), 2 for VideoMAE."""
+
+    def __post_init__(self) -> None:
+        require_number("patch_size", self.patch_size, 1, 1024, whole=True)
+        require_number("embed_dim", self.embed_dim, 1, 2**16, whole=True)
+        require_number("tubelet_size", self.tubelet_size, 1, 16, whole=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Units in which the predictor takes states and actions; stored with every world model.
+
+    An empty tuple leaves the numbers as they are.
+    """
+
+    state_scale: tuple[float, ...] = ()
+    """Divisor of each state number, after `state_offset` is subtracted [m, rad, closedness]."""
+    state_offset: tuple[float, ...] = ()
+    """Number subtracted from each state number."""
+    action_scale: tuple[float, ...] = ()
+    """Divisor of each action number."""
     wrap_angles: bool = False
-    """Bring state angles within pi of `state_offset` before scaling (a tool that points down sits
-    on the branch of its roll angle)."""
-    max_step_m: float = 0.075
+    """Bring the three angles of a pose within pi of `state_offset` before scaling: the roll of a
+    tool that points down lies on the branch of its angle."""
+    normalise_tokens: bool = True
+    """Apply LayerNorm without weights to encoder tokens and to predictions."""
 
-    def observation_spec(self, image_size: tuple[int, int], transform: Any) -> ObservationSpec:
-        """The observation part, for an encoder of `image_size` pixels."""
-        return ObservationSpec(
-            image_size=image_size,
-            transform=transform,
-            frames_per_token=self.frames_per_token,
-            pixel_mean=self.pixel_mean,
-            pixel_std=self.pixel_std,
-            state_frame=self.state_frame,
-        )
+    def __post_init__(self) -> None:
+        for name in ("state_scale", "state_offset", "action_scale"):
+            values = getattr(self, name)
+            require_numbers(name, values, len(values), -1e6, 1e6)
+        for name in ("state_scale", "action_scale"):
+            if not all(value > 0 for value in getattr(self, name)):
+                raise ConfigError(f"{name}={getattr(self, name)} must hold numbers above 0")
 
-    def action_spec(self) -> ActionSpec:
-        """The action part."""
-        return ActionSpec(
-            gripper=self.gripper, period_s=self.step_seconds, max_step_m=self.max_step_m
-        )
+
+BackboneConfig = EncoderConfig | TransformersConfig
+DEFAULT_ACTION = ActionSpec()
+UNSCALED = Scaling()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameEncoderConfig:
+    """Everything needed to rebuild a frame encoder before its weights are read."""
+
+    encoder: BackboneConfig
+    observation: ObservationSpec
+    normalise_tokens: bool = True
+    """Apply LayerNorm without weights to the tokens of `encode` (not of `encode_clip`)."""
+
+    def __post_init__(self) -> None:
+        found, wanted = self.observation.frames_per_token, self.encoder.tubelet_size
+        if found != wanted and not _has_image_path(self.encoder):
+            raise ConfigError(
+                f"frames_per_token={found}, but the encoder's tubelets hold {wanted} frames: "
+                "make them equal"
+            )
+
+
+def _has_image_path(encoder: BackboneConfig) -> bool:
+    """Whether an encoder with longer tubelets takes single frames too (V-JEPA 2.1)."""
+    return isinstance(encoder, EncoderConfig) and (
+        encoder.modality_embedding or encoder.stem == "conv"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """Everything needed to rebuild a latent dynamics before its weights are read."""
+
+    predictor: PredictorConfig
+    action: ActionSpec = DEFAULT_ACTION
+    scaling: Scaling = UNSCALED
+
+    def __post_init__(self) -> None:
+        p, s = self.predictor, self.scaling
+        if self.action.action_dim != p.action_dim:
+            raise ConfigError(
+                f"action_dim={self.action.action_dim} in the action spec, {p.action_dim} in the "
+                "predictor: make them equal"
+            )
+        sizes = {
+            "state_scale": p.state_dim,
+            "state_offset": p.state_dim,
+            "action_scale": p.action_dim,
+        }
+        for name, size in sizes.items():
+            if len(getattr(s, name)) not in (0, size):
+                raise ConfigError(f"{name} holds {len(getattr(s, name))} numbers; use {size} or 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """All that is needed to rebuild a world model before its weights are read."""
+    """Everything needed to rebuild a world model before its weights are read."""
 
-    encoder: EncoderConfig
+    encoder: BackboneConfig
     predictor: PredictorConfig
-    convention: Convention = Convention()
+    observation: ObservationSpec
+    action: ActionSpec = DEFAULT_ACTION
+    scaling: Scaling = UNSCALED
 
+    def __post_init__(self) -> None:
+        if self.encoder.embed_dim != self.predictor.encoder_dim:
+            raise ConfigError(
+                f"The encoder's tokens are {self.encoder.embed_dim} wide, the predictor takes "
+                f"{self.predictor.encoder_dim}: use the encoder that the predictor was trained on"
+            )
+        if self.observation.state_dim != self.predictor.state_dim:
+            raise ConfigError(
+                f"state_dim={self.observation.state_dim} in the observation spec, "
+                f"{self.predictor.state_dim} in the predictor: make them equal"
+            )
+        _ = self.frame_encoder, self.dynamics  # validate the parts together
 
-@dataclass(frozen=True, kw_only=True)
-class VideoConfig:
-    """All that is needed to rebuild a video model (an encoder alone)."""
+    @property
+    def frame_encoder(self) -> FrameEncoderConfig:
+        """The part of the frame encoder."""
+        return FrameEncoderConfig(
+            encoder=self.encoder,
+            observation=self.observation,
+            normalise_tokens=self.scaling.normalise_tokens,
+        )
 
-    encoder: EncoderConfig
-    convention: Convention = Convention()
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Plain JSON-able dictionary of a config."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(kind: type[Any], values: dict[str, Any]) -> Any:
-    """Rebuild a config of `kind`; unknown or missing names are a ConfigError."""
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(set(values) - set(fields))
-    _require(
-        not unknown,
-        f"{kind.__name__} has no option {unknown}; known: {sorted(fields)}. "
-        "The file was written by another version: convert it again",
-    )
-    nested = {"encoder": EncoderConfig, "predictor": PredictorConfig, "convention": Convention}
-    made = {}
-    for name, value in values.items():
-        if name in nested:
-            made[name] = from_dict(nested[name], value)
-        else:
-            made[name] = tuple(value) if isinstance(value, list) else value
-    return kind(**made)
+    @property
+    def dynamics(self) -> DynamicsConfig:
+        """The part of the latent dynamics."""
+        return DynamicsConfig(predictor=self.predictor, action=self.action, scaling=self.scaling)

@@ -12,29 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.errors import ShapeError
+from worldmodel.models.attention import CrossAttention
 from worldmodel.models.config import ProbeConfig
-from worldmodel.models.layers import Backend, Block, Mlp, attend, initialise, rescale_blocks
-
-
-class CrossAttention(nn.Module):
-    """Queries attend to tokens; no output projection, as published."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
-        self.backend: Backend = "auto"
-
-    def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
-        """[B, Q, D] and [B, N, D] -> [B, Q, D]."""
-        q = self.q(query_BQD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k, v = self.kv(tokens_BND).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return attend(q, k, v, None, self.backend).transpose(1, 2).flatten(2)
+from worldmodel.models.layers import Block, Mlp, initialise, rescale_blocks
 
 
 class CrossAttentionBlock(nn.Module):
-    """Pre-norm on the tokens, not on the queries."""
+    """Cross-attention block whose first LayerNorm acts on the tokens, not on the queries."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
         super().__init__()
@@ -50,7 +34,7 @@ class CrossAttentionBlock(nn.Module):
 
 
 class AttentivePooler(nn.Module):
-    """Tokens -> one vector per query."""
+    """Pools tokens into one vector per query."""
 
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__()
@@ -73,7 +57,7 @@ class AttentivePooler(nn.Module):
 
 
 class AttentiveClassifier(nn.Module):
-    """Pooler and linear classifier on frozen features."""
+    """Attentive pooler and linear classifier on frozen encoder features."""
 
     def __init__(self, config: ProbeConfig) -> None:
         super().__init__()
@@ -87,14 +71,14 @@ class AttentiveClassifier(nn.Module):
                 part.eps = c.norm_eps
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
-        """Encoder tokens [B, N, D] -> logits [B, classes] (the first query's).
+        """Map encoder tokens [B, N, D] to the first query's logits [B, classes].
 
         Raises:
-            ShapeError: the tokens are not as wide as the probe.
+            ShapeError: the tokens do not have the probe's width.
         """
         if tokens_BND.ndim != 3 or tokens_BND.shape[2] != self.config.embed_dim:
             raise ShapeError(
-                f"tokens {tuple(tokens_BND.shape)}: this probe wants [B, N, "
+                f"tokens have shape {tuple(tokens_BND.shape)}; this probe takes [B, N, "
                 f"{self.config.embed_dim}] from the encoder it was trained on"
             )
         logits: Tensor = self.linear(self.pooler(tokens_BND)[:, 0])

@@ -59,43 +59,19 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
 def rotate(x: Tensor, tables: Tables) -> Tensor:
     """Rotate x [..., C] by tables that broadcast to it."""
     cos, signed_sin = tables
-    return torch.addcmul(x * cos, _swapped(x).to(cos.dtype), signed_sin).to(x.dtype)
+    return torch.addcmul(x * cos, swapped(x).to(cos.dtype), signed_sin).to(x.dtype)
 
 
-def _swapped(x: Tensor) -> Tensor:
-    """The two channels of each pair change places."""
+def swapped(x: Tensor) -> Tensor:
+    """Exchange the two channels of each pair."""
     return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
 
 def rotate_pair(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-    """Rotate queries and keys in one go; returns each as [B, H, L, C].
+    """Rotate queries and keys together; return each as [B, H, L, C].
 
-    Tables are [L, C], or [B, 1, L, C] where samples hold different tokens. Without gradients on a
-    CPU bfloat16 is rotated in bfloat16, and the result lies as the products of `cpu_attention`
-    take it: half the time of float32 and a copy.
+    Tables are [L, C], or [B, 1, L, C] where samples hold different tokens.
     """
-    if qk_BL2HC.device.type == "cpu" and not torch.is_grad_enabled():
-        return _rotate_into_heads(qk_BL2HC.permute(2, 0, 3, 1, 4), tables)
     cos, sin = (t[:, None, None] if t.ndim == 2 else t.squeeze(1)[:, :, None, None] for t in tables)
     q_BLHC, k_BLHC = rotate(qk_BL2HC, (cos, sin)).unbind(2)
     return q_BLHC.transpose(1, 2), k_BLHC.transpose(1, 2)
-
-
-def _rotate_into_heads(qk_2BHLC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
-    cos, signed_sin = in_dtype(tables, qk_2BHLC.dtype)
-    rotated = torch.mul(qk_2BHLC, cos, out=torch.empty(qk_2BHLC.shape, dtype=qk_2BHLC.dtype))
-    q_BHLC, k_BHLC = rotated.addcmul_(_swapped_halves(qk_2BHLC), signed_sin).unbind(0)
-    return q_BHLC, k_BHLC
-
-
-def _swapped_halves(x: Tensor) -> Tensor:
-    """`_swapped`; a CPU swaps the halves of an int32, two bfloat16, in a third of the time."""
-    if x.dtype != torch.bfloat16:
-        return _swapped(x)
-    pairs = x.view(torch.int32)
-    return (pairs >> 16).bitwise_and_(0xFFFF).bitwise_or_(pairs << 16).view(torch.bfloat16)
-
-
-def in_dtype(tables: Tables, dtype: torch.dtype) -> Tables:
-    """Tables of a data type; the same ones where they are."""
-    return tables[0].to(dtype), tables[1].to(dtype)

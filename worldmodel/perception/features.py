@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError, ShapeError
-from worldmodel.models.video_model import VideoModel
+from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
         yield np.stack(frames + [frames[-1]] * missing), times + [times[-1]] * missing
 
 
-def encode(model: WorldModel | VideoModel, clip_THWC: Tensor) -> Tensor:
+def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
     """Features [N, D] of a clip; a world model encodes its frames one by one."""
     if isinstance(model, WorldModel):
         return model.encode(clip_THWC).flatten(0, 1)
@@ -144,7 +144,7 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
 
 
 def _one_video(
-    file: h5py.File, name: str, path: Path, model: WorldModel | VideoModel, config: FeatureConfig
+    file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
     group = file.require_group(name)
     done = min((len(group[k]) for k in ("features", "times_s") if k in group), default=0)
@@ -185,7 +185,7 @@ def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
 
 
 def write_features(
-    videos: Path, out: Path, model: WorldModel | VideoModel, name: str, config: FeatureConfig
+    videos: Path, out: Path, model: WorldModel | FrameEncoder, name: str, config: FeatureConfig
 ) -> Result:
     """Encode all videos of a folder (or one file); goes on where an earlier run stopped.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.world_model import WorldModel
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
@@ -46,7 +47,9 @@ def _head(width: int, out: int) -> nn.Module:
 class Objective(nn.Module):
     """The world model and its training heads; the heads are thrown away afterwards."""
 
-    def __init__(self, world: WorldModel, config: ObjectiveConfig, *, joint: bool) -> None:
+    def __init__(
+        self, world: WorldModel | LatentDynamics, config: ObjectiveConfig, *, joint: bool
+    ) -> None:
         super().__init__()
         self.world = world
         self.config = config
@@ -67,6 +70,7 @@ class Objective(nn.Module):
         if self.training and c.pattern:
             gain_BHW = random_patterns(batch, c.pattern, *frames_BTHWC.shape[2:4])
             gain = gain_BHW.to(frames_BTHWC.device).repeat_interleave(time, 0)
+        assert isinstance(self.world, WorldModel)  # a latent dynamics is trained on features
         z = self.world.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
 

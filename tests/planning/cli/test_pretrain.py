@@ -9,7 +9,7 @@ import torch
 
 from planning.cli.app import COMMANDS, find_command, main, parse_options
 from planning.cli.pretrain import Options
-from worldmodel.checkpoints.io import load
+from worldmodel.checkpoint import load
 from worldmodel.resources import config_folder
 from worldmodel.training.tasks.pretrain import MaskedObjective, build_encoder, clip_grid, draw_masks
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from planning.apps.attention_backends import choose_backend
 from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.errors import EnergyError
@@ -11,8 +12,7 @@ from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import make_optimiser
 from worldmodel.errors import ConfigError
-from worldmodel.models.kernels.choose_backend import choose_backend
-from worldmodel.models.layers import attend
+from worldmodel.models.attention import attend
 from worldmodel.models.world_model import normalise
 
 BOUNDS = Bounds(low_m=(0.3, -0.3, 0.1), high_m=(0.6, 0.3, 0.4), start_m=(0.45, 0.0, 0.13))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig, PredictorConfig
 from worldmodel.models.encoder import VisionTransformer

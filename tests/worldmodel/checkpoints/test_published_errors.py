@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 from worldmodel.errors import CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).parents[2] / "golden"

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import worldmodel
+from worldmodel.checkpoint import load, load_any
 from worldmodel.checkpoints import download, registry
 from worldmodel.checkpoints.convert import ConvertConfig, convert
 from worldmodel.checkpoints.download import Remote, fetch
-from worldmodel.checkpoints.io import load, load_any, save
+from worldmodel.checkpoints.io import save
 from worldmodel.errors import CheckpointError, ConfigError, DownloadError
-from worldmodel.models.video_model import VideoModel
+from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.world_model import WorldModel
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -169,17 +170,17 @@ def test_names_load_fetch_once_and_round_trip(named):
     save(named / "own.safetensors", model)
     again = load(named / "own.safetensors", "cpu")
     assert torch.equal(again.unroll(z, torch.zeros(2, 7), torch.zeros(2, 2, 7)), imagined)
-    assert again.convention == model.convention
+    assert again.config == model.config
 
 
 @torch.no_grad()
 def test_an_encoder_name_encodes_but_cannot_imagine(named):
     model = load_any("vjepa2-vitl", "cpu")
-    assert isinstance(model, VideoModel)
+    assert isinstance(model, VideoEncoder)
     clip = torch.randint(256, (1, 4, 64, 96, 3), dtype=torch.uint8)
     assert model.encode_clip(clip).shape == (1, 2 * 4 * 6, 64)
-    with pytest.raises(ConfigError, match="cannot imagine"):
-        model.unroll(None, None, None)
+    with pytest.raises(CheckpointError, match="cannot imagine"):
+        load("vjepa2-vitl", "cpu")
     save(named / "encoder.safetensors", model)
     assert torch.equal(
         load_any(named / "encoder.safetensors", "cpu").encode_clip(clip), model.encode_clip(clip)
@@ -191,13 +192,13 @@ def test_convert_a_name_and_a_file(named):
     done = convert("vjepa2-ac-vitg", out, ConvertConfig(step_seconds=0.5))
     assert done.kept == ["encoder", "predictor"]
     assert any(d.startswith("target_encoder") for d in done.dropped)
-    assert load(out, "cpu").convention.step_seconds == 0.5
+    assert load(out, "cpu").action_spec.period_s == 0.5
     done = convert(
         str(GOLDEN / "vjepa1_layout.pth.tar"),
         named / "v1.safetensors",
         ConvertConfig(num_heads=2, part="encoder"),
     )
-    assert done.kind == "VideoModel"
+    assert done.kind == "VideoEncoder"
     assert load_any(named / "v1.safetensors", "cpu").config.encoder.position == "sincos"
     convert(str(GOLDEN / "probe_layout.pt"), named / "p.safetensors", ConvertConfig(num_heads=2))
     assert load_any(named / "p.safetensors", "cpu").config.num_classes == 5
@@ -208,7 +209,7 @@ def test_convert_a_name_and_a_file(named):
 def test_unknown_names_list_the_known(tmp_path):
     with pytest.raises(CheckpointError, match=r"vjepa2\.1-vitG"):
         load("vjepa3")
-    with pytest.raises(CheckpointError, match="convert"):
+    with pytest.raises(ConfigError, match="num_heads"):
         load(GOLDEN / "vjepa2_ac_layout.pt")
     with pytest.raises(ConfigError, match="vjepa2-vitl"):
         registry.get("vitl")

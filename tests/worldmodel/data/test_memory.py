@@ -14,7 +14,7 @@ import torch
 from envs.collect import collect
 from envs.config import CollectConfig
 from planning.cli.app import main
-from worldmodel.checkpoints.io import load
+from worldmodel.checkpoint import load
 from worldmodel.data.cache import cache_root, cache_slot
 from worldmodel.data.memory import DecodeOptions, decoded, index_folder, open_clips
 from worldmodel.data.transforms import Preprocess
@@ -180,7 +180,7 @@ def test_a_small_model_trains_on_recordings_without_sent_actions(layouts, tmp_pa
     assert main(words) == 2  # the recipe learns from the simulator's label, and there is none
     assert main([*words, "object=0"]) == 0
     world = load(tmp_path / "out" / "model.safetensors", "cpu")
-    assert world.convention.gripper == "difference"
+    assert world.action_spec.gripper == "difference"
 
 
 def test_sent_and_unsent_actions_do_not_mix(collected, tmp_path):

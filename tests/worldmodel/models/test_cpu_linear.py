@@ -5,9 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from worldmodel.models.encoder import PatchEmbed
-from worldmodel.models.kernels import cpu_attention, cpu_linear
+from worldmodel.models.kernels import cpu_attention, cpu_linear, optimize_for_cpu
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks
-from worldmodel.models.kernels.cpu_linear import Linear, linear, linear_gelu, torch_products
+from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
+from worldmodel.models.kernels.cpu_rope import rotate_pair_in_dtype
+from worldmodel.models.kernels.optimize import CpuLinear, CpuPatchEmbed
 from worldmodel.models.rope import grid_positions, rope_tables, rotate_pair
 
 
@@ -32,7 +34,7 @@ def test_equals_torch(library, shape, bias):
 
 def test_strided_weights_and_gradients(library):
     torch.manual_seed(0)
-    layer, x = Linear(32, 16), torch.randn(64, 32)
+    layer, x = CpuLinear(32, 16), torch.randn(64, 32)
     layer(x).sum().backward()
     assert layer.weight.grad is not None
     strided = torch.randn(32, 16).t()
@@ -41,7 +43,7 @@ def test_strided_weights_and_gradients(library):
 
 def test_autocast_keeps_bfloat16(library):
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
-        assert Linear(32, 16)(torch.randn(64, 32)).dtype == torch.bfloat16
+        assert CpuLinear(32, 16)(torch.randn(64, 32)).dtype == torch.bfloat16
 
 
 def relative(found, want):
@@ -52,13 +54,12 @@ def relative(found, want):
 @pytest.mark.parametrize("rows", [1, 300])
 def test_bfloat16_products(rows):
     torch.manual_seed(0)
-    layer, x = Linear(48, 96), torch.randn(2, rows, 48)
-    want, half = layer(x), Linear(48, 96).bfloat16()
+    layer, x = CpuLinear(48, 96), torch.randn(2, rows, 48)
+    want, half = layer(x), CpuLinear(48, 96).bfloat16()
     half.load_state_dict(layer.state_dict())
     found = half(x.bfloat16())
     assert relative(found, want) < 5e-3
-    with torch_products():
-        assert relative(half(x.bfloat16()), found) < 3e-3
+    assert relative(F.linear(x.bfloat16(), half.weight, half.bias), found) < 3e-3
     found = linear_gelu(x.bfloat16(), half.weight, half.bias)
     assert relative(found, F.gelu(want)) < 5e-3
     with torch.autocast("cpu", torch.bfloat16):
@@ -72,7 +73,9 @@ def test_patches_by_a_product_equal_the_convolution(time):
     patches, clip = PatchEmbed(24, 4, time), torch.randn(2, 3, 4, 8, 12)
     want = patches(clip)
     with torch.no_grad():
-        torch.testing.assert_close(patches._product(clip), want, atol=1e-5, rtol=1e-5)
+        optimize_for_cpu(patches)
+        assert isinstance(patches, CpuPatchEmbed)
+        torch.testing.assert_close(patches(clip), want, atol=1e-5, rtol=1e-5)
         assert relative(patches.bfloat16()(clip.bfloat16()), want) < 1e-2
 
 
@@ -86,8 +89,8 @@ def test_rotation_without_gradients(layout):
         with torch.no_grad():
             for exact, found, half in zip(
                 want,
-                rotate_pair(qkv[:, :, :2], tables),
-                rotate_pair(qkv.bfloat16()[:, :, :2], tables),
+                rotate_pair_in_dtype(qkv[:, :, :2], tables),
+                rotate_pair_in_dtype(qkv.bfloat16()[:, :, :2], tables),
                 strict=True,
             ):
                 torch.testing.assert_close(found, exact)

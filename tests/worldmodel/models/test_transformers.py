@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from worldmodel.checkpoints.io import load_published
+from worldmodel.checkpoint import load_published
 from worldmodel.errors import CheckpointError, ConfigError
 
 transformers = pytest.importorskip("transformers")

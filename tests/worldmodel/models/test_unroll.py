@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from worldmodel.models.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.attention import attend
+from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
 from worldmodel.models.kernels.shared_prefix_attention import attend_with_shared_prefix
-from worldmodel.models.layers import attend
 from worldmodel.models.world_model import WorldModel, normalise
+from worldmodel.specs import ObservationSpec
 
 
 def make_world(side=2, *, rope="tiled", residual=False):
@@ -23,8 +24,8 @@ def make_world(side=2, *, rope="tiled", residual=False):
         embed_init_std=0.3,
     )
     encoder = EncoderConfig(embed_dim=32, depth=0, num_heads=1)
-    world = WorldModel(ModelConfig(encoder=encoder, predictor=predictor, convention=Convention()))
-    return world.eval()
+    config = ModelConfig(encoder=encoder, predictor=predictor, observation=ObservationSpec())
+    return WorldModel.from_config(config).eval()
 
 
 def history(world, side, frames, batch):

@@ -11,12 +11,13 @@ from planning.cli.app import main
 from worldmodel.checkpoints.io import save
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.evaluation.energy_grid import energy_grid, grid_actions
-from worldmodel.models.config import Convention, EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
 from worldmodel.models.encoder import VisionTransformer
-from worldmodel.models.video_model import VideoModel
+from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.world_model import WorldModel
 from worldmodel.perception import features
 from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.specs import ObservationSpec
 
 FRANKA = Path(__file__).parents[2] / "golden" / "franka_example_traj.npz"
 SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
@@ -39,7 +40,7 @@ def video(path, frames=20, fps=8):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return VideoModel.of(VisionTransformer(SMALL), Convention())
+    return VideoEncoder.of(VisionTransformer(SMALL))
 
 
 @pytest.fixture
@@ -50,8 +51,9 @@ def world():
         predictor=PredictorConfig(
             grid=(2, 2), encoder_dim=24, embed_dim=24, depth=1, num_heads=2, num_frames=4
         ),
+        observation=ObservationSpec(image_size=SMALL.image_size),
     )
-    return WorldModel(config).eval()
+    return WorldModel.from_config(config).eval()
 
 
 CONFIG = FeatureConfig(num_frames=4, fps=4.0, dtype="float32")

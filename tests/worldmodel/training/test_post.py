@@ -14,7 +14,7 @@ import torch
 
 from planning.cli.app import main, parse_options
 from planning.cli.train import Options, joint_options
-from worldmodel.checkpoints.io import load
+from worldmodel.checkpoint import load
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.resources import config_folder
 from worldmodel.training.tasks.joint import TrainConfig
@@ -51,7 +51,7 @@ def test_smoke_is_deterministic_learns_and_writes_a_model(whole, tmp_path):
     assert losses(tmp_path) == losses(whole)
     assert losses(whole)[-1][1] < 0.6 * losses(whole)[0][1]
     world = load(whole / "model.safetensors", "cpu")
-    assert world.convention.step_seconds == 0.25
+    assert world.action_spec.period_s == 0.25
     assert world.encode(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, 4, 32)
     row = json.loads((whole / "summary.json").read_text())["last"]
     assert {"val_step_1", "val_step_7", "val_shuffled", "val_sensitivity"} <= set(row)

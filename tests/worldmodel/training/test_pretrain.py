@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from worldmodel.checkpoints.encoders import open_encoder
-from worldmodel.checkpoints.io import load, load_any
+from worldmodel.checkpoint import load, load_any
+from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import effective_rank, feature_std, linear_probe
+from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.training.masking import TokenIds, hide_pixels
 from worldmodel.training.tasks.joint import Start, TrainConfig, train
 from worldmodel.training.tasks.pretrain import (
@@ -145,10 +146,10 @@ def test_only_encoder_and_predictor_get_gradients_and_the_target_follows(tmp_pat
     batch |= draw_masks(config, objective.grid, 4, 0)
     objective(batch)["loss"].backward()
     assert all(p.grad is None for p in objective.target.parameters())
-    assert all(p.grad is not None for p in objective.student.encoder.parameters())
+    assert all(p.grad is not None for p in objective.student.backbone.parameters())
     assert all(p.grad is not None for p in objective.predictor.parameters())
     slow = next(objective.target.parameters())
-    fast = next(objective.student.encoder.parameters())
+    fast = next(objective.student.backbone.parameters())
     with torch.no_grad():
         fast.add_(1.0)
     before = slow.clone()
@@ -229,15 +230,15 @@ def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):
     file = tmp_path / "pre" / "encoder.safetensors"
     for frozen in (True, False):
         out = tmp_path / str(frozen)
-        start = Start(encoder=open_encoder(str(file)), frozen=frozen, lr_scale=0.5)
+        start = Start(encoder=load_encoder(file, "cpu"), frozen=frozen, lr_scale=0.5)
         train(small(out, stop_after=2), clips, clips, start)
-        start = Start(encoder=open_encoder(str(file)), frozen=frozen, lr_scale=0.5)
+        start = Start(encoder=load_encoder(file, "cpu"), frozen=frozen, lr_scale=0.5)
         summary = train(small(out), clips, clips, start)
         world = load(out / "model.safetensors", "cpu")
         same = [
             torch.allclose(p, q.half().float())
             for p, q in zip(
-                world.encoder.parameters(), load_any(file, "cpu").encoder.parameters(), strict=True
+                world.encoder.parameters(), load_encoder(file, "cpu").parameters(), strict=True
             )
         ]
         assert all(same) == frozen
@@ -263,7 +264,7 @@ def test_errors_say_the_mend(tmp_path):
             small(tmp_path, image_size=64),
             Squares(),
             Squares(),
-            Start(encoder=encoder, frozen=True),
+            Start(encoder=VideoEncoder.of(encoder), frozen=True),
         )
 
 
@@ -284,7 +285,7 @@ def test_pretraining_and_what_follows_run_on_cuda(tmp_path, stem):
     shape = {"stem": stem, "tubelet_size": 1 if stem == "conv" else 2, "bf16": True}
     summary = pretrain(tiny(tmp_path / "pre", device="cuda", **shape), clips, clips)
     assert summary["last"]["feature_std"] > 0
-    encoder = open_encoder(str(tmp_path / "pre" / "encoder.safetensors"))
+    encoder = load_encoder(tmp_path / "pre" / "encoder.safetensors", "cpu")
     start = Start(encoder=encoder, frozen=False)
     train(small(tmp_path / "ac", device="cuda", bf16=True), clips, clips, start)
     assert load(tmp_path / "ac" / "model.safetensors", "cpu").config.predictor.grid == (4, 4)

@@ -1,9 +1,9 @@
 """Attention on a CPU by matrix products, some heads and query rows at a time.
 
 Torch's fused CPU attention is no faster in bfloat16 than in float32 and, on processors where MKL is
-slow, slow in float32 too; its matrix products are fast in both. A block's scores lie in one piece
-of memory of fixed size, whatever the number of queries. In bfloat16, where no score can be large,
-weights are powers of 2 without the row's maximum taken off: one pass over the scores, not three.
+slow, slow in float32 too; its matrix products are fast in both. The scores of a block fill one
+buffer of fixed size, whatever the number of queries. In bfloat16, where no score can be large,
+weights are powers of 2 without max-subtraction: one pass over the scores instead of three.
 
 Shapes: B batch, L queries, M keys, H heads, C channels of a head, G heads of a block, R its rows.
 """
@@ -18,20 +18,20 @@ from torch import Tensor
 from worldmodel.models.kernels.cpu_linear import linear, prefers_onednn
 
 ROWS = 256
-"""Query rows of a float32 block."""
+"""Number of query rows in a float32 block."""
 SCORES = 2**23
-"""Scores of a bfloat16 block (16 MB). Alone on 2 cores 2**21 .. 2**23 are alike and 2**24 is 20 %
-slower from 4096 tokens on; beside other programs fewer and larger products are much faster, since
-at each one the threads wait for each other."""
-
+"""Number of scores in a bfloat16 block (16 MB). On 2 idle cores 2**21 to 2**23 take the same time
+and 2**24 is 20 % slower from 4096 tokens on; on a busy machine fewer and larger products are much
+faster, because the threads wait for each other at each one."""
 
 REACH = 64.0
-"""A bfloat16 score is safe to be an exponent of 2 as it is up to this size: with 2**20 keys the sum
-stays under 2**84, of 2**127. Larger ones take softmax, which first looks for each row's maximum."""
+"""Largest bfloat16 score that is used as an exponent of 2 directly: with 2**20 keys the sum stays
+below 2**84, far from the overflow at 2**127. Larger scores take softmax, which subtracts each row's
+maximum first."""
 
 
 def can_use_fast_path(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
-    """Whether this way is the fast one: on a CPU, no mask, no gradient, a fast matrix product."""
+    """Tell whether `attend_in_blocks` applies: CPU, no mask, no gradient, a fast product."""
     return (
         q.device.type == "cpu"
         and mask is None
@@ -41,7 +41,7 @@ def can_use_fast_path(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
 
 
 def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of [B, H, L, C] to [B, H, M, C]; float32 accumulation."""
+    """Compute scaled dot-product attention of [B, H, L, C] to [B, H, M, C] without gradients."""
     out = torch.empty(q.shape, dtype=v.dtype, device=q.device)
     q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
     if q.dtype == torch.float32:

@@ -1,7 +1,7 @@
 """Attention of many samples to one past that they share.
 
-The past's keys and values stay as they are, one copy for all samples: all samples' queries meet
-them in one matrix product a head, and one softmax runs over the past and each sample's own keys.
+The past's keys and values stay one copy for all samples: one matrix product per head multiplies the
+queries of all samples with them, and one softmax runs over the past and each sample's own keys.
 
 Shapes: B samples, L queries, M own keys, S shared keys, H heads, C channels of a head.
 """
@@ -17,9 +17,9 @@ Keys = tuple[Tensor, Tensor]
 
 
 def attend_with_shared_prefix(q_BHLC: Tensor, own: Keys, shared: Keys) -> Tensor:
-    """Scaled dot-product attention to `shared` [1, H, S, C] and `own` [B, H, M, C] together.
+    """Compute scaled dot-product attention to `shared` [1, H, S, C] and `own` [B, H, M, C].
 
-    Equal to attention over both after the shared part was copied for each sample.
+    Equal to attention over both after copying the shared part for each sample.
 
     Returns:
         [B, H, L, C].

@@ -8,6 +8,7 @@ the joint terms. Shapes: B clips, T frames.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -20,17 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.checkpoints.io import resolve_device, save
+from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import (
-    Convention,
-    EncoderConfig,
-    ModelConfig,
-    PredictorConfig,
-    to_dict,
-)
-from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig, Scaling
+from worldmodel.models.config_dict import to_dict
+from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import ActionSpec, ObservationSpec
 from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.schedules import warmup_flat_cosine
@@ -129,7 +129,7 @@ def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, Any]
 class Start:
     """A pretrained encoder to train on."""
 
-    encoder: VisionTransformer
+    encoder: FrameEncoder
     frozen: bool
     """True: only the predictor learns, from prediction alone. False: all, with the joint terms."""
     lr_scale: float = 1.0
@@ -137,14 +137,14 @@ class Start:
 
 
 def small_model(
-    config: TrainConfig, scales: dict[str, Any], given: EncoderConfig | None = None
+    config: TrainConfig, scales: dict[str, Any], given: FrameEncoder | None = None
 ) -> ModelConfig:
-    """The embedded model's sizes and convention, or those for a given encoder.
+    """Return the embedded model's sizes and specs, or those for a given encoder.
 
     Raises:
         ConfigError: the given encoder is for another picture size or tubelet.
     """
-    encoder = given or _small_encoder(config)
+    encoder = given.config.encoder if given else _small_encoder(config)
     size = (config.image_size, config.image_size)
     if encoder.image_size != size or encoder.tubelet_size not in (1, 2):
         raise ConfigError(
@@ -164,11 +164,19 @@ def small_model(
         residual=True,
         embed_init_std=0.3,
     )
-    pair: Any = encoder.tubelet_size
-    convention = Convention(
-        frames_per_token=pair, wrap_angles=True, **{"gripper": "command", **scales}
+    units = dict(scales)
+    action = ActionSpec(gripper=units.pop("gripper", "command"))
+    seen = given.observation_spec if given else ObservationSpec(image_size=size)
+    observation = dataclasses.replace(
+        seen, transform="droid", frames_per_token=encoder.tubelet_size
     )
-    return ModelConfig(encoder=encoder, predictor=predictor, convention=convention)
+    return ModelConfig(
+        encoder=encoder,
+        predictor=predictor,
+        observation=observation,
+        action=action,
+        scaling=Scaling(wrap_angles=True, **units),
+    )
 
 
 def _small_encoder(config: TrainConfig) -> EncoderConfig:
@@ -232,9 +240,12 @@ def validate(objective: Objective, batch: dict[str, Tensor]) -> dict[str, float]
 def build_world(config: TrainConfig, scales: dict[str, Any], start: Start | None) -> WorldModel:
     """A fresh world model, or one around the encoder to start from."""
     if start is None:
-        return WorldModel(small_model(config, scales))
+        return WorldModel.from_config(small_model(config, scales))
+    model = small_model(config, scales, start.encoder)
     start.encoder.requires_grad_(not start.frozen)
-    return WorldModel(small_model(config, scales, start.encoder.config), start.encoder)
+    return WorldModel(
+        start.encoder.set_observation(model.observation), LatentDynamics(model.dynamics)
+    )
 
 
 def optimised(objective: Objective, config: TrainConfig, start: Start | None) -> torch.optim.AdamW:
@@ -288,6 +299,8 @@ def train(
     )
     weights = ObjectiveConfig(**{n: getattr(config, n) for n in names})
     world = build_world(config, scales, start).to(device)
+    if device.type == "cpu":
+        optimize_for_cpu(world)
     joint = start is None or not start.frozen
     objective = Objective(world, weights, joint=joint).to(device)
     optimizer = optimised(objective, config, start)

@@ -6,6 +6,7 @@ Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.1. Shapes: B clips, T frames, N toke
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
@@ -18,20 +19,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     CheckpointImpl,
     checkpoint_wrapper,
 )
 
-from worldmodel.checkpoints.encoders import frame_encoder, open_encoder
-from worldmodel.checkpoints.io import resolve_device, save
+from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.loading import load_encoder, resolve_device
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import Convention, ModelConfig, PredictorConfig, to_dict
-from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config_dict import to_dict
+from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import ActionSpec
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
 from worldmodel.training.objective import Objective, ObjectiveConfig
@@ -71,8 +76,8 @@ class PostTrainConfig(TrainConfig):
     plan_clips: int = _text(4, "post: held-out clips that are planned (0: none)")
 
 
-def build_predictor(config: PostTrainConfig, grid: tuple[int, int], dim: int) -> WorldModel:
-    """A world model that holds the predictor alone.
+def build_predictor(config: PostTrainConfig, grid: tuple[int, int], dim: int) -> LatentDynamics:
+    """Build the latent dynamics that is trained; it needs no encoder.
 
     Args:
         config: sizes.
@@ -89,15 +94,25 @@ def build_predictor(config: PostTrainConfig, grid: tuple[int, int], dim: int) ->
         has_extrinsics_encoder=config.extrinsics,
         use_extrinsics=config.extrinsics,
     )
+    action = ActionSpec(period_s=1 / config.fps)
+    return LatentDynamics(DynamicsConfig(predictor=predictor, action=action))
+
+
+def _set_observation(encoder: FrameEncoder, config: PostTrainConfig) -> None:
+    """Let the encoder's spec say how the clips of this run are made."""
+    transform: Any = config.transform
     frame: Any = config.state_frame
-    convention = Convention(step_seconds=1 / config.fps, state_frame=frame)
-    from worldmodel.checkpoints.encoders import tiny_encoder
+    spec = dataclasses.replace(
+        encoder.observation_spec,
+        transform=transform,
+        cameras=(config.camera,),
+        state_frame=frame,
+        frames_per_token=encoder.config.encoder.tubelet_size,
+    )
+    encoder.set_observation(spec)
 
-    model = ModelConfig(encoder=tiny_encoder(), predictor=predictor, convention=convention)
-    return WorldModel(model, nn.Identity(), ActionConditionedPredictor(predictor))  # type: ignore[arg-type]
 
-
-def prepare_blocks(world: WorldModel, config: PostTrainConfig) -> None:
+def prepare_blocks(world: LatentDynamics, config: PostTrainConfig) -> None:
     """Compile blocks and have them recomputed backwards, where asked for."""
     blocks = world.predictor.predictor_blocks
     for i, block in enumerate(blocks):
@@ -113,7 +128,7 @@ class Features:
     def __init__(
         self,
         source: Source,
-        encoder: WorldModel | None,
+        encoder: FrameEncoder | None,
         device: torch.device,
         *,
         bf16: bool,
@@ -205,17 +220,18 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
     device, out = ranks.device(resolve_device(config.device)), Path(config.out)
     encoder = None
     if config.encoder:
-        encoder = open_encoder(config.encoder, config.seed, config.image_size)
+        encoder = load_encoder(
+            config.encoder, device, seed=config.seed, image_size=config.image_size
+        )
+        _set_observation(encoder, config)
     train_source, val_source = open_sources(config, encoder, ranks)
     _check(config, len(train_source), ranks.count)
     torch.manual_seed(config.seed)
-    eye = None
-    if encoder is not None:
-        pairs: Any = encoder.config.tubelet_size
-        eye = frame_encoder(encoder, Convention(frames_per_token=pairs)).to(device)
-    sample = Features(train_source, eye, device, bf16=config.bf16)(np.array([0]))["features"]
+    sample = Features(train_source, encoder, device, bf16=config.bf16)(np.array([0]))["features"]
     side = round(sample.shape[2] ** 0.5)
     world = build_predictor(config, (side, side), sample.shape[3]).to(device)
+    if device.type == "cpu":
+        optimize_for_cpu(world)
     prepare_blocks(world, config)
     weights = ObjectiveConfig(
         rollout_steps=config.rollout_steps, rollout=config.rollout, augment=0.0
@@ -225,14 +241,16 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(
         parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
     )
-    features = Features(train_source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics)
+    features = Features(
+        train_source, encoder, device, bf16=config.bf16, extrinsics=config.extrinsics
+    )
 
     def load(step: int, micro: int) -> dict[str, Tensor]:
         whole = batch_indices(len(train_source), config.batch_size, step, config.seed)
         part = np.split(whole, config.accumulate)[micro]
         return features(np.split(part, ranks.count)[ranks.rank])
 
-    held_out = _held_out(val_source, eye, device, config)
+    held_out = _held_out(val_source, encoder, device, config)
     last = config.stop_after or config.steps
     losses: dict[int, dict[str, Tensor]] = {}
 
@@ -295,15 +313,15 @@ def posttrain(config: PostTrainConfig) -> dict[str, Any]:
 
 
 def _held_out(
-    source: Source, eye: WorldModel | None, device: torch.device, config: PostTrainConfig
+    source: Source, encoder: FrameEncoder | None, device: torch.device, config: PostTrainConfig
 ) -> dict[str, Tensor]:
     rng = np.random.default_rng(config.seed)
     chosen = rng.choice(len(source), size=min(config.val_clips, len(source)), replace=False)
-    features = Features(source, eye, device, bf16=config.bf16, extrinsics=config.extrinsics)
+    features = Features(source, encoder, device, bf16=config.bf16, extrinsics=config.extrinsics)
     return features(np.sort(chosen))
 
 
-def validate(world: WorldModel, batch: dict[str, Tensor], plan_clips: int) -> dict[str, float]:
+def validate(world: LatentDynamics, batch: dict[str, Tensor], plan_clips: int) -> dict[str, float]:
     """Rollout error by step, sensitivity to actions, the planner's offline action error."""
     world.eval()
     names = ("features", "states", "actions", "extrinsics")
@@ -317,15 +335,15 @@ def validate(world: WorldModel, batch: dict[str, Tensor], plan_clips: int) -> di
 
 def _write(
     out: Path,
-    world: WorldModel,
+    world: LatentDynamics,
     weights: dict[str, Tensor],
-    encoder: VisionTransformer | None,
+    encoder: FrameEncoder | None,
     summary: dict[str, Any],
 ) -> None:
     if encoder is not None:
         predictor = ActionConditionedPredictor(world.config.predictor)
         predictor.load_state_dict(weights)
-        whole = WorldModel.of(encoder.cpu(), predictor, world.convention)
+        whole = WorldModel(encoder.cpu(), LatentDynamics(world.config, predictor)).eval()
         save(out / "model.safetensors", whole)
         summary["model"] = to_dict(whole.config)
     else:

@@ -19,7 +19,7 @@ from worldmodel.data.sampling import ClipOptions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import write_dataset
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import FrameEncoder
 
 if TYPE_CHECKING:
     from worldmodel.training.distributed import Ranks
@@ -42,7 +42,7 @@ class Source(Protocol):
 
 
 def open_sources(
-    config: PostTrainConfig, encoder: VisionTransformer | None, ranks: Ranks
+    config: PostTrainConfig, encoder: FrameEncoder | None, ranks: Ranks
 ) -> tuple[Source, Source]:
     """Training and held-out clips.
 
@@ -83,9 +83,7 @@ def _manifest(folder: Path, config: PostTrainConfig, ranks: Ranks, name: str) ->
     return manifest
 
 
-def _raw(
-    manifest: Manifest, config: PostTrainConfig, encoder: VisionTransformer | None
-) -> RawClips:
+def _raw(manifest: Manifest, config: PostTrainConfig, encoder: FrameEncoder | None) -> RawClips:
     if encoder is None:
         raise ConfigError("encoder is empty: raw episodes need encoder=NAME (`worldmodel models`)")
     if not manifest.rows:
@@ -101,13 +99,11 @@ def _raw(
         extrinsics=config.extrinsics,
     )
     kind: Any = config.transform
-    height, width = encoder.config.image_size
+    height, width = encoder.image_size
     return RawClips(manifest, options, Preprocess(kind, (height, width)), workers=config.workers)
 
 
-def _prepared(
-    folder: Path, config: PostTrainConfig, encoder: VisionTransformer | None
-) -> PreparedClips:
+def _prepared(folder: Path, config: PostTrainConfig, encoder: FrameEncoder | None) -> PreparedClips:
     clips = PreparedClips(folder, config.num_frames)
     plan = clips.options
     if plan.fps != config.fps or plan.state_frame != config.state_frame:
@@ -121,7 +117,7 @@ def _prepared(
             "extrinsics=true, or train with extrinsics=false"
         )
     if plan.what == "features" and encoder is not None:
-        found = encoder_hash(encoder)
+        found = encoder_hash(encoder.backbone)
         if found != plan.encoder_hash:
             raise ConfigError(
                 f"{folder} holds features of encoder {plan.encoder_hash}, encoder={config.encoder} "

@@ -26,8 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints.encoders import frame_encoder
-from worldmodel.checkpoints.io import load_any, resolve_device, save
+from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.loading import load_encoder, resolve_device
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import (
     effective_rank,
@@ -35,11 +35,12 @@ from worldmodel.evaluation.feature_health import (
     linear_probe,
     mean_distance,
 )
-from worldmodel.models.config import Convention, EncoderConfig, MaskedPredictorConfig, to_dict
+from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
+from worldmodel.models.config_dict import to_dict
 from worldmodel.models.encoder import VisionTransformer, preset
+from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
+from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.models.video_model import VideoModel
-from worldmodel.models.world_model import WorldModel, normalise
 from worldmodel.training.augmentation import random_colours
 from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
 from worldmodel.training.losses import prediction_loss
@@ -137,7 +138,7 @@ def build_encoder(config: PretrainConfig) -> VisionTransformer:
         ConfigError: stem, tubelet, clip length or picture size do not fit each other.
     """
     if config.init:
-        encoder = load_any(config.init, "cpu").encoder
+        encoder = load_encoder(config.init, "cpu").backbone
         assert isinstance(encoder, VisionTransformer)
         return encoder.train().requires_grad_(True)
     if config.stem not in {"conv", "patch"}:
@@ -185,9 +186,8 @@ class MaskedObjective(nn.Module):
 
     def __init__(self, encoder: VisionTransformer, grid: Grid, config: PretrainConfig) -> None:
         super().__init__()
-        tubelet: Any = encoder.config.tubelet_size
         self.config, self.grid = config, grid
-        self.student = frame_encoder(encoder, Convention(frames_per_token=tubelet))
+        self.student = VideoEncoder.of(encoder, frames_per_token=encoder.config.tubelet_size)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
         width = encoder.config.embed_dim
         self.predictor = MaskedPredictor(
@@ -220,7 +220,7 @@ class MaskedObjective(nn.Module):
 
     def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
         """Predicted tokens [B,M,D] at the hidden positions, from the visible ones alone."""
-        encoder = self.student.encoder
+        encoder = self.student.backbone
         if encoder.config.stem == "conv":
             patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
             clip_BCTHW = hide_pixels(clip_BCTHW, ids.context, patch, tubelet)
@@ -244,7 +244,7 @@ class MaskedObjective(nn.Module):
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target a step of 1 - momentum toward the encoder."""
-        pairs = zip(self.target.parameters(), self.student.encoder.parameters(), strict=True)
+        pairs = zip(self.target.parameters(), self.student.backbone.parameters(), strict=True)
         for slow, fast in pairs:
             slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
 
@@ -298,12 +298,12 @@ class Validation:
         self.device = device
 
     @torch.no_grad()
-    def _frames(self, world: WorldModel, frames_BTHWC: np.ndarray) -> Tensor:
+    def _frames(self, world: FrameEncoder, frames_BTHWC: np.ndarray) -> Tensor:
         first = torch.from_numpy(frames_BTHWC[:, 0])
         parts = [world.encode(part.to(self.device)) for part in first.split(64)]
         return torch.cat(parts).flatten(1).cpu()
 
-    def probes(self, eye: WorldModel) -> dict[str, float]:
+    def probes(self, eye: FrameEncoder) -> dict[str, float]:
         """Linear probes of single frames: finger position, and the object's where it is known.
 
         A sanity figure, never a part of training: nothing flows back from it.
@@ -330,8 +330,7 @@ class Validation:
         row["val_mean"] = float((target_BND - target_BND.mean(0, keepdim=True)).abs().mean())
         row["feature_std"] = feature_std(target_BND)
         row["effective_rank"] = effective_rank(target_BND)
-        convention = objective.student.convention
-        row |= self.probes(frame_encoder(objective.target, convention).to(self.device))
+        row |= self.probes(VideoEncoder.of(objective.target).to(self.device))
         objective.train()
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(
@@ -362,6 +361,9 @@ def pretrain(config: PretrainConfig, clips: Clips, unseen: Clips) -> dict[str, A
     encoder = build_encoder(config)
     grid = clip_grid(config, encoder.config)
     objective = MaskedObjective(encoder, grid, config).to(device)
+    if device.type == "cpu":
+        for part in (objective.student, objective.target, objective.predictor.predictor_blocks):
+            optimize_for_cpu(part)
     optimizer = torch.optim.AdamW(
         parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
     )
@@ -403,7 +405,7 @@ def pretrain(config: PretrainConfig, clips: Clips, unseen: Clips) -> dict[str, A
         learning_rate=lambda step: rate_at(step, config),
         after_step=lambda step: objective.update_target(momentum_at(step, config)),
     )
-    model = VideoModel.of(objective.target, objective.student.convention)
+    model = VideoEncoder.of(objective.target)
     save(out / "encoder.safetensors", model, notes={"pretraining": "masked", "steps": str(last)})
     summary = {
         "last": row,

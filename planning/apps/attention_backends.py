@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.layers import Backend, attend, set_backend
+from worldmodel.models.attention import Backend, attend, set_backend
 
 CANDIDATES: tuple[Backend, ...] = ("sdpa", "cudnn", "flash")
 

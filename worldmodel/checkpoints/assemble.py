@@ -1,0 +1,237 @@
+"""Make a whole model out of the parts of a published file: which parts it has decides the kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.checkpoints import registry
+from worldmodel.checkpoints.backbones import pixel_statistics, read_processor
+from worldmodel.checkpoints.published.huggingface import files_of, read_config
+from worldmodel.checkpoints.published.loading import KEYS, PARTS, Part, load_published
+from worldmodel.checkpoints.tensor_file import SafetensorsFile, is_safetensors, read_torch
+from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.models.ac_predictor import ActionConditionedPredictor
+from worldmodel.models.config import DynamicsConfig
+from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import ActionSpec, require_number
+
+Assembled = WorldModel | VideoEncoder | AttentiveClassifier
+Want = Literal["any", "encoder", "probe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """How to read a published file; zeros and empty words mean: as published."""
+
+    part: str = ""
+    """Part to keep: `encoder`, `target_encoder` or `probe`."""
+    num_heads: int = 0
+    """Number of attention heads of the encoder or of the probe."""
+    predictor_heads: int = 0
+    """Number of attention heads of the predictor."""
+    image_size: int = 0
+    """Side of the input image [px]."""
+    num_frames: int = 0
+    """Number of frames of a clip."""
+    step_seconds: float = 0.25
+    """Time that one action spans [s]."""
+    encoder: str = ""
+    """File or published name to take the encoder from, for files that hold only a predictor."""
+    dtype: str = "float32"
+    """Data type of the written file: float32 or bfloat16."""
+
+    def __post_init__(self) -> None:
+        if self.part and self.part not in PARTS:
+            raise ConfigError(f"part={self.part!r} is unknown: use {', '.join(PARTS)}")
+        for name in ("num_heads", "predictor_heads", "image_size", "num_frames"):
+            require_number(name, getattr(self, name), 0, 2**16, whole=True)
+        require_number("step_seconds", self.step_seconds, 1e-3, 60.0)
+        if self.dtype not in {"float32", "bfloat16"}:
+            raise ConfigError(f"dtype={self.dtype!r} is unknown: use float32 or bfloat16")
+
+
+AS_PUBLISHED = ConvertConfig()
+
+
+def _bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping):
+        return sum(_bytes(v) for v in value.values())
+    return sum(_bytes(v) for v in value) if isinstance(value, list | tuple) else 0
+
+
+def inventory(path: Path) -> dict[str, int]:
+    """Return the top-level entries of a published file and the bytes of their tensors.
+
+    No tensor is read into memory.
+    """
+    if not path.is_dir() and not is_safetensors(path):
+        return {str(key): _bytes(value) for key, value in read_torch(path).items()}
+    found: dict[str, int] = {}
+    file = SafetensorsFile(files_of(path))
+    for name, (_, dtype, _, _) in file.entries.items():
+        top = name.removeprefix("vjepa2.").split(".")[0]
+        count = int(torch.Size(file.shape(name)).numel()) * dtype.itemsize
+        found[top] = found.get(top, 0) + count
+    return found
+
+
+def find_source(name_or_path: str | Path) -> tuple[Path, registry.Published | None]:
+    """Return a file and, if it was given by a published name, what is known of it."""
+    if str(name_or_path) in registry.REGISTRY and not Path(name_or_path).exists():
+        return registry.resolve(str(name_or_path)), registry.get(str(name_or_path))
+    return Path(name_or_path), None
+
+
+def _has_action_encoder(path: Path, entries: dict[str, int]) -> bool:
+    """Tell whether a torch file's predictor takes actions."""
+    if "predictor" not in entries or path.is_dir() or is_safetensors(path):
+        return False
+    return any("action_encoder" in str(key) for key in read_torch(path)["predictor"])
+
+
+class PublishedFile:
+    """A published file or folder, with the caller's options and what its name or config tells."""
+
+    def __init__(
+        self,
+        path: Path,
+        config: ConvertConfig = AS_PUBLISHED,
+        known: registry.Published | None = None,
+    ) -> None:
+        self.path, self.config, self.known = path, config, known
+        self.entries = inventory(path)
+        is_folder_or_safetensors = path.is_dir() or is_safetensors(path)
+        self.settings = read_config(path) if is_folder_or_safetensors else {}
+        """The config.json of a Hugging Face folder, else empty."""
+        folder = path if path.is_dir() else path.parent
+        self.processor = read_processor(folder) if self.settings else {}
+        self.is_action_conditioned = (
+            known.is_action_conditioned if known else _has_action_encoder(path, self.entries)
+        )
+
+    def load(self, part: str) -> nn.Module:
+        """Load one part, with the sizes of the options, the name or config.json."""
+        c, known = self.config, self.known
+        chosen: Any = part
+        heads = c.predictor_heads if part == "predictor" else c.num_heads
+        size = self.settings.get("crop_size", self.settings.get("image_size", 256))
+        frames = self.settings.get("frames_per_clip", 64)
+        return load_published(
+            self.path,
+            chosen,
+            num_heads=heads or None,
+            image_size=c.image_size or (known.image_size if known else int(size)),
+            num_frames=c.num_frames or (known.num_frames if known else int(frames)),
+        )
+
+    def main_part(self, want: Want) -> str:
+        """Choose the part to keep: as asked, as published, or the moving average."""
+        have = self.entries
+        if self.config.part:
+            return self.config.part
+        has_probe = "classifiers" in have or "classifier" in have
+        if want == "probe" or (has_probe and want == "any" and "encoder" not in have):
+            return "probe"
+        if self.known is not None:
+            return self.known.part
+        if self.is_action_conditioned and "encoder" in have:
+            return "encoder"  # the frozen encoder that the predictor was trained on
+        has_average = any(key in have for key in KEYS["target_encoder"])
+        return "target_encoder" if has_average else "encoder"
+
+
+def _encoder(file: PublishedFile, want: Want) -> tuple[VisionTransformer, list[str]]:
+    """Load a file's encoder, or the one that belongs to it; returns it and the entries used."""
+    known, part = file.known, file.main_part(want)
+    other = file.config.encoder
+    if not other and known and known.encoder_from and "encoder" not in file.entries:
+        other = known.encoder_from
+    if other:
+        path, other_known = find_source(other)
+        named: Part = other_known.part if other_known else "target_encoder"
+        config = dataclasses.replace(file.config, part=named, encoder="")
+        encoder, kept = PublishedFile(path, config, other_known).load(named), []
+    else:
+        encoder = file.load(part)
+        kept = [next((k for k in KEYS[part] if k in file.entries), part)]
+    assert isinstance(encoder, VisionTransformer)
+    _check_settings(encoder, file)
+    return encoder, kept
+
+
+def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
+    """Compare config.json with the weights.
+
+    Raises:
+        CheckpointError: a number differs: shards are missing, or the files do not belong together.
+    """
+    pairs = {
+        "num_hidden_layers": encoder.config.depth,
+        "hidden_size": encoder.config.embed_dim,
+        "tubelet_size": encoder.config.tubelet_size,
+        "patch_size": encoder.config.patch_size,
+    }
+    for name, found in pairs.items():
+        wanted = file.settings.get(name, found)
+        if wanted != found:
+            raise CheckpointError(
+                f"{file.path}: config.json has {name}={wanted}, the weights have {found}: files "
+                "are missing, or do not belong together; fetch all of them again"
+            )
+
+
+def assemble(file: PublishedFile, want: Want = "any") -> tuple[Assembled, list[str]]:
+    """Make the model that a published file holds.
+
+    Args:
+        file: the file.
+        want: `encoder` leaves a predictor out; `probe` takes the classifier of a file that holds
+            an encoder too; `any` takes all.
+
+    Returns:
+        The model, and the top-level entries of the file that went into it.
+
+    Raises:
+        CheckpointError: damaged, or without a part that makes a model.
+        ConfigError: an option contradicts the file.
+    """
+    if file.main_part(want) == "probe":
+        probe = file.load("probe")
+        assert isinstance(probe, AttentiveClassifier)
+        return probe, ["classifiers", "classifier", "pooler"]
+    backbone, kept = _encoder(file, want)
+    if file.config.image_size and backbone.config.position == "rope":
+        side = (file.config.image_size, file.config.image_size)
+        backbone.config = dataclasses.replace(backbone.config, image_size=side)
+    is_world = file.is_action_conditioned and want == "any"
+    image_path = backbone.config.modality_embedding and not file.is_action_conditioned
+    mean, std = pixel_statistics(file.processor)
+    encoder = VideoEncoder.of(
+        backbone,
+        transform="droid" if is_world else "published",
+        frames_per_token=1 if image_path else None,
+        pixel_mean=mean,
+        pixel_std=std,
+    )
+    if not is_world:
+        return encoder, kept
+    predictor = file.load("predictor")
+    assert isinstance(predictor, ActionConditionedPredictor)
+    action = ActionSpec(action_dim=predictor.config.action_dim, period_s=file.config.step_seconds)
+    dynamics = LatentDynamics(DynamicsConfig(predictor=predictor.config, action=action), predictor)
+    spec = dataclasses.replace(encoder.observation_spec, state_dim=predictor.config.state_dim)
+    model = WorldModel(encoder.set_observation(spec), dynamics)
+    return model.eval(), [*kept, "predictor"]

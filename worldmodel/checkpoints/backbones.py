@@ -1,0 +1,130 @@
+"""Load a DINOv2 or VideoMAE backbone of the `transformers` package; specs come from its processor.
+
+No code beside the weights is run, and only safetensors are read.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from worldmodel.errors import CheckpointError
+from worldmodel.models.config import FrameEncoderConfig, TransformersConfig
+from worldmodel.models.transformers_encoder import KINDS, TransformersEncoder, transformers_package
+from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
+
+PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
+"""Files that may hold an image processor's settings, the first found is used."""
+Three = tuple[float, float, float]
+
+
+def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
+    """Load a DINOv2 or VideoMAE backbone by hub name, or from a folder with config.json.
+
+    Raises:
+        CheckpointError: the folder or the hub has no such model, or it is not supported.
+        ConfigError: the transformers package is not installed.
+    """
+    package = transformers_package()
+    try:
+        config = package.AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"No backbone {str(name)!r}: {first} Give a folder with config.json and "
+            "model.safetensors, or a hub name such as facebook/dinov2-small"
+        ) from error
+    if config.model_type not in KINDS:
+        raise CheckpointError(
+            f"{name} is a {config.model_type}; supported backbones: {', '.join(KINDS)}"
+        )
+    try:
+        backbone = package.AutoModel.from_pretrained(
+            str(name), config=config, trust_remote_code=False, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{name}: the weights cannot be read ({first})") from error
+    return TransformersEncoder(_describe(config, _processor(name)), backbone.eval())
+
+
+def _processor(name: str | Path) -> dict[str, Any]:
+    """Read a processor's settings of a folder or of a hub name; empty if there are none."""
+    if Path(name).is_dir():
+        return read_processor(Path(name))
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return read_processor(Path(hf_hub_download(str(name), PROCESSORS[0])).parent)
+    except EntryNotFoundError:
+        return {}
+
+
+def read_processor(folder: Path) -> dict[str, Any]:
+    """Read an image processor's settings in a folder; empty if there are none.
+
+    Raises:
+        CheckpointError: the file is not JSON.
+    """
+    file = next((folder / name for name in PROCESSORS if (folder / name).is_file()), None)
+    if file is None:
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not JSON ({error}): fetch it again") from error
+    return found if isinstance(found, dict) else {}
+
+
+def pixel_statistics(processor: dict[str, Any]) -> tuple[Three, Three]:
+    """Return mean and standard deviation of RGB that a processor names, else ImageNet's."""
+    mean = _three(processor.get("image_mean"), IMAGENET_MEAN)
+    return mean, _three(processor.get("image_std"), IMAGENET_STD)
+
+
+def _side(value: Any, default: int) -> int:
+    """Read a size entry of a processor: a number, a height and width, or a shortest edge."""
+    if isinstance(value, dict):
+        value = value.get("height", value.get("shortest_edge", default))
+    return int(value) if isinstance(value, int) else default
+
+
+def _describe(config: Any, processor: dict[str, Any]) -> FrameEncoderConfig:
+    """Derive the specs from a backbone's and its image processor's settings."""
+    size = config.image_size
+    native = int(size if isinstance(size, int) else size[0])
+    is_video = config.model_type == "videomae"
+    crop = _side(processor.get("crop_size"), _side(processor.get("size"), native))
+    if is_video:
+        crop = native  # its position table is made for this size only
+    crop -= crop % config.patch_size
+    short = _side(processor.get("size"), crop)
+    transform: Transform = "published" if short > crop else "center_crop"
+    if not processor.get("do_center_crop", True):
+        transform = "squeeze"
+    tubelet = int(config.tubelet_size) if is_video else 1
+    mean, std = pixel_statistics(processor)
+    observation = ObservationSpec(
+        image_size=(crop, crop),
+        transform=transform,
+        frames_per_token=tubelet,
+        pixel_mean=mean,
+        pixel_std=std,
+    )
+    encoder = TransformersConfig(
+        settings=json.dumps(json.loads(config.to_json_string(use_diff=True)), sort_keys=True),
+        image_size=(crop, crop),
+        patch_size=int(config.patch_size),
+        embed_dim=int(config.hidden_size),
+        tubelet_size=tubelet,
+    )
+    return FrameEncoderConfig(encoder=encoder, observation=observation)
+
+
+def _three(values: Any, default: Three) -> Three:
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return default
+    red, green, blue = (float(v) for v in values)
+    return red, green, blue

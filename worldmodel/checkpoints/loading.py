@@ -1,0 +1,271 @@
+"""Load a model from anything that holds one; a file of another kind is an error that names it.
+
+Accepted: `default` and other embedded names, published names (`worldmodel models`), our safetensors
+files, the folder of a training run, a Hugging Face folder, a published torch file, a training
+checkpoint (`.pt`) of a finished run, and `hf:NAME` or `hf:FOLDER` for a transformers backbone.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.checkpoints import registry
+from worldmodel.checkpoints.assemble import PublishedFile, Want, assemble, find_source
+from worldmodel.checkpoints.backbones import load_transformers_encoder
+from worldmodel.checkpoints.container import KEY
+from worldmodel.checkpoints.io import Model, empty_model, fill, load_own
+from worldmodel.checkpoints.random_encoder import is_random, random_encoder
+from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
+from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.models.transformers_encoder import KINDS
+from worldmodel.models.world_model import WorldModel
+
+Name = str | Path
+Device = str | torch.device
+Precision = Literal["auto", "float32", "bfloat16"]
+RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
+"""What a training run leaves in its folder; the first found is loaded."""
+AnyModel = TypeVar("AnyModel", bound=nn.Module)
+
+
+def resolve_device(device: Device = "auto") -> torch.device:
+    """Return the device; `auto` is CUDA when there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def embedded_path(name: str = "default") -> Path:
+    """Return the file of a model that ships with the package."""
+    return Path(str(importlib.resources.files("worldmodel") / "weights" / f"{name}.safetensors"))
+
+
+def describe(model: nn.Module) -> str:
+    """Say in words what a model is and which commands take it."""
+    if isinstance(model, WorldModel):
+        return "a world model (`worldmodel plan`, `eval` and `drive` take it)"
+    if isinstance(model, FrameEncoder):
+        return (
+            "an encoder without an action-conditioned predictor, so it cannot imagine actions "
+            "(`worldmodel features` takes it, and `worldmodel train mode=post encoder=...` trains "
+            "a predictor on it)"
+        )
+    if isinstance(model, AttentiveClassifier):
+        return "a probe, a classifier on an encoder's features (load it with load_probe)"
+    return "a latent dynamics without its encoder"
+
+
+def load_world_model(
+    name_or_path: Name = "default", device: Device = "auto", precision: Precision = "auto"
+) -> WorldModel:
+    """Load a world model: a frame encoder and the latent dynamics trained on it.
+
+    Args:
+        name_or_path: an embedded or published name, a file, or a folder (see this module).
+        device: a torch device, or `auto`: CUDA when there is one.
+        precision: data type of the weights; `auto` is float32.
+
+    Raises:
+        CheckpointError: unknown name, damaged file, or a model of another kind.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
+    """
+    model = _open(name_or_path, "any")
+    if not isinstance(model, WorldModel):
+        raise CheckpointError(
+            f"{name_or_path} is {describe(model)}; needed: a world model, such as the embedded "
+            "'default' or vjepa2-ac-vitg"
+        )
+    return _place(model, device, precision)
+
+
+def load_encoder(
+    name_or_path: Name,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    *,
+    seed: int = 0,
+    image_size: int = 256,
+) -> FrameEncoder:
+    """Load a frame encoder, or the one inside a world model.
+
+    Args:
+        name_or_path: as for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and
+            `random:vit_base` or another size without training.
+        device: a torch device, or `auto`: CUDA when there is one.
+        precision: data type of the weights; `auto` is float32.
+        seed: seed of a random encoder's weights.
+        image_size: side of a random encoder's images [px].
+
+    Raises:
+        CheckpointError: unknown name, damaged file, or a model of another kind.
+        ConfigError: no name, or an unknown random size.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
+    """
+    if not str(name_or_path):
+        raise ConfigError("encoder= is empty: use a name of `worldmodel models`, or a file")
+    if is_random(str(name_or_path)):
+        return _place(random_encoder(str(name_or_path), seed, image_size), device, precision)
+    model = _open(name_or_path, "encoder")
+    if isinstance(model, WorldModel):
+        model = model.encoder
+    if not isinstance(model, FrameEncoder):
+        raise CheckpointError(f"{name_or_path} is {describe(model)}; needed: an encoder")
+    return _place(model, device, precision)
+
+
+def load_probe(
+    name_or_path: Name, device: Device = "auto", precision: Precision = "auto"
+) -> AttentiveClassifier:
+    """Load an attentive probe.
+
+    Raises:
+        CheckpointError: unknown name, damaged file, or a model of another kind.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
+    """
+    model = _open(name_or_path, "probe")
+    if not isinstance(model, AttentiveClassifier):
+        raise CheckpointError(f"{name_or_path} is {describe(model)}; needed: a probe")
+    return _place(model, device, precision)
+
+
+def load_any(name_or_path: Name = "default", device: Device = "auto") -> Model:
+    """Load a model of any kind; callers that need one kind use its typed loader.
+
+    Raises:
+        CheckpointError: unknown name, or a damaged file.
+        DownloadError: a published file cannot be fetched; the message says what to put where.
+    """
+    return _place(_open(name_or_path, "any"), device, "auto")
+
+
+def _place(model: AnyModel, device: Device, precision: Precision) -> AnyModel:
+    """Move a loaded model to its device and precision; on a CPU, give it the fast layers."""
+    if precision not in get_args(Precision):
+        raise ConfigError(f"precision={precision!r}: use {', '.join(get_args(Precision))}")
+    target = resolve_device(device)
+    if precision == "bfloat16":
+        for part in _backbones(model):
+            part.to(torch.bfloat16)
+    if target.type == "cpu":
+        optimize_for_cpu(model)
+    return model.to(target).eval().requires_grad_(False)
+
+
+def _backbones(model: nn.Module) -> list[nn.Module]:
+    """Networks whose weights take a lower precision; scales and pixel statistics stay float32."""
+    if isinstance(model, WorldModel):
+        return [model.encoder.backbone, model.predictor]
+    if isinstance(model, FrameEncoder):
+        return [model.backbone]
+    return [model.predictor] if isinstance(model, LatentDynamics) else [model]
+
+
+def _open(name_or_path: Name, want: Want) -> Model:
+    name, path = str(name_or_path), Path(name_or_path)
+    if name.startswith("hf:"):
+        return load_transformers_encoder(name.removeprefix("hf:"))
+    if path.is_dir():
+        return _open_folder(path, want)
+    if path.is_file():
+        return _open_file(path, want)
+    if name in registry.REGISTRY:
+        file, known = find_source(name)
+        return assemble(PublishedFile(file, known=known), want)[0]
+    if not path.suffix and embedded_path(name).is_file():
+        return load_own(embedded_path(name))
+    shipped = sorted(p.stem for p in embedded_path().parent.glob("*.safetensors"))
+    raise CheckpointError(
+        f"No model {name!r}: neither a file or folder nor one of {shipped}. "
+        f"Published names: {', '.join(registry.REGISTRY)}"
+    )
+
+
+def _open_folder(folder: Path, want: Want) -> Model:
+    """Load from the folder of a training run, or from a Hugging Face folder."""
+    config = folder / "config.json"
+    if config.is_file():
+        if _model_type(config) in KINDS:
+            return load_transformers_encoder(folder)
+        return assemble(PublishedFile(folder), want)[0]
+    for name in RUN_FILES:
+        if (folder / name).is_file():
+            return _open_file(folder / name, want)
+    checkpoints = [*folder.glob("checkpoints/*"), *folder.glob("dcp-*"), *folder.glob("step-*")]
+    if checkpoints:
+        raise CheckpointError(
+            f"{folder} holds training checkpoints but no model.safetensors: the run has not ended. "
+            "Resume it with the same command; it writes the model at its end"
+        )
+    raise CheckpointError(
+        f"{folder} holds no model: expected {', '.join(RUN_FILES)} of a training run, or the "
+        "config.json of a Hugging Face model"
+    )
+
+
+def _model_type(config: Path) -> object:
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{config} is not JSON ({error}): fetch it again") from error
+    return found.get("model_type") if isinstance(found, dict) else None
+
+
+def _open_file(path: Path, want: Want) -> Model:
+    if is_safetensors(path):
+        return load_own(path) if _is_own(path) else assemble(PublishedFile(path), want)[0]
+    state = read_torch(path)
+    if {"model", "optimizer"} <= state.keys():
+        return _from_training_checkpoint(path, state["model"])
+    return assemble(PublishedFile(path), want)[0]
+
+
+def _is_own(path: Path) -> bool:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = file.read(min(length, 2**20))
+    return f'"{KEY}":'.encode() in header
+
+
+def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
+    """Rebuild the model of a training checkpoint; its run's summary.json tells the configuration.
+
+    Raises:
+        CheckpointError: there is no summary, or it describes another model.
+    """
+    folders = (path.parent, path.parent.parent)
+    summary = next((f / "summary.json" for f in folders if (f / "summary.json").is_file()), None)
+    if summary is None:
+        raise CheckpointError(
+            f"{path} is a training checkpoint, and its run has no summary.json yet, which tells "
+            "the model's sizes: resume the run with the same command, then load its folder"
+        )
+    described: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8")).get("model", {})
+    kind = "world_model" if "predictor" in described else "video_model"
+    try:
+        model = empty_model(kind, described)
+    except ConfigError as error:
+        raise CheckpointError(f"{summary}: its model entry is not valid: {error}") from error
+    fill(model, _own_names(tensors), str(path))
+    return model
+
+
+def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a training objective's tensors to those of a file; training heads are left out."""
+    found = {}
+    for name, value in tensors.items():
+        short = name.removeprefix("module.").removeprefix("world.")
+        short = short.replace("encoder.backbone.", "encoder.", 1)
+        short = short.replace("dynamics.predictor.", "predictor.", 1)
+        if short.startswith(("encoder.", "predictor.")):
+            found[short] = value
+    return found

@@ -1,0 +1,195 @@
+"""Latent dynamics: what actions do to the tokens of a frame, as a predictor imagines it.
+
+Shapes: B samples, T frames, N tokens a frame, D width, K horizon, S state, A action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.actions import apply_action
+from worldmodel.constants import GRIPPER_DEAD_BAND, POSE_DIM
+from worldmodel.errors import ConfigError
+from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
+from worldmodel.models.config import DynamicsConfig
+from worldmodel.models.frame_encoder import normalise
+from worldmodel.specs import ActionSpec
+
+
+class LatentDynamics(nn.Module):
+    """An action-conditioned predictor with the units of its states and actions; no encoder.
+
+    Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
+    """
+
+    def __init__(
+        self, config: DynamicsConfig, predictor: ActionConditionedPredictor | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.predictor = predictor or ActionConditionedPredictor(config.predictor)
+        p, s = config.predictor, config.scaling
+        self._register("state_scale", s.state_scale, p.state_dim, 1.0)
+        self._register("state_offset", s.state_offset, p.state_dim, 0.0)
+        self._register("action_scale", s.action_scale, p.action_dim, 1.0)
+        self.state_scale: Tensor
+        self.state_offset: Tensor
+        self.action_scale: Tensor
+
+    def _register(self, name: str, values: Sequence[float], size: int, default: float) -> None:
+        value = torch.tensor(values or (default,) * size, dtype=torch.float32)
+        self.register_buffer(name, value, persistent=False)
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What an action means: size, gripper, period and limits."""
+        return self.config.action
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of the predictor's weights."""
+        return self.predictor.predictor_norm.weight.dtype
+
+    def scale_state(self, state_S: Tensor) -> Tensor:
+        """Return states in the units that the predictor was trained on."""
+        change_S = state_S - self.state_offset
+        if self.config.scaling.wrap_angles:
+            angles = torch.remainder(change_S[..., 3:6] + torch.pi, 2 * torch.pi) - torch.pi
+            change_S = torch.cat([change_S[..., :3], angles, change_S[..., 6:]], dim=-1)
+        return change_S / self.state_scale
+
+    def scale_action(self, action_A: Tensor) -> Tensor:
+        """Return actions in the units that the predictor was trained on."""
+        return action_A / self.action_scale
+
+    def predict(
+        self,
+        frames_BTND: Tensor,
+        actions_BTA: Tensor,
+        states_BTS: Tensor,
+        extrinsics_BT6: Tensor | None = None,
+    ) -> Tensor:
+        """Predict the next frame's tokens for every frame given (teacher forcing).
+
+        Args:
+            frames_BTND: tokens of T frames.
+            actions_BTA: the action taken at each frame.
+            states_BTS: the robot's state at each frame.
+            extrinsics_BT6: the camera's pose, for a predictor that was trained with it.
+
+        Returns:
+            Tokens [B, T, N, D], normalised as the config says.
+        """
+        batch, time, tokens, width = frames_BTND.shape
+        out = self.predictor(
+            frames_BTND.reshape(batch, time * tokens, width),
+            self.scale_action(actions_BTA),
+            self.scale_state(states_BTS),
+            extrinsics_BT6,
+        )
+        out = out.reshape(batch, time, tokens, width)
+        return normalise(out) if self.config.scaling.normalise_tokens else out
+
+    def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
+        """Compute the state after an action.
+
+        A DROID pose is moved and turned; a gripper command beyond the dead band takes the
+        closedness to its end. A state as long as the action is added to it. Any other state is
+        carried along unchanged, which is right only for a predictor that takes no state.
+
+        Raises:
+            ConfigError: the predictor takes a state that no rule advances.
+        """
+        p = self.config.predictor
+        if (p.state_dim, p.action_dim) == (POSE_DIM, POSE_DIM):
+            return self._next_pose(state_BS, action_BA)
+        if p.state_dim == p.action_dim:
+            return state_BS + action_BA
+        if p.use_state:
+            raise ConfigError(
+                f"state_dim={p.state_dim} and action_dim={p.action_dim}: no rule says what the "
+                "state becomes after an action; use equal sizes, or use_state=false"
+            )
+        return state_BS.expand(len(action_BA), -1)
+
+    def _next_pose(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
+        if self.action_spec.gripper == "difference":
+            return apply_action(state_BS, action_BA)
+        command_B1 = action_BA[..., 6:]
+        moved = apply_action(state_BS, torch.cat([action_BA[..., :6], 0 * command_B1], -1))
+        opened_B1 = torch.where(command_B1 < -GRIPPER_DEAD_BAND, 0.0, moved[..., 6:])
+        closed_B1 = torch.where(command_B1 > GRIPPER_DEAD_BAND, 1.0, opened_B1)
+        return torch.cat([moved[..., :6], closed_B1], -1)
+
+    def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> CacheList:
+        """Compute keys and values of T frames before the present one, for `unroll`'s `past`."""
+        cache: CacheList | None = None
+        for t in range(frames_1TND.shape[1]):
+            _, cache = self.predictor.step(
+                frames_1TND[:, t].to(self.dtype),
+                self.scale_action(actions_1TA[:, t]).to(self.dtype),
+                self.scale_state(states_1TS[:, t]).to(self.dtype),
+                cache,
+            )
+        return cache or []
+
+    def unroll(
+        self,
+        z_BND: Tensor,
+        state_BS: Tensor,
+        actions_BKA: Tensor,
+        past: CacheList | None = None,
+        *,
+        extrinsics_B6: Tensor | None = None,
+    ) -> Tensor:
+        """Imagine what actions do, keeping keys and values of past frames.
+
+        Args:
+            z_BND: tokens of the present frame; batch 1 is shared by all samples.
+            state_BS: the present state; batch 1 is shared.
+            actions_BKA: K actions for each of B samples.
+            past: frames before the present one, from `remember`; shared by all samples.
+            extrinsics_B6: the camera's constant pose, for a predictor that was trained with it.
+
+        Returns:
+            Imagined tokens [B, K, N, D], equal to recomputing the whole history at each step.
+        """
+        batch, horizon = actions_BKA.shape[:2]
+        frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]
+        state = state_BS if state_BS.shape[0] in (1, batch) else state_BS[:1]
+        cache, out = None, []
+        for k in range(horizon):
+            action = actions_BKA[:, k]
+            frame, cache = self.predictor.step(
+                frame.to(self.dtype),
+                self.scale_action(action).to(self.dtype),
+                self.scale_state(state).to(self.dtype),
+                cache,
+                extrinsics_B6,
+                shared=past,
+                keep_cache=k + 1 < horizon,
+            )
+            if self.config.scaling.normalise_tokens:
+                frame = normalise(frame)
+            out.append(frame)
+            state = self.next_state(state, action)
+        return torch.stack(out, dim=1)
+
+    def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
+        """Estimate the memory that `unroll` takes for each sample.
+
+        Counts keys, values, one layer's activations and the imagined tokens.
+
+        Args:
+            horizon: number of imagined steps.
+            itemsize: bytes of a number.
+        """
+        c = self.config.predictor
+        tokens = c.grid[0] * c.grid[1] + 3
+        cached = (horizon - 1) * c.depth * 2 * tokens * c.embed_dim
+        layer = tokens * c.embed_dim * (8 + c.mlp_ratio) + 2 * c.num_heads * tokens**2 * horizon
+        imagined = 2 * horizon * tokens * c.encoder_dim
+        return int(itemsize * (cached + layer + imagined))

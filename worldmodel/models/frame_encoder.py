@@ -1,0 +1,256 @@
+"""Frame encoders: images of any size in, tokens out; ours behind the same interface as others'.
+
+Shapes: B frames or clips, T frames of a clip, H W pixels, C channels, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.errors import ShapeError
+from worldmodel.models.config import EncoderConfig, FrameEncoderConfig
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.preprocess import Preprocess
+from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
+
+
+def normalise(tokens: Tensor) -> Tensor:
+    """Apply LayerNorm without weights over the last axis, as on targets and predictions."""
+    return F.layer_norm(tokens, tokens.shape[-1:])
+
+
+def _check(frames: Tensor, axes: str, image_size: tuple[int, int] | None) -> Tensor:
+    """Check uint8 RGB frames, channels last, with the named `axes` and of a given size.
+
+    Raises:
+        ShapeError: wrong rank, channels, dtype or size.
+    """
+    frames = torch.as_tensor(frames)
+    if frames.ndim != len(axes) or frames.shape[-1] != 3:
+        raise ShapeError(
+            f"frames have shape {tuple(frames.shape)}; use [{', '.join(axes[:-1])}, 3]: RGB, "
+            "channels last, with a batch axis (frames[None])"
+        )
+    if frames.dtype != torch.uint8:
+        raise ShapeError(
+            f"frames are {frames.dtype}; use uint8 RGB in 0..255: for floats in 0..1 "
+            "(frames * 255).round().astype('uint8'), for BGR frames[..., ::-1]"
+        )
+    if image_size is not None and tuple(frames.shape[-3:-1]) != tuple(image_size):
+        raise ShapeError(
+            f"frames are {tuple(frames.shape[-3:-1])} pixels; this model takes "
+            f"{tuple(image_size)}: pass them through its preprocess() first"
+        )
+    return frames
+
+
+class FrameEncoder(nn.Module, ABC):
+    """Turns images into tokens; the interface that training, planning and perception use.
+
+    A subclass fills in `backbone`, `tokens_of` and `frames_of`; this class owns the one image
+    transform, the pixel statistics, the checks and the token normalisation.
+    """
+
+    backbone: nn.Module
+
+    def __init__(self, config: FrameEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name in ("pixel_mean", "pixel_std"):
+            value = torch.tensor(getattr(config.observation, name), dtype=torch.float32)
+            self.register_buffer(name, value, persistent=False)
+        self.pixel_mean: Tensor
+        self.pixel_std: Tensor
+
+    def set_observation(self, spec: ObservationSpec) -> Self:
+        """Replace the observation spec, as when the data that a model is trained on differs.
+
+        Returns:
+            The same encoder.
+
+        Raises:
+            ConfigError: the spec does not fit the backbone.
+        """
+        self.config = dataclasses.replace(self.config, observation=spec)
+        for name in ("pixel_mean", "pixel_std"):
+            buffer: Tensor = getattr(self, name)
+            buffer.copy_(torch.tensor(getattr(spec, name)))
+        return self
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What the model sees: image size and transform, cameras, pixel statistics, state."""
+        return self.config.observation
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that `encode` takes [px]."""
+        return self.config.observation.image_size
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of a token."""
+        return self.config.encoder.embed_dim
+
+    @property
+    def token_grid(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of one frame; N is their product."""
+        patch = self.config.encoder.patch_size
+        return self.image_size[0] // patch, self.image_size[1] // patch
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Data type of the weights."""
+        return next(self.backbone.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the pixel statistics and of the weights."""
+        return self.pixel_mean.device
+
+    @abstractmethod
+    def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
+        """Encode a normalised clip -> [B, N, D], tokens in the order tubelet, row, column."""
+
+    @abstractmethod
+    def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
+        """Encode normalised single frames, each alone -> [B, N, D]."""
+
+    def preprocess(self, frames_HWC: Tensor) -> Tensor:
+        """Bring frames to the model's size by the transform of its observation spec.
+
+        Args:
+            frames_HWC: uint8 RGB of any size [..., H, W, 3], on a CPU.
+
+        Returns:
+            uint8 [..., *image_size, 3]; frames that fit already come back unchanged.
+
+        Raises:
+            ShapeError: wrong rank, channels or dtype, or too small a frame for the transform.
+        """
+        spec = self.observation_spec
+        return Preprocess(spec.transform, spec.image_size)(torch.as_tensor(frames_HWC))
+
+    def pixels(
+        self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
+    ) -> Tensor:
+        """Normalise uint8 RGB [B, H, W, 3] to float [B, 3, H, W].
+
+        For augmentation, `gain_BHW` multiplies the brightness of each pixel and `colour_B33` maps
+        each frame's RGB, both before normalisation.
+        """
+        x = frames_BHWC.to(self.device).float()
+        if gain_BHW is not None:
+            x = x * gain_BHW.unsqueeze(-1)
+        if colour_B33 is None:
+            x = (x / 255.0 - self.pixel_mean) / self.pixel_std
+        else:
+            mixed = colour_B33.transpose(1, 2) / (255.0 * self.pixel_std)
+            offset = (-self.pixel_mean / self.pixel_std).expand(len(x), 1, 3)
+            x = torch.baddbmm(offset, x.flatten(1, 2), mixed).view(x.shape)
+        return x.permute(0, 3, 1, 2)
+
+    def encode_frames(
+        self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
+    ) -> Tensor:
+        """Run `encode` without its checks and with gradients, for training."""
+        pixels_BCHW = self.pixels(frames_BHWC, colour_B33, gain_BHW).to(self.dtype)
+        z_BND = self.frames_of(pixels_BCHW)
+        return normalise(z_BND) if self.config.normalise_tokens else z_BND
+
+    @torch.no_grad()
+    def encode(self, frames_BHWC: Tensor) -> Tensor:
+        """Encode single frames, each alone.
+
+        Args:
+            frames_BHWC: uint8 RGB in 0..255 at `image_size`; `preprocess` brings others there.
+
+        Returns:
+            Tokens [B, N, D] float32, normalised as the config says.
+
+        Raises:
+            ShapeError: wrong rank, channels, dtype or size.
+        """
+        frames = _check(frames_BHWC, "BHWC", self.image_size)
+        return self.encode_frames(frames).float()
+
+    @torch.no_grad()
+    def encode_clip(self, clip_BTHWC: Tensor) -> Tensor:
+        """Encode clips; the features that probes are trained on, without token normalisation.
+
+        Args:
+            clip_BTHWC: uint8 RGB in 0..255; sides are multiples of the patch size.
+
+        Returns:
+            Features [B, N, D] float32, tokens in the order tubelet, row, column.
+
+        Raises:
+            ShapeError: wrong rank, channels, dtype or size.
+        """
+        clip = _check(clip_BTHWC, "BTHWC", None).to(self.device)
+        pixels = (clip.float() / 255.0 - self.pixel_mean) / self.pixel_std
+        return self.tokens_of(pixels.permute(0, 4, 1, 2, 3).to(self.dtype)).float()
+
+
+class VideoEncoder(FrameEncoder):
+    """A V-JEPA vision transformer as a frame encoder and clip encoder.
+
+    Source: V-JEPA 2 (arXiv 2506.09985), sec. 2.
+    """
+
+    backbone: VisionTransformer
+
+    def __init__(
+        self, config: FrameEncoderConfig, backbone: VisionTransformer | None = None
+    ) -> None:
+        super().__init__(config)
+        assert isinstance(config.encoder, EncoderConfig)
+        self.backbone = VisionTransformer(config.encoder) if backbone is None else backbone
+
+    @classmethod
+    def of(
+        cls,
+        backbone: VisionTransformer,
+        *,
+        transform: Transform = "published",
+        frames_per_token: int | None = None,
+        pixel_mean: tuple[float, float, float] = IMAGENET_MEAN,
+        pixel_std: tuple[float, float, float] = IMAGENET_STD,
+    ) -> VideoEncoder:
+        """Wrap an encoder that holds its weights already; its size and tubelets give the spec.
+
+        Args:
+            backbone: the encoder.
+            transform: how images of other sizes reach the encoder's.
+            frames_per_token: how often a single frame is repeated; None: as long as a tubelet.
+            pixel_mean: mean of R, G and B.
+            pixel_std: standard deviation of R, G and B.
+        """
+        size, tubelet = backbone.config.image_size, backbone.config.tubelet_size
+        spec = ObservationSpec(
+            image_size=(size[0], size[1]),
+            transform=transform,
+            frames_per_token=frames_per_token or tubelet,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+        )
+        return cls(FrameEncoderConfig(encoder=backbone.config, observation=spec), backbone).eval()
+
+    def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
+        """Encode a normalised clip -> [B, N, D], tokens in the order tubelet, row, column."""
+        tokens: Tensor = self.backbone(clip_BCTHW)
+        return tokens
+
+    def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
+        """Encode normalised single frames -> [B, N, D]; each fills a tubelet by itself."""
+        clip_BCTHW = pixels_BCHW.unsqueeze(2)
+        repeats = self.observation_spec.frames_per_token
+        if repeats > 1:
+            clip_BCTHW = clip_BCTHW.expand(-1, -1, repeats, -1, -1)
+        return self.tokens_of(clip_BCTHW)

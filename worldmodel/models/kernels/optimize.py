@@ -1,0 +1,114 @@
+"""Give the layers of a model their fast CPU implementations.
+
+A layer keeps its parameters, its place and its state dict; only its class changes, to a subclass
+with a faster `forward`. Where a fast path does not apply (gradients, another device, a mask), the
+subclass does what the plain layer does, so an optimised model may still be trained or moved.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.models.attention import PLAIN_LENGTH, Attention, Cache, CrossAttention, attend
+from worldmodel.models.encoder import PatchEmbed
+from worldmodel.models.kernels.cpu_attention import attend_in_blocks, can_use_fast_path
+from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
+from worldmodel.models.kernels.cpu_rope import rotate_pair_in_dtype
+from worldmodel.models.kernels.shared_prefix_attention import attend_with_shared_prefix
+from worldmodel.models.layers import Mlp
+from worldmodel.models.rope import Tables, rotate_pair
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class CpuLinear(nn.Linear):
+    """`nn.Linear` that calls the faster of torch's two matrix libraries."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., I] -> [..., O]."""
+        return linear(x, self.weight, self.bias)
+
+
+class CpuMlp(Mlp):
+    """`Mlp` whose first layer and GELU are one call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        out: Tensor = self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
+        return out
+
+
+class CpuAttention(Attention):
+    """`Attention` by matrix products, with one copy of the keys and values that samples share."""
+
+    def rotate(self, qk_BL2HC: Tensor, rope: Tables) -> tuple[Tensor, Tensor]:
+        """Rotate queries and keys; return each as [B, H, L, C]."""
+        if qk_BL2HC.device.type != "cpu" or torch.is_grad_enabled():
+            return rotate_pair(qk_BL2HC, rope)
+        return rotate_pair_in_dtype(qk_BL2HC, rope)
+
+    def attend(
+        self, q: Tensor, own: Cache, mask: Tensor | None = None, shared: Cache | None = None
+    ) -> Tensor:
+        """Attend to `own` keys and values, and to `shared` ones [1, H, S, C] before them."""
+        if shared is not None and q.device.type == "cpu":
+            return attend_with_shared_prefix(q, own, shared)
+        if shared is None and self.backend == "auto" and _is_long(q, own[0], mask):
+            return attend_in_blocks(q, *own)
+        return super().attend(q, own, mask, shared)
+
+
+class CpuCrossAttention(CrossAttention):
+    """`CrossAttention` by matrix products."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend to all keys."""
+        if self.backend == "auto" and _is_long(q, k, None):
+            return attend_in_blocks(q, k, v)
+        return attend(q, k, v, None, self.backend)
+
+
+def _is_long(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+    return k.shape[2] > PLAIN_LENGTH and can_use_fast_path(q, k, mask)
+
+
+class CpuPatchEmbed(PatchEmbed):
+    """`PatchEmbed` that is one matrix product in bfloat16, which takes half the time."""
+
+    def forward(self, clip_BCTHW: Tensor) -> Tensor:
+        """Clip -> tokens [B, N, D]."""
+        x = clip_BCTHW
+        if x.device.type != "cpu" or x.dtype != torch.bfloat16 or torch.is_grad_enabled():
+            return super().forward(x)
+        time, height, width = self.size
+        tubes = x.unfold(2, time, time).unfold(3, height, height).unfold(4, width, width)
+        tubes_BND = tubes.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
+        return linear(tubes_BND, self.proj.weight.flatten(1), self.proj.bias)
+
+
+FAST: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: CpuLinear,
+    Mlp: CpuMlp,
+    Attention: CpuAttention,
+    CrossAttention: CpuCrossAttention,
+    PatchEmbed: CpuPatchEmbed,
+}
+"""Plain layer -> its subclass with a fast CPU path."""
+
+
+def optimize_for_cpu(model: Module) -> Module:
+    """Replace the plain layers of a model by those with fast CPU paths, in place.
+
+    Outputs agree with the plain layers to rounding. Layers of other classes are left as they are.
+
+    Returns:
+        The same model.
+    """
+    for part in model.modules():
+        fast = FAST.get(type(part))
+        if fast is not None:
+            part.__class__ = fast
+    return model
