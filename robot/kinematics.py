@@ -28,15 +28,17 @@ DH = (
 )
 """a [m], d [m], alpha [rad] of joints 1 to 7."""
 STRETCHED = 0.04
-"""Smallest singular value of the Jacobian (m and rad mixed) under which an arm counts as stretched:
-a centimetre may need a quarter of a radian there, more speed and torque than its joints have."""
+"""Smallest singular value of the Jacobian (m and rad mixed) below which an arm counts as stretched:
+a centimetre may need a quarter of a radian there, more speed and torque than the joints have."""
 FLANGE_M = 0.107
-"""From joint 7 to the flange along its z axis."""
+"""Distance from joint 7 to the flange along its z axis [m]."""
+DAMPING = 1e-4
+"""Of the least squares: near a stretched arm small errors must not become large swings."""
 
 
 @dataclass(frozen=True)
 class JointLimits:
-    """Range of the seven joints [rad]."""
+    """Ranges of the seven joints [rad]."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -55,7 +57,7 @@ LIMITS = {
 
 
 def _frames(q: ArrayLike) -> Array:
-    """Joint frames and the flange at joint positions q [7]: T_base_frame [8, 4, 4]."""
+    """Return the frames of the seven joints and the flange at q [7]: T_base_frame [8, 4, 4]."""
     frames = np.empty((8, 4, 4))
     pose = np.eye(4)
     for i, ((a, d, alpha), angle) in enumerate(zip(DH, np.asarray(q, dtype=float), strict=True)):
@@ -75,12 +77,12 @@ def _frames(q: ArrayLike) -> Array:
 
 
 def flange_pose(q: ArrayLike) -> Array:
-    """T_base_flange [4, 4] at joint positions q [7, rad]."""
+    """Return T_base_flange [4, 4] at joint positions q [7, rad]."""
     return _frames(q)[7]
 
 
 def jacobian(q: ArrayLike) -> Array:
-    """Flange velocity (m/s, rad/s, base frame) per joint velocity: [6, 7]."""
+    """Return the flange's velocity (m/s, rad/s, base frame) per joint velocity: [6, 7]."""
     frames = _frames(q)
     axes = frames[:7, :3, 2]
     arms = frames[7, :3, 3] - frames[:7, :3, 3]
@@ -88,12 +90,32 @@ def jacobian(q: ArrayLike) -> Array:
 
 
 def stretch(q: ArrayLike) -> float:
-    """Smallest singular value of the Jacobian at joint positions q [7]; 0: fully stretched."""
+    """Return the Jacobian's smallest singular value at q [7]; it is 0 for a fully stretched arm."""
     return float(np.linalg.svd(jacobian(q), compute_uv=False)[-1])
 
 
+def damped_least_squares(
+    error: Array, jacobian: Array, *, damping: float = DAMPING, free: Array | None = None
+) -> Array:
+    """Return the joint step that reduces a pose error: J^T (J J^T + damping I)^-1 error.
+
+    Args:
+        error: Pose error [6] (m, rad, base frame), or several as columns [6, n].
+        jacobian: Velocity per joint velocity [6, J].
+        damping: Larger values give smaller steps where the arm is nearly singular.
+        free: 1 for joints that may move, 0 for those that may not [J]; None frees all.
+
+    Returns:
+        Joint step [J, rad], or several as columns [J, n].
+
+    Source: Wampler (1986), Nakamura and Hanafusa (1986).
+    """
+    j = jacobian if free is None else jacobian * free
+    return np.asarray(j.T @ np.linalg.solve(j @ j.T + damping * np.eye(len(j)), error))
+
+
 def rotation_vector(matrix: Array) -> Array:
-    """Axis times angle [3, rad] of a rotation matrix [3, 3]; exact up to a half turn."""
+    """Return axis times angle [3, rad] of a rotation matrix [3, 3]; exact up to a half turn."""
     skew = np.array(
         [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
     )
@@ -104,11 +126,14 @@ def rotation_vector(matrix: Array) -> Array:
 
 
 class Kinematics:
-    """Inverse kinematics from the present joints, with a margin to the joint limits.
+    """Inverse kinematics that starts from the present joints and keeps off the joint limits.
 
     Args:
-        arm: `fr3` or `panda`.
-        margin_rad: distance that every joint keeps from its limit.
+        arm: Arm model, `fr3` or `panda`.
+        margin_rad: Distance that every joint keeps from its limit [rad].
+
+    Raises:
+        UnreachableError: Unknown arm model.
     """
 
     def __init__(self, arm: str = "fr3", margin_rad: float = 0.1) -> None:
@@ -119,11 +144,18 @@ class Kinematics:
         self.margin_rad = margin_rad
 
     def solve(self, target: ArrayLike, q: ArrayLike, *, iterations: int = 40) -> Array:
-        """Joint positions [7, rad] near `q` whose flange pose is `target` [x y z roll pitch yaw].
+        """Return joint positions [7, rad] near `q` whose flange pose is `target`.
+
+        An arm that is already within the margin of a limit, or stretched, may only move away.
+
+        Args:
+            target: Flange pose [x y z roll pitch yaw, ...] in the base frame (m, rad).
+            q: Joint positions to start from [7, rad].
+            iterations: Largest number of steps.
 
         Raises:
-            UnreachableError: no solution (0.5 mm, 5 mrad), one within the joint margin of a limit,
-                or a stretched arm; what is there already may only move away.
+            UnreachableError: No solution (to 0.5 mm and 5 mrad), one within the margin of a joint
+                limit, or a stretched arm.
         """
         pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
         wanted, joints = euler_to_matrix(pose[3:6]), start.copy()
@@ -136,15 +168,14 @@ class Kinematics:
             if np.abs(error[:3]).max() < 5e-4 and np.abs(error[3:]).max() < 5e-3:
                 self._check_stretch(pose, start, joints)
                 return joints
-            j = jacobian(joints)
-            joints = joints + j.T @ np.linalg.solve(j @ j.T + 1e-4 * np.eye(6), error)
-            joints = np.clip(joints, low, high)
+            step = damped_least_squares(error, jacobian(joints))
+            joints = np.clip(joints + step, low, high)
         at = [str(i + 1) for i in range(7) if joints[i] <= low[i] or joints[i] >= high[i]]
         why = f"joint {', '.join(at)} would come within {self.margin_rad} rad of its limit"
         left = float(np.linalg.norm(error[:3]))
         raise UnreachableError(
             f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: "
-            f"{why if at else f'{left:.3f} m are left'}. Ask for a pose nearer the table's middle"
+            f"{why if at else f'{left:.3f} m remain'}. Ask for a pose nearer the table's middle"
         )
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""How the simulated arm follows its commands: joints from poses, and servos that do not lag.
+"""How the simulated arm follows its commands: joints from poses, and servos without lag.
 
-franky-sim works commanded joints out from the measured ones, to a tenth of a millimetre, and damps
-the joints' whole velocity: the arm is 37 ms behind its command, and while it moves a contact finds
-that way wound up behind it. Here commanded joints follow from the last commanded ones, and
-damping acts on the difference from the commanded velocity, as an arm's own controller has it.
+franky-sim computes commanded joints from the measured ones, to a tenth of a millimetre, and damps
+the joints' whole velocity: the arm is 37 ms behind its command, and a contact finds that distance
+wound up behind it. Here commanded joints follow from the last commanded ones, and damping acts on
+the difference from the commanded velocity, as in an arm's own controller.
 """
 
 from __future__ import annotations
@@ -12,78 +12,79 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.ik import SiteKinematics
+from robot.kinematics import damped_least_squares
+
 Array = NDArray[np.float64]
 
-DAMPING = 1e-4
-"""Of the least squares: near a stretched arm small errors must not become large swivels."""
 LIMIT_RAD = 0.005
-"""Commanded joints keep this far from their stops."""
+"""Distance that commanded joints keep from their limits [rad]."""
 SMOOTHING = 0.5
 """Share of a new millisecond in the commanded velocity."""
-MOST_RAD_S = 2.6
-"""The fastest joint speed that the maker allows the arm's first joints."""
+MAX_RAD_S = 2.6
+"""Largest joint speed that the maker allows for the arm's first joints [rad/s]."""
 
 
 class Follower:
-    """Commanded joint positions [7, rad] and velocities [7, rad/s]."""
+    """Commanded joint positions `q` [7, rad] and velocities `dq` [7, rad/s].
+
+    Args:
+        model: Compiled scene.
+        tick_s: Time between two commands [s].
+    """
 
     def __init__(self, model: mujoco.MjModel, tick_s: float) -> None:
         self.model, self.tick_s = model, tick_s
-        self._data = mujoco.MjData(model)
-        self._tcp = model.site("tcp").id
-        self._jac = np.zeros((6, model.nv))
+        self._tcp = SiteKinematics(model, "tcp")
         low, high = model.jnt_range[:7].T
         self._low, self._high = low + LIMIT_RAD, high - LIMIT_RAD
         self.begin(np.zeros(7))
 
     def begin(self, q: ArrayLike) -> None:
-        """The arm stands here, and is told to."""
+        """Reset the commanded joints to `q` [7, rad], at rest."""
         self.q, self.dq = np.array(q, dtype=float), np.zeros(7)
 
     def joints(self, position: Array, quaternion: Array) -> Array:
-        """Joints [7] whose TCP is at a pose (m; w x y z), near the last commanded ones.
+        """Return joints [7, rad] near the last commanded ones whose TCP is at a pose.
 
-        A joint at its stop stays there, and the others do without it.
+        A joint that reaches its limit stays there, and the others do without it.
+
+        Args:
+            position: Position in the base frame [3, m].
+            quaternion: Orientation [w, x, y, z]; a quaternion and its negative are the same.
         """
         q, free = self.q.copy(), np.ones(7)
         for _ in range(3):
             error = self._error(q, position, quaternion)
-            j = self._jac[:, :7] * free
-            q += j.T @ np.linalg.solve(j @ j.T + DAMPING * np.eye(6), error)
+            q += damped_least_squares(error, self._tcp.jacobian(), free=free)
             inside = np.clip(q, self._low, self._high)
             free[inside != q] = 0.0
             q = inside
         return q
 
     def _error(self, q: Array, position: Array, quaternion: Array) -> Array:
-        """Pose difference [6: m, rad] in the base frame; leaves the Jacobian at `q` behind."""
-        self._place(q)
-        mujoco.mj_jacSite(self.model, self._data, self._jac[:3], self._jac[3:], self._tcp)
+        """Return the pose difference [6: m, rad] in the base frame at joint positions `q`."""
+        self._tcp.place(q)
         now, back, turn, vector = np.zeros(4), np.zeros(4), np.zeros(4), np.zeros(3)
-        mujoco.mju_mat2Quat(now, self._data.site_xmat[self._tcp])
+        mujoco.mju_mat2Quat(now, self._tcp.rotation.ravel())
         mujoco.mju_negQuat(back, now)
         mujoco.mju_mulQuat(turn, quaternion, back)
         mujoco.mju_quat2Vel(vector, turn, 1.0)
-        return np.concatenate([position - self._data.site_xpos[self._tcp], vector])
-
-    def _place(self, q: Array) -> None:
-        self._data.qpos[:7] = q
-        mujoco.mj_kinematics(self.model, self._data)
-        mujoco.mj_comPos(self.model, self._data)
+        return np.concatenate([position - self._tcp.position, vector])
 
     def take(self, q: Array) -> tuple[Array, Array]:
-        """Take joints [7] as the newest command.
+        """Take joints [7, rad] as the newest command.
 
         Returns:
-            Commanded velocity [7, rad/s], and the torques [7, Nm] that its change needs.
+            Commanded velocity [7, rad/s], and the torques [7, Nm] that its change requires.
         """
-        wanted = np.clip((q - self.q) / self.tick_s, -MOST_RAD_S, MOST_RAD_S)
+        wanted = np.clip((q - self.q) / self.tick_s, -MAX_RAD_S, MAX_RAD_S)
         change = np.zeros(self.model.nv)
         change[:7] = SMOOTHING * (wanted - self.dq) / self.tick_s
         self.dq += change[:7] * self.tick_s
         self.q = np.array(q, dtype=float)
-        self._place(self.q)
-        mujoco.mj_makeM(self.model, self._data)
+        self._tcp.place(self.q)
+        mujoco.mj_makeM(self.model, self._tcp.data)
         torques = np.zeros(self.model.nv)
-        mujoco.mj_mulM(self.model, self._data, torques, change)
+        mujoco.mj_mulM(self.model, self._tcp.data, torques, change)
         return self.dq, torques[:7]
