@@ -1,7 +1,8 @@
 """Peak memory while a ViT-g-sized V-JEPA 2 file is loaded, beside the size of the tensors kept.
 
-Writes a file with random weights in the published layout (encoder and target encoder), loads the
-target encoder in a fresh process, touches every weight, and reads that process's peak.
+Writes a file with constant weights in both published layouts: a torch file with encoder and target
+encoder, and Hugging Face's safetensors, whose queries, keys and values are joined on loading. Loads
+the encoder in a fresh process, touches every weight, and reads that process's peak.
 
     python benchmarks/loading.py [--preset vit_giant]
 """
@@ -13,9 +14,11 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from worldmodel.models.encoder import PRESETS, VisionTransformer, preset
 
@@ -28,7 +31,7 @@ def peak():  # of this program alone: ru_maxrss would count what started it
     text = pathlib.Path("/proc/self/status").read_text()
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", text)[1])
 before, start = peak(), time.perf_counter()
-model = load_published(sys.argv[1], "target_encoder")
+model = load_published(sys.argv[1], sys.argv[2])
 loaded = time.perf_counter() - start
 kept = sum(p.numel() * p.element_size() for p in model.state_dict().values())
 total = sum(float(p.sum()) for p in model.state_dict().values())
@@ -36,38 +39,73 @@ print(json.dumps({"before": before, "peak": peak(), "kept": kept, "seconds": loa
 """
 
 
-def generate(name: str, path: Path) -> None:
-    """Write a published-layout file; both parts hold tensors of their own."""
+HUGGING_FACE = (
+    ("patch_embed.", "embeddings.patch_embeddings."),
+    ("blocks.", "layer."),
+    (".attn.proj.", ".attention.proj."),
+    (".attn.qkv.", ".attention.qkv."),
+)
+"""Our names -> those of Hugging Face; the encoder's last norm is `layernorm`."""
+
+
+def shapes_of(name: str) -> dict[str, torch.Size]:
+    """Return the shapes of a preset's encoder by name."""
     with torch.device("meta"):
-        shapes = {k: v.shape for k, v in VisionTransformer(preset(name)).state_dict().items()}
+        return {k: v.shape for k, v in VisionTransformer(preset(name)).state_dict().items()}
+
+
+def write_torch(name: str, folder: Path) -> tuple[Path, str]:
+    """Write a torch file; both of its parts hold tensors of their own."""
     content = {
-        part: {f"module.backbone.{k}": torch.full(s, 0.01) for k, s in shapes.items()}
+        part: {f"module.backbone.{k}": torch.full(s, 0.01) for k, s in shapes_of(name).items()}
         for part in ("encoder", "target_encoder")
     }
-    torch.save({**content, "epoch": 1, "lr": 1e-4}, path)
+    torch.save({**content, "epoch": 1, "lr": 1e-4}, folder / "vitg.pt")
+    return folder / "vitg.pt", "target_encoder"
 
 
-def main() -> None:
-    """Generate, load in a fresh process, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="vit_giant", choices=list(PRESETS))
-    options = parser.parse_args()
+def write_huggingface(name: str, folder: Path) -> tuple[Path, str]:
+    """Write a folder of Hugging Face's layout."""
+    tensors = {}
+    for key, (rows, *rest) in shapes_of(name).items():
+        theirs = key.replace("norm.", "layernorm.") if key.startswith("norm.") else key
+        for ours, other in HUGGING_FACE:
+            theirs = theirs.replace(ours, other)
+        parts = ("query", "key", "value") if ".qkv." in theirs else ("qkv",)
+        for part in parts:
+            shape = (rows // len(parts), *rest)
+            tensors[f"encoder.{theirs.replace('qkv', part)}"] = torch.full(shape, 0.01)
+    save_file(tensors, folder / "model.safetensors")
+    return folder, "encoder"
+
+
+def measure(name: str, write: Callable[[str, Path], tuple[Path, str]]) -> dict[str, float]:
+    """Write a file, load it in a fresh process, and return the figures."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "vitg.pt"
-        generate(options.preset, path)
-        size = path.stat().st_size
-        answer = subprocess.run(
-            [sys.executable, "-c", CHILD, str(path)], check=True, capture_output=True, text=True
-        )
+        path, part = write(name, Path(folder))
+        size = sum(p.stat().st_size for p in Path(folder).iterdir())
+        command = [sys.executable, "-c", CHILD, str(path), part]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
     found = json.loads(answer.stdout)
-    result = {
-        "preset": options.preset,
+    return {
         "file_bytes": size,
         "kept_bytes": found["kept"],
         "peak_rss_bytes": found["peak"],
         "rss_before_bytes": found["before"],
         "peak_over_kept": found["peak"] / found["kept"],
         "load_seconds": found["seconds"],
+    }
+
+
+def main() -> None:
+    """Measure both layouts, print and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", default="vit_giant", choices=list(PRESETS))
+    options = parser.parse_args()
+    result = {
+        "preset": options.preset,
+        "torch": measure(options.preset, write_torch),
+        "huggingface": measure(options.preset, write_huggingface),
     }
     print(json.dumps(result, indent=2))
     OUT.parent.mkdir(exist_ok=True)

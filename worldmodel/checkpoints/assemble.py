@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints import registry
@@ -81,10 +80,9 @@ def inventory(path: Path) -> dict[str, int]:
         return {str(key): _bytes(value) for key, value in read_torch(path).items()}
     found: dict[str, int] = {}
     file = SafetensorsFile(files_of(path))
-    for name, (_, dtype, _, _) in file.entries.items():
+    for name in file.names:
         top = name.removeprefix("vjepa2.").split(".")[0]
-        count = int(torch.Size(file.shape(name)).numel()) * dtype.itemsize
-        found[top] = found.get(top, 0) + count
+        found[top] = found.get(top, 0) + file.num_bytes(name)
     return found
 
 

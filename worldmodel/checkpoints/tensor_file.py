@@ -1,42 +1,42 @@
-"""Read other people's weight files: nothing in them is ever run, nothing is held twice.
+"""Read published weight files: no code in them is ever run, and no tensor is held twice.
 
 Torch archives are memory-mapped and read with torch's restricted unpickler, which knows tensors
-and plain containers only; safetensors files are read straight into their final place.
+and plain containers only; tensors of safetensors files are copied straight to their final place.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import pickle
-import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from worldmodel.errors import CheckpointError
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-MAX_HEADER_BYTES = 100_000_000
 MAGIC_ZIP = b"PK"
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file begins like safetensors: a length, then a JSON object."""
+    """Return whether a file begins like safetensors: a length, then a JSON object."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and not start.startswith(MAGIC_ZIP)
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """Top level of a torch file; tensors lie in the file until they are touched.
+    """Return the top level of a torch file; its tensors stay in the file until they are touched.
 
     Raises:
-        CheckpointError: torn, no torch file, or it asks for code to be run.
+        CheckpointError: The file is damaged, is no torch file, or asks for code to be run.
     """
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
@@ -47,14 +47,14 @@ def read_torch(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from error
     if not isinstance(loaded, dict):
         raise CheckpointError(
-            f"{path} holds a {type(loaded).__name__}, not a dictionary of parts: it is no "
+            f"{path} holds a {type(loaded).__name__}, not a dictionary of parts: it is not a "
             "published V-JEPA checkpoint"
         )
     return loaded
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a loss or an epoch saved as a NumPy number needs: harmless constructors."""
+    """Return the harmless constructors of losses and epochs that were saved as NumPy numbers."""
     scalar = numpy.float64(0).__reduce__()[0]
     kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     return [numpy.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
@@ -62,7 +62,7 @@ def _numpy_scalars() -> list[Any]:
 
 def _can_map(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
-        return False  # the old format of torch: small enough to be read whole
+        return False  # torch's old format: such files are small enough to be read at once
     with zipfile.ZipFile(path) as archive:
         return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
 
@@ -74,77 +74,83 @@ def _refused(path: Path, error: Exception) -> CheckpointError:
         reason = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), "")
         return CheckpointError(
             f"{path} would run code when unpickled and was refused before anything ran ({reason}). "
-            "Only tensors and plain containers are read: get the file from where it is "
-            "published, or save its tensors with safetensors"
+            "Only tensors and plain containers are read: download the file from its publisher, or "
+            "save its tensors with safetensors"
         )
     return _damaged(path, error)
 
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     first = (str(error) or type(error).__name__).splitlines()[0]
-    return CheckpointError(f"{path} is damaged or no torch file ({first}): fetch it again")
+    return CheckpointError(f"{path} is damaged or not a torch file ({first}): download it again")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    """Open a safetensors file; what the library refuses becomes a CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or incomplete ({error}): download it again"
+        ) from error
 
 
 class SafetensorsFile:
-    """Names, shapes and places of the tensors in one or several safetensors files.
+    """The tensors of one or several safetensors files, read one at a time.
+
+    Args:
+        paths: The files; together they hold each tensor once.
 
     Raises:
-        CheckpointError: the header is torn, or the file is shorter than the header says.
+        CheckpointError: A file is damaged or incomplete, a tensor is not float32, float16 or
+            bfloat16, or two files hold a tensor of one name.
     """
 
     def __init__(self, paths: list[Path]) -> None:
-        self.entries: dict[str, tuple[Path, torch.dtype, tuple[int, ...], int]] = {}
+        self._paths: dict[str, Path] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._dtypes: dict[str, torch.dtype] = {}
         for path in paths:
-            self._index(path)
+            with _opened(path) as file:
+                for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                    tensor = file.get_slice(name)
+                    self._add(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
 
-    def _index(self, path: Path) -> None:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(8)
-            length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
-            if length > min(size - 8, MAX_HEADER_BYTES):
-                raise CheckpointError(f"{path} is torn inside its header: fetch it again")
-            try:
-                header = json.loads(file.read(length))
-            except ValueError as error:
-                raise CheckpointError(f"{path} has a broken header ({error})") from error
-        for name, entry in header.items():
-            if name != "__metadata__":
-                self._add(path, name, entry, 8 + length, size)
-
-    def _add(self, path: Path, name: str, entry: Any, base: int, size: int) -> None:
-        try:
-            kind, shape, (start, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: tensor {name!r} is not described ({error})") from error
+    def _add(self, path: Path, name: str, kind: str, shape: tuple[int, ...]) -> None:
+        if name in self._paths:
+            raise CheckpointError(
+                f"Both {self._paths[name].name} and {path.name} in {path.parent} hold tensor "
+                f"{name!r}: keep the files of one checkpoint only"
+            )
         if kind not in DTYPES:
             raise CheckpointError(
-                f"{path}: tensor {name!r} is {kind}; weights are one of {sorted(DTYPES)}"
+                f"{path}: tensor {name!r} is {kind}; weights are one of {', '.join(DTYPES)}"
             )
-        wanted = math.prod(shape) * DTYPES[kind].itemsize
-        if start < 0 or end - start != wanted or base + end > size:
-            raise CheckpointError(
-                f"{path} is torn: tensor {name!r} wants bytes {base + start}..{base + end} of "
-                f"{size}: fetch it again"
-            )
-        self.entries[name] = (path, DTYPES[kind], shape, base + start)
+        self._paths[name], self._dtypes[name] = path, DTYPES[kind]
+        self._shapes[name] = shape
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all tensors."""
+        return tuple(self._paths)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return self.entries[name][2]
+        """Return the shape of a tensor."""
+        return self._shapes[name]
+
+    def num_bytes(self, name: str) -> int:
+        """Return the size of a tensor in its file."""
+        return math.prod(self._shapes[name]) * self._dtypes[name].itemsize
 
     def read_into(self, name: str, out: Tensor) -> None:
-        """Fill `out` (float32, contiguous, same number of elements) with a tensor."""
-        path, dtype, _, start = self.entries[name]
-        place = out if dtype == out.dtype else torch.empty(out.shape, dtype=dtype)
-        with path.open("rb", buffering=0) as file:
-            file.seek(start)
-            view = memoryview(place.flatten().view(torch.uint8).numpy())  # type: ignore[arg-type]
-            done = 0
-            while done < len(view):
-                count = file.readinto(view[done:])
-                if not count:
-                    raise CheckpointError(f"{path} ended inside tensor {name!r}: fetch it again")
-                done += count
-        if place is not out:
-            out.copy_(place)
+        """Copy a tensor into `out`, a float32 tensor of the same shape.
+
+        Raises:
+            CheckpointError: The file was damaged since it was opened.
+        """
+        # A mapping of its own for each tensor: pages read from one that lasted would add up to a
+        # second copy of the file in memory.
+        with _opened(self._paths[name]) as file:
+            out.copy_(file.get_tensor(name))

@@ -85,7 +85,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
     """Bare name -> name in the file, of one part; classifiers prefix the trunk with `vjepa2.`."""
     prefix = PARTS[part]
-    bare = {name.removeprefix("vjepa2."): name for name in file.entries}
+    bare = {name.removeprefix("vjepa2."): name for name in file.names}
     chosen = {k: v for k, v in bare.items() if k.startswith(prefix)}
     if part == "probe":
         chosen |= {k: v for k, v in bare.items() if k.startswith("classifier.")}
