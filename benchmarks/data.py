@@ -1,6 +1,6 @@
 """Clips per second: raw files, prepared frames and features, beside a plain decode from the start.
 
-`python -m benchmarks.data` (about a minute); writes benchmarks/results/data.json. Where torchcodec
+`python benchmarks/data.py` (about a minute); writes benchmarks/results/data.json. Where torchcodec
 loads, both decoders read the same videos in turn.
 """
 

@@ -17,71 +17,49 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from page_blocks import fill_blocks, markdown_table
+
+from planning.apps.evaluate import evaluate
+from planning.options import EvalOptions, SceneOptions
+
 HERE = Path(__file__).resolve().parent
-# run as a script: benchmarks/planning.py would hide the package here and in worker processes
-sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
-sys.path.insert(0, str(HERE.parent))
-
-from benchmarks.page_blocks import fill_blocks, markdown_table  # noqa: E402
-from planning.apps.evaluate import evaluate  # noqa: E402
-from planning.options import EvalOptions, SceneOptions  # noqa: E402
-
 RESULTS = HERE / "results" / "eval"
 PAGE = HERE.parent / "docs" / "results.md"
 
 EARLIER = RESULTS / "earlier"
 SECOND = "runs/second/model.safetensors"
 """The default model's recipe, trained again with another seed."""
+
+
+def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> EvalOptions:
+    return EvalOptions(scene=SceneOptions(task=task, **scene), episodes=episodes, model=model)
+
+
+CYLINDER = {"split": "held_out", "objects": ["cylinder"]}
 ROWS: dict[str, EvalOptions] = {
-    "reach": EvalOptions(scene=SceneOptions(task="reach"), episodes=50),
-    "grasp": EvalOptions(scene=SceneOptions(task="grasp"), episodes=50),
-    "reach_with_object": EvalOptions(scene=SceneOptions(task="reach_with_object"), episodes=50),
-    "pick_place": EvalOptions(scene=SceneOptions(task="pick_place"), episodes=40),
-    "pick_place, three sub-goals": EvalOptions(
-        scene=SceneOptions(task="pick_place"), episodes=40, sub_goals="three"
+    "reach": _row("reach", 50),
+    "grasp": _row("grasp", 50),
+    "reach_with_object": _row("reach_with_object", 50),
+    "pick_place": _row("pick_place", 40),
+    "pick_place, three sub-goals": replace(_row("pick_place", 40), sub_goals="three"),
+    "push, one goal image": _row("push", 40),
+    "pick_place, held-out appearance": _row("pick_place", 40, split="held_out"),
+    "pick_place, held-out appearance and shape": _row("pick_place", 40, **CYLINDER),
+    "pick_place, cup": _row("pick_place", 40, objects=["cup"]),
+    "pick_place, box": _row("pick_place", 40, objects=["box"]),
+    "second training: reach": _row("reach", 50, model=SECOND),
+    "second training: grasp": _row("grasp", 50, model=SECOND),
+    "second training: pick_place": _row("pick_place", 40, model=SECOND),
+    "second training: pick_place, held-out appearance": _row(
+        "pick_place", 40, model=SECOND, split="held_out"
     ),
-    "push, one goal image": EvalOptions(scene=SceneOptions(task="push"), episodes=40),
-    "pick_place, held-out looks": EvalOptions(
-        scene=SceneOptions(task="pick_place", split="held_out"), episodes=40
+    "second training: pick_place, held-out appearance and shape": _row(
+        "pick_place", 40, model=SECOND, **CYLINDER
     ),
-    "pick_place, held-out looks and shape": EvalOptions(
-        scene=SceneOptions(task="pick_place", split="held_out", objects=["cylinder"]), episodes=40
-    ),
-    "pick_place, cup": EvalOptions(
-        scene=SceneOptions(task="pick_place", objects=["cup"]), episodes=40
-    ),
-    "pick_place, box": EvalOptions(
-        scene=SceneOptions(task="pick_place", objects=["box"]), episodes=40
-    ),
-    "second training: reach": EvalOptions(
-        scene=SceneOptions(task="reach"), model=SECOND, episodes=50
-    ),
-    "second training: grasp": EvalOptions(
-        scene=SceneOptions(task="grasp"), model=SECOND, episodes=50
-    ),
-    "second training: pick_place": EvalOptions(
-        scene=SceneOptions(task="pick_place"), model=SECOND, episodes=40
-    ),
-    "second training: pick_place, held-out looks": EvalOptions(
-        scene=SceneOptions(task="pick_place", split="held_out"), model=SECOND, episodes=40
-    ),
-    "second training: pick_place, held-out looks and shape": EvalOptions(
-        scene=SceneOptions(task="pick_place", split="held_out", objects=["cylinder"]),
-        model=SECOND,
-        episodes=40,
-    ),
-    "unlabelled: reach": EvalOptions(
-        scene=SceneOptions(task="reach"), model="unlabelled", episodes=50
-    ),
-    "unlabelled: grasp": EvalOptions(
-        scene=SceneOptions(task="grasp"), model="unlabelled", episodes=50
-    ),
-    "unlabelled: pick_place": EvalOptions(
-        scene=SceneOptions(task="pick_place"), model="unlabelled", episodes=40
-    ),
-    "unlabelled: push, one goal image": EvalOptions(
-        scene=SceneOptions(task="push"), model="unlabelled", episodes=40
-    ),
+    "unlabelled: reach": _row("reach", 50, model="unlabelled"),
+    "unlabelled: grasp": _row("grasp", 50, model="unlabelled"),
+    "unlabelled: pick_place": _row("pick_place", 40, model="unlabelled"),
+    "unlabelled: push, one goal image": _row("push", 40, model="unlabelled"),
 }
 
 
@@ -117,9 +95,9 @@ def probe_table() -> str:
     return markdown_table(["model", *(n.removesuffix("_m").replace("_", " ") for n in names)], rows)
 
 
-def looks_table() -> str:
-    """Format what each change of appearance costs, as benchmarks/looks.py measured it."""
-    found = json.loads((RESULTS.parent / "looks.json").read_text(encoding="utf-8"))
+def appearance_table() -> str:
+    """Format what each change of appearance costs, as benchmarks/appearance.py measured it."""
+    found = json.loads((RESULTS.parent / "appearance.json").read_text(encoding="utf-8"))
     first = next(iter(found.values()))
     rows = []
     for factor in first["rows"]:
@@ -164,7 +142,7 @@ def main() -> None:
 def write_page() -> None:
     """Fill the blocks of docs/results.md from the rows that are finished."""
     blocks = {"success": table(read_rows(RESULTS)), "earlier": table(read_rows(EARLIER))}
-    fill_blocks(PAGE, blocks | {"probes": probe_table(), "looks": looks_table()})
+    fill_blocks(PAGE, blocks | {"probes": probe_table(), "appearance": appearance_table()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Samples per second of a post-training step beside the plain step; memory at ViT-g size.
 
-`python -m benchmarks.training` (about a minute on a CPU); writes benchmarks/results/training.json.
+`python benchmarks/training.py` (about a minute on a CPU); writes benchmarks/results/training.json.
 The plain step encodes frames every time (no cache), works in float32 and builds its mask anew.
 """
 

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from page_blocks import fill_blocks, markdown_table
+
+from planning.apps.evaluate import run_agents, summarise
+from planning.apps.workcell import read_limits
+from planning.cli.app import main as worldmodel
+from planning.options import EvalOptions, SceneOptions
+
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
-sys.path.insert(0, str(HERE.parent))
-
-from benchmarks.page_blocks import fill_blocks, markdown_table  # noqa: E402
-from planning.apps.workcell import read_limits  # noqa: E402
-from planning.cli import eval as evaluation  # noqa: E402
-from planning.cli.app import main as worldmodel  # noqa: E402
-
 OUT, PAGE = HERE / "results" / "twin.json", HERE.parent / "docs" / "robot-twin.md"
 OTHERS = 2
 """Seed of pick-and-place episodes beyond those of `worldmodel eval` with its usual seed."""
@@ -33,10 +31,19 @@ def brief(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
     """`worldmodel eval` without baselines."""
-    options = evaluation.Options(task=task, episodes=episodes, seed=seed, baselines=False)
-    found = evaluation.run_episodes(options, "planner")
+    options = EvalOptions(scene=SceneOptions(task=task), episodes=episodes, seed=seed)
+    found = run_agents(options, ())["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
-    return evaluation.summarise(options, found, {}) | each
+    figures = summarise(
+        found,
+        {},
+        scene=options.scene,
+        sub_goals=options.sub_goals,
+        planner=options.planner,
+        model=options.model,
+        seed=seed,
+    )
+    return figures | each
 
 
 def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:

@@ -165,7 +165,7 @@ class EvalOptions:
     """Goal images: the task's, three (without the lift) or only the last one."""
     episodes: int = field(default=50, metadata=between(1, 1_000_000))
     """Number of episodes."""
-    seed: int = field(default=0, metadata=between(0, 100_000))
+    seed: int = field(default=0, metadata=between(0, 10_000_000))
     """Evaluation seed; every episode has a seed of its own."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
     """How plans are searched."""

@@ -177,7 +177,7 @@ def extreme_action(rng):
 
 
 def test_random_extreme_and_nan_commands():
-    """As benchmarks/robot.py drives them by thousands over the protocol."""
+    """As benchmarks/robot_safety.py drives them by thousands over the protocol."""
     arm, log = safe()
     rng = np.random.default_rng(0)
     for i in range(10_000):

@@ -1,12 +1,12 @@
-"""What a change of looks costs the planner: one factor of the held-out split at a time.
+"""Measure what each change of appearance of the held-out split costs the planner.
 
 Two pictures a known move apart, of the same scene; the planner searches the move that makes the
-imagined frame look like the second picture. Its error, on scenes whose looks are the training
-split's but for one factor.
+imagined frame equal to the second picture. Its error is measured on scenes whose appearance is the
+training split's but for one factor.
 
-    python benchmarks/looks.py [model=default] [scenes=40] [shape=cube] [label=default]
+    python benchmarks/appearance.py [model=default] [scenes=40] [shape=cube] [label=default]
 
-Writes benchmarks/results/looks.json, a column by its label; benchmarks/evaluate.py shows it.
+Writes benchmarks/results/appearance.json, a column by its label; benchmarks/evaluate.py shows it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import envs
+from envs.scene import SPLITS
+from planning.bounds import Bounds
+from planning.energy import energy
+from planning.solvers.cem import CEM
+from worldmodel.checkpoint import load
+from worldmodel.checkpoints.loading import embedded_path
+
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-import envs  # noqa: E402
-from envs.scene import SPLITS  # noqa: E402
-from planning.bounds import Bounds  # noqa: E402
-from planning.energy import energy  # noqa: E402
-from planning.solvers.cem import CEM  # noqa: E402
-from worldmodel.checkpoint import load  # noqa: E402
-from worldmodel.checkpoints.loading import embedded_path  # noqa: E402
-
-OUT = HERE / "results" / "looks.json"
+OUT = HERE / "results" / "appearance.json"
 TRAIN, HELD = SPLITS["train"], SPLITS["held_out"]
 FACTORS = {
     "training split": TRAIN,
@@ -87,8 +85,8 @@ def main() -> None:
     world = load(given["model"], "cpu")
     file = Path(given["model"]) if Path(given["model"]).is_file() else embedded_path(given["model"])
     rows = {}
-    for name, looks in FACTORS.items():
-        SPLITS["factor"] = looks
+    for name, variant in FACTORS.items():
+        SPLITS["factor"] = variant
         off = 100 * errors_m(world, "factor", int(given["scenes"]), given["shape"])
         rows[name] = {"median_cm": float(np.median(off)), "p90_cm": float(np.percentile(off, 90))}
         print(f"{name:33s} median {np.median(off):.2f} cm, 90th {np.percentile(off, 90):.2f} cm")

@@ -4,7 +4,7 @@ For each fault: the time until the arm is at rest, how far it moved, and the mes
 person reads. Then thousands of random, extreme and not-a-number commands, driven through the safety
 layer: about an hour on two idle cores; a killed run resumes.
 
-    python benchmarks/robot.py [--only faults|commands|page] [--commands 10000] [--shard 0 --of 1]
+    python benchmarks/robot_safety.py [--only faults|commands|page] [--commands 10000]
 
 `--only page` writes docs/robot-faults.md from benchmarks/results/robot.json and measures nothing.
 """
@@ -13,18 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from page_blocks import fill_blocks, markdown_table, wrap
+from robot_commands import drive_commands, read_chunks, total
+from robot_faults import arm_faults
+
 HERE = Path(__file__).resolve().parent
-sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
-sys.path.insert(0, str(HERE.parent))
-
-from benchmarks.page_blocks import fill_blocks, markdown_table, wrap  # noqa: E402
-from benchmarks.robot_commands import drive_commands, read_chunks, total  # noqa: E402
-from benchmarks.robot_faults import arm_faults  # noqa: E402
-
 OUT = HERE / "results" / "robot.json"
 PAGE = HERE.parent / "docs" / "robot-faults.md"
 WORK = HERE.parent / "runs" / "robot-commands"

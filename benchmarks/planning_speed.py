@@ -1,10 +1,10 @@
 """Planning speed compared with the published loop, and success for each budget.
 
-    python benchmarks/planning.py          # speeds -> results/planning.json, docs/planning.png
-    python benchmarks/planning.py equal    # only the row at equal energy, for new weights
-    python benchmarks/planning.py budgets  # success by budget -> results/budgets.json; rows by name
-    python benchmarks/planning.py paces    # seconds an action of each budget, on a quiet machine
-    python benchmarks/planning.py page     # only the page
+    python benchmarks/planning_speed.py          # speeds: results/planning.json, docs/planning.png
+    python benchmarks/planning_speed.py equal    # only the row at equal energy, for new weights
+    python benchmarks/planning_speed.py budgets  # successes: results/budgets.json; rows by name
+    python benchmarks/planning_speed.py paces    # seconds per action of each budget, idle machine
+    python benchmarks/planning_speed.py page     # only the page
 
 All write the figures of docs/planning.md. A row that is in the results is not run again.
 """
@@ -18,19 +18,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from page_blocks import fill_blocks, markdown_table, wrap
+
+from planning.apps import bench_planning, evaluate
+from planning.bench_options import BenchOptions
+from planning.cli.bench_planning import run as run_benchmark
+from planning.options import EvalOptions, PlannerOptions, SceneOptions
+
 HERE = Path(__file__).resolve().parent
-# run as a script, this file's own name would hide the package
-sys.path[:] = [p for p in sys.path if not p or Path(p).resolve() != HERE]
-sys.path.insert(0, str(HERE.parent))
-
-import torch  # noqa: E402
-
-from benchmarks.page_blocks import fill_blocks, markdown_table, wrap  # noqa: E402
-from planning.apps import bench_planning  # noqa: E402
-from planning.bench_options import BenchOptions  # noqa: E402
-from planning.cli import eval as evaluation  # noqa: E402
-from planning.cli.bench_planning import run as run_benchmark  # noqa: E402
-
 SPEEDS, BUDGETS = HERE / "results" / "planning.json", HERE / "results" / "budgets.json"
 PAGE = HERE.parent / "docs" / "planning.md"
 EPISODES, TUNING = 24, 50
@@ -104,15 +100,18 @@ def _keep(rows: dict[str, Any]) -> None:
 
 
 def _run(name: str, episodes: int) -> dict[str, Any]:
-    options = evaluation.Options(
-        task="pick_place",
-        episodes=episodes,
-        seed=TUNING,
-        workers=1,
-        pictures=False,
-        **SETTINGS[name],
-    )
-    return evaluation.summarise(options, evaluation.run_episodes(options, "planner"), {})
+    with tempfile.TemporaryDirectory() as folder:
+        options = EvalOptions(
+            scene=SceneOptions(task="pick_place"),
+            planner=PlannerOptions(**SETTINGS[name]),
+            episodes=episodes,
+            seed=TUNING,
+            workers=1,
+            pictures=False,
+            baselines=False,
+            out=folder,
+        )
+        return evaluate.evaluate(options)[0]
 
 
 def budgets() -> None:
