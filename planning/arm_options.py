@@ -83,7 +83,7 @@ class WorkcellOptions:
 
     robot: Robot = "mujoco"
     """Arm: a real Franka, its simulated twin behind libfranka's protocol, MuJoCo, or fake."""
-    scene: SceneOptions = field(default_factory=SceneOptions)
+    scene: SceneOptions = field(default_factory=SceneOptions, metadata={"group": "env"})
     """Scene of a simulated arm."""
     franka: FrankaOptions = field(default_factory=FrankaOptions)
     """Connection to a real arm."""

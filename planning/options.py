@@ -159,7 +159,9 @@ class EvalOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "cpu"
     """Device of the model."""
-    scene: SceneOptions = field(default_factory=lambda: SceneOptions(task="reach"))
+    scene: SceneOptions = field(
+        default_factory=lambda: SceneOptions(task="reach"), metadata={"group": "env"}
+    )
     """Simulated scene."""
     sub_goals: SubGoals = "default"
     """Goal images: the task's, three (without the lift) or only the last one."""

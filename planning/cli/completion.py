@@ -74,7 +74,7 @@ def _options(name: str, current: str, words: list[str]) -> list[str]:
     found = layout(kind)
     key, equals, _ = current.partition("=")
     if not equals:
-        groups = [section.name for section in found.sections.values() if section.group]
+        groups = [section.group for section in found.sections.values() if section.group]
         modes = ["mode"] if "" not in command.kinds else []
         return [f"{word}=" for word in [*found.options, *groups, *modes, "recipe"]] + ["--help"]
     return [f"{key}={value}" for value in _values(name, key, command.kinds, kind)]
@@ -86,8 +86,8 @@ def _values(name: str, key: str, kinds: object, kind: type) -> list[str]:
         return group_names(name.replace(" ", "_").replace("-", "_"))
     if key == "mode" and isinstance(kinds, dict) and "" not in kinds:
         return list(kinds)
-    section = found.sections.get(key)
-    if section and section.group:
+    section = found.group_section(key)
+    if section is not None and key not in found.options:
         return group_names(section.group)
     try:
         option = found.resolve(key, "")

@@ -108,7 +108,7 @@ def read_request(
 
 
 def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str, Tree]) -> None:
-    section = request.layout.sections.get(key)
+    section = request.layout.group_section(key)
     if key == "recipe":
         root = Section(name="", kind=request.kind, text="", group="recipe")
         trees = {text: _nest(request, root, recipes[text], f"recipe {text}") for text in texts}
@@ -117,12 +117,13 @@ def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str
             for text, tree in trees.items():
                 set_value(tree, option.name, text)
         _choose_files(request, "recipe", "recipe", trees)
-    elif section is not None and section.group:
+    elif section is not None and key not in request.layout.options:
         trees = {
             text: _nest(request, section, _read_yaml(key, section.group, text), f"{key}={text}")
             for text in texts
         }
-        _choose_files(request, section.group, f"{section.group}@{section.name}", trees)
+        group, name = section.group, section.name
+        _choose_files(request, group, group if group == name else f"{group}@{name}", trees)
     else:
         option = request.layout.resolve(key, f"of `worldmodel {request.command}`")
         values = [read_text(option, text) for text in texts]

@@ -91,6 +91,11 @@ class Layout:
             )
         raise UsageError(self._unknown(key, where))
 
+    def group_section(self, key: str) -> Section | None:
+        """Find the section that `key=NAME` fills from a file: by its own or by its group's name."""
+        filled = [section for section in self.sections.values() if section.group]
+        return next((s for s in filled if key in (s.name, s.group)), None)
+
     def find(self, leaf: str) -> Option | None:
         """Find the one option with this last part of its name; None where there is none."""
         found = [option for option in self.options.values() if option.leaf == leaf]

@@ -42,7 +42,9 @@ def _section(found: Layout, name: str) -> Iterator[str]:
     yield f"{name}: {section.text}" if section and section.text else f"{name or 'Options'}:"
     if section and section.group:
         names = ", ".join(group_names(section.group))
-        yield from _wrap(f"{name}=NAME reads configs/{section.group}/NAME.yaml: {names}.", 2)
+        yield from _wrap(
+            f"{section.group}=NAME reads configs/{section.group}/NAME.yaml: {names}.", 2
+        )
     for option in options:
         yield from _option(option)
 
