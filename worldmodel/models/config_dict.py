@@ -59,15 +59,16 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
 
 def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any]:
     """Split the `convention` of an older file into its observation, action and scaling parts."""
-    old = values["convention"]
-    if not isinstance(old, dict):
-        raise ConfigError(f"convention must be a dictionary, not {old!r}")
-    left = dict(old)
+    encoder, predictor = (values.get(name, {}) for name in ("encoder", "predictor"))
+    for name in ("convention", "encoder", "predictor"):
+        if not isinstance(values.get(name, {}), dict):
+            raise ConfigError(f"{name} must be a dictionary, not {values[name]!r}")
+    left = dict(values["convention"])
     step_s, max_step_m = left.pop("step_seconds", 0.25), left.pop("max_step_m", 0.075)
     action = {"gripper": left.pop("gripper", "difference"), "period_s": step_s}
     action["max_step_m"] = max_step_m
     observation = {
-        "image_size": values.get("encoder", {}).get("image_size", [256, 256]),
+        "image_size": encoder.get("image_size", [256, 256]),
         "transform": "droid" if is_world else "published",
         "frames_per_token": left.pop("frames_per_token", 2),
     }
@@ -76,7 +77,6 @@ def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any
             observation[name] = left.pop(name)
     made = {k: v for k, v in values.items() if k != "convention"} | {"observation": observation}
     if is_world:
-        predictor = values.get("predictor", {})
         observation["state_dim"] = predictor.get("state_dim", 7)
         action["action_dim"] = predictor.get("action_dim", 7)
         made |= {"action": action, "scaling": left}
