@@ -60,7 +60,7 @@ def rows() -> list[Row]:
                 num_frames=model.num_frames,
                 action_conditioned=model.is_action_conditioned,
                 licence=model.licence,
-                url=model.urls[0],
+                url=model.url,
                 path=str(path),
                 cached_bytes=path.stat().st_size if path.is_file() else 0,
             )
@@ -71,13 +71,13 @@ def rows() -> list[Row]:
 def run(options: Options) -> int:
     """Print the table."""
     from worldmodel.atomic_io import write_json
-    from worldmodel.checkpoints.registry import cache_folder
+    from worldmodel.data.cache import cache_root
 
     table = rows()
     print(f"{'name':24s} {'encoder':>12s} {'params':>7s}  {'input':12s} {'licence':12s} cached")
     for row in table:
         print(row.line())
-    print(f"cache: {cache_folder()} (WORLDMODEL_CACHE)")
+    print(f"cache: {cache_root()} (WORLDMODEL_CACHE), and that of Hugging Face (HF_HOME)")
     if options.out:
         write_json(Path(options.out) / "summary.json", [asdict(row) for row in table])
     return 0

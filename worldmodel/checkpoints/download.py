@@ -1,9 +1,12 @@
-"""Fetch one file over HTTP: progress bar, resume, size and checksum, whole or not at all."""
+"""Download one file over HTTP with a progress bar; it arrives complete or not at all.
+
+For files that Hugging Face does not publish (`worldmodel.checkpoints.hub` gets the others). A
+download that was interrupted is resumed; size and, where it is known, checksum are verified.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import http.client
 import json
@@ -11,13 +14,14 @@ import re
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from worldmodel.atomic_io import sync_file, sync_folder, write_json
+from worldmodel.data.cache import locked
 from worldmodel.errors import DownloadError
 
 CHUNK_BYTES = 1 << 20
@@ -27,23 +31,17 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Remote:
-    """What is fetched, and how it is recognised."""
+    """A file to download, and how it is recognised."""
 
     name: str
+    """Name for messages and the progress bar."""
     url: str
     sha256: str | None = None
+    """Checksum (64 hexadecimal digits), where it is published."""
 
     def offline_help(self, path: Path) -> str:
-        """Which file to put where, for people without a network."""
-        return f"Without a network: fetch {self.url} elsewhere and put it at {path}"
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time writes a file."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        """Tell people without a network which file to put where."""
+        return f"Without a network: download {self.url} elsewhere and put it at {path}"
 
 
 def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
@@ -56,11 +54,11 @@ def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # what is kept is no beginning of the file
+        if error.code == 416:  # partial file does not match; restart
             return None
         raise DownloadError(
             f"{remote.name}: {remote.url} answered {error.code} {error.reason}. "
-            f"It is not published there any more, or not for you. {remote.offline_help(path)}"
+            f"It moved, or access was denied. {remote.offline_help(path)}"
         ) from error
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
@@ -70,7 +68,7 @@ def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
 
 
 def _total(answer: Any, start: int) -> int | None:
-    """Size of the whole file, from the answer's headers."""
+    """Return the size of the whole file, from the answer's headers."""
     match = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
     if match and int(match[1]) == start:
         return int(match[2])
@@ -94,7 +92,7 @@ def _copy(remote: Remote, answer: Any, part: Path, start: int, total: int | None
             try:
                 block = answer.read(CHUNK_BYTES)
             except (http.client.HTTPException, OSError):
-                return  # a broken line: what came is kept, the next attempt goes on from there
+                return  # the connection broke: the next attempt resumes from what was received
             if not block:
                 return
             file.write(block)
@@ -102,9 +100,9 @@ def _copy(remote: Remote, answer: Any, part: Path, start: int, total: int | None
 
 
 def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, Any]]:
-    """One connection; says whether the file is whole, and what the server says of it."""
+    """Try one connection; return whether the file is complete, and what the server said of it."""
     notes = part.with_name(part.name + ".json")
-    known = json.loads(notes.read_text()) if notes.is_file() else {}
+    known = _read_notes(notes)
     start = part.stat().st_size if part.is_file() and known.get("url") == remote.url else 0
     if start and start == known.get("size"):
         return True, known
@@ -112,44 +110,38 @@ def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, An
     if answer is None:
         part.unlink()
         return False, known
-    if answer.status != 206:  # the whole file comes, from its beginning
+    if answer.status != 206:  # the server sends the whole file from its beginning
         start = 0
     total = _total(answer, start)
-    headers = answer.headers
-    linked = (headers.get("X-Linked-ETag") or "").strip('"')
-    known = {
-        "url": remote.url,
-        "size": total,
-        "etag": headers.get("ETag"),
-        "sha256": linked if re.fullmatch(r"[0-9a-f]{64}", linked) else None,
-    }
+    known = {"url": remote.url, "size": total, "etag": answer.headers.get("ETag")}
     _check_space(path, total, start)
-    notes.write_text(json.dumps(known))
+    write_json(notes, known)
     _copy(remote, answer, part, start, total)
     return total is None or part.stat().st_size == total, known
 
 
-def sha256_of(path: Path) -> str:
-    """Checksum of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
+def _read_notes(path: Path) -> dict[str, Any]:
+    """Return what an earlier attempt noted of the file, or nothing if the notes are damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def fetch(remote: Remote, path: Path) -> Path:
-    """Fetch a file to `path` unless it is there; go on with what an earlier try left.
+    """Download a file to `path` unless it exists; an interrupted download is resumed.
 
     Raises:
-        DownloadError: unreachable, refused, torn after some tries, of a wrong checksum, or no room.
+        DownloadError: The server cannot be reached, refuses, or breaks off several times; the
+            checksum is wrong; or the disk has no room.
     """
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    with _locked(path.with_name(path.name + ".lock")):
-        if path.is_file():  # another process was faster
+    with locked(path.with_name(path.name + ".lock")):
+        if path.is_file():  # another process downloaded it meanwhile
             return path
         for _ in range(ATTEMPTS):
             whole, known = _attempt(remote, path, part)
@@ -158,23 +150,27 @@ def fetch(remote: Remote, path: Path) -> Path:
         else:
             have = part.stat().st_size if part.is_file() else 0
             raise DownloadError(
-                f"{remote.name}: only {have} of {known.get('size')} bytes came in {ATTEMPTS} "
-                f"tries; they are kept in {part}: run it again to go on. "
+                f"{remote.name}: received {have} of {known.get('size')} bytes in {ATTEMPTS} "
+                f"attempts; they are kept in {part}: run it again to resume. "
                 f"{remote.offline_help(path)}"
             )
-        _check(remote, path, part, known.get("sha256"))
+        _check(remote, path, part)
+        sync_file(part)
         part.replace(path)
+        sync_folder(path.parent)
         part.with_name(part.name + ".json").unlink(missing_ok=True)
     return path
 
 
-def _check(remote: Remote, path: Path, part: Path, linked: str | None) -> None:
-    wanted = remote.sha256 or linked
-    found = sha256_of(part) if wanted else None
-    if wanted and found != wanted:
+def _check(remote: Remote, path: Path, part: Path) -> None:
+    if remote.sha256 is None:
+        return
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != remote.sha256:
         part.unlink()
         raise DownloadError(
-            f"{remote.name}: {remote.url} has checksum {found}, wanted {wanted}: what came was "
-            f"thrown away. Try again; if it stays so, the published file has changed. "
+            f"{remote.name}: {remote.url} has checksum {found}, expected {remote.sha256}: the "
+            "download was deleted. Try again; if it happens again, the published file has changed. "
             f"{remote.offline_help(path)}"
         )

@@ -1,20 +1,20 @@
-"""The published models by name: where they lie, under which licence, and how to load them."""
+"""The published models by name: where their files are, under which licence, and their sizes."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from worldmodel.checkpoints.download import Remote, fetch
+from worldmodel.checkpoints.hub import cached_path, fetch_from_hub, page_of
 from worldmodel.checkpoints.published.loading import Part
+from worldmodel.data.cache import cache_root
 from worldmodel.errors import ConfigError
 from worldmodel.models.encoder import VisionTransformer, preset
 
 META = "https://dl.fbaipublicfiles.com"
-HUGGING_FACE = "https://huggingface.co"
 MIT, NC = "MIT", "CC BY-NC 4.0"
 
 
@@ -22,20 +22,30 @@ MIT, NC = "MIT", "CC BY-NC 4.0"
 class Published:
     """One published model."""
 
-    urls: tuple[str, ...]
-    """Files, the weights first."""
+    files: tuple[str, ...]
+    """URLs of the files, or with `repo` their names in it; the weights come first."""
     size: str
     """Preset of the encoder."""
     licence: str
     part: Part = "target_encoder"
-    """What the published code takes as the encoder."""
+    """Part of the file that the published code takes as the encoder."""
+    repo: str = ""
+    """Hugging Face repository; empty for files that are downloaded from a URL."""
     image_size: int = 256
+    """Height and width of the input [px]."""
     num_frames: int = 64
+    """Frames of a clip."""
     is_action_conditioned: bool = False
+    """Whether the file holds an action-conditioned predictor."""
     encoder_from: str | None = None
     """Name whose encoder belongs to a file that holds only the predictor."""
     encodes_images: bool = False
-    """V-JEPA 2.1: single frames take the image path."""
+    """Whether single frames are encoded as images (V-JEPA 2.1)."""
+
+    @property
+    def url(self) -> str:
+        """Return the address of the weights."""
+        return page_of(self.repo, self.files[0]) if self.repo else self.files[0]
 
 
 def _v1(name: str, size: str, image_size: int) -> Published:
@@ -53,9 +63,10 @@ def _v21(file: str, size: str) -> Published:
 
 
 def _hf(repo: str, size: str, image_size: int = 256) -> Published:
-    base = f"{HUGGING_FACE}/facebook/{repo}/resolve/main"
-    urls = (f"{base}/model.safetensors", f"{base}/config.json")
-    return Published(urls, size, MIT, part="encoder", image_size=image_size)
+    files = ("model.safetensors", "config.json")
+    return Published(
+        files, size, MIT, part="encoder", repo=f"facebook/{repo}", image_size=image_size
+    )
 
 
 REGISTRY: dict[str, Published] = {
@@ -78,10 +89,11 @@ REGISTRY: dict[str, Published] = {
     "vjepa2.1-vitg": _v21("vitg", "vit_giant"),
     "vjepa2.1-vitG": _v21("vitG", "vit_gigantic"),
     "jepa-wms-ac-vitg": Published(
-        (f"{HUGGING_FACE}/facebook/jepa-wms/resolve/main/vjepa2_ac_droid.pth.tar",),
+        ("vjepa2_ac_droid.pth.tar",),
         "vit_giant",
         NC,
         "encoder",
+        repo="facebook/jepa-wms",
         is_action_conditioned=True,
         encoder_from="vjepa2-vitg",
     ),
@@ -90,44 +102,55 @@ REGISTRY: dict[str, Published] = {
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
     "vjepa2-vitg-fpc64-384": _hf("vjepa2-vitg-fpc64-384", "vit_giant", 384),
 }
-"""Name -> model. Published checksums are unknown to us: sizes, and Hugging Face's own checksums,
-are checked."""
-
-
-def cache_folder() -> Path:
-    """WORLDMODEL_CACHE, or ~/.cache/worldmodel."""
-    return Path(os.environ.get("WORLDMODEL_CACHE") or Path.home() / ".cache" / "worldmodel")
+"""Name -> model. Files of Hugging Face are verified by the hub's client; for the others no
+checksums are published, and their size is checked."""
 
 
 def get(name: str) -> Published:
-    """The model of a name.
+    """Return the model of a name.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: The name is unknown.
     """
     if name not in REGISTRY:
         raise ConfigError(f"Unknown published model {name!r}; known: {', '.join(REGISTRY)}")
     return REGISTRY[name]
 
 
+def _own_path(name: str, file: str) -> Path:
+    """Return where a file of a model lies in this package's cache, or may be put by hand."""
+    return cache_root() / name / file.rsplit("/", 1)[-1]
+
+
 def local_path(name: str) -> Path:
-    """Where the weights of a name lie once they are fetched."""
-    return cache_folder() / name / get(name).urls[0].rsplit("/", 1)[-1]
+    """Return where the weights of a name lie, or will lie once they are downloaded."""
+    model = get(name)
+    path = _own_path(name, model.files[0])
+    in_hub = cached_path(model.repo, model.files[0]) if model.repo else None
+    return in_hub if in_hub is not None and not path.is_file() else path
 
 
 def resolve(name: str) -> Path:
-    """Fetch a model's files on first use; returns the weights' path.
+    """Return the path of a model's weights; its files are downloaded on first use.
 
     Raises:
-        DownloadError: not reachable or not whole; says which file to put where.
+        DownloadError: A file cannot be downloaded; the message says which file to put where.
     """
-    path = local_path(name)
-    for url in get(name).urls:
-        fetch(Remote(name, url), path.with_name(url.rsplit("/", 1)[-1]))
-    return path
+    model = get(name)
+    weights = _own_path(name, model.files[0])
+    if model.repo and weights.is_file():  # put there by hand
+        return weights
+    paths = []
+    for file in model.files:
+        path = _own_path(name, file)
+        if model.repo:
+            paths.append(fetch_from_hub(model.repo, file, path))
+        else:
+            paths.append(fetch(Remote(name, file), path))
+    return paths[0]
 
 
 def num_parameters(name: str) -> int:
-    """Parameters of a model's encoder, counted on its preset."""
+    """Return the number of parameters of a model's encoder, counted on its preset."""
     with torch.device("meta"):
         return sum(p.numel() for p in VisionTransformer(preset(get(name).size)).parameters())

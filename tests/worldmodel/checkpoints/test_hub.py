@@ -1,0 +1,123 @@
+"""The hub's own client against a local server that answers as Hugging Face does."""
+
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+BODY = bytes(range(256)) * 8000
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CODE = """
+import sys; from pathlib import Path
+from worldmodel.checkpoints.hub import cached_path, fetch_from_hub
+from worldmodel.errors import DownloadError
+try:
+    path = fetch_from_hub("facebook/tiny", sys.argv[1], Path("/cache/tiny") / sys.argv[1])
+    assert cached_path("facebook/tiny", sys.argv[1]) == path
+    print(path)
+except DownloadError as error:
+    print("error:", error)
+"""
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers HEAD and GET of a repository's files, or the refusal that the server is told."""
+
+    def do_HEAD(self):
+        self.answer(b"")
+
+    def do_GET(self):
+        self.answer(BODY)
+
+    def answer(self, body):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.seen.append((self.command, asked))
+        if server.refusal:
+            status, code = server.refusal
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = 0
+        if asked and asked.removeprefix("bytes=").split("-")[0].isdigit():
+            start = int(asked.removeprefix("bytes=").split("-")[0])
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+        self.send_header("ETag", f'"{hashlib.sha256(BODY).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        self.wfile.write(body[start : start + server.limit])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub(tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.refusal, server.limit = [], None, 10**9
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.home = tmp_path / "hf"
+    server.address = f"http://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def fetch(hub, file="model.safetensors", **environment):
+    """Fetch in a fresh process: the client reads its settings when it is imported."""
+    settings = {"HF_ENDPOINT": hub.address, "HF_HOME": str(hub.home)} | environment
+    settings |= {"HF_HUB_ETAG_TIMEOUT": "5", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", CODE, file],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+
+
+def test_a_file_is_fetched_once_into_the_hubs_own_cache(hub):
+    path = fetch(hub)
+    assert path.startswith(str(hub.home))
+    assert path.endswith(f"{COMMIT}/model.safetensors")
+    assert Path(path).read_bytes() == BODY
+    fetched = [command for command, _ in hub.seen].count("GET")
+    assert fetch(hub) == path
+    assert [command for command, _ in hub.seen].count("GET") == fetched
+    assert fetch(hub, HF_HUB_OFFLINE="1") == path
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        ((404, "EntryNotFound"), "moved, or access was denied"),
+        ((404, "RepoNotFound"), "moved, or access was denied"),
+        ((403, "GatedRepo"), "accept it at https://huggingface.co/facebook/tiny"),
+    ],
+)
+def test_refusals_say_what_to_do(hub, refusal, words):
+    hub.refusal = refusal
+    said = fetch(hub)
+    assert words in said
+    assert "put it at /cache/tiny/model.safetensors" in said
+
+
+def test_without_a_network_the_message_says_which_file_to_put_where(hub):
+    place = "huggingface.co/facebook/tiny/resolve/main/config.json elsewhere and put it at /cache"
+    said = fetch(hub, "config.json", HF_HUB_OFFLINE="1")
+    assert "HF_HUB_OFFLINE is set" in said
+    assert place in said
+    said = fetch(hub, "config.json", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "cannot be reached" in said
+    assert place in said
