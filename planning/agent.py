@@ -1,22 +1,23 @@
-"""Receding horizon over sub-goal images: plan, carry out the first action, look again."""
+"""Receding horizon over sub-goal images: plan, execute the first action, observe again."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from planning.energy import energy
-from planning.planner import Planner
-from planning.protocols import Decision, SubGoal
+from planning.planner import Memory
+from planning.policy import Policy
+from planning.protocols import Decision, Reading, SubGoal
+
+SETTLE_M = 0.006
+"""A shorter planned move [m] without a gripper command counts as having reached the sub-goal."""
 
 
 class Budget:
-    """Which sub-goal is due: the next one when the budget is spent or nothing is left to do."""
+    """Selects the current sub-goal: the next one when its budget is spent or it is reached."""
 
     def __init__(self, goals: list[SubGoal], patience: int = 2) -> None:
         self.goals, self.patience = goals, patience
@@ -24,11 +25,11 @@ class Budget:
 
     @property
     def over(self) -> bool:
-        """All budgets are spent."""
+        """Whether all budgets are spent."""
         return self.index >= len(self.goals)
 
     def tick(self, *, settled: bool) -> None:
-        """Count a step; `settled` steps in a row mean that the sub-goal is reached."""
+        """Count a step; `patience` settled steps in a row mean that the sub-goal is reached."""
         self.spent += 1
         self.idle = self.idle + 1 if settled else 0
         if self.spent >= self.goals[self.index].steps or self.idle >= self.patience:
@@ -36,44 +37,36 @@ class Budget:
 
 
 class PlanningAgent:
-    """Plans in the latent space of a world model toward each sub-goal in turn."""
+    """Plans toward each sub-goal in turn, in the latent space of a policy's world model."""
 
-    def __init__(
-        self, planner: Planner, *, settle_m: float = 0.006, axes: NDArray[np.float64] | None = None
-    ) -> None:
-        """`axes` [2, 2] turns planned x-y moves into the arm's (`calibrate axes`)."""
-        self.planner, self.settle_m, self.axes = planner, settle_m, axes
+    def __init__(self, policy: Policy, *, settle_m: float = SETTLE_M) -> None:
+        self.policy, self.settle_m = policy, settle_m
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Encode the sub-goals of a new episode."""
-        self.generator = torch.Generator().manual_seed(seed)
+        """Encode the sub-goals of a new episode; `seed` is the search's."""
+        self.memory = Memory.start(seed)
         self.budget = Budget(goals)
-        model = self.planner.model
-        self.goals: list[Tensor] = [model.encode(torch.tensor(g.image)[None]) for g in goals]
+        self.goals: list[Tensor] = [self.policy.encode(goal.image) for goal in goals]
 
-    def act(self, observation: dict[str, Any]) -> Decision | None:
-        """Next action, or None when all budgets are spent."""
+    def act(self, observation: Reading) -> Decision | None:
+        """Return the next action, or None when all budgets are spent."""
         if self.budget.over:
             return None
         index = self.budget.index
         goal = self.goals[index]
         began = time.perf_counter()
-        z = self.planner.model.encode(torch.tensor(observation["image"])[None])
-        state = torch.tensor(observation["state"], device=z.device)[None]
+        seen = self.policy.observe(observation["image"], observation["state"])
         encoded = time.perf_counter()
-        plan = self.planner.plan(z, state, goal, self.generator)
+        plan, self.memory = self.policy.planner.plan(seen, goal, self.memory)
         planned = time.perf_counter()
-        planned_KA = plan.actions_KA.cpu().numpy().astype(np.float32)
-        action = planned_KA[0].copy()
-        if self.axes is not None:
-            action[:2] = self.axes @ action[:2]
+        action = self.policy.to_arm(plan.actions_KA[:1]).cpu().numpy().astype(np.float32)[0]
         settled = bool(np.linalg.norm(action[:3]) < self.settle_m and action[6] == 0)
         self.budget.tick(settled=settled)
         return Decision(
             action=action,
             sub_goal=index,
-            energy=float(energy(z, goal)[0]),
+            energy=float(energy(seen.z_1ND, goal)[0]),
             imagined=plan.energy,
             seconds={"encode": encoded - began, "plan": planned - encoded},
-            plan=[[float(x) for x in row] for row in planned_KA],
+            plan=plan.actions_KA.tolist(),
         )

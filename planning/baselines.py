@@ -1,35 +1,45 @@
-"""What any planner must beat: doing nothing, chance, and copying the goal picture's robot pose."""
+"""Baselines for any planner: no motion, random motion, and the goal image's robot pose."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
-from planning.agent import Budget
+from planning.agent import SETTLE_M, Budget
+from planning.bounds import GRIPPER_DEAD_BAND, MAX_STEP_M
 from planning.errors import PlanError
-from planning.protocols import Agent, Decision, SubGoal
+from planning.protocols import Agent, Decision, Reading, SubGoal
+
+NEAR_M = 0.01
+"""Distance [m] within which the pose-only baseline moves the gripper."""
 
 
 class Hold:
-    """Does nothing."""
+    """Does nothing.
+
+    Args:
+        max_step_m: largest change of position per action and axis [m], from the arm or the model.
+    """
+
+    def __init__(self, max_step_m: float = MAX_STEP_M) -> None:
+        self.max_step_m = max_step_m
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Take the budgets."""
+        """Start a new episode; every sub-goal keeps its whole budget."""
         self.budget = Budget(goals, patience=10**9)
         self.rng = np.random.default_rng(seed)
 
-    def choose(self, observation: dict[str, Any], goal: SubGoal) -> np.ndarray:
-        """Action toward one sub-goal."""
+    def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
+        """Return the action [7] toward one sub-goal."""
         return np.zeros(7)
 
-    def act(self, observation: dict[str, Any]) -> Decision | None:
-        """Next action, or None when all budgets are spent."""
+    def act(self, observation: Reading) -> Decision | None:
+        """Return the next action, or None when all step budgets are spent."""
         if self.budget.over:
             return None
         index = self.budget.index
         action = self.choose(observation, self.budget.goals[index])
-        settled = bool(np.linalg.norm(action[:3]) < 0.006 and action[6] == 0)
+        settled = bool(np.linalg.norm(action[:3]) < SETTLE_M and action[6] == 0)
         self.budget.tick(settled=settled)
         return Decision(action=action.astype(np.float32), sub_goal=index)
 
@@ -37,41 +47,41 @@ class Hold:
 class Random(Hold):
     """Uniform moves inside the action box, random gripper commands."""
 
-    def choose(self, observation: dict[str, Any], goal: SubGoal) -> np.ndarray:
-        """A random action."""
-        move = self.rng.uniform(-0.075, 0.075, 3)
+    def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
+        """Return a random action [7]."""
+        move = self.rng.uniform(-self.max_step_m, self.max_step_m, 3)
         return np.array([*move, 0, 0, 0, self.rng.choice([-1.0, 0.0, 1.0])])
 
 
 class PoseOnly(Hold):
-    """Servo to the goal picture's robot pose, then its gripper; blind to the object.
+    """Moves straight to the goal image's robot pose, then moves the gripper; ignores the object.
 
-    It reads the pose that the picture was taken at, which no planner is given.
+    It uses the pose at which the image was taken, which no planner receives.
     """
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Take the budgets; move on when the pose is reached."""
+        """Start a new episode; a sub-goal ends when its pose is reached."""
         super().begin(goals, seed)
         self.budget.patience = 2
 
-    def choose(self, observation: dict[str, Any], goal: SubGoal) -> np.ndarray:
-        """Straight toward the pose; the gripper when within 1 cm."""
+    def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
+        """Return a step toward the pose, with the gripper command when within 1 cm."""
         state = np.asarray(observation["state"], dtype=np.float64)
-        move = np.clip(goal.state[:3] - state[:3], -0.075, 0.075)
+        move = np.clip(goal.state[:3] - state[:3], -self.max_step_m, self.max_step_m)
         change = float(goal.state[6]) - state[6]
-        grip = np.sign(change) if abs(change) > 0.15 and np.linalg.norm(move) < 0.01 else 0.0
-        return np.array([*move, 0, 0, 0, grip])
+        arrived = abs(change) > GRIPPER_DEAD_BAND and np.linalg.norm(move) < NEAR_M
+        return np.array([*move, 0, 0, 0, np.sign(change) if arrived else 0.0])
 
 
 BASELINES: dict[str, type[Hold]] = {"hold": Hold, "random": Random, "pose_only": PoseOnly}
 
 
-def make_baseline(name: str) -> Agent:
-    """Make a baseline by name.
+def make_baseline(name: str, max_step_m: float = MAX_STEP_M) -> Agent:
+    """Make a baseline by name, for an arm whose actions move at most `max_step_m` per axis.
 
     Raises:
-        PlanError: unknown name.
+        PlanError: unknown name; the message lists the known ones.
     """
     if name not in BASELINES:
         raise PlanError(f"Unknown baseline {name!r}; known: {', '.join(BASELINES)}")
-    return BASELINES[name]()
+    return BASELINES[name](max_step_m)

@@ -1,46 +1,157 @@
-"""What planning asks of a world model, a goal, an environment and an agent.
+"""What planning requires of a world model, an arm, a goal, an environment and an agent.
 
-Shapes: B samples, N tokens, D width, K horizon, S state (7), A action (7).
+Planning imports none of the packages that provide them; anything with these attributes fits.
+
+Shapes: B samples, T frames, N tokens, D width, K horizon, S state (7), A action (7), H W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+Image = NDArray[np.uint8]
+"""RGB picture [H, W, 3], 0..255."""
+Reading = Mapping[str, NDArray[np.generic]]
+"""What an environment or a robot observes: `image` uint8 [H, W, 3] and `state` [S]."""
+Past = list[tuple[Tensor, Tensor]]
+"""Keys and values of past frames in each of the dynamics' layers."""
+StateFrame = Literal["flange", "tcp"]
 
-class WorldModel(Protocol):
-    """Frames to tokens, actions to imagined tokens."""
 
-    def encode(self, frames_BHWC: Any) -> Tensor:
-        """RGB uint8 frames -> normalised tokens [B, N, D]."""
+class ObservationSpec(Protocol):
+    """What a model expects to see; `worldmodel.specs.ObservationSpec` fits."""
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that `encode` takes [px]."""
         ...
 
-    def unroll(self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor) -> Tensor:
-        """Imagined tokens [B, K, N, D]; batch 1 of tokens and state is shared."""
+    @property
+    def state_frame(self) -> StateFrame:
+        """Point of the arm whose pose the state describes."""
+        ...
+
+    @property
+    def state_dim(self) -> int:
+        """Length of the state."""
+        ...
+
+
+class ActionSpec(Protocol):
+    """What a model's actions mean; `worldmodel.specs.ActionSpec` fits."""
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action."""
+        ...
+
+    @property
+    def gripper(self) -> Literal["difference", "command"]:
+        """Meaning of the last number: a change of closedness, or -1 open, 0 keep, +1 close."""
+        ...
+
+    @property
+    def period_s(self) -> float:
+        """Duration of one action [s]."""
+        ...
+
+    @property
+    def max_step_m(self) -> float:
+        """Largest change of position per action and axis [m]."""
+        ...
+
+
+class ArmSpec(Protocol):
+    """What an arm declares about its states and actions; `robot.arm.ArmSpec` fits."""
+
+    @property
+    def period_s(self) -> float:
+        """Control period [s]."""
+        ...
+
+    @property
+    def state_frame(self) -> StateFrame:
+        """Point of the arm whose pose the state describes."""
+        ...
+
+    @property
+    def state_dim(self) -> int:
+        """Length of a state."""
+        ...
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action."""
+        ...
+
+    @property
+    def max_step_m(self) -> float:
+        """Largest change of position per action and axis [m]."""
+        ...
+
+
+class Dynamics(Protocol):
+    """Imagines the tokens that actions lead to."""
+
+    def unroll(
+        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Past | None = None
+    ) -> Tensor:
+        """Return imagined tokens [B, K, N, D]; tokens and state of batch 1 are shared."""
+        ...
+
+    def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> Past:
+        """Return `unroll`'s `past` for T frames before the present one."""
+        ...
+
+
+class WorldModel(Dynamics, Protocol):
+    """Turns images into tokens and imagines the tokens that actions lead to."""
+
+    @property
+    def observation_spec(self) -> ObservationSpec:
+        """What the model expects to see."""
+        ...
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """What the model's actions mean."""
+        ...
+
+    def preprocess(self, frames_HWC: Tensor) -> Tensor:
+        """Resize RGB uint8 frames [..., H, W, 3] of any size to the model's image size."""
+        ...
+
+    def encode(self, frames_BHWC: Tensor) -> Tensor:
+        """Return normalised tokens [B, N, D] of RGB uint8 frames at the model's image size."""
+        ...
+
+    def convert_state(self, state_BS: Tensor, frame: StateFrame) -> Tensor:
+        """Express states that describe `frame` in the model's own state frame."""
         ...
 
 
 class SubGoal(Protocol):
-    """A picture to get to."""
+    """A goal image and the number of steps allowed to reach it."""
 
     @property
     def name(self) -> str:
-        """What the sub-goal is called."""
+        """Name of the sub-goal."""
         ...
 
     @property
-    def image(self) -> NDArray[np.uint8]:
+    def image(self) -> Image:
         """RGB uint8 [H, W, 3]."""
         ...
 
     @property
     def state(self) -> NDArray[np.float32]:
-        """Robot state in the picture [7]."""
+        """Robot state at which the image was taken [7]."""
         ...
 
     @property
@@ -51,16 +162,18 @@ class SubGoal(Protocol):
 
 @dataclass(frozen=True)
 class Decision:
-    """An agent's next action and how it came about."""
+    """An agent's next action and the figures behind it."""
 
     action: NDArray[np.float32]
-    """[7]: m, rad, gripper."""
+    """Action [7]: m, rad, gripper."""
     sub_goal: int
+    """Index of the sub-goal that the action approaches."""
     energy: float = float("nan")
-    """Of the frame now, against the sub-goal."""
+    """Energy of the present frame against the sub-goal."""
     imagined: float = float("nan")
-    """Of the plan's end."""
+    """Energy of the plan's imagined end."""
     seconds: dict[str, float] = field(default_factory=dict)
+    """Time of each part [s]: encode, plan."""
     plan: list[list[float]] = field(default_factory=list)
     """All planned actions, in the model's axes."""
 
@@ -69,9 +182,9 @@ class Agent(Protocol):
     """Chooses actions toward sub-goals."""
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Take the sub-goals of a new episode."""
+        """Start a new episode with these sub-goals."""
         ...
 
-    def act(self, observation: dict[str, Any]) -> Decision | None:
-        """Next action, or None when all budgets are spent."""
+    def act(self, observation: Reading) -> Decision | None:
+        """Return the next action, or None when all step budgets are spent."""
         ...

@@ -1,70 +1,92 @@
-"""Agent and environment together: one episode, its log, and why it failed."""
+"""Agent and environment together: one episode, its record, and why it failed."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planning.protocols import Agent, SubGoal
+from planning.protocols import Agent, Reading, SubGoal
+
+Info = Mapping[str, object]
+"""An environment's `info`: success, holding, and positions [m] named `..._m`."""
+NEAR_TARGET_M = 0.04
+"""An object released further from its target than this [m] was released in the wrong place."""
 
 
 class GoalEnv(Protocol):
-    """A Gymnasium environment that can make goal pictures."""
+    """A Gymnasium environment that provides goal images."""
 
-    def reset(self, *, seed: int | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
+    def reset(self, *, seed: int | None = None) -> tuple[Reading, Info]:
         """Start an episode."""
         ...
 
-    def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Carry out one action."""
+    def step(self, action: NDArray[np.float32]) -> tuple[Reading, float, bool, bool, Info]:
+        """Execute one action [7]."""
         ...
 
-    def sub_goals(self, variant: str = "default") -> list[Any]:
-        """Goal pictures of this episode."""
+    def sub_goals(self, variant: str = "default") -> Sequence[SubGoal]:
+        """Return the goal images of this episode."""
         ...
 
 
 @dataclass
 class Episode:
-    """What happened."""
+    """What happened in one episode."""
 
     task: str
+    """Name of the task."""
     seed: int
+    """Seed of the scene and the search."""
     success: bool = False
-    """At the end."""
+    """Whether the task was solved at the end."""
     ever: bool = False
+    """Whether it was solved at any time."""
     error_m: float = float("nan")
+    """Final distance that the task is about [m]."""
     reason: str = ""
     """Why it failed; empty on success."""
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
+    """Camera frames, RGB [H, W, 3], where they are kept."""
     goals: list[SubGoal] = field(default_factory=list)
+    """Sub-goals in order."""
     actions: list[list[float]] = field(default_factory=list)
+    """Executed actions [7]."""
     energies: list[float] = field(default_factory=list)
+    """Energy of each frame against the sub-goal at that time."""
     sub_goals: list[int] = field(default_factory=list)
+    """Index of the sub-goal of each action."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    """Time of each action [s] by part: encode, plan, environment."""
 
-    def summary(self) -> dict[str, Any]:
-        """The JSON-able part without pictures."""
+    def summary(self) -> dict[str, object]:
+        """Return what JSON can hold, without pictures."""
         names = ("task", "seed", "success", "ever", "error_m", "reason", "actions", "energies")
         row = {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
         return row | {"error_m": self.error_m if np.isfinite(self.error_m) else None}
 
 
-def final_error_m(task: str, info: dict[str, Any]) -> float:
-    """Distance that the task is about [m]: fingertips or object to where they should be."""
+def _gap_m(info: Info, what: str, where: str, axes: int = 3) -> float:
+    """Return the distance [m] between two positions of `info` over its first `axes` axes."""
+    a, b = (np.asarray(info[name], dtype=np.float64)[:axes] for name in (what, where))
+    return float(np.linalg.norm(a - b))
+
+
+def final_error_m(task: str, info: Info) -> float:
+    """Return the distance [m] that a task is about: of fingertips or object to their goal."""
     if task in ("pick_place", "push"):
-        return float(np.linalg.norm(info["object_m"][:2] - info["target_m"][:2]))
+        return _gap_m(info, "object_m", "target_m", axes=2)
     if task == "grasp":
-        return float(np.linalg.norm(info["tcp_m"] - info["object_m"]))
-    return float(np.linalg.norm(info["tcp_m"] - info["goal_tcp_m"]))
+        return _gap_m(info, "tcp_m", "object_m")
+    return _gap_m(info, "tcp_m", "goal_tcp_m")
 
 
-def failure_reason(task: str, trace: list[dict[str, Any]]) -> str:
-    """Say in words what went wrong, from the trace of `info`."""
+def failure_reason(task: str, trace: Sequence[Info]) -> str:
+    """Return in words why an episode failed, from the `info` of all its steps."""
     last = trace[-1]
     held = [bool(info["holding"]) for info in trace]
     error = final_error_m(task, last)
@@ -75,8 +97,9 @@ def failure_reason(task: str, trace: list[dict[str, Any]]) -> str:
     if task == "pick_place":
         if held[-1]:
             return "did not let go"
-        dropped = max(i for i, h in enumerate(held) if h)
-        if np.linalg.norm(trace[dropped]["object_m"][:2] - last["target_m"][:2]) > 0.04:
+        dropped = trace[max(i for i, h in enumerate(held) if h)]
+        released = {"object_m": dropped["object_m"], "target_m": last["target_m"]}
+        if _gap_m(released, "object_m", "target_m", axes=2) > NEAR_TARGET_M:
             return f"let go {error * 100:.1f} cm from the target"
         return f"placed {error * 100:.1f} cm from the target or not at rest"
     if task == "push":
@@ -93,14 +116,23 @@ def run_episode(
     variant: str = "default",
     keep_frames: bool = True,
 ) -> Episode:
-    """Run one episode until every sub-goal's budget is spent."""
+    """Run one episode until every sub-goal's step budget is spent.
+
+    Args:
+        env: the environment; it is reset with `seed`.
+        agent: chooses the actions.
+        task: name of the environment's task; it selects the measure of error.
+        seed: seed of the scene and the search.
+        variant: which sub-goals to use, see the environment's `sub_goals`.
+        keep_frames: keep camera frames for the report.
+    """
     observation, info = env.reset(seed=seed)
-    episode = Episode(task, seed, goals=env.sub_goals(variant))
+    episode = Episode(task, seed, goals=list(env.sub_goals(variant)))
     agent.begin(episode.goals, seed)
     trace = [info]
     while True:
         if keep_frames:
-            episode.frames.append(observation["image"])
+            episode.frames.append(np.asarray(observation["image"], dtype=np.uint8))
         decision = agent.act(observation)
         if decision is None:
             break
@@ -121,7 +153,7 @@ def run_episode(
 
 
 def seconds_per_action(episodes: list[Episode]) -> list[float]:
-    """Time of encoding and planning for every action of all episodes [s]."""
+    """Return the time of encoding and planning [s] for every action of all episodes."""
     out: list[float] = []
     for episode in episodes:
         plan, encode = episode.seconds.get("plan", []), episode.seconds.get("encode", [])
@@ -130,7 +162,7 @@ def seconds_per_action(episodes: list[Episode]) -> list[float]:
 
 
 def time_shares(episodes: list[Episode]) -> dict[str, float]:
-    """Share of encoding, planning and the environment (physics + rendering) in the whole."""
+    """Return each part's share of the whole time: encode, plan, environment."""
     totals: dict[str, float] = {}
     for episode in episodes:
         for name, seconds in episode.seconds.items():

@@ -6,15 +6,16 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from planning.apps.operator import Operator, require_motion_confirmation, step_question
-from planning.apps.policies import Policy, open_policy
+from planning.apps.policies import open_policy
 from planning.apps.workcell import Workcell, open_workcell, safe_arm
 from planning.arm_options import CalibrateOptions
 from planning.errors import DriveError
+from planning.planner import Memory
+from planning.policy import Policy
 from robot.calibrate import Axes, draw_moves, solve_axes
 from robot.safety.layer import SafeArm
 from worldmodel.atomic_io import write_json
@@ -26,10 +27,8 @@ def infer_move(
     policy: Policy, before: NDArray[np.uint8], after: NDArray[np.uint8], state: Array, seed: int
 ) -> Array:
     """Return the x-y move [2, m] that the model sees between two pictures."""
-    state_1S = torch.tensor(state[None], dtype=torch.float32)
-    z, goal = policy.encode(before), policy.encode(after)
-    generator = torch.Generator().manual_seed(seed)
-    plan = policy.planner.plan(z, state_1S.to(z.device), goal, generator)
+    seen, goal_1ND = policy.observe(before, state), policy.encode(after)
+    plan, _ = policy.planner.plan(seen, goal_1ND, Memory.start(seed))
     return plan.actions_KA[:, :2].sum(0).cpu().numpy().astype(np.float64)
 
 
@@ -76,7 +75,8 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
         raise DriveError("A calibration moves the arm. Add execute=true when it is safe to move.")
     cell, motion, out = options.workcell, options.motion, Path(options.out)
     policy = open_policy(options.model, options.planner, device=options.device, gripper_free=False)
-    with open_workcell(cell, max(policy.model.image_size)) as workcell:
+    with open_workcell(cell, max(policy.image_size)) as workcell:
+        policy.connect(workcell.arm.spec)
         what = f"{options.moves} calibration moves"
         require_motion_confirmation(operator, workcell, cell, motion, what)
         workcell.begin(options.seed)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from planning.agent import PlanningAgent
 from planning.apps.drive_recorder import Recorder
 from planning.apps.drive_summary import drive_summary
 from planning.apps.evaluate import episode_seed
@@ -25,7 +26,7 @@ from planning.apps.operator import (
     require_recovery_confirmation,
     step_question,
 )
-from planning.apps.policies import Box, Policy, open_policy, point
+from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
 from planning.apps.workcell import (
     NO_SCRIPTED_GOALS,
     Workcell,
@@ -39,6 +40,7 @@ from planning.drive_log import DriveLog
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
 from planning.goals import read_goals
+from planning.policy import Box, Policy
 from planning.protocols import SubGoal
 from planning.report.live_view import LiveView
 from planning.report.page import write_report
@@ -101,7 +103,7 @@ class Drive:
     ) -> None:
         self.options, self.workcell, self.policy = options, workcell, policy
         self.operator, self.view, self.box_m = operator, view, box_m
-        self.agent = policy.agent()
+        self.agent = PlanningAgent(policy)
         self.out = Path(options.out)
         self.ended: list[str] = []
         self.reasons: Counter[str] = Counter()
@@ -122,8 +124,8 @@ class Drive:
             "limits": dataclasses.asdict(self.workcell.limits),
             "kinematics": arm_model(self.options.workcell),
             "specs": {
-                "observation": dataclasses.asdict(self.policy.model.observation_spec),
-                "action": dataclasses.asdict(self.policy.model.action_spec),
+                "observation": dict(vars(self.policy.model.observation_spec)),
+                "action": dict(vars(self.policy.model.action_spec)),
                 "arm": dataclasses.asdict(self.workcell.arm.spec),
             },
         }
@@ -262,11 +264,10 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
     check_drive(options)
     cell = options.workcell
     box_m = plan_box(options)
-    policy = open_policy(
-        options.model, options.planner, device=options.device, axes=options.axes, box_m=box_m
-    )
+    policy = open_policy(options.model, options.planner, device=options.device, axes=options.axes)
     with ExitStack() as stack:
-        workcell = stack.enter_context(open_workcell(cell, max(policy.model.image_size)))
+        workcell = stack.enter_context(open_workcell(cell, max(policy.image_size)))
+        policy.connect(workcell.arm.spec, box_m or SIMULATED_BOX_M)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)
         view = stack.enter_context(LiveView(options.port)) if options.view else None

@@ -17,10 +17,13 @@ from torch.multiprocessing import get_context
 from tqdm import tqdm
 
 import envs
-from planning.apps.policies import Policy, open_policy
+from envs.arm_env import ArmEnv
+from planning.agent import PlanningAgent
+from planning.apps.policies import SIMULATED_BOX_M, open_policy
 from planning.baselines import make_baseline
 from planning.metrics import median_p95, wilson
 from planning.options import DemoOptions, EvalOptions, PlannerOptions, SceneOptions
+from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
@@ -57,23 +60,23 @@ class EpisodeRunner:
         scene = options.scene
         self.options = options
         self.env = envs.make(
-            scene.task,
-            split=scene.split,
-            objects=scene.objects,
-            image_size=max(policy.model.image_size),
+            scene.task, split=scene.split, objects=scene.objects, image_size=max(policy.image_size)
         )
-        self.planner: Agent = policy.agent()
+        policy.connect(self.env.arm_spec, SIMULATED_BOX_M)
+        self.planner: Agent = PlanningAgent(policy)
 
     def __call__(self, job: Job) -> Episode:
         """Run one episode."""
         agent, index = job
+        planned = agent == PLANNER
+        limit_m = self.env.arm_spec.max_step_m
         return run_episode(
             self.env,
-            self.planner if agent == PLANNER else make_baseline(agent),
+            self.planner if planned else make_baseline(agent, limit_m),
             task=self.options.scene.task,
             seed=episode_seed(self.options.seed, index),
             variant=self.options.sub_goals,
-            keep_frames=self.options.pictures and agent == PLANNER,
+            keep_frames=self.options.pictures and planned,
         )
 
 
@@ -108,6 +111,7 @@ def episode_mapper(options: EvalOptions) -> Iterator[Mapper]:
     Worker processes share the memory of the model's weights.
     """
     policy = open_policy(options.model, options.planner, device=options.device)
+    policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)  # a pool would restart failing workers
     workers = min(options.workers, options.episodes)
     if workers == 1:
         runner = EpisodeRunner(options, policy)

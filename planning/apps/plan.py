@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from planning.apps.policies import open_policy
+from planning.apps.policies import SIMULATED_BOX_M, open_policy
 from planning.energy import energy
 from planning.errors import PlanError
 from planning.goals import read_image
 from planning.options import PlanOptions
+from planning.planner import Memory
+from robot.arm import ArmSpec
 
 
 def make_plan(options: PlanOptions) -> dict[str, Any]:
@@ -28,19 +28,17 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
     if not options.image or not options.goal:
         raise PlanError("Two pictures are needed: give image=FILE goal=FILE.")
     image, goal_image = read_image(Path(options.image)), read_image(Path(options.goal))
-    if len(options.state) != 7:
-        raise PlanError(f"state has {len(options.state)} numbers; wanted 7: x y z, Euler, gripper")
     policy = open_policy(options.model, options.planner, device=options.device)
-    now, goal = policy.encode(image), policy.encode(goal_image)
-    state = torch.tensor([options.state], device=now.device)
-    plan = policy.planner.plan(now, state, goal, torch.Generator().manual_seed(options.seed))
+    policy.connect(ArmSpec(period_s=policy.period_s), SIMULATED_BOX_M)
+    seen, goal = policy.observe(image, options.state), policy.encode(goal_image)
+    plan, _ = policy.planner.plan(seen, goal, Memory.start(options.seed))
     result = {
         "actions": [[round(float(x), 5) for x in action] for action in plan.actions_KA],
-        "energy_now": float(energy(now, goal)[0]),
+        "energy_now": float(energy(seen.z_1ND, goal)[0]),
         "energy_imagined": plan.energy,
         "spread_m": plan.spread_m,
         "iterations": plan.iterations,
-        "step_seconds": policy.model.action_spec.period_s,
+        "step_seconds": policy.period_s,
         "model": options.model,
     }
     out = Path(options.out)

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from planning.apps.policies import Policy, open_policy, point
+from planning.agent import PlanningAgent
+from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
 from planning.apps.safety_replay import replay_safety_log
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.options import ELITE_SOLVERS, PlannerOptions, ReplayOptions
+from planning.policy import Policy
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode
+from robot.arm import ArmSpec
 
 
 def find_logs(where: str) -> list[Path]:
@@ -56,14 +59,16 @@ def logged_task(logged: Logged) -> str:
 
 def logged_policy(logged: Logged, model: str = "") -> Policy:
     """Return the policy that a log was made with, or the same with another model."""
-    options, box = logged.header["options"], logged.header["box_m"]
-    return open_policy(
+    header, options = logged.header, logged.header["options"]
+    policy = open_policy(
         model or options["model"],
         logged_planner(options),
         device=options["device"],
         axes=options["axes"],
-        box_m=None if box is None else (point(box[0]), point(box[1])),
     )
+    low, high = header["box_m"] or SIMULATED_BOX_M
+    arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
+    return policy.connect(arm, (point(low), point(high)))
 
 
 def replan(logged: Logged, model: str = "") -> list[float]:
@@ -72,7 +77,7 @@ def replan(logged: Logged, model: str = "") -> list[float]:
     Raises:
         PlanError: the budgets end before the log does.
     """
-    agent = logged_policy(logged, model).agent()
+    agent = PlanningAgent(logged_policy(logged, model))
     agent.begin(logged.goals, logged.header["seed"])
     differences = []
     threads = torch.get_num_threads()

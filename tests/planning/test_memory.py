@@ -8,7 +8,7 @@ from planning.apps.policies import planner_config, samples_at_once
 from planning.bounds import Bounds
 from planning.errors import PlanError
 from planning.options import PlannerOptions
-from planning.planner import Planner, PlannerConfig
+from planning.planner import Memory, Observation, Planner, PlannerConfig
 from planning.solvers.cem import CEM
 from planning.solvers.search import Plan
 from worldmodel.models.world_model import normalise
@@ -41,20 +41,48 @@ class Watched:
 def test_a_warm_start_goes_on_where_the_last_plan_was():
     watched = Watched()
     config = PlannerConfig(optimiser=watched, warm_start=True, approach_slope=0.0)
-    planner, generator = Planner(PointWorld(), config), seeded()
+    planner = Planner(PointWorld(), config)
     start, goal = torch.tensor([[[0.45, 0.0, 0.2]]]), torch.tensor([[[0.45, 0.14, 0.2]]])
-    first = planner.plan(start, STATE, goal, generator).actions_KA[0]
-    assert all("start_K4" not in options for options in watched.asked)
+    plan, memory = planner.plan(Observation(start, STATE), goal)
+    first = plan.actions_KA[0]
+    assert all(options["start_K4"] is None for options in watched.asked)
     watched.asked.clear()
-    second = planner.plan(start + first[:3], STATE, goal, generator).actions_KA[0]
+    moved = Observation(start + first[:3], STATE)
+    second = planner.plan(moved, goal.clone(), memory)[0].actions_KA[0]
     want = torch.tensor([0.0, 0.14, 0.0]) - first[:3]
     torch.testing.assert_close(watched.asked[0]["start_K4"][0, :3], want, atol=6e-3, rtol=0)
     assert watched.asked[0]["spread"] == 0.5
     torch.testing.assert_close(second[:3], want, atol=4e-3, rtol=0)
     watched.asked.clear()
-    planner.plan(start, STATE, goal.clone(), generator)  # another goal
-    planner.plan(start, STATE, goal, seeded())  # another episode
-    assert all("start_K4" not in options for options in watched.asked)
+    planner.plan(Observation(start, STATE), goal + 0.01, memory)  # another goal
+    planner.plan(Observation(start, STATE), goal)  # another episode
+    assert all(options["start_K4"] is None for options in watched.asked)
+
+
+def test_interleaved_episodes_do_not_disturb_each_other():
+    planner = Planner(PointWorld(), PlannerConfig(warm_start=True))
+    start, goal = torch.tensor([[[0.45, 0.0, 0.2]]]), torch.tensor([[[0.45, 0.14, 0.2]]])
+    seen = Observation(start, STATE)
+
+    def two_plans(disturb):
+        plan, memory = planner.plan(seen, goal, Memory.start(3))
+        if disturb:
+            planner.plan(seen, goal, Memory.start(4))
+        return torch.stack([plan.actions_KA[0], planner.plan(seen, goal, memory)[0].actions_KA[0]])
+
+    assert torch.equal(two_plans(disturb=False), two_plans(disturb=True))
+
+
+def test_the_earlier_call_gives_the_same_plan_or_says_the_new_one():
+    start, goal = torch.tensor([[[0.45, 0.0, 0.2]]]), torch.tensor([[[0.45, 0.05, 0.2]]])
+    planner = Planner(PointWorld())
+    old = planner.plan(start, STATE, goal, seeded(5))
+    new, _ = planner.plan(Observation(start, STATE), goal, Memory.start(5))
+    assert torch.equal(old.actions_KA, new.actions_KA)
+    with pytest.raises(TypeError, match="plan, memory = planner"):
+        planner.plan(start, STATE, goal)
+    with pytest.raises(TypeError, match="plan, memory = planner"):
+        Planner(PointWorld(), PlannerConfig(history=2)).plan(start, STATE, goal, seeded())
 
 
 def test_a_history_of_two_frames_reaches_the_model():
@@ -64,8 +92,9 @@ def test_a_history_of_two_frames_reaches_the_model():
     energies = {}
     for history in (1, 2):
         planner = Planner(world, PlannerConfig(**base, history=history))
-        generator = seeded()
-        energies[history] = [planner.plan(z, STATE, goal, generator).energy for _ in range(2)]
+        first, memory = planner.plan(Observation(z, STATE), goal)
+        second, _ = planner.plan(Observation(z, STATE), goal, memory)
+        energies[history] = [first.energy, second.energy]
     assert energies[1][0] == energies[2][0]
     assert energies[1][1] != energies[2][1]
     with pytest.raises(PlanError, match="1 or 2"):
@@ -76,11 +105,11 @@ def test_options_reach_the_planner():
     options = PlannerOptions(
         norm="l2", over="sum", history=2, warm_start=True, min_spread_m=0.002, deadline_s=0.5
     )
-    config = planner_config(options, "command")
+    config = planner_config(options)
     assert (config.norm, config.over, config.history, config.warm_start) == ("l2", "sum", 2, True)
     assert config.deadline_s == 0.5
     assert config.optimiser.min_spread_m == 0.002
-    assert planner_config(PlannerOptions(), "command").deadline_s is None
+    assert planner_config(PlannerOptions()).deadline_s is None
 
 
 def test_chunks_follow_the_memory():

@@ -13,10 +13,14 @@ from planning.bounds import Bounds
 from planning.energy import energy, plan_energy
 from planning.errors import EnergyError, PlanError
 from planning.metrics import median_p95, wilson
-from planning.planner import Planner, PlannerConfig
+from planning.planner import Observation, Planner, PlannerConfig
+from planning.policy import Policy
 from planning.report.page import write_report
 from planning.rollout import run_episode, seconds_per_action, time_shares
 from planning.solvers.cem import CEM
+from worldmodel.specs import ActionSpec, ObservationSpec
+
+STILL = Observation(torch.zeros(1, 1, 8), torch.zeros(1, 7))
 
 
 class LinearWorld:
@@ -24,6 +28,12 @@ class LinearWorld:
 
     def __init__(self):
         self.matrix = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)) * 5
+
+    observation_spec = ObservationSpec(image_size=(4, 4))
+    action_spec = ActionSpec(gripper="command")
+
+    def preprocess(self, frames):
+        return frames
 
     def encode(self, frames):
         place = torch.as_tensor(frames).float()[:, 0, 0] / 255.0
@@ -96,9 +106,7 @@ def test_a_linear_world_is_solved(horizon):
         optimiser=CEM(num_samples=400, iterations=20), horizon=horizon, gate_m=0.0
     )
     goal = torch.tensor([0.06, -0.04, 0.02]) @ world.matrix
-    plan = Planner(world, config).plan(
-        torch.zeros(1, 1, 8), torch.zeros(1, 7), goal[None, None], torch.Generator().manual_seed(0)
-    )
+    plan, _ = Planner(world, config).plan(STILL, goal[None, None])
     reached = plan.actions_KA[:, :3].sum(0)
     torch.testing.assert_close(reached, torch.tensor([0.06, -0.04, 0.02]), atol=5e-3, rtol=0)
 
@@ -118,9 +126,7 @@ def test_the_gate_keeps_the_gripper_until_the_move_is_small():
     world = LinearWorld()
     planner = Planner(world, PlannerConfig())
     far = (torch.tensor([0.07, 0.0, 0.0]) @ world.matrix)[None, None]
-    plan = planner.plan(
-        torch.zeros(1, 1, 8), torch.zeros(1, 7), far, torch.Generator().manual_seed(0)
-    )
+    plan, _ = planner.plan(STILL, far)
     assert plan.actions_KA[0, 6] == 0
 
 
@@ -198,7 +204,7 @@ class PointEnv:
 
 @pytest.fixture(scope="module")
 def episodes():
-    agent = PlanningAgent(Planner(LinearWorld(), PlannerConfig()))
+    agent = PlanningAgent(Policy(LinearWorld()))
     return [run_episode(PointEnv(), agent, task="reach", seed=s) for s in range(6)]
 
 
@@ -251,9 +257,7 @@ class PointWorld:
 def aim(goal, start, **options):
     planner = Planner(PointWorld(), PlannerConfig(optimiser=CEM(num_samples=400), **options))
     state = torch.tensor([[*start, 0.0, 0.0, 0.0, 0.0]])
-    plan = planner.plan(
-        torch.tensor([[start]]), state, torch.tensor([[goal]]), torch.Generator().manual_seed(0)
-    )
+    plan, _ = planner.plan(Observation(torch.tensor([[start]]), state), torch.tensor([[goal]]))
     return plan.actions_KA[0, :3]
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from worldmodel.actions import convert_state
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.config import EncoderConfig, FrameEncoderConfig, ModelConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
 from worldmodel.models.transformers_encoder import TransformersEncoder
-from worldmodel.specs import ActionSpec, ObservationSpec
+from worldmodel.specs import ActionSpec, ObservationSpec, StateFrame
 
 __all__ = ["WorldModel", "build_frame_encoder", "normalise"]
 
@@ -99,6 +100,10 @@ class WorldModel(nn.Module):
     ) -> Tensor:
         """Run `encode` without its checks and with gradients; see `FrameEncoder.pixels`."""
         return self.encoder.encode_frames(frames_BHWC, colour_B33, gain_BHW)
+
+    def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:
+        """Express states [..., 7] that describe `frame` in the model's own state frame."""
+        return convert_state(state_S, frame, self.observation_spec.state_frame)
 
     def scale_state(self, state_S: Tensor) -> Tensor:
         """Return states in the units that the predictor was trained on."""

@@ -7,7 +7,7 @@ from planning.apps.attention_backends import choose_backend
 from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.errors import EnergyError
-from planning.planner import Planner, PlannerConfig
+from planning.planner import Observation, Planner, PlannerConfig
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import make_optimiser
@@ -74,7 +74,7 @@ def test_a_captured_iteration_gives_the_eager_plan():
 
     def plan(optimiser):
         planner = Planner(world, PlannerConfig(optimiser=optimiser, gate_m=0, stretch=1))
-        return planner.plan(z, state, goal, seeded())
+        return planner.plan(Observation(z, state), goal)[0]
 
     eager, captured = plan(DeviceCEM(**both, graph=False)), plan(DeviceCEM(**both))
     torch.testing.assert_close(captured.actions_KA, eager.actions_KA, atol=1e-4, rtol=0)

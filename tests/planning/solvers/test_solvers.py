@@ -8,7 +8,7 @@ from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.cli.app import main
 from planning.errors import EnergyError, PlanError
-from planning.planner import Planner, PlannerConfig
+from planning.planner import Observation, Planner, PlannerConfig
 from planning.solvers.cem import CEM
 from planning.solvers.gradient import Gradient
 from planning.solvers.icem import ICEM, coloured_noise
@@ -122,7 +122,7 @@ def test_gradients_pass_the_planner_and_the_model():
     state = torch.tensor([[0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0]])
     config = PlannerConfig(optimiser=Gradient(iterations=8), gate_m=0, stretch=1)
     with torch.inference_mode():  # whoever calls, the search turns gradients on for itself
-        plan = Planner(world, config).plan(z, state, goal, seeded())
+        plan = Planner(world, config).plan(Observation(z, state), goal)[0]
     stay = Planner(world, config).cost(z, state, goal, torch.zeros(1, 1, 7))
     assert plan.energy <= float(stay[0])
 

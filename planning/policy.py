@@ -1,0 +1,187 @@
+"""One object from a world model to an arm: image and state in, plan out.
+
+A policy owns what the checkpoint and the arm declare: pre-processing, state frame, period, limits
+and the meaning of the gripper. Every command plans through it, so that the same image gives the
+same tokens everywhere.
+
+Shapes: N tokens, D width, K horizon, S state (7), A action (7), H W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from planning.bounds import Bounds
+from planning.errors import PlanError
+from planning.planner import Memory, Observation, Planner, PlannerConfig
+from planning.protocols import ActionSpec, ArmSpec, Image, Reading, StateFrame, WorldModel
+from planning.solvers.search import Plan
+
+ACTION_DIM = 7
+"""Length of the actions that are planned: position (3), rotation (3), gripper (1)."""
+Picture = NDArray[np.generic]
+"""RGB image [H, W, 3]; the model's pre-processing checks that it is uint8."""
+Point = tuple[float, float, float]
+Box = tuple[Point, Point]
+"""Lowest and highest position (x, y, z) [m]."""
+
+
+def action_bounds(spec: ActionSpec, *, gripper_free: bool = True) -> Bounds:
+    """Return the limits of the actions that a model was trained on."""
+    return Bounds(
+        max_step_m=spec.max_step_m,
+        gripper="ternary" if spec.gripper == "command" else "published",
+        gripper_free=gripper_free,
+    )
+
+
+class Policy:
+    """Plans actions of an arm with a world model.
+
+    Args:
+        model: the world model, with its specifications.
+        config: search settings; None for the defaults.
+        axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
+
+    Raises:
+        PlanError: the model's actions are not DROID actions of 7 numbers.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        config: PlannerConfig | None = None,
+        *,
+        axes: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.model, self.axes = model, axes
+        if model.action_spec.action_dim != ACTION_DIM:
+            raise PlanError(
+                f"The model's actions have {model.action_spec.action_dim} numbers. The planner "
+                f"searches actions of {ACTION_DIM}: position, rotation, gripper. Use a model that "
+                "was trained on such actions"
+            )
+        config = config or PlannerConfig()
+        bounds = action_bounds(model.action_spec, gripper_free=config.gripper_free)
+        self.planner = Planner(model, config, bounds)
+        self._arm_frame: StateFrame = model.observation_spec.state_frame
+
+    @property
+    def bounds(self) -> Bounds:
+        """Limits of every planned action."""
+        return self.planner.bounds
+
+    @property
+    def period_s(self) -> float:
+        """Time that one action spans [s]."""
+        return self.model.action_spec.period_s
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the images that the model sees [px]."""
+        return self.model.observation_spec.image_size
+
+    def connect(self, arm: ArmSpec, box_m: Box | None = None) -> Self:
+        """Adopt an arm's conventions and limits, and check that the model can drive it.
+
+        The smaller step limit of model and arm applies. States are converted between flange and
+        fingertips where the two differ. Plans contain no rotation, so their translations are the
+        same for both points.
+
+        Args:
+            arm: what the arm declares.
+            box_m: positions that plans may lead to, of the point that the arm's state describes.
+
+        Returns:
+            The policy itself.
+
+        Raises:
+            PlanError: period, state size or action size differ. No conversion exists.
+        """
+        spec, seen = self.model.action_spec, self.model.observation_spec
+        if not math.isclose(spec.period_s, arm.period_s, rel_tol=1e-6):
+            raise PlanError(
+                f"An action of this model spans {spec.period_s:g} s, an action of the arm "
+                f"{arm.period_s:g} s: its plans would run at the wrong speed. Use a model trained "
+                f"at {1 / arm.period_s:g} Hz"
+            )
+        for what, ours, theirs in (
+            ("states", seen.state_dim, arm.state_dim),
+            ("actions", spec.action_dim, arm.action_dim),
+        ):
+            if ours != theirs:
+                raise PlanError(
+                    f"The model's {what} have {ours} numbers, the arm's have {theirs}. Use a model "
+                    "trained on data of this kind of arm"
+                )
+        self._arm_frame = arm.state_frame
+        low_m, high_m = box_m or (None, None)
+        self.planner.bounds = replace(
+            self.bounds, max_step_m=min(spec.max_step_m, arm.max_step_m), low_m=low_m, high_m=high_m
+        )
+        return self
+
+    def preprocess(self, image: Picture) -> Image:
+        """Resize an RGB uint8 image [H, W, 3] of any size as the model was trained to see it."""
+        frame_HWC = torch.tensor(np.ascontiguousarray(image))
+        return self.model.preprocess(frame_HWC).cpu().numpy()
+
+    def encode(self, image: Picture) -> Tensor:
+        """Return the tokens [1, N, D] of an RGB uint8 image [H, W, 3] of any size."""
+        return self.model.encode(torch.from_numpy(self.preprocess(image))[None])
+
+    def observe(self, image: Picture, state: ArrayLike) -> Observation:
+        """Encode an image and convert the arm's state for the model.
+
+        Args:
+            image: RGB uint8 [H, W, 3] of any size.
+            state: the arm's state [S], in the frame that the arm declares.
+
+        Raises:
+            PlanError: the state has another length than the model's.
+        """
+        wanted = self.model.observation_spec.state_dim
+        values_S = np.asarray(state, dtype=np.float32)
+        if values_S.shape != (wanted,):
+            raise PlanError(
+                f"The state has shape {values_S.shape}. This model needs {wanted} numbers: "
+                "position [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)"
+            )
+        z_1ND = self.encode(image)
+        state_1S = torch.tensor(values_S, device=z_1ND.device)[None]
+        x, y, z = (float(v) for v in values_S[:3])
+        if self._arm_frame != self.model.observation_spec.state_frame:
+            state_1S = self.model.convert_state(state_1S, self._arm_frame)
+        return Observation(z_1ND, state_1S, (x, y, z))
+
+    def plan(
+        self, observation: Reading, goal_1ND: Tensor, memory: Memory | None = None
+    ) -> tuple[Plan, Memory]:
+        """Plan from an observation toward encoded goal tokens.
+
+        Args:
+            observation: `image` uint8 [H, W, 3] and `state` [S] of the arm.
+            goal_1ND: tokens of the goal image, from `encode`.
+            memory: what the previous call of this episode returned; None at its beginning.
+
+        Returns:
+            The plan, with actions in the arm's axes, and the memory for the next call.
+        """
+        seen = self.observe(observation["image"], observation["state"])
+        plan, memory = self.planner.plan(seen, goal_1ND, memory)
+        return replace(plan, actions_KA=self.to_arm(plan.actions_KA)), memory
+
+    def to_arm(self, actions_KA: Tensor) -> Tensor:
+        """Turn planned x-y moves from the model's axes into the arm's."""
+        if self.axes is None:
+            return actions_KA
+        turn_22 = torch.as_tensor(self.axes, dtype=torch.float64)
+        moves_K2 = (actions_KA[:, :2].double().cpu() @ turn_22.T).to(actions_KA)
+        return torch.cat([moves_K2, actions_KA[:, 2:]], dim=-1)
