@@ -16,6 +16,7 @@ COPIED = {
     "index.md": "README.md",
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
+    "examples.md": "examples/README.md",
 }
 """Pages that are files of the repository's root, whose links are adapted."""
 PACKAGES = ("worldmodel", "planning", "robot", "envs")
@@ -46,8 +47,9 @@ def adapt_links(text: str) -> str:
     """Point a root file's links at the site; links to other files of the repository become text."""
     pages = {source: page for page, source in COPIED.items()}
     text = re.sub(r"\]\(docs/", "](", text)
-    text = re.sub(r"\]\((\w+\.md)\)", lambda m: f"]({pages.get(m[1], m[1])})", text)
-    return re.sub(r"\[([^]]+)\]\((?:LICENSE|CITATION\.cff|examples/[^)]*\.py)\)", r"\1", text)
+    text = re.sub(r"\]\(([\w/]+\.md)\)", lambda m: f"]({pages.get(m[1], m[1])})", text)
+    text = re.sub(r"\]\((pictures/\w+\.png)\)", r"](examples/\1)", text)
+    return re.sub(r"\[([^]]+)\]\((?:LICENSE|CITATION\.cff|[\w/]+\.py)\)", r"\1", text)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
