@@ -15,6 +15,9 @@ from envs.errors import EnvError
 
 HEAD = 2
 """Shared numbers before the joint positions: sequence number and simulated time [s]."""
+CLIENT_S = 5.0
+"""A client that is silent for this long [s] while the arm moves has its motion aborted. A real arm,
+whose time does not wait, does so after 20 ms."""
 HANG_S = 300.0
 """A live process that gives no answer for this long [s] counts as hung. A busy machine may take
 most of a minute to start one, so nothing shorter tells a slow process from a dead one."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from envs.scene import build_model, resize_object
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
 from envs.twin.joints import Follower
-from envs.twin.messages import HEAD, Answer, Reflex, Start
+from envs.twin.messages import CLIENT_S, HEAD, Answer, Reflex, Start
 from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
 from robot.constants import MAX_WIDTH_M
 
@@ -39,9 +39,6 @@ STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
 """Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
 wrist tremble as soon as the fingers touch something."""
-CLIENT_S = 1.0
-"""A client that is silent for so long while the arm moves has its motion aborted; a real arm, whose
-time waits for nobody, does so after 20 ms."""
 
 
 class TableRobot(OpenRobot):
@@ -157,8 +154,8 @@ class LockstepClock:
     further and sends the place that the motion has then: a jump, which the joints overshoot.
     """
 
-    def __init__(self, arm: Any) -> None:
-        self.arm = arm
+    def __init__(self, arm: Any, client_s: float) -> None:
+        self.arm, self.client_s = arm, client_s
         self.answering = False
         """The client has begun to command the motion under way."""
 
@@ -168,14 +165,16 @@ class LockstepClock:
             self.answering = False
             return True
         udp = self.arm.sockets[0]
-        ready = select.select(self.arm.sockets, [], [], CLIENT_S if self.answering else 0.0)[0]
+        ready = select.select(self.arm.sockets, [], [], self.client_s if self.answering else 0.0)[0]
         if self.answering:
             return bool(ready)
         self.answering = udp in ready
         return True
 
 
-def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
+def serve(
+    shape: str, image_size: int, shared: Any, pipe: Connection, client_s: float = CLIENT_S
+) -> None:
     """Run the server's process: 1 kHz, until the pipe closes.
 
     Args:
@@ -183,6 +182,7 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
         image_size: Side of the pictures [px]; the compiled model depends on it.
         shared: Shared numbers, `HEAD` and then the joint positions.
         pipe: Orders in, answers out.
+        client_s: A client that is silent for this long [s] has its motion aborted.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -195,7 +195,7 @@ def serve(shape: str, image_size: int, shared: Any, pipe: Connection) -> None:
         return
     arm = server.arm
     pipe.send(Answer("done", arm.hostname))
-    clock = LockstepClock(arm)
+    clock = LockstepClock(arm, client_s)
     due = time.perf_counter()
     while True:
         try:

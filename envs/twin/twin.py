@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv, SubGoal, choose_sub_goals
 from envs.errors import EnvError
-from envs.twin.messages import HEAD, Reflex, Start, wait_for
+from envs.twin.messages import CLIENT_S, HEAD, Reflex, Start, wait_for
 from robot.cameras.camera import CallableCamera
 
 Image = NDArray[np.uint8]
@@ -43,6 +43,8 @@ class Twin:
         split: As in `ArmEnv`.
         objects: One object shape.
         image_size: Side of the camera's square pictures [px].
+        client_s: A client that is silent for this long [s] while the arm moves has its motion
+            aborted.
 
     Raises:
         EnvError: franky-sim is missing or of another version, more than one object shape, or the
@@ -56,6 +58,7 @@ class Twin:
         split: str = "train",
         objects: tuple[str, ...] = ("cube",),
         image_size: int = 128,
+        client_s: float = CLIENT_S,
     ) -> None:
         if len(objects) != 1:
             raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
@@ -72,7 +75,7 @@ class Twin:
         self.shared = context.RawArray("d", HEAD + self.env.model.nq)
         self._pipe, theirs = context.Pipe()
         self._server = context.Process(
-            target=serve, args=(objects[0], image_size, self.shared, theirs), daemon=True
+            target=serve, args=(objects[0], image_size, self.shared, theirs, client_s), daemon=True
         )
         self._server.start()
         theirs.close()

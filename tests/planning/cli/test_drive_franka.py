@@ -136,11 +136,18 @@ def test_the_twin_begins_anew_after_a_reflex():
     with franka_workcell.TwinWorkcell(TWIN_REACH) as workcell:
         assert workcell.auto_recovers
         workcell.begin(1)
-        timer = threading.Timer(0.15, workcell.twin.order_reflex)
-        timer.start()
+        start = workcell.arm.state().state[:3]
+
+        def collide():
+            while np.linalg.norm(workcell.arm.state().state[:3] - start) < 0.005:
+                time.sleep(0.002)
+            workcell.twin.order_reflex()
+
+        collision = threading.Thread(target=collide)
+        collision.start()
         with pytest.raises(ReflexError, match="joint_reflex"):
             workcell.arm.send([0.075, 0, 0, 0, 0, 0, 0])
-        timer.join()
+        collision.join()
         workcell.arm.stop()  # as a drive does after an error
         workcell.begin(2)
         assert workcell.arm.state().errors == ()

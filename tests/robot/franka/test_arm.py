@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ import pytest
 
 pytest.importorskip("franky")
 
-from envs.twin.server import CLIENT_S
 from envs.twin.twin import Twin
 from robot.errors import ArmError, ConfigError, UnreachableError
-from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.franka.arm import GUARD_S, FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
 from robot.safety.layer import SafeArm, SafetyConfig
 from robot.safety.limits import tilt_rad
 
-# the machine that tests run on is slow and busy: generous ages, but a stop stays a stop
-SLOW = WatchdogConfig(planner_s=1.5, state_s=1.5, frame_s=1.5, kill_s=4.0)
+# The machine may be busy: ages are generous except where a test is about them, events come when
+# the arm has got somewhere and not after some time, and distances are those of the simulated arm.
+PATIENT = WatchdogConfig(planner_s=60.0, state_s=60.0, frame_s=60.0, kill_s=60.0)
 FAR = [0.075, 0.0, 0.0, 0, 0, 0, 0]
+UNDER_WAY_M = 0.01
 
 
 def config(address, **changes):
@@ -31,10 +33,10 @@ def config(address, **changes):
         **{
             "address": address,
             "realtime": False,
-            "max_speed_m_s": 0.3,
+            "max_speed_m_s": 0.2,
             "dynamics": 0.4,
-            "motion_timeout_s": 10.0,
-            "connect_timeout_s": 15.0,
+            "motion_timeout_s": 120.0,
+            "connect_timeout_s": 60.0,
         }
         | changes
     )
@@ -49,38 +51,35 @@ def twin():
 @pytest.fixture
 def arm(twin):
     twin.reset(3)
-    with FrankaArm(config(twin.address), SLOW) as arm:
+    with FrankaArm(config(twin.address), PATIENT) as arm:
         yield arm
 
 
-def travelled_after(arm, event, settle_s=1.5):
-    """Seconds from `event` until the flange stands, and how far it still went [m]."""
-    began, at = time.monotonic(), arm.link.read().state[:3]
-    event()
-    last, still_since, places = at, began, [at]
-    while time.monotonic() - began < settle_s:
-        time.sleep(0.01)
-        now = arm.link.read().state[:3]
-        places.append(now)
-        if np.linalg.norm(now - last) > 2e-4:
-            last, still_since = now, time.monotonic()
-    return still_since - began, float(np.linalg.norm(places[-1] - at))
+def wait_until(true, seconds=120.0):
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:
+        time.sleep(0.002)
+    assert true()
 
 
-def during_a_motion(arm, event, delay_s=0.15):
-    """Send a long move, cause the event on its way; returns the error and the time to a stop."""
-    found = {}
+def during_a_motion(arm, event):
+    """Send a long move and cause the event on its way; the error, and how far the arm still went.
+
+    The distance is from the event to where the arm was last seen [m].
+    """
+    start, at = arm.link.read().state[:3], []
 
     def cause():
-        time.sleep(delay_s)
-        found["stop_s"], found["left_m"] = travelled_after(arm, event)
+        wait_until(lambda: np.linalg.norm(arm.link.read().state[:3] - start) > UNDER_WAY_M)
+        at.append(arm.link.read().state[:3])
+        event()
 
     thread = threading.Thread(target=cause)
     thread.start()
     with pytest.raises(ArmError) as error:
         arm.send(FAR)
     thread.join()
-    return str(error.value), found
+    return str(error.value), float(np.linalg.norm(arm.link.read().state[:3] - at[0]))
 
 
 def test_moves_state_and_gripper(twin, arm):
@@ -98,7 +97,7 @@ def test_moves_state_and_gripper(twin, arm):
     assert twin_says["holding"] is False
     arm.send([0, 0, 0, 0, 0, 0, -1.0])
     assert arm.state().gripper_width_m > 0.07
-    assert arm.state().age_s < 1.0
+    assert arm.state().age_s < 10.0
 
 
 def test_what_is_not_sent(arm):
@@ -147,21 +146,21 @@ def test_an_arm_whose_driver_comes_late_does_not_jump(twin, arm):
     assert (error, beyond < 2e-3) == ("", True), (error, beyond)
 
 
-def test_a_driver_that_is_silent_for_long_has_its_motion_aborted(twin):
-    twin.reset(3)
-    patient = WatchdogConfig(planner_s=9.0, state_s=9.0, frame_s=9.0, kill_s=9.0)
-    with FrankaArm(config(twin.address), patient) as arm:
-        beyond, error = beyond_m(twin, arm, CLIENT_S + 0.5)
-        assert "reflex" in error
-        assert beyond < 2e-3
-        arm.recover()
-        arm.send([-0.01, 0, 0, 0, 0, 0, 0])
+def test_a_driver_that_is_silent_for_long_has_its_motion_aborted():
+    patience_s = 0.5
+    with Twin("grasp", client_s=patience_s) as own:
+        own.reset(3)
+        with FrankaArm(config(own.address), PATIENT) as arm:
+            beyond, error = beyond_m(own, arm, patience_s + 0.5)
+            assert "reflex" in error
+            assert beyond < 2e-3
+            arm.recover()
 
 
 def test_a_stop_latches_until_a_person_recovers(arm):
-    message, found = during_a_motion(arm, lambda: arm.link.stop("a hand is in the way"))
+    message, went_on_m = during_a_motion(arm, lambda: arm.link.stop("a hand is in the way"))
     assert "a hand is in the way" in message
-    assert found["left_m"] < 0.04
+    assert went_on_m < 0.04
     with pytest.raises(ArmError, match="a hand is in the way"):
         arm.send(FAR)
     arm.recover()
@@ -173,18 +172,12 @@ def test_a_stop_is_not_lifted_while_the_arm_moves(arm, monkeypatch):
     seen = {}
 
     def hasty():
-        time.sleep(0.1)
-        if arm.link.moving:
-            try:
-                arm.recover()
-            except ArmError as error:
-                seen["text"] = str(error)
+        with pytest.raises(ArmError) as error:
+            arm.recover()
+        seen["text"] = str(error.value)
 
-    thread = threading.Thread(target=hasty)
-    thread.start()
-    with pytest.raises(ArmError, match="stop was called"):
-        arm.send(FAR)
-    thread.join()
+    message, _ = during_a_motion(arm, hasty)
+    assert "stop was called" in message
     assert "still moves" in seen["text"]
     monkeypatch.undo()
     arm.recover()
@@ -210,36 +203,48 @@ def press(arm, tip, depth_m, towards_m):
     return ""
 
 
-def test_a_collision_is_a_reflex_as_its_thresholds_say(twin):
-    twin.reset(3)
-    with FrankaArm(config(twin.address), SLOW) as arm:
-        assert "cartesian_reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
-        stands = arm.state().state
-        assert stands[2] > 0.113 - 0.005  # two centimetres were asked for
-        assert "reflex" in arm.state().errors[0]
-        with pytest.raises(ArmError, match="recover"):
-            arm.send(FAR)
-        arm.recover()
-        assert arm.state().errors == ()
-        arm.send([0, 0, 0.03, 0, 0, 0, 0])
-        assert arm.state().state[2] > stands[2] + 0.02
-        assert "reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+def test_a_collision_is_a_reflex_until_recovered(arm):
+    assert "cartesian_reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+    stands = arm.state().state
+    assert stands[2] > 0.113 - 0.005  # two centimetres were asked for
+    assert "reflex" in arm.state().errors[0]
+    with pytest.raises(ArmError, match="recover"):
+        arm.send(FAR)
+    arm.recover()
+    assert arm.state().errors == ()
+    arm.send([0, 0, 0.03, 0, 0, 0, 0])
+    assert arm.state().state[2] > stands[2] + 0.02
+
+
+def test_an_arm_with_a_reflex_takes_no_new_client(twin, arm):
+    assert "reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+    arm.close()
     with pytest.raises(ArmError, match="clear them in Desk"):
-        FrankaArm(config(twin.address), SLOW)
+        FrankaArm(config(twin.address), PATIENT)
+
+
+def test_a_contact_below_the_thresholds_is_no_collision(twin):
     twin.reset(3)
-    with FrankaArm(config(twin.address, max_force_n=100.0, max_torque_nm=100.0), SLOW) as arm:
+    with FrankaArm(config(twin.address, max_force_n=100.0, max_torque_nm=100.0), PATIENT) as arm:
         assert press(arm, (0.4, -0.15), 0.003, 0.0) == ""  # 30 N or so
         assert arm.state().errors == ()
 
 
+GENTLE = {"slow_m_s": 0.01, "slow_below_m": 0.02}
+
+
+def above_the_table(arm):
+    """Go to where the fingers are nine millimetres over the table; the pose 3.2 cm lower."""
+    arm.send_pose([0.4, -0.15, 0.122, np.pi, 0, arm.state().state[5], 0])
+    low = arm.state().state
+    low[2] -= 0.032
+    return low
+
+
 def test_a_motion_that_touches_ends_short_of_a_collision(twin):
     twin.reset(3)
-    gentle = {"slow_m_s": 0.01}
-    with FrankaArm(config(twin.address, **gentle), SLOW) as arm:
-        state = arm.state().state
-        arm.send_pose([0.4, -0.15, 0.13, np.pi, 0, state[5], 0])
-        low = arm.state().state
-        low[2] -= 0.04  # two centimetres into the table
+    with FrankaArm(config(twin.address, **GENTLE), PATIENT) as arm:
+        low = above_the_table(arm)
         sent = arm.send_pose(low)
         assert sent.reasons[0].kind == "contact"
         stands = arm.state().state
@@ -248,17 +253,22 @@ def test_a_motion_that_touches_ends_short_of_a_collision(twin):
         assert sent.ended[2] == pytest.approx(stands[2], abs=2e-3)  # where the next step begins
         assert arm.state().errors == ()
         assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].kind == "contact"
-        assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # letting go is no contact
+        assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # moving away is no contact
         assert arm.state().state[2] > stands[2] + 0.02
+
+
+def test_without_a_contact_force_the_same_motion_is_a_reflex(twin):
     twin.reset(3)
-    with FrankaArm(config(twin.address, contact_n=0.0, **gentle), SLOW) as arm:
-        assert "reflex" in press(arm, (0.4, -0.15), 0.02, 0.0)
+    with FrankaArm(config(twin.address, contact_n=0.0, **GENTLE), PATIENT) as arm:
+        low = above_the_table(arm)
+        with pytest.raises(ArmError, match="reflex"):
+            arm.send_pose(low)
 
 
 def test_a_cube_caught_under_a_finger_does_not_tilt_the_hand(twin):
     twin.reset(3)
     cube = twin.info(closed=False)["object_m"]
-    with FrankaArm(config(twin.address), SLOW) as arm:
+    with FrankaArm(config(twin.address), PATIENT) as arm:
         top = 2 * cube[2]
         error = press(arm, (cube[0], cube[1] + 0.04), 0.03, top)
         assert "reflex" in error
@@ -270,7 +280,7 @@ def test_a_cube_caught_under_a_finger_does_not_tilt_the_hand(twin):
 
 def test_stale_frames_stop_a_moving_arm(twin):
     twin.reset(4)
-    strict = WatchdogConfig(planner_s=2.0, frame_s=0.2, state_s=2.0, kill_s=4.0)
+    strict = replace(PATIENT, frame_s=0.2)
     with FrankaArm(config(twin.address), strict) as arm:
         arm.link.saw_frame(time.monotonic())  # and never again: the camera froze
         with pytest.raises(ArmError, match="camera frame"):
@@ -280,14 +290,12 @@ def test_stale_frames_stop_a_moving_arm(twin):
 
 
 def test_a_second_client_and_nobody_there(twin, arm):
-    began = time.monotonic()
-    with pytest.raises(ArmError, match=r"within|Another client"):
-        FrankaArm(config(twin.address, connect_timeout_s=3.0), SLOW)
-    assert time.monotonic() - began < 10
+    with pytest.raises(ArmError, match=r"within 2.0 s.*Another client"):
+        FrankaArm(config(twin.address, connect_timeout_s=2.0), PATIENT)
     with pytest.raises(ArmError, match=r"FCI|cable"):
-        FrankaArm(config("127.9.9.9"), SLOW)
+        FrankaArm(config("127.9.9.9", connect_timeout_s=10.0), PATIENT)
     with pytest.raises(ConfigError, match="dynamics"):
-        FrankaArm(config(twin.address, dynamics=2.0), SLOW)
+        FrankaArm(config(twin.address, dynamics=2.0), PATIENT)
 
 
 def test_a_killed_driver_says_so(arm):
@@ -297,23 +305,24 @@ def test_a_killed_driver_says_so(arm):
         arm.send(FAR)
 
 
-def test_a_server_that_dies_or_freezes():
-    for kind in (signal.SIGKILL, signal.SIGSTOP):
-        with Twin("grasp") as own:
-            own.reset(5)
-            with FrankaArm(config(own.address), SLOW) as arm:
-                message, _ = during_a_motion(arm, lambda own=own, kind=kind: os.kill(own.pid, kind))
-                assert "cable" in message or "arm's newest state" in message
-            os.kill(own.pid, signal.SIGKILL)
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "freezes"])
+def test_a_server_that_dies_or_freezes(kind):
+    with Twin("grasp") as own:
+        own.reset(5)
+        with FrankaArm(config(own.address), replace(PATIENT, state_s=1.0, kill_s=2.0)) as arm:
+            message, _ = during_a_motion(arm, lambda: os.kill(own.pid, kind))
+            assert "cable" in message or "arm's newest state" in message
+        os.kill(own.pid, signal.SIGKILL)
 
 
 PLANNER = """
 import sys, time, os
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 if __name__ == "__main__":
-    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.05, dynamics=0.3,
-                          max_torque_nm=100.0, max_force_n=100.0)
-    arm = FrankaArm(config, WatchdogConfig(planner_s=0.2, state_s=2.0, kill_s=4.0))
+    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.04, dynamics=0.3,
+                          max_torque_nm=100.0, max_force_n=100.0, connect_timeout_s=60.0,
+                          motion_timeout_s=120.0)
+    arm = FrankaArm(config, WatchdogConfig(planner_s=0.5, state_s=60.0, kill_s=60.0))
     print("ready", flush=True)
     arm.send([0.075, 0, 0, 0, 0, 0, 0])
     print("done", flush=True)
@@ -334,19 +343,19 @@ def test_a_planner_that_dies_or_hangs_in_mid_motion(twin, tmp_path, kind):
     try:
         assert process.stdout.readline().strip() == "ready"
         start = twin.info(closed=False)["tcp_m"]
-        while np.linalg.norm(twin.info(closed=False)["tcp_m"] - start) < 0.01:
-            time.sleep(0.01)
+        moved = lambda: np.linalg.norm(twin.info(closed=False)["tcp_m"] - start)  # noqa: E731
+        wait_until(lambda: moved() > UNDER_WAY_M)
         process.send_signal(kind)
-        at = twin.info(closed=False)["tcp_m"]
-        time.sleep(1.5)
-        moved = 1.0
-        until = time.monotonic() + 8.0  # the simulated arm's clock runs slower on a busy machine
-        while moved >= 5e-4 and time.monotonic() < until:
-            then = twin.info(closed=False)["tcp_m"]
+        at = moved()
+        places = [at]
+
+        def rests():
             time.sleep(0.5)
-            moved = float(np.linalg.norm(twin.info(closed=False)["tcp_m"] - then))
-        assert moved < 5e-4
-        assert np.linalg.norm(then - at) < 0.045  # of over 0.06 m that were left
+            places.append(moved())
+            return len(places) > 3 and np.ptp(places[-2:]) < 5e-4
+
+        wait_until(rests)
+        assert places[-1] - at < 0.045  # of over 0.06 m that were left
     finally:
         process.kill()
         process.wait()
@@ -367,6 +376,6 @@ def test_the_safety_layer_stands_before_the_driver(arm, tmp_path):
 
 def test_nothing_moves_without_the_watchdog(arm):
     arm._watchdog.kill()
-    time.sleep(1.2)
+    wait_until(lambda: arm.link.guard_age_s > GUARD_S)
     with pytest.raises(ArmError, match="watchdog's process"):
         arm.send(FAR)
