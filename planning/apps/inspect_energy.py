@@ -12,23 +12,48 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from worldmodel.checkpoint import load_world_model
 from worldmodel.errors import DataError
-from worldmodel.evaluation.energy_grid import EnergyGrid
+from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
 from worldmodel.models.world_model import WorldModel
 
+Frames = tuple[Tensor, Tensor]
+"""Present and goal image, uint8 [H, W, 3] of any size each."""
 
-def open_model(name: str, device: str) -> WorldModel:
-    """Load a world model.
 
-    Raises:
-        CheckpointError: the file holds no action-conditioned predictor.
+def landscape(
+    model: WorldModel,
+    frames: Frames,
+    flange_states_2S: Tensor,
+    *,
+    num_points: int,
+    size_m: float,
+    batch_size: int,
+) -> EnergyGrid:
+    """Compute the energies between two images, which reach the model as in training.
+
+    Args:
+        model: the world model.
+        frames: present and goal image.
+        flange_states_2S: robot states at both, in the flange's frame.
+        num_points: grid points on an axis, an odd number.
+        size_m: largest move along an axis [m].
+        batch_size: number of actions imagined at once.
     """
-    return load_world_model(name, device)
+    states_2S = flange_states_2S.float()
+    if model.observation_spec.state_frame != "flange":
+        states_2S = model.convert_state(states_2S, "flange")
+    return energy_grid(
+        model,
+        torch.stack([model.preprocess(frame_HWC) for frame_HWC in frames]),
+        states_2S,
+        num_points=num_points,
+        size_m=size_m,
+        batch_size=batch_size,
+    )
 
 
-def read_trajectory(path: str, first: int, last: int) -> tuple[Tensor, Tensor]:
-    """Read two frames uint8 [2, H, W, 3] and their states [2, 7] from an npz file.
+def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
+    """Read two frames and their states [2, 7] from an npz file.
 
     Raises:
         DataError: the file, its arrays or the frames do not exist.
@@ -49,29 +74,30 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Tensor, Tensor]:
     frames, states = frames.reshape(-1, *frames.shape[-3:]), states.reshape(-1, 7)
     count = min(len(frames), len(states))
     if not (0 <= first < count and 0 <= last < count):
-        raise DataError(f"{path} has frames 0..{count - 1}; first={first}, last={last}")
-    chosen = [first, last]
-    return torch.from_numpy(frames[chosen]), torch.from_numpy(states[chosen])
+        raise DataError(
+            f"{path} has no frames first={first} and last={last}. Allowed: 0 to {count - 1}."
+        )
+    now, goal = (torch.from_numpy(frames[i]) for i in (first, last))
+    return (now, goal), torch.from_numpy(states[[first, last]])
 
 
-def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Read two pictures of equal size, uint8 [2, H, W, 3]; returns them and their states [2, 7].
+def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frames, Tensor]:
+    """Read two pictures; returns them and their states [2, 7].
 
     Raises:
-        DataError: a picture cannot be read, the sizes differ, or there are not 14 numbers.
+        DataError: a picture cannot be read, or there are not 14 numbers.
     """
+    if len(states) != 14:
+        raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each picture.")
+    return (_picture(image), _picture(goal)), torch.tensor(states).view(2, 7)
+
+
+def _picture(path: str) -> Tensor:
     try:
-        frames = [np.array(Image.open(path).convert("RGB")) for path in (image, goal)]
+        with Image.open(path) as picture:
+            return torch.from_numpy(np.array(picture.convert("RGB")))
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{image!r} or {goal!r} cannot be read as a picture ({error}). Give image= and goal=."
-        ) from error
-    if frames[0].shape != frames[1].shape or len(states) != 14:
-        raise DataError(
-            f"Pictures {frames[0].shape} and {frames[1].shape} with {len(states)} numbers of state "
-            "do not fit. Give two pictures of one size and states=[...] with 14 numbers."
-        )
-    return torch.from_numpy(np.stack(frames)), torch.tensor(states).view(2, 7)
+        raise DataError(f"{path!r} cannot be read as a picture: {error}.") from error
 
 
 def draw(found: EnergyGrid, path: Path) -> None:

@@ -24,8 +24,8 @@ class Options:
     """Length of a clip."""
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
     """Frames sampled per second of video."""
-    transform: Literal["published", "droid", "squeeze"] = "published"
-    """Image transform from a video frame to the model's input."""
+    transform: Literal["published", "droid", "squeeze", "center_crop"] | None = None
+    """Image transform from a video frame to the model's input (default: the checkpoint's)."""
     dtype: Literal["float16", "float32"] = "float16"
     """Number format of the stored features."""
     device: Device = "auto"
@@ -50,12 +50,6 @@ def run(options: Options) -> int:
     from worldmodel.models.world_model import WorldModel
     from worldmodel.perception.features import FeatureConfig, write_features
 
-    config = FeatureConfig(
-        num_frames=options.num_frames,
-        fps=options.fps,
-        transform=options.transform,
-        dtype=options.dtype,
-    )
     if not Path(options.videos).exists():
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     model = load_any(options.model, options.device)
@@ -63,9 +57,15 @@ def run(options: Options) -> int:
         raise PlanError(
             f"model={options.model} is not an encoder. `worldmodel models` lists encoders."
         )
+    config = FeatureConfig(
+        num_frames=options.num_frames,
+        fps=options.fps,
+        transform=options.transform or model.observation_spec.transform,
+        dtype=options.dtype,
+    )
     out = Path(options.out)
     result = write_features(Path(options.videos), out, model, options.model, config)
-    write_json(out.with_suffix(".json"), {**asdict(options), **asdict(result)})
+    write_json(out.with_suffix(".json"), {**asdict(options), **asdict(config), **asdict(result)})
     print(f"{out}: {result.clips} clips of {result.videos} videos ({result.skipped} done before)")
     for name, reason in result.rejected.items():
         print(f"rejected {name}: {reason}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from planning.errors import PlanError
 from planning.options import Device, between, check_fields
@@ -21,15 +20,13 @@ class Options:
     last: int = field(default=1, metadata=between(0, 10_000_000))
     """Index of the goal frame in the trajectory."""
     image: str = ""
-    """Picture of the present scene, in place of a trajectory."""
+    """Picture of the present scene, of any size, in place of a trajectory."""
     goal: str = ""
-    """Picture of the goal, in place of a trajectory."""
+    """Picture of the goal, of any size, in place of a trajectory."""
     states: list[float] = field(default_factory=list)
-    """Robot states at both pictures, 14 numbers: x y z [m], Euler angles [rad], gripper, twice."""
+    """Robot states at both, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper."""
     model: str = "default"
     """World model: an embedded or published name, or a file."""
-    transform: Literal["droid", "published", "squeeze"] = "droid"
-    """Image transform from a frame to the model's input."""
     grid: int = field(default=9, metadata=between(3, 101, "points"))
     """Grid points on each axis; an odd number, so that no move is one of them."""
     size_m: float = field(default=0.075, metadata=between(0.0001, 1, "m"))
@@ -58,19 +55,18 @@ class Options:
 
 def run(options: Options) -> int:
     """Compute, draw and write the energies."""
-    from planning.apps.inspect_energy import draw, open_model, read_pictures, read_trajectory
+    from planning.apps.inspect_energy import draw, landscape, read_pictures, read_trajectory
+    from worldmodel import load_world_model
     from worldmodel.atomic_io import write_json
-    from worldmodel.data.transforms import Preprocess
-    from worldmodel.evaluation.energy_grid import energy_grid
 
-    model = open_model(options.model, options.device)
+    model = load_world_model(options.model, options.device)
     if options.trajectory:
         frames, states = read_trajectory(options.trajectory, options.first, options.last)
     else:
         frames, states = read_pictures(options.image, options.goal, options.states)
-    found = energy_grid(
+    found = landscape(
         model,
-        Preprocess(options.transform, model.image_size)(frames),
+        frames,
         states,
         num_points=options.grid,
         size_m=options.size_m,

@@ -31,12 +31,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Fit the probes; print and write their errors."""
+    from worldmodel import load_world_model
     from worldmodel.atomic_io import write_json
-    from worldmodel.checkpoint import load
     from worldmodel.data.memory import open_clips
     from worldmodel.evaluation.latent_probes import probe_world_model
 
-    world = load(options.model, "cpu")
+    world = load_world_model(options.model, "cpu")
     size = world.image_size[0]
     clips, unseen = open_clips(options.data, 2, size), open_clips(options.val, 2, size)
     result = probe_world_model(world, clips, unseen, count=options.count, seed=options.seed)
