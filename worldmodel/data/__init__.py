@@ -1,1 +1,1 @@
-"""Recorded episodes: readers, index, clips."""
+"""Recorded episodes: readers and writers, the index, clips, and their cache."""

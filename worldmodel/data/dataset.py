@@ -1,16 +1,16 @@
-"""Clips of indexed episodes, decoded when asked for; an error stops the run and names the episode.
+"""Clips of indexed episodes, decoded on demand; an error stops the run and names the episode.
 
 Shapes: B clips, K frames, H W pixels, S state (7), A action (7).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from worldmodel.data.episode import Episode, EpisodeError
@@ -18,17 +18,17 @@ from worldmodel.data.index import Manifest
 from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import Unit, read_one
 from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
+from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
 
 Batch = dict[str, np.ndarray]
-Transform = Callable[[Any], Any]
 
 
 def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
-    """The episode of a manifest's row, cut to the steps that the index found whole.
+    """Open the episode of a manifest's row.
 
     Raises:
-        DataError: the files changed since the index was made.
+        DataError: Its files changed since the index was made.
     """
     unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
     options = ReadOptions(camera=row["camera"], check_all_cameras=False, inspect=False)
@@ -36,16 +36,16 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
         return read_one(unit, options)
     except EpisodeError as error:
         raise DataError(
-            f"Episode {row['path']} was good when it was indexed and now is not: {error}. Run "
-            "`worldmodel data index` again"
+            f"Episode {row['path']} was usable when it was indexed, and no longer is: {error}. "
+            "Run `worldmodel data index` again"
         ) from error
 
 
 def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
-    """Refuse an episode without the poses of its camera.
+    """Check that an episode has the poses of its camera.
 
     Raises:
-        DataError: names the episode and the mend.
+        DataError: It has not; the message names the episode and what to do.
     """
     try:
         episode.extrinsics(row["camera"])
@@ -57,10 +57,20 @@ def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
 
 
 class RawClips:
-    """Clips read from the episodes' own files."""
+    """Clips that are decoded from the episodes' own files.
+
+    Args:
+        manifest: Accepted episodes.
+        options: Length, rate and content of the clips.
+        transform: Brings frames to the model's size.
+        workers: Number of decoding threads.
+
+    Raises:
+        DataError: An episode changed since it was indexed, or none is long enough for a clip.
+    """
 
     def __init__(
-        self, manifest: Manifest, options: ClipOptions, transform: Transform, *, workers: int = 2
+        self, manifest: Manifest, options: ClipOptions, transform: Preprocess, *, workers: int = 2
     ) -> None:
         self.manifest, self.options, self.transform = manifest, options, transform
         self.pool = ThreadPoolExecutor(workers)
@@ -87,11 +97,19 @@ class RawClips:
         return find_clips(episode.times_s[:steps], episode.moving_T[:steps], self.options)
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         return len(self.items)
 
     def clip(self, index: int) -> Batch:
-        """Frames uint8 [K,H,W,3], states [K,7], actions [K-1,7], times [K], extrinsics [K,6]."""
+        """Return one clip.
+
+        Returns:
+            `frames` uint8 [K,H,W,3], `states` float32 [K,S], `actions` float32 [K-1,A], `times_s`
+            [K], and with the option `extrinsics` the camera's poses float32 [K,6].
+
+        Raises:
+            DataError: The episode changed since it was indexed.
+        """
         row, start = self.items[index]
         episode, facts = self.open(row), self.manifest.rows[row]
         steps = grid_steps(episode.times_s[: facts["steps"]], start, self.options)
@@ -101,7 +119,7 @@ class RawClips:
         except EpisodeError as error:
             raise DataError(f"Episode {facts['path']}: {error}. Index the data again") from error
         out = {
-            "frames": np.asarray(self.transform(frames)),
+            "frames": self.transform(torch.from_numpy(frames)).numpy(),
             "states": states_KS.astype(np.float32),
             "actions": actions_KA.astype(np.float32),
             "times_s": episode.times_s[steps],
@@ -111,6 +129,6 @@ class RawClips:
         return out
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """A batch of clips, decoded side by side."""
+        """Return the clips of some numbers, stacked; they are decoded in parallel."""
         clips = list(self.pool.map(self.clip, (int(i) for i in indices)))
         return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}

@@ -1,4 +1,4 @@
-"""One recorded episode, whatever file it came from.
+"""One recorded episode, whatever layout it was stored in, and checks of its content.
 
 Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), K frames asked for.
 """
@@ -19,7 +19,7 @@ Frames = NDArray[np.uint8]
 
 
 class EpisodeError(DataError):
-    """An episode cannot be used; `reason` is the short code that rejects are counted by."""
+    """An episode cannot be used; `reason` is the short code under which rejects are counted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
@@ -27,71 +27,78 @@ class EpisodeError(DataError):
 
 
 class FrameSource(Protocol):
-    """Frames of one camera, counted in control steps (never by a header's frame rate)."""
+    """Frames of one camera, counted in control steps, never by a header's frame rate."""
 
     def __len__(self) -> int:
-        """Frames that exist."""
+        """Return the number of frames that exist."""
         ...
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
-        """RGB frames [K, H, W, 3] of rising control steps."""
+        """Return the RGB frames [K, H, W, 3] of rising control steps."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """One view of an episode."""
+    """One view of an episode: a camera and the frames that it recorded."""
 
     name: str
-    """`left`, `right` or `wrist`."""
+    """Name: `left`, `right` or `wrist`."""
     serial: str
+    """Serial number, or the name of the view in data sets without serial numbers."""
     frames: FrameSource
     extrinsics_TE: Array | None = None
-    """Pose of the camera in the robot base frame [m, rad], when recorded."""
+    """Poses of the camera in the robot base frame [m, rad], one for each step, if recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Episode:
     """States, times and views of T control steps.
 
-    States [T, 7]: flange x y z [m] in the robot base frame, extrinsic xyz Euler angles [rad],
-    closedness 0 open .. 1 closed. Source: the DROID data set (arXiv 2403.12945).
+    A state holds the flange's x y z [m] in the robot base frame, extrinsic xyz Euler angles [rad],
+    and the gripper's closedness, 0 open to 1 closed. Source: the DROID data set (arXiv 2403.12945).
     """
 
     id: str
+    """Identifier of the episode in its data set."""
     layout: str
-    """`droid`, `rlds` or `lerobot`."""
+    """Layout of the files: `droid`, `rlds` or `lerobot`."""
     states_TS: Array
+    """States [T, S], as above."""
     times_s: Array
-    """Seconds since the first step, from the recorded timestamps [T]."""
+    """Seconds since the first step [T], from the recorded timestamps."""
     cameras: dict[str, Camera]
+    """Views by name."""
     moving_T: NDArray[np.bool_]
-    """False where the operator had not enabled movement."""
+    """Whether the operator had enabled movement [T]."""
     joints_TJ: Array | None = None
+    """Joint angles [T, J] in rad, if recorded."""
     actions_TA: Array | None = None
-    """The action as sent at each step [T, 7] (`action/delta` of our own recordings); None: take
-    the differences of the states."""
+    """Actions as they were sent [T, A] (`action/delta` of our own recordings). None where they are
+    unknown: then the differences of the states serve as actions."""
     objects_T3: Array | None = None
-    """Where the object is [m] in the robot base frame: a simulator's label, else None."""
+    """Position of the object in the robot base frame [T, 3] in m, a label of simulators only."""
     success: bool | None = None
+    """Whether the task was done; None where nobody recorded it."""
     task: str = ""
+    """Description of the task in words."""
     notes: tuple[str, ...] = field(default=())
-    """Harmless oddities, e.g. a video one frame short."""
+    """Codes of harmless defects, such as a video that is one frame short."""
 
     def __len__(self) -> int:
-        """Control steps that have a state and a frame of every camera."""
+        """Return the number of control steps with a state and a frame of every camera."""
         return len(self.states_TS)
 
     @property
     def seconds(self) -> float:
-        """Time between the first and the last step."""
+        """Return the time between the first and the last step [s]."""
         return float(self.times_s[-1] - self.times_s[0])
 
     def camera(self, name: str) -> Camera:
-        """A view by name (`left`, `right`, `wrist`) or serial.
+        """Return a view by its name (`left`, `right`, `wrist`) or serial number.
 
         Raises:
-            EpisodeError: this episode has no such view.
+            EpisodeError: The episode has no such view.
         """
         for camera in self.cameras.values():
             if name in {camera.name, camera.serial}:
@@ -101,16 +108,17 @@ class Episode:
         )
 
     def extrinsics(self, name: str) -> Array:
-        """A view's poses [T, 6] in the robot base frame [m, rad], one a control step.
+        """Return the poses [T, 6] of a view in the robot base frame [m, rad].
 
         Raises:
-            EpisodeError: nobody recorded them, or they are not finite.
+            EpisodeError: They were not recorded, or are not finite.
         """
         found_TE = self.camera(name).extrinsics_TE
         if found_TE is None or found_TE.shape[1:] != (6,) or len(found_TE) < len(self):
             shape = None if found_TE is None else found_TE.shape
             raise EpisodeError(
-                "extrinsics_missing", f"camera {name} of {self.id}: {shape}; wanted [T, 6]"
+                "extrinsics_missing",
+                f"the poses of camera {name} of {self.id} are {shape}; [T, 6] is needed",
             )
         if not np.isfinite(found_TE).all():
             raise EpisodeError("extrinsics_missing", f"camera {name} of {self.id} has NaN poses")
@@ -118,11 +126,11 @@ class Episode:
 
 
 def check_states(states_TS: Array) -> None:
-    """Refuse states that cannot be metres, radians and closedness.
+    """Check that states can be metres, radians and closedness.
 
     Raises:
-        EpisodeError: not finite, angles beyond +-pi (degrees), positions beyond an arm's reach,
-            or a gripper outside 0..1.
+        EpisodeError: Fewer than two states, values that are not finite, angles beyond +-pi (degrees
+            perhaps), positions beyond 3 m, or a closedness outside -0.1 to 1.1.
     """
     if len(states_TS) < 2:
         raise EpisodeError("zero_length", f"{len(states_TS)} control steps; at least 2 are needed")
@@ -138,19 +146,22 @@ def check_states(states_TS: Array) -> None:
         )
     reach = float(np.abs(states_TS[:, :3]).max())
     if reach > 3.0:
-        raise EpisodeError("position_not_metres", f"a position is {reach:.1f}; an arm ends at 3 m")
+        raise EpisodeError(
+            "position_not_metres", f"a position is {reach:.1f}; arms reach up to 3 m"
+        )
     low, high = float(states_TS[:, 6].min()), float(states_TS[:, 6].max())
     if low < -0.1 or high > 1.1:
         raise EpisodeError(
-            "gripper_out_of_range", f"closedness spans {low:.2f}..{high:.2f}; wanted 0 to 1"
+            "gripper_out_of_range", f"closedness is {low:.2f} to {high:.2f}; 0 to 1 is allowed"
         )
 
 
 def check_times(times_s: Array) -> None:
-    """Refuse clocks that stand still, run backwards, miss a tick or count in another unit.
+    """Check that a clock rises, has no missing values and counts in seconds.
 
     Raises:
-        EpisodeError: with one of the timestamp reasons.
+        EpisodeError: `timestamps_missing`, `timestamps_not_increasing`, or
+            `timestamps_wrong_unit` where the median step is not 0.002 to 5 s.
     """
     bad = np.flatnonzero(~np.isfinite(times_s))
     if len(bad):
@@ -165,18 +176,18 @@ def check_times(times_s: Array) -> None:
     middle = float(np.median(gaps))
     if not 2e-3 <= middle <= 5.0:
         raise EpisodeError(
-            "timestamps_wrong_unit", f"steps are {middle:.2g} s apart; wanted 0.002 to 5 s"
+            "timestamps_wrong_unit", f"steps are {middle:.2g} s apart; 0.002 to 5 s is allowed"
         )
 
 
 def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Which exterior view is left (larger y in the base frame) and which right.
+    """Tell which exterior view is the left one, with the larger y in the base frame.
 
     Args:
-        poses: view -> camera pose [6] or None where nobody recorded it.
+        poses: View -> camera pose [6], or None where it was not recorded.
 
     Returns:
-        Side -> view, and notes: `left_assumed` where the first of two views is taken for left.
+        Side -> view; and notes, `left_assumed` where the first of two views is taken for the left.
     """
     if not poses:
         return {}, ()
@@ -189,7 +200,14 @@ def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[st
 
 
 def to_tcp(states_TS: Array, length_m: float = FLANGE_TO_TCP_M) -> Array:
-    """States of the tool centre point from flange states: a shift along the flange's z axis."""
+    """Return the states of the point between the fingertips from flange states [T, S].
+
+    Positions move along the flange's z axis; the orientation stays that of the flange.
+
+    Args:
+        states_TS: Flange states.
+        length_m: Distance from the flange to the point [m].
+    """
     (sa, sb, sc), (ca, cb, cc) = np.sin(states_TS[:, 3:6]).T, np.cos(states_TS[:, 3:6]).T
     axis_T3 = np.stack([cc * sb * ca + sc * sa, sc * sb * ca - cc * sa, cb * ca], axis=1)
     out = states_TS.copy()

@@ -1,6 +1,6 @@
-"""One pass over a data set: a manifest of what is good, and a reason for everything that is not.
+"""Index a data set: list usable episodes, and give the reason for every reject.
 
-Nothing is ever replaced by another sample: an episode is in the manifest or in the rejects.
+No episode is ever replaced by another: each one is in the manifest or among the rejects.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ SEEN = ".seen.json"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions:
-    """What is let into a manifest."""
+    """Which episodes are accepted."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
+    """How strictly each episode is inspected."""
     failures: Literal["keep", "drop"] = "keep"
-    """V-JEPA 2-AC kept failed episodes."""
+    """Whether failed episodes are kept, as V-JEPA 2-AC did, or rejected."""
     min_seconds: float = 0.0
-    """Shorter episodes are rejected (V-JEPA 2-AC: 4 s)."""
+    """Shortest duration of an accepted episode [s] (V-JEPA 2-AC: 4)."""
     extrinsics: Literal["any", "required"] = "any"
-    """`required`: an episode without poses of the chosen camera is rejected."""
+    """`required` rejects episodes without poses of the chosen camera."""
     frame_size: Literal["majority", "any"] = "majority"
-    """`majority`: frames must have the size that most episodes have."""
+    """`majority` rejects episodes whose frames differ in size from those of most episodes."""
 
 
 def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) -> Row:
@@ -76,7 +77,7 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
 
 
 def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
-    """Rows of a unit's episodes; a row with `reason` is a reject."""
+    """Return the rows of a unit's episodes; a row with a `reason` is a reject."""
     rows = []
     for record, outcome in read_unit(unit, options.read):
         try:
@@ -101,7 +102,7 @@ def _rejected(unit: Unit, record: int, reason: str, message: str) -> Row:
 def _run(
     units: list[Unit], options: IndexOptions, workers: int
 ) -> Iterator[tuple[Unit, list[Row]]]:
-    """Look at units in parallel; a file that crashes its reader is rejected alone."""
+    """Inspect units in parallel; only the file that crashes its reader is rejected."""
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             yield unit, index_unit(unit, options)
@@ -190,21 +191,27 @@ def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
 def build_index(
     root: Path, out: Path, options: IndexOptions | None = None, *, workers: int = 2
 ) -> dict[str, Any]:
-    """Look at every episode under `root`; write manifest, rejects and summary under `out`.
+    """Inspect every episode under `root`; write manifest, rejects and summary to `out`.
 
-    A second run looks only at units whose files changed.
+    A second run with the same options inspects only units whose files changed.
+
+    Args:
+        root: Folder of raw DROID, RLDS or LeRobot episodes.
+        out: Folder of `manifest.jsonl`, `rejects.jsonl` and `summary.json`.
+        options: Which episodes are accepted.
+        workers: Number of processes.
 
     Returns:
-        The summary: accepted, rejected, reasons, notes, hours.
+        The summary: numbers of accepted and rejected episodes, reasons, notes, hours.
 
     Raises:
-        DataError: there is no episode, or not one good one.
+        DataError: There is no episode, or none that can be used.
     """
     options, root = options or IndexOptions(), root.resolve()
     units = find_units(root)
     if not units:
         raise DataError(
-            f"No episode under {root}: wanted raw DROID folders (trajectory.h5), RLDS shards "
+            f"No episode under {root}: it must hold raw DROID folders (trajectory.h5), RLDS shards "
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
     out.mkdir(parents=True, exist_ok=True)
@@ -253,34 +260,37 @@ class Manifest:
     """What an index found."""
 
     root: Path
+    """Folder of the episodes."""
     rows: list[Row]
+    """Accepted episodes."""
     summary: dict[str, Any]
+    """What `build_index` returned."""
 
     @property
     def reject_fraction(self) -> float:
-        """Share of the episodes that was rejected."""
+        """Return the share of the episodes that were rejected, 0 to 1."""
         total = self.summary["accepted"] + self.summary["rejected"]
         return float(self.summary["rejected"] / max(1, total))
 
     def check(self, max_reject_fraction: float) -> None:
-        """Stop when too much of the data is bad.
+        """Check that not too many episodes were rejected.
 
         Raises:
-            DataError: names the reasons and the option that allows more.
+            DataError: More were; the message holds the reasons and the option that allows more.
         """
         if self.reject_fraction > max_reject_fraction:
             raise DataError(
                 f"{self.reject_fraction:.1%} of the episodes under {self.root} were rejected "
                 f"(allowed: max_reject_fraction={max_reject_fraction}); reasons: "
-                f"{self.summary['reasons']}. Mend them, or raise max_reject_fraction"
+                f"{self.summary['reasons']}. Fix the episodes, or raise max_reject_fraction"
             )
 
 
 def open_manifest(folder: Path) -> Manifest:
-    """Read what `build_index` wrote.
+    """Read what `build_index` wrote to `folder`.
 
     Raises:
-        DataError: there is no index in `folder`.
+        DataError: There is no index in `folder`.
     """
     if not (folder / MANIFEST).is_file() or not (folder / SUMMARY).is_file():
         raise DataError(

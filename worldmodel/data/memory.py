@@ -256,16 +256,6 @@ class MemoryClips:
         """Whether actions are those that were sent (the gripper's a command), not differences."""
 
     @property
-    def state_dim(self) -> int:
-        """Return the length of a state."""
-        return int(self.arrays["states"].shape[1])
-
-    @property
-    def action_dim(self) -> int:
-        """Return the length of an action."""
-        return int(self.arrays["actions"].shape[1])
-
-    @property
     def labelled(self) -> bool:
         """Return whether every frame has the simulator's object position."""
         return bool(np.isfinite(self.arrays["objects"]).all())

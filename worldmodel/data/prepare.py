@@ -1,8 +1,10 @@
-"""Episodes cut once to the model's input rate and size, as frames or as frozen features.
+"""Convert episodes once to the model's input rate and size, as frames or as frozen features.
 
-A shard is one safetensors file of a few episodes: `frames` uint8 [F,H,W,3] (or JPEG bytes) or
-`features` bfloat16 [F,N,D], `states` [F,7], `starts` of the unbroken runs. It is written to a
-temporary file, flushed, hashed and renamed; a second run goes on behind the last whole shard.
+A shard is one safetensors file of a few episodes. It holds `frames` uint8 [F,H,W,3] (or JPEG bytes)
+or `features` bfloat16 [F,N,D], `states` [F,S], and `starts`, the first frame of each run without
+gaps. Its hash is kept beside it; a second run resumes after the last complete shard.
+
+Shapes: F frames of a shard, H W pixels, N tokens, D width, S state (7).
 """
 
 from __future__ import annotations
@@ -26,33 +28,41 @@ from tqdm import tqdm
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.episode import to_tcp
-from worldmodel.data.index import Manifest
+from worldmodel.data.index import Manifest, Row
 from worldmodel.data.sampling import grid_runs
+from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.specs import Transform
 
 Encode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What is stored; kept in plan.json, and a folder holds one plan only."""
+    """What is stored; `plan.json` records it, and a folder holds shards of one plan only."""
 
     fps: float = 4.0
+    """Frames per second [Hz] by the recorded timestamps."""
     image_size: int = 256
-    transform: str = "droid"
+    """Height and width of the frames [px]."""
+    transform: Transform = "droid"
+    """Kind of the image transform, see `Preprocess`."""
     what: Literal["frames", "features"] = "frames"
+    """Whether frames are stored, or the features of a frozen encoder."""
     codec: Literal["raw", "jpeg"] = "jpeg"
-    """Frames only: raw is exact, jpeg (quality 95) about a tenth of the size."""
+    """Codec of frames: `raw` is exact, `jpeg` (quality 95) takes about a tenth of the space."""
     state_frame: Literal["flange", "tcp"] = "flange"
+    """Frame whose pose in the robot base frame the states hold."""
     episodes_per_shard: int = 16
+    """Number of episodes in one file."""
     extrinsics: bool = False
-    """Also store the camera's pose at each frame."""
+    """Whether the camera's pose at each frame is stored."""
     encoder_hash: str = ""
-    """Features only: hash of the encoder's weights."""
+    """Hash of the weights of the encoder that made the features."""
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
-    """SHA-256 (16 digits) over names and bytes of all weights."""
+    """Return a SHA-256 (16 hexadecimal digits) over the names and bytes of all weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
@@ -67,9 +77,9 @@ def _jpeg(frame: np.ndarray) -> bytes:
 
 
 def _episode(
-    manifest: Manifest, row: dict[str, Any], options: PrepareOptions, transform: Any
+    manifest: Manifest, row: Row, options: PrepareOptions, transform: Preprocess
 ) -> list[dict[str, np.ndarray]]:
-    """Frames, states and camera poses of each unbroken run."""
+    """Return frames, states and camera poses of each run without gaps."""
     episode = open_row(manifest, row)
     if options.extrinsics:
         check_extrinsics(episode, row)
@@ -79,7 +89,7 @@ def _episode(
     out = []
     for steps in grid_runs(episode.times_s[: row["steps"]], options.fps):
         frames = episode.camera(row["camera"]).frames.read(steps)
-        out.append({"frames": np.asarray(transform(frames)), "states": states[steps]})
+        out.append({"frames": transform(torch.from_numpy(frames)).numpy(), "states": states[steps]})
         if options.extrinsics:
             out[-1]["extrinsics"] = episode.extrinsics(row["camera"])[steps].astype(np.float32)
     return out
@@ -105,10 +115,10 @@ def _pack(
 
 
 def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write a shard whole or not at all; returns its hash (also kept beside it).
+    """Write a shard completely or not at all; return its hash, which is also kept beside it.
 
     Raises:
-        DataError: the disk is full or refuses.
+        DataError: The disk is full or refuses.
     """
     data = to_bytes({k: v.contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
@@ -118,13 +128,13 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
             write_text(path.with_suffix(".sha256"), digest)
     except OSError as error:
         raise DataError(
-            f"Cannot write {path}: {error}. Free space and run the same command: it goes on here"
+            f"Cannot write {path}: {error}. Free space, then run the same command: it resumes here"
         ) from error
     return digest
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a shard is there and its hash is the one written beside it."""
+    """Return whether a shard exists and has the hash that was written beside it."""
     digest = path.with_suffix(".sha256")
     if not path.is_file() or not digest.is_file():
         return False
@@ -134,7 +144,7 @@ def is_whole(path: Path) -> bool:
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """A plan.json; options that it does not know yet have their defaults."""
+    """Read a `plan.json`; options that are newer than the file have their defaults."""
     plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {**plan, "options": {**asdict(PrepareOptions()), **plan["options"]}}
 
@@ -143,27 +153,27 @@ def prepare(
     manifest: Manifest,
     out: Path,
     options: PrepareOptions,
-    transform: Any,
+    transform: Preprocess,
     encode: Encode | None = None,
 ) -> dict[str, Any]:
-    """Write all shards of a manifest; those that are whole already are kept.
+    """Write all shards of a manifest; those that are complete already are kept.
 
     Args:
-        manifest: what the index found good.
-        out: folder of the shards and plan.json.
-        options: the plan.
-        transform: frames of any size -> uint8 frames of the model's size.
-        encode: uint8 frames [B,H,W,3] -> tokens [B,N,D]; needed for features.
+        manifest: Accepted episodes.
+        out: Folder of the shards and `plan.json`.
+        options: What is stored.
+        transform: Brings frames of any size to the model's size.
+        encode: Function from uint8 frames [B,H,W,3] to tokens [B,N,D]; features need it.
 
     Returns:
-        Numbers of shards, frames and bytes, and of shards made in this run.
+        Numbers of shards, frames and bytes, and of the shards made in this run.
 
     Raises:
-        ConfigError: `out` holds shards of another plan.
-        DataError: an episode changed, or the disk is full.
+        ConfigError: `out` holds shards of another plan, or `encode` does not match the options.
+        DataError: An episode changed since it was indexed, or the disk is full.
     """
     if (options.what == "features") != (encode is not None):
-        raise ConfigError(f"what={options.what!r}: features need an encoder, frames take none")
+        raise ConfigError(f"what={options.what}: features need an encoder, frames must have none")
     out.mkdir(parents=True, exist_ok=True)
     rows = manifest.rows
     plan = {"options": asdict(options), "root": str(manifest.root), "rows": rows}
@@ -171,7 +181,7 @@ def prepare(
     path = out / "plan.json"
     if path.is_file() and read_plan(path) != plan:
         raise ConfigError(
-            f"{out} holds shards of another plan (other options or episodes): choose another out="
+            f"{out} holds shards of another plan (other options or episodes): use another out="
         )
     write_json(path, plan, indent=None)
     groups = range(0, len(rows), options.episodes_per_shard)
@@ -182,7 +192,10 @@ def prepare(
             group = rows[first : first + options.episodes_per_shard]
             runs = [run for row in group for run in _episode(manifest, row, options, transform)]
             if not runs:
-                raise DataError(f"The episodes of {shard.name} hold no two frames: index again")
+                raise DataError(
+                    f"No episode of {shard.name} has two frames at {options.fps} Hz: index again "
+                    "with a larger min_seconds"
+                )
             write_shard(shard, _pack(runs, options, encode))
             made += 1
         size += shard.stat().st_size

@@ -1,4 +1,4 @@
-"""Clips of prepared frames or features: the same batches as from the raw files, much faster.
+"""Read clips of prepared frames or features: the same batches as from raw files, much faster.
 
 Shapes: B clips, K frames, N tokens, D width, S state (7), A action (7).
 """
@@ -25,14 +25,23 @@ Batch = dict[str, Any]
 
 
 class PreparedClips:
-    """Every window of `num_frames` neighbouring prepared frames."""
+    """Every window of `num_frames` neighbouring prepared frames.
+
+    Args:
+        folder: Folder that `worldmodel data prepare` wrote.
+        num_frames: Frames of a clip.
+        verify: Whether the hash of every shard is checked on opening.
+
+    Raises:
+        DataError: The folder is not complete, a shard is damaged, or no run is long enough.
+    """
 
     def __init__(self, folder: Path, num_frames: int, *, verify: bool = True) -> None:
         plan = folder / "plan.json"
         if not plan.is_file() or not (folder / "summary.json").is_file():
             raise DataError(
-                f"{folder} holds no finished prepared data: run `worldmodel data prepare "
-                f"out={folder}` (again: it goes on where it stopped)"
+                f"{folder} holds no complete prepared data: run `worldmodel data prepare "
+                f"out={folder}`, which resumes an interrupted run"
             )
         self.plan = json.loads(plan.read_text(encoding="utf-8"))
         self.options = PrepareOptions(**self.plan["options"])
@@ -45,8 +54,8 @@ class PreparedClips:
         for number, path in enumerate(self.shards):
             if verify and not is_whole(path):
                 raise DataError(
-                    f"{path} is damaged (its hash differs): delete it and run `worldmodel data "
-                    "prepare` again"
+                    f"{path} is damaged (its hash differs): run `worldmodel data prepare "
+                    f"out={folder}` again, which replaces it"
                 )
             with safe_open(path, framework="pt") as file:
                 self.states.append(file.get_tensor("states").numpy())
@@ -56,7 +65,7 @@ class PreparedClips:
             for first, last in itertools.pairwise(starts):
                 items += [(number, at) for at in range(first, last - num_frames + 1)]
         if not items:
-            raise DataError(f"No run of {num_frames} frames in {folder}: lower num_frames")
+            raise DataError(f"No run in {folder} has {num_frames} frames: lower num_frames")
         self.items = np.array(items)
         self.file = lru_cache(maxsize=256)(self._open)
 
@@ -64,7 +73,7 @@ class PreparedClips:
         return safe_open(self.shards[shard], framework="pt")
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Return the number of clips."""
         return len(self.items)
 
     def _views(self, shard: int, at: int) -> tuple[str, Any]:
@@ -82,7 +91,12 @@ class PreparedClips:
         return "frames", torch.from_numpy(np.stack(images))
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Frames uint8 [B,K,H,W,3] or features [B,K,N,D], states [B,K,7], actions [B,K-1,7]."""
+        """Return the clips of some numbers.
+
+        Returns:
+            `frames` uint8 [B,K,H,W,3] or `features` bfloat16 [B,K,N,D], `states` float32 [B,K,S],
+            `actions` float32 [B,K-1,A], and where they are stored `extrinsics` [B,K,6].
+        """
         views, states, name = [], [], "frames"
         for shard, at in self.items[indices]:
             name, view = self._views(int(shard), int(at))

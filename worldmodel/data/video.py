@@ -1,7 +1,7 @@
-"""Frames of a video by their number in the file, never by the header's frame rate.
+"""Read frames of a video by their number in the file, never by the header's frame rate.
 
-PyAV, which brings its own FFmpeg, always reads them. torchcodec (extra `video`) needs the system's
-FFmpeg libraries; where it loads it takes its place for reading clips: see `choose_decoder`.
+PyAV brings its own FFmpeg and is always there. torchcodec (extra `video`) needs the system's FFmpeg
+libraries; where it can be loaded it reads the clips instead, see `choose_decoder`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ class VideoFacts:
     """What a pass over a video found."""
 
     frames: int
+    """Frames that are in the file."""
     width: int
+    """Width [px]."""
     height: int
+    """Height [px]."""
     header_fps: float
+    """Frame rate that the header claims [Hz]."""
 
 
 @lru_cache(maxsize=1)
 def _torchcodec() -> tuple[Any, str]:
-    """Its decoder class, or None and the reason."""
+    """Return torchcodec's decoder class, or None and the reason why it cannot be loaded."""
     try:
         from torchcodec.decoders import VideoDecoder
     except (ImportError, OSError, RuntimeError) as error:  # absent; FFmpeg or CUDA not found
@@ -46,40 +50,44 @@ def _torchcodec() -> tuple[Any, str]:
 
 
 def choose_decoder(wanted: str | None = None) -> Decoder:
-    """Who decodes: `wanted`, else what the environment variable WORLDMODEL_DECODER says.
+    """Return which decoder reads clips.
 
-    `auto` is torchcodec where it loads: on one thread it gave the same frames bit for bit and was
-    never slower (h264 and AV1, whole videos and clips; benchmarks/results/data.json).
+    Args:
+        wanted: `auto`, `pyav` or `torchcodec`; None takes the environment variable
+            WORLDMODEL_DECODER, else `auto`. `auto` is torchcodec where it can be loaded: on one
+            thread it gave the same frames bit for bit and was never slower (h264 and AV1, whole
+            videos and clips; benchmarks/results/data.json).
 
     Raises:
-        ConfigError: unknown name, or torchcodec was asked for and does not load.
+        ConfigError: The name is unknown, or torchcodec was asked for and cannot be loaded.
     """
     wanted = wanted or os.environ.get(DECODER) or "auto"
     if wanted == "pyav":
         return "pyav"
     if wanted not in {"auto", "torchcodec"}:
-        raise ConfigError(f"{DECODER}={wanted!r}: wanted auto, pyav or torchcodec")
+        raise ConfigError(f"{DECODER}={wanted!r} is unknown: use auto, pyav or torchcodec")
     decoder, reason = _torchcodec()
     if decoder is not None:
         return "torchcodec"
     if wanted == "auto":
         return "pyav"
     raise ConfigError(
-        f"{DECODER}=torchcodec, but it does not load ({reason}): pip install 'worldmodel[video]' "
-        f"and the system's FFmpeg libraries (Debian: apt-get install ffmpeg), or {DECODER}=pyav"
+        f"{DECODER}=torchcodec, but torchcodec cannot be loaded ({reason}): pip install "
+        "'worldmodel[video]' and install the system's FFmpeg libraries (Debian: apt-get install "
+        f"ffmpeg), or set {DECODER}=pyav"
     )
 
 
 def _open(path: Path) -> av.container.InputContainer:
     if not path.is_file():
-        raise EpisodeError("video_missing", f"{path} is not there")
+        raise EpisodeError("video_missing", f"there is no file {path}")
     if path.stat().st_size == 0:
         raise EpisodeError("video_truncated", f"{path.name} is empty")
     try:
         container = av.open(str(path))
     except av.FFmpegError as error:
         raise EpisodeError(
-            "video_truncated", f"{path.name} cannot be opened ({error}): cut off or no video"
+            "video_truncated", f"{path.name} cannot be opened ({error}): cut off, or not a video"
         ) from error
     if not container.streams.video:
         container.close()
@@ -88,14 +96,14 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
-    """Count the frames that are really in a file; by PyAV, which tells damaged frames.
+    """Count the frames that are in a file, with PyAV, which reports damaged frames.
 
     Args:
-        path: an MP4.
-        decode: decode every frame (finds damage inside); False counts packets only.
+        path: Video file.
+        decode: Decode every frame, which finds damage inside; False counts packets only.
 
     Raises:
-        EpisodeError: missing, cut off or damaged.
+        EpisodeError: The file is missing, cut off or damaged.
     """
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -126,24 +134,27 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """Frames `first`, `first + 1`, ... of a file, one per control step."""
+    """Frames `first`, `first + 1`, ... of a file, one for each control step."""
 
     path: Path
+    """Video file."""
     num_frames: int
+    """Number of frames of the episode."""
     first: int = 0
+    """Number of the episode's first frame in the file."""
     size: tuple[int, int] | None = None
-    """Height and width [px], when somebody looked."""
+    """Height and width [px]; None where the video was not inspected."""
 
     def __len__(self) -> int:
-        """Frames of the episode."""
+        """Return the number of frames of the episode."""
         return self.num_frames
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
-        """Decode the asked steps (rising) in one pass, on one thread; stops at the last one.
+        """Decode rising steps [K] in one pass on one thread, up to the last of them.
 
         Raises:
-            EpisodeError: a step is not in the file.
-            ConfigError: see `choose_decoder`.
+            EpisodeError: A step is not in the file.
+            ConfigError: See `choose_decoder`.
         """
         wanted = [int(step) + self.first for step in steps]
         if choose_decoder() == "torchcodec":
@@ -154,15 +165,15 @@ class VideoFrames:
 
 
 def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
-    """None where it cannot: then PyAV reads the frames (a codec it lacks) or names the fault."""
+    """Return None where torchcodec cannot read them: PyAV then reads them, or names the fault."""
     try:
         decoder = _torchcodec()[0](path, dimension_order="NHWC", num_ffmpeg_threads=1)
         batch = decoder.get_frames_at(wanted)
     except (IndexError, ValueError, RuntimeError):
         return None
-    # for a frame that damage took away it shows a neighbour: its time comes twice
+    # In place of a damaged frame torchcodec gives a neighbour, whose time then comes twice.
     doubtful = ((batch.pts_seconds.diff() > 0).numpy() != (np.diff(wanted) > 0)).any()
-    if doubtful or decoder.metadata.rotation:  # it would turn the frames, and PyAV does not
+    if doubtful or decoder.metadata.rotation:  # torchcodec rotates the frames, PyAV does not
         return None
     frames: Frames = batch.data.numpy()
     return frames
@@ -200,10 +211,10 @@ def _frames(
 
 
 def _seek(path: Path, container: av.container.InputContainer, first: int) -> dict[int | None, int]:
-    """Jump to the key frame before frame `first`; the number of each presentation time.
+    """Jump to the key frame before frame `first`; return the frame number of each time.
 
-    Frame numbers are ranks of presentation times, so a wrong frame rate does no harm. Empty
-    when reading starts at the first frame: then frames are simply counted.
+    Frame numbers are ranks of presentation times, so a wrong frame rate does no harm. The result
+    is empty when reading starts at the first frame: then frames are simply counted.
     """
     stream = container.streams.video[0]
     if first == 0:

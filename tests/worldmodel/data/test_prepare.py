@@ -43,7 +43,7 @@ def test_prepared_frames_equal_the_raw_ones(manifest, tmp_path):
         np.testing.assert_allclose(a["actions"], b["actions"], atol=1e-6)
 
 
-def test_goes_on_behind_whole_shards_and_mends_a_torn_one(manifest, tmp_path):
+def test_resumes_after_complete_shards_and_replaces_a_damaged_one(manifest, tmp_path):
     prepare(manifest, tmp_path, options(), SHRINK)
     shard = tmp_path / "shard-000001.safetensors"
     good = shard.read_bytes()

@@ -65,7 +65,7 @@ def test_batches_equal_single_frames_and_frames_of_the_size_are_kept():
         (np.full((8, 8, 3), 300, np.int64), "uint8"),
     ],
 )
-def test_wrong_pixels_say_the_mend(bad, message):
+def test_wrong_pixels_say_how_to_fix_them(bad, message):
     with pytest.raises(ShapeError, match=message):
         Preprocess("squeeze", (4, 4))(bad)
 

@@ -1,1 +1,1 @@
-"""Readers of recorded episodes, one file a layout."""
+"""Readers of recorded episodes, one module for each layout."""

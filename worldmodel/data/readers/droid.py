@@ -1,4 +1,4 @@
-"""Reader of raw DROID 1.0.1 episodes: metadata_*.json, trajectory.h5, recordings/MP4.
+"""Read raw DROID 1.0.1 episodes: metadata_*.json, trajectory.h5, recordings/MP4.
 
 Source of the layout: the DROID data set (arXiv 2403.12945). Timestamps are in milliseconds.
 """
@@ -37,21 +37,23 @@ EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How strictly episodes are looked at."""
+    """How strictly episodes are inspected."""
 
     camera: str = "left"
+    """Camera that clips are read from: `left`, `right`, `wrist` or a serial number."""
     check_all_cameras: bool = True
-    """False: only the chosen camera's video must be whole."""
+    """Whether the videos of all cameras must be complete, or only that of the chosen one."""
     decode: bool = True
-    """Decode every frame when inspecting; False counts packets."""
+    """Whether inspection decodes every frame, or only counts packets."""
     max_missing_frames: int = 1
-    """Frames a video may lack at its end (DROID's are often one short); the steps are dropped."""
+    """Frames that a video may lack at its end (DROID's are often one short); their steps are
+    dropped."""
     inspect: bool = True
-    """False: trust an index that has inspected the videos before."""
+    """Whether videos are inspected; False trusts an index that did."""
 
 
 def find_episodes(root: Path) -> Iterator[Path]:
-    """Folders that hold, or should hold, an episode, in a fixed order."""
+    """Yield the folders that hold, or should hold, an episode, in a fixed order."""
     found = {p.parent for p in root.rglob("trajectory.h5")}
     found |= {p.parent for p in root.rglob("metadata_*.json")}
     found |= {p.parent for p in root.rglob("recordings") if p.is_dir()}
@@ -59,10 +61,10 @@ def find_episodes(root: Path) -> Iterator[Path]:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """The episode's metadata.
+    """Read the metadata of an episode.
 
     Raises:
-        EpisodeError: missing or not a JSON object.
+        EpisodeError: There are none, or they are not a JSON object.
     """
     paths = sorted(folder.glob("metadata_*.json"))
     if not paths:
@@ -72,15 +74,15 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise EpisodeError("metadata_unreadable", f"{paths[0].name}: {error}") from error
     if not isinstance(metadata, dict):
-        raise EpisodeError("metadata_unreadable", f"{paths[0].name} is no JSON object")
+        raise EpisodeError("metadata_unreadable", f"{paths[0].name} is not a JSON object")
     return metadata
 
 
 def read_droid(folder: Path, options: ReadOptions | None = None) -> Episode:
-    """Read one episode and look for every defect known of the format.
+    """Read one episode and check it for every defect that is known of the format.
 
     Raises:
-        EpisodeError: with the reason.
+        EpisodeError: It cannot be used; the error holds the reason.
     """
     options = options or ReadOptions()
     path = folder / "trajectory.h5"
@@ -111,7 +113,8 @@ def _states(file: h5py.File) -> Array:
         raise EpisodeError("zero_length", "the trajectory has no control step")
     if pose.ndim != 2 or pose.shape[1] != 6 or len(pose) != len(gripper):
         raise EpisodeError(
-            "lengths_differ", f"poses {pose.shape} and grippers {gripper.shape}; wanted [T,6], [T]"
+            "lengths_differ",
+            f"poses {pose.shape}, grippers {gripper.shape}; expected [T,6] and [T]",
         )
     states_TS = np.concatenate([pose, gripper[:, None]], axis=1)
     check_states(states_TS)
@@ -119,7 +122,7 @@ def _states(file: h5py.File) -> Array:
 
 
 def _stems(metadata: dict[str, Any]) -> dict[str, str]:
-    """Slot (`wrist`, `ext1`, `ext2`) -> serial number, where the metadata agree with themselves."""
+    """Return the serial number of each slot (`wrist`, `ext1`, `ext2`) in consistent metadata."""
     stems: dict[str, str] = {}
     for slot in ("wrist", "ext1", "ext2"):
         serial, path = metadata.get(f"{slot}_cam_serial"), metadata.get(f"{slot}_mp4_path")
@@ -135,7 +138,7 @@ def _stems(metadata: dict[str, Any]) -> dict[str, str]:
 def _serials(
     file: h5py.File, folder: Path, metadata: dict[str, Any]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Camera name -> file stem of its recording; notes."""
+    """Return the file stem of each camera's recording by the camera's name, and notes."""
     stems = _stems(metadata)
     outside = [stems[slot] for slot in ("ext1", "ext2") if slot in stems]
     names: dict[str, str] = {}
@@ -162,14 +165,14 @@ def _serials(
 
 
 def _stem(path: object) -> str:
-    """The serial number in a recording's path."""
+    """Return the serial number in a recording's path."""
     return Path(str(path)).stem.removesuffix("-stereo")
 
 
 def _pose(
     file: h5py.File, metadata: dict[str, Any], stems: dict[str, str], serial: str
 ) -> Array | None:
-    """The camera's pose in the base frame where it was recorded."""
+    """Return the camera's pose in the robot base frame, or None if it was not recorded."""
     slot = next(name for name, stem in stems.items() if stem == serial)
     pose = metadata.get(f"{slot}_cam_extrinsics")
     if pose is None:
@@ -222,7 +225,7 @@ def _video(
             raise EpisodeError(
                 "camera_unknown", f"no recording of camera {stem}; there are {there}"
             )
-        raise EpisodeError("video_missing", f"{path.relative_to(folder)} is not there")
+        raise EpisodeError("video_missing", f"there is no {path.relative_to(folder)}")
     if not options.inspect:
         return VideoFrames(path, steps)
     facts = inspect_video(path, decode=options.decode)
@@ -240,7 +243,7 @@ def _video(
 def _cameras(
     file: h5py.File, folder: Path, names: dict[str, str], steps: int, options: ReadOptions
 ) -> tuple[dict[str, Camera], tuple[str, ...]]:
-    """The views; one that was not recorded is noted, unless it is the chosen one."""
+    """Return the views and notes; a missing view is noted, unless it is the chosen one."""
     cameras: dict[str, Camera] = {}
     notes: tuple[str, ...] = ()
     for name, stem in names.items():
@@ -269,7 +272,7 @@ def _moving(file: h5py.File, steps: int) -> Array:
     if len(moving) != steps:
         raise EpisodeError("lengths_differ", f"{MOVING} has {len(moving)} of {steps} steps")
     if not moving.any():
-        raise EpisodeError("idle", "movement was never enabled: the arm stands still throughout")
+        raise EpisodeError("idle", "movement was never enabled: the arm does not move")
     return moving
 
 

@@ -1,7 +1,7 @@
-"""Which layout a folder has, and the pieces of it that are looked at one at a time.
+"""Detect the layout of a data set and split it into units that are inspected one at a time.
 
 A unit is what one worker reads at once: an episode's folder (raw DROID), a TFRecord shard (RLDS) or
-an episode's rows (LeRobot). It yields one outcome per episode.
+an episode's rows (LeRobot). It yields one outcome for each episode.
 """
 
 from __future__ import annotations
@@ -21,29 +21,31 @@ Outcome = tuple[int, Episode | EpisodeError]
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of a data set."""
+    """One piece of a data set that a worker reads at once."""
 
     layout: str
+    """Layout: `droid`, `rlds` or `lerobot`."""
     root: Path
+    """Folder of the data set."""
     path: str
-    """Relative to the root."""
+    """Path of the unit, relative to `root`."""
     record: int = 0
-    """LeRobot: the episode's number."""
+    """Number of the episode; 0 except in LeRobot data sets."""
 
     @property
     def key(self) -> str:
-        """Name in manifests."""
+        """Return the unit's name in manifests."""
         return f"{self.path}#{self.record}"
 
 
 def detect_layout(root: Path) -> str:
-    """`lerobot`, `rlds` or `droid`.
+    """Return the layout of a folder: `lerobot`, `rlds` or `droid`.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: There is no such folder.
     """
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}: give root=DIR, the folder of the episodes")
+        raise DataError(f"There is no folder {root}: pass root=DIR, the folder of the episodes")
     if (root / "meta" / "info.json").is_file():
         return "lerobot"
     if (root / "features.json").is_file() or any(root.glob("*.tfrecord*")):
@@ -52,7 +54,7 @@ def detect_layout(root: Path) -> str:
 
 
 def find_units(root: Path) -> list[Unit]:
-    """All pieces under `root`, in a fixed order."""
+    """Return all units under `root` in a fixed order."""
     layout = detect_layout(root)
     if layout == "rlds":
         return [Unit(layout, root, p.name) for p in sorted(root.glob("*.tfrecord*"))]
@@ -64,7 +66,7 @@ def find_units(root: Path) -> list[Unit]:
 
 
 def fingerprint(unit: Unit) -> str:
-    """Changes when the unit's files do (names, sizes, times of change)."""
+    """Return a hash that changes with the unit's files (names, sizes, times of modification)."""
     path = unit.root / unit.path
     if unit.layout == "lerobot":
         from worldmodel.data.readers import lerobot
@@ -80,7 +82,7 @@ def fingerprint(unit: Unit) -> str:
 
 
 def read_unit(unit: Unit, options: ReadOptions) -> Iterator[Outcome]:
-    """The episodes of a unit, or the reason why one cannot be used."""
+    """Yield each episode of a unit with its number, or the reason why it cannot be used."""
     if unit.layout == "rlds":
         from worldmodel.data.readers import rlds
 
@@ -93,10 +95,10 @@ def read_unit(unit: Unit, options: ReadOptions) -> Iterator[Outcome]:
 
 
 def read_one(unit: Unit, options: ReadOptions) -> Episode:
-    """One episode (`unit.record` counts within an RLDS shard).
+    """Read one episode; in an RLDS shard, `unit.record` is its number.
 
     Raises:
-        EpisodeError: with the reason.
+        EpisodeError: It cannot be used; the error holds the reason.
     """
     if unit.layout == "droid":
         return droid.read_droid(unit.root / unit.path, options)

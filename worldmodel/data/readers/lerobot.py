@@ -1,8 +1,8 @@
-"""Reader of DROID as LeRobot data sets, v2.1 (a file per episode) and v3.0 (many in a file).
+"""Read DROID as LeRobot data sets, v2.1 (a file for each episode) and v3.0 (many in a file).
 
-`meta/info.json` says which. Rows hold timestamps; frames are counted by row, in v3.0 after the rows
-of the episodes that stand before in the same video. `exterior_1_left` is the left EYE of the first
-stereo camera, not the left camera.
+`meta/info.json` holds the version. Rows hold timestamps; frames are counted by row, in v3.0 after
+the rows of the episodes that come earlier in the same video. `exterior_1_left` is the left EYE of
+the first stereo camera, not the left camera.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ VIEWS = ("exterior_1_left", "exterior_2_left", "wrist_left")
 
 @lru_cache(maxsize=8)
 def read_info(root: Path) -> dict[str, Any]:
-    """The data set's info.json.
+    """Read the `info.json` of a data set.
 
     Raises:
-        DataError: unreadable, or neither v2.1 nor v3.0.
+        DataError: It cannot be read, or its version is neither 2.x nor 3.x.
     """
     path = root / "meta" / "info.json"
     try:
@@ -46,7 +46,7 @@ def read_info(root: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error!r}") from error
     if version.removeprefix("v")[:2] not in {"2.", "3."}:
-        raise DataError(f"{path} says version {version}; v2.x and v3.x can be read")
+        raise DataError(f"{path} has version {version}; v2.x and v3.x can be read")
     return dict(info)
 
 
@@ -69,10 +69,10 @@ def _episodes(root: Path) -> dict[int, dict[str, Any]]:
 
 
 def episode_numbers(root: Path) -> list[int]:
-    """Episodes that the data set lists.
+    """Return the numbers of the episodes that the data set lists.
 
     Raises:
-        DataError: its lists cannot be read.
+        DataError: Its lists cannot be read.
     """
     try:
         return sorted(_episodes(root))
@@ -107,7 +107,7 @@ def _keys(root: Path) -> dict[str, str]:
 
 
 def episode_files(root: Path, number: int) -> list[Path]:
-    """Files that an episode's rows and frames lie in."""
+    """Return the files with an episode's rows and frames."""
     keys = _keys(root).values()
     return [_data_path(root, number), *(_video_path(root, number, key) for key in keys)]
 
@@ -144,8 +144,8 @@ def _frames(root: Path, number: int, key: str, options: ReadOptions) -> VideoFra
     if _is_v3(root) and facts.frames != whole:
         raise EpisodeError(
             "video_too_short",
-            f"{path.name} has {facts.frames} frames for {whole} rows: which "
-            "episode lacks one cannot be told",
+            f"{path.name} has {facts.frames} frames for {whole} rows, and nothing tells "
+            "which episode lacks them",
         )
     if kept < steps - options.max_missing_frames:
         raise EpisodeError("video_too_short", f"{path.name} has {kept} frames for {steps} rows")
@@ -161,7 +161,7 @@ def _column(table: pa.Table, name: str) -> Array:
 def _rows(root: Path, number: int) -> pa.Table:
     path = _data_path(root, number)
     if not path.is_file():
-        raise EpisodeError("trajectory_missing", f"{path.relative_to(root)} is not there")
+        raise EpisodeError("trajectory_missing", f"there is no {path.relative_to(root)}")
     try:
         filters = [("episode_index", "=", number)]
         table = pq.read_table(path, filters=filters, partitioning=None)
@@ -183,10 +183,10 @@ def _states(table: pa.Table) -> Array:
 
 
 def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) -> Episode:
-    """Read episode `number`.
+    """Read an episode by its number.
 
     Raises:
-        EpisodeError: with the reason.
+        EpisodeError: It cannot be used; the error holds the reason.
     """
     options = options or ReadOptions()
     table = _rows(root, number)

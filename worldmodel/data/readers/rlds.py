@@ -1,9 +1,9 @@
-"""Reader of DROID as RLDS (TFRecord shards), without TensorFlow.
+"""Read DROID as RLDS (TFRecord shards), without TensorFlow.
 
-The TFRecord framing is stripped here; tensorflow-datasets decodes the record as the folder's
+This module strips the TFRecord framing; tensorflow-datasets decodes the record as the folder's
 `features.json` describes it (its NumPy parser). Without a `features.json` the record's own keys are
-taken. Images stay encoded until a frame is asked for. An RLDS episode holds no timestamps: its
-steps are 1/15 s apart by the data set's definition. Source: DROID (arXiv 2403.12945).
+used. Images stay encoded until a frame is needed. An RLDS episode has no timestamps: its steps are
+1/15 s apart by the data set's definition. Source: DROID (arXiv 2403.12945).
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ VIEWS = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
 
 @dataclass(frozen=True)
 class JpegFrames:
-    """Encoded images of one camera, one a step."""
+    """Encoded images of one camera, one for each control step."""
 
     images: tuple[bytes, ...]
+    """JPEG or PNG files."""
     size: tuple[int, int] | None = None
+    """Height and width [px]."""
 
     def __len__(self) -> int:
-        """Frames of the episode."""
+        """Return the number of frames of the episode."""
         return len(self.images)
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
-        """Decode the asked steps.
+        """Decode the frames [K, H, W, 3] of some steps.
 
         Raises:
-            EpisodeError: an image is damaged or not there.
+            EpisodeError: An image is damaged or missing.
         """
         if len(steps) and int(steps.max()) >= len(self.images):
             raise EpisodeError("video_too_short", f"no frame {int(steps.max())}")
@@ -68,10 +70,12 @@ def _decode(data: bytes) -> Frames:
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """Payloads of a TFRecord file: length (8 bytes), its checksum (4), data, checksum (4).
+    """Yield the payloads of a TFRecord file.
+
+    A record is a length (8 bytes), its checksum (4), the data, and their checksum (4).
 
     Raises:
-        EpisodeError: the file ends inside a record.
+        EpisodeError: The file ends inside a record.
     """
     with path.open("rb") as file:
         while header := file.read(12):
@@ -89,7 +93,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def read_shard(path: Path, options: ReadOptions) -> Iterator[tuple[int, Episode | EpisodeError]]:
-    """Every episode of a shard, or why it cannot be used."""
+    """Yield every episode of a shard with its number, or the reason why it cannot be used."""
     records, number = read_records(path), 0
     while True:
         try:
@@ -116,10 +120,10 @@ def _payloads(path: Path) -> list[tuple[int, int]]:
 
 
 def read_record(path: Path, record: int, options: ReadOptions) -> Episode:
-    """Episode number `record` of a shard.
+    """Read the episode with the number `record` of a shard.
 
     Raises:
-        EpisodeError: with the reason.
+        EpisodeError: It cannot be used; the error holds the reason.
     """
     start, length = _payloads(path)[record]
     with path.open("rb") as file:
@@ -129,7 +133,7 @@ def read_record(path: Path, record: int, options: ReadOptions) -> Episode:
 
 @lru_cache(maxsize=8)
 def _parser(folder: Path) -> Any | None:
-    """tensorflow-datasets' parser for the folder's features.json; None where there is none.
+    """Return tensorflow-datasets' parser for the folder's features.json, or None without one.
 
     Raises:
         DataError: features.json cannot be read.
@@ -158,10 +162,10 @@ def _flat(nested: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def decode_record(data: bytes, folder: Path) -> dict[str, Any]:
-    """A record's values by `path/of/the/feature`: arrays, or bytes of texts and images.
+    """Return a record's values by `path/of/the/feature`: arrays, or bytes of texts and images.
 
     Raises:
-        EpisodeError: damaged, or not what features.json says.
+        EpisodeError: The record is damaged, or is not as features.json describes it.
         DataError: features.json cannot be read.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -176,7 +180,7 @@ def decode_record(data: bytes, folder: Path) -> dict[str, Any]:
         raise EpisodeError("record_damaged", f"it cannot be parsed: {error}") from error
     except (KeyError, ValueError, AttributeError, TypeError) as error:
         raise EpisodeError(
-            "record_damaged", f"it is not what features.json says: {error!r}"
+            "record_damaged", f"it is not as features.json describes it: {error!r}"
         ) from error
     kinds = ("bytes_list", "float_list", "int64_list")
     lists = {
@@ -187,10 +191,16 @@ def decode_record(data: bytes, folder: Path) -> dict[str, Any]:
 
 
 def parse_record(data: bytes, name: str, options: ReadOptions, folder: Path) -> Episode:
-    """An episode from a serialised tf.train.Example of a shard in `folder`.
+    """Parse an episode from a serialised tf.train.Example.
+
+    Args:
+        data: The serialised record.
+        name: Name of the episode where the record has no path.
+        options: How strictly the episode is inspected.
+        folder: Folder of the shard, with its features.json.
 
     Raises:
-        EpisodeError: with the reason.
+        EpisodeError: It cannot be used; the error holds the reason.
     """
     values = decode_record(data, folder)
     pose = _floats(values, f"{OBSERVATION}/cartesian_position").reshape(-1, 6)
