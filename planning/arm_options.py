@@ -155,7 +155,7 @@ class DriveOptions:
     """Goal images of a simulated task: all, three (without the lift) or only the last one."""
     episodes: int = field(default=1, metadata=between(1, 1_000_000))
     """Number of episodes."""
-    seed: int = field(default=0, metadata=between(0, 100_000))
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the scene and the search, as in `worldmodel eval`."""
     axes: str = ""
     """Calibration file of `worldmodel calibrate axes` (empty: none)."""

@@ -98,6 +98,10 @@ class PlannerOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.optimiser in ELITE_SOLVERS and self.samples < 2:
+            raise PlanError(
+                f"samples={self.samples} is not enough for {self.optimiser}. Use at least 2."
+            )
         if self.elites is None:
             return
         if self.optimiser not in ELITE_SOLVERS:
@@ -167,7 +171,7 @@ class EvalOptions:
     """Goal images: the task's, three (without the lift) or only the last one."""
     episodes: int = field(default=50, metadata=between(1, 1_000_000))
     """Number of episodes."""
-    seed: int = field(default=0, metadata=between(0, 10_000_000))
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Evaluation seed; every episode has a seed of its own."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
     """How plans are searched."""
@@ -196,7 +200,7 @@ class DemoOptions:
     """Number of pick-and-place episodes."""
     model: str = "default"
     """Model: embedded or published name, file, or folder of a training run."""
-    seed: int = field(default=7, metadata=between(0, 100_000))
+    seed: int = field(default=7, metadata=between(0, 2**31 - 1))
     """Evaluation seed; every episode has a seed of its own."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
     """How plans are searched."""

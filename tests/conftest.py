@@ -15,3 +15,40 @@ def _cache_of_the_tests(tmp_path_factory):
         del os.environ["WORLDMODEL_CACHE"]
     else:
         os.environ["WORLDMODEL_CACHE"] = before
+
+
+@pytest.fixture
+def make_model(tmp_path):
+    """Return a function that writes a world model with other specs than the embedded one's.
+
+    With an image size of its own the weights are random, else they are the embedded model's.
+    """
+    import dataclasses
+
+    from worldmodel.checkpoints.io import save
+    from worldmodel.checkpoints.loading import load_world_model
+    from worldmodel.models.world_model import WorldModel
+
+    def make(*, image_size=None, action=None, **observation):
+        embedded = load_world_model("default", "cpu")
+        config = embedded.config
+        encoder = config.encoder
+        if image_size is not None:
+            observation["image_size"] = (image_size, image_size)
+            encoder = dataclasses.replace(
+                encoder, image_size=(image_size, image_size), patch_size=image_size
+            )
+        config = dataclasses.replace(
+            config,
+            encoder=encoder,
+            observation=dataclasses.replace(config.observation, **observation),
+            action=dataclasses.replace(config.action, **(action or {})),
+        )
+        model = WorldModel.from_config(config)
+        if image_size is None:
+            model.load_state_dict(embedded.state_dict())
+        path = tmp_path / "model.safetensors"
+        save(path, model)
+        return path
+
+    return make

@@ -1,6 +1,7 @@
 """`worldmodel drive` and `replay` on simulated arms."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -85,6 +86,29 @@ def test_a_drive_replays_to_the_same_actions(driven, tmp_path, capsys):
     assert (safety["commands"], safety["largest_difference"]) == (episode["steps"], 0.0)
     assert safety["differ"] == []
     assert (tmp_path / "replay.gif").stat().st_size > 1000
+
+
+def test_an_older_log_with_flat_options_replays(driven, tmp_path):
+    (folder,) = driven.glob("logs/*")
+    copy = shutil.copytree(folder, tmp_path / "log")
+    begin, *lines = (copy / "log.jsonl").read_text().splitlines()
+    header = json.loads(begin)
+    options = header["options"]
+    header["options"] = {
+        **{name: options[name] for name in ("model", "device", "axes")},
+        **{name: options["planner"][name] for name in ("optimiser", "samples", "iterations")},
+        "horizon": 1,
+        "elites": 6,
+        "task": "reach",
+        "robot": "mujoco",
+        "arm": "fr3",
+        "transform": "droid",
+    }
+    del header["specs"], header["kinematics"]
+    (copy / "log.jsonl").write_text("\n".join([json.dumps(header), *lines]) + "\n")
+    assert main(["replay", f"run={copy}", f"out={tmp_path}/out"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (summary["same"], summary["safety_same"]) == (True, True)
 
 
 def test_a_changed_log_does_not_replay(driven, tmp_path):
