@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from worldmodel.checkpoint import load_published
 from worldmodel.models.encoder import PRESETS
+from worldmodel.models.kernels import optimize_for_cpu
 
 OUT = Path(__file__).parent / "results" / "encoder.json"
 
@@ -72,7 +73,7 @@ def compare(preset: str, image_size: int, frames: int, rounds: int) -> dict[str,
     half_theirs = half_theirs.bfloat16()
     half_ours = type(ours)(ours.config).eval()
     half_ours.load_state_dict(ours.state_dict())
-    half_ours = half_ours.bfloat16()
+    half_ours = optimize_for_cpu(half_ours.bfloat16())
 
     def autocast() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):

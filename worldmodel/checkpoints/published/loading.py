@@ -20,6 +20,7 @@ from worldmodel.checkpoints.published.sizes import LoadOverrides, build
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.config import RopeLayout
+from worldmodel.models.kernels import optimize_for_cpu
 
 log = logging.getLogger(__name__)
 Part = Literal["encoder", "target_encoder", "predictor", "probe"]
@@ -193,4 +194,4 @@ def load_published(
     with torch.device("meta"):
         model = build(tensors, part, asked, where)
     fill(model, tensors, where)
-    return model.eval()
+    return optimize_for_cpu(model.eval())
