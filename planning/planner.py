@@ -11,6 +11,7 @@ from typing import Literal, Self, overload
 import torch
 from torch import Tensor
 
+from planning.approach import approach_step
 from planning.bounds import Bounds
 from planning.energy import plan_energy
 from planning.errors import PlanError
@@ -20,8 +21,6 @@ from planning.solvers.search import Cost, Plan, Solver
 
 WARM_SPREAD = 0.5
 """Spread of the first samples after a warm start, in half widths of the box."""
-APPROACH_SLACK_M = 0.01
-"""Lateral distance that counts as being above the goal [m]."""
 AT_THE_LIMIT = 0.95
 """Share of the box above which a step counts as limited by it."""
 
@@ -106,21 +105,6 @@ class Memory:
     def start(cls, seed: int = 0) -> Self:
         """Return the memory of a new episode."""
         return cls(torch.Generator().manual_seed(seed))
-
-
-def approach_step(total_3: Tensor, max_step_m: float, slope: float) -> Tensor:
-    """Return the first step [1, 3] of a move; descend only inside a cone above the goal.
-
-    Sideways the step is as long as the box allows. With `slope` 0 the step follows `total_3`
-    straight, as far as the box allows.
-    """
-    if not slope:
-        return (total_3 * min(1.0, max_step_m / max(float(total_3.abs().max()), 1e-9)))[None]
-    sideways = total_3[:2] * min(1.0, max_step_m / max(float(total_3[:2].abs().max()), 1e-9))
-    height = -float(total_3[2])
-    kept = min(height, slope * max(0.0, float(total_3[:2].norm()) - APPROACH_SLACK_M))
-    down = height - kept if height > 0 else height
-    return torch.cat([sideways, total_3.new_tensor([-down]).clamp(-max_step_m, max_step_m)])[None]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Pages, pictures and videos for people."""
+"""Reports for people: web pages, pictures and videos."""

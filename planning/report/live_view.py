@@ -1,6 +1,7 @@
-"""A web page that shows a drive: camera, goal, energy, plan and reasons; from a background thread.
+"""A live web page of a drive: camera, goal, energy, plan and reasons.
 
-The loop only swaps a reference; pictures are compressed in the server's threads when someone looks.
+It is served from background threads. The control loop only replaces a reference; pictures are
+compressed in the server's threads when a browser asks for them.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import io
 import json
 import threading
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,7 @@ from PIL import Image
 from planning.drive_log import step_row
 from planning.driving import Step
 from planning.errors import DriveError
+from planning.protocols import SubGoal
 
 PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>worldmodel drive</title>
 <style>body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#222}
@@ -57,7 +60,7 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 class _State:
-    """What the page shows; replaced, never changed in place."""
+    """What the page shows. It is replaced as a whole, never changed in place."""
 
     def __init__(self) -> None:
         grey = np.full((8, 8, 3), 200, np.uint8)
@@ -67,7 +70,7 @@ class _State:
         self.name, self.count = "", 0
         self.energies: tuple[float, ...] = ()
 
-    def json(self) -> dict[str, Any]:
+    def json(self) -> str:
         row = {} if self.step is None else step_row(self.step)
         text = "waiting for the first step"
         if self.step is not None:
@@ -79,17 +82,19 @@ class _State:
             "row": row,
             "energies": list(self.energies),
         }
-        # browsers refuse NaN in JSON
-        safe: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)
-        return safe
+        # Browsers refuse NaN in JSON.
+        return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _: None))
 
 
 class LiveView:
-    """Serves the page on this machine until closed.
+    """Serves the page until it is closed.
 
     Args:
-        port: 0 takes a free one.
-        host: address to listen at; only this machine may look by default.
+        port: TCP port; 0 takes a free one.
+        host: address to listen at; by default only this machine can connect.
+
+    Raises:
+        DriveError: the port is not available.
     """
 
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
@@ -106,14 +111,14 @@ class LiveView:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
-                """Say nothing of each request."""
+            def log_message(self, *_: object) -> None:
+                """Log nothing for each request."""
 
         try:
             self.server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
             raise DriveError(
-                f"No page at port {port} ({error}): port=0 takes a free one"
+                f"The live view cannot use port {port} ({error}): port=0 takes a free one"
             ) from error
         self.server.daemon_threads = True
         self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
@@ -121,20 +126,20 @@ class LiveView:
         self.url = f"http://{host}:{self.server.server_address[1]}/"
 
     def answer(self, path: str) -> tuple[str, bytes]:
-        """Content type and body of a path; an empty type is not found."""
+        """Return content type and body of a path; the type is empty if there is no such page."""
         now = self.now
         if path in ("/", "/index.html"):
             return "text/html; charset=utf-8", PAGE.encode()
         if path == "/state.json":
-            return "application/json", json.dumps(now.json()).encode()
+            return "application/json", now.json().encode()
         if path == "/camera.png":
             return "image/png", _png(now.camera)
         if path == "/goal.png":
             return "image/png", _png(now.goal)
         return "", b"not found"
 
-    def begin(self, goals: list[Any]) -> None:
-        """Take the goals of a new episode."""
+    def begin(self, goals: Sequence[SubGoal]) -> None:
+        """Start a new episode with these goals."""
         self.goals = goals
         self.energies: list[float] = []
 

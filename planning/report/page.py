@@ -1,4 +1,4 @@
-"""A page for people: what each episode started from, aimed at, did, and why it failed."""
+"""A self-contained web page: start, goals, motion and outcome of every episode."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import base64
 import html
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,13 @@ img{display:block;border-radius:4px}.ok{color:#176b2c}.no{color:#a32014}h3{margi
 
 
 def gif_bytes(frames: list[NDArray[np.uint8]], fps: float = 6.0, scale: int = 2) -> bytes:
-    """Animated GIF of RGB frames."""
+    """Return an animated GIF of RGB frames.
+
+    Args:
+        frames: uint8 [H, W, 3] each, of one size.
+        fps: frames per second.
+        scale: whole factor by which the frames are enlarged.
+    """
     pictures = [Image.fromarray(f) for f in frames]
     if scale > 1:
         pictures = [p.resize((p.width * scale, p.height * scale)) for p in pictures]
@@ -49,7 +55,10 @@ def _png(frame: NDArray[np.uint8]) -> bytes:
 
 
 def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
-    """Energy to the sub-goal due, over the steps, as SVG; a line where the sub-goal changes."""
+    """Return an SVG plot of the energy over the steps, with a line at each change of sub-goal.
+
+    `width` and `height` are in px. An episode with fewer than two energies has an empty plot.
+    """
     values = [e for e in episode.energies if np.isfinite(e)]
     if len(values) < 2:
         return ""
@@ -75,7 +84,7 @@ def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
 
 
 def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
-    """Frames with the sub-goal that was due beside each, [H, 2 W, 3]."""
+    """Return each frame with its current sub-goal beside it, [H, 2 W, 3]."""
     due = [*episode.sub_goals, episode.sub_goals[-1]] if episode.sub_goals else []
     return [
         np.concatenate([frame, episode.goals[index].image], axis=1)
@@ -84,7 +93,7 @@ def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
 
 
 def episode_section(episode: Episode) -> str:
-    """One episode's part of the page."""
+    """Return the HTML of one episode."""
     word = "success" if episode.success else f"failure: {episode.reason}"
     kind = "ok" if episode.success else "no"
     known = np.isfinite(episode.error_m)
@@ -103,8 +112,20 @@ def episode_section(episode: Episode) -> str:
     return "\n".join(parts)
 
 
-def write_report(out: Path, title: str, summary: dict[str, Any], episodes: list[Episode]) -> Path:
-    """Write `report.html` (self-contained), `summary.json` and `episodes.jsonl` into `out`."""
+def write_report(
+    out: Path, title: str, summary: Mapping[str, object], episodes: list[Episode]
+) -> Path:
+    """Write `report.html`, `summary.json` and `episodes.jsonl` into a folder.
+
+    Args:
+        out: the folder; it is created if needed.
+        title: heading of the page.
+        summary: figures that JSON can hold; the page shows them as a table.
+        episodes: episodes with their pictures.
+
+    Returns:
+        The path of the page, which needs no other file.
+    """
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
     rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
