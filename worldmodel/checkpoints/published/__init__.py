@@ -1,1 +1,1 @@
-"""Published checkpoints of the V-JEPA family; one file a layout."""
+"""Published checkpoints of the V-JEPA family in all their layouts."""

@@ -1,6 +1,7 @@
-"""The layout of `facebook/vjepa2-*` on Hugging Face: names translated, q, k and v fused.
+"""Read the layout of `facebook/vjepa2-*` on Hugging Face.
 
-A folder (or the model.safetensors in it) with config.json beside it.
+It is a folder (or the model.safetensors in it) with config.json beside the weights. Names are
+translated to the published ones, and query, key and value are joined to one tensor.
 """
 
 from __future__ import annotations
@@ -48,27 +49,31 @@ FUSED = re.compile(r"^(.*\.(?:qkv|kv)):([qkv])(\..*)$")
 
 
 def translate(name: str) -> str:
-    """Our name of a tensor; `qkv:q` marks a third to be fused."""
+    """Return the published name of a tensor; `qkv:q` marks a third that is to be joined."""
     for pattern, ours in RULES:
         name = re.sub(pattern, ours, name)
     return name
 
 
 def files_of(path: Path) -> list[Path]:
-    """Safetensors files of a folder or of the file given."""
+    """Return the safetensors files of a folder, or the file itself.
+
+    Raises:
+        CheckpointError: The folder holds none.
+    """
     if path.is_file():
         return [path]
     files = sorted(path.glob("model*.safetensors"))
     if not files:
-        raise CheckpointError(f"{path} has no model*.safetensors: give a file or such a folder")
+        raise CheckpointError(f"{path} has no model*.safetensors: pass a file or another folder")
     return files
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The config.json beside the weights; empty if there is none.
+    """Read the config.json beside the weights; empty if there is none.
 
     Raises:
-        CheckpointError: it is no JSON object.
+        CheckpointError: It is not a JSON object.
     """
     file = (path if path.is_dir() else path.parent) / "config.json"
     if not file.is_file():
@@ -76,14 +81,14 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{file} is no JSON ({error}): fetch it again") from error
+        raise CheckpointError(f"{file} is not JSON ({error}): download it again") from error
     if not isinstance(config, dict):
-        raise CheckpointError(f"{file} is no JSON object: fetch it again")
+        raise CheckpointError(f"{file} is not a JSON object: download it again")
     return config if config.get("model_type", "vjepa2") == "vjepa2" else {}
 
 
 def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
-    """Bare name -> name in the file, of one part; classifiers prefix the trunk with `vjepa2.`."""
+    """Return the names in the file by bare name, of one part; classifiers prefix `vjepa2.`."""
     prefix = PARTS[part]
     bare = {name.removeprefix("vjepa2."): name for name in file.names}
     chosen = {k: v for k, v in bare.items() if k.startswith(prefix)}
@@ -95,9 +100,9 @@ def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
     return chosen
 
 
-def _place(file: SafetensorsFile, sources: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Whole tensors (ours -> theirs) and fused ones (ours -> {q, k, v -> theirs})."""
-    whole: dict[str, Any] = {}
+def _place(sources: dict[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """Return single tensors (ours -> theirs) and joined ones (ours -> {q, k, v -> theirs})."""
+    whole: dict[str, str] = {}
     fused: dict[str, dict[str, str]] = {}
     for bare, name in sources.items():
         ours = translate(bare)
@@ -110,17 +115,18 @@ def _place(file: SafetensorsFile, sources: dict[str, str]) -> tuple[dict[str, An
 
 
 def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of one part under the published (original) names, and config.json.
+    """Read the tensors of one part under their published names, and config.json.
 
     Raises:
-        CheckpointError: no such part, torn, or q, k and v do not belong together.
+        CheckpointError: The file is damaged or has no such part, or query, key and value do not
+            fit together.
     """
     if part not in PARTS:
         raise CheckpointError(
-            f"The Hugging Face layout has no {part!r}: it holds one encoder; ask for 'encoder'"
+            f"The Hugging Face layout has no {part!r}: it holds one encoder; use part 'encoder'"
         )
     file = SafetensorsFile(files_of(path))
-    whole, fused = _place(file, _of_part(file, part))
+    whole, fused = _place(_of_part(file, part))
     tensors: dict[str, Tensor] = {}
     for ours, name in whole.items():
         tensors[ours] = torch.empty(file.shape(name))
@@ -140,7 +146,7 @@ def _fuse(file: SafetensorsFile, ours: str, thirds: dict[str, str]) -> Tensor:
     if missing or len(shapes) != 1:
         raise CheckpointError(
             f"{ours}: missing {missing or 'none'} of {wanted}, shapes {sorted(shapes)} from "
-            f"{sorted(thirds.values())}: query, key and value must all be there and equal in shape"
+            f"{sorted(thirds.values())}: query, key and value must exist and have one shape"
         )
     rows, *rest = shapes.pop()
     out = torch.empty(rows * len(wanted), *rest)

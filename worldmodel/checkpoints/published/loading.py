@@ -1,7 +1,7 @@
-"""Load any published V-JEPA checkpoint, strictly, and say which family it is.
+"""Load any published V-JEPA checkpoint strictly, and tell which family it is.
 
 Layouts: V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face's
-safetensors. Sizes are read off the tensors; missing, unexpected or misshapen tensors are errors.
+safetensors. Sizes are read from the tensors; missing, unexpected or misshapen tensors are errors.
 """
 
 from __future__ import annotations
@@ -31,27 +31,29 @@ KEYS = {
     "predictor": ("predictor",),
     "probe": ("classifiers", "classifier"),
 }
-"""Part -> top-level keys that may hold it, the first found is taken."""
+"""Part -> top-level keys that may hold it; the first found is used."""
 SHOWN = 8
 
 
 @dataclass(frozen=True)
 class PartFile:
-    """Tensors of one part of a file, and what the file tells beside them."""
+    """Tensors of one part of a file, and what the file tells besides them."""
 
     tensors: dict[str, Tensor]
+    """Tensors under their published names."""
     heads: int | None
-    """Head count of config.json, where there is one."""
+    """Number of attention heads in config.json; None without one."""
     norm_eps: float | None
+    """Epsilon of the layer norms in config.json; None without one."""
     is_meta_ac: bool
-    """The file has V-JEPA 2's own top level (not JEPA-WMs')."""
+    """Whether the file has V-JEPA 2's own top level, not JEPA-WMs'."""
 
 
 def clean_keys(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
-    """Take off `module.` and `backbone.`; refuse what is no weight.
+    """Strip `module.` and `backbone.` from keys; reject non-float entries.
 
     Raises:
-        CheckpointError: a value that is no float tensor, or two keys that become one.
+        CheckpointError: A value is not a float tensor, or two keys become one.
     """
     cleaned: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -80,7 +82,7 @@ def _read_torch_part(path: Path, part: str) -> PartFile:
     state = file[found]
     if isinstance(state, list):
         if not state:
-            raise CheckpointError(f"{path}: {found!r} is an empty list: it holds no probe")
+            raise CheckpointError(f"{path}: {found!r} is an empty list, without a probe")
         if len(state) > 1:
             log.warning("%s holds %d probes; the first one is loaded", path, len(state))
         state = state[0]
@@ -93,13 +95,13 @@ def _read_torch_part(path: Path, part: str) -> PartFile:
 
 
 def read_part_of(path: Path, part: str) -> PartFile:
-    """Tensors of one part of any published layout, under their original names.
+    """Read the tensors of one part of any published layout under their original names.
 
     Raises:
-        CheckpointError: no file, torn, refused, or without this part.
+        CheckpointError: There is no file, or it is damaged, refused, or without this part.
     """
     if not path.exists():
-        raise CheckpointError(f"No file {str(path)!r}; `worldmodel models` lists what can be had")
+        raise CheckpointError(f"No file {str(path)!r}; `worldmodel models` lists published ones")
     if path.is_dir() or is_safetensors(path):
         tensors, config = read_part(path, part)
         return PartFile(
@@ -117,10 +119,10 @@ def _shown(names: list[str]) -> str:
 
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Give a model (on the meta device) its tensors, without a copy of float32 ones.
+    """Give a model on the meta device its tensors; float32 ones are not copied.
 
     Raises:
-        CheckpointError: missing, unexpected or misshapen tensors, all named.
+        CheckpointError: Tensors are missing, unexpected or misshapen; the message names them.
     """
     wanted = model.state_dict()
     problems = []
@@ -156,20 +158,23 @@ def load_published(
     """Load one part of a published checkpoint.
 
     Args:
-        path: a torch file, a safetensors file, or a Hugging Face folder.
-        part: encoder, target_encoder (the moving average), predictor or probe.
-        num_heads: attention heads; None: of the published model of this width and depth.
-        image_size: pixels (side, or height and width) that predictors count token ids in.
-        num_frames: frames of a clip; V-JEPA 1: of the position table, where it is ambiguous.
-        rope: None: as the file's family has it (2.0 tiled, 2.1 interleaved).
+        path: Torch file, safetensors file, or Hugging Face folder.
+        part: `encoder`, `target_encoder` (the moving average), `predictor` or `probe`.
+        num_heads: Number of attention heads; None takes that of the published model of this width
+            and depth.
+        image_size: Side, or height and width, of the images in which predictors count tokens [px].
+        num_frames: Frames of a clip; for V-JEPA 1, of the position table where it is ambiguous.
+        rope: Rotary layout; None takes the family's (2.0 tiled, 2.1 interleaved).
 
     Returns:
         VisionTransformer, MaskedPredictor, ActionConditionedPredictor or AttentiveClassifier, in
-        eval mode; `config` records what was read. Weights of a torch file stay mapped to it.
+        eval mode; its `config` records what was read. Weights of a torch file stay mapped to it.
 
     Raises:
-        CheckpointError: torn, refused, or keys and shapes that do not fit, by name.
-        ConfigError: unknown part, head count unknown or not a divisor, contradicting rope.
+        CheckpointError: The file is damaged or refused, or keys and shapes do not fit; the message
+            names them.
+        ConfigError: The part is unknown, the number of heads is unknown or not a divisor, or rope
+            contradicts the file.
     """
     if part not in PARTS:
         raise ConfigError(f"Unknown part {part!r}; known: {', '.join(PARTS)}")
@@ -177,8 +182,7 @@ def load_published(
     source = read_part_of(path, part)
     if num_heads is not None and source.heads is not None and num_heads != source.heads:
         raise ConfigError(
-            f"num_heads={num_heads} contradicts config.json, which says {source.heads}: "
-            "leave it out"
+            f"num_heads={num_heads} contradicts config.json, which has {source.heads}: leave it out"
         )
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     asked = LoadOverrides(

@@ -16,7 +16,7 @@ Grid = tuple[int, int, int]
 
 
 def _square(tokens: int, tubelets: int) -> Grid | None:
-    """The grid of `tubelets` square frames that has so many tokens."""
+    """Return the grid of `tubelets` square frames with this number of tokens, if there is one."""
     if tubelets < 1 or tokens % tubelets:
         return None
     side = math.isqrt(tokens // tubelets)
@@ -30,18 +30,24 @@ def _is_table_of(table_1ND: Tensor, grid: Grid) -> bool:
 
 
 def table_grid(table_1ND: Tensor, asked: Grid, usual_tubelets: int, where: str) -> Grid:
-    """Tubelets, rows and columns of a position table.
+    """Return the tubelets, rows and columns of a position table.
 
-    The grid asked for is taken if it has the table's size; else the one whose sin-cos table this
-    is; else 16 frames or the frames asked for, with square frames.
+    The requested grid is used if it has the table's size; else the one whose sin-cos table this is;
+    else square frames, of 16 frames or the requested number.
+
+    Args:
+        table_1ND: Position table [1, N, D].
+        asked: Requested tubelets, rows and columns.
+        usual_tubelets: Tubelets of the published clips.
+        where: Name of the file for messages.
 
     Raises:
-        CheckpointError: the table has another rank.
-        ConfigError: the size does not tell the grid.
+        CheckpointError: The table has another rank.
+        ConfigError: The table's size does not determine the grid.
     """
     if table_1ND.ndim != 3 or table_1ND.shape[0] != 1:
         raise CheckpointError(
-            f"{where}: the position table has shape {tuple(table_1ND.shape)}; wanted [1, N, D]"
+            f"{where}: the position table has shape {tuple(table_1ND.shape)}, not [1, N, D]"
         )
     tokens = table_1ND.shape[1]
     if math.prod(asked) == tokens:

@@ -1,4 +1,4 @@
-"""Read a published part's sizes and family off its tensors, and build the empty model."""
+"""Read the sizes and the family of a published part from its tensors; build the empty model."""
 
 from __future__ import annotations
 
@@ -29,22 +29,27 @@ ENCODER_HEADS = {(width, depth): heads for width, depth, heads, _ in PRESETS.val
 MASKED_HEADS = {(384, 12): 12, (384, 24): 12}
 AC_HEADS = {(1024, 24): 16}
 PROBE_HEADS = {1024: 16, 1280: 16, 1408: 16}
-"""Probes were trained with 16 heads whatever the encoder's count. Source: published recipes."""
+"""Probes have 16 heads, whatever their encoder has. Source: published recipes."""
 LEVELS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39), 48: (11, 23, 37, 47)}
-"""V-JEPA 2.1: depth -> blocks whose outputs have a LayerNorm of their own."""
+"""Depth -> blocks whose outputs have a LayerNorm of their own (V-JEPA 2.1)."""
 
 
 @dataclass(frozen=True)
 class LoadOverrides:
-    """What the caller (or config.json) said; None where the tensors or the family decide."""
+    """Settings of the caller or of config.json; None where the tensors or the family decide."""
 
     num_heads: int | None
+    """Number of attention heads."""
     image_size: tuple[int, int]
+    """Height and width of the images [px]."""
     num_frames: int
+    """Frames of a clip."""
     rope: RopeLayout | None
+    """Rotary layout."""
     norm_eps: float | None
+    """Epsilon of the layer norms."""
     full_ac: bool
-    """V-JEPA 2-AC's own files always hold state and extrinsics encoders."""
+    """Whether state and extrinsics encoders are always there, as in V-JEPA 2-AC's own files."""
 
 
 def _shape(tensors: Tensors, key: str, rank: int, where: str) -> tuple[int, ...]:
@@ -55,7 +60,7 @@ def _shape(tensors: Tensors, key: str, rank: int, where: str) -> tuple[int, ...]
         )
     shape = tuple(tensors[key].shape)
     if len(shape) != rank or 0 in shape:
-        raise CheckpointError(f"{where}: {key!r} has shape {shape}; wanted {rank} axes")
+        raise CheckpointError(f"{where}: {key!r} has shape {shape}; {rank} axes are needed")
     return shape
 
 
@@ -86,7 +91,7 @@ def _heads(
     if rotary and (dim // heads) % 2:
         raise ConfigError(
             f"{where}: num_heads={heads} leaves {dim // heads} channels a head of {key!r}; "
-            "rotary embedding turns pairs: choose another count"
+            "rotary embedding rotates pairs: choose another count"
         )
     if published and heads != published:
         log.warning("%s: num_heads=%d, but the published model has %d", where, heads, published)
@@ -105,7 +110,7 @@ def _layout(asked: LoadOverrides, family: RopeLayout, name: str, where: str) -> 
 def _no_rope(asked: LoadOverrides, name: str, where: str) -> None:
     if asked.rope is not None:
         raise ConfigError(
-            f"{where}: rope={asked.rope!r} asked, but {name} has no rotary embedding: leave it out"
+            f"{where}: rope={asked.rope!r}, but {name} has no rotary embedding: leave it out"
         )
 
 
@@ -117,12 +122,12 @@ def _patch_grid(asked: LoadOverrides, patch: int, where: str) -> tuple[int, int]
 
 
 def encoder(tensors: Tensors, asked: LoadOverrides, where: str) -> VisionTransformer:
-    """Empty encoder of V-JEPA 1 (a position table), 2.1 (norms_block) or 2."""
+    """Build the empty encoder of V-JEPA 1 (position table), 2.1 (norms_block) or 2."""
     dim, channels, tubelet, patch, other = _shape(tensors, "patch_embed.proj.weight", 5, where)
     if channels != 3 or patch != other:
         raise CheckpointError(
             f"{where}: 'patch_embed.proj.weight' takes {channels} channels and {patch} x {other} "
-            "patches; wanted 3 channels, square patches"
+            "patches; 3 channels and square patches are supported"
         )
     depth = _depth(tensors, "blocks")
     heads = _heads(
@@ -167,7 +172,7 @@ def encoder(tensors: Tensors, asked: LoadOverrides, where: str) -> VisionTransfo
 
 
 def ac_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> ActionConditionedPredictor:
-    """Empty action-conditioned predictor (V-JEPA 2-AC, JEPA-WMs)."""
+    """Build the empty action-conditioned predictor (V-JEPA 2-AC, JEPA-WMs)."""
     for key in [k for k in tensors if k.startswith("proprio_encoder.")]:
         tensors[key.replace("proprio_encoder.", "state_encoder.")] = tensors.pop(key)
     dim, encoder_dim = _shape(tensors, "predictor_embed.weight", 2, where)
@@ -203,7 +208,7 @@ def ac_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> ActionCo
 
 
 def masked_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> MaskedPredictor:
-    """Empty masked predictor of V-JEPA 1 (a position table), 2.1 (modality embedding) or 2."""
+    """Build the empty masked predictor of V-JEPA 1 (position table), 2.1 (mod_embed) or 2."""
     two_layers = any(k.startswith("predictor_embed.0.") for k in tensors)
     first = "predictor_embed.0.weight" if two_layers else "predictor_embed.weight"
     out_dim, dim = _shape(tensors, "predictor_proj.weight", 2, where)
@@ -253,7 +258,7 @@ def _num_mask_tokens(tensors: Tensors) -> int:
 
 
 def probe(tensors: Tensors, asked: LoadOverrides, where: str) -> AttentiveClassifier:
-    """Empty attentive probe."""
+    """Build the empty attentive probe."""
     _no_rope(asked, "a probe", where)
     _, queries, dim = _shape(tensors, "pooler.query_tokens", 3, where)
     cross = "pooler.cross_attention_block"
@@ -277,11 +282,11 @@ def build(tensors: Tensors, part: str, asked: LoadOverrides, where: str) -> nn.M
     """Build the empty model that these tensors belong to.
 
     Raises:
-        CheckpointError: a tensor that tells a size is missing or misshapen.
-        ConfigError: a head count or rotary layout that contradicts the tensors.
+        CheckpointError: A tensor that determines a size is missing or misshapen.
+        ConfigError: The number of heads or the rotary layout contradicts the tensors.
     """
     if asked.num_frames < 1 or not math.isfinite(asked.num_frames):
-        raise ConfigError(f"num_frames={asked.num_frames}: wanted a whole number of frames, >= 1")
+        raise ConfigError(f"num_frames={asked.num_frames} must be at least 1")
     if part == "probe":
         return probe(tensors, asked, where)
     if part != "predictor":
