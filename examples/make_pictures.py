@@ -27,7 +27,6 @@ def main() -> None:
     env.reset(seed=34)
     for name, place in (("now", START_M), ("goal", GOAL_M)):
         env.arm.reset(rest_joints(env.arm.ik, flange_position(place)))
-        print(name, np.round(env.arm.state().state, 4).tolist())
         Image.fromarray(env.render()).save(PICTURES / f"{name}.png", optimize=True)
     env.close()
 

@@ -1,0 +1,41 @@
+"""Reach goal images in MuJoCo with the embedded model, and count successes.
+
+    python examples/evaluate_in_mujoco.py [EPISODES]
+
+This is the loop inside `worldmodel eval`, without baselines and report. A robot of your own works
+in the same way: everything with an `arm_spec`, a picture and a state can stand in for `env`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import envs
+from planning.policy import Policy
+from worldmodel import load_world_model
+
+
+def main(episodes: int = 3) -> int:
+    """Run episodes; print each and return the number of successes."""
+    env = envs.make("reach", terminate_on_success=True)
+    # connect() checks period, state and action sizes, and adopts the arm's step limits.
+    policy = Policy(load_world_model("default")).connect(env.arm_spec)
+    successes = 0
+    for seed in range(episodes):
+        seen, info = env.reset(seed=seed)
+        goal = policy.encode(env.sub_goals()[-1].image)
+        memory, steps, done = None, 0, False
+        while not done:
+            plan, memory = policy.plan(seen, goal, memory)
+            # Carry out the first action only, then look again: model predictive control.
+            seen, _, terminated, truncated, info = env.step(plan.actions_KA[0].numpy())
+            done, steps = terminated or truncated, steps + 1
+        successes += info["success"]
+        print(f"seed {seed}: {'success' if info['success'] else 'failure'} after {steps} steps")
+    env.close()
+    print(f"{successes} of {episodes} episodes succeeded")
+    return successes
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in sys.argv[1:2]))
