@@ -46,7 +46,7 @@ def api_page(package: str) -> str:
 def adapt_links(text: str) -> str:
     """Point a root file's links at the site; links to other files of the repository become text."""
     pages = {source: page for page, source in COPIED.items()}
-    text = re.sub(r"\]\(docs/", "](", text)
+    text = re.sub(r"\]\((?:\.\./)?docs/", "](", text)
     text = re.sub(r"\]\(([\w/]+\.md)\)", lambda m: f"]({pages.get(m[1], m[1])})", text)
     text = re.sub(r"\]\((pictures/\w+\.png)\)", r"](examples/\1)", text)
     return re.sub(r"\[([^]]+)\]\((?:LICENSE|CITATION\.cff|[\w/]+\.py)\)", r"\1", text)

@@ -18,7 +18,7 @@ from worldmodel import load_world_model
 
 PICTURES = Path(__file__).parent / "pictures"
 STATE = [0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0]
-"""Robot state in the first picture: flange x y z [m], extrinsic xyz Euler angles [rad], closedness."""
+"""State in the first picture: flange x y z [m], extrinsic xyz Euler angles [rad], closedness."""
 
 
 def main(now: str = "", goal: str = "") -> np.ndarray:
@@ -31,9 +31,8 @@ def main(now: str = "", goal: str = "") -> np.ndarray:
     # The plan's energy is the distance between the imagined tokens and the goal's tokens.
     plan, _ = policy.plan({"image": seen, "state": np.array(STATE)}, policy.encode(wanted))
     action = plan.actions_KA[0].numpy()
-    print(
-        f"move by x {100 * action[0]:+.1f}, y {100 * action[1]:+.1f}, z {100 * action[2]:+.1f} cm"
-    )
+    x_cm, y_cm, z_cm = 100 * action[:3]
+    print(f"move by x {x_cm:+.1f}, y {y_cm:+.1f}, z {z_cm:+.1f} cm")
     print(f"energy after the move: {plan.energy:.4f}")
     return action
 

@@ -3,7 +3,8 @@
     python examples/train_on_your_episodes.py [FOLDER] [STEPS]
 
 Replace the first command by your own recordings: raw DROID, RLDS or LeRobot episodes in one folder.
-A few steps only show that everything runs; docs/model-card.md has the commands of the shipped model.
+A few steps only show that everything runs; docs/model-card.md lists the commands of the shipped
+models.
 """
 
 from __future__ import annotations
