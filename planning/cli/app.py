@@ -100,6 +100,7 @@ def _run(command: LoadedCommand, words: list[str]) -> int:
     from omegaconf import OmegaConf
 
     from planning.cli import compose
+    from planning.cli.request import read_request
 
     words, show = _take_cfg(words)
     sweep = any(word in SWEEP for word in words)
@@ -107,7 +108,7 @@ def _run(command: LoadedCommand, words: list[str]) -> int:
     words = [word for word in words if word not in SWEEP and word not in hydra_words]
     if hydra_words and not sweep:
         raise UsageError(f"{hydra_words[0]!r} has an effect only in a sweep. Add -m.")
-    request = compose.read_request(command.name, command.kinds, words, sweep=sweep)
+    request = read_request(command.name, command.kinds, words, sweep=sweep)
     if show:
         if sweep:
             raise UsageError("--cfg prints one run. Leave -m out.")

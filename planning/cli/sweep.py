@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from planning.cli.commands import load_command
-from planning.cli.compose import ROOT, Request, build, hydra_text, plain_tree, register, set_value
+from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
+from planning.cli.request import Request, hydra_text, set_value
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
 """Folder of Hydra's records where the jobs share no output folder."""

@@ -5,6 +5,7 @@ import pytest
 from planning.cli import compose
 from planning.cli.commands import COMMANDS, load_command
 from planning.cli.fields import UsageError, group_names, layout
+from planning.cli.request import read_request
 from planning.options import EvalOptions
 from worldmodel.resources import config_folder
 
@@ -14,7 +15,7 @@ RECIPES = [(name, recipe) for name in COMMANDS for recipe in group_names(name.re
 @pytest.mark.parametrize(("command", "recipe"), RECIPES)
 def test_every_recipe_composes_and_words_come_after_it(command, recipe):
     kinds = load_command(command).kinds
-    request = compose.read_request(command, kinds, [f"recipe={recipe}", "seed=7"])
+    request = read_request(command, kinds, [f"recipe={recipe}", "seed=7"])
     options = compose.build(request.kind, compose.compose_tree(request))
     found = layout(request.kind)
     value = options
@@ -56,9 +57,7 @@ def test_a_path_is_a_group_file_too(tmp_path):
 
 
 def test_sweep_over_a_group():
-    request = compose.read_request(
-        "eval", {"": EvalOptions}, ["planner=fast,published"], sweep=True
-    )
+    request = read_request("eval", {"": EvalOptions}, ["planner=fast,published"], sweep=True)
     assert request.overrides == ["planner='fast','published'"]
 
 
