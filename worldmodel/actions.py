@@ -15,7 +15,7 @@ from worldmodel.specs import StateFrame
 
 
 def euler_to_matrix(angles: Tensor) -> Tensor:
-    """Extrinsic xyz Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
+    """Convert extrinsic xyz Euler angles [..., 3] [rad] to rotation matrices [..., 3, 3]."""
     (sa, sb, sc), (ca, cb, cc) = angles.sin().unbind(-1), angles.cos().unbind(-1)
     entries = [
         cc * cb,
@@ -32,7 +32,10 @@ def euler_to_matrix(angles: Tensor) -> Tensor:
 
 
 def matrix_to_euler(matrix: Tensor) -> Tensor:
-    """Rotation matrices [..., 3, 3] -> extrinsic xyz Euler angles [..., 3]; pitch in +-pi/2."""
+    """Convert rotation matrices [..., 3, 3] to extrinsic xyz Euler angles [..., 3] [rad].
+
+    Pitch is within +-pi/2; at +-pi/2 (gimbal lock) roll is 0.
+    """
     flat = torch.hypot(matrix[..., 0, 0], matrix[..., 1, 0])
     pitch = torch.atan2(-matrix[..., 2, 0], flat)
     regular = flat > 1e-6
@@ -45,7 +48,7 @@ def matrix_to_euler(matrix: Tensor) -> Tensor:
 
 
 def pose_diff(state: Tensor, next_state: Tensor) -> Tensor:
-    """Action [..., 7] that leads from `state` to `next_state`."""
+    """Compute the action [..., 7] that leads from `state` to `next_state`."""
     now, then = euler_to_matrix(state[..., 3:6]), euler_to_matrix(next_state[..., 3:6])
     turn = matrix_to_euler(then @ now.transpose(-1, -2))
     moved = next_state[..., :3] - state[..., :3]
@@ -53,7 +56,7 @@ def pose_diff(state: Tensor, next_state: Tensor) -> Tensor:
 
 
 def apply_action(state: Tensor, action: Tensor) -> Tensor:
-    """State [..., 7] after an action; closedness is kept within 0..1."""
+    """Compute the state [..., 7] after an action; closedness is clamped to 0..1."""
     turned = euler_to_matrix(action[..., 3:6]) @ euler_to_matrix(state[..., 3:6])
     closed = (state[..., 6:] + action[..., 6:]).clamp(0.0, 1.0)
     moved = state[..., :3] + action[..., :3]

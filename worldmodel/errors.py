@@ -1,4 +1,4 @@
-"""Exceptions that people meet; every message says what, the value, what is allowed and the mend."""
+"""User-facing exceptions; each message states the problem, value, valid range and fix."""
 
 
 class WorldModelError(Exception):
@@ -18,12 +18,12 @@ class CheckpointError(WorldModelError, RuntimeError):
 
 
 class DownloadError(WorldModelError, RuntimeError):
-    """A published file could not be fetched whole."""
+    """A published file could not be fetched completely."""
 
 
 class DataError(WorldModelError, RuntimeError):
-    """Recorded data is missing, broken or cannot be what it says it is."""
+    """Recorded data is missing, damaged or contradicts itself."""
 
 
 class TrainingError(WorldModelError, RuntimeError):
-    """Training cannot go on: divergence, a full disk, a dead rank."""
+    """Training cannot continue: divergence, a full disk or a dead rank."""

@@ -1,4 +1,4 @@
-"""Our files: safetensors with a JSON description inside, written whole or not at all."""
+"""Our file format: safetensors with a JSON description inside, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
         save_file(tensors, part, {KEY: json.dumps(metadata)})  # tensor by tensor, no second copy
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
-    """The description inside a file.
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Read the description inside a safetensors file; None if another program wrote the file.
 
     Raises:
-        CheckpointError: the file is torn, no safetensors, or not one of ours.
+        CheckpointError: the file is torn, is not safetensors, or its description is not valid.
     """
     try:
         with safe_open(str(path), "pt") as file:
-            metadata = (file.metadata() or {}).get(KEY)
+            text = (file.metadata() or {}).get(KEY)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is damaged or no safetensors file ({error}); fetch it again. "
-            "A published file of another layout: `worldmodel convert source=FILE out=FILE` first"
+            f"{path} is damaged or not a safetensors file ({error}); fetch it again"
         ) from error
-    if metadata is None:
-        raise CheckpointError(f"{path} has no description of ours; `worldmodel convert` adds one")
-    described: dict[str, Any] = json.loads(metadata)
+    if text is None:
+        return None
+    try:
+        described = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its description is not JSON ({error})") from error
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: its description is not a JSON object: fetch it again")
     return described
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file.
+    """Read all tensors of a file.
 
     Raises:
         CheckpointError: the file is torn.

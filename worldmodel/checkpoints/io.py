@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints.container import load_tensors, read_metadata, save_safetensors
+from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.config import (
@@ -83,7 +83,12 @@ def load_own(path: Path) -> Model:
     Raises:
         CheckpointError: damaged, of an unknown kind, or keys and shapes that do not fit.
     """
-    description = read_metadata(path)
+    description = read_description(path)
+    if description is None:
+        raise CheckpointError(
+            f"{path} holds no description of a model: another program wrote it; "
+            "`worldmodel convert source=FILE out=FILE` adds one to a published file"
+        )
     try:
         model = empty_model(description.get("kind"), description.get("config", {}))
     except ConfigError as error:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.assemble import PublishedFile, Want, assemble, find_source
 from worldmodel.checkpoints.backbones import load_transformers_encoder
-from worldmodel.checkpoints.container import KEY
+from worldmodel.checkpoints.container import read_description
 from worldmodel.checkpoints.io import Model, empty_model, fill, load_own
 from worldmodel.checkpoints.random_encoder import is_random, random_encoder
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
@@ -222,18 +222,13 @@ def _model_type(config: Path) -> object:
 
 def _open_file(path: Path, want: Want) -> Model:
     if is_safetensors(path):
-        return load_own(path) if _is_own(path) else assemble(PublishedFile(path), want)[0]
+        if read_description(path) is not None:
+            return load_own(path)
+        return assemble(PublishedFile(path), want)[0]
     state = read_torch(path)
     if {"model", "optimizer"} <= state.keys():
         return _from_training_checkpoint(path, state["model"])
     return assemble(PublishedFile(path), want)[0]
-
-
-def _is_own(path: Path) -> bool:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = file.read(min(length, 2**20))
-    return f'"{KEY}":'.encode() in header
 
 
 def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:

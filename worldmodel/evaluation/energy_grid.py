@@ -1,4 +1,4 @@
-"""The energy landscape: how near each action of a grid brings the imagined frame to a goal.
+"""Energy landscape: how close each action of a grid brings the imagined frame to a goal.
 
 Energy: mean absolute difference of normalised tokens (V-JEPA 2, arXiv 2506.09985, sec. 3.2).
 
@@ -23,32 +23,32 @@ AXES = "xyz"
 
 @dataclass(frozen=True)
 class EnergyGrid:
-    """Energies over planes of moves, beside the move that was really made."""
+    """Energies over three planes of moves, and those of the recorded move and of no move."""
 
     values_m: Tensor
-    """Moves along an axis [G], symmetric about 0 [m]."""
+    """Grid values along an axis [G], symmetric about 0 [m]."""
     planes: dict[str, Tensor]
-    """`xy`, `xz`, `yz` -> energies [G, G], the first axis in rows."""
+    """Plane (`xy`, `xz`, `yz`) -> energies [G, G], the first axis in rows."""
     true_action: Tensor
-    """Action [7] between the two frames."""
+    """Recorded action [7] between the two frames."""
     true_energy: float
     best_action: Tensor
-    """Action [7] of the grid's lowest energy."""
+    """Action [7] of the lowest energy on the grid."""
     best_energy: float
     still_energy: float
-    """Energy of no move."""
+    """Energy of not moving."""
 
 
 def grid_actions(num_points: int, size_m: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Moves of each plane, [G * G, 7]; rotation and gripper stay.
+    """Build the grid values and the moves of each plane [G * G, 7], without rotation or gripper.
 
     Raises:
-        ConfigError: an even or too small grid (no move must be on it), or no size.
+        ConfigError: the grid is even or too small (it must contain "no move"), or has no size.
     """
     if num_points < 3 or num_points % 2 == 0:
-        raise ConfigError(f"grid={num_points}: wanted an odd number, 3 or more")
-    if size_m <= 0:
-        raise ConfigError(f"size_m={size_m}: wanted more than 0 m")
+        raise ConfigError(f"grid={num_points} must be an odd number, 3 or more")
+    if not size_m > 0:
+        raise ConfigError(f"size_m={size_m} must be above 0 m")
     half = torch.arange(1, num_points // 2 + 1) * (size_m / (num_points // 2))
     values = torch.cat([-half.flip(0), torch.zeros(1), half])  # exactly symmetric
     planes = {}
@@ -69,7 +69,7 @@ def action_energies(
     actions_BA: Tensor,
     batch_size: int = 32,
 ) -> Tensor:
-    """Energy [B] of the frame imagined after each action."""
+    """Compute the energy [B] of the frame imagined after each action."""
     found = []
     for actions in actions_BA.split(batch_size):
         imagined = model.unroll(z_1ND, state_S[None], actions[:, None])[:, 0]
@@ -86,23 +86,24 @@ def energy_grid(
     size_m: float = 0.075,
     batch_size: int = 32,
 ) -> EnergyGrid:
-    """The landscape around one step of a recording.
+    """Compute the energy landscape around one step of a recording.
 
     Args:
-        model: any action-conditioned world model.
-        frames_2HWC: uint8 RGB, now and next, at the model's size.
+        model: any world model.
+        frames_2HWC: uint8 RGB, the present and the next frame, at the model's size.
         states_2S: robot states at both.
-        num_points: grid points an axis, odd.
+        num_points: odd number of grid points per axis.
         size_m: largest move along an axis [m].
         batch_size: actions imagined at once.
 
     Raises:
         ShapeError: not two frames and two states.
-        ConfigError: a grid without a middle.
+        ConfigError: the grid has no middle point.
     """
     if len(frames_2HWC) != 2 or tuple(states_2S.shape) != (2, 7):
         raise ShapeError(
-            f"{len(frames_2HWC)} frames and states {tuple(states_2S.shape)}: wanted 2 and (2, 7)"
+            f"{len(frames_2HWC)} frames and states {tuple(states_2S.shape)} were given; use 2 "
+            "frames and states of shape (2, 7)"
         )
     values, planes = grid_actions(num_points, size_m)
     tokens = model.encode(frames_2HWC)

@@ -1,8 +1,8 @@
-"""Whether features are alive: spread, rank, and what a linear probe reads from them.
+"""Measure whether features have collapsed: their spread, their rank and a linear probe on them.
 
-Self-supervised features can collapse in two ways that a low loss hides: to one constant, or to a
-constant per position that says nothing of the picture. So the mean of every position over clips
-is taken off before anything is measured.
+Self-supervised features can collapse in two ways that a low loss hides: to one constant, or to one
+constant per position that does not depend on the image. So the mean of every position over clips is
+subtracted before anything is measured.
 
 Shapes: B clips, N tokens, D width, F frames, X features of a frame, Y targets.
 """
@@ -16,18 +16,18 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def centred(tokens_BND: Tensor) -> Tensor:
-    """Tokens [B * N, D] with every position's mean over clips taken off."""
+    """Return tokens [B * N, D] minus the mean of their position over clips."""
     tokens = tokens_BND.float()
     return (tokens - tokens.mean(dim=0, keepdim=True)).flatten(0, 1)
 
 
 def feature_std(tokens_BND: Tensor) -> float:
-    """Mean over features of their spread over clips; 0 when every clip looks the same."""
+    """Return the mean standard deviation over clips; 0 when all clips have equal features."""
     return float(centred(tokens_BND).std(dim=0).mean())
 
 
 def effective_rank(tokens_BND: Tensor) -> float:
-    """Exponential of the entropy of the covariance's spectrum: 1 (one direction) .. D.
+    """Return the exponential of the covariance spectrum's entropy: 1 (one direction) to D.
 
     Source: Roy and Vetterli, "The effective rank", 2007, on eigenvalues of the covariance.
     """
@@ -45,10 +45,10 @@ def _solve(gram_FF: Tensor, y_FY: Tensor, ridge: float) -> Tensor:
 
 
 def linear_probe(x_FX: Tensor, y_FY: Tensor, unseen_FX: Tensor) -> Tensor:
-    """Ridge regression in closed form; predictions [F', Y] for unseen features.
+    """Fit a ridge regression in closed form; return predictions [F', Y] for unseen features.
 
-    Solved over frames, not features, so that wide features cost nothing. The ridge is the one
-    that does best on the last quarter of the frames when fitted on the others.
+    Solved over frames, not features, so that wide features cost nothing. The ridge is chosen on
+    the last quarter of the frames after fitting on the others.
     """
     x, y, unseen = x_FX.double(), y_FY.double(), unseen_FX.double()
     middle, y_mean = x.mean(0), y.mean(0)
@@ -65,5 +65,5 @@ def linear_probe(x_FX: Tensor, y_FY: Tensor, unseen_FX: Tensor) -> Tensor:
 
 
 def mean_distance(found_FY: Tensor, wanted_FY: Tensor) -> float:
-    """Mean Euclidean error, in the targets' unit."""
+    """Return the mean Euclidean error, in the unit of the targets."""
     return float((found_FY - wanted_FY).norm(dim=-1).mean())

@@ -1,11 +1,11 @@
-"""What a latent knows: small probes fitted on training episodes, judged on unseen ones.
+"""Probe what a latent knows: small networks fitted on training episodes, tested on unseen ones.
 
 Shapes: F frames, D features, T targets.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,16 +14,27 @@ from torch.nn import functional as F
 
 from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
-from worldmodel.training.tasks.joint import Clips
 
 MOVED_M = 0.01
-"""An object that moved more than this between two frames counts as moving."""
+"""Distance between two frames above which an object counts as moving [m]."""
+
+
+class Clips(Protocol):
+    """Clips with the object positions of a simulator."""
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        ...
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return frames uint8 [B, T, H, W, 3], states, actions and objects [B, T, 3]."""
+        ...
 
 
 def fit_probe(
     x_FD: Tensor, y_FT: Tensor, *, hidden: int = 128, steps: int = 1500, seed: int = 0
 ) -> nn.Module:
-    """Fit a one-hidden-layer probe by smooth L1; inputs are standardised inside the probe."""
+    """Fit a probe with one hidden layer by smooth L1; it standardises its inputs itself."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -59,7 +70,8 @@ class _Standardised(nn.Module):
 
 @torch.no_grad()
 def _gather(world: WorldModel, clips: Clips, count: int, seed: int) -> dict[str, Tensor]:
-    """Encoded and one-step predicted latents of `count` two-frame windows, with what is true."""
+    """Return encoded and one-step predicted latents of two-frame windows, and their targets."""
+    device = world.action_scale.device
     rng = np.random.default_rng(seed)
     picked = rng.choice(len(clips), size=min(count, len(clips)), replace=False)
     rows: dict[str, list[Tensor]] = {}
@@ -67,8 +79,8 @@ def _gather(world: WorldModel, clips: Clips, count: int, seed: int) -> dict[str,
         batch = clips.batch(picked[start : start + 64])
         frames = torch.from_numpy(batch["frames"][:, :2])
         z = world.encode(frames.flatten(0, 1)).unflatten(0, (-1, 2))
-        states = torch.from_numpy(batch["states"][:, :2]).float()
-        actions = torch.from_numpy(batch["actions"][:, :1]).float()
+        states = torch.from_numpy(batch["states"][:, :2]).to(device, torch.float32)
+        actions = torch.from_numpy(batch["actions"][:, :1]).to(device, torch.float32)
         predicted = world.predict(z[:, :1], actions, states[:, :1])[:, 0]
         wrong = world.predict(z[:, :1], actions.roll(1, 0), states[:, :1])[:, 0]
         small = F.avg_pool2d(world.pixels(frames[:, 1]), frames.shape[2] // 32)
@@ -87,7 +99,7 @@ def _gather(world: WorldModel, clips: Clips, count: int, seed: int) -> dict[str,
             "loss_shuffled": token_distance(wrong, z[:, 1]),
         }
         for name, value in found.items():
-            rows.setdefault(name, []).append(value)
+            rows.setdefault(name, []).append(value.cpu())
     return {name: torch.cat(parts) for name, parts in rows.items()}
 
 
@@ -98,11 +110,11 @@ def _distance(found: Tensor, wanted: Tensor) -> float:
 def probe_world_model(
     world: WorldModel, clips: Clips, unseen: Clips, *, count: int = 6000, seed: int = 0
 ) -> dict[str, Any]:
-    """Mean decoding errors [m] on unseen episodes, and prediction losses.
+    """Return mean decoding errors [m] on unseen episodes, and prediction losses.
 
-    The object is decoded from encoded frames, from one-step predictions of frames in which it
-    moved, and - to judge these - from a copy of the frame before, raw pixels (32 x 32) and the
-    robot's state alone.
+    The object's position is decoded from encoded frames and from one-step predictions of frames in
+    which it moved. For comparison, it is also decoded from a copy of the previous frame, from raw
+    pixels (32 x 32) and from the robot's state alone.
     """
     train, test = _gather(world, clips, count, seed), _gather(world, unseen, count // 3, seed + 1)
     moving = (test["object"] - test["object_before"]).norm(dim=-1) > MOVED_M

@@ -25,10 +25,12 @@ def rollout_errors(
     actions_BTA: Tensor,
     extrinsics_BT6: Tensor | None = None,
 ) -> dict[str, float]:
-    """Mean absolute error of imagined frames by step: true actions, shuffled ones, and a copy.
+    """Compute the mean absolute error of imagined frames, by step.
 
-    `val_step_k` is the error k steps ahead from the first frame; `val_sensitivity` is shuffled over
-    true, above 1 when the model listens to its actions.
+    Returns:
+        `val_step_k`, the error k steps ahead of the first frame; `val_true`, its mean with the
+        recorded actions, `val_shuffled` with those of another clip, and `val_copy` of repeating the
+        first frame; `val_sensitivity`, shuffled over true, above 1 when the model uses its actions.
     """
     pose_B6 = None if extrinsics_BT6 is None else extrinsics_BT6[:, 0]
     start = (z_BTND[:, 0], states_BTS[:, 0])

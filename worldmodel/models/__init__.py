@@ -1,1 +1,1 @@
-"""Networks: rotary embedding, encoder, predictors, probes."""
+"""Networks: encoders, predictors and probes, and the world model made of them."""

@@ -1,9 +1,11 @@
 """Action-conditioned predictor (V-JEPA 2-AC), with a cached step for planners.
 
-Tokens of a frame: action, [state], [extrinsics], patches; attention is block-causal: every token
-sees all tokens of its own and of earlier frames. Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
+The tokens of a frame are action, [state], [extrinsics] and patches. Attention is block-causal:
+every token attends to all tokens of its own and of earlier frames.
+Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
 
-Shapes: B clips, T frames, N patches a frame, D encoder width, P predictor width, A S (7).
+Shapes: B clips, T frames, N patches a frame, D encoder width, P predictor width, L tokens,
+A action, S state.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ CacheList = list[Cache]
 
 
 class ActionConditionedPredictor(nn.Module):
-    """Predicts the next frame's patch tokens; keys of the state dict are the published ones."""
+    """Predicts the next frame's patch tokens; the state dict has the published keys."""
 
     def __init__(self, config: PredictorConfig) -> None:
         super().__init__()
@@ -48,13 +50,13 @@ class ActionConditionedPredictor(nn.Module):
 
     @property
     def num_patches(self) -> int:
-        """Patch tokens of a frame."""
+        """Number of patch tokens of a frame."""
         return self.config.grid[0] * self.config.grid[1]
 
     def _num_conditions(self, extrinsics: Tensor | None) -> int:
         c = self.config
         if c.use_extrinsics and extrinsics is None:
-            raise ShapeError("this predictor wants extrinsics [B, T, 6]: pass them")
+            raise ShapeError("this predictor was trained with extrinsics [B, T, 6]: pass them")
         if c.use_extrinsics is False and extrinsics is not None:
             raise ShapeError(
                 "extrinsics given, but this predictor was built with use_extrinsics=False: "
@@ -112,24 +114,26 @@ class ActionConditionedPredictor(nn.Module):
 
         Args:
             frames: encoder tokens [B, T * N, D].
-            actions_BTA: action taken at each frame.
-            states_BTS: robot state at each frame.
-            extrinsics: camera pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
+            actions_BTA: the action taken at each frame.
+            states_BTS: the robot's state at each frame.
+            extrinsics: the camera's pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
 
         Returns:
-            [B, T * N, D]; the caller applies LayerNorm without affine.
+            [B, T * N, D]; the caller applies LayerNorm without weights.
 
         Raises:
-            ShapeError: token count, frames, actions and states do not fit together.
+            ShapeError: the numbers of tokens, actions and states contradict each other.
         """
         time = actions_BTA.shape[1]
         if frames.shape[1] != time * self.num_patches or states_BTS.shape[1] != time:
             raise ShapeError(
-                f"{frames.shape[1]} tokens, {time} actions, {states_BTS.shape[1]} states: wanted "
-                f"T * {self.num_patches} tokens, T actions and T states"
+                f"{frames.shape[1]} tokens, {time} actions and {states_BTS.shape[1]} states were "
+                f"given; use T * {self.num_patches} tokens, T actions and T states"
             )
         if time > self.config.num_frames:
-            raise ShapeError(f"{time} frames; this predictor takes {self.config.num_frames}")
+            raise ShapeError(
+                f"{time} frames were given; this predictor takes at most {self.config.num_frames}"
+            )
         frames_BTND = frames.unflatten(1, (time, -1))
         conditions = self._num_conditions(extrinsics)
         x = self._tokens(frames_BTND, actions_BTA, states_BTS, extrinsics)
@@ -153,19 +157,22 @@ class ActionConditionedPredictor(nn.Module):
     ) -> tuple[Tensor, CacheList]:
         """Predict one frame further; keys and values of past frames come from `cache`.
 
-        A new frame may look at everything in the cache and at itself, so no mask is needed. Equal
-        to `forward` on the whole history. What samples share may have batch 1 (frame, state, cache)
-        and passes the embedding and the first layer's projections once.
+        A new frame attends to everything in the cache and to itself, so no mask is needed. The
+        result equals `forward` on the whole history. Inputs that samples share (frame, state,
+        cache) may have batch 1; the embedding and the first layer project them once.
 
         Args:
             frame_BND: tokens of the newest frame.
-            action_BA: its action; gives the batch.
+            action_BA: its action; sets the batch size.
             state_BS: its state.
             cache: what the last step returned.
-            extrinsics_B6: camera pose.
-            shared: a cache of batch 1 of frames before those of `cache`; it is not copied per
-                sample, and not part of the cache that comes back.
-            keep_cache: False at the last step: the cache comes back empty, which saves its memory.
+            extrinsics_B6: the camera's pose.
+            shared: a cache of batch 1, of frames before those of `cache`; it is not copied for
+                each sample and not part of the returned cache.
+            keep_cache: False at the last step returns an empty cache, which saves memory.
+
+        Returns:
+            The predicted tokens [B, N, D], and the cache for the next step.
         """
         batch = len(action_BA)
         parts = [self.action_encoder(action_BA)[:, None]]
@@ -200,7 +207,7 @@ class ActionConditionedPredictor(nn.Module):
 
 
 def _project_parts(block: Block, parts: list[Tensor], rope: Tables, batch: int) -> Projected:
-    """Queries, keys and values of a frame's tokens; parts of batch 1 are projected once."""
+    """Project a frame's tokens to queries, keys and values; parts of batch 1 only once."""
     found, start = [], 0
     for part in parts:
         tables = (rope[0][start : start + part.shape[1]], rope[1][start : start + part.shape[1]])

@@ -23,24 +23,24 @@ PRESETS: dict[str, tuple[int, int, int, float]] = {
     "vit_giant": (1408, 40, 22, 48 / 11),
     "vit_gigantic": (1664, 48, 26, 64 / 13),
 }
-"""Name -> width, blocks, heads, MLP ratio."""
+"""Name -> width, number of blocks, number of heads, MLP ratio."""
 
 
 def preset(name: str, **changes: object) -> EncoderConfig:
-    """EncoderConfig of a published size; `changes` override its fields.
+    """Return the config of a published size; `changes` override its fields.
 
     Raises:
         ConfigError: unknown name.
     """
     if name not in PRESETS:
-        raise ConfigError(f"Unknown encoder {name!r}; known: {', '.join(PRESETS)}")
+        raise ConfigError(f"encoder size {name!r} is unknown; use {', '.join(PRESETS)}")
     dim, depth, heads, ratio = PRESETS[name]
     sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads, "mlp_ratio": ratio}
     return EncoderConfig(**(sizes | changes))  # type: ignore[arg-type]
 
 
 class PatchEmbed(nn.Module):
-    """One strided 3-D convolution: tubelets to tokens."""
+    """Turns tubelets into tokens by one strided 3-D convolution."""
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
@@ -54,17 +54,17 @@ class PatchEmbed(nn.Module):
 
 
 class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a map [B, C, H, W] that lies channels-last in memory."""
+    """LayerNorm over the channels of a map [B, C, H, W] stored channels-last."""
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
-        """Normalise every pixel by itself."""
+        """Normalise every pixel over its channels."""
         return super().forward(maps_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvStem(nn.Module):
-    """Stride-2 3x3 convolutions, then a patch projection; every frame by itself.
+    """Stride-2 3x3 convolutions and a patch projection, applied to every frame by itself.
 
-    ChannelNorm, not GroupNorm: on CPU the latter took half of a training step.
+    ChannelNorm replaces GroupNorm, which took half of a training step on a CPU.
     """
 
     def __init__(self, dim: int, patch_size: int, channels: tuple[int, ...]) -> None:
@@ -94,7 +94,7 @@ class ConvStem(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Encoder; keys of the state dict are the published ones."""
+    """V-JEPA encoder; the state dict has the published keys."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -127,14 +127,14 @@ class VisionTransformer(nn.Module):
         c = self.config
         if clip_BCTHW.ndim != 5 or clip_BCTHW.shape[1] != 3:
             raise ShapeError(
-                f"clip has shape {tuple(clip_BCTHW.shape)}; wanted [B, 3, T, H, W]: "
+                f"clip has shape {tuple(clip_BCTHW.shape)}; use [B, 3, T, H, W]: "
                 "channels come before frames"
             )
         time, height, width = clip_BCTHW.shape[2:]
         if time % tubelet or height % c.patch_size or width % c.patch_size:
             raise ShapeError(
-                f"clip of {time} frames, {height} x {width} px: frames must be a multiple of "
-                f"{tubelet}, sides of {c.patch_size}: crop or resize it"
+                f"clip of {time} frames, {height} x {width} px: the number of frames must be a "
+                f"multiple of {tubelet}, the sides of {c.patch_size}: crop or resize it"
             )
         return time // tubelet, height // c.patch_size, width // c.patch_size
 
@@ -155,7 +155,7 @@ class VisionTransformer(nn.Module):
         return resize_positions(self.pos_embed, trained, grid)
 
     def embed(self, clip_BCTHW: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
-        """Patch tokens [B, N, D] with their modality and sin-cos embedding, and the grid."""
+        """Return patch tokens [B, N, D] with modality and position embedding, and their grid."""
         c = self.config
         is_image = c.modality_embedding and clip_BCTHW.shape[2] == 1
         grid = self._grid(clip_BCTHW, 1 if is_image else c.tubelet_size)
@@ -172,9 +172,9 @@ class VisionTransformer(nn.Module):
         """Encode a normalised clip.
 
         Args:
-            clip_BCTHW: float clip; with V-JEPA 2.1, one frame takes the image path.
-            token_ids: long [B, K]; only these tokens pass the blocks.
-            all_levels: V-JEPA 2.1: concatenate the four levels (for dense tasks, pretraining).
+            clip_BCTHW: float clip; in V-JEPA 2.1, a single frame takes the image path.
+            token_ids: long [B, K]; only these tokens go through the blocks.
+            all_levels: concatenate the four levels of V-JEPA 2.1 (dense tasks, pretraining).
 
         Returns:
             Tokens [B, N or K, D].

@@ -37,7 +37,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block."""
+    """Pre-norm transformer block: attention, then MLP."""
 
     def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class Block(nn.Module):
         past: Cache | None = None,
         keep: int | None = None,
     ) -> tuple[Tensor, Cache]:
-        """[B, L, D] -> [B, L, D] (or the last `keep` tokens of it) and the cache."""
+        """Return the tokens [B, L, D] (the last `keep` of them) and the cache."""
         return self.finish(x, self.attn.project(self.norm1(x), rope), mask, past, keep)
 
     def finish(

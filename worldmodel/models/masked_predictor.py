@@ -19,7 +19,7 @@ from worldmodel.models.rope import Tables, id_positions, rope_tables
 
 
 class MaskedPredictor(nn.Module):
-    """Context tokens and mask tokens in, predictions at the mask tokens out."""
+    """Predicts the encoder's tokens at hidden positions from those at visible positions."""
 
     def __init__(self, config: MaskedPredictorConfig) -> None:
         super().__init__()
@@ -59,13 +59,15 @@ class MaskedPredictor(nn.Module):
         batch, context = context_BKD.shape[:2]
         if context_BKD.shape[2] != c.encoder_dim or context_ids.shape != (batch, context):
             raise ShapeError(
-                f"context {tuple(context_BKD.shape)} with ids {tuple(context_ids.shape)}: wanted "
+                f"context {tuple(context_BKD.shape)} with ids {tuple(context_ids.shape)}: use "
                 f"tokens [B, K, {c.encoder_dim}] and their ids [B, K]"
             )
         if target_ids.ndim != 2 or len(target_ids) != batch:
-            raise ShapeError(f"target ids {tuple(target_ids.shape)}: wanted [{batch}, M]")
+            raise ShapeError(f"target ids have shape {tuple(target_ids.shape)}; use [{batch}, M]")
         if not 0 <= mask_token < c.num_mask_tokens:
-            raise ConfigError(f"mask_token {mask_token}: this model has 0..{c.num_mask_tokens - 1}")
+            raise ConfigError(
+                f"mask_token={mask_token}: this model has 0 to {c.num_mask_tokens - 1}"
+            )
 
     def _rope(self, ids_BL: Tensor, grid: tuple[int, int, int]) -> Tables:
         c = self.config
@@ -88,24 +90,24 @@ class MaskedPredictor(nn.Module):
 
         Args:
             context_BKD: the encoder's tokens at the visible positions.
-            context_ids: long [B, K], their token ids.
+            context_ids: long [B, K], the ids of these tokens.
             target_ids: long [B, M], the ids to predict.
-            mask_token: which kind of mask (each has its own learnable token).
-            grid: tubelets, rows and columns that the ids count in, where the clip has another
-                size than the model's own (rotary models only).
-            image: V-JEPA 2.1: the tokens come from the image path.
+            mask_token: index of the kind of mask; each kind has its own learnable token.
+            grid: tubelets, rows and columns that the ids count in, for clips of another size than
+                the model's own (rotary models only).
+            image: the tokens come from the image path (V-JEPA 2.1).
 
         Returns:
-            Predictions [B, M, out_dim]; V-JEPA 2.1: predictions at the targets and at the context.
+            Predictions [B, M, out_dim]; for V-JEPA 2.1, predictions at targets and at context.
 
         Raises:
-            ShapeError: tokens and ids do not fit together.
-            ConfigError: no such mask token, or a grid that a sin-cos model cannot take.
+            ShapeError: tokens and ids contradict each other.
+            ConfigError: unknown mask token, or a grid that a sin-cos model cannot take.
         """
         c = self.config
         self._check(context_BKD, context_ids, target_ids, mask_token)
         if c.position == "sincos" and grid not in (None, c.grid):
-            raise ConfigError(f"grid {grid}: this model's position table is for {c.grid}")
+            raise ConfigError(f"grid={grid}: this model's position table is for {c.grid}")
         ids = torch.cat([context_ids, target_ids], dim=1)
         context = self.predictor_embed(context_BKD)
         masked = self.mask_tokens[mask_token].to(context.dtype)
@@ -114,8 +116,8 @@ class MaskedPredictor(nn.Module):
             x = x + self.predictor_pos_embed.squeeze(0)[ids]
         if c.modality_embedding:
             x = x + (self.img_mod_embed if image else self.video_mod_embed)
-        # Published code sorts the tokens by position first. Attention does not depend on the
-        # order and every token carries its own angles, so sorting would change nothing.
+        # The published code sorts the tokens by position first. Attention does not depend on the
+        # order, and every token carries its own angles, so sorting would change nothing.
         rope = self._rope(ids, grid or c.grid) if c.position == "rope" else None
         for block in self.predictor_blocks:
             x, _ = block(x, rope)

@@ -1,4 +1,4 @@
-"""Fixed sin-cos position table of V-JEPA 1 and its interpolation to other sizes.
+"""Fixed sin-cos position table of V-JEPA 1, and its interpolation to other sizes.
 
 Source: V-JEPA (arXiv 2404.08471), appendix A. Shapes: N tokens, D width.
 """
@@ -13,7 +13,7 @@ from worldmodel.models.rope import grid_positions
 
 
 def sincos_positions(frames: int, rows: int, columns: int, dim: int) -> Tensor:
-    """Fixed 3-D sin-cos embedding [1, N, D], the width split evenly (`uniform_power`)."""
+    """Compute the 3-D sin-cos embedding [1, N, D]; its width is split evenly over the axes."""
     part = 2 * -(-dim // 6)
     frequency = 1.0 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))
     angles = grid_positions(frames, rows, columns).double()[..., None] * frequency
@@ -24,11 +24,11 @@ def sincos_positions(frames: int, rows: int, columns: int, dim: int) -> Tensor:
 def resize_positions(
     table_1ND: Tensor, old: tuple[int, int, int], new: tuple[int, int, int]
 ) -> Tensor:
-    """Trilinear interpolation of a table from one token grid to another, as published."""
+    """Interpolate a table [1, N, D] trilinearly between token grids, as published."""
     maps = table_1ND.unflatten(1, old).permute(0, 4, 1, 2, 3)
     scale = [n / o for n, o in zip(new, old, strict=True)]
-    # Published code passes the scale, not the size; the sampling points follow from it.
+    # The published code passes the scale, not the size; it decides the sampling points.
     resized = F.interpolate(maps, scale_factor=scale, mode="trilinear")
-    if tuple(resized.shape[2:]) != new:  # rounding of the scale lost a row
+    if tuple(resized.shape[2:]) != new:  # rounding the scale lost a row
         resized = F.interpolate(maps, size=new, mode="trilinear")
     return resized.flatten(2).transpose(1, 2)

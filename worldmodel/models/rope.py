@@ -19,9 +19,9 @@ Tables = tuple[Tensor, Tensor]
 def grid_positions(
     frames: int, rows: int, columns: int, *, interpolate: bool = False, trained: int = 16
 ) -> Tensor:
-    """Positions [frames * rows * columns, 3] in token order (frame, row, column).
+    """Return positions [frames * rows * columns, 3] in token order (frame, row, column).
 
-    With `interpolate`, rows and columns are scaled so that they span the trained grid.
+    With `interpolate`, rows and columns are scaled to span the trained grid.
     """
     row_scale = (trained - 1) / (rows - 1) if interpolate and rows > 1 else 1.0
     column_scale = (trained - 1) / (columns - 1) if interpolate and columns > 1 else 1.0
@@ -34,14 +34,14 @@ def grid_positions(
 
 
 def id_positions(token_ids: Tensor, rows: int, columns: int) -> Tensor:
-    """Positions [..., 3] (frame, row, column) of token ids [...]."""
+    """Return positions [..., 3] (frame, row, column) of token ids [...]."""
     per_frame = rows * columns
     inside = token_ids % per_frame
     return torch.stack([token_ids // per_frame, inside // columns, inside % columns], -1).float()
 
 
 def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
-    """Cosine and sine tables [L, C] for `rotate`; the sine carries its pair's sign (-, +)."""
+    """Compute cosine and sine tables [L, C]; the sine carries the sign of its pair (-, +)."""
     span = 2 * ((head_dim // 3) // 2)
     k = torch.arange(span // 2, dtype=torch.float32, device=positions_L3.device)
     frequency = 1.0 / 10000 ** (k / (span / 2))

@@ -1,1 +1,1 @@
-"""What frozen encoders see."""
+"""Perception with frozen encoders: features of videos."""

@@ -1,16 +1,18 @@
-"""Encoder features of video files, clip by clip, into one HDF5 file that can be gone on with.
+"""Write the encoder features of video files, clip by clip, to one resumable HDF5 file.
 
-Layout: a group per video with `features` [clips, N, D] and `times_s` [clips, T] of its frames;
-attributes of the file say which model and sampling made it.
+Each video has a group with `features` [clips, N, D] and `times_s` [clips, T], the times of its
+frames; attributes of the file record the model and the sampling that made it.
+
+Shapes: T frames of a clip, H W pixels, C 3 channels RGB, N tokens, D width.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import h5py
@@ -23,47 +25,53 @@ from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import Transform, require_choice, require_number
 
 log = logging.getLogger(__name__)
+Dtype = Literal["float16", "float32"]
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig:
-    """How clips are cut out of a video."""
+    """How to cut clips out of a video, and how to store their features."""
 
     num_frames: int = 16
-    """Frames of a clip."""
+    """Number of frames of a clip."""
     fps: float = 4.0
-    """Frames a second that are looked at."""
-    transform: str = "published"
-    dtype: str = "float16"
-    """float16 or float32, as stored."""
+    """Frames sampled per second of video."""
+    transform: Transform | None = None
+    """Image transform to the model's size; None takes the model's own."""
+    dtype: Dtype = "float16"
+    """Data type of the stored features."""
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.fps <= 0:
-            raise ConfigError(f"num_frames={self.num_frames}, fps={self.fps}: wanted more than 0")
-        if self.dtype not in {"float16", "float32"}:
-            raise ConfigError(f"dtype={self.dtype!r}: wanted float16 or float32")
+        require_number("num_frames", self.num_frames, 1, 4096, whole=True)
+        require_number("fps", self.fps, 1e-3, 1000.0)
+        require_choice("dtype", self.dtype, Dtype)
+        if self.transform is not None:
+            require_choice("transform", self.transform, Transform)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run did."""
+    """Counts of a run."""
 
     videos: int
+    """Videos whose features are in the file."""
     clips: int
+    """Clips of the videos of this run."""
     skipped: int
     """Videos that an earlier run had finished."""
     rejected: dict[str, str]
-    """Video -> why it could not be read."""
+    """Video -> the reason why it could not be read."""
 
 
 def find_videos(path: Path) -> list[Path]:
-    """A video file, or all below a folder, in order.
+    """Return a video file itself, or all videos below a folder, in order.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder holds no video.
     """
     if path.is_file():
         return [path]
@@ -74,10 +82,10 @@ def find_videos(path: Path) -> list[Path]:
 
 
 def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[Any, Any]]]:
-    """Time [s] and RGB frame [H, W, 3] at `fps`, the first frame at or after each tick.
+    """Yield the time [s] and RGB frame [H, W, 3] of the first frame at or after each tick.
 
     Raises:
-        DataError: no video, or it cannot be decoded.
+        DataError: the file has no video stream, or cannot be decoded.
     """
     try:
         with av.open(str(path)) as container:
@@ -95,10 +103,9 @@ def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[A
 
 
 def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, Any], list[float]]]:
-    """Clips [T, H, W, 3] with their frames' times, one after the other.
+    """Yield clips [T, H, W, 3] and the times of their frames, without overlap.
 
-    What is left at the end is dropped, but a video shorter than a clip is filled up with its last
-    frame.
+    An incomplete last clip is dropped; a video shorter than one clip is padded with its last frame.
     """
     frames: list[np.ndarray[Any, Any]] = []
     times: list[float] = []
@@ -115,7 +122,7 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
 
 
 def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
-    """Features [N, D] of a clip; a world model encodes its frames one by one."""
+    """Encode a clip -> features [N, D]; a world model encodes its frames one by one."""
     if isinstance(model, WorldModel):
         return model.encode(clip_THWC).flatten(0, 1)
     return model.encode_clip(clip_THWC[None])[0]
@@ -135,8 +142,8 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
             )
     if group["features"].shape[1:] != value.shape:
         raise ShapeError(
-            f"a clip has features {value.shape}, the file {group['features'].shape[1:]}: "
-            "frames changed their size; write to another file"
+            f"the clip has features {value.shape}, the file {group['features'].shape[1:]}: "
+            "the frames changed size; use another out="
         )
     for name, row in rows.items():
         group[name].resize(len(group[name]) + 1, axis=0)
@@ -149,8 +156,8 @@ def _one_video(
     group = file.require_group(name)
     done = min((len(group[k]) for k in ("features", "times_s") if k in group), default=0)
     for key in group:
-        group[key].resize(done, axis=0)  # a run may have stopped between the two
-    transform = Preprocess(config.transform, model.image_size)  # type: ignore[arg-type]
+        group[key].resize(done, axis=0)  # a run may have stopped after writing only one of the two
+    transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
     for clip, times in clips(path, config):
         count += 1
@@ -170,15 +177,16 @@ def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
         file = h5py.File(out, "a")
     except OSError as error:
         raise DataError(
-            f"{out} cannot be opened ({error}): it is no HDF5 file, or was torn: delete it"
+            f"{out} cannot be opened ({error}): it is not an HDF5 file, is torn, or another "
+            "process writes it; use another out="
         ) from error
     for key, value in made_by.items():
         if file.attrs.get(key, value) != value:
             old = file.attrs[key]
             file.close()
             raise ConfigError(
-                f"{out} was written with {key}={old!r}, now {value!r}: features of two kinds do "
-                "not belong in one file; choose another out="
+                f"{out} was written with {key}={old!r}, this run has {value!r}: one file holds "
+                "features of one kind; use another out="
             )
         file.attrs[key] = value
     return file
@@ -187,19 +195,20 @@ def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
 def write_features(
     videos: Path, out: Path, model: WorldModel | FrameEncoder, name: str, config: FeatureConfig
 ) -> Result:
-    """Encode all videos of a folder (or one file); goes on where an earlier run stopped.
+    """Encode all videos of a folder, or one file; resume where an earlier run stopped.
 
     Args:
-        videos: file or folder.
+        videos: video file, or folder of them.
         out: the HDF5 file.
-        model: encoder.
-        name: what the model is called; kept in the file and compared when going on.
+        model: encoder; a world model encodes frames one by one.
+        name: name of the model; recorded in the file and compared on resuming.
         config: how clips are cut.
 
     Raises:
-        DataError: nothing could be read, or `out` is torn.
-        ConfigError: `out` was written by another model or sampling.
+        DataError: no video could be read, or `out` is torn.
+        ConfigError: `out` was written by another model or with other sampling.
     """
+    config = replace(config, transform=config.transform or model.observation_spec.transform)
     paths = find_videos(videos)
     root = videos if videos.is_dir() else videos.parent
     rejected: dict[str, str] = {}
@@ -219,6 +228,6 @@ def write_features(
                     del file[key]
     if len(rejected) == len(paths):
         raise DataError(
-            f"none of {len(paths)} videos could be read: {next(iter(rejected.values()))}"
+            f"none of {len(paths)} videos could be read; the first: {next(iter(rejected.values()))}"
         )
     return Result(len(paths) - len(rejected), clips_done, skipped, rejected)
