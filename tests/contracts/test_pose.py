@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from robot import pose
 from worldmodel import actions
-from worldmodel.data.episode import to_tcp
+from worldmodel.data.sampling import states_of
 
 
 def states(count: int = 500) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_states_of_flange_and_fingertips_agree_with_scipy_and_the_training_data(
     tcp = actions.convert_state(flange, "flange", "tcp")
     axis = Rotation.from_euler("xyz", s[:, 3:6]).apply([0.0, 0.0, 0.1034])
     np.testing.assert_allclose(tcp[:, :3].numpy(), s[:, :3] + axis, atol=1e-12)
-    np.testing.assert_allclose(tcp.numpy(), to_tcp(s), atol=1e-12)
+    np.testing.assert_allclose(tcp.numpy(), states_of(s, "tcp").numpy(), atol=1e-12)
     np.testing.assert_allclose(tcp[:, :3].numpy(), pose.flange_to_tcp(s)[:, :3], atol=1e-12)
     back = actions.convert_state(tcp, "tcp", "flange")
     torch.testing.assert_close(back, flange, atol=1e-12, rtol=0)

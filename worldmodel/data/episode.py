@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.constants import FLANGE_TO_TCP_M
 from worldmodel.errors import DataError
 
 Array = NDArray[np.float64]
@@ -197,19 +196,3 @@ def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[st
         order.sort(key=lambda view: -float(known[view][1]))
     notes = ("left_assumed",) if len(poses) > 1 and len(known) < len(poses) else ()
     return dict(zip(("left", "right"), order, strict=False)), notes
-
-
-def to_tcp(states_TS: Array, length_m: float = FLANGE_TO_TCP_M) -> Array:
-    """Return the states of the point between the fingertips from flange states [T, S].
-
-    Positions move along the flange's z axis; the orientation stays that of the flange.
-
-    Args:
-        states_TS: Flange states.
-        length_m: Distance from the flange to the point [m].
-    """
-    (sa, sb, sc), (ca, cb, cc) = np.sin(states_TS[:, 3:6]).T, np.cos(states_TS[:, 3:6]).T
-    axis_T3 = np.stack([cc * sb * ca + sc * sa, sc * sb * ca - cc * sa, cb * ca], axis=1)
-    out = states_TS.copy()
-    out[:, :3] += length_m * axis_T3
-    return out

@@ -27,12 +27,11 @@ from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.data.dataset import check_extrinsics, open_row
-from worldmodel.data.episode import to_tcp
 from worldmodel.data.index import Manifest, Row
-from worldmodel.data.sampling import grid_runs
+from worldmodel.data.sampling import grid_runs, states_of
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.specs import Transform
+from worldmodel.specs import StateFrame, Transform
 
 Encode = Callable[[Tensor], Tensor]
 
@@ -51,7 +50,7 @@ class PrepareOptions:
     """Whether frames are stored, or the features of a frozen encoder."""
     codec: Literal["raw", "jpeg"] = "jpeg"
     """Codec of frames: `raw` is exact, `jpeg` (quality 95) takes about a tenth of the space."""
-    state_frame: Literal["flange", "tcp"] = "flange"
+    state_frame: StateFrame = "flange"
     """Frame whose pose in the robot base frame the states hold."""
     episodes_per_shard: int = 16
     """Number of episodes in one file."""
@@ -83,9 +82,7 @@ def _episode(
     episode = open_row(manifest, row)
     if options.extrinsics:
         check_extrinsics(episode, row)
-    states = episode.states_TS[: row["steps"]]
-    if options.state_frame == "tcp":
-        states = to_tcp(states)
+    states = states_of(episode.states_TS[: row["steps"]], options.state_frame).numpy()
     out = []
     for steps in grid_runs(episode.times_s[: row["steps"]], options.fps):
         frames = episode.camera(row["camera"]).frames.read(steps)

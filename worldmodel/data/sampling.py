@@ -11,10 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from worldmodel.actions import pose_diff
-from worldmodel.data.episode import Array, Episode, EpisodeError, to_tcp
+from worldmodel.actions import convert_state, pose_diff
+from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.errors import ConfigError
+from worldmodel.specs import StateFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class ClipOptions:
     """Frames per second [Hz] by the recorded timestamps; 16 frames at 4 Hz span 3.75 s."""
     stride_s: float = 0.25
     """Time between the beginnings of two clips of an episode [s]."""
-    state_frame: Literal["flange", "tcp"] = "flange"
+    state_frame: StateFrame = "flange"
     """Frame whose pose in the robot base frame the states hold."""
     idle: Literal["keep", "drop"] = "keep"
     """`drop` leaves out clips with a step at which movement was not enabled."""
@@ -126,7 +128,14 @@ def find_clips(times_s: Array, moving_T: NDArray[np.bool_], options: ClipOptions
     return np.array(found)
 
 
-def state_actions(episode: Episode, steps: NDArray[np.int64], frame: str) -> tuple[Array, Array]:
+def states_of(states_TS: Array, frame: StateFrame) -> Tensor:
+    """Return recorded flange states [T, S] as states of `frame`, float64."""
+    return convert_state(torch.from_numpy(np.ascontiguousarray(states_TS)), "flange", frame)
+
+
+def state_actions(
+    episode: Episode, steps: NDArray[np.int64], frame: StateFrame
+) -> tuple[Array, Array]:
     """Return the states [K, S] at `steps` and the actions [K-1, A] that lead from each to the next.
 
     Args:
@@ -134,8 +143,5 @@ def state_actions(episode: Episode, steps: NDArray[np.int64], frame: str) -> tup
         steps: Control steps [K], rising.
         frame: `flange`, as recorded, or `tcp`, the point between the fingertips.
     """
-    states_KS = episode.states_TS[steps]
-    if frame == "tcp":
-        states_KS = to_tcp(states_KS)
-    tensor = torch.from_numpy(np.ascontiguousarray(states_KS))
-    return states_KS, pose_diff(tensor[:-1], tensor[1:]).numpy()
+    states_KS = states_of(episode.states_TS[steps], frame)
+    return states_KS.numpy(), pose_diff(states_KS[:-1], states_KS[1:]).numpy()

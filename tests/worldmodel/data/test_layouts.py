@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from worldmodel.data.episode import EpisodeError, to_tcp
+from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index
 from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import find_units, read_one, read_unit
 from worldmodel.data.readers.rlds import read_records, read_shard
-from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
+from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions, states_of
 from worldmodel.data.writers.synthetic import draw_frames
 from worldmodel.errors import DataError
 
@@ -83,7 +83,7 @@ def test_actions_lead_from_state_to_state_across_the_wrap(layouts):
     shifted, _ = state_actions(episode, steps, "tcp")
     distance = np.linalg.norm(shifted[:, :3] - found[:, :3], axis=1)
     np.testing.assert_allclose(distance, 0.1034)
-    down = to_tcp(np.array([[0.5, 0.0, 0.5, np.pi, 0.0, 0.0, 0.0]]))
+    down = states_of(np.array([[0.5, 0.0, 0.5, np.pi, 0.0, 0.0, 0.0]]), "tcp").numpy()
     np.testing.assert_allclose(down[0, :3], [0.5, 0.0, 0.5 - 0.1034], atol=1e-9)
 
 
