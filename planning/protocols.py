@@ -24,76 +24,52 @@ Past = list[tuple[Tensor, Tensor]]
 StateFrame = Literal["flange", "tcp"]
 
 
-class ObservationSpec(Protocol):
+class StateSpec(Protocol):
+    """What a state means."""
+
+    @property
+    def state_frame(self) -> StateFrame:
+        """Point of the arm whose pose the state describes."""
+
+    @property
+    def state_dim(self) -> int:
+        """Length of the state."""
+
+
+class MotionSpec(Protocol):
+    """What an action means."""
+
+    @property
+    def action_dim(self) -> int:
+        """Length of an action."""
+
+    @property
+    def period_s(self) -> float:
+        """Duration of one action [s]."""
+
+    @property
+    def max_step_m(self) -> float:
+        """Largest change of position per action and axis [m]."""
+
+
+class ArmSpec(StateSpec, MotionSpec, Protocol):
+    """What an arm declares about its states and actions; `robot.arm.ArmSpec` fits."""
+
+
+class ObservationSpec(StateSpec, Protocol):
     """What a model expects to see; `worldmodel.specs.ObservationSpec` fits."""
 
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of the images that `encode` takes [px]."""
-        ...
-
-    @property
-    def state_frame(self) -> StateFrame:
-        """Point of the arm whose pose the state describes."""
-        ...
-
-    @property
-    def state_dim(self) -> int:
-        """Length of the state."""
-        ...
 
 
-class ActionSpec(Protocol):
+class ActionSpec(MotionSpec, Protocol):
     """What a model's actions mean; `worldmodel.specs.ActionSpec` fits."""
-
-    @property
-    def action_dim(self) -> int:
-        """Length of an action."""
-        ...
 
     @property
     def gripper(self) -> Literal["difference", "command"]:
         """Meaning of the last number: a change of closedness, or -1 open, 0 keep, +1 close."""
-        ...
-
-    @property
-    def period_s(self) -> float:
-        """Duration of one action [s]."""
-        ...
-
-    @property
-    def max_step_m(self) -> float:
-        """Largest change of position per action and axis [m]."""
-        ...
-
-
-class ArmSpec(Protocol):
-    """What an arm declares about its states and actions; `robot.arm.ArmSpec` fits."""
-
-    @property
-    def period_s(self) -> float:
-        """Control period [s]."""
-        ...
-
-    @property
-    def state_frame(self) -> StateFrame:
-        """Point of the arm whose pose the state describes."""
-        ...
-
-    @property
-    def state_dim(self) -> int:
-        """Length of a state."""
-        ...
-
-    @property
-    def action_dim(self) -> int:
-        """Length of an action."""
-        ...
-
-    @property
-    def max_step_m(self) -> float:
-        """Largest change of position per action and axis [m]."""
-        ...
 
 
 class Dynamics(Protocol):
@@ -103,11 +79,9 @@ class Dynamics(Protocol):
         self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Past | None = None
     ) -> Tensor:
         """Return imagined tokens [B, K, N, D]; tokens and state of batch 1 are shared."""
-        ...
 
     def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> Past:
         """Return `unroll`'s `past` for T frames before the present one."""
-        ...
 
 
 class WorldModel(Dynamics, Protocol):
@@ -116,24 +90,19 @@ class WorldModel(Dynamics, Protocol):
     @property
     def observation_spec(self) -> ObservationSpec:
         """What the model expects to see."""
-        ...
 
     @property
     def action_spec(self) -> ActionSpec:
         """What the model's actions mean."""
-        ...
 
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
         """Resize RGB uint8 frames [..., H, W, 3] of any size to the model's image size."""
-        ...
 
     def encode(self, frames_BHWC: Tensor) -> Tensor:
         """Return normalised tokens [B, N, D] of RGB uint8 frames at the model's image size."""
-        ...
 
     def convert_state(self, state_BS: Tensor, frame: StateFrame) -> Tensor:
         """Express states that describe `frame` in the model's own state frame."""
-        ...
 
 
 class SubGoal(Protocol):
@@ -142,22 +111,18 @@ class SubGoal(Protocol):
     @property
     def name(self) -> str:
         """Name of the sub-goal."""
-        ...
 
     @property
     def image(self) -> Image:
         """RGB uint8 [H, W, 3]."""
-        ...
 
     @property
     def state(self) -> NDArray[np.float32]:
         """Robot state at which the image was taken [7]."""
-        ...
 
     @property
     def steps(self) -> int:
         """Step budget."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -183,8 +148,6 @@ class Agent(Protocol):
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
         """Start a new episode with these sub-goals."""
-        ...
 
     def act(self, observation: Reading) -> Decision | None:
         """Return the next action, or None when all step budgets are spent."""
-        ...

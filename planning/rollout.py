@@ -23,15 +23,12 @@ class GoalEnv(Protocol):
 
     def reset(self, *, seed: int | None = None) -> tuple[Reading, Info]:
         """Start an episode."""
-        ...
 
     def step(self, action: NDArray[np.float32]) -> tuple[Reading, float, bool, bool, Info]:
         """Execute one action [7]."""
-        ...
 
     def sub_goals(self, variant: str = "default") -> Sequence[SubGoal]:
         """Return the goal images of this episode."""
-        ...
 
 
 @dataclass

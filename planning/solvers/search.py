@@ -119,8 +119,18 @@ class Search(ABC):
         """Learn from the energies of the samples; call `offer` with the best of them."""
 
     def evaluate(self, samples_BK4: Tensor) -> Tensor:
-        """Return the energies [B] of samples, as the cost gives them."""
-        return self.problem.cost(self.problem.bounds.full(samples_BK4))
+        """Return the energies [B] of samples, as the cost gives them.
+
+        Raises:
+            PlanError: the cost returned another shape.
+        """
+        energies_B = self.problem.cost(self.problem.bounds.full(samples_BK4))
+        if energies_B.shape != samples_BK4.shape[:1]:
+            raise PlanError(
+                f"The cost of {len(samples_BK4)} plans has shape {tuple(energies_B.shape)}; "
+                "allowed: one energy for each plan"
+            )
+        return energies_B
 
     def offer(self, energy: float, plan_K4: Tensor) -> None:
         """Keep a plan if it is the best so far."""
@@ -203,10 +213,16 @@ class Solver(ABC):
             deadline_s: stop after the first iteration that ends later than this [s].
 
         Raises:
+            PlanError: `start_K4` or the energies have another shape.
             EnergyError: an energy is not finite; the message names the iteration.
         """
         began = time.perf_counter()
         mean_K4 = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
+        if mean_K4.shape != (horizon, 4):
+            raise PlanError(
+                f"start_K4 has shape {tuple(mean_K4.shape)}; allowed: ({horizon}, 4) for "
+                f"horizon={horizon}"
+            )
         search = self.start(Problem(cost, bounds, generator, mean_K4, spread))
         for _ in range(self.iterations):
             search.iterate()

@@ -22,7 +22,7 @@ ALL = [
     ICEM(num_samples=200, iterations=10),
     MPPI(iterations=12),
     Gradient(iterations=60),
-    Nevergrad(num_samples=100, iterations=12),
+    Nevergrad(num_samples=60, iterations=12),
 ]
 GOAL = torch.tensor([0.03, -0.06, 0.01])
 
@@ -102,6 +102,21 @@ def test_a_deadline_gives_the_best_so_far(optimiser):
     assert plan.iterations == 1
 
 
+def test_wrong_shapes_are_refused_at_the_border():
+    with pytest.raises(PlanError, match=r"300 plans has shape \(300, 2\)"):
+        ALL[0].minimise(lambda a: a[:, 0, :2], Bounds(), seeded())
+    with pytest.raises(PlanError, match=r"start_K4 has shape \(1, 4\).*horizon=2"):
+        ALL[0].minimise(
+            lambda a: a.sum((1, 2)), Bounds(), seeded(), horizon=2, start_K4=torch.zeros(1, 4)
+        )
+
+
+def test_settings_without_samples_or_iterations_are_refused():
+    for wrong in ({"iterations": 0}, {"num_samples": 0}):
+        with pytest.raises(PlanError, match="1 or more"):
+            MPPI(**wrong)
+
+
 def test_coloured_noise_has_unit_spread_and_is_smooth():
     noise = coloured_noise(20_000, 8, 2.0, seeded())
     assert abs(float(noise.std()) - 1) < 0.05
@@ -138,7 +153,7 @@ def test_gradient_and_nevergrad_say_what_is_wrong(monkeypatch):
 
 
 def test_bench_planning_writes_its_rows(tmp_path):
-    words = ["bench", "planning", "sizes=[small]", "horizons=[1,2]", "samples=16", "repeats=1"]
+    words = ["bench", "planning", "sizes=[small]", "horizons=[2]", "samples=16", "repeats=1"]
     words.append("pairs=1")
     assert main([*words, f"out={tmp_path}"]) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
