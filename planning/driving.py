@@ -142,7 +142,7 @@ class Step:
     index: int
     frame: Frame
     image: Image
-    """Input image of the model."""
+    """The frame's image as the camera gave it; the agent's policy resizes it."""
     state: Reading
     decision: Decision | None
     """None in the last turn, when all budgets are spent."""
@@ -176,7 +176,6 @@ def drive_episode(
     goals: list[SubGoal],
     *,
     seed: int,
-    prepare: Callable[[Image], Image],
     listen: Callable[[Step], None],
     max_refused: int = 3,
     max_age_s: float = math.inf,
@@ -187,9 +186,8 @@ def drive_episode(
         arm: Arm behind the safety layer.
         camera: Checked camera; its errors end the episode by propagating.
         agent: Chooses the actions.
-        goals: Goal images at the model's size.
+        goals: Goal images of any size.
         seed: Seed of the search.
-        prepare: Converts a camera frame to the model's input image.
         listen: Called with each step as soon as it is done.
         max_refused: Number of consecutive refusals that ends the episode.
         max_age_s: Largest age of a frame when its plan is ready [s]; an older plan is not sent,
@@ -205,19 +203,18 @@ def drive_episode(
         frame = camera.read()
         seen = time.perf_counter()
         reading = arm.state()
-        image = prepare(frame.image)
         known = time.perf_counter()
-        decision = agent.act({"image": image, "state": reading.state.astype(np.float32)})
+        decision = agent.act({"image": frame.image, "state": reading.state.astype(np.float32)})
         planned = time.perf_counter()
         seconds = {"camera": seen - began, "state": known - seen}
         if decision is None:
-            listen(Step(index, frame, image, reading, None, None, seconds))
+            listen(Step(index, frame, frame.image, reading, None, None, seconds))
             return ""
         sent = send_fresh(arm, decision, frame, reading, max_age_s)
         seconds |= decision.seconds
         seconds["other"] = planned - known - sum(decision.seconds.values())
         seconds["send"] = time.perf_counter() - planned
-        listen(Step(index, frame, image, reading, decision, sent, seconds))
+        listen(Step(index, frame, frame.image, reading, decision, sent, seconds))
         dry_run = any(reason.kind == "dry run" for reason in sent.reasons)
         refused = refused + 1 if sent.refused and not dry_run else 0
         why = stop_reason(sent, refused, max_refused)

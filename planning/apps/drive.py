@@ -39,7 +39,7 @@ from planning.arm_options import DriveOptions
 from planning.drive_log import DriveLog
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
-from planning.goals import read_goals
+from planning.goals import GoalPicture, read_goals
 from planning.policy import Box, Policy
 from planning.protocols import SubGoal
 from planning.report.live_view import LiveView
@@ -161,10 +161,11 @@ class Drive:
         seed = episode_seed(self.options.seed, index)
         self.workcell.begin(seed)
         goals = self.goals()
-        episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=goals)
+        shown = [self._as_seen(goal) for goal in goals]
+        episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
         records = DriveLog(self.out / "logs" / stamp, self.header(seed), goals)
-        recorder = Recorder(self.options, self.workcell, episode)
+        recorder = Recorder(self.options, self.workcell, episode, self.policy.preprocess)
         if self.view is not None:
             self.view.begin(goals)
         ended = "the program failed"
@@ -191,6 +192,11 @@ class Drive:
             )
         return episode
 
+    def _as_seen(self, goal: SubGoal) -> SubGoal:
+        """Return a goal with its image as the model sees it, for the report."""
+        image = self.policy.preprocess(goal.image)
+        return GoalPicture(goal.name, image, goal.state, goal.steps)
+
     def _judge(self) -> bool:
         return self.operator.ask("Did it succeed? [y/N] ").lower() in ("y", "yes")
 
@@ -215,7 +221,6 @@ class Drive:
                 self.agent,
                 goals,
                 seed=seed,
-                prepare=self.policy.preprocess,
                 listen=self._listener(records, recorder, bar),
                 max_age_s=math.inf if self.workcell.simulated else self.options.max_plan_s,
             )

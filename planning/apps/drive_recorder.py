@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from planning.apps.workcell import Workcell
 from planning.arm_options import DriveOptions
-from planning.driving import Step
+from planning.driving import Image, Step
 from planning.rollout import Episode, failure_reason, final_error_m
 from robot.pose import gripper_command
 from robot.record import Recording
@@ -30,10 +30,18 @@ class Recorder:
         options: of the drive.
         workcell: arm and, in simulation, the task's judge.
         episode: the report's record, filled here.
+        as_seen: returns a picture as the model sees it, for the report.
     """
 
-    def __init__(self, options: DriveOptions, workcell: Workcell, episode: Episode) -> None:
+    def __init__(
+        self,
+        options: DriveOptions,
+        workcell: Workcell,
+        episode: Episode,
+        as_seen: Callable[[Image], Image],
+    ) -> None:
         self.options, self.workcell, self.episode = options, workcell, episode
+        self.as_seen = as_seen
         self.recording, self.reasons = Recording(), Counter[str]()
         self.trace: list[dict[str, Any]] = []
         info = workcell.info()
@@ -65,7 +73,7 @@ class Recorder:
 
     def _note(self, step: Step) -> None:
         episode = self.episode
-        episode.frames.append(step.image)
+        episode.frames.append(self.as_seen(step.image))
         if step.decision is None or step.sent is None:
             return
         episode.actions.append([float(x) for x in step.decision.action])

@@ -14,7 +14,7 @@ from planning.planner import PlannerConfig
 from planning.policy import Box, Point, Policy
 from planning.solvers.registry import make_optimiser
 from robot.calibrate import Axes
-from worldmodel.checkpoint import load
+from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
 
@@ -90,7 +90,7 @@ def open_policy(
         axes: calibration file; empty for none.
         gripper_free: False plans positions alone.
     """
-    world = load(model, device) if isinstance(model, str) else model
+    world = load_world_model(model, device) if isinstance(model, str) else model
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)
     config = planner_config(planner, chunk=chunk, device=str(where), gripper_free=gripper_free)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from planning.agent import PlanningAgent
@@ -16,11 +18,19 @@ from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
 from planning.apps.safety_replay import replay_safety_log
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
+from planning.goals import GoalPicture
 from planning.options import ELITE_SOLVERS, PlannerOptions, ReplayOptions
 from planning.policy import Policy
+from planning.protocols import SubGoal
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode
 from robot.arm import ArmSpec
+from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.models.preprocess import Preprocess
+from worldmodel.models.world_model import WorldModel
+
+LoadModel = Callable[[str, str], WorldModel]
+"""Loads a model by name onto a device."""
 
 
 def find_logs(where: str) -> list[Path]:
@@ -57,27 +67,23 @@ def logged_task(logged: Logged) -> str:
     return str(scene["task"] or "goals")
 
 
-def logged_policy(logged: Logged, model: str = "") -> Policy:
+def logged_policy(logged: Logged, load: LoadModel, model: str = "") -> Policy:
     """Return the policy that a log was made with, or the same with another model."""
     header, options = logged.header, logged.header["options"]
-    policy = open_policy(
-        model or options["model"],
-        logged_planner(options),
-        device=options["device"],
-        axes=options["axes"],
-    )
+    world = load(model or options["model"], options["device"])
+    policy = open_policy(world, logged_planner(options), axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M
     arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
     return policy.connect(arm, (point(low), point(high)))
 
 
-def replan(logged: Logged, model: str = "") -> list[float]:
+def replan(logged: Logged, policy: Policy) -> list[float]:
     """Plan every step again; returns each step's largest difference from the logged action.
 
     Raises:
         PlanError: the budgets end before the log does.
     """
-    agent = PlanningAgent(logged_policy(logged, model))
+    agent = PlanningAgent(policy)
     agent.begin(logged.goals, logged.header["seed"])
     differences = []
     threads = torch.get_num_threads()
@@ -95,26 +101,41 @@ def replan(logged: Logged, model: str = "") -> list[float]:
     return differences
 
 
+def as_seen(logged: Logged, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a logged image as the model of the drive saw it; older logs hold nothing else."""
+    if "specs" not in logged.header:
+        return image
+    seen = logged.header["specs"]["observation"]
+    height, width = seen["image_size"]
+    transform = Preprocess(seen["transform"], (height, width))
+    return transform(torch.from_numpy(image)).numpy()
+
+
 def as_episode(logged: Logged) -> Episode:
     """Return the log as an episode of the report."""
     error = logged.end.get("error_m")
+    goals: list[SubGoal] = [
+        GoalPicture(g.name, as_seen(logged, g.image), g.state, g.steps) for g in logged.goals
+    ]
     return Episode(
         logged_task(logged),
         logged.header["seed"],
         success=bool(logged.end.get("success")),
         error_m=float("nan") if error is None else error,
         reason=logged.end.get("ended", "cut off"),
-        frames=[logged.frame(r["frame"]) for r in logged.steps],
-        goals=logged.goals,
+        frames=[as_seen(logged, logged.frame(r["frame"])) for r in logged.steps],
+        goals=goals,
         actions=[r["asked"] for r in logged.steps],
         energies=[r["energy"] for r in logged.steps],
         sub_goals=[r["sub_goal"] for r in logged.steps],
     )
 
 
-def replay_log(logged: Logged, options: ReplayOptions) -> dict[str, Any]:
+def replay_log(logged: Logged, options: ReplayOptions, load: LoadModel) -> dict[str, Any]:
     """Plan the steps of a log again and judge its commands again; returns the differences."""
-    differences = replan(logged, options.model) if options.plan else []
+    differences = []
+    if options.plan:
+        differences = replan(logged, logged_policy(logged, load, options.model))
     safety = replay_safety_log(logged)
     return {
         "log": str(logged.folder),
@@ -133,7 +154,8 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
         report's path.
     """
     logs = [read_log(folder) for folder in find_logs(options.run)]
-    rows = [replay_log(logged, options) for logged in logs]
+    load = functools.lru_cache(maxsize=1)(load_world_model)  # one model for all logs of a run
+    rows = [replay_log(logged, options, load) for logged in logs]
     worst = max((row["largest_difference"] or 0.0 for row in rows), default=0.0)
     judged = [row["safety"] for row in rows if row["safety"]]
     kept = all(s["largest_difference"] <= options.tolerance and not s["differ"] for s in judged)

@@ -63,16 +63,7 @@ class Slow:
 
 def drive(agent, **options):
     arm, steps = Arm(), []
-    why = drive_episode(
-        arm,
-        Camera(),
-        agent,
-        [],
-        seed=0,
-        prepare=lambda image: image,
-        listen=steps.append,
-        **options,
-    )
+    why = drive_episode(arm, Camera(), agent, [], seed=0, listen=steps.append, **options)
     return why, arm, steps
 
 
