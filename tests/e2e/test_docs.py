@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from planning.cli.app import main
-from planning.cli.commands import COMMANDS
+from planning.cli.commands import COMMANDS, load_command
+from planning.cli.request import read_request
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -73,5 +74,8 @@ def test_commands_take_the_options_that_the_pages_name(page, capsys):
         given = [w for w in words if not w.endswith("...") and w not in ("...", "--help")]
         name = next((" ".join(given[:n]) for n in (2, 1) if " ".join(given[:n]) in COMMANDS), None)
         assert name, words
-        if "=" in " ".join(given) and not re.search(r"=(NAME|FILE)\b", " ".join(given)):
+        if "-m" in given:
+            own = [w for w in given[len(name.split()) :] if w != "-m" and not w.startswith("hydra")]
+            read_request(name, load_command(name).kinds, own, sweep=True)
+        elif "=" in " ".join(given) and not re.search(r"=(NAME|FILE)\b", " ".join(given)):
             assert main([*given, "--cfg", "job"]) == 0, (words, capsys.readouterr().err)
