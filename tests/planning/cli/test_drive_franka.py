@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from planning.agent import PlanningAgent
 from planning.apps import franka_workcell
-from planning.apps.policies import Policy
 from planning.apps.workcell import Workcell, read_limits
 from planning.arm_options import WorkcellOptions
 from planning.cli.app import main
@@ -157,21 +157,14 @@ def test_the_twin_begins_anew_after_a_reflex():
 def test_plans_from_old_frames_are_not_sent(goals, tmp_path, workplace, monkeypatch, capsys):
     arm = FakeArm()
     workplace(arm, "move")
-    made = Policy.agent
+    act = PlanningAgent.act
 
-    def slow(policy):
-        agent = made(policy)
-        act = agent.act
+    def later(self, observation):
+        decision = act(self, observation)
+        time.sleep(0.3)
+        return decision
 
-        def later(observation):
-            decision = act(observation)
-            time.sleep(0.3)
-            return decision
-
-        agent.act = later
-        return agent
-
-    monkeypatch.setattr(Policy, "agent", slow)
+    monkeypatch.setattr(PlanningAgent, "act", later)
     out = tmp_path / "out"
     assert drive(goals, out, *MOVE, "max_plan_s=0.25") == 0
     assert arm.steps == 0
