@@ -1,4 +1,4 @@
-"""The log of a drive: one JSONL line per step, flushed at once, and the model's input images.
+"""The log of a drive: one JSONL line per step, flushed at once, and the camera's images.
 
 `<folder>/log.jsonl` begins with a header (all that is needed to plan again), has one line per step
 and ends with the outcome; `frame-0000.png` and `goal-00.png` are lossless, for an exact replay.
@@ -111,7 +111,7 @@ class Logged:
     """The outcome; empty if the process was killed."""
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """Return the model's input image [H, W, 3] of a step."""
+        """Return the camera's image [H, W, 3] of a step; in older logs, the model's input image."""
         return read_image(self.folder / f"frame-{index:04d}.png")
 
 
