@@ -39,7 +39,7 @@ stage train_unlabelled worldmodel train recipe=sim_small_unlabelled device=cuda 
 stage pretrain worldmodel pretrain recipe="$PRETRAIN" device=cuda data="$OUT/data/train" \
     val="$OUT/data/val" steps="$PRETRAIN_STEPS" out="$OUT/pretrain"
 for mode in frozen finetune; do
-    stage "train_$mode" worldmodel train recipe=sim_small_unlabelled mode=$mode device=cuda \
+    stage "train_$mode" worldmodel train recipe=sim_small_$mode device=cuda \
         encoder="$OUT/pretrain/encoder.safetensors" data="$OUT/data/train" val="$OUT/data/val" \
         batch_size=128 num_frames=8 steps="$STEPS" predictor_dim=256 predictor_heads=4 \
         out="$OUT/model_$mode"

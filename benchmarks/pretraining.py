@@ -71,8 +71,8 @@ class Arm:
 def _train(
     name: str, mode: str, share: float, *words: str, encoder: str = "", as_long_as: str = ""
 ) -> Stage:
-    recipe = "recipe=sim_small_unlabelled"
-    return Stage(name, "train", (recipe, f"mode={mode}", *words), share, encoder, as_long_as)
+    recipe = "sim_small_unlabelled" if mode == "joint" else f"sim_small_{mode}"
+    return Stage(name, "train", (f"recipe={recipe}", *words), share, encoder, as_long_as)
 
 
 MASKED = Stage("masked", "pretrain", ("recipe=small", "momentum=0.97", "momentum_end=0.995"), 0.5)

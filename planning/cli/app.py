@@ -32,6 +32,14 @@ def parse_options(command: str, kind: type[T], words: list[str]) -> T:
     return compose.parse_options(command, kind, words)
 
 
+def compose_options(command: str, words: list[str]) -> object:
+    """Build a command's options, of the class of the mode that words or recipe name."""
+    from planning.cli import compose
+
+    request = compose.read_request(command, load_command(command).kinds, words)
+    return compose.build(request.kind, compose.compose_tree(request))
+
+
 def own_version() -> str:
     """Version of the installed distribution."""
     try:

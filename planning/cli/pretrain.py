@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from planning.cli.train import print_summary
+from worldmodel.training.config import PretrainOptions as Options
 
-from worldmodel.data.memory import open_clips
-from worldmodel.training.tasks.pretrain import PretrainConfig, pretrain
-
-
-@dataclass(kw_only=True)
-class Options(PretrainConfig):
-    """Options of `worldmodel pretrain`."""
+__all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
-    """Pretrain, print the last row, where the encoder lies and how to train on it."""
-    clips = open_clips(options.data, options.num_frames, options.image_size)
-    unseen = open_clips(options.val, options.num_frames, options.image_size)
-    summary = pretrain(options, clips, unseen)
-    print(json.dumps(summary["last"], indent=2))
-    path = f"{options.out}/encoder.safetensors"
+    """Pretrain, then print the verdict, where the encoder is and how to train on it."""
+    from worldmodel.training.run import train  # torch only when it is needed
+
+    print_summary(train(options))
+    path = f"{options.run.out}/encoder.safetensors"
     print(f"encoder: {path}")
-    print(f"next: worldmodel train mode=frozen encoder={path} image_size={options.image_size}")
+    print(f"report: {options.run.out}/training.html")
+    print(f"next: worldmodel train mode=frozen encoder={path} data={options.run.data}")
     return 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.data.clip_source import ClipSource
 from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
 
@@ -69,7 +70,7 @@ class _Standardised(nn.Module):
 
 
 @torch.no_grad()
-def _gather(world: WorldModel, clips: Clips, count: int, seed: int) -> dict[str, Tensor]:
+def _gather(world: WorldModel, clips: ClipSource, count: int, seed: int) -> dict[str, Tensor]:
     """Return encoded and one-step predicted latents of two-frame windows, and their targets."""
     device = world.action_scale.device
     rng = np.random.default_rng(seed)
@@ -108,7 +109,7 @@ def _distance(found: Tensor, wanted: Tensor) -> float:
 
 
 def probe_world_model(
-    world: WorldModel, clips: Clips, unseen: Clips, *, count: int = 6000, seed: int = 0
+    world: WorldModel, clips: ClipSource, unseen: ClipSource, *, count: int = 6000, seed: int = 0
 ) -> dict[str, Any]:
     """Return mean decoding errors [m] on unseen episodes, and prediction losses.
 

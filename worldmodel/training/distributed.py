@@ -1,15 +1,13 @@
-"""One process or many under torchrun: DDP or FSDP2, and no hang when a rank dies."""
+"""One process or many under torchrun: DDP or FSDP2, and an error in place of a hang."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, cast
+from typing import Literal, cast
 
 import torch
 import torch.distributed as dist
@@ -18,61 +16,66 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from worldmodel.errors import TrainingError
-from worldmodel.training.checkpointing import ShardedCheckpointStore
+from worldmodel.errors import ConfigError, TrainingError
 
-log = logging.getLogger(__name__)
-PATIENCE = timedelta(seconds=45)
-"""A rank that does not answer for so long is given up."""
+TIMEOUT = timedelta(seconds=45)
+"""A rank that does not answer for this long is given up."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among all."""
+    """This process's place among all processes of a run."""
 
     rank: int = 0
     count: int = 1
     local: int = 0
-
-    @classmethod
-    def from_environment(cls) -> Ranks:
-        """As torchrun (or Slurm through submitit) says; one process when nothing is said."""
-        if "WORLD_SIZE" not in os.environ:
-            return cls()
-        rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
-        return cls(rank, count, local)
+    """Number of this process on its machine."""
 
     @property
-    def many(self) -> bool:
-        """Whether a process group is up (also with one process under torchrun)."""
-        return dist.is_initialized()
+    def grouped(self) -> bool:
+        """Whether a process group exists (also with one process under torchrun)."""
+        return dist.is_available() and dist.is_initialized()
 
     def device(self, wanted: torch.device) -> torch.device:
         """This rank's own device."""
-        return torch.device("cuda", self.local) if wanted.type == "cuda" else wanted
+        if wanted.type == "cuda" and wanted.index is None and self.grouped:
+            return torch.device("cuda", self.local)
+        return wanted
 
     def barrier(self) -> None:
-        """Wait for all."""
-        if self.many:
+        """Wait for all ranks."""
+        if self.grouped:
             dist.barrier()
 
-    def wrap(self, model: nn.Module, kind: str) -> nn.Module:
-        """The module to call: DDP around the model, or the model itself, sharded in place."""
-        if not self.many:
+    def wrap(
+        self, model: nn.Module, kind: Literal["ddp", "fsdp"], blocks: Iterable[nn.Module]
+    ) -> nn.Module:
+        """Return the module to call: DDP around the model, or the model sharded in place.
+
+        Args:
+            model: everything that is trained.
+            kind: `ddp` or `fsdp`.
+            blocks: parts of the model that FSDP shards one by one.
+
+        Raises:
+            ConfigError: `fsdp` in a run of one process without torchrun.
+        """
+        if not self.grouped:
+            if kind == "fsdp":
+                raise ConfigError(
+                    "parallel=fsdp has no effect in one process: start with torchrun, or say "
+                    "launcher=slurm or launcher=local"
+                )
             return model
         if kind == "ddp":
             return DistributedDataParallel(model)
-        for block in model.world.predictor.predictor_blocks:  # type: ignore[union-attr]
+        for block in blocks:
             fully_shard(block)  # type: ignore[arg-type]
-        sharded: Any = fully_shard(model)
-        return cast(nn.Module, sharded)
+        return cast(nn.Module, fully_shard(model))  # type: ignore[arg-type]
 
     @contextmanager
     def unsharded(self, engine: nn.Module) -> Iterator[None]:
-        """Hold all weights whole, to call parts of a sharded model (validation)."""
+        """Hold whole weights, so that parts of a sharded model can be called (validation)."""
         parts = [module for module in engine.modules() if isinstance(module, FSDPModule)]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
@@ -84,39 +87,46 @@ class Ranks:
 
     def full_state(self, model: nn.Module) -> dict[str, Tensor]:
         """Whole weights of a model (on rank 0 when it is sharded); every rank must call."""
-        if not self.many:
+        if not self.grouped:
             return model.state_dict()
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
-    def mean(self, values: dict[str, Tensor]) -> dict[str, float]:
-        """Mean over ranks of each value."""
+    def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
+        """Mean over ranks of each value; every rank must pass the same names."""
+        if self.count == 1:
+            return values
         names = sorted(values)
-        row = torch.stack([values[name].float() for name in names])
-        if self.many:
-            dist.all_reduce(row)
-            row /= self.count
-        return dict(zip(names, row.tolist(), strict=True))
-
-    def store(self, out: Path) -> ShardedCheckpointStore:
-        """Checkpoints that any number of ranks can go on from."""
-        return ShardedCheckpointStore(out / "checkpoints", self.rank)
+        row = torch.tensor([values[name] for name in names], device=device)
+        dist.all_reduce(row)
+        return dict(zip(names, (row / self.count).tolist(), strict=True))
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Name the ranks that no longer answer when a collective operation fails."""
+        """Name the rank that lost another one when a collective operation fails.
+
+        Raises:
+            TrainingError: a collective operation failed.
+        """
         try:
             yield
         except (RuntimeError, dist.DistError) as error:
-            if not self.many or isinstance(error, TrainingError):
+            if not self.grouped or isinstance(error, TrainingError):
                 raise
             raise TrainingError(
-                f"rank {self.rank} of {self.count} lost another rank: {error}. The run ends; start "
-                "again with the same command, it goes on from the last checkpoint"
+                f"Rank {self.rank} of {self.count} lost another rank: {error}. Start the same "
+                "command again; it resumes from the last checkpoint"
             ) from error
 
-    def close(self) -> None:
-        """Leave the process group."""
-        if self.many:
-            dist.barrier()
-            dist.destroy_process_group()
+
+@contextmanager
+def process_group() -> Iterator[Ranks]:
+    """Join the processes that torchrun or a job started; one process when there are none."""
+    if "WORLD_SIZE" not in os.environ:
+        yield Ranks()
+        return
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=TIMEOUT)
+    yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
+    dist.barrier()
+    dist.destroy_process_group()

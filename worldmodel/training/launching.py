@@ -1,40 +1,58 @@
-"""The same training run as a Slurm job, through submitit; `local` runs it on this machine."""
+"""A training run as a job of a scheduler, through submitit: Slurm, or processes on this machine."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Protocol, cast
 
 from worldmodel.errors import ConfigError, TrainingError
-from worldmodel.training.tasks.post import PostTrainConfig, posttrain
+from worldmodel.training.config import AnyOptions
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+Summary = dict[str, object]
+Work = Callable[[AnyOptions], Summary]
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """Where the processes run."""
+class Job(Protocol):
+    """The part of submitit's job that is used."""
 
-    cluster: Literal["slurm", "local"] = "slurm"
-    nodes: int = 1
-    processes_per_node: int = 1
-    minutes: int = 60
-    partition: str = ""
-    port: int = 29511
-    """Of the first node, where processes find each other."""
+    job_id: str
+
+    @property
+    def paths(self) -> JobPaths:
+        """Files of the job."""
+        ...
+
+    def results(self) -> list[Summary]:
+        """Wait for all processes; what each returned."""
+        ...
+
+
+class JobPaths(Protocol):
+    """Files of a job."""
+
+    folder: Path
+
+
+def port_of(job_id: str) -> int:
+    """Port at which the processes of a job meet: the same in all of them, another for each job."""
+    return 20_000 + int("".join(re.findall(r"\d+", job_id)) or 0) % 20_000
 
 
 class TrainingJob:
-    """What each process of the job runs; its ranks come from the scheduler."""
+    """The work of each process of a job; the scheduler says which process it is."""
 
-    def __init__(self, options: PostTrainConfig, port: int) -> None:
-        names = [field.name for field in dataclasses.fields(PostTrainConfig)]
-        self.options = {name: getattr(options, name) for name in names}
-        self.port = port
+    def __init__(self, work: Work, options: AnyOptions) -> None:
+        """Run `work(options)` in every process."""
+        self.work, self.options = work, options
 
-    def __call__(self) -> dict[str, Any]:
-        """Train; returns the last row of rank 0's metrics."""
+    def __call__(self) -> Summary:
+        """Train; returns the run's summary."""
         import submitit
 
         place = submitit.JobEnvironment()
@@ -43,46 +61,42 @@ class TrainingJob:
             WORLD_SIZE=str(place.num_tasks),
             LOCAL_RANK=str(place.local_rank),
             MASTER_ADDR=place.hostnames[0],
-            MASTER_PORT=str(self.port),
+            MASTER_PORT=str(port_of(place.job_id)),
         )
-        row: dict[str, Any] = posttrain(PostTrainConfig(**self.options))["last"]
-        return row
+        return self.work(self.options)
 
-    def checkpoint(self, *_: Any) -> Any:
-        """Preempted or out of time: the same job goes back into the queue and goes on."""
+    def checkpoint(self, *_: object) -> DelayedSubmission:
+        """Queue the same job again when it is preempted or out of time; it then resumes."""
         import submitit
 
-        return submitit.helpers.DelayedSubmission(
-            TrainingJob(PostTrainConfig(**self.options), self.port)
-        )
+        return submitit.helpers.DelayedSubmission(TrainingJob(self.work, self.options))
 
 
-def submit(options: PostTrainConfig, job: JobOptions) -> Any:
-    """Hand the run to the scheduler; returns submitit's job.
+def submit(work: Work, options: AnyOptions) -> Job:
+    """Hand a run to the scheduler that its options name.
 
     Raises:
-        ConfigError: unknown cluster, or submitit is not installed.
+        ConfigError: submitit is not installed.
     """
     try:
         import submitit
     except ImportError as error:
         raise ConfigError("submitit is missing: pip install 'worldmodel[slurm]'") from error
-    if job.cluster not in {"slurm", "local"}:
-        raise ConfigError(f"cluster={job.cluster!r}; allowed: slurm, local")
-    executor = submitit.AutoExecutor(Path(options.out) / "job", cluster=job.cluster)
-    more = {"slurm_partition": job.partition} if job.partition else {}
+    launch = options.launch
+    executor = submitit.AutoExecutor(Path(options.run.out) / "job", cluster=launch.launcher)
+    more = {"slurm_partition": launch.partition} if launch.partition else {}
     executor.update_parameters(
         name="worldmodel",
-        nodes=job.nodes,
-        tasks_per_node=job.processes_per_node,
-        timeout_min=job.minutes,
+        nodes=launch.nodes,
+        tasks_per_node=launch.processes_per_node,
+        timeout_min=launch.minutes,
         **more,
     )
-    return executor.submit(TrainingJob(options, job.port))
+    return cast(Job, executor.submit(TrainingJob(work, options)))
 
 
-def wait(job: Any) -> dict[str, Any]:
-    """The result of rank 0.
+def wait(job: Job) -> Summary:
+    """Wait for a job; returns the summary of rank 0.
 
     Raises:
         TrainingError: a process failed; the message names it and its log.
@@ -90,10 +104,9 @@ def wait(job: Any) -> dict[str, Any]:
     import submitit
 
     try:
-        rows: list[dict[str, Any]] = job.results()
+        return job.results()[0]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
         raise TrainingError(
-            f"job {job.job_id} failed: {error}. Logs in {job.paths.folder}; start again with the "
-            "same command, it goes on from the last checkpoint"
+            f"Job {job.job_id} failed: {error}. Logs are in {job.paths.folder}; start the same "
+            "command again, it resumes from the last checkpoint"
         ) from error
-    return rows[0]

@@ -1,6 +1,6 @@
-"""What joint training minimises: prediction, no collapse, and heads that keep the latent useful.
+"""What training an action-conditioned predictor minimises, with and without its encoder.
 
-Shapes: B clips, T frames, N tokens a frame, D width, S state (7), A action (7).
+Shapes: B clips, T frames, N tokens a frame, D width, S state, A action.
 """
 
 from __future__ import annotations
@@ -11,33 +11,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.constants import POSE_DIM
 from worldmodel.models.dynamics import LatentDynamics
-from worldmodel.models.world_model import WorldModel
+from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.training.augmentation import random_colours, random_patterns
+from worldmodel.training.batches import Batch
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
+from worldmodel.training.option_groups import AugmentationConfig, RegularizerConfig, RolloutConfig
+
+OBJECT_CENTRE_M = (0.5, 0.0, 0.1)
+"""Where the table's working area is, in the robot's base frame."""
+OBJECT_SCALE_M = 0.1
+"""Unit of the object head's targets."""
+DECODED_STATE = (0, 1, 2, 6)
+"""Numbers of a pose that the state head decodes: position and closedness."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of the parts; 0 leaves a part out."""
+    """Weights of the parts; the groups are those of the command line."""
 
-    rollout_steps: int = 2
-    """Imagined steps of the rollout loss (published: 2)."""
-    rollout: float = 1.0
-    variance: float = 1.0
-    covariance: float = 0.05
-    inverse: float = 0.5
-    """Decode the action from two neighbouring latents."""
-    state: float = 0.5
-    """Decode the robot's own state from the latent."""
-    object: float = 0.0
-    """Decode the object's position (a SIMULATOR LABEL) from encoded and predicted latents."""
-    augment: float = 0.1
-    """Spread of each clip's random brightness and colour gain."""
-    hue_deg: float = 0.0
-    """Each clip's colours are turned about the grey axis by up to this [deg]."""
-    pattern: float = 0.0
-    """A still pattern over each clip changes its brightness by up to this share."""
+    rollout: RolloutConfig = RolloutConfig()  # noqa: RUF009 - frozen
+    regularizers: RegularizerConfig | None = None
+    """Terms for a latent whose encoder learns; None: the encoder is frozen."""
+    augmentation: AugmentationConfig | None = None
+    """None: frames are encoded as they are."""
 
 
 def _head(width: int, out: int) -> nn.Module:
@@ -45,45 +43,51 @@ def _head(width: int, out: int) -> nn.Module:
 
 
 class Objective(nn.Module):
-    """The world model and its training heads; the heads are thrown away afterwards."""
+    """Encoder (where it is trained or augmented), dynamics and training heads.
+
+    `forward` maps a batch to its losses. The heads are not exported.
+    """
 
     def __init__(
-        self, world: WorldModel | LatentDynamics, config: ObjectiveConfig, *, joint: bool
+        self, dynamics: LatentDynamics, config: ObjectiveConfig, encoder: FrameEncoder | None = None
     ) -> None:
+        """Compose the objective; without an encoder, batches hold `features`."""
         super().__init__()
-        self.world = world
         self.config = config
-        self.joint = joint
-        predictor = world.config.predictor
-        width = predictor.encoder_dim * predictor.grid[0] * predictor.grid[1]
-        self.inverse_head = _head(2 * width, 7) if config.inverse and joint else None
-        self.state_head = nn.Linear(width, 4) if config.state and joint else None
-        self.object_head = _head(width, 3) if config.object and joint else None
+        self.encoder = encoder
+        self.dynamics = dynamics
+        p, terms = dynamics.config.predictor, config.regularizers
+        width = p.encoder_dim * p.grid[0] * p.grid[1]
+        is_pose = p.state_dim == POSE_DIM
+        self.decoded = list(DECODED_STATE) if is_pose else list(range(p.state_dim))
+        self.inverse_head = _head(2 * width, p.action_dim) if terms and terms.inverse else None
+        self.state_head = nn.Linear(width, len(self.decoded)) if terms and terms.state else None
+        self.object_head = _head(width, 3) if terms and terms.object else None
 
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
-        """Tokens [B,T,N,D] of a clip, each frame encoded alone; augmented when training."""
+        """Encode each frame of a clip alone to tokens [B,T,N,D]; augmented when training."""
+        assert self.encoder is not None
         batch, time = frames_BTHWC.shape[:2]
-        colour, gain, c = None, None, self.config
-        if self.training and (c.augment or c.hue_deg):
+        colour, gain, c = None, None, self.config.augmentation
+        if self.training and c and (c.augment or c.hue_deg):
             colour_B33 = random_colours(batch, c.augment, c.hue_deg)
             colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
-        if self.training and c.pattern:
+        if self.training and c and c.pattern:
             gain_BHW = random_patterns(batch, c.pattern, *frames_BTHWC.shape[2:4])
             gain = gain_BHW.to(frames_BTHWC.device).repeat_interleave(time, 0)
-        assert isinstance(self.world, WorldModel)  # a latent dynamics is trained on features
-        z = self.world.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
+        z = self.encoder.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
 
-    def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: Batch) -> Tensor:
         """Error of frames imagined from the model's own outputs.
 
         `first_BND` is the first teacher-forced output: it, not a later one, enters the rollout.
         """
-        steps = min(self.config.rollout_steps, batch["actions"].shape[1])
+        steps = min(self.config.rollout.rollout_steps, batch["actions"].shape[1])
         frames, loss = [z_BTND[:, 0], first_BND], z_BTND.new_zeros(())
         for k in range(1, steps):
             context = torch.stack(frames, dim=1)
-            out = self.world.predict(
+            out = self.dynamics.predict(
                 context,
                 batch["actions"][:, : k + 1],
                 batch["states"][:, : k + 1],
@@ -93,51 +97,66 @@ class Objective(nn.Module):
             loss = loss + prediction_loss(out[:, -1], z_BTND[:, k + 1])
         return loss / max(1, steps - 1)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         """Loss and its parts for a batch of frames (or features), states and actions."""
         z_BTND = batch["features"] if "features" in batch else self.encode(batch["frames"])
         actions_BTA, states_BTS = batch["actions"], batch["states"]
         poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None
-        out_BTND = self.world.predict(z_BTND[:, :-1], actions_BTA, states_BTS[:, :-1], poses_BT6)
+        out_BTND = self.dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS[:, :-1], poses_BT6)
         parts = {"teacher_forcing": prediction_loss(out_BTND, z_BTND[:, 1:])}
         total = parts["teacher_forcing"]
-        if self.config.rollout and actions_BTA.shape[1] > 1:
+        if self.config.rollout.rollout and actions_BTA.shape[1] > 1:
             parts["rollout"] = self.rollout_loss(z_BTND, out_BTND[:, 0], batch)
-            total = total + self.config.rollout * parts["rollout"]
-        if self.joint:
-            total = total + self._joint_parts(z_BTND.float(), out_BTND.float(), batch, parts)
+            total = total + self.config.rollout.rollout * parts["rollout"]
+        if self.config.regularizers:
+            terms = self.config.regularizers
+            total = total + self._regularize(z_BTND.float(), out_BTND.float(), batch, terms, parts)
         return {"loss": total, **parts}
 
-    def _joint_parts(
-        self, z_BTND: Tensor, out_BTND: Tensor, batch: dict[str, Tensor], parts: dict[str, Tensor]
+    def _regularize(
+        self,
+        z_BTND: Tensor,
+        out_BTND: Tensor,
+        batch: Batch,
+        terms: RegularizerConfig,
+        parts: dict[str, Tensor],
     ) -> Tensor:
-        config = self.config
+        """Sum of the terms that keep the latent alive and useful; adds each to `parts`."""
         flat_FD = z_BTND.flatten(0, 2)
         parts["variance"] = variance_loss(flat_FD)
         parts["covariance"] = covariance_loss(flat_FD)
-        total = config.variance * parts["variance"] + config.covariance * parts["covariance"]
+        total = terms.variance * parts["variance"] + terms.covariance * parts["covariance"]
         z_BTK = z_BTND.flatten(2)
         if self.inverse_head is not None:
             pairs = torch.cat([z_BTK[:, :-1], z_BTK[:, 1:]], dim=-1)
-            wanted = batch["actions"] / self.world.action_scale
-            parts["inverse"] = F.smooth_l1_loss(self.inverse_head(pairs), wanted)
-            total = total + config.inverse * parts["inverse"]
+            actions = self.dynamics.scale_action(batch["actions"])
+            parts["inverse"] = F.smooth_l1_loss(self.inverse_head(pairs), actions)
+            total = total + terms.inverse * parts["inverse"]
         if self.state_head is not None:
-            wanted = self.world.scale_state(batch["states"])[..., [0, 1, 2, 6]]
-            parts["state"] = F.smooth_l1_loss(self.state_head(z_BTK), wanted, beta=0.1)
-            total = total + config.state * parts["state"]
+            state = self.dynamics.scale_state(batch["states"])[..., self.decoded]
+            parts["state"] = F.smooth_l1_loss(self.state_head(z_BTK), state, beta=0.1)
+            total = total + terms.state * parts["state"]
         if self.object_head is not None:
             centre = batch["objects"].new_tensor(OBJECT_CENTRE_M)
-            wanted = (batch["objects"] - centre) / OBJECT_SCALE_M
-            encoded = F.smooth_l1_loss(self.object_head(z_BTK), wanted, beta=0.1)
+            place = (batch["objects"] - centre) / OBJECT_SCALE_M
+            encoded = F.smooth_l1_loss(self.object_head(z_BTK), place, beta=0.1)
             imagined = self.object_head(out_BTND.flatten(2))
-            predicted = F.smooth_l1_loss(imagined, wanted[:, 1:], beta=0.1)
+            predicted = F.smooth_l1_loss(imagined, place[:, 1:], beta=0.1)
             parts["object"], parts["object_predicted"] = encoded, predicted
-            total = total + config.object * (encoded + predicted)
+            total = total + terms.object * (encoded + predicted)
         return total
 
-
-OBJECT_CENTRE_M = (0.5, 0.0, 0.1)
-"""Where the table's working area is, in the robot base frame."""
-OBJECT_SCALE_M = 0.1
-"""Unit of the object head's targets."""
+    @torch.no_grad()
+    def object_errors(self, z_BTND: Tensor, out_BTND: Tensor, objects_BT3: Tensor) -> Batch:
+        """Mean error of the decoded object position [m], from encoded and predicted frames."""
+        if self.object_head is None:
+            return {}
+        centre = objects_BT3.new_tensor(OBJECT_CENTRE_M)
+        errors = {}
+        for name, z, place in (
+            ("encoded", z_BTND, objects_BT3),
+            ("predicted", out_BTND, objects_BT3[:, 1:]),
+        ):
+            decoded = self.object_head(z.flatten(2)) * OBJECT_SCALE_M + centre
+            errors[f"val_object_{name}_m"] = (decoded - place).norm(dim=-1).mean()
+        return errors

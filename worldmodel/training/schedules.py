@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from worldmodel.training.config import PostOptions, PretrainOptions
+
 
 def warmup_constant_decay(
     step: int, *, start: float, peak: float, end: float, warmup: int, constant: int, decay: int
@@ -17,8 +19,29 @@ def warmup_constant_decay(
     return peak + (end - peak) * done
 
 
+def rate_at(step: int, options: PostOptions | PretrainOptions) -> float:
+    """Learning rate of a step; warm-up and decay are cut to fit a short run."""
+    schedule, steps = options.schedule, options.loop.steps
+    warmup, decay = min(schedule.warmup, steps), min(schedule.decay, steps)
+    return warmup_constant_decay(
+        step,
+        start=schedule.lr_start,
+        peak=options.optimizer.lr,
+        end=schedule.lr_end,
+        warmup=warmup,
+        constant=max(0, steps - warmup - decay),
+        decay=decay,
+    )
+
+
 def warmup_flat_cosine(
-    step: int, *, peak: float, total: int, warmup: float, flat: float, floor: float
+    step: int,
+    *,
+    peak: float,
+    total: int,
+    warmup: float = 0.05,
+    flat: float = 0.6,
+    floor: float = 0.02,
 ) -> float:
     """Linear warm-up for `warmup` of the run, flat until `flat`, cosine to `floor * peak`."""
     fraction = step / max(1, total)

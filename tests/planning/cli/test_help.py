@@ -26,16 +26,6 @@ print(used.ru_utime + used.ru_stime, sorted(heavy), len(out.getvalue()))
 MOST_CPU_S = 0.5
 
 
-PENDING = ["train", "pretrain"]
-
-
-def names():
-    """Names of all commands; those not yet in the new form may fail."""
-    for name in COMMANDS:
-        marks = [pytest.mark.xfail] if name.replace(" ", "_") in PENDING else []
-        yield pytest.param(name, marks=marks)
-
-
 def start(words, cwd=None):
     """Run Python in a child process with this checkout on its path."""
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -43,7 +33,7 @@ def start(words, cwd=None):
     return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, check=False)
 
 
-@pytest.mark.parametrize("name", ["", *names()])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_is_fast_and_imports_nothing_heavy(name):
     words = [*name.split(), "--help"] if name else []
     done = start(["-c", CHILD, *words])
@@ -56,7 +46,7 @@ def test_help_is_fast_and_imports_nothing_heavy(name):
     assert float(seconds) < MOST_CPU_S
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_has_a_full_sentence(name):
     for kind in load_command(name).kinds.values():
         assert first_sentence(kind), kind

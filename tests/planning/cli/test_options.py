@@ -36,21 +36,12 @@ def ignored_options(program, module, kinds):
     return ignored, count
 
 
-PENDING = ("train", "pretrain")
-
-
-def names():
-    """Names of all commands; those not yet in the new form may fail."""
-    for name in commands.COMMANDS:
-        yield pytest.param(name, marks=[pytest.mark.xfail] if name in PENDING else [])
-
-
 @pytest.fixture(scope="module")
 def program():
     return Program(PACKAGES)
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", commands.COMMANDS)
 def test_every_option_is_read(program, name):
     command = commands.load_command(name)
     ignored, count = ignored_options(program, commands.COMMANDS[name].module, command.kinds)

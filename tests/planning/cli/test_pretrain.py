@@ -1,4 +1,3 @@
-import importlib
 import json
 import os
 import subprocess
@@ -7,8 +6,8 @@ import sys
 import pytest
 import torch
 
-from planning.cli.app import COMMANDS, find_command, main, parse_options
-from planning.cli.pretrain import Options
+from planning.cli.app import compose_options, main
+from planning.cli.commands import find_command
 from worldmodel.checkpoint import load
 from worldmodel.resources import config_folder
 from worldmodel.training.tasks.pretrain import MaskedObjective, build_encoder, clip_grid, draw_masks
@@ -40,20 +39,20 @@ def test_wrong_words_are_said(tmp_path, capsys):
     assert main(["pretrain", "mask_scale=0.5"]) == 2
     assert "long_scale" in capsys.readouterr().err
     assert main(["train", "mode=frozen", f"out={tmp_path}"]) == 2
-    assert "encoder=NAME" in capsys.readouterr().err
+    assert "encoder= is empty" in capsys.readouterr().err
     assert main(["train", "mode=half", f"out={tmp_path}"]) == 2
     assert "joint, post, frozen, finetune" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_every_recipe_composes(name):
-    options = parse_options("pretrain", Options, [f"recipe={name}"])
+    options = compose_options("pretrain", [f"recipe={name}"])
     with torch.device("meta"):
         encoder = build_encoder(options)
         grid = clip_grid(options, encoder.config)
         MaskedObjective(encoder, grid, options)
     draw_masks(options, grid, 4, 0)
-    assert options.warmup + options.decay < options.steps
+    assert options.schedule.warmup + options.schedule.decay < options.loop.steps
 
 
 FAKE = '#!/bin/bash\nprintf "%s\\t" "$@" >> "$CALLS"; echo >> "$CALLS"\n'
@@ -83,4 +82,4 @@ def test_every_command_of_the_gpu_script_is_one_we_have(tmp_path):
     assert len(lines) == len(set(lines)) > 20
     for line in lines:
         name, words = find_command(line.rstrip("\t").split("\t"))
-        parse_options(name, importlib.import_module(COMMANDS[name][0]).Options, words)
+        compose_options(name, words)

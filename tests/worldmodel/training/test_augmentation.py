@@ -1,11 +1,13 @@
 import torch
 
-from worldmodel.models.config import to_dict
+from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config_dict import to_dict
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.training.augmentation import random_colours, random_patterns
+from worldmodel.training.config import JointOptions
 from worldmodel.training.objective import Objective, ObjectiveConfig
-from worldmodel.training.tasks.joint import TrainConfig, build_world
-
-SCALES = {"state_offset": (0.0,) * 7, "state_scale": (1.0,) * 7, "action_scale": (1.0,) * 7}
+from worldmodel.training.option_groups import AugmentationConfig, SmallEncoderConfig
+from worldmodel.training.tasks.joint import small_encoder
 
 
 def test_patterns_stay_within_their_spread_and_differ_between_clips():
@@ -30,18 +32,15 @@ def test_patterns_and_colours_follow_the_seed():
 
 def test_a_pattern_stands_still_in_a_clip_and_is_gone_outside_training():
     torch.manual_seed(0)
-    config = TrainConfig(
-        image_size=32,
-        patch_size=32,
-        stem_channels=[4, 8],
-        encoder_dim=16,
-        predictor_dim=16,
-        encoder_heads=2,
-        predictor_heads=2,
-        predictor_depth=1,
+    options = JointOptions(
+        encoder=SmallEncoderConfig(
+            image_size=32, patch_size=32, stem_channels=(4, 8), encoder_dim=16, encoder_heads=2
+        )
     )
-    world = build_world(config, SCALES, None)
-    objective = Objective(world, ObjectiveConfig(augment=0.0, pattern=0.5), joint=False)
+    encoder = small_encoder(options)
+    predictor = PredictorConfig(grid=(1, 1), encoder_dim=16, embed_dim=16, depth=1, num_heads=2)
+    config = ObjectiveConfig(augmentation=AugmentationConfig(augment=0.0, pattern=0.5))
+    objective = Objective(LatentDynamics(DynamicsConfig(predictor=predictor)), config, encoder)
     frame = torch.randint(0, 256, (6, 1, 32, 32, 3), dtype=torch.uint8)
     clips = frame.expand(-1, 3, -1, -1, -1)
     varied = objective.encode(clips)
@@ -50,4 +49,4 @@ def test_a_pattern_stands_still_in_a_clip_and_is_gone_outside_training():
     plain = objective.encode(clips)
     assert not torch.allclose(plain, varied)
     assert torch.equal(plain, objective.encode(clips))
-    assert "pattern" not in to_dict(world.config)
+    assert "pattern" not in to_dict(encoder.config)

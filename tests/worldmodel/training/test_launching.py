@@ -1,20 +1,15 @@
 import json
 
-import pytest
 import torch
 
-from planning.cli.app import main, parse_options
-from planning.cli.train import Options
-from worldmodel.errors import ConfigError
-from worldmodel.training.launching import JobOptions, submit
-from worldmodel.training.tasks.post import posttrain
+from planning.cli.app import compose_options, main
+from worldmodel.training.run import train
 
 WORDS = ["recipe=smoke", "make_data=4", "plan_clips=0", "steps=4"]
 
 
 def test_two_processes_through_submitits_local_executor(tmp_path):
-    one = parse_options("train", Options, [*WORDS, f"out={tmp_path / 'one'}"])
-    posttrain(one)
+    train(compose_options("train", [*WORDS, f"out={tmp_path / 'one'}"]))
     words = ["launcher=local", "processes_per_node=2", "minutes=5"]
     assert main(["train", *WORDS, f"out={tmp_path / 'two'}", *words]) == 0
     rows = [
@@ -22,9 +17,9 @@ def test_two_processes_through_submitits_local_executor(tmp_path):
         for n in ("one", "two")
     ]
     torch.testing.assert_close(rows[0], rows[1], atol=1e-5, rtol=0)
+    assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
 
 
-def test_unknown_cluster_is_refused(tmp_path):
-    options = parse_options("train", Options, [*WORDS, f"out={tmp_path}"])
-    with pytest.raises(ConfigError, match="allowed: slurm, local"):
-        submit(options, JobOptions(cluster="pbs"))
+def test_unknown_cluster_is_refused(tmp_path, capsys):
+    assert main(["train", *WORDS, f"out={tmp_path}", "launcher=pbs"]) == 2
+    assert "here, slurm, local" in capsys.readouterr().err

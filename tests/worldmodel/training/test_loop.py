@@ -1,43 +1,39 @@
 import json
-import os
-import signal
-import subprocess
+import shutil
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fast_process import CONTEXT, wait_for_change
 
 from worldmodel.errors import CheckpointError, TrainingError
-from worldmodel.training.loop import MetricsLog, batch_indices, load_latest, save_state
+from worldmodel.training.batches import Prefetcher, batch_indices, micro_batch
+from worldmodel.training.checkpointing import CheckpointStore
+from worldmodel.training.metrics import MetricsLog
 from worldmodel.training.schedules import warmup_constant_decay, warmup_flat_cosine
-
-RUN = """
-import sys, time
-from pathlib import Path
-import torch
-from tests_run import go
-go(Path(sys.argv[1]), slow=True)
-"""
 
 MODULE = """
 import time
 import torch
-from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
+from worldmodel.training.batches import batch_indices
+from worldmodel.training.loop import run_loop
+from worldmodel.training.option_groups import LoopConfig
 
 def go(out, slow=False, steps=40, poison=None):
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
     data = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
     def batches(step):
-        yield {"x": data[batch_indices(50, 8, step, 5)]}
-    def loss_fn(batch, step):
+        yield {"x": data[batch_indices(50, 8, step, 5)], "step": torch.tensor(step)}
+    def loss_fn(batch):
         if slow:
-            time.sleep(0.01)
+            time.sleep(0.02)
         x = batch["x"] + 0.1 * torch.randn(8, 3)  # draws from the saved generator
         loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        return {"loss": loss * float("nan") if step == poison else loss}
+        return {"loss": loss * float("nan") if batch["step"] == poison else loss}
     run_loop(model=model, optimizer=torch.optim.AdamW(model.parameters()), loss_fn=loss_fn,
              batches=batches, learning_rate=lambda step: 1e-2, out=out,
              config=LoopConfig(steps=steps, save_every=3, log_every=1, bf16=False))
@@ -62,21 +58,16 @@ def losses(out: Path) -> list[tuple[int, float]]:
 def test_killed_run_equals_the_uninterrupted_one(go, tmp_path):
     go(tmp_path / "whole")
     out = tmp_path / "killed"
-    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    kills = 0
-    for attempt in range(12):
-        child = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(out)], env=env, stderr=subprocess.DEVNULL
-        )
-        try:
-            child.wait(timeout=60 if attempt >= 4 else 2.6 + 0.13 * attempt)
-        except subprocess.TimeoutExpired:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-            kills += 1
-            continue
-        break
-    assert child.returncode == 0
+    for kill in range(5):
+        child = CONTEXT.Process(target=go, args=(out, True))
+        child.start()
+        if wait_for_change(out / "metrics.jsonl", child):
+            time.sleep(0.03 * kill)
+        assert child.is_alive(), "the run was over before its kill"
+        child.kill()
+        child.join()
+    go(out)
+    assert len(losses(out)) == 40
     assert losses(out) == losses(tmp_path / "whole")
 
 
@@ -93,37 +84,64 @@ def test_a_run_killed_while_it_cuts_its_metrics_keeps_them(tmp_path, monkeypatch
     assert path.read_text() == '{"step": 0}\n{"step": 1, "loss": 2.0}\n'
 
 
-def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
+@pytest.fixture
+def state():
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 3)).sum().backward()
+    optimizer.step()
+    return model, optimizer
+
+
+def test_a_checkpoint_holds_weights_moments_and_the_random_generator(tmp_path, state):
+    store, (model, optimizer) = CheckpointStore(tmp_path), state
+    store.save(1, model, optimizer)
+    drawn = torch.rand(3)
+    other = torch.nn.Linear(3, 1)
+    again = torch.optim.AdamW(other.parameters())
+    assert store.load(other, again) == 1
+    assert torch.equal(torch.rand(3), drawn)
+    assert torch.equal(other.weight, model.weight)
+    for mine, saved in zip(
+        again.state_dict()["state"].values(), optimizer.state_dict()["state"].values(), strict=True
+    ):
+        assert mine.keys() == saved.keys()
+        assert all(torch.equal(mine[name], saved[name]) for name in saved)
+
+
+@pytest.mark.parametrize("file", ["__0_0.distcp", ".metadata"])
+def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, state, file):
+    store = CheckpointStore(tmp_path, keep=3)
     for step in (1, 2):
-        save_state(tmp_path, step, {"step": step}, keep=3)
-    newest = tmp_path / "step-00000002.pt"
+        store.save(step, *state)
+    newest = tmp_path / "step-00000002" / file
     newest.write_bytes(newest.read_bytes()[:-10])
-    assert load_latest(tmp_path)["step"] == 1
-    assert "torn" in caplog.text
-    older = tmp_path / "step-00000001.pt"
-    older.write_bytes(b"")
+    assert store.load(*state) == 1
+    assert "step-00000002 is torn" in caplog.text
+    (tmp_path / "step-00000001" / file).write_bytes(b"")
     with pytest.raises(CheckpointError, match="None of the 2"):
-        load_latest(tmp_path)
+        store.load(*state)
 
 
-def test_old_checkpoints_are_dropped(tmp_path):
+def test_a_folder_that_a_kill_left_is_no_checkpoint(tmp_path, state):
+    store = CheckpointStore(tmp_path)
+    store.save(1, *state)
+    shutil.copytree(tmp_path / "step-00000001", tmp_path / "step-00000002.part")
+    assert store.load(*state) == 1
+    store.save(2, *state)
+    assert store.load(*state) == 2
+
+
+def test_old_checkpoints_are_dropped_and_older_versions_refused(tmp_path, state):
+    store = CheckpointStore(tmp_path, keep=2)
     for step in range(5):
-        save_state(tmp_path, step, {"step": step}, keep=2)
-    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["step-00000003.pt", "step-00000004.pt"]
-
-
-def test_full_disk_is_a_message_and_keeps_what_was_there(tmp_path, monkeypatch):
-    save_state(tmp_path, 1, {"step": 1}, keep=2)
-
-    def refuse(state, file):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", refuse)
-    with pytest.raises(TrainingError, match="Free space"):
-        save_state(tmp_path, 2, {"step": 2}, keep=2)
-    monkeypatch.undo()
-    assert load_latest(tmp_path)["step"] == 1
-    assert not list(tmp_path.glob("*.part"))
+        store.save(step, *state)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "step-00000007.pt").touch()
+    with pytest.raises(CheckpointError, match="older version"):
+        CheckpointStore(old).load(*state)
 
 
 def test_nan_stops_and_saves_the_batch(go, tmp_path):
@@ -138,6 +156,26 @@ def test_batches_cover_an_epoch_once_and_depend_on_seed_and_step_alone():
     assert sorted(seen) == list(range(12))
     assert (batch_indices(12, 5, 7, 3) == batch_indices(12, 5, 7, 3)).all()
     assert (batch_indices(12, 12, 0, 3) != batch_indices(12, 12, 0, 4)).any()
+
+
+def test_ranks_and_micro_batches_share_a_batch_without_overlap():
+    parts = [micro_batch(24, m, 2, r, 3) for m in range(2) for r in range(3)]
+    assert [list(range(24))[part] for part in parts] == [
+        list(range(i, i + 4)) for i in range(0, 24, 4)
+    ]
+
+
+def test_prefetching_keeps_the_order_and_ends_with_the_run():
+    asked = []
+
+    def load(step, micro):
+        asked.append((step, micro))
+        return {"x": torch.tensor([step, micro])}
+
+    batches = Prefetcher(load, accumulate=2, steps=3)
+    seen = [tuple(b["x"].tolist()) for step in range(3) for b in batches(step)]
+    batches.close()
+    assert seen == asked == [(s, m) for s in range(3) for m in range(2)]
 
 
 def test_schedules():

@@ -1,31 +1,30 @@
 import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import h5py
 import pytest
 import torch
+from fast_process import start, wait_for_change
 
-from planning.cli.app import main, parse_options
-from planning.cli.train import Options, joint_options
+from planning.cli.app import compose_options, main
+from planning.cli.fields import UsageError
 from worldmodel.checkpoint import load
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.resources import config_folder
-from worldmodel.training.tasks.joint import TrainConfig
-from worldmodel.training.tasks.post import PostTrainConfig, posttrain, rate_at
+from worldmodel.training.config import JointOptions, PostOptions
+from worldmodel.training.run import train
+from worldmodel.training.schedules import rate_at
 
 STEPS = 12
 
 
-def smoke(out: Path, *more: str) -> PostTrainConfig:
+def smoke(out: Path, *more: str) -> PostOptions:
     words = ["recipe=smoke", f"out={out}", f"steps={STEPS}", "save_every=3", "plan_clips=0", *more]
-    return parse_options("train", Options, words)
+    return compose_options("train", words)
 
 
 def losses(out: Path) -> list[tuple[int, float, float]]:
@@ -37,7 +36,7 @@ def losses(out: Path) -> list[tuple[int, float, float]]:
 def whole(tmp_path_factory):
     """An uninterrupted smoke run; its data is used by the others."""
     out = tmp_path_factory.mktemp("smoke") / "run"
-    posttrain(smoke(out))
+    train(smoke(out))
     return out
 
 
@@ -47,7 +46,7 @@ def elsewhere(whole: Path, out: Path) -> Path:
 
 
 def test_smoke_is_deterministic_learns_and_writes_a_model(whole, tmp_path):
-    posttrain(smoke(elsewhere(whole, tmp_path)))
+    train(smoke(elsewhere(whole, tmp_path)))
     assert losses(tmp_path) == losses(whole)
     assert losses(whole)[-1][1] < 0.6 * losses(whole)[0][1]
     world = load(whole / "model.safetensors", "cpu")
@@ -59,8 +58,8 @@ def test_smoke_is_deterministic_learns_and_writes_a_model(whole, tmp_path):
 
 def test_stopped_run_goes_on_with_the_same_losses(whole, tmp_path):
     elsewhere(whole, tmp_path)
-    posttrain(smoke(tmp_path, "stop_after=7"))
-    posttrain(smoke(tmp_path))
+    train(smoke(tmp_path, "stop_after=7"))
+    train(smoke(tmp_path))
     assert losses(tmp_path) == losses(whole)
 
 
@@ -68,32 +67,26 @@ def _kill_run(whole: Path, out: Path, kills: int, words: list[str], seed: int) -
     """Start the same command again and again; every SIGKILL hits a run that is under way."""
     elsewhere(whole, out)
     rng = random.Random(seed)
-    command = [sys.executable, "-m", "planning.cli.app", "train", "recipe=smoke", f"out={out}"]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    metrics = out / "metrics.jsonl"
+    command = ["train", "recipe=smoke", f"out={out}", *words]
     for _ in range(kills):
-        start = metrics.stat().st_mtime_ns if metrics.exists() else 0
-        child = subprocess.Popen(
-            [*command, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env
-        )
-        early = time.perf_counter() + (rng.uniform(0, 3) if rng.random() < 0.2 else 60)
-        while time.perf_counter() < early and child.poll() is None:
-            if metrics.exists() and metrics.stat().st_mtime_ns != start:
-                time.sleep(rng.uniform(0, 0.5))
-                break
-            time.sleep(0.01)
-        assert child.poll() is None, "the run was over before its kill"
-        child.send_signal(signal.SIGKILL)
-        assert child.wait() == -signal.SIGKILL
+        child = start(command, out / "log.txt")
+        if rng.random() < 0.2:  # also before its first row
+            time.sleep(rng.uniform(0, 0.3))
+        elif wait_for_change(out / "metrics.jsonl", child):
+            time.sleep(rng.uniform(0, 0.2))
+        assert child.is_alive(), (out / "log.txt").read_text()[-2000:]
+        child.kill()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
     torch.set_num_threads(1)
-    posttrain(parse_options("train", Options, ["recipe=smoke", f"out={out}", *words]))
+    train(compose_options("train", ["recipe=smoke", f"out={out}", *words]))
 
 
 def _kill_test(whole: Path, tmp_path: Path, kills: int, steps: int, seed: int) -> None:
     words = [f"steps={steps}", "save_every=7", "plan_clips=0", "eval_every=1000", "log_every=1"]
     torch.set_num_threads(1)
     straight = elsewhere(whole, tmp_path / "straight")
-    posttrain(parse_options("train", Options, ["recipe=smoke", f"out={straight}", *words]))
+    train(compose_options("train", ["recipe=smoke", f"out={straight}", *words]))
     _kill_run(whole, tmp_path / "killed", kills, words, seed)
     assert len(losses(straight)) == steps
     assert losses(tmp_path / "killed") == losses(straight)
@@ -123,18 +116,18 @@ def test_prepared_frames_and_features_train_as_the_raw_files_do(whole, tmp_path,
     for kind in ("raw", "frames", "features"):
         source = index if kind == "raw" else tmp_path / kind
         out = tmp_path / f"run-{kind}"
-        posttrain(smoke(out, "make_data=0", f"data={source}", f"val={source}", "steps=4"))
+        train(smoke(out, "make_data=0", f"data={source}", f"val={source}", "steps=4"))
         found[kind] = [row[1] for row in losses(out)]
     # the raw run holds out some episodes, so its order differs: compare the other two
     torch.testing.assert_close(found["frames"], found["features"], atol=2e-2, rtol=0)
     assert len(found["raw"]) == 4
     with pytest.raises(ConfigError, match="holds features of encoder"):
-        posttrain(smoke(tmp_path / "x", "make_data=0", f"data={source}", f"val={source}", "seed=5"))
+        train(smoke(tmp_path / "x", "make_data=0", f"data={source}", f"val={source}", "seed=5"))
 
 
 def test_the_cameras_pose_is_a_token_where_asked_for(whole, tmp_path):
     out = elsewhere(whole, tmp_path / "raw")
-    posttrain(smoke(out, "extrinsics=true", "stop_after=4", "plan_clips=1"))
+    train(smoke(out, "extrinsics=true", "stop_after=4", "plan_clips=1"))
     row = json.loads((out / "summary.json").read_text())["last"]
     assert row["val_action_error_m"] > 0
     world = load(out / "model.safetensors", "cpu")
@@ -152,25 +145,25 @@ def test_the_cameras_pose_is_a_token_where_asked_for(whole, tmp_path):
     words = ["make_data=0", "extrinsics=true", "stop_after=4"]
     for name in ("index", "with"):
         source = tmp_path / name
-        posttrain(smoke(tmp_path / f"run-{name}", *words, f"data={source}", f"val={source}"))
+        train(smoke(tmp_path / f"run-{name}", *words, f"data={source}", f"val={source}"))
         assert len(losses(tmp_path / f"run-{name}")) == 4
     source = tmp_path / "without"
     with pytest.raises(ConfigError, match="without the camera's poses"):
-        posttrain(smoke(tmp_path / "x", *words, f"data={source}", f"val={source}"))
+        train(smoke(tmp_path / "x", *words, f"data={source}", f"val={source}"))
 
 
 def test_an_episode_without_poses_is_rejected_where_they_are_required(whole, tmp_path):
     data = elsewhere(whole, tmp_path) / "data"
     with h5py.File(next(data.rglob("trajectory.h5")), "r+") as file:
         del file["observation/camera_extrinsics"]
-    posttrain(smoke(tmp_path, "extrinsics=true", "stop_after=1"))
+    train(smoke(tmp_path, "extrinsics=true", "stop_after=1"))
     summary = json.loads((tmp_path / "index" / "summary.json").read_text())
     assert summary["reasons"] == {"extrinsics_missing": 1}
     loose = f"out={tmp_path / 'loose'}"
     assert main(["data", "index", f"root={data}", loose, "workers=1"]) == 0
     words = ["make_data=0", "extrinsics=true", f"data={tmp_path / 'loose'}"]
     with pytest.raises(DataError, match="extrinsics=required"):
-        posttrain(smoke(tmp_path / "y", *words, f"val={tmp_path / 'loose'}"))
+        train(smoke(tmp_path / "y", *words, f"val={tmp_path / 'loose'}"))
 
 
 def test_accumulation_and_recomputed_blocks_change_nothing(whole, tmp_path):
@@ -181,7 +174,7 @@ def test_accumulation_and_recomputed_blocks_change_nothing(whole, tmp_path):
         "recompute": ["checkpoint_activations=true"],
     }.items():
         out = elsewhere(whole, tmp_path / name)
-        posttrain(smoke(out, "stop_after=4", *words))
+        train(smoke(out, "stop_after=4", *words))
         found[name] = [row[1] for row in losses(out)]
     torch.testing.assert_close(found["plain"], found["accumulate"], atol=1e-5, rtol=0)
     torch.testing.assert_close(found["plain"], found["recompute"], atol=1e-6, rtol=0)
@@ -192,27 +185,38 @@ def test_too_many_rejects_stop_the_run(whole, tmp_path):
     for path in list((tmp_path / "data").rglob("*.mp4"))[:2]:
         path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="max_reject_fraction"):
-        posttrain(smoke(tmp_path, "max_reject_fraction=0.1"))
+        train(smoke(tmp_path, "max_reject_fraction=0.1"))
 
 
-def test_joint_options_are_the_joint_trainers_own():
-    options = parse_options("train", Options, ["recipe=sim_small", "steps=7"])
-    assert options.mode == "joint"
-    assert type(joint_options(options)) is TrainConfig
-    assert joint_options(options).steps == 7
+def test_a_recipe_names_its_mode_and_holds_only_its_options():
+    options = compose_options("train", ["recipe=sim_small", "steps=7"])
+    assert isinstance(options, JointOptions)
+    assert options.loop.steps == 7
+    with pytest.raises(UsageError, match="recipe sim_small"):
+        compose_options("train", ["mode=post", "recipe=sim_small"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["nodes=4"], ["processes_per_node=2"], ["partition=gpu"], ["launcher=local", "nodes=2"]],
+)
+def test_options_of_a_job_are_refused_where_no_job_uses_them(words):
+    with pytest.raises(ConfigError, match="has no effect with launcher="):
+        compose_options("train", ["recipe=sim_small", *words])
 
 
 def test_every_recipe_composes():
     for path in sorted((config_folder() / "train").glob("*.yaml")):
-        options = parse_options("train", Options, [f"recipe={path.stem}"])
+        options = compose_options("train", [f"recipe={path.stem}"])
         if options.mode == "post":
-            assert options.predictor_dim % options.predictor_heads == 0
-            assert options.batch_size % options.accumulate == 0
-            assert rate_at(options.steps, options) == pytest.approx(options.lr_end, abs=1e-4)
+            sizes, loop = options.predictor, options.loop
+            assert sizes.predictor_dim % sizes.predictor_heads == 0
+            assert loop.batch_size % loop.accumulate == 0
+            assert rate_at(loop.steps, options) == pytest.approx(options.schedule.lr_end, abs=1e-4)
 
 
 def test_published_schedule():
-    options = parse_options("train", Options, ["recipe=droid_vitg"])
+    options = compose_options("train", ["recipe=droid_vitg"])
     assert rate_at(0, options) == 7.5e-5
     assert rate_at(4500, options) == rate_at(89_999, options) == 4.25e-4
     assert rate_at(94_500, options) == 0.0

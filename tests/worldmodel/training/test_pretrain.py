@@ -5,22 +5,27 @@ import numpy as np
 import pytest
 import torch
 
+from planning.cli.app import compose_options
 from worldmodel.checkpoint import load, load_any
+from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import effective_rank, feature_std, linear_probe
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.training.config import PretrainOptions
 from worldmodel.training.masking import TokenIds, hide_pixels
-from worldmodel.training.tasks.joint import Start, TrainConfig, train
+from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfig
+from worldmodel.training.run import run_task
+from worldmodel.training.schedules import rate_at
+from worldmodel.training.sources import Sources, open_encoder
+from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.pretrain import (
     MaskedObjective,
-    PretrainConfig,
+    PretrainTask,
     build_encoder,
     clip_grid,
     draw_masks,
     momentum_at,
-    pretrain,
-    rate_at,
 )
 
 
@@ -58,35 +63,25 @@ class Squares:
         }
 
 
-def tiny(out, **changes) -> PretrainConfig:
-    sizes = {
-        "image_size": 32,
-        "patch_size": 8,
-        "stem_channels": [8, 8],
-        "num_frames": 2,
-        "encoder_dim": 24,
-        "encoder_depth": 1,
-        "encoder_heads": 2,
-        "predictor_dim": 24,
-        "predictor_depth": 1,
-        "predictor_heads": 2,
-        "steps": 8,
-        "batch_size": 8,
-        "warmup": 2,
-        "decay": 2,
-        "lr": 1e-3,
-        "momentum": 0.9,
-        "momentum_end": 0.99,
-        "bf16": False,
-        "probe_frames": 32,
-        "val_clips": 12,
-        "save_every": 4,
-        "log_every": 1,
-        "eval_every": 100,
-        "out": str(out),
-        "device": "cpu",
-    }
-    return PretrainConfig(**(sizes | changes))
+TINY = [
+    *("image_size=32", "patch_size=8", "stem_channels=[8,8]", "num_frames=2", "encoder_dim=24"),
+    *("encoder_depth=1", "encoder_heads=2", "predictor_dim=24", "predictor_depth=1"),
+    *("predictor_heads=2", "steps=8", "batch_size=8", "warmup=2", "decay=2", "lr=1e-3"),
+    *("momentum=0.9", "momentum_end=0.99", "bf16=false", "probe_frames=32", "val_clips=12"),
+    *("save_every=4", "log_every=1", "eval_every=100", "device=cpu"),
+]
+
+
+def changed(changes: dict) -> list[str]:
+    return [f"{name}={str(value).lower()}" for name, value in changes.items()]
+
+
+def tiny(out, **changes) -> PretrainOptions:
+    return compose_options("pretrain", [*TINY, f"out={out}", *changed(changes)])
+
+
+def pretrain(options: PretrainOptions, clips, unseen) -> dict:
+    return run_task(PretrainTask(options, Sources(clips, unseen)))
 
 
 def rows(out) -> list[dict]:
@@ -95,7 +90,7 @@ def rows(out) -> list[dict]:
     return [{k: v for k, v in json.loads(x).items() if k not in timed} for x in text.splitlines()]
 
 
-def objective_of(config: PretrainConfig) -> MaskedObjective:
+def objective_of(config: PretrainOptions) -> MaskedObjective:
     torch.manual_seed(0)
     encoder = build_encoder(config)
     return MaskedObjective(encoder, clip_grid(config, encoder.config), config).eval()
@@ -132,7 +127,7 @@ def test_prediction_knows_nothing_of_hidden_pixels(tmp_path, stem):
     clip = torch.randn(3, 3, 2, 32, 32)
     for kind, name in enumerate(("short", "long")):
         one = TokenIds(context=ids[f"context_{name}"], target=ids[f"target_{name}"])
-        shown = hide_pixels(torch.ones_like(clip), one.context, 8, config.tubelet_size)
+        shown = hide_pixels(torch.ones_like(clip), one.context, 8, config.encoder.tubelet_size)
         other = torch.where(shown == 0, torch.randn_like(clip), clip)
         a, b = (objective.predict(x, one, kind) for x in (clip, other))
         torch.testing.assert_close(a, b)
@@ -167,10 +162,11 @@ def test_targets_are_layer_normalised(tmp_path):
 
 
 def test_schedules_are_the_published_shapes():
-    config = PretrainConfig(steps=100, warmup=10, decay=20, lr_start=0.0, lr=1.0, lr_end=0.0)
+    words = ["steps=100", "warmup=10", "decay=20", "lr_start=0", "lr=1", "lr_end=0"]
+    config = compose_options("pretrain", words)
     assert [rate_at(s, config) for s in (0, 5, 10, 79, 90)] == [0.0, 0.5, 1.0, 1.0, 0.5]
     assert {momentum_at(s, config) for s in (0, 50, 99)} == {0.99925}
-    rising = PretrainConfig(steps=11, momentum=0.998, momentum_end=1.0)
+    rising = compose_options("pretrain", ["steps=11", "momentum=0.998", "momentum_end=1"])
     assert momentum_at(0, rising) == 0.998
     assert momentum_at(5, rising) == pytest.approx(0.999)
     assert momentum_at(10, rising) == 1.0
@@ -205,23 +201,20 @@ def test_linear_probe_finds_a_linear_map_from_wide_features():
     assert (found - y[150:]).abs().max() < 0.1
 
 
-def small(out, **changes) -> TrainConfig:
-    sizes = {
-        "image_size": 32,
-        "num_frames": 2,
-        "batch_size": 8,
-        "steps": 4,
-        "predictor_dim": 24,
-        "predictor_depth": 1,
-        "predictor_heads": 2,
-        "out": str(out),
-        "bf16": False,
-        "device": "cpu",
-        "log_every": 1,
-        "save_every": 2,
-        "object": 1.0,
-    }
-    return TrainConfig(**(sizes | changes))
+SMALL = [
+    *("num_frames=2", "batch_size=8", "steps=4", "predictor_dim=24", "predictor_depth=1"),
+    *("predictor_heads=2", "bf16=false", "device=cpu", "log_every=1", "save_every=2"),
+]
+
+
+def small(out, mode, **changes):
+    words = [*SMALL, f"mode={mode}", f"out={out}", *changed(changes)]
+    return compose_options("train", words + (["object=1"] if mode == "finetune" else []))
+
+
+def train_on(options, clips, file) -> dict:
+    encoder = load_encoder(str(file), "cpu")
+    return run_task(JointTask(options, Sources(clips, clips), encoder))
 
 
 def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):
@@ -230,10 +223,9 @@ def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):
     file = tmp_path / "pre" / "encoder.safetensors"
     for frozen in (True, False):
         out = tmp_path / str(frozen)
-        start = Start(encoder=load_encoder(file, "cpu"), frozen=frozen, lr_scale=0.5)
-        train(small(out, stop_after=2), clips, clips, start)
-        start = Start(encoder=load_encoder(file, "cpu"), frozen=frozen, lr_scale=0.5)
-        summary = train(small(out), clips, clips, start)
+        mode = "frozen" if frozen else "finetune"
+        train_on(small(out, mode, stop_after=2), clips, file)
+        summary = train_on(small(out, mode), clips, file)
         world = load(out / "model.safetensors", "cpu")
         same = [
             torch.allclose(p, q.half().float())
@@ -248,24 +240,20 @@ def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):
         assert z.shape == (3, 16, 24)
 
 
-def test_errors_say_the_mend(tmp_path):
+def test_errors_say_the_fix(tmp_path):
     clips = Squares(4)
     with pytest.raises(ConfigError, match="lower batch_size"):
         pretrain(tiny(tmp_path), clips, clips)
-    with pytest.raises(ConfigError, match="allowed: conv, patch"):
-        build_encoder(tiny(tmp_path, stem="linear"))
+    with pytest.raises(ConfigError, match="stem='linear'; allowed: conv, patch"):
+        PretrainEncoderConfig(stem="linear")
     with pytest.raises(ConfigError, match="tubelet_size=1"):
         build_encoder(tiny(tmp_path, tubelet_size=2))
     with pytest.raises(ConfigError, match="several patches"):
         objective_of(tiny(tmp_path, patch_size=32))
-    encoder = build_encoder(tiny(tmp_path))
+    file = tmp_path / "encoder.safetensors"
+    save(file, VideoEncoder.of(build_encoder(tiny(tmp_path))))
     with pytest.raises(ConfigError, match="say image_size=32"):
-        train(
-            small(tmp_path, image_size=64),
-            Squares(),
-            Squares(),
-            Start(encoder=VideoEncoder.of(encoder), frozen=True),
-        )
+        open_encoder(EncoderStart(encoder=str(file), image_size=64), seed=0)
 
 
 def test_a_published_size_and_an_encoder_to_go_on_from(tmp_path):
@@ -285,7 +273,6 @@ def test_pretraining_and_what_follows_run_on_cuda(tmp_path, stem):
     shape = {"stem": stem, "tubelet_size": 1 if stem == "conv" else 2, "bf16": True}
     summary = pretrain(tiny(tmp_path / "pre", device="cuda", **shape), clips, clips)
     assert summary["last"]["feature_std"] > 0
-    encoder = load_encoder(tmp_path / "pre" / "encoder.safetensors", "cpu")
-    start = Start(encoder=encoder, frozen=False)
-    train(small(tmp_path / "ac", device="cuda", bf16=True), clips, clips, start)
+    options = small(tmp_path / "ac", "finetune", device="cuda", bf16=True)
+    train_on(options, clips, tmp_path / "pre" / "encoder.safetensors")
     assert load(tmp_path / "ac" / "model.safetensors", "cpu").config.predictor.grid == (4, 4)

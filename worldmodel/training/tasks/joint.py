@@ -1,359 +1,290 @@
-"""The `train` run: an action-conditioned world model from recorded episodes.
+"""Small world models on episodes that fit in memory: modes joint, frozen and finetune.
 
-`mode=joint` trains a small encoder together with the predictor (anti-collapse terms keep the latent
-alive); the data must fit in memory as prepared frames. `mode=frozen` and `mode=finetune` begin with
-a pretrained encoder (`worldmodel pretrain`): the one trains the predictor alone, the other all with
-the joint terms. Shapes: B clips, T frames.
+`mode=joint` trains a small encoder together with the predictor; regularizers keep the latent alive.
+`mode=frozen` and `mode=finetune` begin with a pretrained encoder (`worldmodel pretrain`): the first
+trains the predictor alone, the second trains everything with the regularizers.
+
+Shapes: B clips, T frames, N tokens, D width, S state, A action.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import logging
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
-from worldmodel.checkpoints.loading import resolve_device
+from worldmodel.constants import POSE_DIM
+from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig, Scaling
+from worldmodel.evaluation.rollout_error import offline_action_error
+from worldmodel.models.config import (
+    DynamicsConfig,
+    EncoderConfig,
+    FrameEncoderConfig,
+    PredictorConfig,
+    Scaling,
+)
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
-from worldmodel.models.frame_encoder import FrameEncoder
-from worldmodel.models.kernels import optimize_for_cpu
-from worldmodel.models.world_model import WorldModel
-from worldmodel.specs import ActionSpec, ObservationSpec
-from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
+from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
+from worldmodel.models.world_model import WorldModel, build_frame_encoder
+from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
+from worldmodel.training.batches import Batch
+from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
+from worldmodel.training.distributed import Ranks
+from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.schedules import warmup_flat_cosine
+from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_memory
+from worldmodel.training.task import ParameterGroup, decayed_groups, part_of
+from worldmodel.training.verdict import Finding, judge_prediction
 
-log = logging.getLogger(__name__)
-
-
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(kw_only=True)
-class TrainConfig:
-    """Options of `worldmodel train`."""
-
-    recipe: str = _text("", "configs/train/<recipe>.yaml, read before the other options")
-    data: str = _text("runs/data/train", "folder of training episodes")
-    val: str = _text("runs/data/val", "folder of held-out episodes")
-    out: str = _text("runs/train", "folder of checkpoints, metrics and the model")
-    device: str = _text("auto", "auto, cpu or cuda")
-    threads: int = _text(0, "CPU threads (0: torch's choice)")
-    seed: int = _text(0, "of weights, data order and augmentation")
-    steps: int = _text(12000, "optimiser steps")
-    stop_after: int = _text(0, "stop early after this many steps (0: never); schedule unchanged")
-    batch_size: int = _text(64, "clips of one step")
-    num_frames: int = _text(4, "frames of a clip")
-    lr: float = _text(1e-3, "peak learning rate")
-    weight_decay: float = _text(0.04, "AdamW, matrices only")
-    beta2: float = _text(0.98, "AdamW")
-    bf16: bool = _text(True, "autocast")
-    image_size: int = _text(128, "pixels of a side")
-    stem_channels: list[int] = field(
-        default_factory=lambda: [16, 32, 64, 96],
-        metadata={"help": "output channels of the stem's stride-2 convolutions"},
-    )
-    patch_size: int = _text(128, "pixels that make one token")
-    encoder_dim: int = _text(256, "width of a token")
-    encoder_depth: int = _text(1, "transformer blocks after the stem")
-    encoder_heads: int = _text(4, "")
-    predictor_dim: int = _text(256, "")
-    predictor_depth: int = _text(4, "")
-    predictor_heads: int = _text(4, "")
-    rollout: float = _text(1.0, "weight of the rollout loss")
-    rollout_steps: int = _text(2, "imagined steps of the rollout loss")
-    variance: float = _text(1.0, "weight against collapse: spread of each feature")
-    covariance: float = _text(0.05, "weight against redundancy between features")
-    inverse: float = _text(0.5, "weight of decoding the action")
-    state: float = _text(0.5, "weight of decoding the robot's own state")
-    object: float = _text(0.0, "weight of decoding the object's position, a simulator label")
-    augment: float = _text(0.1, "brightness and colour spread")
-    hue_deg: float = _text(0.0, "largest turn of a clip's hues [deg]")
-    pattern: float = _text(0.0, "largest change of brightness by a pattern over a clip")
-    save_every: int = _text(500, "steps between checkpoints")
-    log_every: int = _text(50, "steps between rows of metrics.jsonl")
-    eval_every: int = _text(500, "steps between validations")
-    tensorboard: bool = _text(False, "also write TensorBoard events")
+SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
+SCALE_CLIPS = 2048
+"""Clips that the scales of states and actions are measured on."""
 
 
-class Clips(Protocol):
-    """Episodes in memory."""
+def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
+    """Measure state offset and scale, and action scale, on a sample of clips.
 
-    def __len__(self) -> int:
-        """Number of clips."""
-        ...
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Frames uint8 [B,T,H,W,3], states [B,T,7], actions [B,T-1,7], objects [B,T,3]."""
-        ...
-
-
-def measure_scales(clips: Clips, seed: int, count: int = 2048) -> dict[str, Any]:
-    """State offset and scale, action scale, from a sample of clips (angles unwrapped).
-
-    And what the action's gripper number is: a command as sent, or a difference of states.
+    Returns:
+        The scaling, and the sizes of state and action.
     """
-    rng = np.random.default_rng(seed)
-    sample = clips.batch(rng.choice(len(clips), size=min(count, len(clips)), replace=False))
-    states, actions = sample["states"].reshape(-1, 7), sample["actions"].reshape(-1, 7)
-    angles = states[:, 3:6]
+    sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
+    states, actions = sample["states"], sample["actions"]
+    states_FS = states.reshape(-1, states.shape[-1])
+    actions_FA = actions.reshape(-1, actions.shape[-1])
+    is_pose = (states_FS.shape[1], actions_FA.shape[1]) == (POSE_DIM, POSE_DIM)
+    measure = _pose_scales if is_pose else _plain_scales
+    offset, scale, action = (tuple(map(float, row)) for row in measure(states_FS, actions_FA))
+    scaling = Scaling(
+        state_offset=offset, state_scale=scale, action_scale=action, wrap_angles=is_pose
+    )
+    return scaling, states_FS.shape[1], actions_FA.shape[1]
+
+
+def _plain_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
+    return states_FS.mean(0), states_FS.std(0), actions_FA.std(0)
+
+
+def _pose_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Scales of DROID poses: angles unwrapped, gripper numbers by their known ranges."""
+    angles = states_FS[:, 3:6]
     middle = np.arctan2(np.sin(angles).mean(0), np.cos(angles).mean(0))
     wrapped = (angles - middle + np.pi) % (2 * np.pi) - np.pi
-    offset = np.concatenate([states[:, :3].mean(0), middle, [0.0]])
-    scale = np.concatenate([states[:, :3].std(0), np.maximum(wrapped.std(0), 0.15), [0.4]])
+    offset = np.concatenate([states_FS[:, :3].mean(0), middle, [0.0]])
+    scale = np.concatenate([states_FS[:, :3].std(0), np.maximum(wrapped.std(0), 0.15), [0.4]])
     action = np.concatenate(
-        [actions[:, :3].std(0), np.maximum(actions[:, 3:6].std(0), 0.05), [0.5]]
+        [actions_FA[:, :3].std(0), np.maximum(actions_FA[:, 3:6].std(0), 0.05), [0.5]]
     )
-    return {
-        "state_offset": tuple(float(x) for x in offset),
-        "state_scale": tuple(float(x) for x in scale),
-        "action_scale": tuple(float(x) for x in action),
-        "gripper": "command" if getattr(clips, "sent", True) else "difference",
-    }
+    return offset, scale, action
 
 
-@dataclass(frozen=True, kw_only=True)
-class Start:
-    """A pretrained encoder to train on."""
+def small_encoder(options: JointOptions) -> VideoEncoder:
+    """Build the small encoder of `mode=joint`, which sees each frame alone."""
+    sizes = options.encoder
+    config = EncoderConfig(
+        image_size=(sizes.image_size, sizes.image_size),
+        num_frames=1,
+        patch_size=sizes.patch_size,
+        tubelet_size=1,
+        embed_dim=sizes.encoder_dim,
+        depth=sizes.encoder_depth,
+        num_heads=sizes.encoder_heads,
+        rope="interleaved",
+        stem="conv",
+        stem_channels=sizes.stem_channels,
+        affine_norm=False,
+    )
+    spec = ObservationSpec(image_size=config.image_size, transform="droid", frames_per_token=1)
+    return VideoEncoder(FrameEncoderConfig(encoder=config, observation=spec))
 
-    encoder: FrameEncoder
-    frozen: bool
-    """True: only the predictor learns, from prediction alone. False: all, with the joint terms."""
-    lr_scale: float = 1.0
-    """Factor on the encoder's learning rate when it is not frozen."""
 
-
-def small_model(
-    config: TrainConfig, scales: dict[str, Any], given: FrameEncoder | None = None
-) -> ModelConfig:
-    """Return the embedded model's sizes and specs, or those for a given encoder.
-
-    Raises:
-        ConfigError: the given encoder is for another picture size or tubelet.
-    """
-    encoder = given.config.encoder if given else _small_encoder(config)
-    size = (config.image_size, config.image_size)
-    if encoder.image_size != size or encoder.tubelet_size not in (1, 2):
-        raise ConfigError(
-            f"the encoder takes {encoder.image_size} pixels and tubelets of "
-            f"{encoder.tubelet_size} frames; image_size={config.image_size}: say "
-            f"image_size={encoder.image_size[0]}, and take an encoder with tubelets of 1 or 2"
-        )
-    grid = config.image_size // encoder.patch_size
+def small_dynamics(
+    options: SmallOptions, encoder: FrameEncoder, clips: ClipSource, gripper: Gripper
+) -> LatentDynamics:
+    """Build a residual predictor for an encoder's tokens, scaled to the data."""
+    scaling, state_dim, action_dim = measure_scaling(clips, options.run.seed)
+    sizes = options.predictor
     predictor = PredictorConfig(
-        grid=(grid, grid),
+        grid=encoder.token_grid,
         encoder_dim=encoder.embed_dim,
-        embed_dim=config.predictor_dim,
-        depth=config.predictor_depth,
-        num_heads=config.predictor_heads,
+        embed_dim=sizes.predictor_dim,
+        depth=sizes.predictor_depth,
+        num_heads=sizes.predictor_heads,
         num_frames=16,
+        state_dim=state_dim,
+        action_dim=action_dim,
         rope="interleaved",
         residual=True,
         embed_init_std=0.3,
     )
-    units = dict(scales)
-    action = ActionSpec(gripper=units.pop("gripper", "command"))
-    seen = given.observation_spec if given else ObservationSpec(image_size=size)
-    observation = dataclasses.replace(
-        seen, transform="droid", frames_per_token=encoder.tubelet_size
-    )
-    return ModelConfig(
-        encoder=encoder,
-        predictor=predictor,
-        observation=observation,
-        action=action,
-        scaling=Scaling(wrap_angles=True, **units),
-    )
+    action = ActionSpec(action_dim=action_dim, gripper=gripper, period_s=1 / options.clips.fps)
+    dynamics = LatentDynamics(DynamicsConfig(predictor=predictor, action=action, scaling=scaling))
+    for name, parameter in dynamics.named_parameters():
+        if "extrinsics" in name:  # unused: DDP and the optimiser must not expect its gradient
+            parameter.requires_grad_(False)
+    return dynamics
 
 
-def _small_encoder(config: TrainConfig) -> EncoderConfig:
-    return EncoderConfig(
-        image_size=(config.image_size, config.image_size),
-        num_frames=1,
-        patch_size=config.patch_size,
-        tubelet_size=1,
-        embed_dim=config.encoder_dim,
-        depth=config.encoder_depth,
-        num_heads=config.encoder_heads,
-        rope="interleaved",
-        stem="conv",
-        stem_channels=tuple(config.stem_channels),
-        affine_norm=False,
-    )
+class JointTask:
+    """Encoder and predictor on clips in memory; the encoder is new, frozen or fine-tuned."""
 
+    file_name = "model.safetensors"
 
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices with decay; biases, norms and other vectors without."""
-    live = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in live if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in live if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    def __init__(
+        self,
+        options: SmallOptions,
+        sources: Sources,
+        encoder: FrameEncoder | None = None,
+        gripper: Gripper = "command",
+    ) -> None:
+        """Prepare a run.
 
+        Args:
+            options: those of the mode.
+            sources: clips with frames at the encoder's image size.
+            encoder: the pretrained encoder; None in `mode=joint`.
+            gripper: meaning of the last number of the actions.
+        """
+        self.options, self.sources = options, sources
+        self.start, self.gripper = encoder, gripper
 
-def _tensors(batch: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(value).to(device) for name, value in batch.items()}
+    @classmethod
+    def open(cls, options: SmallOptions, ranks: Ranks) -> JointTask:
+        """Open the encoder and the clips that the options name.
 
+        Raises:
+            ConfigError: an object loss on data without object positions, or the encoder's size.
+            DataError: no usable episodes.
+        """
+        encoder = None
+        if isinstance(options, JointOptions):
+            image_size = options.encoder.image_size
+        else:
+            encoder = open_encoder(options.start, options.run.seed)
+            image_size = encoder.image_size[0]
+        clips, unseen = open_memory(options.run, options.clips, image_size, ranks)
+        terms = getattr(options, "regularizers", None)
+        if terms and terms.object and not (clips.labelled and unseen.labelled):
+            raise ConfigError(
+                f"object={terms.object} learns from a simulator's object positions, and not every "
+                "episode has them: say object=0, or use episodes of `worldmodel collect`"
+            )
+        gripper: Gripper = "command" if clips.sent else "difference"
+        return cls(options, Sources(clips, unseen), encoder, gripper)
 
-@torch.no_grad()
-def validate(objective: Objective, batch: dict[str, Tensor]) -> dict[str, float]:
-    """Prediction loss with true, copied and shuffled actions, and label-head errors, on a batch."""
-    objective.eval()
-    world = objective.world
-    z_BTND = objective.encode(batch["frames"])
-    states_BTS, actions_BTA = batch["states"][:, :-1], batch["actions"]
-    out_BTND = world.predict(z_BTND[:, :-1], actions_BTA, states_BTS)
-    wrong_BTND = world.predict(z_BTND[:, :-1], actions_BTA.roll(1, 0), states_BTS)
-    target = z_BTND[:, 1:]
-    row = {
-        "val_true": float((out_BTND - target).abs().mean()),
-        "val_copy": float((z_BTND[:, :-1] - target).abs().mean()),
-        "val_shuffled": float((wrong_BTND - target).abs().mean()),
-    }
-    if objective.object_head is not None:
-        from worldmodel.training.objective import OBJECT_CENTRE_M, OBJECT_SCALE_M
-
-        centre = batch["objects"].new_tensor(OBJECT_CENTRE_M)
-        for name, z, wanted in (
-            ("val_object_encoded_m", z_BTND, batch["objects"]),
-            ("val_object_predicted_m", out_BTND, batch["objects"][:, 1:]),
-        ):
-            found = objective.object_head(z.flatten(2)) * OBJECT_SCALE_M + centre
-            row[name] = float((found - wanted).norm(dim=-1).mean())
-    objective.train()
-    return row
-
-
-def build_world(config: TrainConfig, scales: dict[str, Any], start: Start | None) -> WorldModel:
-    """A fresh world model, or one around the encoder to start from."""
-    if start is None:
-        return WorldModel.from_config(small_model(config, scales))
-    model = small_model(config, scales, start.encoder)
-    start.encoder.requires_grad_(not start.frozen)
-    return WorldModel(
-        start.encoder.set_observation(model.observation), LatentDynamics(model.dynamics)
-    )
-
-
-def optimised(objective: Objective, config: TrainConfig, start: Start | None) -> torch.optim.AdamW:
-    """AdamW over what learns; a pretrained encoder may learn more slowly than the rest."""
-    groups = parameter_groups(objective, config.weight_decay)
-    if start is not None and not start.frozen:
-        mine = {id(p) for p in start.encoder.parameters()}
-        for group in list(groups):
-            encoder = [p for p in group["params"] if id(p) in mine]
-            group["params"] = [p for p in group["params"] if id(p) not in mine]
-            groups.append({**group, "params": encoder, "lr_scale": start.lr_scale})
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, config.beta2))
-
-
-def train(
-    config: TrainConfig, clips: Clips, val_clips: Clips, start: Start | None = None
-) -> dict[str, Any]:
-    """Train to `config.steps`; writes out/model.safetensors, metrics.jsonl and summary.json.
-
-    Args:
-        config: sizes, weights of the losses, schedule.
-        clips: training episodes.
-        val_clips: held-out episodes.
-        start: a pretrained encoder; None: a small one is trained from nothing.
-
-    Raises:
-        ConfigError: too few clips for a batch.
-        TrainingError: divergence or a full disk.
-    """
-    if len(clips) < config.batch_size:
-        raise ConfigError(
-            f"{len(clips)} clips are fewer than batch_size={config.batch_size}: "
-            "collect more episodes or lower batch_size"
+    def build(self, device: torch.device) -> nn.Module:
+        """Build encoder, predictor and heads; the encoder draws its weights first."""
+        options, self.device = self.options, device
+        encoder = self.start
+        if isinstance(options, JointOptions):
+            encoder = small_encoder(options)
+        assert encoder is not None
+        encoder.requires_grad_(not isinstance(options, FrozenOptions))
+        dynamics = small_dynamics(options, encoder, self.sources.train, self.gripper)
+        spec = dataclasses.replace(
+            encoder.observation_spec,
+            transform=options.clips.transform,
+            cameras=(options.clips.camera,),
+            state_frame="flange",
+            state_dim=dynamics.config.predictor.state_dim,
         )
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device, out = resolve_device(config.device), Path(config.out)
-    torch.manual_seed(config.seed)
-    scales = measure_scales(clips, config.seed)
-    names = (
-        "rollout_steps",
-        "rollout",
-        "variance",
-        "covariance",
-        "inverse",
-        "state",
-        "object",
-        "augment",
-        "hue_deg",
-        "pattern",
-    )
-    weights = ObjectiveConfig(**{n: getattr(config, n) for n in names})
-    world = build_world(config, scales, start).to(device)
-    if device.type == "cpu":
-        optimize_for_cpu(world)
-    joint = start is None or not start.frozen
-    objective = Objective(world, weights, joint=joint).to(device)
-    optimizer = optimised(objective, config, start)
-    rng = np.random.default_rng(config.seed)
-    chosen = rng.choice(len(val_clips), size=min(256, len(val_clips)), replace=False)
-    held_out = _tensors(val_clips.batch(chosen), device)
-
-    def batches(step: int) -> Iterator[dict[str, Tensor]]:
-        yield _tensors(
-            clips.batch(batch_indices(len(clips), config.batch_size, step, config.seed)), device
+        encoder.set_observation(spec)
+        terms = None if isinstance(options, FrozenOptions) else options.regularizers
+        config = ObjectiveConfig(
+            rollout=options.objective, regularizers=terms, augmentation=options.augmentation
         )
+        self.objective = Objective(dynamics, config, encoder).to(device)
+        chosen = choose_clips(
+            self.sources.held_out, options.loop.val_clips, options.run.seed
+        )  # in random order, so that the next clip's actions are another episode's
+        self.held_out = self._tensors(self.sources.held_out.batch(chosen))
+        return self.objective
 
-    def on_log(step: int) -> dict[str, float]:
-        if step % config.eval_every and step + 1 != last:
-            return {}
-        row = validate(objective, held_out)
-        log.info("step %d: %s", step, {k: round(v, 4) for k, v in row.items()})
+    def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
+        return {name: torch.from_numpy(value).to(self.device) for name, value in batch.items()}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Everything with gradients; a fine-tuned encoder learns more slowly."""
+        decay = self.options.optimizer.weight_decay
+        if not isinstance(self.options, FinetuneOptions):
+            return decayed_groups(self.objective.parameters(), decay)
+        assert self.objective.encoder is not None
+        encoder = list(self.objective.encoder.parameters())
+        mine = {id(p) for p in encoder}
+        rest = [p for p in self.objective.parameters() if id(p) not in mine]
+        scale = self.options.encoder_lr_scale
+        return decayed_groups(rest, decay) + decayed_groups(encoder, decay, scale)
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """The predictor's transformer blocks."""
+        return list(self.objective.dynamics.predictor.predictor_blocks)
+
+    def learning_rate(self, step: int) -> float:
+        """Warm-up, flat part and cosine."""
+        options = self.options
+        return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
+
+    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
+        """Read clips from memory."""
+        return self._tensors(self.sources.train.batch(chosen[part]))
+
+    def figures(self, step: int) -> Row:
+        """No further figures."""
+        return {}
+
+    def after_step(self, step: int) -> None:
+        """Nothing follows the weights."""
+
+    @torch.no_grad()
+    def validate(self) -> Row:
+        """Prediction loss with true, copied and shuffled actions; object and action errors."""
+        objective, batch = self.objective, self.held_out
+        objective.eval()
+        dynamics = objective.dynamics
+        z_BTND = objective.encode(batch["frames"])
+        states_BTS, actions_BTA = batch["states"][:, :-1], batch["actions"]
+        out_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS)
+        wrong_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA.roll(1, 0), states_BTS)
+        target = z_BTND[:, 1:]
+        row = {
+            "val_true": float((out_BTND - target).abs().mean()),
+            "val_copy": float((z_BTND[:, :-1] - target).abs().mean()),
+            "val_shuffled": float((wrong_BTND - target).abs().mean()),
+        }
+        if objective.object_head is not None:
+            errors = objective.object_errors(z_BTND, out_BTND, batch["objects"])
+            row |= {name: float(value) for name, value in errors.items()}
+        count = self.options.planning.plan_clips
+        if count and actions_BTA.shape[-1] == POSE_DIM:
+            data = (z_BTND[:count], batch["states"][:count], actions_BTA[:count])
+            row |= offline_action_error(dynamics, *data)
+        objective.train()
         return row
 
-    last = config.stop_after or config.steps
-    started = time.perf_counter()
-    loop = LoopConfig(
-        steps=last,
-        seed=config.seed,
-        bf16=config.bf16,
-        save_every=config.save_every,
-        log_every=config.log_every,
-        tensorboard=config.tensorboard,
-    )
-    row = run_loop(
-        model=objective,
-        optimizer=optimizer,
-        loss_fn=lambda batch, _: objective(batch),
-        batches=batches,
-        config=loop,
-        out=out,
-        on_log=on_log,
-        learning_rate=lambda step: warmup_flat_cosine(
-            step, peak=config.lr, total=config.steps, warmup=0.05, flat=0.6, floor=0.02
-        ),
-    )
-    uses_label = "yes" if config.object and joint else "no"
-    save(
-        out / "model.safetensors", world, notes={"simulator_label": uses_label}, dtype=torch.float16
-    )
-    summary = {
-        "last": row,
-        "clips": len(clips),
-        "parameters": sum(p.numel() for p in world.parameters()),
-        "minutes": (time.perf_counter() - started) / 60,
-        "simulator_label": uses_label,
-        "options": vars(config),
-        "model": to_dict(world.config),
-    }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    return summary
+    def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
+        """Write the world model in half precision."""
+        assert self.objective.encoder is not None
+        with torch.random.fork_rng(devices=[]):
+            encoder = build_frame_encoder(self.objective.encoder.config)
+            dynamics = LatentDynamics(self.objective.dynamics.config)
+        encoder.load_state_dict(part_of(weights, "encoder"))
+        dynamics.load_state_dict(part_of(weights, "dynamics"))
+        world = WorldModel(encoder, dynamics)
+        label = "yes" if self.objective.object_head is not None else "no"
+        save(path, world, notes={"simulator_label": label}, dtype=torch.float16)
+        return {
+            "parameters": sum(p.numel() for p in world.parameters()),
+            "simulator_label": label,
+            "model": to_dict(world.config),
+        }
+
+    def findings(self, row: Row) -> list[Finding]:
+        """Judge predictions, their use of actions, and planning."""
+        return judge_prediction(row)

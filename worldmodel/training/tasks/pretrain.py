@@ -1,11 +1,11 @@
 """The `pretrain` run: V-JEPA's masked latent prediction on video, no actions and no labels.
 
 An encoder sees the visible patches of a clip; a predictor fills in the hidden ones; the target is
-what a moving average of the encoder says of the whole clip, layer-normalised. The encoder that is
-written is the moving average, as the published models' `target_encoder`.
+the output of the encoder's moving average for the whole clip, layer-normalised. The exported
+encoder is the moving average, as the published models' `target_encoder`.
 
 An encoder with patch tokens drops hidden tokens before its blocks. One with a convolutional stem
-gets pictures whose hidden patches are blanked first: its stem looks over patch borders.
+gets pictures whose hidden patches are blanked first, because its stem looks over patch borders.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.
 
@@ -15,19 +15,18 @@ Shapes: B clips, T frames, N tokens, D width, K context tokens, M target tokens.
 from __future__ import annotations
 
 import copy
-import json
+import dataclasses
 import logging
-import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
-from worldmodel.checkpoints.loading import load_encoder, resolve_device
+from worldmodel.checkpoints.loading import load_encoder
+from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import (
     effective_rank,
@@ -38,11 +37,12 @@ from worldmodel.evaluation.feature_health import (
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.encoder import VisionTransformer, preset
-from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
-from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
-from worldmodel.training.loop import LoopConfig, batch_indices, run_loop
+from worldmodel.training.batches import Batch
+from worldmodel.training.config import PretrainOptions
+from worldmodel.training.distributed import Ranks
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.masking import (
     BlockMask,
@@ -53,141 +53,90 @@ from worldmodel.training.masking import (
     sample_masks,
     step_generator,
 )
-from worldmodel.training.schedules import warmup_constant_decay
-from worldmodel.training.tasks.joint import Clips, parameter_groups
-from worldmodel.training.tasks.post import Prefetcher
+from worldmodel.training.metrics import Row
+from worldmodel.training.schedules import rate_at
+from worldmodel.training.sources import Sources, choose_clips, open_memory
+from worldmodel.training.task import ParameterGroup, decayed_groups, part_of
+from worldmodel.training.verdict import Finding, judge_pretraining
 
 log = logging.getLogger(__name__)
 
 COLLAPSED_STD = 0.02
-"""Spread of normalised target features under which a warning is written (alive: about 0.5..1)."""
+"""Spread of normalised target features below which they count as collapsed (alive: 0.5 to 1)."""
 KINDS = ("short", "long")
+VALIDATION_STEP = 2**31
+"""Step whose masks validations use; no run comes so far."""
 
 
-def _text(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
-
-
-@dataclass(kw_only=True)
-class PretrainConfig:
-    """Options of `worldmodel pretrain`."""
-
-    recipe: str = _text("", "configs/pretrain/<recipe>.yaml, read before the other options")
-    data: str = _text("runs/data/train", "folder of training episodes")
-    val: str = _text("runs/data/val", "folder of held-out episodes")
-    out: str = _text("runs/pretrain", "folder of checkpoints, metrics and the encoder")
-    init: str = _text("", "go on from this encoder (name or file) instead of random weights")
-    device: str = _text("auto", "auto, cpu or cuda")
-    threads: int = _text(0, "CPU threads (0: torch's choice)")
-    seed: int = _text(0, "of weights, data order, masks and augmentation")
-    steps: int = _text(3000, "optimiser steps (0: write the untrained encoder)")
-    stop_after: int = _text(0, "stop early after this many steps (0: never); schedule unchanged")
-    batch_size: int = _text(32, "clips of one step")
-    num_frames: int = _text(4, "frames of a clip")
-    lr_start: float = _text(1e-4, "learning rate at the first step")
-    lr: float = _text(6e-4, "learning rate after the warm-up")
-    lr_end: float = _text(1e-6, "learning rate at the last step")
-    warmup: int = _text(300, "steps from lr_start to lr")
-    decay: int = _text(600, "last steps, from lr to lr_end (0: constant to the end)")
-    weight_decay: float = _text(0.04, "AdamW, matrices only")
-    beta2: float = _text(0.98, "AdamW")
-    clip_norm: float = _text(1.0, "largest gradient norm")
-    bf16: bool = _text(True, "autocast")
-    momentum: float = _text(0.99925, "of the target's moving average, at the first step")
-    momentum_end: float = _text(0.99925, "at the last step; linear between")
-    image_size: int = _text(128, "pixels of a side")
-    size: str = _text("", "a published size (vit_tiny, vit_small, ...) in place of the sizes below")
-    stem: str = _text("conv", "conv: stride-2 convolutions; patch: one strided convolution")
-    stem_channels: list[int] = field(
-        default_factory=lambda: [16, 48, 96, 128],
-        metadata={"help": "stem=conv: output channels of the stride-2 convolutions"},
+def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
+    """Short-range and long-range masks."""
+    masks = options.masks
+    return (
+        BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
+        BlockMask(num_blocks=masks.long_blocks, scale=masks.long_scale),
     )
-    patch_size: int = _text(32, "pixels of a side that make one token")
-    tubelet_size: int = _text(1, "frames that make one token (stem=conv: 1)")
-    encoder_dim: int = _text(128, "width of a token")
-    encoder_depth: int = _text(2, "transformer blocks")
-    encoder_heads: int = _text(4, "")
-    predictor_dim: int = _text(96, "width of the masked predictor")
-    predictor_depth: int = _text(3, "")
-    predictor_heads: int = _text(3, "")
-    short_blocks: int = _text(8, "short-range mask: blocks of a clip")
-    short_scale: float = _text(0.15, "short-range mask: share of a frame in one block")
-    long_blocks: int = _text(2, "long-range mask: blocks of a clip")
-    long_scale: float = _text(0.7, "long-range mask: share of a frame in one block")
-    augment: float = _text(0.1, "brightness and colour spread, the same for a whole clip")
-    hue_deg: float = _text(0.0, "largest turn of a clip's hues [deg]")
-    probe_frames: int = _text(768, "frames the linear probe learns on at a validation")
-    val_clips: int = _text(128, "held-out clips of a validation")
-    save_every: int = _text(500, "steps between checkpoints")
-    log_every: int = _text(50, "steps between rows of metrics.jsonl")
-    eval_every: int = _text(500, "steps between validations")
-    tensorboard: bool = _text(False, "also write TensorBoard events")
-
-    def mask_kinds(self) -> tuple[BlockMask, BlockMask]:
-        """Short-range and long-range masks."""
-        return (
-            BlockMask(num_blocks=self.short_blocks, scale=self.short_scale),
-            BlockMask(num_blocks=self.long_blocks, scale=self.long_scale),
-        )
 
 
-def build_encoder(config: PretrainConfig) -> VisionTransformer:
-    """The encoder to train: of a published size, of the sizes given, or a file's.
+def build_encoder(options: PretrainOptions) -> VisionTransformer:
+    """Build the encoder to train: of a published size, of the sizes given, or a file's.
 
     Raises:
         ConfigError: stem, tubelet, clip length or picture size do not fit each other.
     """
-    if config.init:
-        encoder = load_encoder(config.init, "cpu").backbone
-        assert isinstance(encoder, VisionTransformer)
-        return encoder.train().requires_grad_(True)
-    if config.stem not in {"conv", "patch"}:
-        raise ConfigError(f"stem={config.stem!r}; allowed: conv, patch")
-    if config.size or config.stem == "patch":
-        stem: dict[str, Any] = {"stem": "patch"}
-    else:
-        stem = {"stem": "conv", "stem_channels": tuple(config.stem_channels)}
-    if stem["stem"] == "conv" and config.tubelet_size != 1:
+    sizes = options.encoder
+    if sizes.init:
+        start = load_encoder(sizes.init, "cpu")
+        if not isinstance(start, VideoEncoder):
+            raise ConfigError(f"init={sizes.init!r} is not a V-JEPA encoder, which masks can train")
+        return start.backbone.train().requires_grad_(True)
+    is_conv = sizes.stem == "conv" and not sizes.size
+    if is_conv and sizes.tubelet_size != 1:
         raise ConfigError(
-            f"tubelet_size={config.tubelet_size} with stem=conv, which takes every frame by "
+            f"tubelet_size={sizes.tubelet_size} with stem=conv, which takes every frame by "
             "itself: say tubelet_size=1, or stem=patch"
         )
-    shape: dict[str, Any] = {
-        "image_size": (config.image_size, config.image_size),
-        "num_frames": config.num_frames,
-        "patch_size": config.patch_size,
-        "tubelet_size": config.tubelet_size,
-        "rope": "interleaved",
-        **stem,
-    }
-    if config.size:
-        return VisionTransformer(preset(config.size, **shape))
-    width: dict[str, Any] = {"embed_dim": config.encoder_dim, "depth": config.encoder_depth}
-    return VisionTransformer(EncoderConfig(num_heads=config.encoder_heads, **width, **shape))
+    config = EncoderConfig(
+        image_size=(sizes.image_size, sizes.image_size),
+        num_frames=options.clips.num_frames,
+        patch_size=sizes.patch_size,
+        tubelet_size=sizes.tubelet_size,
+        embed_dim=sizes.encoder_dim,
+        depth=sizes.encoder_depth,
+        num_heads=sizes.encoder_heads,
+        rope="interleaved",
+        stem="conv" if is_conv else "patch",
+        stem_channels=sizes.stem_channels if is_conv else (),
+    )
+    if sizes.size:
+        named = preset(sizes.size)
+        names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
+        config = dataclasses.replace(config, **{name: getattr(named, name) for name in names})
+    return VisionTransformer(config)
 
 
-def clip_grid(config: PretrainConfig, encoder: EncoderConfig) -> Grid:
+def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
     """Tubelets, patch rows and patch columns of a training clip.
 
     Raises:
         ConfigError: the clip does not divide into them.
     """
     patch, tubelet = encoder.patch_size, encoder.tubelet_size
-    if config.num_frames % tubelet or config.image_size % patch or config.image_size == patch:
+    frames, side = options.clips.num_frames, options.encoder.image_size
+    if frames % tubelet or side % patch or side == patch:
         raise ConfigError(
-            f"num_frames={config.num_frames}, image_size={config.image_size}: masks need a "
-            f"multiple of {tubelet} frames and several patches of {patch} px a side"
+            f"num_frames={frames}, image_size={side}: masks need a multiple of {tubelet} frames "
+            f"and several patches of {patch} px a side"
         )
-    return config.num_frames // tubelet, config.image_size // patch, config.image_size // patch
+    return frames // tubelet, side // patch, side // patch
 
 
 class MaskedObjective(nn.Module):
     """Encoder, its moving average and the masked predictor; forward gives the losses."""
 
-    def __init__(self, encoder: VisionTransformer, grid: Grid, config: PretrainConfig) -> None:
+    def __init__(self, encoder: VisionTransformer, grid: Grid, options: PretrainOptions) -> None:
         super().__init__()
-        self.config, self.grid = config, grid
-        self.student = VideoEncoder.of(encoder, frames_per_token=encoder.config.tubelet_size)
+        self.options, self.grid = options, grid
+        self.student = self._as_encoder(encoder)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
         width = encoder.config.embed_dim
         self.predictor = MaskedPredictor(
@@ -195,23 +144,36 @@ class MaskedObjective(nn.Module):
                 grid=grid,
                 encoder_dim=width,
                 out_dim=width,
-                embed_dim=config.predictor_dim,
-                depth=config.predictor_depth,
-                num_heads=config.predictor_heads,
+                embed_dim=options.predictor.predictor_dim,
+                depth=options.predictor.predictor_depth,
+                num_heads=options.predictor.predictor_heads,
                 num_mask_tokens=len(KINDS),
                 rope="interleaved",
             )
         )
 
+    @property
+    def averaged(self) -> VideoEncoder:
+        """The moving average as a frame encoder; it shares the weights."""
+        return self._as_encoder(self.target).to(self.student.device)
+
+    def _as_encoder(self, backbone: VisionTransformer) -> VideoEncoder:
+        """Wrap an encoder with what the clips say about its input."""
+        clips, encoder = self.options.clips, VideoEncoder.of(backbone)
+        spec = encoder.observation_spec
+        return encoder.set_observation(
+            dataclasses.replace(spec, transform=clips.transform, cameras=(clips.camera,))
+        )
+
     def clip(self, frames_BTHWC: Tensor) -> Tensor:
-        """uint8 frames -> normalised clip [B,3,T,H,W], its colours varied in training."""
-        batch, time_ = frames_BTHWC.shape[:2]
-        colour = None
-        if self.training and (self.config.augment or self.config.hue_deg):
-            colour_B33 = random_colours(batch, self.config.augment, self.config.hue_deg)
-            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time_, 0)
+        """Normalise uint8 frames to a clip [B,3,T,H,W], with varied colours in training."""
+        batch, time = frames_BTHWC.shape[:2]
+        colour, c = None, self.options.augmentation
+        if self.training and (c.augment or c.hue_deg):
+            colour_B33 = random_colours(batch, c.augment, c.hue_deg)
+            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
         x = self.student.pixels(frames_BTHWC.flatten(0, 1), colour)
-        return x.unflatten(0, (batch, time_)).transpose(1, 2)
+        return x.unflatten(0, (batch, time)).transpose(1, 2)
 
     @torch.no_grad()
     def targets(self, clip_BCTHW: Tensor) -> Tensor:
@@ -219,7 +181,7 @@ class MaskedObjective(nn.Module):
         return normalise(self.target(clip_BCTHW).float())
 
     def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
-        """Predicted tokens [B,M,D] at the hidden positions, from the visible ones alone."""
+        """Predict tokens [B,M,D] at the hidden positions from the visible ones alone."""
         encoder = self.student.backbone
         if encoder.config.stem == "conv":
             patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
@@ -229,16 +191,16 @@ class MaskedObjective(nn.Module):
         assert isinstance(out, Tensor)
         return out
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def forward(self, batch: Batch) -> Batch:
         """Mean absolute error at hidden tokens: mean over the kinds of masks, and each."""
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
-        parts: dict[str, Tensor] = {}
+        parts: Batch = {}
         for kind, name in enumerate(KINDS):
             ids = TokenIds(context=batch[f"context_{name}"], target=batch[f"target_{name}"])
-            wanted = gather_tokens(target_BND, ids.target)
+            hidden = gather_tokens(target_BND, ids.target)
             predicted = self.predict(clip_BCTHW, ids, kind).float()
-            parts[f"masked_{name}"] = prediction_loss(predicted, wanted)
+            parts[f"masked_{name}"] = prediction_loss(predicted, hidden)
         return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
     @torch.no_grad()
@@ -249,70 +211,58 @@ class MaskedObjective(nn.Module):
             slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
 
 
-def draw_masks(config: PretrainConfig, grid: Grid, count: int, step: int) -> dict[str, Tensor]:
-    """Ids of a step's masks of both kinds, a function of seed and step."""
-    generator = step_generator(config.seed, step)
-    found: dict[str, Tensor] = {}
-    for name, kind in zip(KINDS, config.mask_kinds(), strict=True):
+def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:
+    """Token ids of a step's masks of both kinds, a function of seed and step."""
+    generator = step_generator(options.run.seed, step)
+    found: Batch = {}
+    for name, kind in zip(KINDS, mask_kinds(options), strict=True):
         ids = sample_masks(count, grid, kind, generator)
         found |= {f"context_{name}": ids.context, f"target_{name}": ids.target}
     return found
 
 
-def momentum_at(step: int, config: PretrainConfig) -> float:
+def momentum_at(step: int, options: PretrainOptions) -> float:
     """Momentum of the moving average after a step: linear over the run."""
-    done = min(1.0, step / max(1, config.steps - 1))
-    return config.momentum + (config.momentum_end - config.momentum) * done
+    done = min(1.0, step / max(1, options.loop.steps - 1))
+    start, end = options.target.momentum, options.target.momentum_end
+    return start + (end - start) * done
 
 
-def rate_at(step: int, config: PretrainConfig) -> float:
-    """Warm-up, constant, decay over `config.steps`."""
-    warmup, decay = min(config.warmup, config.steps), min(config.decay, config.steps)
-    return warmup_constant_decay(
-        step,
-        start=config.lr_start,
-        peak=config.lr,
-        end=config.lr_end,
-        warmup=warmup,
-        constant=max(0, config.steps - warmup - decay),
-        decay=decay,
-    )
-
-
-def _sample(clips: Clips, count: int, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return clips.batch(np.sort(rng.choice(len(clips), size=min(count, len(clips)), replace=False)))
+def _sample(clips: ClipSource, count: int, seed: int) -> dict[str, np.ndarray]:
+    return clips.batch(np.sort(choose_clips(clips, count, seed)))
 
 
 class Validation:
     """Figures on held-out clips; pictures and masks are the same at every call."""
 
     def __init__(
-        self, clips: Clips, unseen: Clips, config: PretrainConfig, grid: Grid, device: torch.device
+        self, sources: Sources, options: PretrainOptions, grid: Grid, device: torch.device
     ) -> None:
-        held_out = _sample(unseen, config.val_clips, config.seed)
-        masks = draw_masks(config, grid, len(held_out["frames"]), step=2**31)
+        seed = options.run.seed
+        self.held_out = _sample(sources.held_out, options.loop.val_clips, seed)
+        self.seen = _sample(sources.train, options.probe_frames, seed + 1)
+        masks = draw_masks(options, grid, len(self.held_out["frames"]), VALIDATION_STEP)
         self.batch = {k: v.to(device) for k, v in masks.items()}
-        self.batch["frames"] = torch.from_numpy(held_out["frames"]).to(device)
-        self.seen, self.held_out = _sample(clips, config.probe_frames, config.seed + 1), held_out
-        self.device = device
+        self.batch["frames"] = torch.from_numpy(self.held_out["frames"]).to(device)
 
-    @torch.no_grad()
-    def _frames(self, world: FrameEncoder, frames_BTHWC: np.ndarray) -> Tensor:
+    @staticmethod
+    def _features(encoder: VideoEncoder, frames_BTHWC: np.ndarray) -> Tensor:
         first = torch.from_numpy(frames_BTHWC[:, 0])
-        parts = [world.encode(part.to(self.device)) for part in first.split(64)]
+        parts = [encoder.encode(part) for part in first.split(64)]
         return torch.cat(parts).flatten(1).cpu()
 
-    def probes(self, eye: FrameEncoder) -> dict[str, float]:
+    def probes(self, encoder: VideoEncoder) -> Row:
         """Linear probes of single frames: finger position, and the object's where it is known.
 
         A sanity figure, never a part of training: nothing flows back from it.
         """
-        x, unseen = (self._frames(eye, d["frames"]) for d in (self.seen, self.held_out))
-        row: dict[str, float] = {}
-        for name, key, span in (("tcp", "states", 3), ("object", "objects", 3)):
+        x, unseen = (self._features(encoder, d["frames"]) for d in (self.seen, self.held_out))
+        row: Row = {}
+        for name, key in (("tcp", "states"), ("object", "objects")):
+            if key not in self.seen:
+                continue
             y, truth = (
-                torch.from_numpy(d[key][:, 0, :span]).float() for d in (self.seen, self.held_out)
+                torch.from_numpy(d[key][:, 0, :3]).float() for d in (self.seen, self.held_out)
             )
             if not (y.isfinite().all() and truth.isfinite().all()):
                 continue
@@ -321,8 +271,8 @@ class Validation:
         return row
 
     @torch.no_grad()
-    def __call__(self, objective: MaskedObjective) -> dict[str, float]:
-        """Losses, what predicting every position's mean would cost, spread, rank and probes."""
+    def __call__(self, objective: MaskedObjective) -> Row:
+        """Losses, the loss of predicting every position's mean, spread, rank and probes."""
         objective.eval()
         losses = objective(self.batch)
         target_BND = objective.targets(objective.clip(self.batch["frames"]))
@@ -330,7 +280,7 @@ class Validation:
         row["val_mean"] = float((target_BND - target_BND.mean(0, keepdim=True)).abs().mean())
         row["feature_std"] = feature_std(target_BND)
         row["effective_rank"] = effective_rank(target_BND)
-        row |= self.probes(VideoEncoder.of(objective.target).to(self.device))
+        row |= self.probes(objective.averaged)
         objective.train()
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(
@@ -342,80 +292,85 @@ class Validation:
         return row
 
 
-def pretrain(config: PretrainConfig, clips: Clips, unseen: Clips) -> dict[str, Any]:
-    """Train to `config.steps`; writes out/encoder.safetensors, metrics.jsonl and summary.json.
+class PretrainTask:
+    """A video encoder by masked prediction; its moving average is exported."""
 
-    Raises:
-        ConfigError: too few clips for a batch, or sizes that do not fit each other.
-        TrainingError: divergence or a full disk.
-    """
-    if len(clips) < config.batch_size:
-        raise ConfigError(
-            f"{len(clips)} clips are fewer than batch_size={config.batch_size}: "
-            "collect more episodes or lower batch_size"
-        )
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device, out = resolve_device(config.device), Path(config.out)
-    torch.manual_seed(config.seed)
-    encoder = build_encoder(config)
-    grid = clip_grid(config, encoder.config)
-    objective = MaskedObjective(encoder, grid, config).to(device)
-    if device.type == "cpu":
-        for part in (objective.student, objective.target, objective.predictor.predictor_blocks):
-            optimize_for_cpu(part)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(objective, config.weight_decay), lr=config.lr, betas=(0.9, config.beta2)
-    )
-    validation = Validation(clips, unseen, config, grid, device)
+    file_name = "encoder.safetensors"
 
-    def load(step: int, _: int) -> dict[str, Tensor]:
-        chosen = batch_indices(len(clips), config.batch_size, step, config.seed)
-        batch = {"frames": torch.from_numpy(clips.batch(chosen)["frames"])}
-        batch |= draw_masks(config, grid, len(chosen), step)
-        return {name: value.to(device) for name, value in batch.items()}
+    def __init__(self, options: PretrainOptions, sources: Sources) -> None:
+        """Prepare a run on clips with frames at the encoder's image size."""
+        self.options, self.sources = options, sources
+        self.drawn: tuple[int, Batch] = (-1, {})
 
-    def on_log(step: int) -> dict[str, float]:
-        row = {"momentum": momentum_at(step, config)}
-        if step % config.eval_every and step + 1 != last:
-            return row
-        row |= validation(objective)
-        log.info("step %d: %s", step, {k: round(v, 4) for k, v in row.items()})
-        return row
+    @classmethod
+    def open(cls, options: PretrainOptions, ranks: Ranks) -> PretrainTask:
+        """Open the clips that the options name.
 
-    last = config.stop_after or config.steps
-    started = time.perf_counter()
-    loop = LoopConfig(
-        steps=last,
-        seed=config.seed,
-        bf16=config.bf16,
-        save_every=config.save_every,
-        log_every=config.log_every,
-        clip_norm=config.clip_norm,
-        tensorboard=config.tensorboard,
-    )
-    row = run_loop(
-        model=objective,
-        optimizer=optimizer,
-        loss_fn=lambda batch, _: objective(batch),
-        batches=Prefetcher(load, 1),
-        config=loop,
-        out=out,
-        on_log=on_log,
-        learning_rate=lambda step: rate_at(step, config),
-        after_step=lambda step: objective.update_target(momentum_at(step, config)),
-    )
-    model = VideoEncoder.of(objective.target)
-    save(out / "encoder.safetensors", model, notes={"pretraining": "masked", "steps": str(last)})
-    summary = {
-        "last": row,
-        "clips": len(clips),
-        "parameters": sum(p.numel() for p in objective.target.parameters()),
-        "predictor_parameters": sum(p.numel() for p in objective.predictor.parameters()),
-        "minutes": (time.perf_counter() - started) / 60,
-        "simulator_label": "no",
-        "options": vars(config),
-        "model": to_dict(model.config),
-    }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    return summary
+        Raises:
+            DataError: no usable episodes.
+        """
+        size = options.encoder.image_size
+        return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
+
+    def build(self, device: torch.device) -> nn.Module:
+        """Build encoder, moving average and masked predictor."""
+        self.device = device
+        encoder = build_encoder(self.options)
+        self.grid = clip_grid(self.options, encoder.config)
+        self.objective = MaskedObjective(encoder, self.grid, self.options).to(device)
+        self.validation = Validation(self.sources, self.options, self.grid, device)
+        return self.objective
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Encoder and predictor; the moving average has no gradients."""
+        return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """Transformer blocks of the encoder, its moving average and the predictor."""
+        objective = self.objective
+        encoders = (objective.student.backbone, objective.target)
+        found = [block for encoder in encoders for block in encoder.blocks]
+        return [*found, *objective.predictor.predictor_blocks]
+
+    def learning_rate(self, step: int) -> float:
+        """Warm-up, constant, decay."""
+        return rate_at(step, self.options)
+
+    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
+        """Read clips from memory and draw the masks of the whole batch, so that shares agree."""
+        if self.drawn[0] != step:
+            self.drawn = (step, draw_masks(self.options, self.grid, len(chosen), step))
+        batch = {"frames": torch.from_numpy(self.sources.train.batch(chosen[part])["frames"])}
+        batch |= {name: ids[part] for name, ids in self.drawn[1].items()}
+        return {name: value.to(self.device) for name, value in batch.items()}
+
+    def figures(self, step: int) -> Row:
+        """Momentum of the moving average."""
+        return {"momentum": momentum_at(step, self.options)}
+
+    def after_step(self, step: int) -> None:
+        """Move the moving average."""
+        self.objective.update_target(momentum_at(step, self.options))
+
+    def validate(self) -> Row:
+        """Masked losses, spread and rank of the features, linear probes."""
+        return self.validation(self.objective)
+
+    def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
+        """Write the moving average as an encoder."""
+        with torch.random.fork_rng(devices=[]):
+            encoder = VideoEncoder(self.objective.student.config)
+        encoder.backbone.load_state_dict(part_of(weights, "target"))
+        notes = {"pretraining": "masked", "steps": str(self.options.loop.last_step)}
+        save(path, encoder, notes=notes)
+        predictor = part_of(weights, "predictor").values()
+        return {
+            "parameters": sum(p.numel() for p in encoder.parameters()),
+            "predictor_parameters": sum(p.numel() for p in predictor),
+            "simulator_label": "no",
+            "model": to_dict(encoder.config),
+        }
+
+    def findings(self, row: Row) -> list[Finding]:
+        """Judge masked prediction, and whether the features are alive."""
+        return judge_pretraining(row, COLLAPSED_STD)

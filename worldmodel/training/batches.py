@@ -1,0 +1,67 @@
+"""Which clips a step trains on, and reading them while the step before is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+
+
+def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """Clip numbers of a global batch: shuffled epochs laid end to end.
+
+    The result depends on the seed and the step alone, so a resumed run sees the same batches.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = positions // num_items
+    out = np.empty(batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        order = np.random.default_rng([seed, int(epoch)]).permutation(num_items)
+        here = epochs == epoch
+        out[here] = order[positions[here] % num_items]
+    return out
+
+
+def micro_batch(
+    batch_size: int, micro: int, accumulate: int, rank: int = 0, ranks: int = 1
+) -> slice:
+    """Part of the global batch that one process computes in one micro-batch.
+
+    Raises:
+        ValueError: the batch does not divide evenly.
+    """
+    if batch_size % (accumulate * ranks):
+        raise ValueError(f"{batch_size} clips do not divide into {accumulate} x {ranks} parts")
+    size = batch_size // (accumulate * ranks)
+    start = (micro * ranks + rank) * size
+    return slice(start, start + size)
+
+
+class Prefetcher:
+    """Reads the next micro-batch in a thread while this one is trained on; order never changes."""
+
+    def __init__(self, load: Callable[[int, int], Batch], accumulate: int, steps: int) -> None:
+        """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`."""
+        self.load, self.accumulate, self.steps = load, accumulate, steps
+        self.pool = ThreadPoolExecutor(1)
+        self.waiting: dict[tuple[int, int], Future[Batch]] = {}
+
+    def _request(self, step: int, micro: int) -> None:
+        if step < self.steps and (step, micro) not in self.waiting:
+            self.waiting[step, micro] = self.pool.submit(self.load, step, micro)
+
+    def __call__(self, step: int) -> Iterator[Batch]:
+        """Yield the step's micro-batches in order."""
+        for micro in range(self.accumulate):
+            self._request(step, micro)
+            last = micro + 1 == self.accumulate
+            self._request(*((step + 1, 0) if last else (step, micro + 1)))
+            yield self.waiting.pop((step, micro)).result()
+
+    def close(self) -> None:
+        """Stop reading; a batch that is being read is finished first."""
+        self.pool.shutdown(cancel_futures=True)

@@ -1,0 +1,58 @@
+"""Metrics of a run: JSON lines on disk, and TensorBoard events in groups train/ and val/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+Row = dict[str, float]
+
+
+def read_rows(path: Path) -> list[Row]:
+    """All whole rows of a metrics file; a last line that a kill cut short is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+class MetricsLog:
+    """JSON lines; rows from the resumed step on are removed, so no step is logged twice."""
+
+    def __init__(self, path: Path, resume_step: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] < resume_step]
+        part = path.with_suffix(".part")  # a run killed here must not lose the rows
+        part.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
+        part.replace(path)
+        self.file = path.open("a", encoding="utf-8")
+
+    def write(self, row: Mapping[str, float]) -> None:
+        """Append one row and hand it to the operating system."""
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+
+
+class ScalarWriter(Protocol):
+    """The part of TensorBoard's SummaryWriter that is used."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Add one value."""
+        ...
+
+
+def open_tensorboard(out: Path) -> ScalarWriter:
+    """Event writer in out/tensorboard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return cast(ScalarWriter, SummaryWriter(str(out / "tensorboard")))  # type: ignore[no-untyped-call]
+
+
+def write_scalars(board: ScalarWriter, step: int, train: Row, val: Row) -> None:
+    """Write a step's figures as train/NAME and val/NAME."""
+    for name, value in train.items():
+        if name != "step":
+            board.add_scalar(f"train/{name}", value, step)
+    for name, value in val.items():
+        board.add_scalar(f"val/{name.removeprefix('val_')}", value, step)

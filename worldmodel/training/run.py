@@ -1,0 +1,141 @@
+"""A training run from its options: data, task, loop, export, summary and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from pathlib import Path
+
+import torch
+
+from worldmodel.atomic_io import write_json
+from worldmodel.checkpoints.loading import resolve_device
+from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.training import launching
+from worldmodel.training.batches import Batch, Prefetcher, batch_indices, micro_batch
+from worldmodel.training.config import AnyOptions, PostOptions, PretrainOptions
+from worldmodel.training.distributed import Ranks, process_group
+from worldmodel.training.launching import Summary
+from worldmodel.training.loop import Callbacks, run_loop
+from worldmodel.training.metrics import Row, read_rows
+from worldmodel.training.report import write_report
+from worldmodel.training.task import Task
+from worldmodel.training.tasks.joint import JointTask
+from worldmodel.training.tasks.post import PostTask
+from worldmodel.training.tasks.pretrain import PretrainTask
+from worldmodel.training.verdict import as_dict
+
+log = logging.getLogger(__name__)
+
+
+def train(options: AnyOptions) -> Summary:
+    """Train as the options say, here or as a job; waits for the end.
+
+    Writes the model, metrics.jsonl, summary.json, training.html and checkpoints to `run.out`.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        ConfigError: options that do not fit the data or each other.
+        DataError: no data, or too much of it rejected.
+        TrainingError: divergence, a full disk, a dead rank or a failed job.
+    """
+    if options.launch.launcher == "here":
+        return train_here(options)
+    job = launching.submit(train_here, options)
+    log.info("job %s, logs in %s", job.job_id, job.paths.folder)
+    return launching.wait(job)
+
+
+def train_here(options: AnyOptions) -> Summary:
+    """Train in this process, which may be one of several that torchrun or a job started."""
+    with process_group() as ranks:
+        return run_task(open_task(options, ranks), ranks)
+
+
+def open_task(options: AnyOptions, ranks: Ranks) -> Task:
+    """Open the data, and the encoder where there is one, that the options name."""
+    if options.run.threads:
+        torch.set_num_threads(options.run.threads)
+    if isinstance(options, PretrainOptions):
+        return PretrainTask.open(options, ranks)
+    if isinstance(options, PostOptions):
+        return PostTask.open(options, ranks)
+    return JointTask.open(options, ranks)
+
+
+def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
+    """Train a task whose data are open; see `train`."""
+    options, ranks = task.options, ranks or Ranks()
+    run, loop, launch = options.run, options.loop, options.launch
+    clips = task.sources.train
+    task.sources.require(loop.batch_size, loop.accumulate, ranks.count)
+    if run.threads:
+        torch.set_num_threads(run.threads)
+    out, started = Path(run.out), time.perf_counter()
+    torch.manual_seed(run.seed)
+    device = ranks.device(resolve_device(run.device))
+    model = task.build(device)
+    if device.type == "cpu":
+        optimize_for_cpu(model)
+    engine = ranks.wrap(model, launch.parallel, task.blocks())
+    groups = [dict(group) for group in task.parameter_groups()]
+    adam = options.optimizer
+    optimizer = torch.optim.AdamW(groups, lr=adam.lr, betas=(0.9, adam.beta2))
+
+    def load(step: int, micro: int) -> Batch:
+        chosen = batch_indices(len(clips), loop.batch_size, step, run.seed)
+        share = micro_batch(loop.batch_size, micro, loop.accumulate, ranks.rank, ranks.count)
+        return task.load(step, chosen, share)
+
+    def validate() -> Row:
+        with ranks.unsharded(engine):
+            return task.validate()
+
+    def report() -> None:
+        write_report(out, options, task.findings)
+
+    batches = Prefetcher(load, loop.accumulate, loop.last_step)
+    with ranks.guarded():
+        run_loop(
+            model=model,
+            optimizer=optimizer,
+            loss_fn=engine,
+            batches=batches,
+            learning_rate=task.learning_rate,
+            config=loop,
+            out=out,
+            seed=run.seed,
+            clip_norm=adam.clip_norm,
+            ranks=ranks,
+            callbacks=Callbacks(
+                figures=task.figures, validate=validate, after_step=task.after_step, report=report
+            ),
+        )
+    batches.close()
+    return _finish(task, ranks, ranks.full_state(model), time.perf_counter() - started)
+
+
+def _finish(task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds: float) -> Summary:
+    """Export the model; write and return the summary (empty on other ranks than 0)."""
+    if ranks.rank:
+        return {}
+    options, out = task.options, Path(task.options.run.out)
+    facts = task.export(out / task.file_name, weights)
+    rows = read_rows(out / "metrics.jsonl")
+    last = rows[-1] if rows else {}
+    summary: Summary = {
+        "last": last,
+        "verdict": as_dict(task.findings(last)),
+        "clips": len(task.sources.train),
+        "held_out_clips": len(task.sources.held_out),
+        "minutes": seconds / 60,
+        "processes": ranks.count,
+        "options": dataclasses.asdict(options),
+        **facts,
+    }
+    write_json(out / "summary.json", summary)
+    write_report(out, options, task.findings)
+    return summary

@@ -1,0 +1,200 @@
+"""Opening the clips of a run: episodes in memory, raw episodes, prepared frames or features."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from worldmodel.checkpoints.loading import load_encoder
+from worldmodel.data.clip_source import ClipSource
+from worldmodel.data.dataset import RawClips
+from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
+from worldmodel.data.memory import MemoryClips, open_clips
+from worldmodel.data.prepare import encoder_hash
+from worldmodel.data.prepared import PreparedClips
+from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.sampling import ClipOptions
+from worldmodel.data.transforms import Preprocess
+from worldmodel.data.writers.synthetic import write_dataset
+from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.training.config import PostOptions
+from worldmodel.training.distributed import Ranks
+from worldmodel.training.option_groups import ClipConfig, EncoderStart, RunConfig
+
+log = logging.getLogger(__name__)
+HELD_OUT = 20
+"""One episode in this many is held out when no `val` folder is given."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Clips of a run."""
+
+    train: ClipSource
+    held_out: ClipSource
+
+    def require(self, batch_size: int, accumulate: int, ranks: int) -> None:
+        """Check that a batch can be drawn and divided.
+
+        Raises:
+            ConfigError: too few clips, or a batch that does not divide.
+        """
+        if batch_size % (accumulate * ranks):
+            raise ConfigError(
+                f"batch_size={batch_size} is not divisible by accumulate={accumulate} x "
+                f"{ranks} processes: choose a multiple"
+            )
+        if len(self.train) < batch_size:
+            raise ConfigError(
+                f"{len(self.train)} clips are fewer than batch_size={batch_size}: collect more "
+                "episodes or lower batch_size"
+            )
+
+
+def choose_clips(source: ClipSource, count: int, seed: int) -> np.ndarray:
+    """Numbers of up to `count` different clips, in random order."""
+    rng = np.random.default_rng(seed)
+    return rng.choice(len(source), size=min(count, len(source)), replace=False)
+
+
+def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
+    """Open the encoder that a run starts from, on the CPU.
+
+    Raises:
+        ConfigError: no name, an unknown random size, or another image size than asked for.
+        CheckpointError: unknown name, damaged file, or no encoder.
+    """
+    size = start.image_size
+    encoder = load_encoder(start.encoder, "cpu", seed=seed, image_size=size or 256)
+    if size and encoder.image_size != (size, size):
+        raise ConfigError(
+            f"image_size={size}, and encoder={start.encoder} takes {encoder.image_size} pixels: "
+            f"say image_size={encoder.image_size[0]}, or leave it out"
+        )
+    return encoder
+
+
+def open_memory(
+    run: RunConfig, config: ClipConfig, image_size: int, ranks: Ranks
+) -> tuple[MemoryClips, MemoryClips]:
+    """Training and held-out clips of episodes that fit in memory.
+
+    Rank 0 decodes what is not decoded yet; the others wait and read its result.
+
+    Raises:
+        DataError: no episode, or more rejected than allowed; the message holds the reasons.
+    """
+
+    def open_folder(folder: str) -> MemoryClips:
+        return open_clips(
+            folder,
+            config.num_frames,
+            image_size,
+            transform=config.transform,
+            camera=config.camera,
+            fps=config.fps,
+            max_reject_fraction=config.max_reject_fraction,
+            cache=config.cache,
+        )
+
+    if ranks.rank:
+        ranks.barrier()
+    pair = open_folder(run.data), open_folder(run.val)
+    if not ranks.rank:
+        ranks.barrier()
+    return pair
+
+
+def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) -> Sources:
+    """Training and held-out clips of post-training.
+
+    Raises:
+        ConfigError: the stored features are another encoder's.
+        DataError: no data, or too much of it rejected.
+    """
+    run, make = options.run, options.clips.make_data
+    data, val = Path(run.data), Path(run.val)
+    if make:
+        data = val = Path(run.out) / "data"
+        if ranks.rank == 0:
+            write_dataset(data, episodes=make, seed=run.seed)
+        ranks.barrier()
+    if (data / "plan.json").is_file():
+        return Sources(_prepared(data, options, encoder), _prepared(val, options, encoder))
+    manifest = _manifest(data, options, ranks, "index")
+    if val in (data, Path()):
+        kept = [r for i, r in enumerate(manifest.rows) if i % HELD_OUT]
+        held = [r for i, r in enumerate(manifest.rows) if i % HELD_OUT == 0]
+        pair = (dataclasses.replace(manifest, rows=kept), dataclasses.replace(manifest, rows=held))
+    else:
+        pair = (manifest, _manifest(val, options, ranks, "index-val"))
+    return Sources(_raw(pair[0], options, encoder), _raw(pair[1], options, encoder))
+
+
+def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Manifest:
+    index = folder
+    if not (folder / "manifest.jsonl").is_file():
+        index = Path(options.run.out) / name
+        if ranks.rank == 0:
+            read = ReadOptions(camera=options.clips.camera)
+            poses: Literal["any", "required"] = "required" if options.clips.extrinsics else "any"
+            wanted = IndexOptions(read=read, extrinsics=poses)
+            build_index(folder, index, wanted, workers=os.cpu_count() or 1)
+        ranks.barrier()
+    manifest = open_manifest(index)
+    manifest.check(options.clips.max_reject_fraction)
+    return manifest
+
+
+def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None) -> RawClips:
+    if encoder is None:
+        raise ConfigError("encoder is empty: raw episodes need encoder=NAME (`worldmodel models`)")
+    if not manifest.rows:
+        raise DataError(f"Too few episodes under {manifest.root} to hold some out: add val=DIR")
+    clips = options.clips
+    wanted = ClipOptions(
+        num_frames=clips.num_frames,
+        fps=clips.fps,
+        stride_s=1 / clips.fps,
+        state_frame=clips.state_frame,
+        idle=clips.idle,
+        extrinsics=clips.extrinsics,
+    )
+    transform = Preprocess(clips.transform, encoder.image_size)
+    return RawClips(manifest, wanted, transform, workers=clips.workers)
+
+
+def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) -> PreparedClips:
+    clips, asked = PreparedClips(folder, options.clips.num_frames), options.clips
+    plan = clips.options
+    for name in ("fps", "state_frame", "transform"):
+        found, wanted = getattr(plan, name), getattr(asked, name)
+        if found != wanted:
+            raise ConfigError(
+                f"{folder} was prepared with {name}={found}; this run says {name}={wanted}: make "
+                "them equal"
+            )
+    if asked.extrinsics and not plan.extrinsics:
+        raise ConfigError(
+            f"{folder} was prepared without the camera's poses: prepare it again with "
+            "extrinsics=true, or train with extrinsics=false"
+        )
+    if plan.what == "features" and encoder is not None:
+        found = encoder_hash(encoder.backbone)
+        if found != plan.encoder_hash:
+            raise ConfigError(
+                f"{folder} holds features of encoder {plan.encoder_hash}, "
+                f"encoder={options.start.encoder} is {found}: prepare again, or name the encoder "
+                "that made them"
+            )
+    if not json.loads((folder / "plan.json").read_text(encoding="utf-8"))["rows"]:
+        raise DataError(f"{folder} holds no episode")
+    return clips

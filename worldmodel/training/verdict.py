@@ -1,0 +1,117 @@
+"""A run's verdict in words and figures: what its last validation says about the model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from worldmodel.training.metrics import Row
+
+MARGIN = 0.02
+"""Relative difference of losses under which two are called equal."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judgement."""
+
+    name: str
+    good: bool
+    text: str
+
+
+def percent(change: float) -> str:
+    """Format a ratio's difference from 1 for people: 12 %, 0.4 %."""
+    value = abs(100 * change)
+    return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %"
+
+
+def judge_prediction(row: Row) -> list[Finding]:
+    """Judge whether predictions beat a copy of the last frame and depend on the actions."""
+    if not {"val_true", "val_copy", "val_shuffled"} <= row.keys():
+        return []
+    true, copy, shuffled = row["val_true"], row["val_copy"], row["val_shuffled"]
+    better = 1 - true / max(copy, 1e-12)
+    worse = shuffled / max(true, 1e-12) - 1
+    beats = better > MARGIN
+    listens = worse > MARGIN
+    side = "below" if better >= 0 else "above"
+    found = [
+        Finding(
+            "prediction",
+            beats,
+            f"The prediction is {'better' if beats else 'NOT better'} than copying the last frame: "
+            f"loss {true:.4f}, {percent(better)} {side} the copy's {copy:.4f}.",
+        ),
+        Finding(
+            "actions",
+            listens,
+            f"The model {'listens' if listens else 'does NOT listen'} to its actions: with the "
+            f"actions of other clips the loss is {shuffled:.4f}, {percent(worse)} "
+            f"{'higher' if worse >= 0 else 'lower'}.",
+        ),
+    ]
+    return found + _judge_planning(row)
+
+
+def _judge_planning(row: Row) -> list[Finding]:
+    if not {"val_action_error_m", "val_action_zero_m"} <= row.keys():
+        return []
+    error, still = 100 * row["val_action_error_m"], 100 * row["val_action_zero_m"]
+    good = error < still
+    return [
+        Finding(
+            "planning",
+            good,
+            f"Planning recorded moves errs by {error:.1f} cm, "
+            f"{'less' if good else 'NOT less'} than the {still:.1f} cm of not moving.",
+        )
+    ]
+
+
+def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
+    """Judge whether masked prediction learned, and whether the features are alive."""
+    if not {"val_loss", "val_mean", "feature_std", "effective_rank"} <= row.keys():
+        return []
+    loss, mean = row["val_loss"], row["val_mean"]
+    better = 1 - loss / max(mean, 1e-12)
+    learned = better > MARGIN
+    std, rank = row["feature_std"], row["effective_rank"]
+    alive = std >= collapsed_std
+    side = "below" if better >= 0 else "above"
+    return [
+        Finding(
+            "prediction",
+            learned,
+            f"Masked prediction is {'better' if learned else 'NOT better'} than each position's "
+            f"mean: loss {loss:.4f}, {percent(better)} {side} the mean's {mean:.4f}.",
+        ),
+        Finding(
+            "features",
+            alive,
+            f"The features {'are alive' if alive else 'have COLLAPSED'}: spread {std:.3f} "
+            f"(collapsed below {collapsed_std}), effective rank {rank:.1f}.",
+        ),
+        *_judge_probes(row),
+    ]
+
+
+def _judge_probes(row: Row) -> list[Finding]:
+    found = []
+    for name, thing in (("tcp", "finger"), ("object", "object")):
+        if f"probe_{name}_m" in row:
+            error, mean = 100 * row[f"probe_{name}_m"], 100 * row[f"probe_{name}_mean_m"]
+            good = error < mean
+            text = (
+                f"A linear probe reads the {thing} position to {error:.1f} cm, "
+                f"{'less' if good else 'NOT less'} than the {mean:.1f} cm of the mean position."
+            )
+            found.append(Finding(f"probe_{name}", good, text))
+    return found
+
+
+def as_dict(findings: list[Finding]) -> dict[str, object]:
+    """The verdict for summary.json."""
+    return {
+        "good": all(finding.good for finding in findings) if findings else None,
+        "findings": [asdict(finding) for finding in findings],
+    }
