@@ -35,8 +35,9 @@ def parse_options(command: str, kind: type[T], words: list[str]) -> T:
 def compose_options(command: str, words: list[str]) -> object:
     """Build a command's options, of the class of the mode that words or recipe name."""
     from planning.cli import compose
+    from planning.cli.request import read_request
 
-    request = compose.read_request(command, load_command(command).kinds, words)
+    request = read_request(command, load_command(command).kinds, words)
     return compose.build(request.kind, compose.compose_tree(request))
 
 

@@ -150,8 +150,8 @@ class LaunchConfig(Checked):
     """Processes of a run: this one, those of torchrun, or a job of a scheduler."""
 
     launcher: Literal["here", "slurm", "local"] = "here"
-    """Where processes run: here (this process, or torchrun's), slurm (a job), or local (the same job
-    on this machine)."""
+    """Where processes run: here (this process, or torchrun's), slurm (a job), or local (the same
+    job on this machine)."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """How several processes hold the weights: ddp keeps them whole in each, fsdp shards them."""
     nodes: int = field(default=1, metadata={"min": 1, "max": 4096})
