@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import multiprocessing
 import os
 import time
@@ -68,6 +69,8 @@ class FrankaArm:
         kind: str = "fr3",
         joint_margin_rad: float = 0.1,
     ) -> None:
+        if importlib.util.find_spec("franky") is None:
+            raise ArmError("The driver needs franky: pip install 'worldmodel[robot]'")
         self.config, self.solver = config, Kinematics(kind, joint_margin_rad)
         context = multiprocessing.get_context("spawn")
         self.link = SharedArmState(context)

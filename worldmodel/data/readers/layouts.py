@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from worldmodel.data.episode import Episode, EpisodeError
@@ -17,6 +19,8 @@ from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.errors import DataError
 
 Outcome = tuple[int, Episode | EpisodeError]
+EXTRAS = {"lerobot": "pyarrow", "rlds": "tensorflow_datasets"}
+"""Module that a layout needs; the layout's name is also the name of the extra."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,33 @@ def detect_layout(root: Path) -> str:
     return "droid"
 
 
+@cache
+def require_extra(layout: str) -> None:
+    """Check that the package that reads a layout is installed.
+
+    Raises:
+        DataError: It is missing; the message has the pip command.
+    """
+    module = EXTRAS.get(layout)
+    try:
+        is_there = module is None or find_spec(module) is not None
+    except ImportError:
+        is_there = False
+    if not is_there:
+        raise DataError(
+            f"Reading the {layout} layout needs the package {module}, which is not installed: "
+            f"pip install 'worldmodel[{layout}]'"
+        )
+
+
 def find_units(root: Path) -> list[Unit]:
-    """Return all units under `root` in a fixed order."""
+    """Return all units under `root` in a fixed order.
+
+    Raises:
+        DataError: There is no such folder, or the package that reads its layout is missing.
+    """
     layout = detect_layout(root)
+    require_extra(layout)
     if layout == "rlds":
         return [Unit(layout, root, p.name) for p in sorted(root.glob("*.tfrecord*"))]
     if layout == "lerobot":
@@ -100,6 +128,7 @@ def read_one(unit: Unit, options: ReadOptions) -> Episode:
     Raises:
         EpisodeError: It cannot be used; the error holds the reason.
     """
+    require_extra(unit.layout)
     if unit.layout == "droid":
         return droid.read_droid(unit.root / unit.path, options)
     if unit.layout == "lerobot":
