@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import Operator, require_motion_confirmation, step_question
 from planning.apps.policies import open_policy
-from planning.apps.workcell import Workcell, open_workcell, safe_arm
+from planning.apps.workcell import Workcell, safe_arm
 from planning.arm_options import CalibrateOptions
 from planning.errors import DriveError
 from planning.planner import Memory

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import Operator, require_motion_confirmation, step_question
-from planning.apps.workcell import Workcell, open_workcell, safe_arm
+from planning.apps.workcell import Workcell, safe_arm
 from planning.arm_options import CaptureOptions
 from planning.errors import DriveError
 from planning.goals import GoalPicture, write_goal

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from planning.apps.workcell import open_workcell
+from planning.apps.open_workcell import open_workcell
 from planning.arm_options import CheckViewOptions
 from planning.errors import DriveError
 from planning.goals import read_image

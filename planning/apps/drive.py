@@ -19,6 +19,7 @@ from planning.agent import PlanningAgent
 from planning.apps.drive_recorder import Recorder
 from planning.apps.drive_summary import drive_summary
 from planning.apps.evaluate import episode_seed
+from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import (
     Operator,
     is_attended,
@@ -27,14 +28,7 @@ from planning.apps.operator import (
     step_question,
 )
 from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
-from planning.apps.workcell import (
-    NO_SCRIPTED_GOALS,
-    Workcell,
-    arm_model,
-    open_workcell,
-    read_limits,
-    safe_arm,
-)
+from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
 from planning.arm_options import DriveOptions
 from planning.drive_log import DriveLog
 from planning.driving import Step, drive_episode

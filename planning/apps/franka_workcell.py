@@ -12,6 +12,7 @@ from planning.protocols import SubGoal
 from robot.arm import Arm
 from robot.cameras.camera import Camera
 from robot.cameras.threaded_camera import ThreadedCamera
+from robot.errors import ConfigError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.layer import SafetyConfig
 
@@ -78,6 +79,20 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
             arm.link.stop(f"camera: {why}")
 
     return ThreadedCamera(camera, arm.link.saw_frame, on_error=failed)
+
+
+class FrankaWorkcell(Workcell):
+    """A real arm, or any server that speaks libfranka's protocol at the address."""
+
+    def __init__(self, options: WorkcellOptions) -> None:
+        if not options.camera:
+            raise ConfigError(
+                "robot=franka needs a camera. Give camera=: 0, realsense[:SERIAL] or a URL."
+            )
+        self.max_age_s = Workcell.max_age_s * options.franka.patience
+        self.frozen_s = Workcell.frozen_s * options.franka.patience
+        self.limits = read_limits(options.limits or "franka")
+        self.arm, self.camera = open_franka(options, self.limits)
 
 
 class TwinWorkcell(Workcell):

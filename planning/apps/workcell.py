@@ -167,22 +167,6 @@ class FakeWorkcell(MujocoWorkcell):
         return super().info()
 
 
-class FrankaWorkcell(Workcell):
-    """A real arm, or any server that speaks libfranka's protocol at the address."""
-
-    def __init__(self, options: WorkcellOptions) -> None:
-        from planning.apps.franka_workcell import open_franka
-
-        if not options.camera:
-            raise ConfigError(
-                "robot=franka needs a camera. Give camera=: 0, realsense[:SERIAL] or a URL."
-            )
-        self.max_age_s = Workcell.max_age_s * options.franka.patience
-        self.frozen_s = Workcell.frozen_s * options.franka.patience
-        self.limits = read_limits(options.limits or "franka")
-        self.arm, self.camera = open_franka(options, self.limits)
-
-
 def open_camera(source: str, *, live: bool = False) -> Camera:
     """Open a camera: number or device, realsense[:SERIAL], folder, video file or URL.
 
@@ -198,22 +182,6 @@ def open_camera(source: str, *, live: bool = False) -> Camera:
     if path.is_dir() or path.is_file():
         return SequenceCamera(path, live=live)
     return OpenCVCamera(source)
-
-
-def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
-    """Connect to the arm and camera that `robot=` names.
-
-    Args:
-        options: arm, camera, limits and scene.
-        image_size: side of the pictures of a simulated camera [px].
-    """
-    if options.robot == "franka":
-        return FrankaWorkcell(options)
-    if options.robot == "twin":
-        from planning.apps.franka_workcell import TwinWorkcell
-
-        return TwinWorkcell(options, image_size)
-    return (FakeWorkcell if options.robot == "fake" else MujocoWorkcell)(options, image_size)
 
 
 def arm_model(options: WorkcellOptions) -> str:

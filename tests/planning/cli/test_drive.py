@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from planning.apps import drive as driving
-from planning.apps import workcell as workcells
+from planning.apps.open_workcell import open_workcell
 from planning.cli.app import main
 from planning.driving import Step
 from robot.errors import CameraError
@@ -222,7 +222,7 @@ class Broken:
 )
 def test_bad_frames_stop_the_arm_and_keep_the_log(what, message, tmp_path, monkeypatch, capsys):
     def open_broken(*options):
-        workcell = workcells.open_workcell(*options)
+        workcell = open_workcell(*options)
         workcell.camera = Broken(workcell.camera, 3, what)
         return workcell
 

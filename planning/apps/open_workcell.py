@@ -1,0 +1,24 @@
+"""The workcell that `robot=` names; drivers are imported only when their robot is asked for."""
+
+from __future__ import annotations
+
+from planning.apps.workcell import DEFAULT_IMAGE_SIZE, FakeWorkcell, MujocoWorkcell, Workcell
+from planning.arm_options import WorkcellOptions
+
+
+def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
+    """Connect to the arm and camera that `robot=` names.
+
+    Args:
+        options: arm, camera, limits and scene.
+        image_size: side of the pictures of a simulated camera [px].
+    """
+    if options.robot == "franka":
+        from planning.apps.franka_workcell import FrankaWorkcell
+
+        return FrankaWorkcell(options)
+    if options.robot == "twin":
+        from planning.apps.franka_workcell import TwinWorkcell
+
+        return TwinWorkcell(options, image_size)
+    return (FakeWorkcell if options.robot == "fake" else MujocoWorkcell)(options, image_size)
