@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import time
@@ -95,6 +94,9 @@ def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
     Args:
         config: What to record.
         write: Writes each episode, in the worker that played it.
+
+    Returns:
+        Numbers of episodes and frames, the speed, and what was played.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,7 @@ def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
         except KeyboardInterrupt:
             pool.terminate()
     seconds = time.perf_counter() - started
-    summary = {
+    return {
         "episodes": sum(kinds.values()),
         "already_there": len(set(wanted) & there),
         "frames": frames,
@@ -126,5 +128,3 @@ def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
         "seed": config.seed,
         "split": config.split,
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
-    return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from envs.config import CollectConfig
 
@@ -12,7 +13,10 @@ Options = CollectConfig
 def run(options: CollectConfig) -> int:
     """Collect the episodes and print the summary."""
     from envs.collect import collect
+    from worldmodel.atomic_io import write_json
     from worldmodel.data.writers.droid import write_episode
 
-    print(json.dumps(collect(options, write_episode), indent=2))
+    summary = collect(options, write_episode)
+    write_json(Path(options.out) / "summary.json", summary)
+    print(json.dumps(summary, indent=2))
     return 0

@@ -22,6 +22,8 @@ class Options:
     """Number of frames that the probes are fitted on."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the probes and of the sample of frames."""
+    cache: str = ""
+    """Folder for decoded frames; empty uses the default cache folder."""
     out: str = "runs/probes"
     """Output folder for summary.json."""
 
@@ -37,8 +39,19 @@ def run(options: Options) -> int:
     from worldmodel.evaluation.latent_probes import probe_world_model
 
     world = load_world_model(options.model, "cpu")
-    size = world.image_size[0]
-    clips, unseen = open_clips(options.data, 2, size), open_clips(options.val, 2, size)
+    spec = world.observation_spec
+    clips, unseen = (
+        open_clips(
+            folder,
+            2,
+            spec.image_size[0],
+            transform=spec.transform,
+            camera=spec.cameras[0],
+            fps=1 / world.action_spec.period_s,
+            cache=options.cache,
+        )
+        for folder in (options.data, options.val)
+    )
     result = probe_world_model(world, clips, unseen, count=options.count, seed=options.seed)
     file = Path(options.out) / "summary.json"
     write_json(file, {"model": options.model, "seed": options.seed, **result})
