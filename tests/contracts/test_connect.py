@@ -15,7 +15,7 @@ from planning.options import PlannerOptions
 from robot.arm import ArmSpec
 from worldmodel import load_world_model
 from worldmodel.checkpoints.io import save
-from worldmodel.data.memory import DecodeOptions
+from worldmodel.data.flat_arrays import DecodeOptions
 from worldmodel.models.world_model import WorldModel
 
 QUICK = PlannerOptions(samples=16, iterations=1)

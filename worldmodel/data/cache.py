@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -94,11 +95,18 @@ def cache_slot(
     return slot
 
 
+_threads = threading.RLock()
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; other processes wait."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """Hold the lock file `path` for the length of the block; other processes and threads wait.
+
+    The lock ends with its process even if that is killed: it is a POSIX lock, which worker
+    processes do not inherit.
+    """
+    with _threads, path.open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 
 

@@ -1,6 +1,8 @@
 """Simulated and real-layout episodes as flat arrays, through the index and the shared readers."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,9 @@ from envs.collect import collect
 from envs.config import CollectConfig
 from planning.cli.app import main
 from worldmodel.checkpoint import load
-from worldmodel.data.cache import cache_root, cache_slot
-from worldmodel.data.memory import DecodeOptions, decoded, index_folder, open_clips
+from worldmodel.data.cache import cache_root, cache_slot, locked
+from worldmodel.data.flat_arrays import DecodeOptions, decoded, index_folder
+from worldmodel.data.memory import open_clips
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import ConfigError, DataError
@@ -121,6 +124,26 @@ def test_two_runs_at_once_decode_once(collected, tmp_path):
     assert [run.communicate()[0].strip() for run in runs] == ["12", "12"]
     (slot,) = (tmp_path / "cache" / "frames").iterdir()
     assert len([p for p in slot.iterdir() if p.is_dir()]) == 1
+
+
+def test_the_lock_of_a_killed_process_is_free_though_its_workers_live(tmp_path):
+    code = (
+        "import os, sys, time; from pathlib import Path; from worldmodel.data.cache import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    child = os.fork()\n"
+        "    if child: print(child, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    try:
+        os.kill(child, 0)
+        with locked(tmp_path / "lock"):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_without_a_home_the_cache_option_is_named(monkeypatch, tmp_path):
