@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from envs import tasks
 from planning.cli.app import main
 from planning.cli.commands import COMMANDS, load_command
 from planning.cli.request import read_request
@@ -79,3 +80,18 @@ def test_commands_take_the_options_that_the_pages_name(page, capsys):
             read_request(name, load_command(name).kinds, own, sweep=True)
         elif "=" in " ".join(given) and not re.search(r"=(NAME|FILE)\b", " ".join(given)):
             assert main([*given, "--cfg", "job"]) == 0, (words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("job", ["environment", "robot", "data layout", "optimiser"])
+def test_the_recipes_for_contributors_run(job, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = re.split(r"^## Add an? ", text, flags=re.MULTILINE)
+    (recipe,) = [s for s in section if s.startswith(job)]
+    ((_, code),) = FENCE.findall(recipe)
+    known = dict(tasks.TASKS)
+    try:
+        exec(compile(code, "CONTRIBUTING.md", "exec"), {"__name__": "recipe"})
+    finally:
+        tasks.TASKS.clear()
+        tasks.TASKS.update(known)
