@@ -11,6 +11,7 @@ All write the figures of docs/planning.md. A row that is in the results is not r
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -22,6 +23,7 @@ import torch
 from page_blocks import fill_blocks, markdown_table, wrap
 
 from planning.apps import bench_planning, evaluate
+from planning.apps.bench_equal_energy import equal_energy
 from planning.bench_options import BenchOptions
 from planning.cli.bench_planning import run as run_benchmark
 from planning.options import EvalOptions, PlannerOptions, SceneOptions
@@ -69,19 +71,23 @@ def speeds() -> None:
         for horizon in horizons:
             if any((r["size"], r["horizon"]) == (size, horizon) for r in summary["rows"]):
                 continue
-            row = bench_planning.measure(size, horizon, BenchOptions(**few))
+            row = dataclasses.asdict(bench_planning.measure(size, horizon, BenchOptions(**few)))
             summary["rows"].append(row)
             print(size, horizon, f"{row['ratio_exact']:.2f}x, bf16 {row['ratio_bf16']:.2f}x")
             SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     summary["rows"].sort(key=lambda r: (list(SIZES).index(r["size"]), r["horizon"]))
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    bench_planning.plot(summary["rows"], PAGE.parent / "planning.png")
+    bars = [
+        (f"{row['size']}\nH={row['horizon']}", row["ratio_exact"], row["ratio_bf16"])
+        for row in summary["rows"]
+    ]
+    bench_planning.plot(bars, PAGE.parent / "planning.png")
 
 
 def equal() -> None:
     """Measure the row at equal energy again: it depends on the embedded model."""
     summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
-    summary["equal_energy"] = bench_planning.equal_energy(BenchOptions())
+    summary["equal_energy"] = dataclasses.asdict(equal_energy(BenchOptions()))
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch import Tensor
 
-import envs
 from planning.apps.attention_backends import choose_backend
 from planning.bench_options import BenchOptions
 from planning.bounds import Bounds
@@ -27,9 +26,7 @@ from planning.energy import energy
 from planning.errors import PlanError
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
-from planning.solvers.icem import ICEM
 from robot.pose import apply_action
-from worldmodel.checkpoint import load
 from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.kernels.cpu_linear import linear
@@ -45,16 +42,49 @@ SIZES: dict[str, dict[str, int]] = {
 """`small` is the embedded model's shape, `ac` the published 305 M predictor's for ViT-g, `ac-vitl`
 the same for ViT-L."""
 SAMPLES = {"small": 256, "medium": 16, "ac-vitl": 1, "ac": 1}
+Imagine = Callable[[Tensor], Tensor]
+"""From actions [B, K, 7] to the imagined tokens [B, K, N, D]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedRow:
+    """Times of one model size and horizon; a ratio says how many times faster ours is."""
+
+    size: str
+    horizon: int
+    samples: int
+    iterations: int
+    baseline_s: float
+    """Median time of a search as published."""
+    exact_s: float
+    """Median time of ours in float32."""
+    bf16_s: float
+    """Median time of ours in bfloat16."""
+    ratio_exact: float
+    ratio_bf16: float
+    same_products_s: float
+    """Time of the published loop on our matrix products."""
+    ratio_same_products: float
+    samples_at_once: int
+    max_abs_diff: float
+    """Largest difference of imagined tokens between ours in float32 and the published loop."""
+    energy_baseline: float
+    energy_exact: float
+    energy_bf16: float
+    attention_ms: dict[str, float]
+    """CUDA only: time of each attention kernel."""
+    flops_exact: float
+    flops_bf16: float
 
 
 def make_world(size: str) -> WorldModel:
-    """A world model with random weights and the predictor of a size.
+    """Make a world model with random weights and the predictor of a size.
 
     Raises:
         PlanError: unknown size.
     """
     if size not in SIZES:
-        raise PlanError(f"Unknown size {size!r}; known: {', '.join(SIZES)}")
+        raise PlanError(f"size={size} is not available. Choose one of: {', '.join(SIZES)}.")
     s = SIZES[size]
     torch.manual_seed(0)
     predictor = PredictorConfig(
@@ -90,39 +120,40 @@ def whole_history(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tens
     return torch.cat(out, 1)
 
 
-def _clock(device: str) -> float:
+def clock(device: str) -> float:
+    """Seconds on a steady clock, after the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def matmul_peak(dtype: torch.dtype, device: str) -> float:
-    """Measured FLOP/s of a large matrix product, by the faster library."""
+    """Measure the FLOP/s of a large matrix product with the faster library."""
     n = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
     times = []
     for _ in range(5):
         for product in (torch.matmul, linear):
-            began = _clock(device)
+            began = clock(device)
             product(a, b)
-            times.append(_clock(device) - began)
+            times.append(clock(device) - began)
     return 2 * n**3 / min(times)
 
 
 def step_flops(size: str) -> float:
-    """Multiply-adds x 2 of the matrix products of one imagined step of one sample, cached."""
+    """Count the operations of one sample's imagined step: two for each multiply-add."""
     s = SIZES[size]
     tokens = s["side"] ** 2 + 2
     return 2.0 * tokens * s["depth"] * 12 * s["width"] ** 2
 
 
-def chunked(unroll: Callable[[Tensor], Tensor], chunk: int) -> Callable[[Tensor], Tensor]:
-    """Last frames [B, N, D], imagined for `chunk` samples at once."""
-    return lambda actions: torch.cat([unroll(part)[:, -1] for part in actions.split(chunk)])
+def chunked(imagine: Imagine, chunk: int) -> Imagine:
+    """Imagine `chunk` samples at once; gives the last frames [B, N, D]."""
+    return lambda actions: torch.cat([imagine(part)[:, -1] for part in actions.split(chunk)])
 
 
 def samples_at_once(world: WorldModel, horizon: int, options: BenchOptions) -> int:
-    """How many samples `memory_gb` has room for."""
+    """Return how many samples fit into `memory_gb`, at least 1."""
     room = options.memory_gb * 1e9
     if not room:
         cuda = options.device == "cuda"
@@ -136,166 +167,130 @@ def _optimized(world: WorldModel) -> WorldModel:
     return optimize_for_cpu(copied) if next(copied.parameters()).device.type == "cpu" else copied
 
 
+class Contest:
+    """The ways to imagine, on one model, one present frame and one goal."""
+
+    def __init__(self, size: str, device: str) -> None:
+        self.device = device
+        self.plain = make_world(size).to(device)
+        self.world, self.half = _optimized(self.plain), _optimized(self.plain)
+        self.half.predictor.to(torch.bfloat16)
+        self.generator = torch.Generator().manual_seed(1)
+        s = SIZES[size]
+        tokens = torch.randn(2, s["side"] ** 2, s["encoder"], generator=self.generator)
+        self.z, self.goal = normalise(tokens.to(device)).split(1)
+        self.state = torch.tensor([[0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0]], device=device)
+
+    def baseline(self, actions: Tensor) -> Tensor:
+        """Imagine as published."""
+        return whole_history(self.plain, self.z, self.state, actions.to(self.device))
+
+    def exact(self, actions: Tensor) -> Tensor:
+        """Imagine with cached keys and values, in float32."""
+        return self.world.unroll(self.z, self.state, actions.to(self.device))
+
+    def bf16(self, actions: Tensor) -> Tensor:
+        """Imagine with cached keys and values, in bfloat16."""
+        with torch.autocast(self.device, torch.bfloat16):
+            z = self.z.bfloat16()
+            return self.half.unroll(z, self.state, actions.to(self.device)).float()
+
+    def same_products(self, actions: Tensor) -> Tensor:
+        """Imagine as published, on our matrix products."""
+        return whole_history(self.world, self.z, self.state, actions.to(self.device))
+
+    def seconds(
+        self, imagine: Imagine, solver: CEM, horizon: int, chunk: int
+    ) -> tuple[float, float]:
+        """Time one search; returns it with the energy that the search reached."""
+        ends = chunked(imagine, chunk)
+        began = clock(self.device)
+        plan = solver.minimise(
+            lambda actions: energy(ends(actions), self.goal),
+            Bounds(gripper="published"),
+            torch.Generator().manual_seed(0),
+            horizon=horizon,
+        )
+        return clock(self.device) - began, plan.energy
+
+
 @torch.inference_mode()
-def measure(size: str, horizon: int, options: BenchOptions) -> dict[str, Any]:
-    """One row: seconds of a whole CEM search by each way, interleaved."""
-    device = options.device
-    plain = make_world(size).to(device)
-    world, half = _optimized(plain), _optimized(plain)
-    half.predictor.to(torch.bfloat16)
-    samples = options.samples or SAMPLES[size]
-    s = SIZES[size]
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randn(2, s["side"] ** 2, s["encoder"], generator=generator)
-    z, goal = normalise(tokens.to(device)).split(1)
-    state = torch.tensor([[0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0]], device=device)
-
-    def exact(actions: Tensor) -> Tensor:
-        return world.unroll(z, state, actions.to(device))
-
-    def bf16(actions: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16):
-            return half.unroll(z.bfloat16(), state, actions.to(device)).float()
-
-    def baseline(actions: Tensor) -> Tensor:
-        return whole_history(plain, z, state, actions.to(device))
-
-    def same_products(actions: Tensor) -> Tensor:
-        return whole_history(world, z, state, actions.to(device))
-
-    ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "baseline": baseline,
-        "exact": exact,
-        "bf16": bf16,
-        "same_products": same_products,
-    }
-    chunk = samples_at_once(world, horizon, options)
-    search: dict[str, Any] = {
-        "num_samples": max(2, samples),
-        "iterations": options.iterations,
-        "num_elites": max(2, min(10, samples)),
-    }
-    optimisers: dict[str, CEM] = dict.fromkeys(ways, CEM(**search))
+def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
+    """Time a whole CEM search in each way, one after the other in each repeat."""
+    contest = Contest(size, options.device)
+    samples = max(2, options.samples or SAMPLES[size])
+    chunk = samples_at_once(contest.world, horizon, options)
+    kind = DeviceCEM if options.device == "cuda" else CEM
+    solver, ours = (
+        k(num_samples=samples, iterations=options.iterations, num_elites=min(10, samples))
+        for k in (CEM, kind)
+    )
     kernels: dict[str, float] = {}
-    if device == "cuda":  # ours stays on the device and replays a captured iteration
-        optimisers["exact"] = optimisers["bf16"] = DeviceCEM(**search)
-        shape = (max(2, samples), s["heads"], s["side"] ** 2 + 2, s["width"] // s["heads"])
-        kernels = choose_backend(half.predictor, shape, torch.bfloat16)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    if options.device == "cuda":  # ours stays on the device and replays a captured iteration
+        s = SIZES[size]
+        shape = (samples, s["heads"], s["side"] ** 2 + 2, s["width"] // s["heads"])
+        kernels = choose_backend(contest.half.predictor, shape, torch.bfloat16)
+    ways: dict[str, tuple[Imagine, CEM]] = {
+        "baseline": (contest.baseline, solver),
+        "exact": (contest.exact, ours),
+        "bf16": (contest.bf16, ours),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
     energies: dict[str, float] = {}
     for repeat in range(options.repeats + 1):
-        for name, way in ways.items():
-            if name == "same_products" and repeat < options.repeats:
-                continue  # once is enough for the row beside
-            ends = chunked(way, chunk)
-            began = _clock(device)
-            plan = optimisers[name].minimise(
-                lambda a, ends=ends: energy(ends(a), goal),  # type: ignore[misc]
-                Bounds(gripper="published"),
-                torch.Generator().manual_seed(0),
-                horizon=horizon,
-            )
+        for name, (imagine, search) in ways.items():
+            took, energies[name] = contest.seconds(imagine, search, horizon, chunk)
             if repeat:  # the first round warms up
-                seconds[name].append(_clock(device) - began)
-            energies[name] = plan.energy
-    probe = 0.02 * torch.randn(min(4, max(2, samples)), horizon, 7, generator=generator)
-    difference = float((exact(probe) - baseline(probe)).abs().max())
-    took = {name: statistics.median(values) for name, values in seconds.items()}
-    work = step_flops(size) * horizon * max(2, samples) * options.iterations
-    return {
-        "size": size,
-        "horizon": horizon,
-        "samples": max(2, samples),
-        "iterations": options.iterations,
-        "baseline_s": took["baseline"],
-        "exact_s": took["exact"],
-        "bf16_s": took["bf16"],
-        "ratio_exact": took["baseline"] / took["exact"],
-        "ratio_bf16": took["baseline"] / took["bf16"],
-        "same_products_s": took["same_products"],
-        "ratio_same_products": took["same_products"] / took["exact"],
-        "samples_at_once": chunk,
-        "max_abs_diff": difference,
-        "energy_baseline": energies["baseline"],
-        "energy_exact": energies["exact"],
-        "energy_bf16": energies["bf16"],
-        "attention_ms": kernels,
-        "flops_exact": work / took["exact"],
-        "flops_bf16": work / took["bf16"],
-    }
+                times[name].append(took)
+    same_s, _ = contest.seconds(contest.same_products, solver, horizon, chunk)
+    probe = 0.02 * torch.randn(min(4, samples), horizon, 7, generator=contest.generator)
+    baseline_s, exact_s, bf16_s = (statistics.median(times[name]) for name in ways)
+    work = step_flops(size) * horizon * samples * options.iterations
+    return SpeedRow(
+        size=size,
+        horizon=horizon,
+        samples=samples,
+        iterations=options.iterations,
+        baseline_s=baseline_s,
+        exact_s=exact_s,
+        bf16_s=bf16_s,
+        ratio_exact=baseline_s / exact_s,
+        ratio_bf16=baseline_s / bf16_s,
+        same_products_s=same_s,
+        ratio_same_products=same_s / exact_s,
+        samples_at_once=chunk,
+        max_abs_diff=float((contest.exact(probe) - contest.baseline(probe)).abs().max()),
+        energy_baseline=energies["baseline"],
+        energy_exact=energies["exact"],
+        energy_bf16=energies["bf16"],
+        attention_ms=kernels,
+        flops_exact=work / exact_s,
+        flops_bf16=work / bf16_s,
+    )
 
 
-@torch.inference_mode()
-def equal_energy(options: BenchOptions) -> dict[str, Any]:
-    """Samples and seconds iCEM needs for the energy that the published loop's 800 x 10 reaches.
-
-    The embedded model on real pairs of pictures (reach episodes); energies are means over pairs,
-    and equal means at most a thousandth above.
-    """
-    world, env = load("default", options.device), envs.make("reach")
-    costs: list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = []
-    for seed in range(options.pairs):
-        seen, _ = env.reset(seed=seed)
-        goal = world.encode(torch.from_numpy(env.sub_goals()[-1].image[None]))
-        z = world.encode(torch.from_numpy(seen["image"][None]))
-        state = torch.from_numpy(seen["state"][None]).to(z.device)
-
-        def end(unroll: Any, z: Tensor = z, state: Tensor = state, goal: Tensor = goal) -> Any:
-            return lambda a: energy(unroll(z, state, a.to(z.device))[:, -1], goal)
-
-        costs.append((end(partial(whole_history, world)), end(world.unroll)))
-    env.close()
-    bounds = Bounds()
-
-    def mean_of(optimiser: Any, which: int) -> tuple[float, float]:
-        plans, began = [], _clock(options.device)
-        for pair in costs:
-            plans.append(optimiser.minimise(pair[which], bounds, torch.Generator().manual_seed(0)))
-        seconds = (_clock(options.device) - began) / len(costs)
-        return statistics.mean(p.energy for p in plans), seconds
-
-    mean_of(ICEM(), 1)
-    wanted, slow = mean_of(CEM(), 0)
-    row: dict[str, Any] = {"baseline_samples": 8000, "baseline_energy": wanted, "baseline_s": slow}
-    for samples, iterations in ((16, 4), (32, 4), (32, 6), (64, 6), (64, 10), (128, 10), (256, 12)):
-        optimiser = ICEM(num_samples=samples, iterations=iterations, num_elites=6)
-        found, seconds = mean_of(optimiser, 1)
-        if found <= 1.001 * wanted:
-            return row | {
-                "icem_samples": samples,
-                "icem_iterations": iterations,
-                "icem_energy": found,
-                "icem_s": seconds,
-                "ratio": slow / seconds,
-            }
-    return row
-
-
-def plot(rows: list[dict[str, Any]], file: Path) -> None:
-    """Ratios over the baseline by size and horizon."""
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(7, 4))
-    labels = [f"{r['size']}\nH={r['horizon']}" for r in rows]
-    places = np.arange(len(rows))
-    axis.bar(places - 0.2, [r["ratio_exact"] for r in rows], 0.4, label="cached, float32")
-    axis.bar(places + 0.2, [r["ratio_bf16"] for r in rows], 0.4, label="cached, bf16")
+def plot(bars: Sequence[tuple[str, float, float]], file: Path) -> None:
+    """Draw how many times faster ours is: label, ratio in float32 and ratio in bfloat16."""
+    figure = Figure(figsize=(7, 4))
+    FigureCanvasAgg(figure)
+    axis = figure.add_subplot()
+    places = np.arange(len(bars))
+    axis.bar(places - 0.2, [exact for _, exact, _ in bars], 0.4, label="cached, float32")
+    axis.bar(places + 0.2, [bf16 for _, _, bf16 in bars], 0.4, label="cached, bf16")
     axis.axhline(1.0, color="black", linewidth=0.8)
-    axis.set_xticks(places, labels, fontsize=8)
+    axis.set_xticks(places, [label for label, _, _ in bars], fontsize=8)
     axis.set_ylabel("times faster than the published loop")
     axis.legend()
     figure.tight_layout()
     figure.savefig(file, dpi=120)
-    plt.close(figure)
 
 
 def matmul_peaks(device: str) -> dict[str, float]:
-    """Measured FLOP/s of large matrix products by number format."""
+    """Measure the FLOP/s of large matrix products by number format."""
     types = (torch.float32, torch.bfloat16)
     return {str(t).removeprefix("torch."): matmul_peak(t, device) for t in types}
 
 
 def device_name(device: str) -> str:
-    """Name of the device for the summary."""
+    """Name the device for the summary."""
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"

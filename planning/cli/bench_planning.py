@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from planning.bench_options import BenchOptions
@@ -14,7 +15,8 @@ def run(options: BenchOptions) -> int:
     """Measure, print the table, write summary.json and the plot."""
     import torch
 
-    from planning.apps.bench_planning import device_name, equal_energy, matmul_peaks, measure, plot
+    from planning.apps.bench_equal_energy import equal_energy
+    from planning.apps.bench_planning import device_name, matmul_peaks, measure, plot
     from worldmodel.atomic_io import write_json
 
     options = options.resolved()
@@ -24,22 +26,23 @@ def run(options: BenchOptions) -> int:
             row = measure(size, horizon, options)
             rows.append(row)
             print(
-                f"{size:7s} horizon {horizon}: baseline {row['baseline_s']:.3f} s, exact "
-                f"{row['ratio_exact']:.2f}x, bf16 {row['ratio_bf16']:.2f}x, difference "
-                f"{row['max_abs_diff']:.1e}",
+                f"{size:7s} horizon {horizon}: baseline {row.baseline_s:.3f} s, exact "
+                f"{row.ratio_exact:.2f}x, bf16 {row.ratio_bf16:.2f}x, difference "
+                f"{row.max_abs_diff:.1e}",
                 flush=True,
             )
-    peaks, same = matmul_peaks(options.device), equal_energy(options)
+    peaks, same = matmul_peaks(options.device), asdict(equal_energy(options))
     print("equal energy:", json.dumps(same))
     out = Path(options.out)
     summary = {
-        "rows": rows,
+        "rows": [asdict(row) for row in rows],
         "matmul_flops": peaks,
         "equal_energy": same,
         "device": device_name(options.device),
         "threads": torch.get_num_threads(),
     }
     write_json(out / "summary.json", summary)
-    plot(rows, out / "planning.png")
+    bars = [(f"{row.size}\nH={row.horizon}", row.ratio_exact, row.ratio_bf16) for row in rows]
+    plot(bars, out / "planning.png")
     print(out / "summary.json")
     return 0
