@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import torch
@@ -12,18 +12,22 @@ if TYPE_CHECKING:
     from worldmodel.models.probe import AttentiveClassifier
     from worldmodel.models.world_model import WorldModel
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 __all__ = ["load", "load_encoder", "load_probe", "load_world_model"]
 
 # torch is imported by the first call and not by `import worldmodel`, so that --help stays fast
 
 
 def load_world_model(
-    name_or_path: str | Path = "default", device: str | torch.device = "auto"
+    name_or_path: str | Path = "default",
+    device: str | torch.device = "auto",
+    precision: Precision = "auto",
 ) -> WorldModel:
     """Load a world model by name, file or folder; see `worldmodel.checkpoints.loading`."""
     from worldmodel.checkpoints import loading
 
-    return loading.load_world_model(name_or_path, device)
+    return loading.load_world_model(name_or_path, device, precision)
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
@@ -31,17 +35,19 @@ def load(name_or_path: str | Path = "default", device: str | torch.device = "aut
     return load_world_model(name_or_path, device)
 
 
-def load_encoder(name_or_path: str | Path, device: str | torch.device = "auto") -> FrameEncoder:
+def load_encoder(
+    name_or_path: str | Path, device: str | torch.device = "auto", precision: Precision = "auto"
+) -> FrameEncoder:
     """Load a frame encoder by name, file or folder; see `worldmodel.checkpoints.loading`."""
     from worldmodel.checkpoints import loading
 
-    return loading.load_encoder(name_or_path, device)
+    return loading.load_encoder(name_or_path, device, precision)
 
 
 def load_probe(
-    name_or_path: str | Path, device: str | torch.device = "auto"
+    name_or_path: str | Path, device: str | torch.device = "auto", precision: Precision = "auto"
 ) -> AttentiveClassifier:
     """Load an attentive probe by name, file or folder; see `worldmodel.checkpoints.loading`."""
     from worldmodel.checkpoints import loading
 
-    return loading.load_probe(name_or_path, device)
+    return loading.load_probe(name_or_path, device, precision)

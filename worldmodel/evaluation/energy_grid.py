@@ -83,7 +83,7 @@ def energy_grid(
     states_2S: Tensor,
     *,
     num_points: int = 9,
-    size_m: float = 0.075,
+    size_m: float | None = None,
     batch_size: int = 32,
 ) -> EnergyGrid:
     """Compute the energy landscape around one step of a recording.
@@ -93,7 +93,7 @@ def energy_grid(
         frames_2HWC: uint8 RGB, the present and the next frame, at the model's size.
         states_2S: robot states at both.
         num_points: odd number of grid points per axis.
-        size_m: largest move along an axis [m].
+        size_m: largest move along an axis [m]; None takes the limit of the model's actions.
         batch_size: actions imagined at once.
 
     Raises:
@@ -105,7 +105,8 @@ def energy_grid(
             f"{len(frames_2HWC)} frames and states {tuple(states_2S.shape)} were given; use 2 "
             "frames and states of shape (2, 7)"
         )
-    values, planes = grid_actions(num_points, size_m)
+    reach_m = model.action_spec.max_step_m if size_m is None else size_m
+    values, planes = grid_actions(num_points, reach_m)
     tokens = model.encode(frames_2HWC)
     device = tokens.device
     states = states_2S.to(device, torch.float32)

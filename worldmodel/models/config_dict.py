@@ -64,9 +64,8 @@ def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any
         if not isinstance(values.get(name, {}), dict):
             raise ConfigError(f"{name} must be a dictionary, not {values[name]!r}")
     left = dict(values["convention"])
-    step_s, max_step_m = left.pop("step_seconds", 0.25), left.pop("max_step_m", 0.075)
-    action = {"gripper": left.pop("gripper", "difference"), "period_s": step_s}
-    action["max_step_m"] = max_step_m
+    names = {"step_seconds": "period_s", "gripper": "gripper", "max_step_m": "max_step_m"}
+    action = {new: left.pop(old) for old, new in names.items() if old in left}
     observation = {
         "image_size": encoder.get("image_size", [256, 256]),
         "transform": "droid" if is_world else "published",
