@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 import envs
-from envs.scene import SPLITS
+from envs.appearance import SPLITS
 from planning.bounds import Bounds
 from planning.energy import energy
 from planning.solvers.cem import CEM

@@ -1,4 +1,4 @@
-"""Gymnasium environments: a Franka arm on a table, in MuJoCo."""
+"""Gymnasium environments: a Franka arm at a table, in MuJoCo."""
 
 from __future__ import annotations
 
@@ -17,14 +17,23 @@ IDS = {
 
 
 def make(task: str = "reach", **options: Any) -> ArmEnv:
-    """Make an environment by task name: reach, grasp, reach_with_object, pick_place, push."""
+    """Make an environment.
+
+    Args:
+        task: reach, grasp, reach_with_object, pick_place or push.
+        **options: As in `ArmEnv`.
+
+    Raises:
+        TaskError: Unknown task, object, split or camera.
+        RenderingError: This machine cannot render.
+    """
     from envs.arm_env import ArmEnv
 
     return ArmEnv(task, **options)
 
 
 def register() -> None:
-    """Make the ids known to `gymnasium.make`."""
+    """Register the ids in `IDS` with Gymnasium, for `gymnasium.make`."""
     import gymnasium
 
     for task, name in IDS.items():

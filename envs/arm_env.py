@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -11,7 +10,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.config import OBJECTS
+from envs.appearance import SPLITS, randomise
+from envs.config import CAMERA_NAMES, OBJECTS
 from envs.errors import TaskError
 from envs.expert import (
     WayPoint,
@@ -21,66 +21,55 @@ from envs.expert import (
     push_points,
     run_expert,
 )
+from envs.goals import SubGoal, choose_sub_goals
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.rendering import Renderer
-from envs.scene import SPLITS, build_model, randomise
+from envs.scene import build_model
 from envs.tasks import ARM_HIGH_M, ARM_LOW_M, OBJECT_HIGH_M, OBJECT_LOW_M, draw_apart, get_task
 from envs.tasks import succeeded as task_succeeded
 
 Array = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class SubGoal:
-    """A picture to get to, and the steps allowed for it."""
-
-    name: str
-    image: NDArray[np.uint8]
-    """RGB [H, W, 3]."""
-    state: NDArray[np.float32]
-    """Robot state in the picture [7]; only the pose-only baseline looks at it."""
-    steps: int
-
-
-def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-    """Return a variant of the default sub-goals.
-
-    Args:
-        goals: The default sub-goals of a scene.
-        variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
-
-    Raises:
-        TaskError: Unknown variant.
-    """
-    if variant not in ("default", "three", "one"):
-        raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
-    if variant == "three":
-        goals = [goal for goal in goals if goal.name != "lifted"]
-    return goals[-1:] if variant == "one" else goals
-
-
 class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """A Franka arm moved by DROID deltas at 4 Hz.
 
-    Observation: `image` uint8 [H, W, 3] RGB of the left camera (further cameras as `image_<name>`),
-    `state` float32 [7]: flange x y z [m], extrinsic xyz Euler [rad], closedness 0..1.
+    The observation has `image`, uint8 [H, W, 3] RGB of the left camera (other cameras are
+    `image_<name>`), and `state`, float32 [7]:
+
+    | state | meaning | unit | min | max |
+    |---|---|---|---|---|
+    | 0-2 | position of the flange, base frame | m | -inf | inf |
+    | 3-5 | orientation of the flange, extrinsic xyz Euler angles | rad | -pi | pi |
+    | 6 | gripper, 0 open to 1 closed | - | 0 | 1 |
 
     | action | meaning | unit | min | max |
     |---|---|---|---|---|
     | 0-2 | change of position | m | -0.075 | 0.075 |
     | 3-5 | rotation, R_next @ R_now^T as Euler xyz | rad | -0.15 | 0.15 |
-    | 6 | gripper: over 0.15 close, under -0.15 open, else keep | - | -1 | 1 |
+    | 6 | gripper: above 0.15 close, below -0.15 open, else keep | - | -1 | 1 |
 
-    Reward is 1.0 on success, else 0.0. `truncated` after `max_steps`; `terminated` only with
-    `terminate_on_success`.
+    The reward is 1.0 on success, else 0.0. An episode is truncated after `max_steps` and
+    terminated only with `terminate_on_success`.
+
+    Args:
+        task: reach, grasp, reach_with_object, pick_place or push.
+        image_size: Side of the square pictures [px].
+        split: Distribution of appearances, train or held_out.
+        fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).
+        objects: Object shapes; each reset draws one.
+        cameras: Cameras in the observation: left, right, wrist.
+        max_steps: Control steps until truncation; 0 takes the task's own.
+        terminate_on_success: Whether success ends the episode.
+        render_mode: Gymnasium's; only rgb_array is supported.
 
     Raises:
-        TaskError: unknown task, object, split or camera.
-        RenderingError: no way to render on this machine.
+        TaskError: Unknown task, object, split, fidelity or camera, or an image size below 1.
+        RenderingError: This machine cannot render.
     """
 
     arm_spec = MujocoArm.spec
-    """Conventions of states and actions."""
+    """Conventions of the arm's states and actions."""
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's name
 
     def __init__(
@@ -102,6 +91,11 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         for shape in objects:
             if shape not in OBJECTS:
                 raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
+        for camera in cameras:
+            if camera not in CAMERA_NAMES:
+                raise TaskError(f"Unknown camera {camera!r}; known: {', '.join(CAMERA_NAMES)}")
+        if image_size < 1:
+            raise TaskError(f"image_size={image_size}; allowed: at least 1")
         self.split, self.objects, self.cameras = split, tuple(objects), tuple(cameras)
         self.image_size, self.fidelity, self.render_mode = image_size, fidelity, render_mode
         self.max_steps = max_steps or self.task.max_steps
@@ -133,12 +127,12 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def object_m(self) -> Array:
-        """Position of the object's middle [m]."""
+        """Position of the object's middle [3, m]."""
         return self.data.qpos[self.object_address : self.object_address + 3].copy()
 
     @property
     def tcp_m(self) -> Array:
-        """Position between the fingertips [m]."""
+        """Position of the point between the fingertips [3, m]."""
         return self.data.site_xpos[self.arm.tcp].copy()
 
     def _put_object(self, place: Array) -> None:
@@ -154,7 +148,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         mujoco.mj_forward(self.model, self.data)
 
     def half_height_m(self) -> float:
-        """Half the object's height [m]: the height of its middle when it rests."""
+        """Return half the object's height [m], the height of its middle when it rests."""
         size = self.model.geom_size[self.model.geom("object").id]
         cylinder = self.model.geom_type[self.model.geom("object").id] == 5
         return float(size[1] if cylinder else size[2])
@@ -162,7 +156,15 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw looks, places and a goal; redrawn while the start already succeeds."""
+        """Draw appearance, positions and a goal, again while the start already succeeds.
+
+        Args:
+            seed: Seed of the environment's random generator; None continues it.
+            options: Ignored; Gymnasium's interface has it.
+
+        Returns:
+            Observation and `info()`.
+        """
         super().reset(seed=seed)
         rng = self.np_random
         while True:
@@ -195,7 +197,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
 
     def success(self) -> bool:
-        """Whether the task's rules are met now."""
+        """Return whether the task's rules are met now."""
         return task_succeeded(
             self.task,
             tcp_m=self.tcp_m,
@@ -208,7 +210,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         )
 
     def expert_points(self) -> list[WayPoint]:
-        """The scripted expert's way points from the present state."""
+        """Return the scripted expert's way points from the present state."""
         name = self.task.name
         if name == "grasp":
             return grasp_points(self.object_m)
@@ -220,9 +222,14 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return [WayPoint(tuple(self.goal_tcp_m), 0.0, "reached", 10)]
 
     def solve(self, rounds: int = 4) -> int:
-        """Let the scripted expert do the task from the present state; returns the steps taken.
+        """Let the scripted expert do the task from the present state.
 
-        A push that slid off is tried again from where the object is.
+        Args:
+            rounds: Largest number of attempts; a push that slid off starts again from where the
+                object is.
+
+        Returns:
+            Control steps taken.
         """
         steps = 0
         for _ in range(rounds):
@@ -232,13 +239,13 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return steps
 
     def sub_goals(self, variant: str = "default") -> list[SubGoal]:
-        """Goal images of this reset, made by the expert; the simulation goes back exactly.
+        """Let the expert make the goal images of this reset, then restore the simulation exactly.
 
         Args:
-            variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
+            variant: As in `choose_sub_goals`.
 
         Raises:
-            TaskError: unknown variant.
+            TaskError: Unknown variant.
         """
         choose_sub_goals([], variant)
         saved = self.arm.snapshot()
@@ -279,7 +286,14 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """One control step (0.25 s)."""
+        """Carry out one control step of 0.25 s.
+
+        Args:
+            action: DROID delta [7]; values outside the action space are clipped.
+
+        Returns:
+            Observation, reward, terminated, truncated and `info()`.
+        """
         self.arm.send(np.clip(action, self.action_space.low, self.action_space.high))  # type: ignore[attr-defined]
         self.steps += 1
         info = self.info()
@@ -288,11 +302,11 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return *out, info
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """Picture of the left camera."""
+        """Render the left camera's picture [H, W, 3]."""
         return self.renderer.render(self.data, "left")
 
     def close(self) -> None:
-        """Free the renderers."""
+        """Free the OpenGL contexts."""
         for *_, renderer in self._worlds.values():
             renderer.close()
         self._worlds.clear()

@@ -1,4 +1,4 @@
-"""Simulated episodes in raw DROID layout, by parallel workers; resumable."""
+"""Records simulated episodes with parallel workers; a second run records only what is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robot.record import Recording
 
 
 class WriteEpisode(Protocol):
-    """Writer of one recorded episode; workers receive it by pickling, so it is a plain function."""
+    """Writes one recorded episode; a plain function, since workers receive it by pickling."""
 
     def __call__(
         self,
@@ -33,7 +33,7 @@ class WriteEpisode(Protocol):
         stamp: str,
         metadata: Mapping[str, object],
     ) -> Path:
-        """Write the episode under `root`; returns its folder."""
+        """Write the episode under `root` and return its folder."""
         ...
 
 
@@ -41,7 +41,16 @@ _ENV: dict[str, ArmEnv] = {}
 
 
 def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dict[str, Any]:
-    """Play one episode and write it; returns its kind and whether the object was lifted."""
+    """Play one episode and write it.
+
+    Args:
+        config: What to record.
+        write: Writes the episode.
+        seed: Seed of the scene and of the policy.
+
+    Returns:
+        `kind` of the policy, whether the object was `lifted`, and the number of `frames`.
+    """
     stamp = f"episode-{seed:08d}"
     rng = np.random.default_rng(seed)
     kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
@@ -61,7 +70,7 @@ def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dic
     for step in range(config.length):
         last = step + 1 == config.length
         action = np.zeros(7, np.float32) if last else next(actions)
-        frames = {name: env.renderer.render(env.data, name) for name in config.cameras}
+        frames = {str(name): env.renderer.render(env.data, name) for name in config.cameras}
         state, object_m = env.arm.state(), env.object_m
         lifted |= bool(object_m[2] > env.half_height_m() + 0.03)
         target = env.arm.commanded if last else env.arm.send(action).target
@@ -72,7 +81,7 @@ def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dic
             joints=state.q,
             action=sent,
             target=target,
-            time_s=1.0 + 0.25 * step,
+            time_s=1.0 + env.arm_spec.period_s * step,
             object_m=object_m,
         )
     facts = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
@@ -89,7 +98,7 @@ def _job(task: tuple[CollectConfig, WriteEpisode, int]) -> dict[str, Any]:
 
 
 def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
-    """Record what is missing of `config.episodes`; Ctrl-C keeps what is finished.
+    """Record the missing ones of `config.episodes`; Ctrl-C keeps the finished ones.
 
     Args:
         config: What to record.

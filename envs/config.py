@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from envs.errors import ConfigError
 
-OBJECTS = ("cube", "box", "cup", "cylinder")
+Shape = Literal["cube", "box", "cup", "cylinder"]
+Split = Literal["train", "held_out"]
+CameraName = Literal["left", "right", "wrist"]
+Fidelity = Literal["fast", "visual"]
+OBJECTS: tuple[str, ...] = get_args(Shape)
 """Object shapes; `cylinder` is the held-out split's unseen shape."""
-SPLIT_NAMES = ("train", "held_out")
-CAMERA_NAMES = ("left", "right", "wrist")
-FIDELITY_NAMES = ("fast", "visual")
+CAMERA_NAMES: tuple[str, ...] = get_args(CameraName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,18 +33,18 @@ class CollectConfig:
     """Control steps per episode, four per second."""
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of the first episode; episode i uses seed + i."""
-    split: str = "train"
-    """Distribution of appearances: train or held_out."""
+    split: Split = "train"
+    """Distribution of appearances; held_out has colours and textures that training has not."""
     image_size: int = field(default=128, metadata={"min": 16, "max": 2048, "unit": "px"})
     """Side of the square pictures [px]; even, as H.264 needs it."""
     workers: int = field(default=2, metadata={"min": 1})
     """Worker processes."""
-    fidelity: str = "fast"
-    """Appearance of the arm: fast (collision meshes) or visual (detailed meshes)."""
-    objects: tuple[str, ...] = ("cube",)
-    """Object shapes to draw from: cube, box, cup, cylinder."""
-    cameras: tuple[str, ...] = ("left",)
-    """Cameras to record: left, right, wrist."""
+    fidelity: Fidelity = "fast"
+    """Appearance of the arm: fast shows the collision meshes, visual the detailed ones."""
+    objects: tuple[Shape, ...] = ("cube",)
+    """Object shapes; each episode draws one."""
+    cameras: tuple[CameraName, ...] = ("left",)
+    """Cameras to record."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -57,8 +60,8 @@ class CollectConfig:
                 raise ConfigError(f"{name}={value}; allowed: at least {low}{most}")
         if self.image_size % 2:
             raise ConfigError(f"image_size={self.image_size}; allowed: even numbers (H.264 video)")
-        _check_choices("split", (self.split,), SPLIT_NAMES)
-        _check_choices("fidelity", (self.fidelity,), FIDELITY_NAMES)
+        _check_choices("split", (self.split,), get_args(Split))
+        _check_choices("fidelity", (self.fidelity,), get_args(Fidelity))
         for name, known in (("objects", OBJECTS), ("cameras", CAMERA_NAMES)):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)

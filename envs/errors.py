@@ -1,12 +1,12 @@
-"""Exceptions of the environments; every message says the mend."""
+"""User-facing exceptions of the environments; each states the problem, the value and the fix."""
 
 
 class EnvError(Exception):
-    """Root of the environments' own errors."""
+    """Base class of the environments' errors."""
 
 
 class TaskError(EnvError, ValueError):
-    """An unknown task, object or option."""
+    """A task, object, split, camera or variant is unknown."""
 
 
 class ConfigError(EnvError, ValueError):
@@ -14,8 +14,8 @@ class ConfigError(EnvError, ValueError):
 
 
 class UnreachableError(EnvError, ValueError):
-    """A pose the arm cannot take."""
+    """The arm cannot reach a pose."""
 
 
 class RenderingError(EnvError, RuntimeError):
-    """Pictures cannot be rendered on this machine."""
+    """This machine cannot render pictures."""

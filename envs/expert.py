@@ -1,4 +1,4 @@
-"""Scripted experts: way points from the true state, walked in DROID deltas."""
+"""Scripted experts: way points from the true state, reached by DROID deltas."""
 
 from __future__ import annotations
 
@@ -14,38 +14,40 @@ Array = NDArray[np.float64]
 
 TRAVEL_Z_M = 0.16
 """Height of the fingertips when carrying [m]."""
-MAX_STEP_M = 0.07
+STEP_M = 0.07
+"""Largest change of position per step and axis [m]; below the action space's limit."""
 FINGER_M = 0.01
 """Half the width of the closed fingertips [m]."""
 
 
 @dataclass(frozen=True)
 class WayPoint:
-    """Where the fingertips go, then what the gripper does."""
+    """A position for the fingertips, then a gripper command."""
 
     tcp_m: tuple[float, ...]
+    """Position of the point between the fingertips [3, m]."""
     gripper: float = 0.0
     """Command once there: -1 open, 0 keep, +1 close."""
     name: str = ""
-    """Not empty: a sub-goal image is taken when done."""
+    """Name of the sub-goal whose image is taken here; empty for none."""
     steps: int = 8
     """Step budget of that sub-goal."""
 
 
 def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray[np.float32]:
-    """Next action [7] toward a way point; the gripper moves once the fingertips are there."""
+    """Return the next action [7] toward a way point; the gripper moves once the tips are there."""
     tcp = arm.data.site_xpos[arm.tcp]
     change = np.array(point.tcp_m) - tcp
     action = np.zeros(7, dtype=np.float32)
     if np.abs(change).max() > tolerance_m:
-        action[:3] = change * min(1.0, MAX_STEP_M / np.abs(change).max())
+        action[:3] = change * min(1.0, STEP_M / np.abs(change).max())
     else:
         action[6] = point.gripper
     return action
 
 
 def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> bool:
-    """Whether the way point's gripper command (or its place) has been reached."""
+    """Return whether a way point's gripper command was sent or, without one, its position met."""
     if point.gripper:
         return bool(action[6] == point.gripper)
     return bool(np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006)
@@ -54,7 +56,13 @@ def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> boo
 def run_expert(
     arm: MujocoArm, points: list[WayPoint], max_steps: int = 60
 ) -> list[tuple[WayPoint, NDArray[np.float32]]]:
-    """Walk all way points; returns what was done: (way point, action) per step."""
+    """Go to all way points and return the (way point, action) of each step.
+
+    Args:
+        arm: The arm, which is moved.
+        points: Way points in order.
+        max_steps: Largest number of steps per way point.
+    """
     done = []
     for point in points:
         for _ in range(max_steps):
@@ -67,7 +75,12 @@ def run_expert(
 
 
 def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
-    """Above the object, down around it, close."""
+    """Return way points that grasp an object: above it, down around it, close.
+
+    Args:
+        object_m: Position of the object's middle [3, m].
+        low: Whether the second way point keeps the fingertips above the table.
+    """
     x, y, z = (float(v) for v in object_m)
     return [
         WayPoint((x, y, z + 0.07), -1.0),
@@ -77,7 +90,7 @@ def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
 
 
 def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
-    """Grasp, lift straight up, carry above the target, lower, open."""
+    """Return way points that grasp, lift, carry above the target, lower and open."""
     x, y, z = (float(v) for v in object_m)
     u, v = (float(w) for w in target_m[:2])
     return [
@@ -92,7 +105,16 @@ def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
 def push_points(
     object_m: Array, target_m: Array, half_size_m: float, back_m: Array
 ) -> list[WayPoint]:
-    """With closed fingers, one axis after the other so that faces are met square; then back."""
+    """Return way points that push an object with closed fingers, then retreat.
+
+    The push goes along one axis after the other, so that the fingers meet the faces squarely.
+
+    Args:
+        object_m: Position of the object's middle [3, m].
+        target_m: Where the object goes [3, m].
+        half_size_m: Half of its width [m].
+        back_m: Where the fingertips begin and end [3, m].
+    """
     points = [WayPoint(tuple(float(v) for v in back_m), 1.0)]
     place, z_push = np.array(object_m[:2], dtype=np.float64), 0.02
     for axis in (0, 1):
@@ -104,7 +126,7 @@ def push_points(
         end[axis] = target_m[axis]
         place = end.copy()
         end = end - side * (half_size_m + FINGER_M)
-        away = end - 0.03 * side  # lifting while in touch would drag the object along
+        away = end - 0.03 * side  # lifting while in contact would drag the object along
         stroke = ((behind, 0.12), (behind, z_push), (end, z_push), (away, z_push), (away, 0.12))
         for spot, z in stroke:
             points.append(WayPoint((float(spot[0]), float(spot[1]), z)))
@@ -112,5 +134,5 @@ def push_points(
 
 
 def flange_position(tcp_m: Array) -> Array:
-    """Flange position above fingertips at `tcp_m`, tool straight down [m]."""
+    """Return the flange's position [3, m] for fingertips at `tcp_m` and the tool straight down."""
     return np.asarray(tcp_m, dtype=np.float64) + np.array([0.0, 0.0, FLANGE_TO_TCP_M])

@@ -18,16 +18,21 @@ Array = NDArray[np.float64]
 
 BOX_LOW_M = np.array([0.30, -0.30, FLANGE_TO_TCP_M + 0.012])
 BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
-"""Where the flange may go. The fingers end 9.5 mm below the point between their pads: lower than
-this floor they press on the table, and the friction jams the gripper half open."""
+"""Range of the flange [m]. The fingers end 9.5 mm below the point between their pads: below this
+floor they would press on the table, and friction would jam the gripper half open."""
 HELD_WITHIN_M = 0.04
-"""An object whose middle is further from the fingertips is not the one between them [m]."""
+"""An object whose middle is further from the fingertips is not held [m]."""
 MAX_LAG_M = 0.012
-"""The commanded pose is integrated unless it is further than this from the measured one."""
+"""Actions add up on the commanded pose unless it is further than this from the measured one [m]."""
 
 
 class MujocoArm:
-    """Moves the flange by DROID deltas; joint targets are reached within 60 % of a step."""
+    """Moves the flange by DROID deltas; joint targets are reached within 60 % of a step.
+
+    Args:
+        model: Compiled scene.
+        data: Its data, which the arm advances.
+    """
 
     spec = ArmSpec()
 
@@ -41,7 +46,7 @@ class MujocoArm:
         self.commanded = np.zeros(7)
 
     def reset(self, q: Array) -> None:
-        """Put the arm at joint positions `q` with an open gripper, at rest."""
+        """Put the arm at joint positions `q` [7, rad] with an open gripper, at rest."""
         self.data.qpos[:7], self.data.qpos[7:9] = q, MAX_WIDTH_M / 2
         self.data.qvel[:9] = 0.0
         self.data.ctrl[:7], self.data.ctrl[7] = q, 255.0
@@ -57,7 +62,7 @@ class MujocoArm:
         return np.concatenate([self.data.site_xpos[self.flange], angles, [closed]])
 
     def holding(self) -> bool:
-        """Whether the closed fingers are kept apart by the object between them."""
+        """Return whether the object keeps the closed fingers apart."""
         width = float(self.data.qpos[7:9].sum())
         gap = float(
             np.linalg.norm(self.data.xpos[self.object_body] - self.data.site_xpos[self.tcp])
@@ -76,20 +81,24 @@ class MujocoArm:
         )
 
     def send(self, action: ArrayLike) -> Sent:
-        """Move by a DROID delta [7] (m, rad, gripper command); lasts one control step."""
+        """Move by a DROID delta [7] (m, rad, gripper command) for one control step.
+
+        Raises:
+            UnreachableError: The action is not seven finite numbers.
+        """
         asked = np.asarray(action, dtype=np.float64)
         if asked.shape != (7,) or not np.isfinite(asked).all():
             raise UnreachableError(f"Action {asked.tolist()} is not seven finite numbers")
         measured = self._pose()
         base = self.commanded
         if np.linalg.norm(base[:3] - measured[:3]) > MAX_LAG_M:
-            # only the place: taking over a tilt that a contact forced would keep it for good
+            # position only: a tilt that a contact forced would otherwise be kept for good
             base = np.concatenate([measured[:3], base[3:]])
         target = apply_action(base, np.concatenate([asked[:6], [0.0]]))
         return self._go(base, target, gripper_command(float(asked[6])))
 
     def send_pose(self, target: ArrayLike) -> Sent:
-        """Move the flange to an absolute pose [7]; closedness over a half closes."""
+        """Move the flange to an absolute pose [7]; closedness above 0.5 closes the gripper."""
         wanted = np.asarray(target, dtype=np.float64)
         return self._go(self.commanded, wanted.copy(), 1.0 if wanted[6] > 0.5 else -1.0)
 
@@ -120,14 +129,14 @@ class MujocoArm:
         return Sent(action=moved, target=target, reasons=tuple(reasons))
 
     def snapshot(self) -> tuple[Array, bool, Array]:
-        """All that `restore` needs to go back to this moment exactly."""
+        """Return all that `restore` needs to reproduce this moment exactly."""
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         saved = np.zeros(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, saved, kind)
         return saved, self.closed, self.commanded.copy()
 
     def restore(self, snapshot: tuple[Array, bool, Array]) -> None:
-        """Go back to a `snapshot`."""
+        """Restore a `snapshot`."""
         saved, self.closed, commanded = snapshot
         self.commanded = commanded.copy()
         mujoco.mj_setState(self.model, self.data, saved, mujoco.mjtState.mjSTATE_INTEGRATION)
@@ -139,10 +148,10 @@ class MujocoArm:
         self.commanded = self._pose()
 
     def recover(self) -> None:
-        """Nothing to clear in simulation."""
+        """Do nothing: a simulated arm has no errors."""
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: a simulated arm has no connection."""
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +161,15 @@ class MujocoArm:
 
 
 def rest_joints(ik: FlangeIK, position_m: Array) -> Array:
-    """Joint positions with the flange at `position_m`, tool straight down, hand across y."""
+    """Return joint positions [7, rad] with the tool straight down and the fingers along y.
+
+    Args:
+        ik: Inverse kinematics of the flange.
+        position_m: Position of the flange [3, m].
+
+    Raises:
+        UnreachableError: No such joint positions.
+    """
     return ik.solve(np.concatenate([position_m, TOOL_DOWN]), REST_Q, iterations=200)
 
 

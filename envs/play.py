@@ -1,4 +1,4 @@
-"""Policies that cover what an arm can do with an object: play, reaching, demonstrations."""
+"""Policies for data collection that cover what an arm does with an object."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from robot.constants import MAX_STEP_M
 
 Action = NDArray[np.float32]
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
-"""Share of each kind of episode."""
-BOLD = 0.35
-"""Share of grasps straight from where the arm is: many knock the object over, and a model that
-never saw that imagines fingers passing through objects."""
+"""Probability of each kind of episode."""
+DIRECT_SHARE = 0.35
+"""Probability that a grasp does not go above the object first. Many such grasps knock it over; a
+model that never saw that imagines fingers passing through objects."""
 
 
 def noisy(action: Action, rng: np.random.Generator, spread_m: float) -> Action:
-    """Action with Gaussian noise on its position."""
+    """Return an action with Gaussian noise on its change of position."""
     out = action.copy()
     out[:3] += rng.normal(0, spread_m, 3)
     return _clip(out)
@@ -33,7 +33,7 @@ def _clip(action: Action) -> Action:
 
 
 def random_burst(rng: np.random.Generator, steps: int) -> Iterator[Action]:
-    """Random moves that keep their direction for a while, with rare gripper toggles."""
+    """Yield random moves that keep their direction for a while, with rare gripper commands."""
     drift = rng.normal(0, 0.03, 3)
     for _ in range(steps):
         action = np.zeros(7, dtype=np.float32)
@@ -47,7 +47,7 @@ def random_burst(rng: np.random.Generator, steps: int) -> Iterator[Action]:
 def follow(
     env: ArmEnv, points: list[WayPoint], rng: np.random.Generator, spread_m: float
 ) -> Iterator[Action]:
-    """Walk way points with noise; each step is one action for the caller to carry out."""
+    """Yield noisy actions along way points; the caller carries each one out."""
     for point in points:
         for _ in range(12):
             action = walk(env.arm, point, tolerance_m=0.008)
@@ -58,7 +58,7 @@ def follow(
 
 
 def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
-    """Endless play: grasp, lift, carry, release, push, with bursts of random actions."""
+    """Yield endless play: grasp, lift, carry, release, push, with bursts of random actions."""
     while True:
         choice = rng.random()
         object_m = env.object_m
@@ -72,7 +72,7 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
         else:
             aim = object_m + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
             points = grasp_points(aim)
-            if rng.random() < BOLD:
+            if rng.random() < DIRECT_SHARE:
                 points = points[1:]
             yield from follow(env, points, rng, 0.008)
             for _ in range(int(rng.integers(1, 4))):
@@ -89,7 +89,7 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
 
 
 def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
-    """Pick-and-place demonstrations with a little noise, one after another."""
+    """Yield pick-and-place demonstrations with a little noise, one after another."""
     while True:
         target = np.append(draw_apart(rng, env.object_m, 0.08, 0.3), 0.0)
         yield from follow(env, pick_place_points(env.object_m, target), rng, 0.006)
@@ -97,7 +97,7 @@ def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
 
 
 def reach(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
-    """Reach random places, low ones too, toggling the gripper now and then."""
+    """Yield moves to random positions, low ones included, with occasional gripper commands."""
     while True:
         low = np.array([*ARM_LOW_M[:2] - 0.02, 0.015])
         place = rng.uniform(low, ARM_HIGH_M + 0.02)

@@ -1,4 +1,4 @@
-"""Pictures of a scene; chooses a headless OpenGL backend whatever the order of imports."""
+"""Renders a scene; chooses a headless OpenGL backend regardless of the order of imports."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from envs.errors import RenderingError, TaskError
 
 FIDELITIES = {"fast": (1, 1, 0, 1, 0, 0), "visual": (1, 1, 1, 0, 0, 0)}
-"""Geometry groups shown: collision meshes recoloured, or the visual meshes."""
-
-MEND = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
+"""Geometry groups that are shown: recoloured collision meshes, or the visual meshes."""
+INSTALL = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
 
 
 def backends() -> tuple[str, ...]:
-    """OpenGL backends to try, in order; MUJOCO_GL overrides."""
+    """Return the OpenGL backends to try, in order; MUJOCO_GL overrides them."""
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if asked:
         return (asked,)
@@ -30,10 +29,14 @@ def backends() -> tuple[str, ...]:
 
 
 def open_context(width: int, height: int) -> Any:
-    """Make an OpenGL context current.
+    """Create an OpenGL context and make it current.
+
+    Args:
+        width: Width of the buffer [px].
+        height: Height of the buffer [px].
 
     Raises:
-        RenderingError: no backend works here; the message has the command that installs one.
+        RenderingError: No backend works; the message has the command that installs one.
     """
     reasons = []
     for name in backends():
@@ -44,11 +47,23 @@ def open_context(width: int, height: int) -> Any:
             reasons.append(f"{name}: {error}")
             continue
         return context
-    raise RenderingError(f"MuJoCo cannot render here ({'; '.join(reasons)}). Install EGL: {MEND}")
+    raise RenderingError(
+        f"MuJoCo cannot render here ({'; '.join(reasons)}). Install EGL: {INSTALL}"
+    )
 
 
 class Renderer:
-    """Renders named cameras of one model to uint8 RGB; shadows off."""
+    """Renders named cameras of one model to uint8 RGB, without shadows and reflections.
+
+    Args:
+        model: Compiled scene.
+        size: Side of the square pictures [px].
+        fidelity: fast or visual.
+
+    Raises:
+        TaskError: Unknown fidelity.
+        RenderingError: This machine cannot render.
+    """
 
     def __init__(self, model: mujoco.MjModel, size: int, fidelity: str = "fast") -> None:
         if fidelity not in FIDELITIES:
@@ -67,7 +82,7 @@ class Renderer:
         self.rect = mujoco.MjrRect(0, 0, size, size)
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """Picture [size, size, 3] uint8 of a camera."""
+        """Render the picture of a camera, uint8 RGB [size, size, 3]."""
         self.gl.make_current()
         self.camera.fixedcamid = self.model.camera(camera).id
         mujoco.mjv_updateScene(
@@ -79,7 +94,7 @@ class Renderer:
         return np.ascontiguousarray(out[::-1])
 
     def close(self) -> None:
-        """Free the OpenGL context (with it current, or another renderer's objects would go)."""
+        """Free the OpenGL context; not made current first, it would free another renderer's."""
         if self.gl is not None:
             self.gl.make_current()
             self.context.free()

@@ -1,10 +1,9 @@
-"""The table, the arm and one object, assembled with MjSpec; looks drawn from declared ranges."""
+"""The table, the arm and one object, assembled with MjSpec."""
 
 from __future__ import annotations
 
 import importlib.resources
 import zipfile
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -22,78 +21,13 @@ TIMESTEP_S = 0.0025
 FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
 GRIP_SOLREF = [2 * TIMESTEP_S, 1.0]
-"""Of fingers and objects. The shortest time constant that is stable: friction is only as stiff as
+"""Contacts of fingers and objects. The shortest stable time constant: friction is only as stiff as
 this, and with a longer one a round object, held along two lines, creeps out of the fingers."""
 GRIP_SOLIMP = [0.98, 0.99, 0.001, 0.5, 2.0]
-"""Of the same: stiffer than usual, so that a small round object does not slide down."""
+"""The same contacts: stiffer than usual, so that a small round object does not slide down."""
 SMALL_PAD_M = 0.005
-"""Half width of a pad under which it is one of the small ones."""
+"""Pads of a smaller half width than this are replaced by one flat pad."""
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
-
-
-@dataclass(frozen=True, kw_only=True)
-class AppearanceDistribution:
-    """What a scene may look like; every draw is uniform."""
-
-    hues: tuple[tuple[float, float, float], ...]
-    """Object colours (RGB, 0..1)."""
-    colour_jitter: float
-    tables: tuple[tuple[float, float, float], ...]
-    """Table colours."""
-    textures: tuple[str, ...]
-    """Names of table textures (`plain` or compiled ones)."""
-    light: tuple[float, float]
-    """Range of the diffuse light."""
-    camera_deg: float
-    """Largest turn of the exterior camera about the table's middle [deg]."""
-    half_size_m: tuple[float, float]
-    """Range of an object's half width [m]."""
-
-
-SPLITS = {
-    "train": AppearanceDistribution(
-        hues=(
-            (0.85, 0.12, 0.1),
-            (0.1, 0.5, 0.15),
-            (0.1, 0.25, 0.8),
-            (0.9, 0.6, 0.05),
-            (0.15, 0.15, 0.17),
-            (0.9, 0.9, 0.88),
-            (0.9, 0.85, 0.15),
-            (0.5, 0.75, 0.15),
-            (0.45, 0.27, 0.14),
-            (0.12, 0.12, 0.4),
-            (0.45, 0.6, 0.9),
-            (0.5, 0.5, 0.5),
-        ),
-        colour_jitter=0.08,
-        tables=(
-            (0.62, 0.55, 0.47),
-            (0.5, 0.52, 0.55),
-            (0.7, 0.68, 0.64),
-            (0.82, 0.78, 0.7),
-            (0.33, 0.3, 0.28),
-            (0.56, 0.4, 0.27),
-            (0.76, 0.8, 0.84),
-            (0.38, 0.46, 0.56),
-            (0.66, 0.57, 0.6),
-            (0.72, 0.7, 0.5),
-        ),
-        textures=("plain", "grain", "speckle", "tiles"),
-        light=(0.45, 0.85),
-        camera_deg=3.0,
-        half_size_m=(0.019, 0.024),
-    ),
-    "held_out": AppearanceDistribution(
-        hues=((0.55, 0.1, 0.6), (0.05, 0.6, 0.65), (0.95, 0.35, 0.45)),
-        colour_jitter=0.06,
-        tables=((0.45, 0.4, 0.33), (0.6, 0.65, 0.6)),
-        textures=("plain", "checks"),
-        light=(0.4, 0.9),
-        camera_deg=5.0,
-        half_size_m=(0.018, 0.025),
-    ),
-}
 
 
 def _add_object(spec: Any, shape: str) -> None:
@@ -151,12 +85,12 @@ def _tune_arm(spec: Any) -> None:
 
 
 def _flatten_pads(spec: Any) -> None:
-    """One flat pad a finger in place of four small ones with a gap that round objects fall into."""
+    """Replace the small pads of each finger by a flat one: round objects fall into their gaps."""
     for geom in [g for g in spec.geoms if "finger" in g.parent.name and g.type == _BOX]:
         if geom.size[0] < SMALL_PAD_M:
             spec.delete(geom)
         else:
-            geom.pos = [geom.pos[0], geom.size[1], geom.pos[2]]  # its face where theirs were
+            geom.pos = [geom.pos[0], geom.size[1], geom.pos[2]]  # its face is where theirs were
 
 
 _BUILTIN, _MARK = mujoco.mjtBuiltin, mujoco.mjtMark
@@ -166,7 +100,7 @@ TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
     ("tiles", _BUILTIN.mjBUILTIN_FLAT, [1, 1, 1], _MARK.mjMARK_EDGE, [0.5] * 3),
     ("checks", _BUILTIN.mjBUILTIN_CHECKER, [0.85] * 3, _MARK.mjMARK_NONE, [0.7] * 3),
 )
-"""Name, pattern, second colour, mark and its colour; multiplied by the table's own colour."""
+"""Name, pattern, second colour, mark and its colour; the table's own colour multiplies them."""
 
 
 def _arm_spec() -> Any:
@@ -180,16 +114,7 @@ def _arm_spec() -> Any:
     return spec
 
 
-@lru_cache(maxsize=8)
-def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
-    """Compile the scene with one object of `shape`; cached, so copy before editing.
-
-    Raises:
-        TaskError: unknown shape.
-    """
-    if shape not in OBJECTS:
-        raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
-    spec = _arm_spec()
+def _set_options(spec: Any, image_size: int) -> None:
     spec.option.timestep = TIMESTEP_S
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
@@ -198,7 +123,9 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
     spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
     spec.visual.headlight.ambient = [0.3, 0.3, 0.3]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
-    _tune_arm(spec)
+
+
+def _add_materials(spec: Any) -> None:
     for name, builtin, second_rgb, mark, mark_rgb in TABLE_TEXTURES:
         spec.add_texture(
             name=name,
@@ -215,6 +142,9 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
         material = spec.add_material(name=name, texrepeat=[4, 4])
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
     spec.add_material(name="plain")
+
+
+def _add_surroundings(spec: Any) -> None:
     world = spec.worldbody
     world.add_geom(
         name="table",
@@ -233,14 +163,40 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
         rgba=[0.3, 0.32, 0.35, 1],
     )
     world.add_light(name="sun", pos=[0.3, 0.6, 2.0], dir=[0.1, -0.3, -1.0], diffuse=[0.6] * 3)
+
+
+def _add_sites_and_cameras(spec: Any) -> None:
     link7 = spec.body("fr3_link7")
     link7.add_site(name="flange", pos=[0, 0, 0.107])
     spec.body("hand").add_site(name="tcp", pos=[0, 0, FLANGE_TO_TCP_M])
     for name, pos, target, fovy in CAMERAS:
-        world.add_camera(name=name, pos=pos, fovy=fovy, quat=look_at(np.array(pos), target))
+        spec.worldbody.add_camera(
+            name=name, pos=pos, fovy=fovy, quat=look_at(np.array(pos), target)
+        )
     spec.body("hand").add_camera(
         name="wrist", pos=[0.06, 0, 0.0], fovy=70, quat=[0, 0.7071, 0.7071, 0]
     )
+
+
+@lru_cache(maxsize=8)
+def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
+    """Compile the scene with one object; the result is cached, so copy it before editing.
+
+    Args:
+        shape: Name in `envs.config.OBJECTS`.
+        image_size: Largest side of pictures that will be rendered [px].
+
+    Raises:
+        TaskError: Unknown shape.
+    """
+    if shape not in OBJECTS:
+        raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
+    spec = _arm_spec()
+    _set_options(spec, image_size)
+    _tune_arm(spec)
+    _add_materials(spec)
+    _add_surroundings(spec)
+    _add_sites_and_cameras(spec)
     _add_object(spec, shape)
     model = spec.compile()
     for name in ("finger_joint1", "finger_joint2"):
@@ -257,7 +213,12 @@ CAMERAS = (
 
 
 def look_at(position: Array, target: Array) -> Array:
-    """Quaternion (w x y z) of a camera at `position` that looks at `target`, world z up."""
+    """Return the quaternion [w, x, y, z] of a camera that looks at a point, with world z up.
+
+    Args:
+        position: Position of the camera [3, m].
+        target: The point [3, m].
+    """
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], back)
     right /= np.linalg.norm(right)
@@ -267,40 +228,15 @@ def look_at(position: Array, target: Array) -> Array:
     return quaternion
 
 
-def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> None:
-    """Draw colours, texture, light, camera and object size into a compiled model, in place."""
-    if split not in SPLITS:
-        raise TaskError(f"Unknown split {split!r}; known: {', '.join(SPLITS)}")
-    looks = SPLITS[split]
-    table = model.geom("table").id
-    colour = np.array(looks.tables[rng.integers(len(looks.tables))])
-    model.geom_rgba[table, :3] = np.clip(colour + rng.uniform(-0.05, 0.05), 0, 1)
-    model.geom_matid[table] = model.material(str(rng.choice(looks.textures))).id
-    geom = model.geom("object").id
-    hue = np.array(looks.hues[rng.integers(len(looks.hues))])
-    jitter = rng.uniform(-looks.colour_jitter, looks.colour_jitter, 3)
-    model.geom_rgba[geom] = [*np.clip(hue + jitter, 0, 1), 1.0]
-    model.geom_matid[geom] = -1
-    resize_object(model, nominal_size(model) * (rng.uniform(*looks.half_size_m) / 0.022))
-    model.light_diffuse[model.light("sun").id] = rng.uniform(*looks.light)
-    model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
-    for name, position, target, _ in CAMERAS:
-        turn = np.radians(rng.uniform(-looks.camera_deg, looks.camera_deg))
-        offset = np.array(position) - target
-        c, s = np.cos(turn), np.sin(turn)
-        moved = target + np.array(
-            [c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], offset[2]]
-        )
-        camera = model.camera(name).id
-        model.cam_pos[camera] = moved
-        model.cam_quat[camera] = look_at(moved, target)
-
-
 def resize_object(model: mujoco.MjModel, size: Array) -> None:
-    """Give the object half sizes [3, m] as its `geom_size` has them, in place.
+    """Resize the object in a compiled model, in place.
 
-    The compiler's bounding volumes are changed too: with the old ones a larger object has no
-    contacts until something is inside of it by the difference, and contacts flicker there.
+    The compiler's bounding volumes change too: with the old ones a larger object has no contacts
+    until something is inside it by the difference, and contacts flicker there.
+
+    Args:
+        model: Compiled scene.
+        size: Half sizes [3, m], in the meaning that MuJoCo's `geom_size` has for the shape.
     """
     geom = model.geom("object").id
     body = model.geom_bodyid[geom]
@@ -321,7 +257,7 @@ def resize_object(model: mujoco.MjModel, size: Array) -> None:
 
 
 def nominal_size(model: mujoco.MjModel) -> Array:
-    """Nominal half sizes of the object in `model` [m], whatever size it was given since."""
+    """Return the object's nominal half sizes [3, m], whatever size it was given since."""
     kind = model.geom_type[model.geom("object").id]
     if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
         tall = "inside" in {model.geom(i).name for i in range(model.ngeom)}

@@ -1,4 +1,4 @@
-"""The five tasks: where things start, what counts as success, how the expert does it."""
+"""The five tasks: initial positions and rules of success."""
 
 from __future__ import annotations
 
@@ -14,24 +14,26 @@ Array = NDArray[np.float64]
 NEAR_M = 0.04
 """Success radius [m]."""
 ARM_LOW_M, ARM_HIGH_M = np.array([0.42, -0.15, 0.10]), np.array([0.60, 0.15, 0.24])
-"""Where the fingertips start and reach to."""
+"""Range of the fingertips' initial and goal positions [m]."""
 OBJECT_LOW_M, OBJECT_HIGH_M = np.array([0.43, -0.14]), np.array([0.59, 0.14])
-"""Where objects and their targets lie."""
+"""Range of the positions of objects and of their targets [m]."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One environment's rules."""
+    """Rules of one environment."""
 
     name: str
     starts_holding: bool = False
+    """Whether the arm holds the object at first."""
     moves_object: bool = False
-    """Success is about where the object ends."""
+    """Whether success requires the object at its target."""
     needs_grip: bool = False
-    """Success needs the object between the fingers."""
+    """Whether success requires the object between the fingers."""
     reaches: bool = False
-    """Success needs the fingertips at the goal's."""
+    """Whether success requires the fingertips at the goal."""
     max_steps: int = 20
+    """Control steps until truncation."""
 
 
 TASKS = {
@@ -46,10 +48,10 @@ TASKS = {
 
 
 def get_task(name: str) -> Task:
-    """Look a task up.
+    """Look up a task.
 
     Raises:
-        TaskError: unknown name; the message lists the known ones.
+        TaskError: Unknown name; the message lists the known ones.
     """
     if name not in TASKS:
         raise TaskError(f"Unknown task {name!r}; known: {', '.join(TASKS)}")
@@ -57,9 +59,15 @@ def get_task(name: str) -> Task:
 
 
 def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m: float) -> Array:
-    """A place [x, y] on the table between `least_m` and `most_m` from `other_m`.
+    """Draw a position [x, y] on the table at a distance from another one.
 
-    Any place on the table when the other has left it, so that nothing there is in range.
+    If the other one has left the table, so that no position is in range, any position is returned.
+
+    Args:
+        rng: Random generator.
+        other_m: The other position [>=2, m].
+        least_m: Smallest distance [m].
+        most_m: Largest distance [m].
     """
     for _ in range(1000):
         place = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
@@ -79,7 +87,18 @@ def succeeded(
     closed: bool,
     resting: bool,
 ) -> bool:
-    """Whether the task's rules are met now."""
+    """Return whether the task's rules are met.
+
+    Args:
+        task: The rules.
+        tcp_m: Position of the point between the fingertips [3, m].
+        goal_tcp_m: Its goal [3, m].
+        object_m: Position of the object's middle [3, m].
+        target_m: Its target [3, m].
+        holding: Whether the object is between the closed fingers.
+        closed: Whether the gripper was last commanded to close.
+        resting: Whether the object rests on the table.
+    """
     ok = True
     if task.reaches:
         ok &= bool(np.linalg.norm(tcp_m - goal_tcp_m) <= NEAR_M)

@@ -1,4 +1,4 @@
-"""What an arm is: simulated, real, or fake. What was SENT is what is returned."""
+"""The interface of an arm, simulated, real or fake; `send` returns what was really sent."""
 
 from __future__ import annotations
 
@@ -88,16 +88,18 @@ class ArmState:
     dq: Array
     """Joint velocities [7, rad/s]."""
     gripper_width_m: float
+    """Distance between the fingers [m]."""
     holding: bool | None = None
-    """Whether something is between the fingers; None where the arm cannot tell."""
+    """Whether an object is between the fingers; None if the arm cannot tell."""
     errors: tuple[str, ...] = ()
+    """Errors that keep the arm from moving."""
     age_s: float = 0.0
-    """How long ago the arm gave this reading [s], by this machine's clock."""
+    """Age of this reading by this machine's clock [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """What went to the arm, after every clip."""
+    """What was sent to the arm, after all limits."""
 
     action: Array
     """Action [7] as sent."""
@@ -129,7 +131,7 @@ class Arm(Protocol):
         ...
 
     def send(self, action: ArrayLike) -> Sent:
-        """Move by an action [7] (DROID delta); returns when the control step is over."""
+        """Move by an action [7] (DROID delta); return when the control step is over."""
         ...
 
     def send_pose(self, target: ArrayLike) -> Sent:
@@ -137,15 +139,15 @@ class Arm(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop at once and stay."""
+        """Stop at once and hold the position."""
         ...
 
     def recover(self) -> None:
-        """Clear errors after a person has looked."""
+        """Clear errors; call it only after a person has inspected the arm."""
         ...
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Release the connection."""
         ...
 
     def __enter__(self) -> Self: ...

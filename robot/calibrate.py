@@ -1,8 +1,7 @@
-"""The turn between the axes that a model imagines in and those that the arm moves in.
+"""Estimates the rotation between the model's and the arm's axes, and how far a camera has moved.
 
 Known x-y moves A [N, 2] are compared with the moves B [N, 2] that the model infers from the frames
 before and after each: W* = argmin |A W - B|. Source: V-JEPA 2 (arXiv 2506.09985), appendix B.4.
-Also: how far a camera's view is from a reference picture of it.
 """
 
 from __future__ import annotations
@@ -21,35 +20,36 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Outcome of a calibration."""
+    """Result of a calibration."""
 
     angle_deg: float
-    """From the model's axes to the arm's, about the base's z axis."""
+    """Angle from the model's axes to the arm's, about the base's z axis [deg]."""
     rotation: tuple[tuple[float, float], tuple[float, float]]
-    """Arm move = rotation @ planned move."""
+    """Rotation matrix: arm move = rotation @ planned move."""
     scale: float
-    """Length of inferred moves per length of true ones."""
+    """Length of the inferred moves per length of the true ones."""
     condition: float
-    """Of A; 1 is the best."""
+    """Condition number of A; 1 is the best."""
     residual: float
-    """Root mean square of A W - B over that of A."""
+    """Root mean square of A W - B, divided by that of A."""
     moves: int
+    """Number of moves."""
 
     @property
     def matrix(self) -> Array:
-        """`rotation` as an array [2, 2]."""
+        """The rotation as an array [2, 2]."""
         return np.array(self.rotation)
 
     def write(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write the result as JSON."""
         path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Axes:
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Raises:
-            CalibrationError: no such file, or it holds no rotation.
+            CalibrationError: There is no such file, or it holds no rotation.
         """
         try:
             said = json.loads(path.read_text(encoding="utf-8"))
@@ -57,14 +57,16 @@ class Axes:
             r = axes.matrix.astype(np.float64)
         except (OSError, ValueError, TypeError) as error:
             raise CalibrationError(
-                f"{path} holds no axes ({error}): `worldmodel calibrate axes` writes such a file"
+                f"{path} holds no calibration ({error}): make one with `worldmodel calibrate axes`"
             ) from error
         if (
             r.shape != (2, 2)
             or not np.allclose(r @ r.T, np.eye(2), atol=1e-6)
             or (np.linalg.det(r) < 0)
         ):
-            raise CalibrationError(f"{path}: {r.tolist()} is no rotation; calibrate again")
+            raise CalibrationError(
+                f"{path}: {r.tolist()} is not a rotation matrix: calibrate again"
+            )
         return axes
 
 
@@ -75,39 +77,40 @@ def solve_axes(
     max_condition: float = 3.0,
     max_residual: float = 0.5,
 ) -> Axes:
-    """Nearest rotation between true and inferred moves.
+    """Return the rotation that fits true and inferred moves best.
 
     Args:
-        moves_N2: what the arm did [N, 2, m].
-        inferred_N2: what the model took it for [N, 2, m].
-        max_condition: of the moves; nearly parallel ones say nothing about the other axis.
-        max_residual: share of the moves that may stay unexplained.
+        moves_N2: Moves that the arm made [N, 2, m].
+        inferred_N2: Moves that the model inferred [N, 2, m].
+        max_condition: Largest condition number of the moves; nearly parallel ones say nothing about
+            the other axis.
+        max_residual: Largest relative residual.
 
     Raises:
-        CalibrationError: too few moves, badly conditioned, unexplained, or mirrored.
+        CalibrationError: Too few moves, badly conditioned, unexplained, or mirrored.
     """
     a, b = np.asarray(moves_N2, dtype=np.float64), np.asarray(inferred_N2, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) < 3:
-        raise CalibrationError(f"Moves {a.shape}, inferred {b.shape}; wanted both [N, 2], N >= 3")
+        raise CalibrationError(f"Moves {a.shape}, inferred {b.shape}; allowed: both [N, 2], N >= 3")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise CalibrationError("A move is not finite: calibrate again")
     condition = float(np.linalg.cond(a))
     if not condition <= max_condition:
         raise CalibrationError(
-            f"The moves' condition is {condition:.1f}, at most {max_condition}: they lie along one "
-            "line. Make more moves, in all directions"
+            f"The moves' condition number is {condition:.1f}, at most {max_condition}: they lie "
+            "along one line. Make more moves, in all directions"
         )
     w = np.linalg.lstsq(a, b, rcond=None)[0]
     residual = float(np.sqrt(np.mean((a @ w - b) ** 2) / np.mean(a**2)))
     if residual > max_residual:
         raise CalibrationError(
-            f"{residual:.0%} of the moves stay unexplained, at most {max_residual:.0%}: the model "
-            "does not see these moves. Is the arm in view, the table as in training?"
+            f"{residual:.0%} of the moves remain unexplained, at most {max_residual:.0%}: the "
+            "model does not see these moves. Is the arm in view, and the table as in training?"
         )
     u, sizes, vt = np.linalg.svd(w)
     if np.linalg.det(u @ vt) < 0:
         raise CalibrationError(
-            "The inferred moves are mirrored: is the camera's picture flipped, or behind the arm?"
+            "The inferred moves are mirrored: is the picture flipped, or the camera behind the arm?"
         )
     r = u @ vt
     return Axes(
@@ -121,7 +124,7 @@ def solve_axes(
 
 
 def draw_moves(rng: np.random.Generator, count: int, length_m: float, reach_m: float) -> Array:
-    """Random x-y moves [count, 2, m] of one length; their sum stays within `reach_m`."""
+    """Draw x-y moves [count, 2, m] of one length whose running sum stays within `reach_m`."""
     place, moves = np.zeros(2), []
     for _ in range(count):
         angles = rng.uniform(-np.pi, np.pi, 64)
@@ -136,19 +139,19 @@ def draw_moves(rng: np.random.Generator, count: int, length_m: float, reach_m: f
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """How a view differs from its reference."""
+    """Difference of a view from its reference."""
 
     difference: float
-    """Mean absolute difference of grey levels, 0..1, after evening out brightness."""
+    """Mean absolute difference of grey levels (0..1), with equal mean brightness."""
     shift_px: tuple[float, float]
-    """Rows and columns by which the view has moved (phase correlation)."""
+    """Rows and columns by which the view has moved, by phase correlation [px]."""
 
 
 def compare_views(view: NDArray[np.uint8], reference: NDArray[np.uint8]) -> View:
     """Compare two pictures [H, W, 3] of the same size.
 
     Raises:
-        CalibrationError: the sizes differ.
+        CalibrationError: The sizes differ.
     """
     if view.shape != reference.shape:
         raise CalibrationError(
@@ -166,6 +169,6 @@ def compare_views(view: NDArray[np.uint8], reference: NDArray[np.uint8]) -> View
 
 
 def overlay(view: NDArray[np.uint8], reference: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The reference in red over the view in cyan, [H, W, 3]: what is grey fits."""
+    """Return the reference in red over the view in cyan [H, W, 3]; matching parts are grey."""
     a, b = view.mean(axis=2), reference.mean(axis=2)
     return np.stack([b, a, a], axis=2).round().astype(np.uint8)

@@ -1,41 +1,29 @@
-"""Exceptions of robots and recordings; every message says the mend."""
+"""User-facing exceptions of robots; each states the problem, the value and the fix."""
 
 
 class RobotError(Exception):
-    """Root of this package's own errors."""
-
-
-class ActionError(RobotError, ValueError):
-    """An action or pose that no arm may be asked for."""
-
-
-class RecordingError(RobotError, ValueError):
-    """An episode that cannot be written as asked."""
+    """Base class of this package's errors."""
 
 
 class ConfigError(RobotError, ValueError):
-    """A limit or setting that makes no sense."""
+    """A limit or setting is out of its range."""
 
 
 class UnreachableError(RobotError, ValueError):
-    """A pose outside the arm's reach or too near a joint limit."""
+    """A pose is outside the arm's reach or too near a joint limit."""
 
 
 class ArmError(RobotError, RuntimeError):
-    """The arm reports an error, cannot be reached, or its driver has died."""
+    """The arm reports an error, does not answer, or its driver's process ended."""
 
 
 class ReflexError(ArmError):
-    """The arm has felt a collision and stopped by itself; a person must look, then recover."""
-
-
-class TrippedError(ArmError):
-    """A safety device has stopped the arm; a person must look and confirm."""
+    """The arm detected a collision and stopped; a person must inspect it before `recover`."""
 
 
 class CameraError(RobotError, RuntimeError):
-    """A camera that cannot be opened, has been unplugged, or gives bad frames."""
+    """A camera cannot be opened, was unplugged, or gives unfit frames."""
 
 
 class CalibrationError(RobotError, ValueError):
-    """Moves from which no rotation can be told."""
+    """No rotation can be estimated from the moves."""

@@ -1,9 +1,9 @@
-"""A deterministic arm without physics, with faults on order: for tests and dry rehearsals."""
+"""A deterministic arm without physics that can simulate faults, for tests and rehearsals."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,21 +17,32 @@ from robot.pose import apply_action, is_closed_after, matrix_to_euler
 Array = NDArray[np.float64]
 
 READY_Q = (0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785)
-FAULTS = ("reflex", "disconnect", "stale_state", "nan_state", "short", "late")
+FaultKind = Literal["reflex", "disconnect", "stale_state", "nan_state", "short", "late"]
+FAULTS: tuple[str, ...] = get_args(FaultKind)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong at a step and after.
+    """A fault from a step on.
 
-    reflex: the arm stops with an error until `recover`. disconnect: every call fails.
-    stale_state: readings stop. nan_state: readings are not numbers. short: the arm moves only
-    `amount` of each step. late: readings are `amount` seconds old.
+    | kind | effect |
+    |---|---|
+    | reflex | the arm stops with an error until `recover` |
+    | disconnect | every call fails |
+    | stale_state | readings stop |
+    | nan_state | readings are not numbers |
+    | short | the arm moves only `amount` of each step |
+    | late | readings are `amount` seconds old |
+
+    Raises:
+        ConfigError: Unknown kind.
     """
 
-    kind: str
+    kind: FaultKind
     step: int = 0
+    """First step with the fault."""
     amount: float = 0.5
+    """Share of each step (short) or seconds (late)."""
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
@@ -40,14 +51,15 @@ class Fault:
 
 @dataclass
 class FakeArm:
-    """Takes every reachable pose at once; a step lasts `step_s` of its own clock."""
+    """Reaches every reachable pose at once; a step takes `step_s` of its own clock."""
 
     q: Array = field(default_factory=lambda: np.array(READY_Q))
     """Joint positions [7, rad]."""
     step_s: float = PERIOD_S
+    """Control period [s]."""
     faults: tuple[Fault, ...] = ()
     object_width_m: float = 0.0
-    """Width of what is between the fingers when they close; 0: nothing."""
+    """Width of the object between the fingers when they close [m]; 0 for none."""
 
     def __post_init__(self) -> None:
         self.solver = Kinematics("fr3", margin_rad=0.0)
@@ -61,7 +73,7 @@ class FakeArm:
         """Conventions of the arm's states and actions."""
         return ArmSpec(period_s=self.step_s)
 
-    def _has(self, kind: str) -> Fault | None:
+    def _has(self, kind: FaultKind) -> Fault | None:
         for fault in self.faults:
             if fault.kind == kind and self.recovered_at < fault.step <= self.steps:
                 return fault
@@ -71,10 +83,10 @@ class FakeArm:
         """Read the arm.
 
         Raises:
-            ArmError: the connection is lost (an ordered fault).
+            ArmError: The connection is lost (a simulated fault).
         """
         if self._has("disconnect"):
-            raise ArmError("The fake arm's connection is lost (ordered fault): reconnect")
+            raise ArmError("The fake arm's connection is lost (simulated fault): reconnect")
         if self._has("stale_state") and self._last is not None:
             return self._last
         pose = flange_pose(self.q)
@@ -105,17 +117,19 @@ class FakeArm:
         return self.send_pose(target)
 
     def send_pose(self, target: ArrayLike) -> Sent:
-        """Take a pose [7]; closedness over a half closes.
+        """Reach a pose [7]; closedness above 0.5 closes the gripper.
 
         Raises:
-            ArmError: the arm is in an error (an ordered fault).
-            UnreachableError: no joint positions for it.
+            ArmError: The arm has an error (a simulated fault).
+            UnreachableError: No joint positions for the pose.
         """
         self.steps += 1
         if self._has("disconnect"):
-            raise ArmError("The fake arm's connection is lost (ordered fault): reconnect")
+            raise ArmError("The fake arm's connection is lost (simulated fault): reconnect")
         if self._has("reflex"):
-            raise ReflexError("The fake arm had a reflex (ordered fault): look, then recover")
+            raise ReflexError(
+                "The fake arm had a reflex (simulated fault): inspect it, then recover"
+            )
         wanted = np.asarray(target, dtype=np.float64)
         now = self.state().state
         joints = self.solver.solve(wanted, self.q)
@@ -126,15 +140,15 @@ class FakeArm:
         return Sent(action=np.append(wanted[:6] - now[:6], wanted[6]), target=wanted)
 
     def stop(self) -> None:
-        """Stay."""
+        """Hold the position."""
         self.stopped = True
 
     def recover(self) -> None:
-        """Faults ordered up to now are over."""
+        """End the faults that have begun."""
         self.recovered_at = self.steps
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: a fake arm has no connection."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,9 +1,10 @@
 """Pose arithmetic of the DROID convention, in NumPy.
 
 A state is [x, y, z, roll, pitch, yaw, closedness]: metres in the robot base frame, extrinsic xyz
-Euler angles in radians, gripper 0 open .. 1 closed. An action is the change between two states:
+Euler angles in radians, gripper 0 open to 1 closed. An action is the change between two states:
 difference of positions, Euler angles of R_next @ R_now^T, difference of closedness.
-Leading batch axes are allowed everywhere. Source: V-JEPA 2 (arXiv 2506.09985), sec. 3; DROID.
+All functions of states and angles accept leading batch axes.
+Source: V-JEPA 2 (arXiv 2506.09985), sec. 3; DROID.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Array = NDArray[np.float64]
 
 
 def euler_to_matrix(angles: ArrayLike) -> Array:
-    """Extrinsic xyz Euler angles [..., 3] in radians -> rotation matrices [..., 3, 3]."""
+    """Convert extrinsic xyz Euler angles [..., 3, rad] to rotation matrices [..., 3, 3]."""
     a, b, c = np.moveaxis(np.asarray(angles, dtype=np.float64), -1, 0)
     sa, ca, sb, cb, sc, cc = np.sin(a), np.cos(a), np.sin(b), np.cos(b), np.sin(c), np.cos(c)
     rows = [
@@ -29,7 +30,10 @@ def euler_to_matrix(angles: ArrayLike) -> Array:
 
 
 def matrix_to_euler(matrix: ArrayLike) -> Array:
-    """Rotation matrices [..., 3, 3] -> extrinsic xyz Euler angles [..., 3]; pitch in +-pi/2."""
+    """Convert rotation matrices [..., 3, 3] to extrinsic xyz Euler angles [..., 3, rad].
+
+    The pitch is within +-pi/2; at its ends the roll is 0.
+    """
     m = np.asarray(matrix, dtype=np.float64)
     flat = np.hypot(m[..., 0, 0], m[..., 1, 0])
     pitch = np.arctan2(-m[..., 2, 0], flat)
@@ -41,7 +45,7 @@ def matrix_to_euler(matrix: ArrayLike) -> Array:
 
 
 def pose_diff(state: ArrayLike, next_state: ArrayLike) -> Array:
-    """Action [..., 7] that leads from `state` to `next_state`."""
+    """Return the action [..., 7] that leads from `state` to `next_state`."""
     s, n = np.asarray(state, dtype=np.float64), np.asarray(next_state, dtype=np.float64)
     turn = euler_to_matrix(n[..., 3:6]) @ np.swapaxes(euler_to_matrix(s[..., 3:6]), -1, -2)
     return np.concatenate(
@@ -50,7 +54,7 @@ def pose_diff(state: ArrayLike, next_state: ArrayLike) -> Array:
 
 
 def apply_action(state: ArrayLike, action: ArrayLike) -> Array:
-    """State [..., 7] after an action; closedness is kept within 0..1."""
+    """Return the state [..., 7] after an action; closedness stays within 0 to 1."""
     s, a = np.asarray(state, dtype=np.float64), np.asarray(action, dtype=np.float64)
     turned = euler_to_matrix(a[..., 3:6]) @ euler_to_matrix(s[..., 3:6])
     closed = np.clip(s[..., 6:] + a[..., 6:], 0.0, 1.0)
@@ -85,10 +89,10 @@ def _along_tool(state: ArrayLike, distance: float, yaw: float) -> Array:
 
 
 def flange_to_tcp(state: ArrayLike) -> Array:
-    """State of the flange -> state of the point between the fingertips."""
+    """Convert states [..., 7] of the flange to those of the point between the fingertips."""
     return _along_tool(state, FLANGE_TO_TCP_M, FLANGE_TO_TCP_YAW)
 
 
 def tcp_to_flange(state: ArrayLike) -> Array:
-    """State of the point between the fingertips -> state of the flange."""
+    """Convert states [..., 7] of the point between the fingertips to those of the flange."""
     return _along_tool(state, -FLANGE_TO_TCP_M, -FLANGE_TO_TCP_YAW)

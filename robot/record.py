@@ -12,19 +12,22 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Recording:
-    """One episode in memory: a row per control step."""
+    """One episode in memory, with an entry per control step in every list."""
 
     frames: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     """Camera name (`left`, `right`, `wrist`) -> RGB frames [H, W, 3]."""
     states: list[Array] = field(default_factory=list)
     """Flange pose and closedness [7]."""
     joints: list[Array] = field(default_factory=list)
+    """Joint positions [7, rad]."""
     actions: list[Array] = field(default_factory=list)
-    """As sent [7]; the last step's is zero."""
+    """Actions [7] as sent; the last step's is zero."""
     targets: list[Array] = field(default_factory=list)
-    """Commanded pose and closedness [7]."""
+    """Commanded flange pose and closedness [7]."""
     times_s: list[float] = field(default_factory=list)
+    """Time of each step [s]."""
     objects: list[Array] = field(default_factory=list)
+    """Position of the object's middle [3, m]; empty for real arms."""
 
     def add(
         self,

@@ -1,8 +1,8 @@
-"""The twin's camera as an MJPEG stream over HTTP: a network camera to rehearse with.
+"""The twin's camera as an MJPEG stream over HTTP: a network camera for rehearsals.
 
-Pictures are rendered in a process of its own from the server's shared memory, with a little sensor
-noise. `worldmodel drive robot=franka camera=http://...` reads them as it would any other camera's;
-the process can be frozen or killed to see what a bad camera does.
+A process of its own renders the pictures from the server's shared memory, with a little sensor
+noise. `worldmodel drive robot=franka camera=http://...` reads them like any other camera's; the
+process can be frozen or killed to rehearse a camera's failure.
 """
 
 from __future__ import annotations
@@ -23,20 +23,21 @@ from envs.arm_env import ArmEnv
 from envs.twin.messages import Answer, wait_for
 from envs.twin.twin import Twin, sync
 
-EDGE = b"frame"
+BOUNDARY = b"frame"
+"""Separator between the parts of the stream."""
 
 
 class TwinCamera:
     """Serves the scene of a twin at `url`; a context manager.
 
     Args:
-        twin: already reset to the scene of `seed`.
-        seed: of that scene's looks.
-        fps: pictures a second.
-        noise: standard deviation of the sensor's noise [0..255].
+        twin: Twin that was reset to the scene of `seed`.
+        seed: Seed of that scene's appearance.
+        fps: Pictures per second.
+        noise: Standard deviation of the sensor's noise (0..255).
 
     Raises:
-        EnvError: the process does not start.
+        EnvError: The process does not start.
     """
 
     def __init__(self, twin: Twin, seed: int, *, fps: float = 20.0, noise: float = 2.0) -> None:
@@ -58,11 +59,11 @@ class TwinCamera:
 
     @property
     def pid(self) -> int:
-        """The process that renders and serves."""
+        """Id of the process that renders and serves."""
         return int(self._process.pid or 0)
 
     def freeze(self) -> None:
-        """Serve the same picture from now on."""
+        """Serve the present picture from now on."""
         self._frozen.value = 1
 
     def close(self) -> None:
@@ -79,7 +80,7 @@ class TwinCamera:
 
 
 class _Newest:
-    """The newest picture, for every viewer's thread."""
+    """The newest picture, for the threads of all viewers."""
 
     def __init__(self) -> None:
         self.body, self.count = b"", 0
@@ -100,7 +101,7 @@ def _handler(newest: _Newest) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
-            kind = f"multipart/x-mixed-replace; boundary={EDGE.decode()}"
+            kind = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
             self.send_header("Content-Type", kind)
             self.end_headers()
             count = 0
@@ -108,12 +109,12 @@ def _handler(newest: _Newest) -> type[BaseHTTPRequestHandler]:
                 while True:
                     body, count = newest.after(count)
                     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
-                    self.wfile.write(head % (EDGE, len(body)) + body + b"\r\n")
+                    self.wfile.write(head % (BOUNDARY, len(body)) + body + b"\r\n")
             except OSError:
                 return  # the viewer has gone
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing of each request."""
+            """Do not log requests."""
 
     return Handler
 
@@ -127,7 +128,7 @@ def _serve(
     fps: float,
     noise: float,
 ) -> None:
-    """Entry of the process; ends with its parent."""
+    """Run the camera's process; it ends with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = ArmEnv(**scene)
     env.reset(seed=seed)

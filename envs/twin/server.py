@@ -1,9 +1,9 @@
-"""Our table served as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
+"""Serves the scene as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
 
-Runs in a process of its own. The protocol server adds the arm's gravity torques itself, so the
-scene's own compensation and joint servos are off here; the hand keeps its tuned actuator. While the
-arm moves, its time waits for its client: on a busy machine the arm becomes slow, but is never moved
-by a command that came late.
+The server runs in a process of its own. It adds the arm's gravity torques itself, so the scene's
+gravity compensation and joint servos are off here; the hand keeps its tuned actuator. While the arm
+moves, its time waits for its client: on a busy machine the arm becomes slow, but no late command
+ever moves it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ Array = NDArray[np.float64]
 
 TICK_S = 0.001
 HAND_OPEN = 255.0
-"""Command of the hand's actuator at its full width."""
+"""Command of the hand's actuator for the open hand."""
 SETTLE_MS = 200
 """Simulated time that a new episode's arm gets to come to rest [ms]."""
 HAND_SPEED_M_S = 0.1
-"""Of the fingers' distance, at most: the maker gives 50 mm/s a finger."""
+"""Largest speed of the fingers' distance [m/s]; the maker states 50 mm/s per finger."""
 STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
-"""Of the joints [Nm/rad, Nm s/rad]. The protocol server's own damping, explicit at 1 kHz, lets the
-wrist tremble as soon as the fingers touch something."""
+"""Of the joints [Nm/rad, Nm s/rad]. With the protocol server's own damping, explicit at 1 kHz, the
+wrist oscillates as soon as the fingers touch something."""
 
 
 class TableRobot(OpenRobot):
-    """franky-sim's arm with our hand."""
+    """franky-sim's arm with the scene's hand and servos that do not lag."""
 
     def attach(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        """Use these physics; names have no prefix."""
+        """Use this model and data, whose names have no prefix."""
         self.attach_to(model, data)
         self.hand = model.actuator("hand").id
         self.let_hand_be(1.0)
@@ -54,20 +54,20 @@ class TableRobot(OpenRobot):
         self.wanted_q: Array | None = None
 
     def kinematics(self, q: Array) -> Any:
-        """TCP pose as a copy: the base class's view is overwritten by its next call."""
+        """Return a copy of the TCP's pose; the base class overwrites its own at the next call."""
         return super().kinematics(q).copy()
 
     def cartesian_position_control(
         self, target_pose: Array, target_elbow_config: Any, has_new_command: bool = True
     ) -> None:
-        """Follow a pose (x y z, quaternion x y z w)."""
+        """Follow a pose [x, y, z, quaternion x, y, z, w]."""
         x = np.asarray(target_pose, dtype=float)
         self.wanted_q = self.follower.joints(x[:3], x[[6, 3, 4, 5]])
-        # books the pose; the joints that it works out are not used
+        # records the pose; the joints that it computes are not used
         super().cartesian_position_control(target_pose, target_elbow_config, has_new_command)
 
     def joint_position_control(self, target_q: Array, has_new_command: bool = True) -> None:
-        """Follow joint positions [7]."""
+        """Follow joint positions [7, rad]."""
         if self.wanted_q is not None:
             target_q, self.wanted_q = self.wanted_q, None
         super().joint_position_control(target_q, has_new_command)
@@ -78,16 +78,22 @@ class TableRobot(OpenRobot):
         super().move_joints(target_q + (self.kv * velocity + torques) / self.kp)
 
     def let_hand_be(self, share: float) -> None:
-        """The hand stands at this share of its width, 0..1, and stays there."""
+        """Command the hand to a share of its width (0..1) and keep it there."""
         self.hand_goal = self.data.ctrl[self.hand] = HAND_OPEN * share
 
     def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
-        """Open or close to a width [m], each finger at half of the speed that the width has."""
+        """Open or close the hand to a width.
+
+        Args:
+            width: Distance between the fingers [m].
+            max_velocity: Speed of that distance [m/s]; each finger has half of it.
+            max_force: Ignored; the hand's actuator has its own limit [N].
+        """
         super().set_hand_goal(width, max_velocity, max_force)
         share = min(max(width / MAX_WIDTH_M, 0.0), 1.0)
         self.hand_goal = HAND_OPEN * (1.0 if share > 0.95 else share)
         self.hand_step = TICK_S * min(max_velocity, HAND_SPEED_M_S) / MAX_WIDTH_M * HAND_OPEN
-        # from where the fingers are: they may have stopped on something long before their goal
+        # start from where the fingers are: an object may have stopped them before their goal
         self.data.ctrl[self.hand] = HAND_OPEN * self.hand_width / MAX_WIDTH_M
 
     def before_step(self) -> None:
@@ -97,7 +103,13 @@ class TableRobot(OpenRobot):
 
 
 class TableSimulator(OpenSimulator):
-    """One arm, a table and an object."""
+    """One arm, a table and an object.
+
+    Args:
+        shape: Shape of the object.
+        image_size: Side of the pictures [px].
+        shared: Shared numbers, `HEAD` and then the joint positions.
+    """
 
     def __init__(self, shape: str, image_size: int, shared: Any) -> None:
         super().__init__(TableRobot(kp=STIFFNESS, kv=DAMPING))
@@ -128,7 +140,7 @@ class TableSimulator(OpenSimulator):
         self.publish()
 
     def publish(self) -> None:
-        """Joint positions into the shared memory."""
+        """Write the joint positions to the shared memory."""
         self.shared[0] += 1
         self.shared[1] = self.data.time
         self.shared[HEAD : HEAD + self.model.nq] = self.data.qpos.tolist()
@@ -148,19 +160,23 @@ class TableSimulator(OpenSimulator):
 
 
 class LockstepClock:
-    """Client and arm in turns: no step of the physics before the last state is answered.
+    """Lets client and arm take turns: no physics step before the client answered the last state.
 
-    Without this, a client that gets no processor time for 100 ms finds its arm's clock 100 ms
-    further and sends the place that the motion has then: a jump, which the joints overshoot.
+    Without this, a client that gets no processor time for 100 ms finds the arm's clock 100 ms later
+    and sends the position that the motion has then: a jump, which the joints overshoot.
+
+    Args:
+        arm: The arm's protocol server.
+        client_s: Longest time to wait for a client [s].
     """
 
     def __init__(self, arm: Any, client_s: float) -> None:
         self.arm, self.client_s = arm, client_s
         self.answering = False
-        """The client has begun to command the motion under way."""
+        """Whether the client has begun to command the motion under way."""
 
     def wait(self) -> bool:
-        """Wait for a command; False if the client of a motion under way is silent."""
+        """Wait for a command; return False if the client of a motion under way is silent."""
         if not self.arm.current_motion_id:
             self.answering = False
             return True

@@ -1,8 +1,8 @@
-"""What the simulated arm feels: its contacts as a Franka would estimate them, and its reflex.
+"""The simulated arm's contacts, as a Franka would estimate them, and its collision reflex.
 
-franky-sim acknowledges collision thresholds and does no more. Here contact forces of the physics
-become external joint torques and a wrench at the TCP, and what goes over the thresholds while the
-arm moves aborts the motion, as on a real arm, until an error recovery.
+franky-sim acknowledges collision thresholds but does not apply them. Here contact forces of the
+physics become external joint torques and a wrench at the TCP. If they exceed the thresholds while
+the arm moves, the motion is aborted, as on a real arm, until an error recovery.
 """
 
 from __future__ import annotations
@@ -33,25 +33,30 @@ from envs.twin.franky_internals import (
 Array = NDArray[np.float64]
 
 SMOOTHING = 0.2
-"""Share of a new millisecond in the estimate: a time constant of 4.5 ms. An assumption; the maker
-gives none for its own filter."""
+"""Share of a new millisecond in the estimate, a time constant of 4.5 ms. This is an assumption: the
+maker states none for its own filter."""
 JOINT_REFLEX, CARTESIAN_REFLEX, SILENCE, ERRORS = 6, 7, 31, 41
-"""Places in libfranka's list of errors (the third: communication constraints), and its length."""
+"""Positions in libfranka's list of errors, and the list's length; `SILENCE` is libfranka's
+violation of communication constraints."""
 REST_RAD_S, REST_MS = 0.01, 50
-"""An arm whose joints are all slower for so long stands."""
+"""An arm rests once all joints are slower than this [rad/s] for this long [ms]."""
 REJECTED = 1
-"""Of every setter: not possible in the arm's present mode."""
+"""Status of a setter that is not possible in the arm's present mode."""
 
 
 class Touch:
-    """External joint torques and wrench from the contacts of arm and hand with anything else.
+    """External joint torques and wrench from the contacts of arm and hand with other bodies.
 
-    Contacts among the arm's own bodies do not count; what the fingers press against each other
-    through an object cancels. The wrench is the one at the TCP that explains the torques, as on the
-    real arm: a contact of the forearm shows there too.
+    Contacts among the arm's own bodies do not count, and forces of the fingers against each other
+    through an object cancel. The wrench is the one at the TCP that explains the torques, as on the
+    real arm, so a contact of the forearm shows there too.
 
-    Source: libfranka's `tau_ext_hat_filtered` and `O_F_ext_hat_K`, without a real one's model
-    errors; by its documentation of errors the latter is what collision thresholds are about.
+    Args:
+        model: Compiled scene.
+        data: Its data.
+
+    Source: libfranka's `tau_ext_hat_filtered` and `O_F_ext_hat_K`, without a real arm's model
+    errors; by its documentation of errors, collision thresholds apply to the latter.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -59,18 +64,18 @@ class Touch:
         self.tcp = model.site("tcp").id
         root = int(model.body_rootid[model.body("hand").id])
         self.own = np.asarray(model.body_rootid)[np.asarray(model.geom_bodyid)] == root
-        """Of each shape: whether it is the arm's."""
+        """Whether each geom belongs to the arm."""
         self.dofs = [model.joint(f"fr3_joint{i}").dofadr[0] for i in range(1, 8)]
         self._jac = np.zeros((2, 3, model.nv))
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was felt."""
+        """Reset the estimates."""
         self.torques: Array = np.zeros(7)
         self.wrench: Array = np.zeros(6)
 
     def feel(self) -> None:
-        """Take in the contacts of the newest step: `torques` [7, Nm], `wrench` [6, N and Nm].
+        """Update `torques` [7, Nm] and `wrench` [6, N and Nm] from the newest step's contacts.
 
         The wrench acts on the hand at its TCP, along the base frame's axes.
         """
@@ -91,7 +96,7 @@ class Touch:
         return total
 
     def _contact(self, index: int, *, second: bool) -> Array:
-        """Joint torques [7] of one contact; its force acts on its second shape."""
+        """Return the joint torques [7, Nm] of a contact; its force acts on its second geom."""
         contact, force = self.data.contact[index], np.zeros(6)
         mujoco.mj_contactForce(self.model, self.data, index, force)
         axes = contact.frame.reshape(3, 3)
@@ -105,11 +110,11 @@ class Touch:
 
 @dataclass
 class Thresholds:
-    """Above which a contact is a collision; none until a client has set them."""
+    """Collision thresholds; infinite until a client has set them."""
 
     torques_nm: Array = field(default_factory=lambda: np.full(7, np.inf))
     wrench: Array = field(default_factory=lambda: np.full(6, np.inf))
-    """N along and Nm about the base frame's axes."""
+    """Force along [N] and torque about [Nm] the base frame's axes."""
 
 
 class ArmServer(OpenRobotServer):
@@ -120,13 +125,13 @@ class ArmServer(OpenRobotServer):
 
     def __init__(self, robot: Any, hostname_candidates: Iterable[str]) -> None:
         self.recovery: Recovery | None = None
-        """A client waits for the errors to be cleared."""
+        """Command of a client that waits for the errors to be cleared."""
         super().__init__(robot, hostname_candidates)
         self.thresholds = Thresholds()
         self.touch: Touch | None = None
-        """Set when the physics are there."""
+        """Set when the physics have started."""
         self.reasons: tuple[int, ...] = ()
-        """Errors since a reflex, by their places in libfranka's list."""
+        """Errors since a reflex, by their positions in libfranka's list."""
         self.rested_ms = 0
         self.stopped_q: tuple[float, ...] = ()
         """Joint positions to hold after a reflex."""
@@ -140,7 +145,7 @@ class ArmServer(OpenRobotServer):
 
     @property
     def robot_state(self) -> FrankaRobotState:
-        """State with what is felt, and the errors."""
+        """Robot state with contact estimates and errors."""
         state = super().robot_state
         if self.touch is None:
             return state
@@ -160,7 +165,7 @@ class ArmServer(OpenRobotServer):
         return felt.replace(robot_mode=RobotMode.kReflex) if self.reasons else felt
 
     def look(self) -> None:
-        """Abort the motion under way if what is felt goes over a threshold."""
+        """Abort the motion under way if an estimate exceeds its threshold."""
         self._recover()
         if self.current_motion_id and self._collisions():
             self.abort(*self._collisions())
@@ -173,7 +178,7 @@ class ArmServer(OpenRobotServer):
         return (JOINT_REFLEX,) * joints + (CARTESIAN_REFLEX,) * hand
 
     def recover(self, command: Recovery) -> None:
-        """Clear the errors as soon as the arm stands and presses on nothing that it would feel."""
+        """Clear the errors once at rest with contacts below the thresholds."""
         self.recovery, self.rested_ms = command, 0
 
     def _stay(self) -> None:
@@ -188,7 +193,7 @@ class ArmServer(OpenRobotServer):
         if self.recovery is None or self.rested_ms < REST_MS:
             return
         if self._collisions():
-            self._stay()  # gives way: begins anew from where what it presses on has pushed it
+            self._stay()  # gives way: starts again from where the contact has pushed it
             return
         self.reasons = ()
         self.recovery.reply(AutomaticErrorRecoveryStatus.kSuccess)
@@ -197,19 +202,23 @@ class ArmServer(OpenRobotServer):
     def start_motion(
         self, controller_mode: Any, motion_generator_mode: Any, motion_id: int
     ) -> None:
-        """Begin a motion where the arm is told to be, not where a contact keeps it."""
+        """Begin a motion from the commanded pose, not from where a contact keeps the arm."""
         super().start_motion(controller_mode, motion_generator_mode, motion_id)
         state = self.robot_state
         self.set_command(UDPCommand(O_T_EE_c=tuple(state.O_T_EE_d), q_c=tuple(state.q_d)))
 
     def stop_motion(self, send_preemption_signal: bool = True) -> None:
-        """Hold where the arm was commanded to be; after a reflex, where it was."""
+        """Hold the commanded joints; after a reflex, the joints at its time."""
         super().stop_motion(send_preemption_signal)
         if self.reasons:
             self.hold(self.stopped_q)
 
     def abort(self, *reasons: int) -> None:
-        """End the motion under way with a reflex."""
+        """Abort the motion under way with a reflex.
+
+        Args:
+            *reasons: Positions in libfranka's list of errors.
+        """
         motion = self.current_motion_id
         if not motion:
             return
@@ -228,17 +237,17 @@ class ArmServer(OpenRobotServer):
         self.recovery = None
 
     def clear(self) -> None:
-        """Forget errors and what was felt."""
+        """Clear the errors and the contact estimates."""
         self.reasons = ()
         if self.touch is not None:
             self.touch.clear()
 
 
 class CollisionBehavior(SetCollisionBehaviorCommand):
-    """Sets the thresholds."""
+    """Command that sets the thresholds."""
 
     def handle(self, server: ArmServer) -> None:
-        """Take the upper ones over."""
+        """Apply the upper thresholds; reject the command after a reflex."""
         if server.reasons:
             self.reply(REJECTED)
             return
@@ -250,10 +259,10 @@ class CollisionBehavior(SetCollisionBehaviorCommand):
 
 
 class Move(MoveCommand):
-    """Starts a motion, unless the arm has errors."""
+    """Command that starts a motion, unless the arm has errors."""
 
     def handle(self, server: ArmServer) -> None:
-        """Start or refuse."""
+        """Start the motion, or reject the command."""
         if server.reasons:
             self.reply(MoveStatus.kCommandNotPossibleRejected)
         else:
@@ -261,10 +270,10 @@ class Move(MoveCommand):
 
 
 class Recovery(AutomaticErrorRecoveryCommand):
-    """Clears the errors."""
+    """Command that clears the errors."""
 
     def handle(self, server: ArmServer) -> None:
-        """After a reflex, answered when the arm stands: it can be moved again then."""
+        """Clear the errors; after a reflex, answer once the arm rests and can move again."""
         if server.reasons:
             server.recover(self)
         else:
@@ -272,10 +281,10 @@ class Recovery(AutomaticErrorRecoveryCommand):
 
 
 class TableServer(OpenServer):
-    """One arm that feels."""
+    """Server of one arm with contact estimates."""
 
     def init(self) -> None:
-        """Bind the arm's address, start the physics."""
+        """Bind the arm's address and start the physics."""
         arm = ArmServer(self.sim.robots[0], self.free_addresses)
         arm.init()
         self.robot_servers.append(arm)
@@ -284,11 +293,11 @@ class TableServer(OpenServer):
 
     @property
     def arm(self) -> ArmServer:
-        """The only one."""
+        """The only arm's server."""
         return self.robot_servers[0]
 
     def run_once(self, realtime: bool | float = False) -> None:
-        """A millisecond: commands, physics, state, reflex."""
+        """Advance by a millisecond: commands, physics, state, reflex."""
         super().run_once(realtime)
         if self.arm.touch is not None:
             self.arm.touch.feel()

@@ -15,8 +15,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.arm_env import ArmEnv, SubGoal, choose_sub_goals
+from envs.arm_env import ArmEnv
 from envs.errors import EnvError
+from envs.goals import SubGoal, choose_sub_goals
 from envs.twin.messages import CLIENT_S, HEAD, Reflex, Start, wait_for
 from robot.cameras.camera import CallableCamera
 

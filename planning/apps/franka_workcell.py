@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envs.arm_env import SubGoal as SceneGoal
+from envs.goals import SubGoal as SceneGoal
 from envs.twin.twin import Twin
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, open_camera, read_limits
 from planning.arm_options import WorkcellOptions

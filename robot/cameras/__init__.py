@@ -1,4 +1,4 @@
-"""Cameras with timestamps, and the checks that keep a plan off bad frames."""
+"""Cameras with timestamps, and checks that reject unfit frames."""
 
 from robot.cameras.camera import (
     CallableCamera,

@@ -1,4 +1,4 @@
-"""Cameras with timestamps, and the checks that keep a plan off stale, frozen or black frames."""
+"""Cameras with timestamps, and checks that reject stale, frozen and black frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and when it was taken."""
+    """A picture and the time of its capture."""
 
     image: Image
     """RGB [H, W, 3]."""
@@ -28,48 +28,48 @@ class Frame:
 
 
 class Camera(Protocol):
-    """Gives the newest frame."""
+    """A source of frames."""
 
     def read(self) -> Frame:
-        """Newest frame.
+        """Return the newest frame.
 
         Raises:
-            CameraError: no frame can be had.
+            CameraError: There is no frame.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Release the device."""
         ...
 
 
 class CallableCamera:
-    """Frames from a function, such as a simulation's renderer."""
+    """Gives frames from a function, such as a simulation's renderer."""
 
     def __init__(self, render: Callable[[], Image]) -> None:
         self.render = render
 
     def read(self) -> Frame:
-        """Render now."""
+        """Render a frame."""
         taken = time.monotonic()
         return Frame(self.render(), taken)
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is no device."""
 
 
 class SequenceCamera:
-    """The pictures of a folder (sorted by name) or of a video file, one a read.
+    """Gives the pictures of a folder, sorted by name, or of a video file, one per read.
 
     Args:
-        path: folder of PNG or JPEG files, or a video.
-        size: height and width to scale to [px].
-        live: False gives pictures as fast as they are asked for; True waits as a camera does, by
-            the video's own timestamps or, in a folder, by `fps`.
-        fps: pictures a second of a folder that plays live.
+        path: Folder of PNG or JPEG files, or a video.
+        size: Height and width to scale to [px].
+        live: Whether to wait as a camera does, by the video's own timestamps or, for a folder, by
+            `fps`; False gives pictures as fast as they are read.
+        fps: Pictures per second of a folder that plays live.
 
     Raises:
-        CameraError: no pictures there.
+        CameraError: The path has no pictures.
     """
 
     def __init__(
@@ -87,7 +87,9 @@ class SequenceCamera:
         else:
             files = [source]
         if not files or not source.exists():
-            raise CameraError(f"No pictures at {source}: give a video or a folder of PNG or JPEG")
+            raise CameraError(
+                f"No pictures at {source}; allowed: a video, or a folder of PNG or JPEG files"
+            )
         self.live, self._began = live, 0.0
         self.frames = self._decode(files, size, 0.0 if source.is_file() else 1.0 / fps)
 
@@ -95,7 +97,7 @@ class SequenceCamera:
     def _decode(
         files: list[Path], size: tuple[int, int] | None, period_s: float
     ) -> Generator[tuple[Image, float]]:
-        """Pictures, each with when it is due [s]; a period of 0 stands for the video's own."""
+        """Yield pictures, each with its time [s]; a period of 0 uses the video's own times."""
         for index, file in enumerate(files):
             try:
                 with av.open(str(file)) as container:
@@ -107,14 +109,14 @@ class SequenceCamera:
                 raise CameraError(f"{file} cannot be decoded ({error})") from error
 
     def read(self) -> Frame:
-        """Next picture, stamped now.
+        """Return the next picture with the present time.
 
         Raises:
-            CameraError: at the end.
+            CameraError: End of the recording.
         """
         found = next(self.frames, None)
         if found is None:
-            raise CameraError("The recorded pictures have come to their end")
+            raise CameraError("End of the recording: there are no more pictures")
         image, due_s = found
         if self.live:
             self._began = self._began or time.monotonic() - due_s
@@ -127,15 +129,14 @@ class SequenceCamera:
 
 
 class OpenCVCamera:
-    """A UVC camera or a network stream through OpenCV; needs the `robot` extra.
+    """A UVC camera or a network stream through OpenCV. Requires the extra `robot`.
 
-    A stream's frames are stamped when they arrive: what the network and the sender add is not
-    known.
+    A stream's frames get the time of their arrival: the delay of network and sender is unknown.
 
     Args:
-        source: number or device of a camera, file, or address (`http://`, `rtsp://`).
-        size: height and width to scale to [px].
-        timeout_s: how long a stream may take to open, or for one frame; a device's own time-out
+        source: Number or device of a camera, file, or address (`http://`, `rtsp://`).
+        size: Height and width to scale to [px].
+        timeout_s: Longest time for a stream to open, or for one frame [s]; a device's own time-out
             (10 s on Linux) cannot be set.
 
     Raises:
@@ -168,10 +169,10 @@ class OpenCVCamera:
         self.device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def read(self) -> Frame:
-        """Next frame of the device.
+        """Return the next frame of the device.
 
         Raises:
-            CameraError: the device gives none.
+            CameraError: The device gives no frame.
         """
         ok, image = self.device.read()
         taken = time.monotonic()
@@ -183,19 +184,19 @@ class OpenCVCamera:
         return Frame(np.ascontiguousarray(image[..., ::-1]), taken)
 
     def close(self) -> None:
-        """Let go of the device; never while another thread is in `read` (OpenCV would crash)."""
+        """Release the device; never while another thread is in `read`, which crashes OpenCV."""
         self.device.release()
 
 
 class CheckedCamera:
-    """Refuses frames that no plan may be made from.
+    """Rejects frames that are unfit for planning.
 
     Args:
-        camera: any camera.
-        max_age_s: oldest frame allowed.
-        frozen_s: identical frames for this long mean that the camera hangs; sensors are noisy,
-            renderers are not: give infinity for a simulation at rest.
-        dark: mean brightness (0..255) under which a frame counts as black.
+        camera: Any camera.
+        max_age_s: Largest age of a frame [s].
+        frozen_s: Identical frames for this long [s] mean that the camera hangs. Sensors are noisy
+            but renderers are not: pass infinity for a simulation at rest.
+        dark: Mean brightness (0..255) below which a frame counts as black.
     """
 
     def __init__(
@@ -203,20 +204,20 @@ class CheckedCamera:
     ) -> None:
         self.camera, self.max_age_s, self.frozen_s, self.dark = camera, max_age_s, frozen_s, dark
         self._last: Frame | None = None
-        """The first of the identical frames."""
+        """First of the identical frames."""
 
     def read(self) -> Frame:
-        """Newest frame, if it is fit for planning.
+        """Return the newest frame.
 
         Raises:
-            CameraError: it is too old, black, or the same as for `frozen_s` before.
+            CameraError: The frame is too old, black, or has not changed for `frozen_s`.
         """
         frame = self.camera.read()
         age = time.monotonic() - frame.time_s
         if age > self.max_age_s:
             raise CameraError(f"The newest frame is {age:.2f} s old, at most {self.max_age_s} s")
         if float(frame.image.mean()) < self.dark:
-            raise CameraError("The camera's picture is black: is the cap on, the light off?")
+            raise CameraError("The camera's picture is black: is the cap on, or the light off?")
         last = self._last
         if last is None or not np.array_equal(last.image, frame.image):
             self._last = frame
@@ -226,5 +227,5 @@ class CheckedCamera:
         return frame
 
     def close(self) -> None:
-        """Let go of the camera."""
+        """Release the camera."""
         self.camera.close()

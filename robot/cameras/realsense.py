@@ -1,4 +1,4 @@
-"""Colour frames of an Intel RealSense camera; needs the `realsense` extra."""
+"""Colour frames of an Intel RealSense camera. Requires the extra `realsense`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class RealSenseCamera:
     """The colour stream of one device.
 
     Args:
-        serial: number on the device; empty takes the only one.
-        size: height and width [px] that the device offers.
-        fps: frames a second.
-        timeout_s: how long a frame may take.
+        serial: Serial number on the device; empty takes the only one.
+        size: Height and width that the device offers [px].
+        fps: Frames per second.
+        timeout_s: Longest time for a frame [s].
 
     Raises:
-        CameraError: the library is missing, there is no such device, or it lacks the mode.
+        CameraError: The library is missing, there is no such device, or it lacks the mode.
     """
 
     def __init__(
@@ -51,10 +51,10 @@ class RealSenseCamera:
             ) from error
 
     def read(self) -> Frame:
-        """Next colour frame.
+        """Return the next colour frame.
 
         Raises:
-            CameraError: none came in time.
+            CameraError: No frame arrived in time.
         """
         try:
             colour = self.pipeline.wait_for_frames(self.timeout_ms).get_color_frame()

@@ -1,4 +1,4 @@
-"""A camera read in a thread of its own: plans see the newest frame, not a buffered one."""
+"""A camera that is read in a thread, so that plans see the newest frame, not a buffered one."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from robot.errors import CameraError
 log = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
-"""How long `close` waits for a device that hangs."""
+"""Longest time that `close` waits for a device that hangs [s]."""
 
 
 class ThreadedCamera:
-    """Reads a camera all the time and gives the newest frame with the time of its capture.
+    """Reads a camera continuously and gives the newest frame with the time of its capture.
 
-    A device that hangs shows as a frame that grows old; one that fails, as the next read's error.
-    The thread that reads the device also lets go of it: OpenCV crashes when a device is released
+    The frames of a device that hangs grow old; the failure of a device is the next read's error.
+    The thread that reads the device also releases it: OpenCV crashes when a device is released
     while another thread waits for its frame.
 
     Args:
-        camera: any camera whose `read` waits for the next frame.
-        on_frame: told the time of each frame that differs from the one before (a watchdog's sign
-            that the camera lives); called from the thread.
-        on_error: told once why the device failed; called from the thread.
-        first_s: how long the first frame may take.
-        pause_s: between two reads, for cameras that do not wait.
+        camera: Any camera whose `read` waits for the next frame.
+        on_frame: Called from the thread with the time of each frame that differs from the one
+            before; a watchdog's sign that the camera works.
+        on_error: Called once from the thread with the reason when the device fails.
+        first_s: Longest time for the first frame [s].
+        pause_s: Time between two reads [s], for cameras that do not wait.
 
     Raises:
-        CameraError: no first frame in time, or the device fails at once.
+        CameraError: No first frame in time, or the device fails at once.
     """
 
     def __init__(
@@ -81,18 +81,20 @@ class ThreadedCamera:
             time.sleep(self.pause_s)
 
     def read(self) -> Frame:
-        """Newest frame.
+        """Return the newest frame.
 
         Raises:
-            CameraError: the device has failed.
+            CameraError: The device has failed.
         """
         if self.error or self.newest is None:
             raise CameraError(self.error or "The camera has given no frame")
         return self.newest
 
     def close(self) -> None:
-        """End the thread, which lets go of the device as soon as the device answers."""
+        """End the thread, which releases the device as soon as the device answers."""
         self._ended.set()
         self._thread.join(timeout=CLOSE_S)
         if self._thread.is_alive():
-            log.warning("the camera hangs: it is let go of when it answers, or with this process")
+            log.warning(
+                "the camera hangs: it is released when it answers, or when this process ends"
+            )

@@ -1,8 +1,8 @@
-"""The motion that takes a Franka's hand to a pose: slow where it may touch, and it yields to touch.
+"""Motions of a Franka's hand to a pose: slow near the table, and ended by contact.
 
-Near the table the way down is slow, since an arm that lands at full speed has its collision
-thresholds passed before anything could stop it. A motion that meets more than `contact_n` ends
-where it is, in libfranka's own control loop, short of those thresholds.
+Near the table downward motions are slow, since an arm that lands at full speed exceeds its
+collision thresholds before anything can stop it. A motion that meets a force above `contact_n` ends
+where it is, in libfranka's own control loop, below those thresholds.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from robot.arm import Reason
 Array = NDArray[np.float64]
 
 PRESSED_N = 2.0
-"""A motion that begins while the hand presses already may press by this much more."""
+"""Additional force that a motion may meet if the hand is already in contact at its start [N]."""
 SPLIT_M = 0.005
-"""A way that begins so little above the slow zone is slow as a whole."""
+"""A motion that starts less than this above the slow zone is slow as a whole [m]."""
 SHORT_RAD, SLOWEST = 0.05, 0.05
-"""Joints that go less far are not looked at; no motion is made slower than this share."""
+"""Smaller joint motions are not slowed down [rad]; no motion becomes slower than this share."""
 SHORT_M = 5e-4
-"""A motion whose last command is this far from its target was ended by contact."""
+"""A motion whose last command is further than this from its target was ended by contact [m]."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a motion is, as shares of the arm's largest speed, acceleration and jerk."""
+    """Speed of a motion, as shares of the arm's largest speed, acceleration and jerk."""
 
     share: float
-    """Of all three."""
+    """Share of all three."""
     slow_share: float
-    """Of the speed, on the way down in the slow zone."""
+    """Further factor of the speed for downward motions in the slow zone."""
     slow_below_m: float
-    """Height of the end effector under which the way down is slow, in the base frame."""
+    """Height of the end effector in the base frame below which downward motions are slow [m]."""
 
 
 def speed_scale(
@@ -48,18 +48,18 @@ def speed_scale(
     joints_rad: float,
     joint_rad_s: float,
 ) -> float:
-    """Share of its pace (0..1) at which a motion keeps the joints' mean speed.
+    """Return the share of its pace (0..1) at which a motion keeps the joints' mean speed.
 
-    A stretched arm needs much of its joints for little way: at full pace more speed and torque than
-    they have, and the arm swings past its target.
+    A stretched arm needs large joint motion for small moves: at full pace more speed and torque
+    than the joints have, and the arm swings past its target.
 
     Args:
-        start: pose [4, 4] of the end effector.
-        target: where it goes.
-        speed_m_s: along the way.
-        turn_rad_s: about it.
-        joints_rad: way of the joint that has the longest.
-        joint_rad_s: largest mean speed of it.
+        start: Pose [4, 4] of the end effector.
+        target: Its target pose [4, 4].
+        speed_m_s: Speed of the translation [m/s].
+        turn_rad_s: Speed of the rotation [rad/s].
+        joints_rad: Largest motion of any joint [rad].
+        joint_rad_s: Largest mean speed of any joint [rad/s].
     """
     if joints_rad < SHORT_RAD:
         return 1.0
@@ -70,7 +70,7 @@ def speed_scale(
 
 
 def split_motion(start: Array, target: Array, pace: Pace) -> list[tuple[Array, bool]]:
-    """Poses [4, 4] on the way from `start` to `target`, and whether the way to each is slow."""
+    """Return the poses [4, 4] of a motion's parts, and whether each part is slow."""
     low, high = target[2, 3], start[2, 3]
     if low >= min(high, pace.slow_below_m):
         return [(target, False)]
@@ -83,14 +83,14 @@ def split_motion(start: Array, target: Array, pace: Pace) -> list[tuple[Array, b
 
 
 def make_motion(start: Array, target: Array, pace: Pace, felt_n: float, contact_n: float) -> Any:
-    """A franky motion of the end effector.
+    """Return a franky motion of the end effector.
 
     Args:
-        start: pose [4, 4] of the end effector now.
-        target: where it goes.
-        pace: how fast.
-        felt_n: what presses on the hand now.
-        contact_n: more than this ends the motion; 0: nothing does.
+        start: Present pose [4, 4] of the end effector.
+        target: Its target pose [4, 4].
+        pace: Speed of the motion.
+        felt_n: Present force at the hand [N].
+        contact_n: Force that ends the motion [N]; 0 for none.
     """
     import franky
 

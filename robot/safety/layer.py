@@ -1,7 +1,7 @@
-"""The layer between a planner and any arm: what may be asked of it, and what was made of it.
+"""The safety layer between a planner and any arm.
 
-Every action is checked (`robot.safety.limits`), then carried out as an absolute pose, clipped, or
-refused; each one is logged with the reason.
+Every command is checked (`robot.safety.limits`), then sent as an absolute pose, clipped, or
+refused; each is logged with its reasons.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import Arm, ArmSpec, ArmState, Reason, Sent
 from robot.errors import UnreachableError
-from robot.safety.limits import Limits, SafetyConfig, Solver, outside_m, target_outside_m, tips_m
+from robot.safety.config import SafetyConfig
+from robot.safety.limits import Limits, Solver, outside_m, target_outside_m, tips_m
 
 Array = NDArray[np.float64]
 
@@ -26,7 +27,7 @@ __all__ = ["Limits", "SafeArm", "SafetyConfig", "outside_m", "target_outside_m",
 
 @dataclass
 class _Command:
-    """One command on its way through the layer."""
+    """A command on its way through the layer."""
 
     number: int
     kind: str
@@ -35,10 +36,10 @@ class _Command:
     state: ArmState | None = None
     base: Array | None = None
     allowed: Array | None = None
-    """What the limits made of it, whatever a person or the arm said then."""
+    """Target that the limits allow, whatever a person or the arm decides then."""
 
     def row(self, sent: Sent) -> dict[str, Any]:
-        """Line of the log; numbers are exact, for `Limits.judge` to be called again."""
+        """Return the line of the log; numbers are exact, so that `Limits.judge` can be repeated."""
         state = self.state
         return {
             "n": self.number,
@@ -62,13 +63,13 @@ class SafeArm:
     """An arm behind the safety layer; itself an `Arm`.
 
     Args:
-        arm: any arm; only absolute poses are sent to it.
-        config: the limits.
-        solver: inverse kinematics for reach and joint margin; None leaves them to the arm.
-        execute: False is a dry run: everything is checked and logged, nothing is sent.
-        log: JSONL of every command: time, asked, what it counts from, sent, target, reasons; a
+        arm: Any arm; only absolute poses are sent to it.
+        config: The limits.
+        solver: Inverse kinematics for reach and joint margin; None leaves them to the arm.
+        execute: Whether commands are sent; False is a dry run that checks and logs only.
+        log: File for one JSON line per command: time, request, base, sent, target, reasons. A
             command that the arm itself changes or refuses has a second line with the same `n`.
-        confirm: asked before each step (`confirm_each`); False refuses the step.
+        confirm: Called before each step (`confirm_each`); False refuses the step.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class SafeArm:
         return self.arm.spec
 
     def begin(self) -> None:
-        """Take the arm as it stands as the pose that the next action counts from."""
+        """Reset the reference pose to the current pose; the next action counts from it."""
         state = self.arm.state()
         self.closed = bool(state.holding) or bool(state.state[6] > 0.1)
         self.commanded = np.append(state.state[:6], float(self.closed))
@@ -106,15 +107,15 @@ class SafeArm:
     def _base(self, state: ArmState) -> Array:
         if np.linalg.norm(self.commanded[:3] - state.state[:3]) <= self.config.max_lag_m:
             return self.commanded.copy()
-        # only the place: taking over a tilt that a contact forced would keep it for good
+        # position only: a tilt that a contact forced would otherwise be kept for good
         return np.concatenate([state.state[:3], self.commanded[3:]])
 
     def send(self, action: ArrayLike) -> Sent:
-        """Check, then move by a DROID delta [7]; gripper over 0.15 closes, under -0.15 opens."""
+        """Check a DROID delta [7], then move; gripper above 0.15 closes, below -0.15 opens."""
         return self._go("action", action)
 
     def send_pose(self, target: ArrayLike) -> Sent:
-        """Check, then move toward an absolute flange pose [7], at most one step far."""
+        """Check an absolute flange pose [7], then move toward it by one step at most."""
         return self._go("pose", target)
 
     def _go(self, kind: str, asked: ArrayLike) -> Sent:
@@ -192,18 +193,18 @@ class SafeArm:
         self.arm.stop()
 
     def stop(self) -> None:
-        """Stop at once and stay."""
+        """Stop at once and hold the position."""
         self.arm.stop()
         self.begin()
 
     def recover(self) -> None:
-        """Clear errors and the latch; only after a person has looked."""
+        """Clear errors and the latch; call it only after a person has inspected the arm."""
         self.arm.recover()
         self.tripped = ""
         self.begin()
 
     def close(self) -> None:
-        """Let go of the arm."""
+        """Release the arm."""
         self.arm.close()
 
     def __enter__(self) -> Self:

@@ -1,7 +1,8 @@
 """Memory shared by the planner's process, the arm's driver and the watchdog.
 
-The driver writes readings of the arm, the planner its heartbeat and the time of its newest frame,
-and whoever finds a fault raises the stop flag. No locks: a hung writer must not block a reader.
+The driver writes readings of the arm, the planner writes its heartbeat and the time of its newest
+frame, and any process that finds a fault raises the stop flag. There are no locks: a hung writer
+must not block a reader.
 """
 
 from __future__ import annotations
@@ -35,22 +36,30 @@ _TEXT = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the driver sees of the arm at once."""
+    """One reading of the arm by its driver."""
 
     clock_s: float
-    """The arm's own clock."""
+    """The arm's own clock [s]."""
     state: Array
     """Flange pose and closedness [7]."""
     q: Array
+    """Joint positions [7, rad]."""
     dq: Array
+    """Joint velocities [7, rad/s]."""
     width_m: float
+    """Distance between the fingers [m]."""
     holding: bool
+    """Whether an object is between the fingers."""
     moving: bool
-    """A motion is being carried out."""
+    """Whether a motion is being carried out."""
 
 
 class SharedArmState:
-    """A block of shared numbers; give it to the processes that need it."""
+    """A block of shared numbers; pass it to the processes that need it.
+
+    Args:
+        context: Multiprocessing context of those processes.
+    """
 
     def __init__(self, context: SpawnContext) -> None:
         self._numbers: Any = context.RawArray("d", 40)
@@ -58,7 +67,7 @@ class SharedArmState:
         self._errors: Any = context.RawArray("c", _TEXT)
 
     def write(self, reading: Reading, errors: str = "") -> None:
-        """Driver only: publish a reading; its stamp is renewed when the arm's clock went on."""
+        """Publish a reading (driver only); its age restarts when the arm's clock has advanced."""
         n = self._numbers
         n[_SEQUENCE] += 1  # odd: being written
         if reading.clock_s != n[_CLOCK]:
@@ -71,7 +80,7 @@ class SharedArmState:
         n[_SEQUENCE] += 1
 
     def read(self) -> ArmState:
-        """Newest reading of the arm."""
+        """Return the newest reading of the arm."""
         for _ in range(1000):
             before = self._numbers[_SEQUENCE]
             n = np.array(self._numbers[:])
@@ -96,39 +105,39 @@ class SharedArmState:
 
     @property
     def state_age_s(self) -> float:
-        """Time since the arm's clock last went on."""
+        """Time since the arm's clock last advanced [s]."""
         return time.monotonic() - float(self._numbers[_STAMP])
 
     def beat(self) -> None:
-        """Planner only: still alive."""
+        """Record a heartbeat (planner only)."""
         self._numbers[_BEAT] = time.monotonic()
 
     @property
     def beat_age_s(self) -> float:
-        """Time since the planner's last heartbeat."""
+        """Time since the planner's last heartbeat [s]."""
         return time.monotonic() - float(self._numbers[_BEAT])
 
     def guard(self) -> None:
-        """Watchdog only: on watch."""
+        """Record a check (watchdog only)."""
         self._numbers[_GUARD] = time.monotonic()
 
     @property
     def guard_age_s(self) -> float:
-        """Time since the watchdog last looked."""
+        """Time since the watchdog's last check [s]."""
         return time.monotonic() - float(self._numbers[_GUARD])
 
     def saw_frame(self, taken_s: float) -> None:
-        """A good camera frame was taken at this monotonic time."""
+        """Record the monotonic time at which a good camera frame was taken [s]."""
         self._numbers[_FRAME] = taken_s
 
     @property
     def frame_age_s(self) -> float:
-        """Age of the newest good frame; 0 while no camera is watched."""
+        """Age of the newest good frame [s]; 0 while no camera is watched."""
         taken = float(self._numbers[_FRAME])
         return time.monotonic() - taken if taken else 0.0
 
     def stop(self, reason: str) -> None:
-        """Ask the driver to stop the arm; the first reason is kept until `clear`."""
+        """Order the driver to stop the arm; the first reason is kept until `clear`."""
         if not self._numbers[_STOP]:
             self._reason.value = reason.encode()[: _TEXT - 1]
             self._numbers[_STOPPED_AT] = time.monotonic()
@@ -136,15 +145,15 @@ class SharedArmState:
 
     @property
     def stopped(self) -> str:
-        """Why the arm was stopped; empty if it was not."""
+        """Reason of the stop; empty if there is none."""
         return str(self._reason.value.decode(errors="replace")) if self._numbers[_STOP] else ""
 
     @property
     def stopped_for_s(self) -> float:
-        """Time since the stop was asked for."""
+        """Time since the stop was ordered [s]."""
         return time.monotonic() - float(self._numbers[_STOPPED_AT]) if self._numbers[_STOP] else 0.0
 
     def clear(self) -> None:
-        """A person has looked: the stop is lifted."""
+        """Lift the stop; call it only after a person has inspected the arm."""
         self._numbers[_STOP], self._numbers[_FRAME] = 0.0, 0.0
         self._reason.value = b""

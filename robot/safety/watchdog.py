@@ -1,9 +1,9 @@
 """A process that stops the arm when the planner, the camera or the driver fails.
 
-It looks at shared memory only. While the arm moves, the planner's heartbeat, the newest good frame
-and the arm's own clock must be young; else the stop flag is raised with the reason. A driver that
-does not stop within `kill_s` is killed: libfranka then loses its connection and the arm brakes.
-The flag stays until a person confirms (`FrankaArm.recover`).
+It reads shared memory only. While the arm moves, the planner's heartbeat, the newest good frame and
+the arm's own clock must be recent; else it raises the stop flag with the reason. A driver that does
+not stop within `kill_s` is killed: libfranka then loses its connection and the arm brakes. The flag
+stays until a person confirms (`FrankaArm.recover`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ class WatchdogConfig:
     """Largest ages while the arm moves [s]."""
 
     planner_s: float = 0.2
+    """Largest age of the planner's heartbeat [s]."""
     frame_s: float = 0.3
+    """Largest age of the newest good camera frame [s]."""
     state_s: float = 0.2
+    """Largest time since the arm's clock last advanced [s]."""
     kill_s: float = 0.8
-    """A stop that is not done after so long ends the driver's process."""
+    """If a stop takes longer than this, the driver's process is killed [s]."""
     period_s: float = 0.01
+    """Time between two checks [s]."""
 
 
 def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:
-    """Why the arm must stop now; empty if it need not."""
+    """Return why the arm must stop now; empty if it need not."""
     if not link.moving:
         return ""
     for what, age, most in (
@@ -44,7 +48,14 @@ def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:
 
 
 def watch(link: SharedArmState, config: WatchdogConfig, driver: int, parent: int) -> None:
-    """Entry of the watchdog's process; ends with the planner's process, after a last stop."""
+    """Run the watchdog's process; it ends after the planner's process, with a last stop.
+
+    Args:
+        link: Memory shared with the planner's process and the driver.
+        config: Largest ages.
+        driver: Id of the driver's process.
+        parent: Id of the planner's process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gone_since = 0.0
     while True:

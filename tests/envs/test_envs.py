@@ -5,10 +5,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import envs
+from envs.config import OBJECTS
 from envs.errors import RenderingError, TaskError, UnreachableError
 from envs.expert import WayPoint, grasp_points, run_expert
 from envs.rendering import open_context
-from envs.scene import OBJECTS, nominal_size
+from envs.scene import nominal_size
 from robot.pose import apply_action
 
 TASKS = list(envs.IDS)

@@ -80,7 +80,8 @@ def test_fewer_samples_than_the_usual_elites_are_enough():
 
 
 def test_choices_are_those_of_the_environments_and_solvers():
-    from envs.scene import OBJECTS, SPLITS
+    from envs.appearance import SPLITS
+    from envs.config import OBJECTS
     from envs.tasks import TASKS
     from planning.solvers.registry import NAMES
 

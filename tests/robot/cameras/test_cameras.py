@@ -29,7 +29,7 @@ def test_folder_and_video_give_their_pictures_in_order(tmp_path):
         Image.fromarray(grey(40 * i + 20)).save(tmp_path / f"{i}.png")
     camera = SequenceCamera(tmp_path)
     assert [round(camera.read().image.mean()) for _ in range(3)] == [20, 60, 100]
-    with pytest.raises(CameraError, match="end"):
+    with pytest.raises(CameraError, match="End"):
         camera.read()
     write_video(tmp_path / "v.mp4", [grey(30), grey(200)], header_fps=4.0)
     video = SequenceCamera(tmp_path / "v.mp4", size=(16, 16))

@@ -1,0 +1,40 @@
+"""Sub-goals of a task: goal images that the scripted expert makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.errors import TaskError
+
+
+@dataclass(frozen=True)
+class SubGoal:
+    """A goal image and its step budget."""
+
+    name: str
+    image: NDArray[np.uint8]
+    """RGB [H, W, 3]."""
+    state: NDArray[np.float32]
+    """Robot state in the image [7]; only the pose-only baseline uses it."""
+    steps: int
+    """Step budget."""
+
+
+def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
+    """Return a variant of the default sub-goals.
+
+    Args:
+        goals: The default sub-goals of a scene.
+        variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
+
+    Raises:
+        TaskError: Unknown variant.
+    """
+    if variant not in ("default", "three", "one"):
+        raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+    if variant == "three":
+        goals = [goal for goal in goals if goal.name != "lifted"]
+    return goals[-1:] if variant == "one" else goals
