@@ -223,6 +223,14 @@ def test_baselines(name, wanted):
     assert all(e.reason.startswith("fingertips ended") for e in rows if not e.success)
 
 
+@pytest.mark.parametrize("name", ["random", "pose_only"])
+def test_baselines_keep_the_limits_of_the_arm(name):
+    env = PointEnv()
+    episode = run_episode(env, make_baseline(name, 0.01), task="reach", seed=1)
+    moves = np.abs(np.array(episode.actions)[:, :3])
+    assert 0.009 < moves.max() <= 0.01 + 1e-7
+
+
 def test_the_report_is_one_self_contained_page(episodes, tmp_path):
     page = write_report(tmp_path, "A title", {"successes": 6}, episodes).read_text()
     assert page.count("<h3>") == 6
