@@ -132,6 +132,8 @@ def main() -> None:
         elif only in name and not file.is_file():
             out = f"runs/evaluate/{file.stem}"
             summary, page = evaluate(replace(options, out=out))
+            if summary["interrupted"]:
+                raise SystemExit(130)
             file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
             print(name, rate(summary), page, flush=True)
             write_page()

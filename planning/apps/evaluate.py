@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ _WORKER = _Worker()
 
 def _start_worker(options: EvalOptions, model: WorldModel) -> None:
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process hears Ctrl-C and ends us
     _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner))
 
 
@@ -141,15 +143,21 @@ def run_episodes(mapper: Mapper, agent: str, episodes: int) -> tuple[list[Episod
     return done, False
 
 
-def run_agents(options: EvalOptions, baselines: tuple[str, ...]) -> dict[str, list[Episode]]:
-    """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the rest."""
+def run_agents(
+    options: EvalOptions, baselines: tuple[str, ...]
+) -> tuple[dict[str, list[Episode]], bool]:
+    """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the rest.
+
+    Returns:
+        Episodes by agent, and whether Ctrl-C ended them early.
+    """
     found: dict[str, list[Episode]] = {}
     with episode_mapper(options) as mapper:
         for agent in (PLANNER, *baselines):
-            found[agent], stopped = run_episodes(mapper, agent, options.episodes)
-            if stopped:
-                break
-    return found
+            found[agent], interrupted = run_episodes(mapper, agent, options.episodes)
+            if interrupted:
+                return found, True
+    return found, False
 
 
 def _rates(episodes: list[Episode]) -> dict[str, Any]:
@@ -199,7 +207,7 @@ def summarise(
 def _evaluate(
     options: EvalOptions, baselines: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[Episode]]:
-    found = run_agents(options, baselines)
+    found, interrupted = run_agents(options, baselines)
     episodes = found.pop(PLANNER)
     summary = summarise(
         episodes,
@@ -210,7 +218,7 @@ def _evaluate(
         model=options.model,
         seed=options.seed,
     )
-    return summary, episodes
+    return summary | {"interrupted": interrupted}, episodes
 
 
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planning.cli.eval import print_table
+from planning.cli.eval import INTERRUPTED, print_table
 from planning.options import DemoOptions
 
 Options = DemoOptions
@@ -21,4 +21,4 @@ def run(options: DemoOptions) -> int:
     summary, page = demonstrate(options)
     print_table(summary)
     print(f"report: {page.resolve()}")
-    return 0
+    return INTERRUPTED if summary["interrupted"] else 0

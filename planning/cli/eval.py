@@ -7,6 +7,8 @@ from typing import Any
 from planning.options import EvalOptions
 
 Options = EvalOptions
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, with the finished episodes written."""
 
 
 def print_table(summary: dict[str, Any]) -> None:
@@ -23,7 +25,11 @@ def print_table(summary: dict[str, Any]) -> None:
 
 
 def run(options: EvalOptions) -> int:
-    """Evaluate, then print the success rates and the path of the report."""
+    """Evaluate, then print the success rates and the path of the report.
+
+    Returns:
+        0, or 130 when Ctrl-C ended the evaluation early.
+    """
     from planning.apps.evaluate import evaluate
 
     summary, page = evaluate(options)
@@ -31,4 +37,4 @@ def run(options: EvalOptions) -> int:
     pace = summary["seconds_per_action"]["median"]
     print("no actions" if pace is None else f"seconds per action, median: {pace:.3f}")
     print(page)
-    return 0
+    return INTERRUPTED if summary["interrupted"] else 0

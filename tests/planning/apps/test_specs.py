@@ -125,11 +125,3 @@ def test_a_model_of_any_image_size_is_evaluated_and_driven(size, make_model, mon
     (picture,) = list(tmp_path.glob("drive/logs/*/frame-0000.png"))
     with Image.open(picture) as frame:
         assert frame.size == (size, size)  # rendered at this size, not resized to it
-
-
-def test_worker_processes_find_what_one_process_finds(tmp_path):
-    words = ["eval", "task=reach", "episodes=2", "baselines=false", "pictures=false", *SMALL]
-    for workers in (1, 2):
-        assert main([*words, f"workers={workers}", f"out={tmp_path}/{workers}"]) == 0
-    one, two = ((tmp_path / n / "episodes.jsonl").read_text() for n in "12")
-    assert one == two
