@@ -76,7 +76,10 @@ def _options(name: str, current: str, words: list[str]) -> list[str]:
     if not equals:
         groups = [section.group for section in found.sections.values() if section.group]
         modes = ["mode"] if "" not in command.kinds else []
-        return [f"{word}=" for word in [*found.options, *groups, *modes, "recipe"]] + ["--help"]
+        # Short names only once a letter is typed, or the list would hold everything twice.
+        short = [o.leaf for o in found.options.values() if current and found.find(o.leaf)]
+        keys = [*found.options, *short, *groups, *modes, "recipe"]
+        return [f"{key}=" for key in keys] + ["--help"]
     return [f"{key}={value}" for value in _values(name, key, command.kinds, kind)]
 
 

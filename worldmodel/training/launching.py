@@ -76,14 +76,20 @@ def submit(work: Work, options: AnyOptions) -> Job:
     """Hand a run to the scheduler that its options name.
 
     Raises:
-        ConfigError: submitit is not installed.
+        ConfigError: submitit is not installed, or this machine belongs to no cluster.
     """
     try:
         import submitit
     except ImportError as error:
         raise ConfigError("submitit is missing: pip install 'worldmodel[slurm]'") from error
     launch = options.launch
-    executor = submitit.AutoExecutor(Path(options.run.out) / "job", cluster=launch.launcher)
+    try:
+        executor = submitit.AutoExecutor(Path(options.run.out) / "job", cluster=launch.launcher)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"launcher={launch.launcher} cannot start a job on this machine: {error}. Run the "
+            "command on a login node of the cluster, or use launcher=here or launcher=local"
+        ) from error
     more = {"slurm_partition": launch.partition} if launch.partition else {}
     executor.update_parameters(
         name="worldmodel",

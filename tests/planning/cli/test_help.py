@@ -60,6 +60,8 @@ def test_completion_offers_commands_options_and_values():
     assert candidates("", ["inspect"]) == ["energy", "probes"]
     assert candidates("max_m", ["data", "index"]) == ["max_missing_frames="]
     assert candidates("verify=", ["data", "index"]) == ["verify=decode", "verify=packets"]
+    assert candidates("samp", ["eval"]) == ["samples="]
+    assert candidates("planner=f", ["eval"]) == ["planner=fast"]
     assert "recipe=smoke" in candidates("recipe=", ["train"])
 
 
