@@ -185,6 +185,10 @@ class DriveOptions:
                 "robot=franka (simulated arms wait for a plan)",
             ),
             f"port={self.port}": (self.port and not self.view, "view=true"),
+            "judge=true": (
+                simulated and self.judge and not self.goals,
+                "goals= (a simulated task judges itself)",
+            ),
         }
         for option, (applies, needed) in unused.items():
             if applies:

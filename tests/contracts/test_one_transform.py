@@ -20,7 +20,8 @@ from planning.options import PlannerOptions, ReplayOptions
 from planning.rollout import run_episode
 from robot.record import Recording
 from worldmodel.data.dataset import open_row
-from worldmodel.data.memory import index_folder, open_clips
+from worldmodel.data.flat_arrays import index_folder
+from worldmodel.data.memory import open_clips
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.models.world_model import WorldModel
 

@@ -50,6 +50,7 @@ FRANKA = {"robot": "franka", "camera": "0"}
         (lambda: DriveOptions(goals=["a"], sub_goals="one"), "sub_goals=one"),
         (lambda: DriveOptions(max_plan_s=3.0), "max_plan_s=3.0"),
         (lambda: DriveOptions(port=8000), "view=true"),
+        (lambda: DriveOptions(judge=True), "judges itself"),
         (
             lambda: DriveOptions(motion=MotionOptions(execute=True, unattended=True)),
             "unattended=true has no effect",
