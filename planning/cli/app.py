@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
-from planning.cli.commands import LoadedCommand, find_command, load_command, overview
+from planning.cli.commands import LoadedCommand, find_command, is_refusal, load_command, overview
 from planning.cli.completion import candidates, script
 from planning.cli.fields import UsageError
 from planning.cli.helptext import command_help
@@ -67,19 +67,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None
         return 141
     except Exception as error:
-        if _is_refusal(error):
+        if is_refusal(error):
             print(f"error: {error}", file=sys.stderr)
             return 2
         log.exception("unexpected failure")
         called = shlex.join(["worldmodel", *words])
         print(f"error: `{called}` failed: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
-
-
-def _is_refusal(error: Exception) -> bool:
-    """Whether an error tells the user what to change; a plain ValueError is a fault of ours."""
-    known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
-    return known and type(error) not in (ValueError, RuntimeError)
 
 
 def _dispatch(words: list[str]) -> int:

@@ -119,6 +119,12 @@ def load_command(name: str) -> LoadedCommand:
     return LoadedCommand(name, kinds, module.run)
 
 
+def is_refusal(error: Exception) -> bool:
+    """Whether an error tells the user what to change; a plain ValueError is a fault of ours."""
+    known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
+    return known and type(error) not in (ValueError, RuntimeError)
+
+
 def overview() -> str:
     """The list of commands, grouped by job."""
     lines = [

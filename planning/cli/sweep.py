@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import PurePath
 
 from hydra import initialize
@@ -17,13 +19,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from planning.cli.commands import load_command
+from planning.cli.commands import is_refusal, load_command
 from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
 from planning.cli.request import Request, hydra_text, set_value
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
 """Folder of Hydra's records where the jobs share no output folder."""
+LAUNCHER = "hydra/launcher="
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,27 @@ class SweepJob:
             set_value(tree, self.out, str(folder / str(HydraConfig.get().job.num)))
         try:
             return load_command(self.command).run(build(self.kind, tree))
-        except (ValueError, RuntimeError, OSError) as error:
-            if type(error) in (ValueError, RuntimeError):
+        except Exception as error:
+            if not is_refusal(error):
                 raise
             print(f"error: {error}", file=sys.stderr)
             return 2
+
+
+def require_launcher(hydra_words: list[str]) -> None:
+    """Check that the launcher which the words name can run here.
+
+    Raises:
+        UsageError: its package is not installed, or this machine belongs to no cluster.
+    """
+    name = next((w.partition("=")[2] for w in hydra_words if w.startswith(LAUNCHER)), "")
+    if name.startswith("submitit") and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        raise UsageError(f"{LAUNCHER}{name} is not installed. pip install 'worldmodel[slurm]'.")
+    if name == "submitit_slurm" and shutil.which("srun") is None:
+        raise UsageError(
+            f"{LAUNCHER}{name} needs Slurm's `srun`, which is not on this machine. Run the command "
+            f"on a login node of the cluster, or use {LAUNCHER}submitit_local."
+        )
 
 
 def run_sweep(request: Request, hydra_words: list[str]) -> int:
@@ -60,6 +79,7 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
     Raises:
         UsageError: two jobs would write the same file, or Hydra refuses the configuration.
     """
+    require_launcher(hydra_words)
     out = request.layout.find("out")
     given = request.values.get(out.name, []) if out else []
     first = str((given or [out.default])[0]) if out is not None and len(given) < 2 else ""

@@ -87,7 +87,7 @@ def submit(work: Work, options: AnyOptions) -> Job:
         executor = submitit.AutoExecutor(Path(options.run.out) / "job", cluster=launch.launcher)
     except RuntimeError as error:
         raise ConfigError(
-            f"launcher={launch.launcher} cannot start a job on this machine: {error}. Run the "
+            f"launcher={launch.launcher} cannot start a job on this machine ({error}) Run the "
             "command on a login node of the cluster, or use launcher=here or launcher=local"
         ) from error
     more = {"slurm_partition": launch.partition} if launch.partition else {}

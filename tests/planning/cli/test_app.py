@@ -239,6 +239,15 @@ def test_sweep_refuses_before_it_starts(command, capsys):
     assert command.seen == []
 
 
+def test_sweep_refuses_a_launcher_that_cannot_run_here(command, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert app.main(["fake", "-m", "hydra/launcher=submitit_slurm", "episodes=1,2"]) == 2
+    assert "submitit" in capsys.readouterr().err
+    assert app.main(["fake", "-m", "hydra/launcher=none_such", "episodes=1,2"]) == 2
+    assert "none_such" in capsys.readouterr().err
+    assert command.seen == []
+
+
 def test_sweep_through_submitit(tmp_path, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.chdir(tmp_path)
