@@ -200,8 +200,12 @@ def _open_folder(folder: Path, want: Want) -> Model:
     for name in RUN_FILES:
         if (folder / name).is_file():
             return _open_file(folder / name, want)
-    checkpoints = [*folder.glob("checkpoints/*"), *folder.glob("dcp-*"), *folder.glob("step-*")]
-    if checkpoints:
+    if folder.parent.name == "checkpoints":
+        raise CheckpointError(
+            f"{folder} is a training checkpoint, which only its own run reads: load the run's "
+            f"folder, {folder.parent.parent}, after the run has ended"
+        )
+    if any(folder.glob("checkpoints/*")):
         raise CheckpointError(
             f"{folder} holds training checkpoints but no model.safetensors: the run has not ended. "
             "Resume it with the same command; it writes the model at its end"
@@ -232,7 +236,9 @@ def _open_file(path: Path, want: Want) -> Model:
 
 
 def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
-    """Rebuild the model of a training checkpoint; its run's summary.json tells the configuration.
+    """Rebuild the model of a one-file training checkpoint, which earlier versions wrote.
+
+    Its run's summary.json tells the configuration.
 
     Raises:
         CheckpointError: there is no summary, or it describes another model.
@@ -255,12 +261,6 @@ def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
 
 
 def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a training objective's tensors to those of a file; training heads are left out."""
-    found = {}
-    for name, value in tensors.items():
-        short = name.removeprefix("module.").removeprefix("world.")
-        short = short.replace("encoder.backbone.", "encoder.", 1)
-        short = short.replace("dynamics.predictor.", "predictor.", 1)
-        if short.startswith(("encoder.", "predictor.")):
-            found[short] = value
-    return found
+    """Return a training objective's tensors under a file's names, without the training heads."""
+    short = {name.removeprefix("world."): value for name, value in tensors.items()}
+    return {k: v for k, v in short.items() if k.startswith(("encoder.", "predictor."))}

@@ -26,7 +26,6 @@ from worldmodel.models.kernels.optimize import CpuLinear
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec, ObservationSpec
-from worldmodel.training.objective import Objective, ObjectiveConfig
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 FRAMES = torch.arange(2 * 32 * 32 * 3).reshape(2, 32, 32, 3).remainder(256).to(torch.uint8)
@@ -50,14 +49,16 @@ def world():
 
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
-    """A finished training run: its model, its summary and a checkpoint of one process."""
+    """A finished training run: its model, its summary and a checkpoint of the first layout."""
     folder = tmp_path_factory.mktemp("run")
     save(folder / "model.safetensors", world)
     summary = {"model": to_dict(world.config)}
     (folder / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
     (folder / "checkpoints").mkdir()
-    objective = Objective(world, ObjectiveConfig(), joint=True)
-    state = {"model": objective.state_dict(), "optimizer": {}, "step": 3}
+    weights = {f"world.encoder.{k}": v for k, v in world.encoder.backbone.state_dict().items()}
+    weights |= {f"world.predictor.{k}": v for k, v in world.predictor.state_dict().items()}
+    weights["inverse_head.0.weight"] = torch.zeros(2, 2)
+    state = {"model": weights, "optimizer": {}, "step": 3}
     torch.save(state, folder / "checkpoints" / "step-00000003.pt")
     return folder
 
@@ -110,6 +111,8 @@ def test_folders_without_a_model_say_why(tmp_path):
     (tmp_path / "checkpoints" / "step-00000001").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="has not ended"):
         load(tmp_path, "cpu")
+    with pytest.raises(CheckpointError, match=f"load the run's folder, {tmp_path}"):
+        load(tmp_path / "checkpoints" / "step-00000001", "cpu")
     torch.save({"model": {}, "optimizer": {}}, tmp_path / "step-00000001.pt")
     with pytest.raises(CheckpointError, match=r"no summary\.json"):
         load(tmp_path / "step-00000001.pt", "cpu")

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from worldmodel.checkpoint import load_published
+from worldmodel.checkpoint import load_encoder, load_probe, load_published, load_world_model
 from worldmodel.errors import CheckpointError, ConfigError
 
 transformers = pytest.importorskip("transformers")
@@ -83,6 +83,35 @@ def test_classifier(tmp_path):
     encoder = load_published(path, "encoder")
     probe = load_published(path, "probe")
     agree(probe(encoder(clip)), theirs(clip.transpose(1, 2)).logits)
+
+
+@torch.no_grad()
+def test_a_folder_is_a_model_and_its_config_is_honoured(tmp_path):
+    torch.manual_seed(1)
+    theirs = transformers.VJEPA2ForVideoClassification(config(**SIZES[1])).eval()
+    path = saved(theirs, tmp_path)
+    processor = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25]}
+    (path / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    encoder = load_encoder(path, "cpu")
+    assert encoder.image_size == (96, 96)
+    assert encoder.config.encoder.num_frames == 8
+    assert encoder.config.encoder.num_heads == 4
+    assert encoder.observation_spec.pixel_mean == (0.5, 0.5, 0.5)
+    frames = torch.randint(256, (1, 8, 96, 96, 3), dtype=torch.uint8)
+    clip = (frames.float() / 255 - 0.5) / 0.25
+    probe = load_probe(path, "cpu")
+    agree(probe(encoder.encode_clip(frames)), theirs(clip.permute(0, 1, 4, 2, 3)).logits)
+    with pytest.raises(CheckpointError, match="cannot imagine"):
+        load_world_model(path, "cpu")
+
+
+def test_missing_shards_are_noticed(tmp_path):
+    path = saved(transformers.VJEPA2Model(config(**SIZES[0])), tmp_path)
+    settings = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    settings["num_hidden_layers"] = 5
+    (path / "config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="num_hidden_layers=5, the weights have 3"):
+        load_encoder(path, "cpu")
 
 
 def test_shards_and_half_precision(tmp_path):

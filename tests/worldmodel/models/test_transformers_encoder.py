@@ -102,7 +102,7 @@ def test_post_training_and_planning_on_a_backbone(theirs, tmp_path):
     frames = encoder.preprocess(torch.randint(256, (2, 3, 40, 40, 3), dtype=torch.uint8))
     z = encoder.encode(frames.flatten(0, 1)).unflatten(0, (2, 3))
     batch = {"features": z, "states": torch.zeros(2, 3, 7), "actions": torch.zeros(2, 2, 7)}
-    objective = Objective(dynamics, ObjectiveConfig(), joint=False)
+    objective = Objective(dynamics, ObjectiveConfig())
     objective(batch)["loss"].backward()
     assert all(p.grad is not None for p in dynamics.predictor.predictor_blocks.parameters())
     assert all(p.grad is None for p in encoder.parameters())
