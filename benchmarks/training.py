@@ -79,7 +79,7 @@ def main() -> None:
     )
     predictor = ActionConditionedPredictor(config)
     dynamics = LatentDynamics(DynamicsConfig(predictor=config), predictor)
-    objective = Objective(dynamics, ObjectiveConfig(augment=0.0), joint=False)
+    objective = Objective(dynamics, ObjectiveConfig())
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4)
     frames = torch.randint(0, 256, (BATCH, FRAMES, SIDE, SIDE, 3), dtype=torch.uint8)
     rest = {"states": torch.randn(BATCH, FRAMES, 7), "actions": torch.randn(BATCH, FRAMES - 1, 7)}

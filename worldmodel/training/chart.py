@@ -23,9 +23,8 @@ def figure(value: float, digits: int = 3) -> str:
         return f"{value:g}"
     if 1e-3 <= abs(value) < 1e5:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-        text = f"{value:,.{decimals}f}"
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{value:.{digits - 1}e}"
+        return f"{value:,.{decimals}f}"
+    return f"{value:.{digits - 1}e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -89,7 +88,7 @@ def _grid(axes: _Axes, x_label: str) -> list[str]:
     for value in log_ticks(*axes.y) if axes.log else nice_ticks(*axes.y):
         y = axes.py(value)
         parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        text = figure(value)
+        text = f"{value:.4g}".replace("e-0", "e-")
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     for value in nice_ticks(*axes.x):
         x = axes.px(value)
@@ -124,9 +123,10 @@ def line_chart(title: str, series: dict[str, Points], x_label: str = "step") -> 
         colour = COLOURS[i % len(COLOURS)]
         parts.append(_line(axes, points, colour))
         last = figure(points[-1][1])
-        legend.append(f'<span style="color:{colour}">&#9632;</span> {escape(name)} {last}')
+        mark = f'<b style="color:{colour}">&#9632;</b>'
+        legend.append(f"<span>{mark} {escape(name)} {last}</span>")
     return (
         f"<figure><figcaption>{escape(title)}</figcaption>"
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-        f"{''.join(parts)}</svg><p class='legend'>{' &nbsp; '.join(legend)}</p></figure>"
+        f"{''.join(parts)}</svg><p class='legend'>{' '.join(legend)}</p></figure>"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worldmodel.atomic_io import write_text
 from worldmodel.training.chart import Points, figure, line_chart
-from worldmodel.training.config import AnyOptions
+from worldmodel.training.config import AnyOptions, PostOptions
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.verdict import Finding
 
@@ -42,6 +42,7 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 1.6em; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1em; }
 figure { margin: 0; padding: .6em; border: 1px solid #d8dce1; border-radius: 6px; }
 figcaption { font-weight: 600; } .legend { margin: 0; font-size: .85em; color: #40464d; }
+.legend span { white-space: nowrap; margin-right: 1em; }
 svg { width: 100%; font: 11px system-ui, sans-serif; }
 svg rect { fill: none; stroke: #b8bec5; } svg line { stroke: #e7eaee; }
 svg polyline { fill: none; stroke-width: 1.6; } svg text { fill: #555c64; }
@@ -53,12 +54,19 @@ details { margin-top: 1.2em; } .muted { color: #666d75; }
 """
 
 
+def label(name: str) -> str:
+    """Words for a figure's name."""
+    if name.startswith("val_step_"):
+        return f"error of imagined step {name.removeprefix('val_step_')}"
+    return LABELS.get(name, name.removeprefix("val_").replace("_", " "))
+
+
 def _series(rows: list[Row], names: list[str], scale: float = 1.0) -> dict[str, Points]:
     found: dict[str, Points] = {}
     for name in names:
         points = [(row["step"], scale * row[name]) for row in rows if name in row]
         if points:
-            found[LABELS.get(name, name.removeprefix("val_").replace("_", " "))] = points
+            found[label(name)] = points
     return found
 
 
@@ -75,7 +83,7 @@ def _charts(rows: list[Row]) -> str:
         line_chart("Training loss", _series(rows, ["loss"])),
         line_chart(
             "Loss on held-out clips",
-            _series(rows, ["val_true", "val_copy", "val_shuffled", "val_loss", "val_mean"]),
+            _series(rows, ["val_copy", "val_shuffled", "val_true", "val_mean", "val_loss"]),
         ),
         line_chart("Errors on held-out clips [cm]", _series(rows, lengths, 100.0)),
         line_chart("Parts of the training loss", _series(rows, [n for n in losses if n != "loss"])),
@@ -126,10 +134,14 @@ def _figure_rows(row: Row) -> str:
     for name, value in row.items():
         if not _is_validation(name):
             continue
-        label = LABELS.get(name, name.removeprefix("val_").replace("_", " "))
         shown = f"{figure(100 * value)} cm" if name.endswith("_m") else figure(value)
-        cells.append(f'<tr><td>{escape(label)}</td><td class="number">{shown}</td></tr>')
+        cells.append(f'<tr><td>{escape(label(name))}</td><td class="number">{shown}</td></tr>')
     return "".join(cells)
+
+
+def _data(options: AnyOptions) -> str:
+    made = options.clips.make_data if isinstance(options, PostOptions) else 0
+    return f"{made} synthetic episodes" if made else f"data {options.run.data}"
 
 
 def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
@@ -147,8 +159,7 @@ def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(title)}</h1>"
         f'<p class="muted">{escape(mode)}, {done} of {options.loop.steps} steps, batches of '
-        f"{options.loop.batch_size} clips, seed {options.run.seed}, data "
-        f"{escape(options.run.data)}</p>"
+        f"{options.loop.batch_size} clips, seed {options.run.seed}, {escape(_data(options))}</p>"
         f'<h2>Verdict</h2><ul class="verdict">{verdict or "<li>No validation yet.</li>"}</ul>'
         f'<h2>Curves</h2><div class="charts">{_charts(rows)}</div>'
         f"<h2>Last validation</h2><table>{_figure_rows(_last_validation(rows))}</table>"

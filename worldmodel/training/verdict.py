@@ -25,6 +25,13 @@ def percent(change: float) -> str:
     return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %"
 
 
+def difference(change: float) -> str:
+    """Say by how much a loss is higher or lower."""
+    if abs(change) < 5e-4:
+        return "the same"
+    return f"{percent(change)} {'higher' if change > 0 else 'lower'}"
+
+
 def judge_prediction(row: Row) -> list[Finding]:
     """Judge whether predictions beat a copy of the last frame and depend on the actions."""
     if not {"val_true", "val_copy", "val_shuffled"} <= row.keys():
@@ -46,8 +53,7 @@ def judge_prediction(row: Row) -> list[Finding]:
             "actions",
             listens,
             f"The model {'listens' if listens else 'does NOT listen'} to its actions: with the "
-            f"actions of other clips the loss is {shuffled:.4f}, {percent(worse)} "
-            f"{'higher' if worse >= 0 else 'lower'}.",
+            f"actions of other clips the loss is {shuffled:.4f}, {difference(worse)}.",
         ),
     ]
     return found + _judge_planning(row)

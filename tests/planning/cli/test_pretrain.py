@@ -10,7 +10,12 @@ from planning.cli.app import compose_options, main
 from planning.cli.commands import find_command
 from worldmodel.checkpoint import load
 from worldmodel.resources import config_folder
-from worldmodel.training.tasks.pretrain import MaskedObjective, build_encoder, clip_grid, draw_masks
+from worldmodel.training.masked_objective import (
+    MaskedObjective,
+    build_encoder,
+    clip_grid,
+    draw_masks,
+)
 
 RECIPES = config_folder() / "pretrain"
 

@@ -135,7 +135,7 @@ def test_the_cameras_pose_is_a_token_where_asked_for(whole, tmp_path):
     now = (torch.zeros(1, 4, 32), torch.zeros(1, 7), torch.zeros(1, 1, 7))
     found = [world.unroll(*now, extrinsics_B6=torch.full((1, 6), x)) for x in (0.0, 1.0)]
     assert not torch.equal(*found)
-    with pytest.raises(ShapeError, match="wants extrinsics"):
+    with pytest.raises(ShapeError, match="trained with extrinsics"):
         world.unroll(*now)
     index = ["data", "index", f"root={out / 'data'}", f"out={tmp_path / 'index'}", "workers=1"]
     assert main([*index, "extrinsics=required"]) == 0
@@ -220,3 +220,31 @@ def test_published_schedule():
     assert rate_at(0, options) == 7.5e-5
     assert rate_at(4500, options) == rate_at(89_999, options) == 4.25e-4
     assert rate_at(94_500, options) == 0.0
+
+
+@pytest.mark.parametrize(("frame", "fps"), [("tcp", 5.0), ("flange", 4.0)])
+def test_the_exported_file_says_what_it_was_trained_on(whole, tmp_path, frame, fps):
+    elsewhere(whole, tmp_path)
+    words = [f"state_frame={frame}", f"fps={fps}", "transform=squeeze", "stop_after=1"]
+    train(smoke(tmp_path, *words))
+    world = load(tmp_path / "model.safetensors", "cpu")
+    seen, acts = world.observation_spec, world.action_spec
+    assert (seen.image_size, seen.transform, seen.cameras) == ((32, 32), "squeeze", ("left",))
+    assert (seen.state_frame, seen.state_dim) == (frame, 7)
+    assert (acts.gripper, acts.action_dim, acts.period_s) == ("difference", 7, 1 / fps)
+
+
+def test_post_training_on_a_transformers_backbone(whole, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    transformers.Dinov2Model(config).save_pretrained(tmp_path / "backbone")
+    out = elsewhere(whole, tmp_path / "run")
+    train(smoke(out, f"encoder=hf:{tmp_path}/backbone", "image_size=0", "stop_after=2"))
+    world = load(out / "model.safetensors", "cpu")
+    height, width = world.image_size
+    assert world.config.predictor.grid == (height // 14, width // 14)
+    z = world.encode(torch.zeros(1, height, width, 3, dtype=torch.uint8))
+    assert z.shape == (1, height * width // 14**2, 32)

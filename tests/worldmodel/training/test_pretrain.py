@@ -13,20 +13,19 @@ from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import effective_rank, feature_std, linear_probe
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.training.config import PretrainOptions
+from worldmodel.training.masked_objective import (
+    MaskedObjective,
+    build_encoder,
+    clip_grid,
+    draw_masks,
+)
 from worldmodel.training.masking import TokenIds, hide_pixels
 from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfig
 from worldmodel.training.run import run_task
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, open_encoder
 from worldmodel.training.tasks.joint import JointTask
-from worldmodel.training.tasks.pretrain import (
-    MaskedObjective,
-    PretrainTask,
-    build_encoder,
-    clip_grid,
-    draw_masks,
-    momentum_at,
-)
+from worldmodel.training.tasks.pretrain import PretrainTask, momentum_at
 
 
 class Squares:

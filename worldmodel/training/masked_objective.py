@@ -1,0 +1,192 @@
+"""Masked latent prediction: encoder, its moving average, masked predictor and masks of a step.
+
+An encoder with patch tokens drops hidden tokens before its blocks. One with a convolutional stem
+gets pictures whose hidden patches are blanked first, because its stem looks over patch borders.
+
+Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.
+
+Shapes: B clips, T frames, N tokens, D width, K context tokens, M target tokens.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from worldmodel.checkpoints.loading import load_encoder
+from worldmodel.errors import ConfigError
+from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
+from worldmodel.models.encoder import VisionTransformer, preset
+from worldmodel.models.frame_encoder import VideoEncoder, normalise
+from worldmodel.models.masked_predictor import MaskedPredictor
+from worldmodel.training.augmentation import random_colours
+from worldmodel.training.batches import Batch
+from worldmodel.training.config import PretrainOptions
+from worldmodel.training.losses import prediction_loss
+from worldmodel.training.masking import (
+    BlockMask,
+    Grid,
+    TokenIds,
+    gather_tokens,
+    hide_pixels,
+    sample_masks,
+    step_generator,
+)
+
+KINDS = ("short", "long")
+
+
+def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
+    """Short-range and long-range masks."""
+    masks = options.masks
+    return (
+        BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
+        BlockMask(num_blocks=masks.long_blocks, scale=masks.long_scale),
+    )
+
+
+def build_encoder(options: PretrainOptions) -> VisionTransformer:
+    """Build the encoder to train: of a published size, of the sizes given, or a file's.
+
+    Raises:
+        ConfigError: stem, tubelet, clip length or picture size do not fit each other.
+    """
+    sizes = options.encoder
+    if sizes.init:
+        start = load_encoder(sizes.init, "cpu")
+        if not isinstance(start, VideoEncoder):
+            raise ConfigError(f"init={sizes.init!r} is not a V-JEPA encoder, which masks can train")
+        return start.backbone.train().requires_grad_(True)
+    is_conv = sizes.stem == "conv" and not sizes.size
+    if is_conv and sizes.tubelet_size != 1:
+        raise ConfigError(
+            f"tubelet_size={sizes.tubelet_size} with stem=conv, which takes every frame by "
+            "itself: say tubelet_size=1, or stem=patch"
+        )
+    config = EncoderConfig(
+        image_size=(sizes.image_size, sizes.image_size),
+        num_frames=options.clips.num_frames,
+        patch_size=sizes.patch_size,
+        tubelet_size=sizes.tubelet_size,
+        embed_dim=sizes.encoder_dim,
+        depth=sizes.encoder_depth,
+        num_heads=sizes.encoder_heads,
+        rope="interleaved",
+        stem="conv" if is_conv else "patch",
+        stem_channels=sizes.stem_channels if is_conv else (),
+    )
+    if sizes.size:
+        named = preset(sizes.size)
+        names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
+        config = dataclasses.replace(config, **{name: getattr(named, name) for name in names})
+    return VisionTransformer(config)
+
+
+def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
+    """Tubelets, patch rows and patch columns of a training clip.
+
+    Raises:
+        ConfigError: the clip does not divide into them.
+    """
+    patch, tubelet = encoder.patch_size, encoder.tubelet_size
+    frames, side = options.clips.num_frames, options.encoder.image_size
+    if frames % tubelet or side % patch or side == patch:
+        raise ConfigError(
+            f"num_frames={frames}, image_size={side}: masks need a multiple of {tubelet} frames "
+            f"and several patches of {patch} px a side"
+        )
+    return frames // tubelet, side // patch, side // patch
+
+
+class MaskedObjective(nn.Module):
+    """Encoder, its moving average and the masked predictor; forward gives the losses."""
+
+    def __init__(self, encoder: VisionTransformer, grid: Grid, options: PretrainOptions) -> None:
+        super().__init__()
+        self.options, self.grid = options, grid
+        self.student = self._as_encoder(encoder)
+        self.target = copy.deepcopy(encoder).requires_grad_(False)
+        width = encoder.config.embed_dim
+        self.predictor = MaskedPredictor(
+            MaskedPredictorConfig(
+                grid=grid,
+                encoder_dim=width,
+                out_dim=width,
+                embed_dim=options.predictor.predictor_dim,
+                depth=options.predictor.predictor_depth,
+                num_heads=options.predictor.predictor_heads,
+                num_mask_tokens=len(KINDS),
+                rope="interleaved",
+            )
+        )
+
+    @property
+    def averaged(self) -> VideoEncoder:
+        """The moving average as a frame encoder; it shares the weights."""
+        return self._as_encoder(self.target).to(self.student.device)
+
+    def _as_encoder(self, backbone: VisionTransformer) -> VideoEncoder:
+        """Wrap an encoder with what the clips say about its input."""
+        clips, encoder = self.options.clips, VideoEncoder.of(backbone)
+        spec = encoder.observation_spec
+        return encoder.set_observation(
+            dataclasses.replace(spec, transform=clips.transform, cameras=(clips.camera,))
+        )
+
+    def clip(self, frames_BTHWC: Tensor) -> Tensor:
+        """Normalise uint8 frames to a clip [B,3,T,H,W], with varied colours in training."""
+        batch, time = frames_BTHWC.shape[:2]
+        colour, c = None, self.options.augmentation
+        if self.training and (c.augment or c.hue_deg):
+            colour_B33 = random_colours(batch, c.augment, c.hue_deg)
+            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
+        x = self.student.pixels(frames_BTHWC.flatten(0, 1), colour)
+        return x.unflatten(0, (batch, time)).transpose(1, 2)
+
+    @torch.no_grad()
+    def targets(self, clip_BCTHW: Tensor) -> Tensor:
+        """Layer-normalised tokens [B,N,D] of the whole clip, by the moving average."""
+        return normalise(self.target(clip_BCTHW).float())
+
+    def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
+        """Predict tokens [B,M,D] at the hidden positions from the visible ones alone."""
+        encoder = self.student.backbone
+        if encoder.config.stem == "conv":
+            patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
+            clip_BCTHW = hide_pixels(clip_BCTHW, ids.context, patch, tubelet)
+        context_BKD = encoder(clip_BCTHW, ids.context)
+        out = self.predictor(context_BKD, ids.context, ids.target, kind, grid=self.grid)
+        assert isinstance(out, Tensor)
+        return out
+
+    def forward(self, batch: Batch) -> Batch:
+        """Mean absolute error at hidden tokens: mean over the kinds of masks, and each."""
+        clip_BCTHW = self.clip(batch["frames"])
+        target_BND = self.targets(clip_BCTHW)
+        parts: Batch = {}
+        for kind, name in enumerate(KINDS):
+            ids = TokenIds(context=batch[f"context_{name}"], target=batch[f"target_{name}"])
+            hidden = gather_tokens(target_BND, ids.target)
+            predicted = self.predict(clip_BCTHW, ids, kind).float()
+            parts[f"masked_{name}"] = prediction_loss(predicted, hidden)
+        return {"loss": torch.stack(list(parts.values())).mean(), **parts}
+
+    @torch.no_grad()
+    def update_target(self, momentum: float) -> None:
+        """Move the target a step of 1 - momentum toward the encoder."""
+        pairs = zip(self.target.parameters(), self.student.backbone.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
+
+
+def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:
+    """Token ids of a step's masks of both kinds, a function of seed and step."""
+    generator = step_generator(options.run.seed, step)
+    found: Batch = {}
+    for name, kind in zip(KINDS, mask_kinds(options), strict=True):
+        ids = sample_masks(count, grid, kind, generator)
+        found |= {f"context_{name}": ids.context, f"target_{name}": ids.target}
+    return found
