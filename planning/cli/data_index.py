@@ -46,7 +46,7 @@ class Options:
 def run(options: Options) -> int:
     """Index a data set and print the summary."""
     from worldmodel.data.index import IndexOptions, build_index
-    from worldmodel.data.readers.droid import ReadOptions
+    from worldmodel.data.readers.options import ReadOptions
 
     if not options.root:
         raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")

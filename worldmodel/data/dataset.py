@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.index import Manifest
-from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import Unit, read_one
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError

@@ -30,8 +30,8 @@ from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.index import IndexOptions, Manifest, Row, build_index, open_manifest
-from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import find_units
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import sequences, state_actions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError

@@ -20,8 +20,8 @@ from tqdm import tqdm
 from worldmodel.atomic_io import write_json, write_text
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError
-from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
 Row = dict[str, Any]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.optim import Optimizer
 
+from worldmodel.atomic_io import sync_folder, write_json
 from worldmodel.errors import CheckpointError, TrainingError
 
 log = logging.getLogger(__name__)
@@ -61,15 +61,6 @@ def _from_all(value: T) -> list[T]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to disk, so that it outlives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -146,12 +137,10 @@ class CheckpointStore:
         if self.rank:
             return ""
         try:
-            text = json.dumps({"step": step, "sha256": hashes})
-            (part / WHOLE).write_text(text, encoding="utf-8")
-            _sync(part / WHOLE)
+            write_json(part / WHOLE, {"step": step, "sha256": hashes}, indent=None)
             shutil.rmtree(path, ignore_errors=True)
             part.rename(path)
-            _sync(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             return repr(error)
         for old in self._folders()[: -self.keep]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
+from worldmodel.atomic_io import write_text
+
 Row = dict[str, float]
 
 
@@ -20,12 +22,9 @@ class MetricsLog:
     """JSON lines; rows from the resumed step on are removed, so no step is logged twice."""
 
     def __init__(self, path: Path, resume_step: int) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] < resume_step]
-        part = path.with_suffix(".part")  # a run killed here must not lose the rows
-        part.write_text("".join(f"{x}\n" for x in kept), encoding="utf-8")
-        part.replace(path)
+        write_text(path, "".join(f"{x}\n" for x in kept))  # a kill here must not lose the rows
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:

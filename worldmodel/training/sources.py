@@ -19,7 +19,7 @@ from worldmodel.data.index import IndexOptions, Manifest, build_index, open_mani
 from worldmodel.data.memory import MemoryClips, open_clips
 from worldmodel.data.prepare import encoder_hash
 from worldmodel.data.prepared import PreparedClips
-from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import ClipOptions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import write_dataset

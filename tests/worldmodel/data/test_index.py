@@ -11,7 +11,8 @@ import pytest
 from planning.cli.app import main
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index, open_manifest
-from worldmodel.data.readers.droid import ReadOptions, read_droid
+from worldmodel.data.readers.droid import read_droid
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.video import VideoFrames
 from worldmodel.data.writers.synthetic import SERIALS, draw_episode, draw_frames, random_states
 from worldmodel.data.writers.video import write_video

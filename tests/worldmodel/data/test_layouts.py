@@ -7,8 +7,8 @@ import pytest
 
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index
-from worldmodel.data.readers.droid import ReadOptions
 from worldmodel.data.readers.layouts import find_units, read_one, read_unit
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.readers.rlds import read_records, read_shard
 from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions, states_of
 from worldmodel.data.writers.synthetic import draw_frames
@@ -97,7 +97,7 @@ def copy_shard(layouts, out):
 
 def test_rlds_is_decoded_by_features_json_and_alike_without(layouts, tmp_path):
     code = "import sys; import worldmodel.data.readers.rlds as r; from pathlib import Path; "
-    code += "from worldmodel.data.readers.droid import ReadOptions as R; "
+    code += "from worldmodel.data.readers.options import ReadOptions as R; "
     shard = next(layouts[0]["rlds"].glob("*.tfrecord*"))
     code += f"e = r.read_record(Path({str(shard)!r}), 1, R()); print(len(e), e.task); "
     code += "assert r._parser(Path(sys.argv[1])); assert 'tensorflow' not in sys.modules"

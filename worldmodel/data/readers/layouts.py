@@ -15,7 +15,7 @@ from pathlib import Path
 
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.readers import droid
-from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
 Outcome = tuple[int, Episode | EpisodeError]

@@ -25,7 +25,7 @@ from worldmodel.data.episode import (
     check_times,
     name_sides,
 )
-from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.video import VideoFacts, VideoFrames, inspect_video
 from worldmodel.errors import DataError
 

@@ -29,7 +29,7 @@ from worldmodel.data.episode import (
     check_states,
     name_sides,
 )
-from worldmodel.data.readers.droid import ReadOptions
+from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
 CONTROL_HZ = 15.0

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.atomic_io import atomic_folder, write_json
-from worldmodel.data.readers.droid import EVENTS, GRIPPER, JOINTS, MOVING, OBJECT, SENT, STATE
+from worldmodel.data.readers.droid_file import EVENTS, GRIPPER, JOINTS, MOVING, OBJECT, SENT, STATE
 from worldmodel.data.writers.video import RECORDING_CODEC, write_video
 from worldmodel.errors import DataError
 

@@ -1,0 +1,33 @@
+"""Names and arrays of a raw DROID episode's trajectory.h5."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+
+from worldmodel.data.episode import Array, EpisodeError
+
+STATE = "observation/robot_state/cartesian_position"
+GRIPPER = "observation/robot_state/gripper_position"
+JOINTS = "observation/robot_state/joint_positions"
+MOVING = "observation/controller_info/movement_enabled"
+SENT = "action/delta"
+"""Actions as they were sent; only our own recordings have them."""
+OBJECT = "observation/simulation/object_position"
+"""Position of the object [m], a label of simulators."""
+EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
+"""Moments of a camera's timestamps; the first one that was recorded is used."""
+
+
+def read_array(file: h5py.File, key: str, *, reason: str = "trajectory_key_missing") -> Array:
+    """Read an array of numbers as float64.
+
+    Raises:
+        EpisodeError: There is no such array, or it holds no numbers; `reason` is its code.
+    """
+    if key not in file:
+        raise EpisodeError(reason, f"trajectory.h5 has no {key}")
+    values = file[key][()]
+    if not np.issubdtype(values.dtype, np.number) and values.dtype != np.bool_:
+        raise EpisodeError(reason, f"{key} holds {values.dtype}, not numbers")
+    return np.asarray(values, np.float64)
