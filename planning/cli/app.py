@@ -92,10 +92,19 @@ def _dispatch(words: list[str]) -> int:
     name, rest = find_command(words)
     command = load_command(name)
     if any(word in HELP for word in rest):
-        mode = next((w.removeprefix("mode=") for w in rest if w.startswith("mode=")), "")
-        print(command_help(command, mode if mode in command.kinds else ""))
+        print(command_help(command, _mode_of(command, rest)))
         return 0
     return _run(command, rest)
+
+
+def _mode_of(command: LoadedCommand, words: list[str]) -> str:
+    """The mode that the words or their recipe name; empty for a command without modes."""
+    chosen = [word for word in words if word.startswith(("mode=", "recipe="))]
+    if "" in command.kinds or not chosen:
+        return ""
+    from planning.cli.request import read_request
+
+    return read_request(command.name, command.kinds, chosen).mode
 
 
 def _run(command: LoadedCommand, words: list[str]) -> int:

@@ -180,6 +180,9 @@ def test_modes_offer_their_own_options(command, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "name=(required)" in printed
     assert "episodes" not in printed
+    assert app.main(["fake", f"recipe={tmp_path / 'mine.yaml'}", "--help"]) == 0
+    assert capsys.readouterr().out == printed
+    assert app.main(["fake", "mode=third", "--help"]) == 2
 
 
 def test_help_shows_sentences_types_ranges_and_choices(command, capsys):
