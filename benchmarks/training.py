@@ -18,8 +18,9 @@ from torch import Tensor
 
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.training.objective import Objective, ObjectiveConfig
 
 BATCH, FRAMES, SIDE, REPEATS = 2, 8, 128, 4

@@ -27,9 +27,10 @@ from planning.errors import PlanError
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from robot.pose import apply_action
-from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.kernels.cpu_linear import linear
+from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel, normalise
 from worldmodel.specs import ObservationSpec
 

@@ -10,8 +10,8 @@ import pytest
 from worldmodel.checkpoint import load_world_model
 from worldmodel.checkpoints.loading import embedded_path
 from worldmodel.errors import CheckpointError, ConfigError
-from worldmodel.models.config import FrameEncoderConfig, ModelConfig
 from worldmodel.models.config_dict import from_dict, to_dict
+from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 from worldmodel.specs import ActionSpec, ObservationSpec
 
 NAN, INF = math.nan, math.inf

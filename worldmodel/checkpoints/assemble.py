@@ -17,10 +17,10 @@ from worldmodel.checkpoints.published.loading import KEYS, PARTS, Part, load_pub
 from worldmodel.checkpoints.tensor_file import SafetensorsFile, is_safetensors, read_torch
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import DynamicsConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec, require_number

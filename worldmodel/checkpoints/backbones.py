@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.errors import CheckpointError
-from worldmodel.models.config import FrameEncoderConfig, TransformersConfig
+from worldmodel.models.config import TransformersConfig
+from worldmodel.models.model_config import FrameEncoderConfig
 from worldmodel.models.transformers_encoder import KINDS, TransformersEncoder, transformers_package
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
 

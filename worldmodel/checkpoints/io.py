@@ -16,17 +16,12 @@ from torch import Tensor, nn
 from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import (
-    DynamicsConfig,
-    EncoderConfig,
-    FrameEncoderConfig,
-    ModelConfig,
-    ProbeConfig,
-)
+from worldmodel.models.config import EncoderConfig, ProbeConfig
 from worldmodel.models.config_dict import from_dict, to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
+from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, ModelConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.models.world_model import WorldModel

@@ -1,7 +1,4 @@
-"""Sizes of the networks and conventions of a model: frozen, keyword-only, validated dataclasses.
-
-`worldmodel.models.config_dict` turns them into the dictionaries inside a checkpoint and back.
-"""
+"""Sizes of the networks: frozen, keyword-only, validated dataclasses."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from worldmodel.errors import ConfigError
-from worldmodel.specs import ActionSpec, ObservationSpec, require_number, require_numbers
+from worldmodel.specs import require_number, require_numbers
 
 RopeLayout = Literal["tiled", "interleaved"]
 
@@ -51,11 +48,17 @@ class EncoderConfig:
     num_frames: int = 64
     """Number of frames of a training clip."""
     patch_size: int = 16
+    """Side of a patch [px]."""
     tubelet_size: int = 2
+    """Number of frames of a token."""
     embed_dim: int = 1024
+    """Width of a token."""
     depth: int = 24
+    """Number of transformer blocks."""
     num_heads: int = 16
+    """Number of attention heads; divides `embed_dim`."""
     mlp_ratio: float = 4.0
+    """Hidden width of the MLP over `embed_dim`."""
     position: Literal["rope", "sincos"] = "rope"
     """Position embedding: rotary (V-JEPA 2 and 2.1) or a fixed sin-cos table (V-JEPA 1)."""
     rope: RopeLayout = "tiled"
@@ -95,14 +98,18 @@ class PredictorConfig:
     grid: tuple[int, int] = (16, 16)
     """Patch rows and columns of one frame."""
     encoder_dim: int = 1408
+    """Width of the encoder's tokens."""
     embed_dim: int = 1024
+    """Width of the predictor's own tokens."""
     depth: int = 24
     num_heads: int = 16
     mlp_ratio: float = 4.0
     num_frames: int = 64
     """Number of frames of the longest clip that the predictor takes."""
     action_dim: int = 7
+    """Length of the action vector."""
     state_dim: int = 7
+    """Length of the state vector."""
     use_extrinsics: bool | None = False
     """Add a token for the camera's pose; None adds it when the call passes a pose (a V-JEPA 2-AC
     file holds these weights whether or not the model was trained with them)."""
@@ -111,6 +118,7 @@ class PredictorConfig:
     has_extrinsics_encoder: bool = True
     """Create the weights for the camera's pose, used or not, as in the published files."""
     rope: RopeLayout = "tiled"
+    """Angle layout, as of the encoder."""
     residual: bool = False
     """Predict the change of the frame's tokens instead of the tokens (the small model)."""
     embed_init_std: float = 0.02
@@ -169,6 +177,7 @@ class ProbeConfig:
     mlp_ratio: float = 4.0
     num_queries: int = 1
     num_classes: int = 174
+    """Number of classes; 174 are those of Something-Something v2."""
     norm_eps: float = 1e-5
     """LayerNorm's epsilon, torch's default in the published probes."""
 
@@ -188,7 +197,9 @@ class TransformersConfig:
     image_size: tuple[int, int]
     """Height and width that the backbone takes [px]."""
     patch_size: int
+    """Side of a patch [px]."""
     embed_dim: int
+    """Width of a token."""
     tubelet_size: int = 1
     """Frames of one token: 1 for image backbones (DINOv2), 2 for VideoMAE."""
 
@@ -196,124 +207,3 @@ class TransformersConfig:
         require_number("patch_size", self.patch_size, 1, 1024, whole=True)
         require_number("embed_dim", self.embed_dim, 1, 2**16, whole=True)
         require_number("tubelet_size", self.tubelet_size, 1, 16, whole=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scaling:
-    """Units in which the predictor takes states and actions; stored with every world model.
-
-    An empty tuple leaves the numbers as they are.
-    """
-
-    state_scale: tuple[float, ...] = ()
-    """Divisor of each state number, after `state_offset` is subtracted [m, rad, closedness]."""
-    state_offset: tuple[float, ...] = ()
-    """Number subtracted from each state number."""
-    action_scale: tuple[float, ...] = ()
-    """Divisor of each action number."""
-    wrap_angles: bool = False
-    """Bring the three angles of a pose within pi of `state_offset` before scaling: the roll of a
-    tool that points down lies on the branch of its angle."""
-    normalise_tokens: bool = True
-    """Apply LayerNorm without weights to encoder tokens and to predictions."""
-
-    def __post_init__(self) -> None:
-        for name in ("state_scale", "state_offset", "action_scale"):
-            values = getattr(self, name)
-            require_numbers(name, values, len(values), -1e6, 1e6)
-        for name in ("state_scale", "action_scale"):
-            if not all(value > 0 for value in getattr(self, name)):
-                raise ConfigError(f"{name}={getattr(self, name)} must hold numbers above 0")
-
-
-BackboneConfig = EncoderConfig | TransformersConfig
-DEFAULT_ACTION = ActionSpec()
-UNSCALED = Scaling()
-
-
-@dataclass(frozen=True, kw_only=True)
-class FrameEncoderConfig:
-    """Everything needed to rebuild a frame encoder before its weights are read."""
-
-    encoder: BackboneConfig
-    observation: ObservationSpec
-    normalise_tokens: bool = True
-    """Apply LayerNorm without weights to the tokens of `encode` (not of `encode_clip`)."""
-
-    def __post_init__(self) -> None:
-        found, wanted = self.observation.frames_per_token, self.encoder.tubelet_size
-        if found != wanted and not _has_image_path(self.encoder):
-            raise ConfigError(
-                f"frames_per_token={found}, but the encoder's tubelets hold {wanted} frames: "
-                "make them equal"
-            )
-
-
-def _has_image_path(encoder: BackboneConfig) -> bool:
-    """Whether an encoder with longer tubelets takes single frames too (V-JEPA 2.1)."""
-    return isinstance(encoder, EncoderConfig) and (
-        encoder.modality_embedding or encoder.stem == "conv"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DynamicsConfig:
-    """Everything needed to rebuild a latent dynamics before its weights are read."""
-
-    predictor: PredictorConfig
-    action: ActionSpec = DEFAULT_ACTION
-    scaling: Scaling = UNSCALED
-
-    def __post_init__(self) -> None:
-        p, s = self.predictor, self.scaling
-        if self.action.action_dim != p.action_dim:
-            raise ConfigError(
-                f"action_dim={self.action.action_dim} in the action spec, {p.action_dim} in the "
-                "predictor: make them equal"
-            )
-        sizes = {
-            "state_scale": p.state_dim,
-            "state_offset": p.state_dim,
-            "action_scale": p.action_dim,
-        }
-        for name, size in sizes.items():
-            if len(getattr(s, name)) not in (0, size):
-                raise ConfigError(f"{name} holds {len(getattr(s, name))} numbers; use {size} or 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """Everything needed to rebuild a world model before its weights are read."""
-
-    encoder: BackboneConfig
-    predictor: PredictorConfig
-    observation: ObservationSpec
-    action: ActionSpec = DEFAULT_ACTION
-    scaling: Scaling = UNSCALED
-
-    def __post_init__(self) -> None:
-        if self.encoder.embed_dim != self.predictor.encoder_dim:
-            raise ConfigError(
-                f"The encoder's tokens are {self.encoder.embed_dim} wide, the predictor takes "
-                f"{self.predictor.encoder_dim}: use the encoder that the predictor was trained on"
-            )
-        if self.observation.state_dim != self.predictor.state_dim:
-            raise ConfigError(
-                f"state_dim={self.observation.state_dim} in the observation spec, "
-                f"{self.predictor.state_dim} in the predictor: make them equal"
-            )
-        _ = self.frame_encoder, self.dynamics  # validate the parts together
-
-    @property
-    def frame_encoder(self) -> FrameEncoderConfig:
-        """The part of the frame encoder."""
-        return FrameEncoderConfig(
-            encoder=self.encoder,
-            observation=self.observation,
-            normalise_tokens=self.scaling.normalise_tokens,
-        )
-
-    @property
-    def dynamics(self) -> DynamicsConfig:
-        """The part of the latent dynamics."""
-        return DynamicsConfig(predictor=self.predictor, action=self.action, scaling=self.scaling)

@@ -12,12 +12,8 @@ import typing
 from typing import Any, TypeVar
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import (
-    EncoderConfig,
-    FrameEncoderConfig,
-    ModelConfig,
-    TransformersConfig,
-)
+from worldmodel.models.config import EncoderConfig, TransformersConfig
+from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 
 Config = TypeVar("Config")
 

@@ -14,8 +14,8 @@ from worldmodel.actions import apply_action
 from worldmodel.constants import GRIPPER_DEAD_BAND, POSE_DIM
 from worldmodel.errors import ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
-from worldmodel.models.config import DynamicsConfig
 from worldmodel.models.frame_encoder import normalise
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.specs import ActionSpec
 
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.errors import ShapeError
-from worldmodel.models.config import EncoderConfig, FrameEncoderConfig
+from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.model_config import FrameEncoderConfig
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
 

@@ -15,8 +15,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import FrameEncoderConfig, TransformersConfig
+from worldmodel.models.config import TransformersConfig
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.model_config import FrameEncoderConfig
 
 KINDS = ("dinov2", "videomae")
 """Values of `model_type` that have a frame encoder here."""

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from worldmodel.actions import convert_state
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
-from worldmodel.models.config import EncoderConfig, FrameEncoderConfig, ModelConfig
+from worldmodel.models.config import EncoderConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
+from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.specs import ActionSpec, ObservationSpec, StateFrame
 

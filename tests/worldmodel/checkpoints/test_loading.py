@@ -11,18 +11,12 @@ import worldmodel
 from worldmodel.checkpoint import load, load_encoder, load_probe, load_world_model, save
 from worldmodel.checkpoints.io import kind_of
 from worldmodel.errors import CheckpointError, ConfigError
-from worldmodel.models.config import (
-    DynamicsConfig,
-    EncoderConfig,
-    ModelConfig,
-    PredictorConfig,
-    ProbeConfig,
-    Scaling,
-)
+from worldmodel.models.config import EncoderConfig, PredictorConfig, ProbeConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.kernels.optimize import CpuLinear
+from worldmodel.models.model_config import DynamicsConfig, ModelConfig, Scaling
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec, ObservationSpec

@@ -7,10 +7,11 @@ import torch
 from worldmodel.checkpoint import load_world_model
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ShapeError
-from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer, preset
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.specs import ActionSpec
 
 SHAPES = [(512, 512), (480, 640), (256, 256), (640, 480), (128, 128), (96, 200)]

@@ -9,9 +9,10 @@ import torch
 from worldmodel.checkpoint import load_encoder, load_world_model, save
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.evaluation.rollout_error import offline_action_error
-from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import normalise
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.world_model import WorldModel
 from worldmodel.training.objective import Objective, ObjectiveConfig
 

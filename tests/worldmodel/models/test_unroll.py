@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from worldmodel.models.attention import attend
-from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels.shared_prefix_attention import attend_with_shared_prefix
+from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel, normalise
 from worldmodel.specs import ObservationSpec
 

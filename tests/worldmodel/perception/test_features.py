@@ -11,9 +11,10 @@ from planning.cli.app import main
 from worldmodel.checkpoints.io import save
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.evaluation.energy_grid import energy_grid, grid_actions
-from worldmodel.models.config import EncoderConfig, ModelConfig, PredictorConfig
+from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel
 from worldmodel.perception import features
 from worldmodel.perception.features import FeatureConfig, write_features

@@ -1,8 +1,9 @@
 import torch
 
-from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config import PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.config import JointOptions
 from worldmodel.training.objective import Objective, ObjectiveConfig

@@ -22,16 +22,11 @@ from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.rollout_error import offline_action_error
-from worldmodel.models.config import (
-    DynamicsConfig,
-    EncoderConfig,
-    FrameEncoderConfig,
-    PredictorConfig,
-    Scaling,
-)
+from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
+from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, Scaling
 from worldmodel.models.world_model import WorldModel, build_frame_encoder
 from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
 from worldmodel.training.batches import Batch

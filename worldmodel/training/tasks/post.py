@@ -27,10 +27,11 @@ from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
-from worldmodel.models.config import DynamicsConfig, PredictorConfig
+from worldmodel.models.config import PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec
 from worldmodel.training.batches import Batch

@@ -1,0 +1,134 @@
+"""What a whole model is made of: sizes of its networks, its specs and its units.
+
+`worldmodel.models.config_dict` turns these dataclasses into the dictionaries inside a checkpoint
+and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worldmodel.errors import ConfigError
+from worldmodel.models.config import EncoderConfig, PredictorConfig, TransformersConfig
+from worldmodel.specs import ActionSpec, ObservationSpec, require_numbers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """Units in which the predictor takes states and actions; stored with every world model.
+
+    An empty tuple leaves the numbers as they are.
+    """
+
+    state_scale: tuple[float, ...] = ()
+    """Divisor of each state number, after `state_offset` is subtracted [m, rad, closedness]."""
+    state_offset: tuple[float, ...] = ()
+    """Number subtracted from each state number."""
+    action_scale: tuple[float, ...] = ()
+    """Divisor of each action number."""
+    wrap_angles: bool = False
+    """Bring the three angles of a pose within pi of `state_offset` before scaling: the roll of a
+    tool that points down lies on the branch of its angle."""
+    normalise_tokens: bool = True
+    """Apply LayerNorm without weights to encoder tokens and to predictions."""
+
+    def __post_init__(self) -> None:
+        for name in ("state_scale", "state_offset", "action_scale"):
+            values = getattr(self, name)
+            require_numbers(name, values, len(values), -1e6, 1e6)
+        for name in ("state_scale", "action_scale"):
+            if not all(value > 0 for value in getattr(self, name)):
+                raise ConfigError(f"{name}={getattr(self, name)} must hold numbers above 0")
+
+
+BackboneConfig = EncoderConfig | TransformersConfig
+DEFAULT_ACTION = ActionSpec()
+UNSCALED = Scaling()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameEncoderConfig:
+    """Everything needed to rebuild a frame encoder before its weights are read."""
+
+    encoder: BackboneConfig
+    observation: ObservationSpec
+    normalise_tokens: bool = True
+    """Apply LayerNorm without weights to the tokens of `encode` (not of `encode_clip`)."""
+
+    def __post_init__(self) -> None:
+        found, wanted = self.observation.frames_per_token, self.encoder.tubelet_size
+        if found != wanted and not _has_image_path(self.encoder):
+            raise ConfigError(
+                f"frames_per_token={found}, but the encoder's tubelets hold {wanted} frames: "
+                "make them equal"
+            )
+
+
+def _has_image_path(encoder: BackboneConfig) -> bool:
+    """Whether an encoder with longer tubelets takes single frames too (V-JEPA 2.1)."""
+    return isinstance(encoder, EncoderConfig) and (
+        encoder.modality_embedding or encoder.stem == "conv"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """Everything needed to rebuild a latent dynamics before its weights are read."""
+
+    predictor: PredictorConfig
+    action: ActionSpec = DEFAULT_ACTION
+    scaling: Scaling = UNSCALED
+
+    def __post_init__(self) -> None:
+        p, s = self.predictor, self.scaling
+        if self.action.action_dim != p.action_dim:
+            raise ConfigError(
+                f"action_dim={self.action.action_dim} in the action spec, {p.action_dim} in the "
+                "predictor: make them equal"
+            )
+        sizes = {
+            "state_scale": p.state_dim,
+            "state_offset": p.state_dim,
+            "action_scale": p.action_dim,
+        }
+        for name, size in sizes.items():
+            if len(getattr(s, name)) not in (0, size):
+                raise ConfigError(f"{name} holds {len(getattr(s, name))} numbers; use {size} or 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything needed to rebuild a world model before its weights are read."""
+
+    encoder: BackboneConfig
+    predictor: PredictorConfig
+    observation: ObservationSpec
+    action: ActionSpec = DEFAULT_ACTION
+    scaling: Scaling = UNSCALED
+
+    def __post_init__(self) -> None:
+        if self.encoder.embed_dim != self.predictor.encoder_dim:
+            raise ConfigError(
+                f"The encoder's tokens are {self.encoder.embed_dim} wide, the predictor takes "
+                f"{self.predictor.encoder_dim}: use the encoder that the predictor was trained on"
+            )
+        if self.observation.state_dim != self.predictor.state_dim:
+            raise ConfigError(
+                f"state_dim={self.observation.state_dim} in the observation spec, "
+                f"{self.predictor.state_dim} in the predictor: make them equal"
+            )
+        _ = self.frame_encoder, self.dynamics  # validate the parts together
+
+    @property
+    def frame_encoder(self) -> FrameEncoderConfig:
+        """The part of the frame encoder."""
+        return FrameEncoderConfig(
+            encoder=self.encoder,
+            observation=self.observation,
+            normalise_tokens=self.scaling.normalise_tokens,
+        )
+
+    @property
+    def dynamics(self) -> DynamicsConfig:
+        """The part of the latent dynamics."""
+        return DynamicsConfig(predictor=self.predictor, action=self.action, scaling=self.scaling)
