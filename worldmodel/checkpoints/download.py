@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import re
 import shutil
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Remote:
         return f"Without a network: download {self.url} elsewhere and put it at {path}"
 
 
-def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
+def _open(remote: Remote, path: Path, start: int, etag: str | None) -> HTTPResponse | None:
     headers = {"User-Agent": "worldmodel"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -52,7 +52,8 @@ def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
             headers["If-Range"] = etag
     request = urllib.request.Request(remote.url, headers=headers)
     try:
-        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        answer: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        return answer
     except urllib.error.HTTPError as error:
         if error.code == 416:  # partial file does not match; restart
             return None
@@ -67,7 +68,7 @@ def _open(remote: Remote, path: Path, start: int, etag: str | None) -> Any:
         ) from error
 
 
-def _total(answer: Any, start: int) -> int | None:
+def _total(answer: HTTPResponse, start: int) -> int | None:
     """Return the size of the whole file, from the answer's headers."""
     match = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
     if match and int(match[1]) == start:
@@ -85,13 +86,13 @@ def _check_space(path: Path, total: int | None, have: int) -> None:
         )
 
 
-def _copy(remote: Remote, answer: Any, part: Path, start: int, total: int | None) -> None:
+def _copy(remote: Remote, answer: HTTPResponse, part: Path, start: int, total: int | None) -> None:
     bar = tqdm(total=total, initial=start, desc=remote.name, unit="B", unit_scale=True)
     with part.open("ab" if start else "wb") as file, bar, contextlib.closing(answer):
         while True:
             try:
                 block = answer.read(CHUNK_BYTES)
-            except (http.client.HTTPException, OSError):
+            except (HTTPException, OSError):
                 return  # the connection broke: the next attempt resumes from what was received
             if not block:
                 return

@@ -238,7 +238,7 @@ def build_index(
         "reasons": dict(Counter(r["reason"] for r in bad).most_common()),
         "notes": dict(Counter(n for r in good for n in r["notes"])),
         "hours": round(sum(r["seconds"] for r in good) / 3600, 6),
-        "looked_at": len(todo),
+        "inspected": len(todo),
         "camera": options.read.camera,
         "fingerprint": digest_of([prints[u.key] for u in units if u.path in paths]),
     }

@@ -130,7 +130,7 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
     return digest
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Return whether a shard exists and has the hash that was written beside it."""
     digest = path.with_suffix(".sha256")
     if not path.is_file() or not digest.is_file():
@@ -185,7 +185,7 @@ def prepare(
     made = frames = size = 0
     for number, first in enumerate(tqdm(groups, desc="preparing", unit="shard")):
         shard = out / f"shard-{number:06d}.safetensors"
-        if not is_whole(shard):
+        if not is_complete(shard):
             group = rows[first : first + options.episodes_per_shard]
             runs = [run for row in group for run in _episode(manifest, row, options, transform)]
             if not runs:

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from worldmodel.actions import pose_diff
-from worldmodel.data.prepare import PrepareOptions, is_whole
+from worldmodel.data.prepare import PrepareOptions, is_complete
 from worldmodel.errors import DataError
 
 Batch = dict[str, Any]
@@ -52,7 +52,7 @@ class PreparedClips:
         self.poses: list[np.ndarray] = []
         items = []
         for number, path in enumerate(self.shards):
-            if verify and not is_whole(path):
+            if verify and not is_complete(path):
                 raise DataError(
                     f"{path} is damaged (its hash differs): run `worldmodel data prepare "
                     f"out={folder}` again, which replaces it"

@@ -38,7 +38,7 @@ class ClipOptions:
     def __post_init__(self) -> None:
         if self.num_frames < 2 or self.fps <= 0 or self.stride_s <= 0:
             raise ConfigError(
-                f"num_frames={self.num_frames}, fps={self.fps}, stride_s={self.stride_s}; wanted "
+                f"num_frames={self.num_frames}, fps={self.fps}, stride_s={self.stride_s}: use "
                 "at least 2 frames, and fps and stride above 0"
             )
 

@@ -152,7 +152,7 @@ def test_twelve_accepted_twelve_rejected_each_with_its_reason(root, tmp_path, ca
     assert {Path(r["path"]).name: r["reason"] for r in rejects} == {f"bad-{d}": d for d in DEFECTS}
     notes = {"video_short_by_1": 1, "no_recording_right": 1, "no_recording_wrist": 1}
     assert summary["notes"] == notes
-    assert summary["looked_at"] == 24
+    assert summary["inspected"] == 24
 
 
 @pytest.mark.parametrize(
@@ -183,11 +183,11 @@ def test_second_run_looks_only_at_what_changed(root, tmp_path):
     shutil.copytree(root, copy)
     build_index(copy, tmp_path / "out", workers=1)
     again = build_index(copy, tmp_path / "out", workers=1)
-    assert again["looked_at"] == 0
+    assert again["inspected"] == 0
     assert again["accepted"] == 12
     nan_pose(next(copy.rglob("good-05")))
     changed = build_index(copy, tmp_path / "out", workers=1)
-    assert (changed["looked_at"], changed["accepted"]) == (1, 11)
+    assert (changed["inspected"], changed["accepted"]) == (1, 11)
     manifest = open_manifest(tmp_path / "out")
     with pytest.raises(DataError, match=r"max_reject_fraction=0\.1"):
         manifest.check(0.1)

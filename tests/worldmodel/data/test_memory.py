@@ -81,7 +81,7 @@ def test_arrays_are_the_files_bit_for_bit(collected, tmp_path):
     frames = torch.from_numpy(np.concatenate([e["frames"] for e in truth]))
     np.testing.assert_array_equal(half, Preprocess("droid", (32, 32))(frames).numpy())
     summary = index_folder(root).summary
-    assert (summary["accepted"], summary["rejected"], summary["looked_at"]) == (4, 0, 0)
+    assert (summary["accepted"], summary["rejected"], summary["inspected"]) == (4, 0, 0)
 
 
 def test_nothing_is_written_into_the_data_folder(collected, tmp_path):
