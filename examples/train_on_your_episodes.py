@@ -36,7 +36,15 @@ def main(folder: str = "runs/example", steps: str = "20") -> dict[str, float]:
     where = (f"data={data}", f"val={data}")
     often = (f"steps={steps}", "batch_size=8", "log_every=1", f"eval_every={steps}")
     run("train", *where, f"out={out}", *often, *SMALL)
-    run("inspect", "probes", *where, f"model={out}", "count=30", f"out={folder}/probes")
+    run(
+        "inspect",
+        "probes",
+        *where,
+        f"model={out}",
+        "count=30",
+        "fit_steps=50",
+        f"out={folder}/probes",
+    )
 
     model = load_world_model(out)
     print(f"observations: {model.observation_spec}")

@@ -15,7 +15,7 @@ from worldmodel.specs import StateFrame
 
 
 def euler_to_matrix(angles: Tensor) -> Tensor:
-    """Convert extrinsic xyz Euler angles [..., 3] [rad] to rotation matrices [..., 3, 3]."""
+    """Convert extrinsic xyz Euler angles [..., 3] in rad to rotation matrices [..., 3, 3]."""
     (sa, sb, sc), (ca, cb, cc) = angles.sin().unbind(-1), angles.cos().unbind(-1)
     entries = [
         cc * cb,
@@ -32,7 +32,7 @@ def euler_to_matrix(angles: Tensor) -> Tensor:
 
 
 def matrix_to_euler(matrix: Tensor) -> Tensor:
-    """Convert rotation matrices [..., 3, 3] to extrinsic xyz Euler angles [..., 3] [rad].
+    """Convert rotation matrices [..., 3, 3] to extrinsic xyz Euler angles [..., 3] in rad.
 
     Pitch is within +-pi/2; at +-pi/2 (gimbal lock) roll is 0.
     """

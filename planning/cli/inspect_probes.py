@@ -20,6 +20,8 @@ class Options:
     """Folder of unseen episodes that the probes are judged on."""
     count: int = field(default=6000, metadata=between(2, 10_000_000, "frames"))
     """Number of frames that the probes are fitted on."""
+    fit_steps: int = field(default=1500, metadata=between(1, 1_000_000))
+    """Optimiser steps of each probe."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the probes and of the sample of frames."""
     cache: str = ""
@@ -52,7 +54,9 @@ def run(options: Options) -> int:
         )
         for folder in (options.data, options.val)
     )
-    result = probe_world_model(world, clips, unseen, count=options.count, seed=options.seed)
+    result = probe_world_model(
+        world, clips, unseen, count=options.count, steps=options.fit_steps, seed=options.seed
+    )
     file = Path(options.out) / "summary.json"
     write_json(file, {"model": options.model, "seed": options.seed, **result})
     for name, value in result.items():

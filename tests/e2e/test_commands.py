@@ -86,7 +86,7 @@ def test_collect_train_probe_end_to_end(tmp_path):
     model = load(out / "model.safetensors", "cpu")
     assert model.image_size == (64, 64)
     probes = ["inspect", "probes", f"model={out}/model.safetensors", f"data={data}", f"val={data}"]
-    assert main([*probes, f"out={tmp_path}/probes", "count=30"]) == 0
+    assert main([*probes, f"out={tmp_path}/probes", "count=30", "fit_steps=20"]) == 0
     result = json.loads((tmp_path / "probes" / "summary.json").read_text())
     assert {
         "object_encoded_m",
@@ -126,10 +126,10 @@ def test_cached_unroll_equals_recomputing_the_history():
     [
         (torch.zeros(128, 128, 3, dtype=torch.uint8), "batch axis"),
         (torch.zeros(1, 128, 128, 3), "uint8"),
-        (torch.zeros(1, 64, 64, 3, dtype=torch.uint8), "resize"),
+        (torch.zeros(1, 64, 64, 3, dtype=torch.uint8), "preprocess"),
     ],
 )
-def test_wrong_pictures_say_the_mend(frames, message):
+def test_wrong_pictures_say_the_fix(frames, message):
     with pytest.raises(ShapeError, match=message):
         load("default", "cpu").encode(frames)
 

@@ -109,7 +109,13 @@ def _distance(found: Tensor, wanted: Tensor) -> float:
 
 
 def probe_world_model(
-    world: WorldModel, clips: ClipSource, unseen: ClipSource, *, count: int = 6000, seed: int = 0
+    world: WorldModel,
+    clips: ClipSource,
+    unseen: ClipSource,
+    *,
+    count: int = 6000,
+    steps: int = 1500,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return mean decoding errors [m] on unseen episodes, and prediction losses.
 
@@ -119,12 +125,12 @@ def probe_world_model(
     """
     train, test = _gather(world, clips, count, seed), _gather(world, unseen, count // 3, seed + 1)
     moving = (test["object"] - test["object_before"]).norm(dim=-1) > MOVED_M
-    probe = fit_probe(train["encoded"], train["object"], seed=seed)
-    probe_predicted = fit_probe(train["predicted"], train["object"], seed=seed)
-    pixels = fit_probe(train["pixels"], train["object"], seed=seed)
-    state = fit_probe(train["state"], train["object"], seed=seed)
-    tcp = fit_probe(train["encoded"], train["tcp"], seed=seed)
-    closed = fit_probe(train["encoded"], train["closed"], seed=seed)
+    probe = fit_probe(train["encoded"], train["object"], steps=steps, seed=seed)
+    probe_predicted = fit_probe(train["predicted"], train["object"], steps=steps, seed=seed)
+    pixels = fit_probe(train["pixels"], train["object"], steps=steps, seed=seed)
+    state = fit_probe(train["state"], train["object"], steps=steps, seed=seed)
+    tcp = fit_probe(train["encoded"], train["tcp"], steps=steps, seed=seed)
+    closed = fit_probe(train["encoded"], train["closed"], steps=steps, seed=seed)
     truth, moved = test["object"], test["object"][moving]
     return {
         "object_encoded_m": _distance(probe(test["encoded"]), truth),
