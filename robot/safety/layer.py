@@ -226,7 +226,7 @@ def _exact(values: Array | None) -> list[float] | None:
     return None if values is None else [float(v) for v in values]
 
 
-def _short(values: ArrayLike) -> Any:
+def _short(values: ArrayLike) -> list[float | str] | str:
     try:
         flat = np.asarray(values, dtype=np.float64).ravel()[:8]
     except (TypeError, ValueError):

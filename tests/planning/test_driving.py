@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from planning.drive_log import reason_kinds
 from planning.driving import drive_episode
 from planning.protocols import Decision
 
@@ -100,3 +101,12 @@ def test_one_late_plan_among_others_does_not_end_the_episode():
     assert why == ""
     assert len(arm.sent) == 4
     assert sum(bool(s.sent and s.sent.refused) for s in steps) == 2
+
+
+def test_kinds_of_reasons_are_read_from_new_and_older_logs():
+    texts = ["frame: 0.12 s old: too old", "dry run"]
+    assert reason_kinds({"reasons": texts, "reason_kinds": ["frame", "dry run"]}) == [
+        "frame",
+        "dry run",
+    ]
+    assert reason_kinds({"reasons": texts}) == ["frame", "dry run"]
