@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from worldmodel import former_names
+
 if TYPE_CHECKING:
     import torch
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 
 __all__ = ["load", "load_encoder", "load_probe", "load_world_model"]
+
+former_names.register()
 
 # torch is imported by the first call and not by `import worldmodel`, so that --help stays fast
 
