@@ -28,7 +28,7 @@ OBJECTS = "objects=[cube,cube,cube,box,cup]"
 ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
     "parameters": lambda s: f"{s['parameters']:,}",
     "clips of 4 frames": lambda s: f"{s['clips']:,}",
-    "optimiser steps x batch": lambda s: f"{s['options']['steps']} x {s['options']['batch_size']}",
+    "optimiser steps x batch": lambda s: "{steps} x {batch_size}".format(**s["options"]["loop"]),
     "minutes on one core": lambda s: f"{s['minutes']:.0f}",
     "label from the simulator": lambda s: s["simulator_label"],
     "validation loss, true / copied / shuffled actions": lambda s: " / ".join(

@@ -214,7 +214,7 @@ def run_stage(stage: Stage, options: dict[str, str]) -> dict[str, Any]:
         "stage": stage.name,
         "command": " ".join(words),
         "steps": steps,
-        "clips": steps * summary["options"]["batch_size"],
+        "clips": steps * summary["options"]["loop"]["batch_size"],
         "processor_s": round(cpu_s, 1),
         "parameters": summary["parameters"],
         "curve": curve(folder / "metrics.jsonl"),

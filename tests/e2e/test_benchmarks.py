@@ -1,0 +1,92 @@
+"""The benchmarks' scripts import, their commands compose, their pages show their figures."""
+
+import importlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planning.cli.app import main
+
+ROOT = Path(__file__).parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+SCRIPTS = sorted(p.stem for p in BENCHMARKS.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def as_a_script(monkeypatch):
+    """Import modules of the folder by their plain names, as a script does."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield
+    for name in SCRIPTS:
+        sys.modules.pop(name, None)
+
+
+def composes(words):
+    return main([*words, "--cfg", "job"]) == 0
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_imports(name):
+    importlib.import_module(name)
+
+
+def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
+    pretraining = importlib.import_module("pretraining")
+    options = {"data": "data", "val": "val", "budget_s": "360"}
+    stages = {s.name: s for arm in pretraining.ARMS.values() for s in arm.stages}
+    for stage in stages.values():
+        words = pretraining.stage_words(stage, options)
+        assert composes([*words, "steps=100", "out=out"]), capsys.readouterr().err
+
+
+def test_the_commands_of_the_gpu_run_compose(tmp_path, capsys):
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    record = f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/words\n'
+    (bin_ / "worldmodel").write_text(record)
+    (bin_ / "python").write_text("#!/bin/sh\n")
+    for file in bin_.iterdir():
+        file.chmod(0o755)
+    environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}", "WORKERS": "2"}
+    script = ["bash", str(BENCHMARKS / "gpu.sh"), str(tmp_path / "out")]
+    subprocess.run(script, env=environment, check=True, capture_output=True)
+    lines = (tmp_path / "words").read_text().splitlines()
+    assert len(lines) > 20
+    for line in lines:
+        assert composes(shlex.split(line)), (line, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("script", "page"),
+    [
+        ("evaluate", "results"),
+        ("planning_speed", "planning"),
+        ("install_size", "install"),
+        ("pretraining", "pretraining"),
+        ("robot_safety", "robot-faults"),
+        ("twin", "robot-twin"),
+    ],
+)
+def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeypatch):
+    module = importlib.import_module(script)
+    copy = tmp_path / f"{page}.md"
+    shutil.copy(ROOT / "docs" / f"{page}.md", copy)
+    monkeypatch.setattr(module, "PAGE", copy)
+    if script in ("evaluate", "planning_speed"):
+        module.write_page()
+    elif script == "pretraining":
+        titles = {name: arm.title for name, arm in module.ARMS.items()}
+        module.fill_blocks(copy, module.blocks(module.read(module.RESULT), titles))
+    elif script == "robot_safety":
+        found = module.json.loads(module.OUT.read_text("utf-8"))
+        module.write_page(found["faults"], found["commands"])
+    else:
+        results = module.RESULT if script == "install_size" else module.OUT
+        module.write_page(module.json.loads(results.read_text("utf-8")))
+    shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert copy.read_text(encoding="utf-8") == shown
