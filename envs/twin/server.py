@@ -48,7 +48,7 @@ class TableRobot(OpenRobot):
         """Use this model and data, whose names have no prefix."""
         self.attach_to(model, data)
         self.hand = model.actuator("hand").id
-        self.let_hand_be(1.0)
+        self.command_hand(1.0)
         self.hand_step = 0.0
         self.follower = Follower(model, TICK_S)
         self.wanted_q: Array | None = None
@@ -77,7 +77,7 @@ class TableRobot(OpenRobot):
         velocity, torques = self.follower.take(np.asarray(target_q))
         super().move_joints(target_q + (self.kv * velocity + torques) / self.kp)
 
-    def let_hand_be(self, share: float) -> None:
+    def command_hand(self, share: float) -> None:
         """Command the hand to a share of its width (0..1) and keep it there."""
         self.hand_goal = self.data.ctrl[self.hand] = HAND_OPEN * share
 
@@ -154,7 +154,7 @@ class TableSimulator(OpenSimulator):
         self.data.qacc_warmstart[:] = 0.0
         self.data.qfrc_applied[:] = 0.0
         self.robot.follower.begin(start.qpos[:7])
-        self.robot.let_hand_be(0.0 if start.closed else 1.0)
+        self.robot.command_hand(0.0 if start.closed else 1.0)
         mujoco.mj_forward(self.model, self.data)
         self.publish()
 

@@ -310,7 +310,7 @@ def test_what_the_arms_own_solver_refuses_is_a_refusal_and_logged():
 
 
 @pytest.mark.parametrize("name", ["franka", "twin"])
-def test_the_workplaces_in_the_repository_are_valid(name):
+def test_the_limits_in_the_repository_are_valid(name):
     file = importlib.resources.files("configs") / "robot" / f"{name}.yaml"
     config = SafetyConfig.read(OmegaConf.to_container(OmegaConf.create(file.read_text())))
     assert np.abs(target_outside_m(config, FakeArm().state().state)).max() == 0
