@@ -35,6 +35,7 @@ Device = str | torch.device
 Precision = Literal["auto", "float32", "bfloat16"]
 RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
 """What a training run leaves in its folder; the first found is loaded."""
+LFS_POINTER = b"version https://git-lfs"
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 
 
@@ -225,7 +226,13 @@ def _model_type(config: Path) -> object:
 
 
 def _open_file(path: Path, want: Want) -> Model:
-    if is_safetensors(path):
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if start == LFS_POINTER:
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
+    if start.lstrip().startswith(b"<"):
+        raise CheckpointError(f"{path} is a web page, not a model: download the file again")
+    if path.suffix == ".safetensors" or is_safetensors(path):
         if read_description(path) is not None:
             return load_own(path)
         return assemble(PublishedFile(path), want)[0]

@@ -155,7 +155,8 @@ class LatentDynamics(nn.Module):
             extrinsics_B6: the camera's constant pose, for a predictor that was trained with it.
 
         Returns:
-            Imagined tokens [B, K, N, D], equal to recomputing the whole history at each step.
+            Imagined tokens [B, K, N, D] in the data type of `z_BND`, equal to recomputing the whole
+            history at each step.
         """
         batch, horizon = actions_BKA.shape[:2]
         frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]
@@ -176,7 +177,7 @@ class LatentDynamics(nn.Module):
                 frame = normalise(frame)
             out.append(frame)
             state = self.next_state(state, action)
-        return torch.stack(out, dim=1)
+        return torch.stack(out, dim=1).to(z_BND.dtype)
 
     def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
         """Estimate the memory that `unroll` takes for each sample.

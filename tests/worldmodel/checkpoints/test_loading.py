@@ -110,6 +110,12 @@ def test_folders_without_a_model_say_why(tmp_path):
     torch.save({"model": {}, "optimizer": {}}, tmp_path / "step-00000001.pt")
     with pytest.raises(CheckpointError, match=r"no summary\.json"):
         load(tmp_path / "step-00000001.pt", "cpu")
+    (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "page.pt").write_text("<!doctype html>")
+    (tmp_path / "short.safetensors").write_bytes(b"\x08\0\0")
+    for name, why in (("pointer", "git lfs pull"), ("page", "web page"), ("short", "damaged")):
+        with pytest.raises(CheckpointError, match=why):
+            load(next(tmp_path.glob(f"{name}.*")), "cpu")
     with pytest.raises(CheckpointError, match="neither a file or folder"):
         load(tmp_path / "nothing.safetensors", "cpu")
     with pytest.raises(ConfigError, match="empty"):
@@ -142,7 +148,8 @@ def test_precision(run):
     assert z.dtype == torch.float32
     out = world.unroll(z, torch.ones(1, 7), torch.ones(2, 2, 7) / 20)
     want = exact.unroll(exact.encode(FRAMES), torch.ones(1, 7), torch.ones(2, 2, 7) / 20)
-    assert (out.float() - want).norm() / want.norm() < 0.05
+    assert out.dtype == torch.float32
+    assert (out - want).norm() / want.norm() < 0.05
     with pytest.raises(ConfigError, match="float32"):
         load_world_model(run, "cpu", "int8")
 
