@@ -136,15 +136,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self.data.site_xpos[self.arm.tcp].copy()
 
     def _put_object(self, place: Array) -> None:
-        height = self.half_height_m()
-        self.data.qpos[self.object_address : self.object_address + 7] = [
-            *place[:2],
-            height,
-            1,
-            0,
-            0,
-            0,
-        ]
+        pose = [*place[:2], self.half_height_m(), 1, 0, 0, 0]
+        self.data.qpos[self.object_address : self.object_address + 7] = pose
         mujoco.mj_forward(self.model, self.data)
 
     def half_height_m(self) -> float:

@@ -19,17 +19,8 @@ from robot.arm import ArmState
 
 Array = NDArray[np.float64]
 
-_SEQUENCE, _CLOCK, _STAMP, _STATE, _Q, _DQ, _WIDTH, _HOLDING, _MOVING = (
-    0,
-    1,
-    2,
-    3,
-    10,
-    17,
-    24,
-    25,
-    26,
-)
+_SEQUENCE, _CLOCK, _STAMP = 0, 1, 2
+_STATE, _Q, _DQ, _WIDTH, _HOLDING, _MOVING = 3, 10, 17, 24, 25, 26
 _BEAT, _FRAME, _STOP, _STOPPED_AT, _GUARD = 30, 31, 32, 33, 34
 _TEXT = 400
 
