@@ -14,7 +14,7 @@ CELLS = 12
 
 
 def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
-    """Random colour matrices [B, 3, 3]: a turn about the grey axis, then brightness and gains."""
+    """Return random colour matrices [B, 3, 3]: a turn about the grey axis, then gains."""
     angle = torch.deg2rad(hue_deg * (2 * torch.rand(batch) - 1))
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     axis = torch.full((3, 3), 1 / 3)
@@ -25,9 +25,9 @@ def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
 
 
 def random_patterns(batch: int, spread: float, height: int, width: int) -> Tensor:
-    """Brightness factors [B, H, W]: stripes, patches or soft spots, each clip its own.
+    """Return brightness factors [B, H, W]: stripes, patches or soft spots, each clip its own.
 
-    A picture's pattern stands still while the arm moves, so an encoder learns that patterns tell
+    A pattern stays still while the arm moves, so an encoder learns that patterns tell
     nothing about the scene. Cells of random brightness, at most `spread` from 1, in a grid of 1 to
     `CELLS` cells an axis, turned by a random angle; half of them sharp, half blurred.
     """

@@ -8,11 +8,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from torch import Tensor
 
+from worldmodel.errors import ConfigError
+
 Batch = dict[str, Tensor]
 
 
 def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """Clip numbers of a global batch: shuffled epochs laid end to end.
+    """Return the clip numbers of a global batch: shuffled epochs laid end to end.
 
     The result depends on the seed and the step alone, so a resumed run sees the same batches.
     """
@@ -26,16 +28,24 @@ def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.n
     return out
 
 
+def require_divisible(batch_size: int, accumulate: int, ranks: int) -> None:
+    """Check that a batch divides into equal parts for all micro-batches and processes.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    if batch_size % (accumulate * ranks):
+        raise ConfigError(
+            f"batch_size={batch_size} is not divisible by accumulate={accumulate} x {ranks} "
+            "processes: choose a multiple"
+        )
+
+
 def micro_batch(
     batch_size: int, micro: int, accumulate: int, rank: int = 0, ranks: int = 1
 ) -> slice:
-    """Part of the global batch that one process computes in one micro-batch.
-
-    Raises:
-        ValueError: the batch does not divide evenly.
-    """
-    if batch_size % (accumulate * ranks):
-        raise ValueError(f"{batch_size} clips do not divide into {accumulate} x {ranks} parts")
+    """Return the part of the global batch that one process computes in one micro-batch."""
+    require_divisible(batch_size, accumulate, ranks)
     size = batch_size // (accumulate * ranks)
     start = (micro * ranks + rank) * size
     return slice(start, start + size)

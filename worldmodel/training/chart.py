@@ -28,7 +28,7 @@ def figure(value: float, digits: int = 3) -> str:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers from `low` to `high`."""
+    """Return about `count` round numbers from `low` to `high`."""
     span = high - low
     if span <= 0:
         return [low]
@@ -41,7 +41,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten within a range, with 2 and 5 times them where there are few."""
+    """Return the powers of ten within a range, with 2 and 5 times them where there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(tens) > 2:

@@ -72,7 +72,7 @@ def _one_process_is_meant() -> Iterator[None]:
 
 
 def step_of(path: Path) -> int:
-    """Step in a checkpoint's name."""
+    """Return the step in a checkpoint's name."""
     return int(path.stem.split("-")[1])
 
 

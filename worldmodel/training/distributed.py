@@ -33,14 +33,14 @@ class Ranks:
 
     @property
     def grouped(self) -> bool:
-        """Whether a process group exists (also with one process under torchrun)."""
+        """Return whether a process group exists (also with one process under torchrun)."""
         return dist.is_available() and dist.is_initialized()
 
-    def device(self, wanted: torch.device) -> torch.device:
-        """This rank's own device."""
-        if wanted.type == "cuda" and wanted.index is None and self.grouped:
+    def device(self, device: torch.device) -> torch.device:
+        """Return this rank's own device."""
+        if device.type == "cuda" and device.index is None and self.grouped:
             return torch.device("cuda", self.local)
-        return wanted
+        return device
 
     def barrier(self) -> None:
         """Wait for all ranks."""
@@ -86,14 +86,14 @@ class Ranks:
             part.reshard()
 
     def full_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """Whole weights of a model (on rank 0 when it is sharded); every rank must call."""
+        """Return the whole weights (on rank 0 when they are sharded); every rank must call."""
         if not self.grouped:
             return model.state_dict()
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
     def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
-        """Mean over ranks of each value; every rank must pass the same names."""
+        """Return the mean over ranks of each value; every rank must pass the same names."""
         if self.count == 1:
             return values
         names = sorted(values)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from worldmodel.errors import ConfigError, TrainingError
+from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import AnyOptions
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ class Job(Protocol):
 
     @property
     def paths(self) -> JobPaths:
-        """Files of the job."""
+        """Return the files of the job."""
         ...
 
     def results(self) -> list[Summary]:
-        """Wait for all processes; what each returned."""
+        """Wait for all processes; return what each returned."""
         ...
 
 
@@ -40,7 +41,7 @@ class JobPaths(Protocol):
 
 
 def port_of(job_id: str) -> int:
-    """Port at which the processes of a job meet: the same in all of them, another for each job."""
+    """Return the port at which the processes of a job meet; other jobs have other ports."""
     return 20_000 + int("".join(re.findall(r"\d+", job_id)) or 0) % 20_000
 
 
@@ -52,7 +53,7 @@ class TrainingJob:
         self.work, self.options = work, options
 
     def __call__(self) -> Summary:
-        """Train; returns the run's summary."""
+        """Train, and return the run's summary."""
         import submitit
 
         place = submitit.JobEnvironment()
@@ -76,13 +77,16 @@ def submit(work: Work, options: AnyOptions) -> Job:
     """Hand a run to the scheduler that its options name.
 
     Raises:
-        ConfigError: submitit is not installed, or this machine belongs to no cluster.
+        ConfigError: submitit is not installed, this machine belongs to no cluster, or the batch
+            does not divide into the job's processes.
     """
+    launch, loop = options.launch, options.loop
+    processes = launch.nodes * launch.processes_per_node
+    require_divisible(loop.batch_size, loop.accumulate, processes)
     try:
         import submitit
     except ImportError as error:
         raise ConfigError("submitit is missing: pip install 'worldmodel[slurm]'") from error
-    launch = options.launch
     try:
         executor = submitit.AutoExecutor(Path(options.run.out) / "job", cluster=launch.launcher)
     except RuntimeError as error:
@@ -102,7 +106,7 @@ def submit(work: Work, options: AnyOptions) -> Job:
 
 
 def wait(job: Job) -> Summary:
-    """Wait for a job; returns the summary of rank 0.
+    """Wait for a job, and return the summary of rank 0.
 
     Raises:
         TrainingError: a process failed; the message names it and its log.

@@ -40,7 +40,7 @@ KINDS = ("short", "long")
 
 
 def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
-    """Short-range and long-range masks."""
+    """Return the short-range and the long-range kind of mask."""
     masks = options.masks
     return (
         BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
@@ -86,7 +86,7 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
 
 
 def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
-    """Tubelets, patch rows and patch columns of a training clip.
+    """Return the tubelets, patch rows and patch columns of a training clip.
 
     Raises:
         ConfigError: the clip does not divide into them.
@@ -125,7 +125,7 @@ class MaskedObjective(nn.Module):
 
     @property
     def averaged(self) -> VideoEncoder:
-        """The moving average as a frame encoder; it shares the weights."""
+        """Return the moving average as a frame encoder that shares the weights."""
         return self._as_encoder(self.target).to(self.student.device)
 
     def _as_encoder(self, backbone: VisionTransformer) -> VideoEncoder:
@@ -148,7 +148,7 @@ class MaskedObjective(nn.Module):
 
     @torch.no_grad()
     def targets(self, clip_BCTHW: Tensor) -> Tensor:
-        """Layer-normalised tokens [B,N,D] of the whole clip, by the moving average."""
+        """Encode the whole clip by the moving average to layer-normalised tokens [B,N,D]."""
         return normalise(self.target(clip_BCTHW).float())
 
     def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
@@ -163,7 +163,7 @@ class MaskedObjective(nn.Module):
         return out
 
     def forward(self, batch: Batch) -> Batch:
-        """Mean absolute error at hidden tokens: mean over the kinds of masks, and each."""
+        """Return the mean absolute error at hidden tokens: over all kinds of masks, and of each."""
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
         parts: Batch = {}
@@ -183,7 +183,7 @@ class MaskedObjective(nn.Module):
 
 
 def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:
-    """Token ids of a step's masks of both kinds, a function of seed and step."""
+    """Draw the token ids of a step's masks of both kinds, a function of seed and step."""
     generator = step_generator(options.run.seed, step)
     found: Batch = {}
     for name, kind in zip(KINDS, mask_kinds(options), strict=True):

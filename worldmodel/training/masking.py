@@ -46,7 +46,7 @@ class BlockMask:
         if self.num_blocks < 1:
             raise ConfigError(f"num_blocks={self.num_blocks} of a mask: at least 1")
         if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ConfigError(f"aspect={self.aspect} of a mask: wanted 0 < low <= high")
+            raise ConfigError(f"aspect={self.aspect} of a mask; allowed: 0 < low <= high")
         if not 0 <= self.min_context < 1:
             raise ConfigError(f"min_context={self.min_context} of a mask: allowed is 0 up to 1")
 
@@ -59,7 +59,7 @@ LONG_RANGE = BlockMask(num_blocks=2, scale=0.7)
 
 @dataclass(frozen=True, kw_only=True)
 class TokenIds:
-    """Sorted token ids (tubelet, row, column order); no id stands in both."""
+    """Sorted token ids (tubelet, row, column order); no id is in both."""
 
     context: Tensor
     """long [B, K]"""
@@ -67,12 +67,12 @@ class TokenIds:
     """long [B, M]"""
 
     def to(self, device: torch.device | str) -> TokenIds:
-        """The same ids on a device."""
+        """Return the same ids on a device."""
         return TokenIds(context=self.context.to(device), target=self.target.to(device))
 
 
 def block_size(grid: Grid, kind: BlockMask, generator: torch.Generator) -> Grid:
-    """Tubelets, rows and columns of a block whose aspect ratio is drawn, none over the grid's."""
+    """Draw a block's aspect ratio; return its tubelets, rows and columns, within the grid."""
     time, rows, columns = grid
     low, high = kind.aspect
     aspect = low + (high - low) * float(torch.rand((), generator=generator))
@@ -87,7 +87,7 @@ def _place(free: int, generator: torch.Generator) -> int:
 
 
 def hidden_blocks(grid: Grid, size: Grid, num_blocks: int, generator: torch.Generator) -> Tensor:
-    """Union of blocks of one size at random places: bool [T, H, W], True where hidden."""
+    """Draw the union of blocks of one size: bool [T, H, W], True where hidden."""
     hidden_THW = torch.zeros(grid, dtype=torch.bool)
     for _ in range(num_blocks):
         t, r, c = (_place(n - s, generator) for n, s in zip(grid, size, strict=True))
@@ -144,14 +144,14 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """A generator that is a function of seed and step alone, so that a resumed run agrees."""
+    """Return a generator that depends on seed and step alone, so that a resumed run agrees."""
     generator = torch.Generator()
     generator.manual_seed((seed * 1_000_003 + step) % 2**63)
     return generator
 
 
 def gather_tokens(tokens_BND: Tensor, ids_BK: Tensor) -> Tensor:
-    """Tokens [B, K, D] at the given ids."""
+    """Return the tokens [B, K, D] at the given ids."""
     return tokens_BND.gather(1, ids_BK[..., None].expand(-1, -1, tokens_BND.shape[-1]))
 
 

@@ -13,7 +13,7 @@ Row = dict[str, float]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """All whole rows of a metrics file; a last line that a kill cut short is left out."""
+    """Return the rows of a metrics file, without a last line that a kill cut short."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
@@ -42,7 +42,7 @@ class ScalarWriter(Protocol):
 
 
 def open_tensorboard(out: Path) -> ScalarWriter:
-    """Event writer in out/tensorboard."""
+    """Open an event writer in out/tensorboard."""
     from torch.utils.tensorboard import SummaryWriter
 
     return cast(ScalarWriter, SummaryWriter(str(out / "tensorboard")))  # type: ignore[no-untyped-call]

@@ -79,7 +79,7 @@ class Objective(nn.Module):
         return z.reshape(batch, time, *z.shape[1:])
 
     def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: Batch) -> Tensor:
-        """Error of frames imagined from the model's own outputs.
+        """Return the error of frames imagined from the model's own outputs.
 
         `first_BND` is the first teacher-forced output: it, not a later one, enters the rollout.
         """
@@ -98,7 +98,7 @@ class Objective(nn.Module):
         return loss / max(1, steps - 1)
 
     def forward(self, batch: Batch) -> Batch:
-        """Loss and its parts for a batch of frames (or features), states and actions."""
+        """Return the loss and its parts for a batch of frames (or features), states and actions."""
         z_BTND = batch["features"] if "features" in batch else self.encode(batch["frames"])
         actions_BTA, states_BTS = batch["actions"], batch["states"]
         poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None
@@ -148,7 +148,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def object_errors(self, z_BTND: Tensor, out_BTND: Tensor, objects_BT3: Tensor) -> Batch:
-        """Mean error of the decoded object position [m], from encoded and predicted frames."""
+        """Return the mean error of the object head [m], on encoded and predicted frames."""
         if self.object_head is None:
             return {}
         centre = objects_BT3.new_tensor(OBJECT_CENTRE_M)

@@ -89,7 +89,7 @@ class LoopConfig(Checked):
 
     @property
     def last_step(self) -> int:
-        """Number of steps after which the loop ends."""
+        """Return the number of steps after which the loop ends."""
         return min(self.stop_after, self.steps) if self.stop_after else self.steps
 
 

@@ -55,7 +55,7 @@ details { margin-top: 1.2em; } .muted { color: #666d75; }
 
 
 def label(name: str) -> str:
-    """Words for a figure's name."""
+    """Return words for a figure's name."""
     if name.startswith("val_step_"):
         return f"error of imagined step {name.removeprefix('val_step_')}"
     return LABELS.get(name, name.removeprefix("val_").replace("_", " "))
@@ -169,7 +169,7 @@ def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
 
 
 def write_report(out: Path, options: AnyOptions, findings: Callable[[Row], list[Finding]]) -> Path:
-    """Write training.html from the run's metrics; returns its path."""
+    """Write training.html from the run's metrics, and return its path."""
     rows = read_rows(out / "metrics.jsonl")
     path = out / FILE
     write_text(path, page(rows, options, findings(_last_validation(rows))))

@@ -25,6 +25,7 @@ from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import write_dataset
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.option_groups import ClipConfig, EncoderStart, RunConfig
@@ -47,11 +48,7 @@ class Sources:
         Raises:
             ConfigError: too few clips, or a batch that does not divide.
         """
-        if batch_size % (accumulate * ranks):
-            raise ConfigError(
-                f"batch_size={batch_size} is not divisible by accumulate={accumulate} x "
-                f"{ranks} processes: choose a multiple"
-            )
+        require_divisible(batch_size, accumulate, ranks)
         if len(self.train) < batch_size:
             raise ConfigError(
                 f"{len(self.train)} clips are fewer than batch_size={batch_size}: collect more "
@@ -60,7 +57,7 @@ class Sources:
 
 
 def choose_clips(source: ClipSource, count: int, seed: int) -> np.ndarray:
-    """Numbers of up to `count` different clips, in random order."""
+    """Draw the numbers of up to `count` different clips, in random order."""
     rng = np.random.default_rng(seed)
     return rng.choice(len(source), size=min(count, len(source)), replace=False)
 
@@ -85,7 +82,7 @@ def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
 def open_memory(
     run: RunConfig, config: ClipConfig, image_size: int, ranks: Ranks
 ) -> tuple[MemoryClips, MemoryClips]:
-    """Training and held-out clips of episodes that fit in memory.
+    """Open training and held-out clips of episodes that fit in memory.
 
     Rank 0 decodes what is not decoded yet; the others wait and read its result.
 
@@ -114,7 +111,7 @@ def open_memory(
 
 
 def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) -> Sources:
-    """Training and held-out clips of post-training.
+    """Open training and held-out clips of post-training.
 
     Raises:
         ConfigError: the stored features are another encoder's.
@@ -146,8 +143,8 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
         if ranks.rank == 0:
             read = ReadOptions(camera=options.clips.camera)
             poses: Literal["any", "required"] = "required" if options.clips.extrinsics else "any"
-            wanted = IndexOptions(read=read, extrinsics=poses)
-            build_index(folder, index, wanted, workers=os.cpu_count() or 1)
+            index_options = IndexOptions(read=read, extrinsics=poses)
+            build_index(folder, index, index_options, workers=os.cpu_count() or 1)
         ranks.barrier()
     manifest = open_manifest(index)
     manifest.check(options.clips.max_reject_fraction)
@@ -160,7 +157,7 @@ def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None)
     if not manifest.rows:
         raise DataError(f"Too few episodes under {manifest.root} to hold some out: add val=DIR")
     clips = options.clips
-    wanted = ClipOptions(
+    clip_options = ClipOptions(
         num_frames=clips.num_frames,
         fps=clips.fps,
         stride_s=1 / clips.fps,
@@ -169,17 +166,17 @@ def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None)
         extrinsics=clips.extrinsics,
     )
     transform = Preprocess(clips.transform, encoder.image_size)
-    return RawClips(manifest, wanted, transform, workers=clips.workers)
+    return RawClips(manifest, clip_options, transform, workers=clips.workers)
 
 
 def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) -> PreparedClips:
     clips, asked = PreparedClips(folder, options.clips.num_frames), options.clips
     plan = clips.options
     for name in ("fps", "state_frame", "transform"):
-        found, wanted = getattr(plan, name), getattr(asked, name)
-        if found != wanted:
+        found, expected = getattr(plan, name), getattr(asked, name)
+        if found != expected:
             raise ConfigError(
-                f"{folder} was prepared with {name}={found}; this run says {name}={wanted}: make "
+                f"{folder} was prepared with {name}={found}; this run says {name}={expected}: make "
                 "them equal"
             )
     if asked.extrinsics and not plan.extrinsics:

@@ -34,12 +34,12 @@ class Task(Protocol):
 
     @property
     def options(self) -> AnyOptions:
-        """Options of the run."""
+        """Return the options of the run."""
         ...
 
     @property
     def sources(self) -> Sources:
-        """Clips of the run."""
+        """Return the clips of the run."""
         ...
 
     def build(self, device: torch.device) -> nn.Module:
@@ -50,15 +50,15 @@ class Task(Protocol):
         ...
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Parameters that are optimised."""
+        """Return the parameters that are optimised."""
         ...
 
     def blocks(self) -> Iterable[nn.Module]:
-        """Parts that FSDP shards one by one."""
+        """Return the parts that FSDP shards one by one."""
         ...
 
     def learning_rate(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Return the learning rate of a step."""
         ...
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
@@ -67,12 +67,12 @@ class Task(Protocol):
         Args:
             step: the optimiser step.
             chosen: clip numbers of the global batch.
-            part: the clips of it that are wanted.
+            part: the clips of it to read.
         """
         ...
 
     def figures(self, step: int) -> Row:
-        """Extra figures of a logged step."""
+        """Return extra figures of a logged step."""
         ...
 
     def after_step(self, step: int) -> None:
@@ -80,7 +80,7 @@ class Task(Protocol):
         ...
 
     def validate(self) -> Row:
-        """Figures on held-out clips."""
+        """Measure the model on held-out clips."""
         ...
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
@@ -99,7 +99,7 @@ class Task(Protocol):
 def decayed_groups(
     parameters: Iterable[nn.Parameter], weight_decay: float, lr_scale: float = 1.0
 ) -> list[ParameterGroup]:
-    """Matrices with weight decay; biases, norms and other vectors without."""
+    """Group parameters: matrices with weight decay; biases, norms and vectors without."""
     live = [p for p in parameters if p.requires_grad]
     matrices = [p for p in live if p.ndim > 1]
     vectors = [p for p in live if p.ndim <= 1]
@@ -110,6 +110,6 @@ def decayed_groups(
 
 
 def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Weights whose names begin with `prefix.`, without it."""
+    """Return the weights whose names begin with `prefix.`, without the prefix."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}

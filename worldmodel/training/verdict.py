@@ -116,7 +116,7 @@ def _judge_probes(row: Row) -> list[Finding]:
 
 
 def as_dict(findings: list[Finding]) -> dict[str, object]:
-    """The verdict for summary.json."""
+    """Return the verdict for summary.json."""
     return {
         "good": all(finding.good for finding in findings) if findings else None,
         "findings": [asdict(finding) for finding in findings],

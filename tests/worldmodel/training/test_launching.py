@@ -20,6 +20,12 @@ def test_two_processes_through_submitits_local_executor(tmp_path):
     assert json.loads((tmp_path / "two" / "summary.json").read_text())["processes"] == 2
 
 
+def test_a_batch_that_does_not_divide_is_refused_before_a_job_is_queued(tmp_path, capsys):
+    words = ["train", "recipe=sim_small", f"out={tmp_path}", "launcher=slurm", "nodes=4"]
+    assert main([*words, "batch_size=36", "accumulate=4"]) == 2
+    assert "batch_size=36 is not divisible by accumulate=4 x 4" in capsys.readouterr().err
+
+
 def test_unknown_cluster_is_refused(tmp_path, capsys):
     assert main(["train", *WORDS, f"out={tmp_path}", "launcher=pbs"]) == 2
     assert "here, slurm, local" in capsys.readouterr().err

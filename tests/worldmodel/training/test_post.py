@@ -97,7 +97,7 @@ def _kill_test(whole: Path, tmp_path: Path, kills: int, steps: int, seed: int) -
 
 
 def test_killed_twice_equals_the_uninterrupted_run(whole, tmp_path):
-    _kill_test(whole, tmp_path, kills=2, steps=60, seed=0)
+    _kill_test(whole, tmp_path, kills=2, steps=40, seed=0)
 
 
 @pytest.mark.slow

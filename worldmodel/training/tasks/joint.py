@@ -206,7 +206,7 @@ class JointTask:
         return {name: torch.from_numpy(value).to(self.device) for name, value in batch.items()}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Everything with gradients; a fine-tuned encoder learns more slowly."""
+        """Return everything with gradients; a fine-tuned encoder learns more slowly."""
         decay = self.options.optimizer.weight_decay
         if not isinstance(self.options, FinetuneOptions):
             return decayed_groups(self.objective.parameters(), decay)
@@ -218,11 +218,11 @@ class JointTask:
         return decayed_groups(rest, decay) + decayed_groups(encoder, decay, scale)
 
     def blocks(self) -> Iterable[nn.Module]:
-        """The predictor's transformer blocks."""
+        """Return the predictor's transformer blocks."""
         return list(self.objective.dynamics.predictor.predictor_blocks)
 
     def learning_rate(self, step: int) -> float:
-        """Warm-up, flat part and cosine."""
+        """Return the rate of a warm-up, a flat part and a cosine."""
         options = self.options
         return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
 
@@ -231,15 +231,15 @@ class JointTask:
         return self._tensors(self.sources.train.batch(chosen[part]))
 
     def figures(self, step: int) -> Row:
-        """No further figures."""
+        """Return no further figures."""
         return {}
 
     def after_step(self, step: int) -> None:
-        """Nothing follows the weights."""
+        """Do nothing: no moving average follows the weights."""
 
     @torch.no_grad()
     def validate(self) -> Row:
-        """Prediction loss with true, copied and shuffled actions; object and action errors."""
+        """Measure the loss of predictions, copies and shuffled actions, and errors in metres."""
         objective, batch = self.objective, self.held_out
         objective.eval()
         dynamics = objective.dynamics

@@ -96,7 +96,7 @@ class FeatureReader:
 
     @torch.no_grad()
     def __call__(self, source: ClipSource, indices: np.ndarray) -> Batch:
-        """Features [B,T,N,D] float32, states [B,T,S], actions [B,T-1,A], extrinsics [B,T,6].
+        """Return features [B,T,N,D] float32, states [B,T,S], actions [B,T-1,A], extrinsics.
 
         Raises:
             ConfigError: the source has frames and there is no encoder.
@@ -162,15 +162,15 @@ class PostTask:
         return self.objective
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """The predictor."""
+        """Return the predictor's parameters."""
         return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
 
     def blocks(self) -> Iterable[nn.Module]:
-        """The predictor's transformer blocks."""
+        """Return the predictor's transformer blocks."""
         return list(self.objective.dynamics.predictor.predictor_blocks)
 
     def learning_rate(self, step: int) -> float:
-        """Warm-up, constant, decay."""
+        """Return the rate of a warm-up, a constant part and a decay."""
         return rate_at(step, self.options)
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
@@ -178,14 +178,14 @@ class PostTask:
         return self.read(self.sources.train, chosen[part])
 
     def figures(self, step: int) -> Row:
-        """No further figures."""
+        """Return no further figures."""
         return {}
 
     def after_step(self, step: int) -> None:
-        """Nothing follows the weights."""
+        """Do nothing: no moving average follows the weights."""
 
     def validate(self) -> Row:
-        """Roll-out error by step, sensitivity to actions, the planner's offline action error."""
+        """Measure roll-out errors by step, sensitivity to actions and the offline action error."""
         dynamics = self.objective.dynamics
         dynamics.eval()
         names = ("features", "states", "actions", "extrinsics")

@@ -52,7 +52,7 @@ VALIDATION_STEP = 2**31
 
 
 def momentum_at(step: int, options: PretrainOptions) -> float:
-    """Momentum of the moving average after a step: linear over the run."""
+    """Return the momentum of the moving average after a step: linear over the run."""
     done = min(1.0, step / max(1, options.loop.steps - 1))
     start, end = options.target.momentum, options.target.momentum_end
     return start + (end - start) * done
@@ -82,7 +82,7 @@ class Validation:
         return torch.cat(parts).flatten(1).cpu()
 
     def probes(self, encoder: VideoEncoder) -> Row:
-        """Linear probes of single frames: finger position, and the object's where it is known.
+        """Fit linear probes of single frames to the position of the finger and of the object.
 
         A sanity figure, never a part of training: nothing flows back from it.
         """
@@ -102,7 +102,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, objective: MaskedObjective) -> Row:
-        """Losses, the loss of predicting every position's mean, spread, rank and probes."""
+        """Measure losses, the loss of each position's mean, spread, rank and probes."""
         objective.eval()
         losses = objective(self.batch)
         target_BND = objective.targets(objective.clip(self.batch["frames"]))
@@ -152,18 +152,18 @@ class PretrainTask:
         return self.objective
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Encoder and predictor; the moving average has no gradients."""
+        """Return encoder and predictor; the moving average has no gradients."""
         return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
 
     def blocks(self) -> Iterable[nn.Module]:
-        """Transformer blocks of the encoder, its moving average and the predictor."""
+        """Return the transformer blocks of encoder, moving average and predictor."""
         objective = self.objective
         encoders = (objective.student.backbone, objective.target)
         found = [block for encoder in encoders for block in encoder.blocks]
         return [*found, *objective.predictor.predictor_blocks]
 
     def learning_rate(self, step: int) -> float:
-        """Warm-up, constant, decay."""
+        """Return the rate of a warm-up, a constant part and a decay."""
         return rate_at(step, self.options)
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
@@ -175,7 +175,7 @@ class PretrainTask:
         return {name: value.to(self.device) for name, value in batch.items()}
 
     def figures(self, step: int) -> Row:
-        """Momentum of the moving average."""
+        """Return the momentum of the moving average."""
         return {"momentum": momentum_at(step, self.options)}
 
     def after_step(self, step: int) -> None:
@@ -183,7 +183,7 @@ class PretrainTask:
         self.objective.update_target(momentum_at(step, self.options))
 
     def validate(self) -> Row:
-        """Masked losses, spread and rank of the features, linear probes."""
+        """Measure masked losses, spread and rank of the features, and linear probes."""
         return self.validation(self.objective)
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
