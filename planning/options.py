@@ -126,7 +126,7 @@ class PlannerOptions:
 
 
 def require_single_plans(planner: PlannerOptions, command: str) -> None:
-    """Refuse settings that need an earlier plan where every plan stands alone.
+    """Refuse settings that need an earlier plan where every plan is independent.
 
     Raises:
         PlanError: `history` or `warm_start` is set.

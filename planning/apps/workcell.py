@@ -48,7 +48,7 @@ def read_limits(name: str) -> SafetyConfig:
         values: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
-            f"Limits {name!r} cannot be read ({error}): franka, twin or a file"
+            f"Limits {name!r} cannot be read ({error}). Allowed: franka, twin or a file.yaml."
         ) from error
     return SafetyConfig.read(values)
 
