@@ -31,6 +31,8 @@ from worldmodel.training.distributed import Ranks
 from worldmodel.training.option_groups import ClipConfig, EncoderStart, RunConfig
 
 log = logging.getLogger(__name__)
+VIEWS = {"left", "right", "wrist"}
+"""Names of cameras that mean the same in every data set."""
 HELD_OUT = 20
 """One episode in this many is held out when no `val` folder is given."""
 
@@ -148,7 +150,22 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
         ranks.barrier()
     manifest = open_manifest(index)
     manifest.check(options.clips.max_reject_fraction)
+    _require_camera(folder, {str(row["camera"]) for row in manifest.rows}, options.clips.camera)
     return manifest
+
+
+def _require_camera(folder: Path, found: set[str], camera: str) -> None:
+    """Check that an index or prepared data show the view that the run's model will expect.
+
+    Raises:
+        ConfigError: they show another named view; serial numbers and file names are not compared.
+    """
+    other = sorted((found & VIEWS) - {camera})
+    if camera in VIEWS and other:
+        raise ConfigError(
+            f"{folder} was made with camera={other[0]}; this run says camera={camera}: make them "
+            "equal"
+        )
 
 
 def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None) -> RawClips:
@@ -192,6 +209,8 @@ def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) 
                 f"encoder={options.start.encoder} is {found}: prepare again, or name the encoder "
                 "that made them"
             )
-    if not json.loads((folder / "plan.json").read_text(encoding="utf-8"))["rows"]:
+    rows = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["rows"]
+    if not rows:
         raise DataError(f"{folder} holds no episode")
+    _require_camera(folder, {str(row["camera"]) for row in rows}, asked.camera)
     return clips

@@ -118,6 +118,8 @@ def test_prepared_frames_and_features_train_as_the_raw_files_do(whole, tmp_path,
         out = tmp_path / f"run-{kind}"
         train(smoke(out, "make_data=0", f"data={source}", f"val={source}", "steps=4"))
         found[kind] = [row[1] for row in losses(out)]
+        with pytest.raises(ConfigError, match="was made with camera=left"):
+            train(smoke(tmp_path / "y", "make_data=0", f"data={source}", "camera=wrist"))
     # the raw run holds out some episodes, so its order differs: compare the other two
     torch.testing.assert_close(found["frames"], found["features"], atol=2e-2, rtol=0)
     assert len(found["raw"]) == 4
