@@ -18,6 +18,10 @@ from planning.options import (
 )
 
 Robot = Literal["franka", "twin", "mujoco", "fake"]
+REAL_ROBOTS = ("franka",)
+"""Arms that can hurt somebody: they move only with a person's word."""
+WITH_CAMERA = ("franka", "fake")
+"""Robots that see through `camera=`; the others render their own pictures."""
 
 
 def changed_fields(options: object) -> list[str]:
@@ -94,7 +98,7 @@ class WorkcellOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        real = self.robot == "franka"
+        real = self.robot in REAL_ROBOTS
         unused = changed_fields(self.scene) if real else changed_fields(self.franka)
         if unused:
             fix = (
@@ -107,7 +111,7 @@ class WorkcellOptions:
                 f"{' '.join(unused)} has no effect with robot={self.robot}. Leave it out, or use "
                 f"{fix}."
             )
-        if self.camera and self.robot not in ("franka", "fake"):
+        if self.camera and self.robot not in WITH_CAMERA:
             raise PlanError(
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "
                 "own pictures. Leave it out, or use robot=franka or robot=fake."
@@ -120,7 +124,7 @@ def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:
     Raises:
         PlanError: confirm=false without unattended=true, or unattended with a simulated arm.
     """
-    real = workcell.robot == "franka"
+    real = workcell.robot in REAL_ROBOTS
     if real and not (motion.confirm or motion.unattended):
         raise PlanError(
             "confirm=false moves a real arm without asking. Leave it out, or add unattended=true "
@@ -173,7 +177,7 @@ class DriveOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         check_motion(self.workcell, self.motion)
-        simulated = self.workcell.robot != "franka"
+        simulated = self.workcell.robot not in REAL_ROBOTS
         unused = {
             f"steps={self.steps}": (self.steps and not self.goals, "goals="),
             f"sub_goals={self.sub_goals}": (
@@ -234,7 +238,7 @@ class CalibrateOptions:
         check_fields(self)
         check_motion(self.workcell, self.motion)
         require_single_plans(self.planner, "calibrate axes")
-        if self.turn_deg and self.workcell.robot == "franka":
+        if self.turn_deg and self.workcell.robot in REAL_ROBOTS:
             raise PlanError(
                 f"turn_deg={self.turn_deg} is for simulated arms. Leave it out with robot=franka."
             )

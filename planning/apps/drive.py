@@ -29,7 +29,7 @@ from planning.apps.operator import (
 )
 from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
 from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
-from planning.arm_options import DriveOptions
+from planning.arm_options import REAL_ROBOTS, DriveOptions
 from planning.drive_log import DriveLog
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
@@ -54,7 +54,7 @@ def check_drive(options: DriveOptions) -> None:
         PlanError: there are neither goals nor a task, or the goals cannot be read.
         DriveError: a real arm without goals.
     """
-    real = options.workcell.robot == "franka"
+    real = options.workcell.robot in REAL_ROBOTS
     if real and not options.goals:
         raise DriveError(NO_SCRIPTED_GOALS)
     if not options.goals and not options.workcell.scene.task:
@@ -67,9 +67,9 @@ def check_drive(options: DriveOptions) -> None:
 
 def plan_box(options: DriveOptions) -> Box | None:
     """Return the flange positions that plans of a real arm may lead to; None for simulations."""
-    if options.workcell.robot != "franka":
+    if options.workcell.robot not in REAL_ROBOTS:
         return None
-    limits = read_limits(options.workcell.limits or "franka")
+    limits = read_limits(options.workcell.limits or options.workcell.robot)
     return point(limits.flange_low_m), point(limits.flange_high_m)
 
 
@@ -140,7 +140,7 @@ class Drive:
     def _prepare_scene(self, index: int) -> None:
         """Let a person set the scene up again, and look at an arm that is stopped."""
         cell, motion = self.options.workcell, self.options.motion
-        if index and cell.robot == "franka" and motion.confirm:
+        if index and cell.robot in REAL_ROBOTS and motion.confirm:
             self.operator.ask("Set the scene up, then press Enter: ")
         require_recovery_confirmation(self.operator, self.workcell, cell, motion)
 
