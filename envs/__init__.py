@@ -17,11 +17,11 @@ IDS = {
 
 
 def make(task: str = "reach", **options: Any) -> ArmEnv:
-    """Make an environment.
+    """Create an environment.
 
     Args:
         task: reach, grasp, reach_with_object, pick_place or push.
-        **options: As in `ArmEnv`.
+        **options: Passed to `ArmEnv`.
 
     Raises:
         TaskError: Unknown task, object, split or camera.

@@ -1,4 +1,4 @@
-"""Appearance of a scene: colours, textures, light and cameras, drawn from declared ranges."""
+"""Randomise the appearance of a scene: colours, textures, light and cameras."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from envs.scene import CAMERAS, look_at, nominal_size, resize_object
 
 @dataclass(frozen=True, kw_only=True)
 class AppearanceDistribution:
-    """Ranges that the appearance of a scene is drawn from, uniformly."""
+    """Ranges from which the appearance of a scene is drawn uniformly."""
 
     hues: tuple[tuple[float, float, float], ...]
     """Object colours (RGB, 0..1)."""
     colour_jitter: float
-    """Largest change of each channel of the object's colour."""
+    """Maximum change of each channel of the object's colour."""
     tables: tuple[tuple[float, float, float], ...]
     """Table colours (RGB, 0..1)."""
     textures: tuple[str, ...]
@@ -26,7 +26,7 @@ class AppearanceDistribution:
     light: tuple[float, float]
     """Range of the diffuse light (0..1)."""
     camera_deg: float
-    """Largest rotation of the exterior cameras about the middle of the table [deg]."""
+    """Maximum rotation of the exterior cameras about the centre of the table [deg]."""
     half_size_m: tuple[float, float]
     """Range of an object's half width [m]."""
 
@@ -75,11 +75,12 @@ SPLITS = {
         half_size_m=(0.018, 0.025),
     ),
 }
-"""Distribution of appearances by split; `held_out` shares no colour or texture but `plain`."""
+"""Appearance distribution of each split; `held_out` shares only the texture `plain` with
+`train`."""
 
 
 def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> None:
-    """Draw colours, texture, light, cameras and object size into a compiled model, in place.
+    """Randomise colours, texture, light, cameras and object size of a compiled model, in place.
 
     Args:
         model: Compiled scene.

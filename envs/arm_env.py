@@ -1,4 +1,4 @@
-"""Gymnasium environments of a Franka arm at a table, seen by one exterior camera."""
+"""Gymnasium environments of a Franka arm at a table, observed by an exterior camera."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 
 
 class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
-    """A Franka arm moved by DROID deltas at 4 Hz.
+    """A Franka arm controlled by DROID deltas at 4 Hz.
 
     The observation has `image`, uint8 [H, W, 3] RGB of the left camera (other cameras are
     `image_<name>`), and `state`, float32 [7]:
@@ -54,14 +54,14 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     Args:
         task: reach, grasp, reach_with_object, pick_place or push.
-        image_size: Side of the square pictures [px].
+        image_size: Side of the square images [px].
         split: Distribution of appearances, train or held_out.
         fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).
-        objects: Object shapes; each reset draws one.
+        objects: Object shapes; each reset picks one at random.
         cameras: Cameras in the observation: left, right, wrist.
-        max_steps: Control steps until truncation; 0 takes the task's own.
+        max_steps: Control steps until truncation; 0 uses the task's default.
         terminate_on_success: Whether success ends the episode.
-        render_mode: Gymnasium's; only rgb_array is supported.
+        render_mode: Gymnasium's render mode; only rgb_array is supported.
 
     Raises:
         TaskError: Unknown task, object, split, fidelity or camera, or an image size below 1.
@@ -69,7 +69,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     """
 
     arm_spec = MujocoArm.spec
-    """Conventions of the arm's states and actions."""
+    """State and action conventions of the arm."""
     metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012 - Gymnasium's name
 
     def __init__(
@@ -127,7 +127,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     @property
     def object_m(self) -> Array:
-        """Position of the object's middle [3, m]."""
+        """Position of the object's centre [3, m]."""
         return self.data.qpos[self.object_address : self.object_address + 3].copy()
 
     @property
@@ -149,11 +149,11 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw appearance, positions and a goal, again while the start already succeeds.
+        """Draw appearance, positions and a goal, and redraw while the start already meets the goal.
 
         Args:
             seed: Seed of the environment's random generator; None continues it.
-            options: Ignored; Gymnasium's interface has it.
+            options: Ignored; required by Gymnasium's interface.
 
         Returns:
             Observation and `info()`.
@@ -190,7 +190,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
 
     def success(self) -> bool:
-        """Return whether the task's rules are met now."""
+        """Return whether the task is solved in the current state."""
         return task_succeeded(
             self.task,
             tcp_m=self.tcp_m,
@@ -203,7 +203,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         )
 
     def expert_points(self) -> list[WayPoint]:
-        """Return the scripted expert's way points from the present state."""
+        """Return the scripted expert's waypoints from the current state."""
         name = self.task.name
         if name == "grasp":
             return grasp_points(self.object_m)
@@ -215,11 +215,11 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return [WayPoint(tuple(self.goal_tcp_m), 0.0, "reached", 10)]
 
     def solve(self, rounds: int = 4) -> int:
-        """Let the scripted expert do the task from the present state.
+        """Let the scripted expert solve the task from the current state.
 
         Args:
-            rounds: Largest number of attempts; a push that slid off starts again from where the
-                object is.
+            rounds: Maximum number of attempts; a push that slips restarts from the object's current
+                position.
 
         Returns:
             Control steps taken.
@@ -232,10 +232,10 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return steps
 
     def sub_goals(self, variant: str = "default") -> list[SubGoal]:
-        """Let the expert make the goal images of this reset, then restore the simulation exactly.
+        """Render this reset's goal images with the expert, then restore the simulation exactly.
 
         Args:
-            variant: As in `choose_sub_goals`.
+            variant: Variant of `choose_sub_goals`.
 
         Raises:
             TaskError: Unknown variant.
@@ -279,7 +279,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Carry out one control step of 0.25 s.
+        """Advance by one control step of 0.25 s.
 
         Args:
             action: DROID delta [7]; values outside the action space are clipped.
@@ -295,7 +295,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return *out, info
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
-        """Render the left camera's picture [H, W, 3]."""
+        """Render the image [H, W, 3] of the left camera."""
         return self.renderer.render(self.data, "left")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Records simulated episodes with parallel workers; a second run records only what is missing."""
+"""Record simulated episodes with parallel workers; a rerun records only the missing ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from robot.record import Recording
 
 
 class WriteEpisode(Protocol):
-    """Writes one recorded episode; a plain function, since workers receive it by pickling."""
+    """Writes a recorded episode; it must be a picklable function, since workers receive it."""
 
     def __call__(
         self,
@@ -49,7 +49,7 @@ def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dic
         seed: Seed of the scene and of the policy.
 
     Returns:
-        `kind` of the policy, whether the object was `lifted`, and the number of `frames`.
+        Policy `kind`, whether the object was `lifted`, and the number of `frames`.
     """
     stamp = f"episode-{seed:08d}"
     rng = np.random.default_rng(seed)
@@ -98,14 +98,14 @@ def _job(task: tuple[CollectConfig, WriteEpisode, int]) -> dict[str, Any]:
 
 
 def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
-    """Record the missing ones of `config.episodes`; Ctrl-C keeps the finished ones.
+    """Record the episodes that are missing; Ctrl-C keeps the finished ones.
 
     Args:
         config: What to record.
-        write: Writes each episode, in the worker that played it.
+        write: Writes each episode, in the worker that recorded it.
 
     Returns:
-        Numbers of episodes and frames, the speed, and what was played.
+        Numbers of episodes and frames, speed, and counts of the policies.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Options of `worldmodel collect`; imports neither MuJoCo nor PyTorch, so that help is fast."""
+"""Options of `worldmodel collect`; imports neither MuJoCo nor PyTorch, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
 OBJECTS: tuple[str, ...] = get_args(Shape)
-"""Object shapes; `cylinder` is the held-out split's unseen shape."""
+"""Object shapes; `cylinder` is reserved for the held-out split."""
 CAMERA_NAMES: tuple[str, ...] = get_args(CameraName)
 
 
@@ -26,23 +26,23 @@ class CollectConfig:
     """
 
     out: str = "runs/data/train"
-    """Folder of the data set."""
+    """Folder to write the data set to."""
     episodes: int = field(default=2400, metadata={"min": 1})
     """Number of episodes."""
     length: int = field(default=28, metadata={"min": 2, "unit": "control steps"})
-    """Control steps per episode, four per second."""
+    """Control steps per episode, at 4 Hz."""
     seed: int = field(default=0, metadata={"min": 0})
     """Seed of the first episode; episode i uses seed + i."""
     split: Split = "train"
-    """Distribution of appearances; held_out has colours and textures that training has not."""
+    """Appearance distribution; held_out uses colours and textures unseen in training."""
     image_size: int = field(default=128, metadata={"min": 16, "max": 2048, "unit": "px"})
-    """Side of the square pictures [px]; even, as H.264 needs it."""
+    """Side of the square images [px]; H.264 needs an even number."""
     workers: int = field(default=2, metadata={"min": 1})
-    """Worker processes."""
+    """Number of worker processes."""
     fidelity: Fidelity = "fast"
     """Appearance of the arm: fast shows the collision meshes, visual the detailed ones."""
     objects: tuple[Shape, ...] = ("cube",)
-    """Object shapes; each episode draws one."""
+    """Object shapes; each episode picks one at random."""
     cameras: tuple[CameraName, ...] = ("left",)
     """Cameras to record."""
 

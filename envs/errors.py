@@ -1,4 +1,4 @@
-"""User-facing exceptions of the environments; each states the problem, the value and the fix."""
+"""User-facing exceptions of this package; each states the problem, the value and the fix."""
 
 
 class EnvError(Exception):
@@ -6,7 +6,7 @@ class EnvError(Exception):
 
 
 class TaskError(EnvError, ValueError):
-    """A task, object, split, camera or variant is unknown."""
+    """Unknown task, object, split, camera or variant."""
 
 
 class ConfigError(EnvError, ValueError):
@@ -18,4 +18,4 @@ class UnreachableError(EnvError, ValueError):
 
 
 class RenderingError(EnvError, RuntimeError):
-    """This machine cannot render pictures."""
+    """This machine cannot render images."""

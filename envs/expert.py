@@ -1,4 +1,4 @@
-"""Scripted experts: way points from the true state, reached by DROID deltas."""
+"""Scripted experts: waypoints computed from the true state and reached by DROID deltas."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from robot.constants import FLANGE_TO_TCP_M
 Array = NDArray[np.float64]
 
 TRAVEL_Z_M = 0.16
-"""Height of the fingertips when carrying [m]."""
+"""Height of the fingertips while carrying [m]."""
 STEP_M = 0.07
-"""Largest change of position per step and axis [m]; below the action space's limit."""
+"""Maximum change of position per step and axis [m]; below the action space's limit."""
 FINGER_M = 0.01
 """Half the width of the closed fingertips [m]."""
 
 
 @dataclass(frozen=True)
 class WayPoint:
-    """A position for the fingertips, then a gripper command."""
+    """A position for the fingertips, followed by a gripper command."""
 
     tcp_m: tuple[float, ...]
     """Position of the point between the fingertips [3, m]."""
     gripper: float = 0.0
-    """Command once there: -1 open, 0 keep, +1 close."""
+    """Gripper command on arrival: -1 open, 0 keep, +1 close."""
     name: str = ""
-    """Name of the sub-goal whose image is taken here; empty for none."""
+    """Name of the sub-goal whose image is rendered here; empty for none."""
     steps: int = 8
-    """Step budget of that sub-goal."""
+    """Step budget of the sub-goal."""
 
 
 def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray[np.float32]:
-    """Return the next action [7] toward a way point; the gripper moves once the tips are there."""
+    """Return the next action [7] toward a waypoint; the gripper moves once the tips are there."""
     tcp = arm.data.site_xpos[arm.tcp]
     change = np.array(point.tcp_m) - tcp
     action = np.zeros(7, dtype=np.float32)
@@ -47,7 +47,7 @@ def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray
 
 
 def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> bool:
-    """Return whether a way point's gripper command was sent or, without one, its position met."""
+    """Return whether a waypoint is done: gripper command sent or, without one, position reached."""
     if point.gripper:
         return bool(action[6] == point.gripper)
     return bool(np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006)
@@ -56,12 +56,12 @@ def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> boo
 def run_expert(
     arm: MujocoArm, points: list[WayPoint], max_steps: int = 60
 ) -> list[tuple[WayPoint, NDArray[np.float32]]]:
-    """Go to all way points and return the (way point, action) of each step.
+    """Visit all waypoints and return the (waypoint, action) of each step.
 
     Args:
-        arm: The arm, which is moved.
-        points: Way points in order.
-        max_steps: Largest number of steps per way point.
+        arm: The arm to move.
+        points: Waypoints in order.
+        max_steps: Maximum number of steps per waypoint.
     """
     done = []
     for point in points:
@@ -75,11 +75,11 @@ def run_expert(
 
 
 def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
-    """Return way points that grasp an object: above it, down around it, close.
+    """Return waypoints that grasp an object: above it, down around it, close.
 
     Args:
-        object_m: Position of the object's middle [3, m].
-        low: Whether the second way point keeps the fingertips above the table.
+        object_m: Position of the object's centre [3, m].
+        low: Whether to keep the fingertips clear of the table at the second waypoint.
     """
     x, y, z = (float(v) for v in object_m)
     return [
@@ -90,7 +90,7 @@ def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
 
 
 def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
-    """Return way points that grasp, lift, carry above the target, lower and open."""
+    """Return waypoints that grasp, lift, carry above the target, lower and open."""
     x, y, z = (float(v) for v in object_m)
     u, v = (float(w) for w in target_m[:2])
     return [
@@ -105,15 +105,15 @@ def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
 def push_points(
     object_m: Array, target_m: Array, half_size_m: float, back_m: Array
 ) -> list[WayPoint]:
-    """Return way points that push an object with closed fingers, then retreat.
+    """Return waypoints that push an object with closed fingers, then retreat.
 
-    The push goes along one axis after the other, so that the fingers meet the faces squarely.
+    The push follows one axis at a time, so that the fingers meet the object's faces squarely.
 
     Args:
-        object_m: Position of the object's middle [3, m].
-        target_m: Where the object goes [3, m].
-        half_size_m: Half of its width [m].
-        back_m: Where the fingertips begin and end [3, m].
+        object_m: Position of the object's centre [3, m].
+        target_m: Target position of the object [3, m].
+        half_size_m: Half of the object's width [m].
+        back_m: Start and end position of the fingertips [3, m].
     """
     points = [WayPoint(tuple(float(v) for v in back_m), 1.0)]
     place, z_push = np.array(object_m[:2], dtype=np.float64), 0.02

@@ -1,4 +1,4 @@
-"""Sub-goals of a task: goal images that the scripted expert makes."""
+"""Sub-goals of a task: goal images rendered by the scripted expert."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SubGoal:
     image: NDArray[np.uint8]
     """RGB [H, W, 3]."""
     state: NDArray[np.float32]
-    """Robot state in the image [7]; only the pose-only baseline uses it."""
+    """Robot state [7] in the image; only the pose-only baseline uses it."""
     steps: int
     """Step budget."""
 
 
 def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-    """Return a variant of the default sub-goals.
+    """Select the sub-goals of a variant.
 
     Args:
         goals: The default sub-goals of a scene.

@@ -1,4 +1,4 @@
-"""Inverse kinematics in MuJoCo: the flange's pose, with a pull toward a rest posture."""
+"""Inverse kinematics in MuJoCo: flange pose, with a null-space pull toward a rest posture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from robot.pose import euler_to_matrix
 Array = NDArray[np.float64]
 
 REST_Q = np.array([0.0, -0.2, 0.0, -2.3, 0.0, 2.1, 0.785])
-"""Rest posture [7, rad]: elbow up, tool down, flange over the middle of the table."""
+"""Rest posture [7, rad]: elbow up, tool down, flange over the centre of the table."""
 REST_SHARE = 0.05
-"""Share of the way to the rest posture that each step goes, as far as the pose allows."""
+"""Fraction of the distance to the rest posture per step, in the null space of the pose."""
 
 
 class SiteKinematics:
-    """Forward kinematics of a site of the arm, on a copy of the simulation's data.
+    """Forward kinematics of a site on the arm, computed on separate simulation data.
 
     Args:
         model: Compiled scene; its first seven joints are the arm's.
@@ -54,12 +54,12 @@ class SiteKinematics:
 
 
 class FlangeIK:
-    """Solves joint positions for poses of a site.
+    """Solves for joint positions that bring a site to a pose.
 
     Args:
         model: Compiled scene; its first seven joints are the arm's.
         site: Name of the site.
-        margin_rad: Distance that every joint keeps from its limit [rad].
+        margin_rad: Margin kept from every joint limit [rad].
     """
 
     def __init__(
@@ -77,8 +77,9 @@ class FlangeIK:
         Args:
             target: Pose [x y z roll pitch yaw, ...] in the base frame (m, rad).
             q: Joint positions to start from [7, rad].
-            iterations: Largest number of steps.
-            tolerance_m: Largest position error [m]; ten times as much in rad for the rotation.
+            iterations: Maximum number of steps.
+            tolerance_m: Maximum position error [m]; the rotation tolerance in rad is ten times this
+                number.
 
         Raises:
             UnreachableError: No solution within the joint limits.

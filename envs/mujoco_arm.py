@@ -1,4 +1,4 @@
-"""The simulated Franka as a `robot.Arm`: 4 Hz pose control over joint position servos."""
+"""Simulated Franka as a `robot.Arm`: 4 Hz pose control on top of joint position servos."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ Array = NDArray[np.float64]
 
 BOX_LOW_M = np.array([0.30, -0.30, FLANGE_TO_TCP_M + 0.012])
 BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
-"""Range of the flange [m]. The fingers end 9.5 mm below the point between their pads: below this
-floor they would press on the table, and friction would jam the gripper half open."""
+"""Workspace of the flange [m]. The fingers end 9.5 mm below the point between their pads: below
+this floor they would press on the table, and friction would jam the gripper half open."""
 HELD_WITHIN_M = 0.04
-"""An object whose middle is further from the fingertips is not held [m]."""
+"""An object whose middle is farther from the fingertips is not held [m]."""
 MAX_LAG_M = 0.012
-"""Actions add up on the commanded pose unless it is further than this from the measured one [m]."""
+"""Actions accumulate on the commanded pose unless it is farther than this from the measured one
+[m]."""
 
 
 class MujocoArm:
-    """Moves the flange by DROID deltas; joint targets are reached within 60 % of a step.
+    """An arm moved by DROID deltas; it reaches its joint targets within 60 % of a step.
 
     Args:
         model: Compiled scene.
-        data: Its data, which the arm advances.
+        data: Simulation data, which the arm advances.
     """
 
     spec = ArmSpec()
@@ -46,7 +47,7 @@ class MujocoArm:
         self.commanded = np.zeros(7)
 
     def reset(self, q: Array) -> None:
-        """Put the arm at joint positions `q` [7, rad] with an open gripper, at rest."""
+        """Set joint positions `q` [7, rad], at rest, with the gripper open."""
         self.data.qpos[:7], self.data.qpos[7:9] = q, MAX_WIDTH_M / 2
         self.data.qvel[:9] = 0.0
         self.data.ctrl[:7], self.data.ctrl[7] = q, 255.0
@@ -92,7 +93,7 @@ class MujocoArm:
         measured = self._pose()
         base = self.commanded
         if np.linalg.norm(base[:3] - measured[:3]) > MAX_LAG_M:
-            # position only: a tilt that a contact forced would otherwise be kept for good
+            # position only: otherwise a tilt forced by a contact would persist
             base = np.concatenate([measured[:3], base[3:]])
         target = apply_action(base, np.concatenate([asked[:6], [0.0]]))
         return self._go(base, target, gripper_command(float(asked[6])))
@@ -129,21 +130,21 @@ class MujocoArm:
         return Sent(action=moved, target=target, reasons=tuple(reasons))
 
     def snapshot(self) -> tuple[Array, bool, Array]:
-        """Return all that `restore` needs to reproduce this moment exactly."""
+        """Return the state that `restore` needs to reproduce this moment exactly."""
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         saved = np.zeros(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, saved, kind)
         return saved, self.closed, self.commanded.copy()
 
     def restore(self, snapshot: tuple[Array, bool, Array]) -> None:
-        """Restore a `snapshot`."""
+        """Restore the state of a `snapshot`."""
         saved, self.closed, commanded = snapshot
         self.commanded = commanded.copy()
         mujoco.mj_setState(self.model, self.data, saved, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(self.model, self.data)
 
     def stop(self) -> None:
-        """Hold the present joint positions."""
+        """Hold the current joint positions."""
         self.data.ctrl[:7] = self.data.qpos[:7]
         self.commanded = self._pose()
 
@@ -168,7 +169,7 @@ def rest_joints(ik: FlangeIK, position_m: Array) -> Array:
         position_m: Position of the flange [3, m].
 
     Raises:
-        UnreachableError: No such joint positions.
+        UnreachableError: No joint positions reach the pose.
     """
     return ik.solve(np.concatenate([position_m, TOOL_DOWN]), REST_Q, iterations=200)
 

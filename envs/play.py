@@ -1,4 +1,4 @@
-"""Policies for data collection that cover what an arm does with an object."""
+"""Data collection policies that cover typical interactions with an object."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Action = NDArray[np.float32]
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
 """Probability of each kind of episode."""
 DIRECT_SHARE = 0.35
-"""Probability that a grasp does not go above the object first. Many such grasps knock it over; a
-model that never saw that imagines fingers passing through objects."""
+"""Probability that a grasp skips the waypoint above the object. Many such grasps knock it over; a
+model trained without them predicts that fingers pass through objects."""
 
 
 def noisy(action: Action, rng: np.random.Generator, spread_m: float) -> Action:
@@ -47,7 +47,7 @@ def random_burst(rng: np.random.Generator, steps: int) -> Iterator[Action]:
 def follow(
     env: ArmEnv, points: list[WayPoint], rng: np.random.Generator, spread_m: float
 ) -> Iterator[Action]:
-    """Yield noisy actions along way points; the caller carries each one out."""
+    """Yield noisy actions along waypoints; the caller executes each one."""
     for point in points:
         for _ in range(12):
             action = walk(env.arm, point, tolerance_m=0.008)
@@ -58,7 +58,7 @@ def follow(
 
 
 def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
-    """Yield endless play: grasp, lift, carry, release, push, with bursts of random actions."""
+    """Yield play without end: grasp, lift, carry, release, push, and bursts of random actions."""
     while True:
         choice = rng.random()
         object_m = env.object_m

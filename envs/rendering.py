@@ -1,4 +1,4 @@
-"""Renders a scene; chooses a headless OpenGL backend regardless of the order of imports."""
+"""Render a scene with a headless OpenGL backend, regardless of the order of imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from envs.errors import RenderingError, TaskError
 
 FIDELITIES = {"fast": (1, 1, 0, 1, 0, 0), "visual": (1, 1, 1, 0, 0, 0)}
-"""Geometry groups that are shown: recoloured collision meshes, or the visual meshes."""
+"""Geometry groups to show: recoloured collision meshes, or the visual meshes."""
 INSTALL = "sudo apt-get install -y libegl1 libgl1-mesa-dri"
 
 
@@ -57,7 +57,7 @@ class Renderer:
 
     Args:
         model: Compiled scene.
-        size: Side of the square pictures [px].
+        size: Side of the square images [px].
         fidelity: fast or visual.
 
     Raises:
@@ -82,7 +82,7 @@ class Renderer:
         self.rect = mujoco.MjrRect(0, 0, size, size)
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """Render the picture of a camera, uint8 RGB [size, size, 3]."""
+        """Render a camera's image, uint8 RGB [size, size, 3]."""
         self.gl.make_current()
         self.camera.fixedcamid = self.model.camera(camera).id
         mujoco.mjv_updateScene(
@@ -94,7 +94,7 @@ class Renderer:
         return np.ascontiguousarray(out[::-1])
 
     def close(self) -> None:
-        """Free the OpenGL context; not made current first, it would free another renderer's."""
+        """Free the OpenGL context, made current first so that no other renderer's is freed."""
         if self.gl is not None:
             self.gl.make_current()
             self.context.free()

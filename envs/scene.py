@@ -1,4 +1,4 @@
-"""The table, the arm and one object, assembled with MjSpec."""
+"""Build the scene with MjSpec: a table, the arm and one object."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ TIMESTEP_S = 0.0025
 FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
 GRIP_SOLREF = [2 * TIMESTEP_S, 1.0]
-"""Contacts of fingers and objects. The shortest stable time constant: friction is only as stiff as
-this, and with a longer one a round object, held along two lines, creeps out of the fingers."""
+"""Contact parameters of fingers and objects, with the shortest stable time constant. It limits the
+stiffness of friction: with a longer one a round object, held along two lines, creeps out of the
+fingers."""
 GRIP_SOLIMP = [0.98, 0.99, 0.001, 0.5, 2.0]
-"""The same contacts: stiffer than usual, so that a small round object does not slide down."""
+"""Impedance of the same contacts, stiffer than the default so that a small round object does not
+slide down."""
 SMALL_PAD_M = 0.005
-"""Pads of a smaller half width than this are replaced by one flat pad."""
+"""Pads with a smaller half width are replaced by one flat pad."""
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 
@@ -85,12 +87,12 @@ def _tune_arm(spec: Any) -> None:
 
 
 def _flatten_pads(spec: Any) -> None:
-    """Replace the small pads of each finger by a flat one: round objects fall into their gaps."""
+    """Replace the small pads of each finger by a flat one: round objects fall into the gaps."""
     for geom in [g for g in spec.geoms if "finger" in g.parent.name and g.type == _BOX]:
         if geom.size[0] < SMALL_PAD_M:
             spec.delete(geom)
         else:
-            geom.pos = [geom.pos[0], geom.size[1], geom.pos[2]]  # its face is where theirs were
+            geom.pos = [geom.pos[0], geom.size[1], geom.pos[2]]  # keeps the contact face in place
 
 
 _BUILTIN, _MARK = mujoco.mjtBuiltin, mujoco.mjtMark
@@ -100,11 +102,11 @@ TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
     ("tiles", _BUILTIN.mjBUILTIN_FLAT, [1, 1, 1], _MARK.mjMARK_EDGE, [0.5] * 3),
     ("checks", _BUILTIN.mjBUILTIN_CHECKER, [0.85] * 3, _MARK.mjMARK_NONE, [0.7] * 3),
 )
-"""Name, pattern, second colour, mark and its colour; the table's own colour multiplies them."""
+"""Name, pattern, second colour, mark and mark colour; the table's own colour multiplies them."""
 
 
 def _arm_spec() -> Any:
-    """Parse the arm's model; its meshes are read from the archive, not from files."""
+    """Parse the arm's model, with its meshes read from the archive."""
     archive = importlib.resources.files("envs") / "assets" / "franka_fr3.zip"
     with archive.open("rb") as file, zipfile.ZipFile(file) as parts:
         assets = {name: parts.read(name) for name in parts.namelist()}
@@ -184,7 +186,7 @@ def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
 
     Args:
         shape: Name in `envs.config.OBJECTS`.
-        image_size: Largest side of pictures that will be rendered [px].
+        image_size: Maximum side of rendered images [px].
 
     Raises:
         TaskError: Unknown shape.
@@ -213,11 +215,11 @@ CAMERAS = (
 
 
 def look_at(position: Array, target: Array) -> Array:
-    """Return the quaternion [w, x, y, z] of a camera that looks at a point, with world z up.
+    """Return the quaternion [w, x, y, z] that points a camera at `target`, with world z up.
 
     Args:
         position: Position of the camera [3, m].
-        target: The point [3, m].
+        target: Point to look at [3, m].
     """
     back = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], back)
@@ -231,12 +233,12 @@ def look_at(position: Array, target: Array) -> Array:
 def resize_object(model: mujoco.MjModel, size: Array) -> None:
     """Resize the object in a compiled model, in place.
 
-    The compiler's bounding volumes change too: with the old ones a larger object has no contacts
-    until something is inside it by the difference, and contacts flicker there.
+    The compiled bounding volumes change too: with the old ones a larger object has no contacts
+    until another body penetrates it by the difference, and contacts flicker there.
 
     Args:
         model: Compiled scene.
-        size: Half sizes [3, m], in the meaning that MuJoCo's `geom_size` has for the shape.
+        size: Half sizes [3, m], as MuJoCo's `geom_size` defines them for the shape.
     """
     geom = model.geom("object").id
     body = model.geom_bodyid[geom]
@@ -257,7 +259,7 @@ def resize_object(model: mujoco.MjModel, size: Array) -> None:
 
 
 def nominal_size(model: mujoco.MjModel) -> Array:
-    """Return the object's nominal half sizes [3, m], whatever size it was given since."""
+    """Return the object's half sizes [3, m] before any resizing."""
     kind = model.geom_type[model.geom("object").id]
     if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
         tall = "inside" in {model.geom(i).name for i in range(model.ngeom)}

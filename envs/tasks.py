@@ -1,4 +1,4 @@
-"""The five tasks: initial positions and rules of success."""
+"""The five tasks: initial positions and success criteria."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Array = NDArray[np.float64]
 NEAR_M = 0.04
 """Success radius [m]."""
 ARM_LOW_M, ARM_HIGH_M = np.array([0.42, -0.15, 0.10]), np.array([0.60, 0.15, 0.24])
-"""Range of the fingertips' initial and goal positions [m]."""
+"""Workspace of the fingertips' initial and goal positions [m]."""
 OBJECT_LOW_M, OBJECT_HIGH_M = np.array([0.43, -0.14]), np.array([0.59, 0.14])
-"""Range of the positions of objects and of their targets [m]."""
+"""Workspace of object and target positions [m]."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """Rules of one environment."""
+    """Initial conditions and success criteria of a task."""
 
     name: str
     starts_holding: bool = False
-    """Whether the arm holds the object at first."""
+    """Whether the arm holds the object at the start."""
     moves_object: bool = False
     """Whether success requires the object at its target."""
     needs_grip: bool = False
@@ -59,15 +59,15 @@ def get_task(name: str) -> Task:
 
 
 def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m: float) -> Array:
-    """Draw a position [x, y] on the table at a distance from another one.
+    """Draw a position [x, y] on the table within a range of distances from another one.
 
-    If the other one has left the table, so that no position is in range, any position is returned.
+    If no position is in range, because the other one is off the table, return any position.
 
     Args:
         rng: Random generator.
         other_m: The other position [>=2, m].
         least_m: Smallest distance [m].
-        most_m: Largest distance [m].
+        most_m: Maximum distance [m].
     """
     for _ in range(1000):
         place = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
@@ -87,14 +87,14 @@ def succeeded(
     closed: bool,
     resting: bool,
 ) -> bool:
-    """Return whether the task's rules are met.
+    """Return whether the task's success criteria are met.
 
     Args:
-        task: The rules.
+        task: Task with the success criteria.
         tcp_m: Position of the point between the fingertips [3, m].
-        goal_tcp_m: Its goal [3, m].
-        object_m: Position of the object's middle [3, m].
-        target_m: Its target [3, m].
+        goal_tcp_m: Goal of that point [3, m].
+        object_m: Position of the object's centre [3, m].
+        target_m: Target of the object [3, m].
         holding: Whether the object is between the closed fingers.
         closed: Whether the gripper was last commanded to close.
         resting: Whether the object rests on the table.

@@ -1,1 +1,1 @@
-"""Arms, safety, cameras and recording; NumPy only."""
+"""Robot arms, safety limits, cameras and recordings; depends on NumPy only."""

@@ -1,4 +1,4 @@
-"""The interface of an arm, simulated, real or fake; `send` returns what was really sent."""
+"""Interface shared by real, simulated and fake arms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ArmSpec:
-    """Conventions of an arm's states and actions; a policy compares them with its model's.
+    """State and action conventions of an arm, which a policy checks against its model's.
 
     Raises:
         ConfigError: A number is not positive and finite.
@@ -25,17 +25,17 @@ class ArmSpec:
     period_s: float = PERIOD_S
     """Control period [s]."""
     state_frame: Literal["flange", "tcp"] = "flange"
-    """Point whose pose a state describes."""
+    """Frame whose pose the state describes."""
     state_dim: int = 7
-    """Numbers in a state: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
+    """State size: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
     action_dim: int = 7
-    """Numbers in an action: change of position [m], of rotation [rad], gripper."""
+    """Action size: change of position [m], change of rotation [rad], gripper."""
     gripper: Literal["command", "change"] = "command"
-    """Meaning of an action's last number: close, keep or open; or a change of closedness."""
+    """Meaning of the gripper action: close/keep/open command, or change of closedness."""
     max_step_m: float = MAX_STEP_M
-    """Largest change of position per action and axis [m]."""
+    """Maximum change of position per action and axis [m]."""
     max_rotation_rad: float = MAX_ROTATION_RAD
-    """Largest rotation per action and axis [rad]."""
+    """Maximum rotation per action and axis [rad]."""
 
     def __post_init__(self) -> None:
         for name in ("period_s", "state_dim", "action_dim", "max_step_m", "max_rotation_rad"):
@@ -60,7 +60,7 @@ ReasonKind = Literal[
     "step",
     "tilt",
 ]
-"""What a command was changed or refused for."""
+"""Limit or fault that changed or refused a command."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Reason:
 
     kind: ReasonKind
     text: str = ""
-    """What was asked and what is allowed; may be empty."""
+    """Requested and allowed values; may be empty."""
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.text}" if self.text else self.kind
@@ -77,7 +77,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class ArmState:
-    """One reading of an arm."""
+    """A reading of an arm's sensors."""
 
     time_s: float
     """The arm's own clock [s]."""
@@ -92,38 +92,38 @@ class ArmState:
     holding: bool | None = None
     """Whether an object is between the fingers; None if the arm cannot tell."""
     errors: tuple[str, ...] = ()
-    """Errors that keep the arm from moving."""
+    """Errors that prevent motion."""
     age_s: float = 0.0
-    """Age of this reading by this machine's clock [s]."""
+    """Age of this reading by the host's clock [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """What was sent to the arm, after all limits."""
+    """A command as sent to the arm, after all limits."""
 
     action: Array
-    """Action [7] as sent."""
+    """Action [7] that was sent."""
     target: Array
     """Commanded flange pose and closedness [7]."""
     reasons: tuple[Reason, ...] = ()
-    """Why it differs from what was asked; empty if it does not."""
+    """Why it differs from the request; empty if it does not."""
     refused: bool = False
-    """Whether nothing was sent at all."""
+    """Whether the whole command was refused and nothing was sent."""
     ended: Array | None = None
     """Commanded pose [7] at which contact ended the motion; None if it went to its target."""
 
     @property
     def reason_text(self) -> str:
-        """All reasons in one line; empty if the command was sent as asked."""
+        """All reasons in one line; empty if the command was sent unchanged."""
         return "; ".join(map(str, self.reasons))
 
 
 class Arm(Protocol):
-    """An arm under pose control."""
+    """A pose-controlled arm; `send` returns the command after all limits."""
 
     @property
     def spec(self) -> ArmSpec:
-        """Conventions of the arm's states and actions."""
+        """State and action conventions of the arm."""
         ...
 
     def state(self) -> ArmState:
@@ -131,7 +131,7 @@ class Arm(Protocol):
         ...
 
     def send(self, action: ArrayLike) -> Sent:
-        """Move by an action [7] (DROID delta); return when the control step is over."""
+        """Move by a DROID delta [7] and block until the control step ends."""
         ...
 
     def send_pose(self, target: ArrayLike) -> Sent:
@@ -139,7 +139,7 @@ class Arm(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop at once and hold the position."""
+        """Stop immediately and hold the position."""
         ...
 
     def recover(self) -> None:

@@ -1,4 +1,4 @@
-"""Estimates the rotation between the model's and the arm's axes, and how far a camera has moved.
+"""Estimate the model-to-arm rotation, and how far a camera has moved.
 
 Known x-y moves A [N, 2] are compared with the moves B [N, 2] that the model infers from the frames
 before and after each: W* = argmin |A W - B|. Source: V-JEPA 2 (arXiv 2506.09985), appendix B.4.
@@ -20,16 +20,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """Result of a calibration."""
+    """Estimated rotation between the model's axes and the arm's."""
 
     angle_deg: float
     """Angle from the model's axes to the arm's, about the base's z axis [deg]."""
     rotation: tuple[tuple[float, float], tuple[float, float]]
     """Rotation matrix: arm move = rotation @ planned move."""
     scale: float
-    """Length of the inferred moves per length of the true ones."""
+    """Ratio of inferred to true move length."""
     condition: float
-    """Condition number of A; 1 is the best."""
+    """Condition number of A; 1 is best."""
     residual: float
     """Root mean square of A W - B, divided by that of A."""
     moves: int
@@ -77,17 +77,18 @@ def solve_axes(
     max_condition: float = 3.0,
     max_residual: float = 0.5,
 ) -> Axes:
-    """Return the rotation that fits true and inferred moves best.
+    """Return the rotation that best maps inferred moves to true ones.
 
     Args:
-        moves_N2: Moves that the arm made [N, 2, m].
-        inferred_N2: Moves that the model inferred [N, 2, m].
-        max_condition: Largest condition number of the moves; nearly parallel ones say nothing about
+        moves_N2: True moves of the arm [N, 2, m].
+        inferred_N2: Moves inferred by the model [N, 2, m].
+        max_condition: Maximum condition number of the moves; nearly parallel ones say nothing about
             the other axis.
-        max_residual: Largest relative residual.
+        max_residual: Maximum relative residual.
 
     Raises:
-        CalibrationError: Too few moves, badly conditioned, unexplained, or mirrored.
+        CalibrationError: The moves are too few, ill-conditioned, mirrored, or leave too large a
+            residual.
     """
     a, b = np.asarray(moves_N2, dtype=np.float64), np.asarray(inferred_N2, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) < 3:
@@ -139,16 +140,16 @@ def draw_moves(rng: np.random.Generator, count: int, length_m: float, reach_m: f
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """Difference of a view from its reference."""
+    """Difference between a camera view and its reference."""
 
     difference: float
     """Mean absolute difference of grey levels (0..1), with equal mean brightness."""
     shift_px: tuple[float, float]
-    """Rows and columns by which the view has moved, by phase correlation [px]."""
+    """Shift of the view in rows and columns, by phase correlation [px]."""
 
 
 def compare_views(view: NDArray[np.uint8], reference: NDArray[np.uint8]) -> View:
-    """Compare two pictures [H, W, 3] of the same size.
+    """Compare two images [H, W, 3] of the same size.
 
     Raises:
         CalibrationError: The sizes differ.

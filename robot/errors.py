@@ -1,4 +1,4 @@
-"""User-facing exceptions of robots; each states the problem, the value and the fix."""
+"""User-facing exceptions of this package; each states the problem, the value and the fix."""
 
 
 class RobotError(Exception):
@@ -14,7 +14,7 @@ class UnreachableError(RobotError, ValueError):
 
 
 class ArmError(RobotError, RuntimeError):
-    """The arm reports an error, does not answer, or its driver's process ended."""
+    """The arm reports an error, does not answer, or its driver process has exited."""
 
 
 class ReflexError(ArmError):
@@ -22,7 +22,7 @@ class ReflexError(ArmError):
 
 
 class CameraError(RobotError, RuntimeError):
-    """A camera cannot be opened, was unplugged, or gives unfit frames."""
+    """A camera cannot be opened, was unplugged, or delivers unusable frames."""
 
 
 class CalibrationError(RobotError, ValueError):

@@ -23,7 +23,7 @@ FAULTS: tuple[str, ...] = get_args(FaultKind)
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault from a step on.
+    """A simulated fault that begins at a given step.
 
     | kind | effect |
     |---|---|
@@ -40,9 +40,9 @@ class Fault:
 
     kind: FaultKind
     step: int = 0
-    """First step with the fault."""
+    """Step at which the fault begins."""
     amount: float = 0.5
-    """Share of each step (short) or seconds (late)."""
+    """Fraction of each step (short), or delay [s] (late)."""
 
     def __post_init__(self) -> None:
         if self.kind not in FAULTS:
@@ -51,7 +51,7 @@ class Fault:
 
 @dataclass
 class FakeArm:
-    """Reaches every reachable pose at once; a step takes `step_s` of its own clock."""
+    """An arm that reaches every reachable pose at once and advances its clock by `step_s`."""
 
     q: Array = field(default_factory=lambda: np.array(READY_Q))
     """Joint positions [7, rad]."""
@@ -59,7 +59,7 @@ class FakeArm:
     """Control period [s]."""
     faults: tuple[Fault, ...] = ()
     object_width_m: float = 0.0
-    """Width of the object between the fingers when they close [m]; 0 for none."""
+    """Width of the object that the fingers close on [m]; 0 for none."""
 
     def __post_init__(self) -> None:
         self.solver = Kinematics("fr3", margin_rad=0.0)
@@ -70,7 +70,7 @@ class FakeArm:
 
     @property
     def spec(self) -> ArmSpec:
-        """Conventions of the arm's states and actions."""
+        """State and action conventions of the arm."""
         return ArmSpec(period_s=self.step_s)
 
     def _has(self, kind: FaultKind) -> Fault | None:
@@ -121,7 +121,7 @@ class FakeArm:
 
         Raises:
             ArmError: The arm has an error (a simulated fault).
-            UnreachableError: No joint positions for the pose.
+            UnreachableError: No joint positions reach the pose.
         """
         self.steps += 1
         if self._has("disconnect"):
@@ -144,7 +144,7 @@ class FakeArm:
         self.stopped = True
 
     def recover(self) -> None:
-        """End the faults that have begun."""
+        """Clear all faults that have begun."""
         self.recovered_at = self.steps
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """Forward and inverse kinematics of Franka arms, in NumPy.
 
-Denavit-Hartenberg parameters in Craig's convention, as the maker publishes them; the same for the
-Panda and the FR3, which differ in their joint limits.
+Denavit-Hartenberg parameters in Craig's convention, as published by the manufacturer; the Panda and
+the FR3 share them and differ in joint limits.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ DH = (
 """a [m], d [m], alpha [rad] of joints 1 to 7."""
 STRETCHED = 0.04
 """Smallest singular value of the Jacobian (m and rad mixed) below which an arm counts as stretched:
-a centimetre may need a quarter of a radian there, more speed and torque than the joints have."""
+there a move of 1 cm may need a joint motion of 0.25 rad, beyond the joints' speed and torque
+limits."""
 FLANGE_M = 0.107
 """Distance from joint 7 to the flange along its z axis [m]."""
 DAMPING = 1e-4
-"""Of the least squares: near a stretched arm small errors must not become large swings."""
+"""Damping of the least squares; it keeps small errors from causing large swings near a stretched
+arm."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,11 @@ def rotation_vector(matrix: Array) -> Array:
 
 
 class Kinematics:
-    """Inverse kinematics that starts from the present joints and keeps off the joint limits.
+    """Damped inverse kinematics that keeps a margin from the joint limits.
 
     Args:
         arm: Arm model, `fr3` or `panda`.
-        margin_rad: Distance that every joint keeps from its limit [rad].
+        margin_rad: Margin kept from every joint limit [rad].
 
     Raises:
         UnreachableError: Unknown arm model.
@@ -151,11 +153,11 @@ class Kinematics:
         Args:
             target: Flange pose [x y z roll pitch yaw, ...] in the base frame (m, rad).
             q: Joint positions to start from [7, rad].
-            iterations: Largest number of steps.
+            iterations: Maximum number of steps.
 
         Raises:
-            UnreachableError: No solution (to 0.5 mm and 5 mrad), one within the margin of a joint
-                limit, or a stretched arm.
+            UnreachableError: There is no solution within 0.5 mm and 5 mrad, it is within the margin
+                of a joint limit, or it stretches the arm.
         """
         pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
         wanted, joints = euler_to_matrix(pose[3:6]), start.copy()

@@ -67,7 +67,7 @@ def gripper_command(value: float) -> float:
 
 
 def is_closed_after(value: float, closed: bool) -> bool:
-    """Return whether the gripper is closed after an action's last number, given its present state.
+    """Return whether the gripper is closed after an action's last number, given its current state.
 
     Args:
         value: Gripper command; above 0.15 closes, below -0.15 opens, else keeps.

@@ -1,4 +1,4 @@
-"""One episode in memory, as a driver or a simulator records it; writers turn it into files."""
+"""In-memory recording of an episode, from a driver or a simulator; writers turn it into files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass
 class Recording:
-    """One episode in memory, with an entry per control step in every list."""
+    """An episode in memory; every list has one entry per control step."""
 
     frames: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
     """Camera name (`left`, `right`, `wrist`) -> RGB frames [H, W, 3]."""
@@ -21,13 +21,13 @@ class Recording:
     joints: list[Array] = field(default_factory=list)
     """Joint positions [7, rad]."""
     actions: list[Array] = field(default_factory=list)
-    """Actions [7] as sent; the last step's is zero."""
+    """Actions [7] that were sent; the last one is zero."""
     targets: list[Array] = field(default_factory=list)
     """Commanded flange pose and closedness [7]."""
     times_s: list[float] = field(default_factory=list)
     """Time of each step [s]."""
     objects: list[Array] = field(default_factory=list)
-    """Position of the object's middle [3, m]; empty for real arms."""
+    """Positions of the object's centre [3, m]; empty for real arms."""
 
     def add(
         self,

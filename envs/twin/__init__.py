@@ -1,4 +1,4 @@
-"""The simulated scene behind libfranka's own protocol. Requires the extra `twin`."""
+"""Simulated scene served through libfranka's protocol. Requires the extra `twin`."""
 
 from envs.twin.twin import Twin
 

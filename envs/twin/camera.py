@@ -1,8 +1,8 @@
-"""The twin's camera as an MJPEG stream over HTTP: a network camera for rehearsals.
+"""Serve the twin's camera as an MJPEG stream over HTTP: a network camera for rehearsals.
 
-A process of its own renders the pictures from the server's shared memory, with a little sensor
-noise. `worldmodel drive robot=franka camera=http://...` reads them like any other camera's; the
-process can be frozen or killed to rehearse a camera's failure.
+A process of its own renders the images from the server's shared memory, with a little sensor noise.
+`worldmodel drive robot=franka camera=http://...` reads them like any other camera's; the process
+can be frozen or killed to rehearse a camera's failure.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ BOUNDARY = b"frame"
 
 
 class TwinCamera:
-    """Serves the scene of a twin at `url`; a context manager.
+    """Context manager that serves the images of a twin at `url`.
 
     Args:
-        twin: Twin that was reset to the scene of `seed`.
+        twin: Twin, reset to the scene of `seed`.
         seed: Seed of that scene's appearance.
-        fps: Pictures per second.
-        noise: Standard deviation of the sensor's noise (0..255).
+        fps: Frame rate [Hz].
+        noise: Standard deviation of the sensor noise (0..255).
 
     Raises:
-        EnvError: The process does not start.
+        EnvError: The process did not start.
     """
 
     def __init__(self, twin: Twin, seed: int, *, fps: float = 20.0, noise: float = 2.0) -> None:
@@ -59,11 +59,11 @@ class TwinCamera:
 
     @property
     def pid(self) -> int:
-        """Id of the process that renders and serves."""
+        """PID of the process that renders and serves."""
         return int(self._process.pid or 0)
 
     def freeze(self) -> None:
-        """Serve the present picture from now on."""
+        """Keep serving the current image."""
         self._frozen.value = 1
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class TwinCamera:
 
 
 class _Newest:
-    """The newest picture, for the threads of all viewers."""
+    """Newest image, shared by the threads of all viewers."""
 
     def __init__(self) -> None:
         self.body, self.count = b"", 0
@@ -111,7 +111,7 @@ def _handler(newest: _Newest) -> type[BaseHTTPRequestHandler]:
                     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
                     self.wfile.write(head % (BOUNDARY, len(body)) + body + b"\r\n")
             except OSError:
-                return  # the viewer has gone
+                return  # the viewer has exited
 
         def log_message(self, *_: Any) -> None:
             """Do not log requests."""
@@ -128,7 +128,7 @@ def _serve(
     fps: float,
     noise: float,
 ) -> None:
-    """Run the camera's process; it ends with its parent."""
+    """Run the camera process until its parent exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     env = ArmEnv(**scene)
     env.reset(seed=seed)
@@ -152,4 +152,4 @@ def _serve(
             if pipe.poll(max(0.0, due - time.monotonic())):
                 pipe.recv()
         except (EOFError, OSError):
-            return  # the parent has gone
+            return  # the parent has exited

@@ -1,7 +1,7 @@
-"""franky-sim's classes with the internals that the twin needs, for the version it was tested with.
+"""Adapters that expose the franky-sim internals used by the twin.
 
-franky-sim has no public way to change what a command does or to hold an arm in place. All uses of
-its private attributes are in this file, which checks the installed version before anything else.
+franky-sim has no public API for changing what a command does or for holding an arm in place. All
+uses of its private attributes are in this file, which first checks the installed version.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from envs.errors import EnvError
 
 TESTED = "1.0."
-"""Start of the versions of franky-sim that the twin is tested with."""
+"""Prefix of the franky-sim versions that the twin is tested with."""
 
 
 def require_franky_sim() -> None:
@@ -38,7 +38,7 @@ def require_franky_sim() -> None:
 
 require_franky_sim()
 
-from franky_sim import BaseSimulator, SimulationServer  # noqa: E402 - after the version's check
+from franky_sim import BaseSimulator, SimulationServer  # noqa: E402 - after the version check
 from franky_sim.franka_robot_protocol import (  # noqa: E402
     AutomaticErrorRecoveryCommand,
     AutomaticErrorRecoveryStatus,
@@ -131,11 +131,11 @@ class OpenRobotServer(FrankaRobotServer):
 
     @property
     def sockets(self) -> tuple[socket.socket, socket.socket]:
-        """The client's UDP and TCP sockets."""
+        """UDP and TCP sockets of the client."""
         return self._FrankaServer__udp_socket, self._tcp_socket
 
     def hold(self, q: tuple[float, ...]) -> None:
-        """Hold joint positions [7, rad] while no motion is under way."""
+        """Hold joint positions [7, rad] while no motion is in progress."""
         self._FrankaRobotServer__holding_q = q
 
     def set_command(self, command: UDPCommand) -> None:
@@ -155,5 +155,5 @@ class OpenServer(SimulationServer):
 
     @property
     def free_addresses(self) -> Iterator[str]:
-        """Loopback addresses that no arm of this server uses."""
+        """Yield loopback addresses that no arm of this server uses."""
         return self._remaining_hostname_candidates

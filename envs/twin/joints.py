@@ -1,9 +1,9 @@
-"""How the simulated arm follows its commands: joints from poses, and servos without lag.
+"""Joint commands of the simulated arm: inverse kinematics and velocity feed-forward.
 
-franky-sim computes commanded joints from the measured ones, to a tenth of a millimetre, and damps
-the joints' whole velocity: the arm is 37 ms behind its command, and a contact finds that distance
-wound up behind it. Here commanded joints follow from the last commanded ones, and damping acts on
-the difference from the commanded velocity, as in an arm's own controller.
+franky-sim computes commanded joints from the measured ones, to 0.1 mm, and damps the whole joint
+velocity. The arm then lags its command by 37 ms, and a contact feels the accumulated distance as
+extra force. Here commanded joints follow from the last commanded ones, and damping acts on the
+difference from the commanded velocity, as in a real arm's controller.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from robot.kinematics import damped_least_squares
 Array = NDArray[np.float64]
 
 LIMIT_RAD = 0.005
-"""Distance that commanded joints keep from their limits [rad]."""
+"""Margin kept from every joint limit [rad]."""
 SMOOTHING = 0.5
-"""Share of a new millisecond in the commanded velocity."""
+"""Weight of the newest sample in the filtered commanded velocity."""
 MAX_RAD_S = 2.6
-"""Largest joint speed that the maker allows for the arm's first joints [rad/s]."""
+"""The manufacturer's speed limit of the arm's first joints [rad/s]."""
 
 
 class Follower:
-    """Commanded joint positions `q` [7, rad] and velocities `dq` [7, rad/s].
+    """Tracks the commanded joint positions `q` [7, rad] and velocities `dq` [7, rad/s].
 
     Args:
         model: Compiled scene.
@@ -45,9 +45,9 @@ class Follower:
         self.q, self.dq = np.array(q, dtype=float), np.zeros(7)
 
     def joints(self, position: Array, quaternion: Array) -> Array:
-        """Return joints [7, rad] near the last commanded ones whose TCP is at a pose.
+        """Return joint positions [7, rad], near the last commanded ones, for a TCP pose.
 
-        A joint that reaches its limit stays there, and the others do without it.
+        A joint that reaches its limit stays there, and the others compensate.
 
         Args:
             position: Position in the base frame [3, m].
@@ -73,10 +73,10 @@ class Follower:
         return np.concatenate([position - self._tcp.position, vector])
 
     def take(self, q: Array) -> tuple[Array, Array]:
-        """Take joints [7, rad] as the newest command.
+        """Record joint positions [7, rad] as the newest command.
 
         Returns:
-            Commanded velocity [7, rad/s], and the torques [7, Nm] that its change requires.
+            Commanded velocity [7, rad/s] and feed-forward torques [7, Nm] for its change.
         """
         wanted = np.clip((q - self.q) / self.tick_s, -MAX_RAD_S, MAX_RAD_S)
         change = np.zeros(self.model.nv)

@@ -1,4 +1,4 @@
-"""Messages between the twin and its server's process; imports neither franky-sim nor MuJoCo."""
+"""Messages between the twin and its server process; imports neither franky-sim nor MuJoCo."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from envs.errors import EnvError
 
 HEAD = 2
-"""Shared numbers before the joint positions: sequence number and simulated time [s]."""
+"""Number of shared values before the joint positions: sequence number and simulated time [s]."""
 CLIENT_S = 5.0
-"""A client that is silent for this long [s] while the arm moves has its motion aborted. A real arm,
-whose time does not wait, does so after 20 ms."""
+"""Client silence after which a motion is aborted [s]. A real arm, whose clock does not wait, aborts
+after 20 ms."""
 HANG_S = 300.0
-"""A live process that gives no answer for this long [s] counts as hung. A busy machine may take
-most of a minute to start one, so nothing shorter tells a slow process from a dead one."""
+"""Time without an answer after which a live process counts as hung [s]. A busy machine may take
+most of a minute to start one, so a shorter time would not distinguish slow from hung."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Start:
     """Order to begin an episode."""
 
     qpos: NDArray[np.float64]
-    """Joint positions and the object's pose, as MuJoCo has them."""
+    """Joint positions and object pose, in MuJoCo's layout."""
     size: NDArray[np.float64]
     """Half sizes of the object [m]."""
     closed: bool
@@ -37,25 +37,25 @@ class Start:
 
 @dataclass(frozen=True)
 class Reflex:
-    """Order to abort the motion under way with a collision reflex."""
+    """Order to abort the current motion with a collision reflex."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The server's answer to an order, or to being started."""
+    """The server's answer to an order or after start-up."""
 
     kind: Literal["done", "failed"]
     text: str = ""
-    """Address of the arm once started, or why the order failed."""
+    """Address of the arm after start-up, or why the order failed."""
 
 
 def wait_for(pipe: Connection, process: BaseProcess, what: str) -> str:
-    """Wait for a process's answer for as long as it lives; return the answer's text.
+    """Wait for a live process's answer and return its text.
 
     Args:
-        pipe: Where the answer arrives.
-        process: The process that gives it.
-        what: What the process was asked to do, for the message.
+        pipe: Connection on which the answer arrives.
+        process: The process that answers.
+        what: What the process was asked to do, for the error message.
 
     Raises:
         EnvError: The process failed, ended, or hangs.

@@ -1,9 +1,9 @@
 """Serves the scene as a Franka arm: franky-sim's libfranka protocol over our MuJoCo scene.
 
-The server runs in a process of its own. It adds the arm's gravity torques itself, so the scene's
-gravity compensation and joint servos are off here; the hand keeps its tuned actuator. While the arm
-moves, its time waits for its client: on a busy machine the arm becomes slow, but no late command
-ever moves it.
+The server runs in a separate process. It adds the arm's gravity torques itself, so the scene's
+gravity compensation and joint servos are disabled; the hand keeps its tuned actuator. While the arm
+moves, simulated time waits for the client: on a busy machine the arm slows down, but never acts on
+a late command.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ Array = NDArray[np.float64]
 
 TICK_S = 0.001
 HAND_OPEN = 255.0
-"""Command of the hand's actuator for the open hand."""
+"""Actuator command of the open hand."""
 SETTLE_MS = 200
-"""Simulated time that a new episode's arm gets to come to rest [ms]."""
+"""Simulated time for the arm to come to rest at the start of an episode [ms]."""
 HAND_SPEED_M_S = 0.1
-"""Largest speed of the fingers' distance [m/s]; the maker states 50 mm/s per finger."""
+"""Maximum speed of the fingers' distance [m/s]; the manufacturer states 50 mm/s per finger."""
 STIFFNESS = (4000.0, 4000.0, 3000.0, 3000.0, 1500.0, 1500.0, 1500.0)
 DAMPING = (150.0, 150.0, 110.0, 110.0, 50.0, 50.0, 50.0)
-"""Of the joints [Nm/rad, Nm s/rad]. With the protocol server's own damping, explicit at 1 kHz, the
-wrist oscillates as soon as the fingers touch something."""
+"""Joint stiffness [Nm/rad] and damping [Nm s/rad]. With the protocol server's own damping, which is
+explicit at 1 kHz, the wrist oscillates on contact."""
 
 
 class TableRobot(OpenRobot):
-    """franky-sim's arm with the scene's hand and servos that do not lag."""
+    """franky-sim's arm with the scene's hand and lag-free servos."""
 
     def attach(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         """Use this model and data, whose names have no prefix."""
@@ -54,7 +54,7 @@ class TableRobot(OpenRobot):
         self.wanted_q: Array | None = None
 
     def kinematics(self, q: Array) -> Any:
-        """Return a copy of the TCP's pose; the base class overwrites its own at the next call."""
+        """Return a copy of the TCP pose; the base class overwrites its own at the next call."""
         return super().kinematics(q).copy()
 
     def cartesian_position_control(
@@ -63,7 +63,7 @@ class TableRobot(OpenRobot):
         """Follow a pose [x, y, z, quaternion x, y, z, w]."""
         x = np.asarray(target_pose, dtype=float)
         self.wanted_q = self.follower.joints(x[:3], x[[6, 3, 4, 5]])
-        # records the pose; the joints that it computes are not used
+        # records the pose; its computed joints are not used
         super().cartesian_position_control(target_pose, target_elbow_config, has_new_command)
 
     def joint_position_control(self, target_q: Array, has_new_command: bool = True) -> None:
@@ -78,7 +78,7 @@ class TableRobot(OpenRobot):
         super().move_joints(target_q + (self.kv * velocity + torques) / self.kp)
 
     def command_hand(self, share: float) -> None:
-        """Command the hand to a share of its width (0..1) and keep it there."""
+        """Command the hand to a fraction of its width (0..1) and hold it there."""
         self.hand_goal = self.data.ctrl[self.hand] = HAND_OPEN * share
 
     def set_hand_goal(self, width: float, max_velocity: float, max_force: float) -> None:
@@ -86,29 +86,29 @@ class TableRobot(OpenRobot):
 
         Args:
             width: Distance between the fingers [m].
-            max_velocity: Speed of that distance [m/s]; each finger has half of it.
+            max_velocity: Speed of that distance [m/s]; each finger moves at half of it.
             max_force: Ignored; the hand's actuator has its own limit [N].
         """
         super().set_hand_goal(width, max_velocity, max_force)
         share = min(max(width / MAX_WIDTH_M, 0.0), 1.0)
         self.hand_goal = HAND_OPEN * (1.0 if share > 0.95 else share)
         self.hand_step = TICK_S * min(max_velocity, HAND_SPEED_M_S) / MAX_WIDTH_M * HAND_OPEN
-        # start from where the fingers are: an object may have stopped them before their goal
+        # start from the current width: an object may have stopped the fingers before their goal
         self.data.ctrl[self.hand] = HAND_OPEN * self.hand_width / MAX_WIDTH_M
 
     def before_step(self) -> None:
-        """Move the hand's actuator toward its goal, at the speed asked for."""
+        """Move the hand's actuator toward its goal at the requested speed."""
         left = self.hand_goal - self.data.ctrl[self.hand]
         self.data.ctrl[self.hand] += min(max(left, -self.hand_step), self.hand_step)
 
 
 class TableSimulator(OpenSimulator):
-    """One arm, a table and an object.
+    """Simulator of one arm, a table and an object.
 
     Args:
         shape: Shape of the object.
-        image_size: Side of the pictures [px].
-        shared: Shared numbers, `HEAD` and then the joint positions.
+        image_size: Side of the images [px].
+        shared: Shared memory: `HEAD` values, then the joint positions.
     """
 
     def __init__(self, shape: str, image_size: int, shared: Any) -> None:
@@ -160,23 +160,23 @@ class TableSimulator(OpenSimulator):
 
 
 class LockstepClock:
-    """Lets client and arm take turns: no physics step before the client answered the last state.
+    """Steps the physics only after the client has answered the last state.
 
-    Without this, a client that gets no processor time for 100 ms finds the arm's clock 100 ms later
-    and sends the position that the motion has then: a jump, which the joints overshoot.
+    Without it, a client that gets no processor time for 100 ms finds the arm's clock advanced by
+    100 ms and sends the position for that time: a jump, which the joints overshoot.
 
     Args:
         arm: The arm's protocol server.
-        client_s: Longest time to wait for a client [s].
+        client_s: Maximum time to wait for a client [s].
     """
 
     def __init__(self, arm: Any, client_s: float) -> None:
         self.arm, self.client_s = arm, client_s
         self.answering = False
-        """Whether the client has begun to command the motion under way."""
+        """Whether the client has begun to command the current motion."""
 
     def wait(self) -> bool:
-        """Wait for a command; return False if the client of a motion under way is silent."""
+        """Wait for a command; return False if the client goes silent during a motion."""
         if not self.arm.current_motion_id:
             self.answering = False
             return True
@@ -191,14 +191,14 @@ class LockstepClock:
 def serve(
     shape: str, image_size: int, shared: Any, pipe: Connection, client_s: float = CLIENT_S
 ) -> None:
-    """Run the server's process: 1 kHz, until the pipe closes.
+    """Run the server process at 1 kHz until the pipe closes.
 
     Args:
         shape: Shape of the object.
-        image_size: Side of the pictures [px]; the compiled model depends on it.
-        shared: Shared numbers, `HEAD` and then the joint positions.
-        pipe: Orders in, answers out.
-        client_s: A client that is silent for this long [s] has its motion aborted.
+        image_size: Side of the images [px]; the compiled model depends on it.
+        shared: Shared memory: `HEAD` values, then the joint positions.
+        pipe: Connection that receives orders and sends answers.
+        client_s: Client silence after which a motion is aborted [s].
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -206,7 +206,7 @@ def serve(
         simulator.init()
         server = TableServer(simulator)
         server.init()
-    except Exception as error:  # noqa: BLE001 - reported to the process that started this one
+    except Exception as error:  # noqa: BLE001 - reported to the parent process
         pipe.send(Answer("failed", f"{type(error).__name__}: {error}"))
         return
     arm = server.arm

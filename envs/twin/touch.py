@@ -1,4 +1,4 @@
-"""The simulated arm's contacts, as a Franka would estimate them, and its collision reflex.
+"""Contact estimates of the simulated arm, and its collision reflex.
 
 franky-sim acknowledges collision thresholds but does not apply them. Here contact forces of the
 physics become external joint torques and a wrench at the TCP. If they exceed the thresholds while
@@ -36,27 +36,27 @@ SMOOTHING = 0.2
 """Share of a new millisecond in the estimate, a time constant of 4.5 ms. This is an assumption: the
 maker states none for its own filter."""
 JOINT_REFLEX, CARTESIAN_REFLEX, SILENCE, ERRORS = 6, 7, 31, 41
-"""Positions in libfranka's list of errors, and the list's length; `SILENCE` is libfranka's
-violation of communication constraints."""
+"""Indices into libfranka's error list, and its length; `SILENCE` is libfranka's communication
+constraints violation."""
 REST_RAD_S, REST_MS = 0.01, 50
-"""An arm rests once all joints are slower than this [rad/s] for this long [ms]."""
+"""The arm is at rest once all joints have been slower than this [rad/s] for this long [ms]."""
 REJECTED = 1
-"""Status of a setter that is not possible in the arm's present mode."""
+"""Status of a setter rejected in the arm's current mode."""
 
 
 class Touch:
-    """External joint torques and wrench from the contacts of arm and hand with other bodies.
+    """Estimates external joint torques and wrench from contacts of the arm with other bodies.
 
-    Contacts among the arm's own bodies do not count, and forces of the fingers against each other
-    through an object cancel. The wrench is the one at the TCP that explains the torques, as on the
-    real arm, so a contact of the forearm shows there too.
+    Contacts among the arm's own bodies are ignored, and the fingers' forces on a held object
+    cancel. As on the real arm, the wrench is the one at the TCP that explains the torques, so a
+    forearm contact appears in it too.
 
     Args:
         model: Compiled scene.
-        data: Its data.
+        data: Simulation data.
 
     Source: libfranka's `tau_ext_hat_filtered` and `O_F_ext_hat_K`, without a real arm's model
-    errors; by its documentation of errors, collision thresholds apply to the latter.
+        errors; libfranka documents that collision thresholds apply to the latter.
     """
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
@@ -75,7 +75,7 @@ class Touch:
         self.wrench: Array = np.zeros(6)
 
     def feel(self) -> None:
-        """Update `torques` [7, Nm] and `wrench` [6, N and Nm] from the newest step's contacts.
+        """Update `torques` [7, Nm] and `wrench` [6, N and Nm] from the last step's contacts.
 
         The wrench acts on the hand at its TCP, along the base frame's axes.
         """
@@ -110,7 +110,7 @@ class Touch:
 
 @dataclass
 class Thresholds:
-    """Collision thresholds; infinite until a client has set them."""
+    """Collision thresholds; infinite until a client sets them."""
 
     torques_nm: Array = field(default_factory=lambda: np.full(7, np.inf))
     wrench: Array = field(default_factory=lambda: np.full(6, np.inf))
@@ -118,20 +118,20 @@ class Thresholds:
 
 
 class ArmServer(OpenRobotServer):
-    """franky-sim's protocol server with thresholds, reflex and recovery.
+    """franky-sim's protocol server with collision thresholds, reflex and recovery.
 
-    Upper thresholds of nominal motion hold during acceleration as well.
+    The upper thresholds of nominal motion also apply during acceleration.
     """
 
     def __init__(self, robot: Any, hostname_candidates: Iterable[str]) -> None:
         self.recovery: Recovery | None = None
-        """Command of a client that waits for the errors to be cleared."""
+        """Recovery command whose client waits for an answer."""
         super().__init__(robot, hostname_candidates)
         self.thresholds = Thresholds()
         self.touch: Touch | None = None
-        """Set when the physics have started."""
+        """Set when the physics start."""
         self.reasons: tuple[int, ...] = ()
-        """Errors since a reflex, by their positions in libfranka's list."""
+        """Errors since a reflex, as indices into libfranka's list."""
         self.rested_ms = 0
         self.stopped_q: tuple[float, ...] = ()
         """Joint positions to hold after a reflex."""
@@ -149,7 +149,7 @@ class ArmServer(OpenRobotServer):
         state = super().robot_state
         if self.touch is None:
             return state
-        # libfranka counts what the arm does to the world as positive
+        # libfranka's sign: forces of the arm on the environment are positive
         torques, wrench = -self.touch.torques, -self.touch.wrench
         axes = np.reshape(state.O_T_EE, (4, 4), order="F")[:3, :3]
         errors = tuple(i in self.reasons for i in range(ERRORS))
@@ -165,7 +165,7 @@ class ArmServer(OpenRobotServer):
         return felt.replace(robot_mode=RobotMode.kReflex) if self.reasons else felt
 
     def look(self) -> None:
-        """Abort the motion under way if an estimate exceeds its threshold."""
+        """Abort the current motion if an estimate exceeds its threshold."""
         self._recover()
         if self.current_motion_id and self._collisions():
             self.abort(*self._collisions())
@@ -178,7 +178,7 @@ class ArmServer(OpenRobotServer):
         return (JOINT_REFLEX,) * joints + (CARTESIAN_REFLEX,) * hand
 
     def recover(self, command: Recovery) -> None:
-        """Clear the errors once at rest with contacts below the thresholds."""
+        """Clear the errors once the arm is at rest with contacts below the thresholds."""
         self.recovery, self.rested_ms = command, 0
 
     def _stay(self) -> None:
@@ -193,7 +193,7 @@ class ArmServer(OpenRobotServer):
         if self.recovery is None or self.rested_ms < REST_MS:
             return
         if self._collisions():
-            self._stay()  # gives way: starts again from where the contact has pushed it
+            self._stay()  # yields: hold the position that the contact has pushed the arm to
             return
         self.reasons = ()
         self.recovery.reply(AutomaticErrorRecoveryStatus.kSuccess)
@@ -202,22 +202,22 @@ class ArmServer(OpenRobotServer):
     def start_motion(
         self, controller_mode: Any, motion_generator_mode: Any, motion_id: int
     ) -> None:
-        """Begin a motion from the commanded pose, not from where a contact keeps the arm."""
+        """Begin a motion from the commanded pose, not from where a contact holds the arm."""
         super().start_motion(controller_mode, motion_generator_mode, motion_id)
         state = self.robot_state
         self.set_command(UDPCommand(O_T_EE_c=tuple(state.O_T_EE_d), q_c=tuple(state.q_d)))
 
     def stop_motion(self, send_preemption_signal: bool = True) -> None:
-        """Hold the commanded joints; after a reflex, the joints at its time."""
+        """Hold the commanded joints or, after a reflex, the joints at that time."""
         super().stop_motion(send_preemption_signal)
         if self.reasons:
             self.hold(self.stopped_q)
 
     def abort(self, *reasons: int) -> None:
-        """Abort the motion under way with a reflex.
+        """Abort the current motion with a reflex.
 
         Args:
-            *reasons: Positions in libfranka's list of errors.
+            *reasons: Indices into libfranka's error list.
         """
         motion = self.current_motion_id
         if not motion:
@@ -225,14 +225,14 @@ class ArmServer(OpenRobotServer):
         self.reasons = reasons
         self._stay()
         self.stop_motion(send_preemption_signal=False)
-        self.send_state()  # a client asks for the reason when it hears of the end
+        self.send_state()  # a client asks for the reason when notified of the end
         BaseCommand.send_response(
             self.sockets[1], RobotCommand.kMove, motion, MoveStatus.kReflexAborted
         )
         self.reset_current_motion_id()
 
     def reset_session(self) -> None:
-        """Forget the client's session, and that it waits for a recovery."""
+        """Discard the client's session and its pending recovery."""
         super().reset_session()
         self.recovery = None
 
@@ -244,7 +244,7 @@ class ArmServer(OpenRobotServer):
 
 
 class CollisionBehavior(SetCollisionBehaviorCommand):
-    """Command that sets the thresholds."""
+    """Command that sets the collision thresholds."""
 
     def handle(self, server: ArmServer) -> None:
         """Apply the upper thresholds; reject the command after a reflex."""
@@ -273,7 +273,7 @@ class Recovery(AutomaticErrorRecoveryCommand):
     """Command that clears the errors."""
 
     def handle(self, server: ArmServer) -> None:
-        """Clear the errors; after a reflex, answer once the arm rests and can move again."""
+        """Clear the errors; after a reflex, answer once the arm is at rest and can move again."""
         if server.reasons:
             server.recover(self)
         else:
@@ -293,11 +293,11 @@ class TableServer(OpenServer):
 
     @property
     def arm(self) -> ArmServer:
-        """The only arm's server."""
+        """Server of the only arm."""
         return self.robot_servers[0]
 
     def run_once(self, realtime: bool | float = False) -> None:
-        """Advance by a millisecond: commands, physics, state, reflex."""
+        """Advance by 1 ms: commands, physics, state, reflex."""
         super().run_once(realtime)
         if self.arm.touch is not None:
             self.arm.touch.feel()

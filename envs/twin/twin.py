@@ -1,8 +1,8 @@
-"""The task scenes behind libfranka's own protocol: a simulated arm that a real driver drives.
+"""Task scenes served through libfranka's protocol: a simulated arm for the real driver.
 
-The physics run in the server's process at the arm's 1 kHz; pictures are rendered here, from the
-joint positions in shared memory. Starts, goals and sub-goal images are those of `ArmEnv` with the
-same seed, so that episodes can be compared one by one.
+The physics run in the server process at 1 kHz; images are rendered here from the joint positions in
+shared memory. Starts, goals and sub-goal images equal those of `ArmEnv` with the same seed, so that
+episodes can be compared one by one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Image = NDArray[np.uint8]
 
 
 def sync(env: ArmEnv, shared: Any) -> None:
-    """Put the arm and the object of `env` where the server's are now."""
+    """Copy the server's arm and object poses into `env`."""
     for _ in range(1000):
         before = shared[0]
         numbers = np.array(shared[:])
@@ -37,19 +37,18 @@ def sync(env: ArmEnv, shared: Any) -> None:
 
 
 class Twin:
-    """A scene served at `address`; a context manager. Requires the extra `twin`.
+    """Context manager that serves a scene at `address`. Requires the extra `twin`.
 
     Args:
         task: As in `ArmEnv`.
         split: As in `ArmEnv`.
-        objects: One object shape.
-        image_size: Side of the camera's square pictures [px].
-        client_s: A client that is silent for this long [s] while the arm moves has its motion
-            aborted.
+        objects: Tuple of one object shape.
+        image_size: Side of the camera's square images [px].
+        client_s: Client silence after which a motion is aborted [s].
 
     Raises:
-        EnvError: franky-sim is missing or of another version, more than one object shape, or the
-            server's process failed.
+        EnvError: franky-sim is missing or has an unsupported version, there is more than one object
+            shape, or the server process failed.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Twin:
     ) -> None:
         if len(objects) != 1:
             raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
-        from envs.twin.server import serve  # imports franky-sim, or says how to install it
+        from envs.twin.server import serve  # imports franky-sim or raises with the install command
 
         self.scene: dict[str, Any] = {
             "task": task,
@@ -89,21 +88,21 @@ class Twin:
 
     @property
     def pid(self) -> int:
-        """Id of the server's process."""
+        """PID of the server process."""
         return int(self._server.pid or 0)
 
     def _wait(self, what: str) -> str:
         return wait_for(self._pipe, self._server, what)
 
     def reset(self, seed: int, variant: str = "default") -> list[SubGoal]:
-        """Begin the episode of `seed`; whoever is connected to the arm is disconnected.
+        """Begin the episode of `seed` and disconnect the arm's client.
 
         Args:
             seed: As in `ArmEnv.reset`.
             variant: As in `ArmEnv.sub_goals`.
 
         Returns:
-            The sub-goals, as `ArmEnv.sub_goals` makes them.
+            Sub-goals of the episode, as from `ArmEnv.sub_goals`.
         """
         self.env.reset(seed=seed)
         goals = self.env.sub_goals(variant)
@@ -115,7 +114,7 @@ class Twin:
 
     @staticmethod
     def choose(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-        """Return a variant of the default sub-goals, as `ArmEnv.sub_goals` does.
+        """Select the sub-goals of a variant, as `ArmEnv.sub_goals` does.
 
         Raises:
             TaskError: Unknown variant.
@@ -128,12 +127,12 @@ class Twin:
         self._wait("abort the motion")
 
     def render(self) -> Image:
-        """Render the left camera's picture [H, W, 3]."""
+        """Render the left camera's image [H, W, 3]."""
         sync(self.env, self.shared)
         return self.env.render()
 
     def info(self, *, closed: bool) -> dict[str, Any]:
-        """Return what `ArmEnv.info` does: success, positions [m], holding.
+        """Return the entries of `ArmEnv.info`: success, positions [m], holding.
 
         Args:
             closed: Whether the gripper was last commanded to close.

@@ -1,4 +1,4 @@
-"""Cameras with timestamps, and checks that reject unfit frames."""
+"""Timestamped cameras and frame checks."""
 
 from robot.cameras.camera import (
     CallableCamera,

@@ -1,4 +1,4 @@
-"""Cameras with timestamps, and checks that reject stale, frozen and black frames."""
+"""Timestamped cameras, and checks that reject stale, frozen and black frames."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture and the time of its capture."""
+    """An image and its capture time."""
 
     image: Image
     """RGB [H, W, 3]."""
     time_s: float
-    """`time.monotonic()` of its capture [s]."""
+    """Capture time by `time.monotonic()` [s]."""
 
 
 class Camera(Protocol):
@@ -34,7 +34,7 @@ class Camera(Protocol):
         """Return the newest frame.
 
         Raises:
-            CameraError: There is no frame.
+            CameraError: No frame is available.
         """
         ...
 
@@ -44,7 +44,7 @@ class Camera(Protocol):
 
 
 class CallableCamera:
-    """Gives frames from a function, such as a simulation's renderer."""
+    """A camera that calls a function for each frame, such as a simulator's renderer."""
 
     def __init__(self, render: Callable[[], Image]) -> None:
         self.render = render
@@ -59,17 +59,17 @@ class CallableCamera:
 
 
 class SequenceCamera:
-    """Gives the pictures of a folder, sorted by name, or of a video file, one per read.
+    """Plays back a video file or a folder of images sorted by name, one image per read.
 
     Args:
         path: Folder of PNG or JPEG files, or a video.
         size: Height and width to scale to [px].
-        live: Whether to wait as a camera does, by the video's own timestamps or, for a folder, by
-            `fps`; False gives pictures as fast as they are read.
-        fps: Pictures per second of a folder that plays live.
+        live: Whether to play in real time, by the video's timestamps or, for a folder, at `fps`;
+            False returns images as fast as they are read.
+        fps: Frame rate of a folder that plays in real time [Hz].
 
     Raises:
-        CameraError: The path has no pictures.
+        CameraError: The path holds no images.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class SequenceCamera:
     def _decode(
         files: list[Path], size: tuple[int, int] | None, period_s: float
     ) -> Generator[tuple[Image, float]]:
-        """Yield pictures, each with its time [s]; a period of 0 uses the video's own times."""
+        """Yield images, each with its time [s]; a period of 0 uses the video's own times."""
         for index, file in enumerate(files):
             try:
                 with av.open(str(file)) as container:
@@ -109,7 +109,7 @@ class SequenceCamera:
                 raise CameraError(f"{file} cannot be decoded ({error})") from error
 
     def read(self) -> Frame:
-        """Return the next picture with the present time.
+        """Return the next image, stamped with the current time.
 
         Raises:
             CameraError: End of the recording.
@@ -131,13 +131,13 @@ class SequenceCamera:
 class OpenCVCamera:
     """A UVC camera or a network stream through OpenCV. Requires the extra `robot`.
 
-    A stream's frames get the time of their arrival: the delay of network and sender is unknown.
+    Frames are stamped on arrival: the delay of the sender and the network is unknown.
 
     Args:
-        source: Number or device of a camera, file, or address (`http://`, `rtsp://`).
+        source: Camera index or device path, file, or stream URL (`http://`, `rtsp://`).
         size: Height and width to scale to [px].
-        timeout_s: Longest time for a stream to open, or for one frame [s]; a device's own time-out
-            (10 s on Linux) cannot be set.
+        timeout_s: Timeout for opening a stream and for each of its frames [s]; a device's own
+            timeout (10 s on Linux) cannot be changed.
 
     Raises:
         CameraError: OpenCV is missing, or the source cannot be opened.
@@ -172,7 +172,7 @@ class OpenCVCamera:
         """Return the next frame of the device.
 
         Raises:
-            CameraError: The device gives no frame.
+            CameraError: The device delivers no frame.
         """
         ok, image = self.device.read()
         taken = time.monotonic()
@@ -189,13 +189,13 @@ class OpenCVCamera:
 
 
 class CheckedCamera:
-    """Rejects frames that are unfit for planning.
+    """Rejects frames that are stale, frozen or black.
 
     Args:
         camera: Any camera.
-        max_age_s: Largest age of a frame [s].
-        frozen_s: Identical frames for this long [s] mean that the camera hangs. Sensors are noisy
-            but renderers are not: pass infinity for a simulation at rest.
+        max_age_s: Maximum age of a frame [s].
+        frozen_s: Time of identical frames after which the camera counts as hung [s]; sensor noise
+            makes real frames differ, so pass infinity for a simulation at rest.
         dark: Mean brightness (0..255) below which a frame counts as black.
     """
 
@@ -204,7 +204,7 @@ class CheckedCamera:
     ) -> None:
         self.camera, self.max_age_s, self.frozen_s, self.dark = camera, max_age_s, frozen_s, dark
         self._last: Frame | None = None
-        """First of the identical frames."""
+        """First frame of the current run of identical frames."""
 
     def read(self) -> Frame:
         """Return the newest frame.

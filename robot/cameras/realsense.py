@@ -1,4 +1,4 @@
-"""Colour frames of an Intel RealSense camera. Requires the extra `realsense`."""
+"""Colour frames from an Intel RealSense camera. Requires the extra `realsense`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from robot.errors import CameraError
 
 
 class RealSenseCamera:
-    """The colour stream of one device.
+    """Colour stream of a RealSense device.
 
     Args:
-        serial: Serial number on the device; empty takes the only one.
-        size: Height and width that the device offers [px].
+        serial: Serial number of the device; empty selects the only one connected.
+        size: Height and width of a mode that the device supports [px].
         fps: Frames per second.
-        timeout_s: Longest time for a frame [s].
+        timeout_s: Timeout for a frame [s].
 
     Raises:
-        CameraError: The library is missing, there is no such device, or it lacks the mode.
+        CameraError: The library is missing, the device is not found, or it does not support the
+            mode.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A camera that is read in a thread, so that plans see the newest frame, not a buffered one."""
+"""Reads a camera in a thread, so that planning sees the newest frame, not a buffered one."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from robot.errors import CameraError
 log = logging.getLogger(__name__)
 
 CLOSE_S = 1.0
-"""Longest time that `close` waits for a device that hangs [s]."""
+"""How long `close` waits for a hung device [s]."""
 
 
 class ThreadedCamera:
-    """Reads a camera continuously and gives the newest frame with the time of its capture.
+    """Reads a camera continuously and returns the newest frame with its capture time.
 
-    The frames of a device that hangs grow old; the failure of a device is the next read's error.
-    The thread that reads the device also releases it: OpenCV crashes when a device is released
-    while another thread waits for its frame.
+    If the device hangs, `read` keeps returning its last, ageing frame; if it fails, the next `read`
+    raises its error. The thread that reads the device also releases it: OpenCV crashes when a
+    device is released while another thread waits for its frame.
 
     Args:
         camera: Any camera whose `read` waits for the next frame.
-        on_frame: Called from the thread with the time of each frame that differs from the one
-            before; a watchdog's sign that the camera works.
+        on_frame: Called from the thread with the time of each frame that differs from the previous
+            one, which tells a watchdog that the camera works.
         on_error: Called once from the thread with the reason when the device fails.
-        first_s: Longest time for the first frame [s].
-        pause_s: Time between two reads [s], for cameras that do not wait.
+        first_s: Timeout for the first frame [s].
+        pause_s: Pause between reads [s], for cameras whose `read` does not block.
 
     Raises:
-        CameraError: No first frame in time, or the device fails at once.
+        CameraError: No frame arrived within `first_s`, or the device failed.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ThreadedCamera:
         return self.newest
 
     def close(self) -> None:
-        """End the thread, which releases the device as soon as the device answers."""
+        """End the thread, which releases the device once the device answers."""
         self._ended.set()
         self._thread.join(timeout=CLOSE_S)
         if self._thread.is_alive():

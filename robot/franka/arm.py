@@ -1,4 +1,4 @@
-"""A Franka arm (FR3, Panda) as a `robot.Arm`, driven by libfranka in a process of its own.
+"""A Franka arm (FR3, Panda) as a `robot.Arm`, driven by libfranka in a separate process.
 
 Targets are absolute poses of the flange; the driver adds the arm's own end-effector frame.
 Requires franky (`pip install 'worldmodel[robot]'`).
@@ -39,26 +39,26 @@ FIXES = {
     '"Reflex"': "The arm has errors: inspect it, then clear them in Desk",
     "timeout": "Another client holds the arm, or the address is wrong: close it, or check Desk",
 }
-"""What to do about a failure whose text contains the key."""
+"""Fix to suggest when a failure's text contains the key."""
 COLLISIONS = "joint_reflex", "cartesian_reflex"
-"""libfranka's names of errors that exceeded collision thresholds cause."""
+"""libfranka's names for errors caused by exceeding a collision threshold."""
 START_S = 120.0
-"""Longest time for a process to start [s]; a busy machine may take most of a minute."""
+"""Timeout for a process to start [s]; a busy machine may take most of a minute."""
 GUARD_S = 1.0
-"""Nothing is sent if the watchdog gave no sign of life for this long [s]."""
+"""Commands are refused if the watchdog has been silent for this long [s]."""
 
 
 class FrankaArm:
-    """Sends commands to a driver process; a watchdog process guards both.
+    """Sends commands to a driver process; a watchdog process monitors both.
 
     Args:
-        config: How to drive the arm.
-        watchdog: Largest ages of heartbeat, frame and state while the arm moves.
+        config: Driver options.
+        watchdog: Maximum ages of heartbeat, frame and state while the arm moves.
         kind: Arm model, `fr3` or `panda`; decides the joint limits.
-        joint_margin_rad: Distance that every joint keeps from its limit [rad].
+        joint_margin_rad: Margin kept from every joint limit [rad].
 
     Raises:
-        ArmError: No connection within the time allowed; the message says what to check.
+        ArmError: The connection failed or timed out; the message says what to check.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class FrankaArm:
 
     @property
     def spec(self) -> ArmSpec:
-        """Conventions of the arm's states and actions."""
+        """State and action conventions of the arm."""
         return ArmSpec(period_s=self.config.preempt_s or PERIOD_S)
 
     @property
     def driver_pid(self) -> int:
-        """Id of the process that owns the connection."""
+        """PID of the process that owns the connection."""
         return int(self._driver.pid or 0)
 
     def state(self) -> ArmState:
@@ -123,8 +123,9 @@ class FrankaArm:
 
         Raises:
             ReflexError: The arm has detected a collision.
-            ArmError: Not seven finite numbers, stopped, or the connection is lost.
-            UnreachableError: No joint positions for the target; nothing was sent.
+            ArmError: The action is not seven finite numbers, the arm is stopped, or the connection
+                is lost.
+            UnreachableError: No joint positions reach the target; nothing was sent.
         """
         asked = _seven_numbers("Action", action)
         target = apply_action(self.state().state, np.append(asked[:6], 0.0))
@@ -136,8 +137,10 @@ class FrankaArm:
 
         Raises:
             ReflexError: The arm has detected a collision.
-            ArmError: Refused, stopped by the watchdog, or the connection is lost.
-            UnreachableError: No joint positions for it within the margin; nothing was sent.
+            ArmError: The command is refused, the watchdog stopped the arm, or the connection is
+                lost.
+            UnreachableError: No joint positions reach the target within the joint margin; nothing
+                was sent.
         """
         wanted = _seven_numbers("Target", target)
         now = self.state()
@@ -157,7 +160,7 @@ class FrankaArm:
         return Sent(action=action, target=wanted, reasons=answer.reasons, ended=answer.ended)
 
     def stop(self) -> None:
-        """Stop at once; `recover` lifts the stop."""
+        """Stop immediately; only `recover` lifts the stop."""
         self.link.stop("stop was called")
         until = time.monotonic() + 1.5
         while self.link.moving and self._driver.is_alive() and time.monotonic() < until:
@@ -167,7 +170,7 @@ class FrankaArm:
         """Clear errors and the stop; call it only after a person has inspected the arm.
 
         Raises:
-            ArmError: The arm does not recover, or still moves: the stop is not lifted then.
+            ArmError: The arm does not recover or is still moving; the stop stays in force.
         """
         if self.link.moving:
             self.stop()
@@ -180,7 +183,7 @@ class FrankaArm:
         self._wait(self.config.connect_timeout_s, "recover", beat=False)
 
     def disconnect(self) -> None:
-        """Release the arm but keep the driver's process."""
+        """Release the arm and keep the driver process."""
         self._send(Order("disconnect"))
         self._wait(self.config.connect_timeout_s, "disconnect", beat=False)
 
@@ -222,7 +225,7 @@ class FrankaArm:
                 self._pipe.recv()
 
     def _wait(self, timeout_s: float, what: str, *, beat: bool = True) -> Answer:
-        """Wait for the driver's answer, with heartbeats while the arm may move."""
+        """Wait for the driver's answer, sending heartbeats while the arm may move."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             if beat:

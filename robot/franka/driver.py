@@ -1,7 +1,7 @@
 """The process that owns the connection to a Franka (libfranka through franky).
 
-One loop publishes readings, starts motions asynchronously and checks the stop flag between them.
-Whatever the planner's process does or fails to do, the arm's control loop keeps its rate.
+One loop publishes readings, starts motions asynchronously and polls the stop flag. The arm's
+control loop keeps its rate whatever the planner process does.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ Array = NDArray[np.float64]
 
 TICK_S = 0.004
 NO_MOVE = 2e-4
-"""Targets that differ by less (m, and entries of the rotation matrix) need no motion."""
+"""A target closer to the current pose than this needs no motion (m, and rotation matrix
+entries)."""
 RETRIES = 3
-"""Times that a motion is planned again, each time slower, after franky's planner failed."""
+"""Number of retries, each slower, when franky's planner fails."""
 REST_RAD_S, REST_S = 0.02, 0.5
-"""A finished motion counts as over once no joint is faster than this, or after this long."""
+"""A finished motion is over once all joints are slower than this, or after this time."""
 
 
 class Driver:
-    """Carries out the orders of the planner's process.
+    """Executes the commands of the planner process.
 
     Args:
-        config: How to drive.
-        link: Memory shared with the planner's process and the watchdog.
-        pipe: Orders in, answers out.
+        config: Driver options.
+        link: Memory shared with the planner process and the watchdog.
+        pipe: Connection that receives orders and sends answers.
     """
 
     def __init__(self, config: FrankaConfig, link: SharedArmState, pipe: Connection) -> None:
@@ -77,7 +78,7 @@ class Driver:
         self.robot = self.gripper = None
 
     def publish(self) -> None:
-        """Write a reading of the arm to the shared memory."""
+        """Write a reading of the arm to shared memory."""
         if self.robot is None or self.gripper is None:
             return
         state = self.robot.state
@@ -102,14 +103,14 @@ class Driver:
         )
 
     def go(self, target: Array, joints: Array) -> None:
-        """Start a motion of the flange to an absolute pose; the gripper acts at its end.
+        """Start a motion of the flange to an absolute pose and operate the gripper at its end.
 
-        Fingers that close on the way down would hold an object too high. With `preempt_s` a motion
-        may have no end, so motion and gripper begin together.
+        Fingers that close during the descent would grasp an object too high. With `preempt_s` a
+        motion may never end, so motion and gripper start together.
 
         Args:
             target: Flange pose and closedness [7].
-            joints: Joint positions [7, rad] of that pose.
+            joints: Joint positions [7, rad] that reach the pose.
         """
         self.target, self.joints, self.retries = target, joints, RETRIES
         self.moving, self.waiting, self.began, self.ended = True, True, time.monotonic(), 0.0
@@ -119,7 +120,7 @@ class Driver:
             self._operate_gripper()
 
     def _operate_gripper(self) -> bool:
-        """Order what the target says; return whether the gripper is still busy."""
+        """Open or close the gripper as the target says; return whether it is still busy."""
         if self.gripper is None:
             return False
         self.gripper.order(close=bool(self.target[6] > 0.5))
@@ -129,7 +130,7 @@ class Driver:
         state, ee, config = self.robot.state, self._ee_target(), self.config
         now = np.asarray(state.O_T_EE.matrix)
         self.standing = bool(np.abs(ee - now).max() < NO_MOVE) and not self.robot.is_in_control
-        if self.standing:  # franky's planner fails on motions of no length
+        if self.standing:  # franky's planner fails on zero-length motions
             return
         slow = min(1.0, config.slow_m_s / config.max_speed_m_s)
         turn = self.robot.rotation_velocity_limit.get() * config.dynamics
@@ -153,7 +154,7 @@ class Driver:
         return flange @ self.to_ee
 
     def _report(self) -> None:
-        """Answer for a finished motion: what differs from the order, and where contact ended it."""
+        """Report a finished motion: its deviation from the order, and where contact ended it."""
         commanded = np.asarray(self.robot.state.O_T_EE_c.matrix)
         touched: Reason | None = None
         if not self.standing:
@@ -168,10 +169,10 @@ class Driver:
         self.answer(Answer("done", reasons=(touched,), ended=ended))
 
     def _finished(self) -> bool:
-        """Return whether the motion is over; one that could not be planned is retried, slower.
+        """Return whether the motion is over; retry more slowly if it could not be planned.
 
         Raises:
-            Exception: Whatever franky raises for the motion.
+            Exception: Any error that franky raises for the motion.
         """
         if self.standing:
             return True
@@ -186,12 +187,12 @@ class Driver:
             return False
 
     def _rests(self) -> bool:
-        """Return whether the joints came to rest after a motion; servos lag behind their target."""
+        """Return whether the joints are at rest after a motion; servos lag behind their target."""
         self.ended = self.ended or time.monotonic()
         return self.speed < REST_RAD_S or time.monotonic() - self.ended > REST_S
 
     def watch(self) -> None:
-        """Stop the arm if asked to; answer when a motion is over."""
+        """Stop the arm if the stop flag is set; report a motion that has ended."""
         import franky
 
         if self.robot is None:
@@ -218,13 +219,13 @@ class Driver:
             self.link.stop(f"{what} took over {self.config.motion_timeout_s} s")
 
     def answer(self, answer: Answer) -> None:
-        """Answer the planner's process, once per command."""
+        """Send an answer to the planner process, once per command."""
         if self.waiting:
             self.waiting = False
             self.pipe.send(answer)
 
     def obey(self, order: Order) -> bool:
-        """Carry out an order; return False if it ends the process."""
+        """Execute an order; return False if it ends the process."""
         if order.kind == "end":
             return False
         if order.kind == "go":
@@ -247,7 +248,7 @@ class Driver:
         return True
 
     def _recover(self) -> None:
-        # on the present connection: an arm with errors may refuse settings on a new one
+        # on the current connection: an arm with errors may refuse settings on a new one
         try:
             self.robot.recover_from_errors()
         except Exception:
@@ -266,7 +267,7 @@ class Driver:
         self.pipe.send(Answer("failed", self.error))
 
     def run(self) -> None:
-        """Loop until an order ends the process or the planner's process is gone."""
+        """Loop until an order ends the process or the planner process has exited."""
         while True:
             try:
                 if self.pipe.poll(TICK_S) and not self.obey(self.pipe.recv()):
@@ -293,14 +294,14 @@ class Driver:
 
 
 def _force_n(state: Any) -> float:
-    """Return the size of the force that the arm estimates at its hand [N]."""
+    """Return the magnitude of the arm's force estimate at the hand [N]."""
     return float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3]))
 
 
 def serve(config: FrankaConfig, link: SharedArmState, pipe: Connection) -> None:
-    """Run the driver's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner's process decides
-    pipe.send(Answer("started"))  # from here on the time for a connection counts
+    """Run the driver process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner process decides
+    pipe.send(Answer("started"))  # the connection timeout starts here
     driver = Driver(config, link, pipe)
     try:
         driver.connect()

@@ -1,4 +1,4 @@
-"""The Franka hand, operated by a thread of its own so that motions need not wait for it."""
+"""Operates the Franka hand in a separate thread, so that motions need not wait for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class GripperWorker:
 
     Args:
         gripper: A `franky.Gripper`.
-        config: Speed and force.
+        config: Driver options, which set speed and force.
     """
 
     def __init__(self, gripper: Any, config: FrankaConfig) -> None:
@@ -25,7 +25,7 @@ class GripperWorker:
         self.width_m = float(gripper.width)
         self.closed = self.width_m < 0.5 * MAX_WIDTH_M
         self.problem: Reason | None = None
-        """Failure of the newest transition; None if it succeeded."""
+        """Error of the latest transition; None if it succeeded."""
         self._orders: queue.Queue[bool | None] = queue.Queue()
         self._busy = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -33,11 +33,11 @@ class GripperWorker:
 
     @property
     def busy(self) -> bool:
-        """Whether a transition is under way."""
+        """Whether a transition is in progress."""
         return self._busy.is_set()
 
     def order(self, *, close: bool) -> None:
-        """Close or open the hand; does nothing if that was the last order already."""
+        """Close or open the hand; a repeated order is ignored."""
         if close != self.closed:
             self.closed = close
             self._busy.set()
@@ -69,7 +69,7 @@ class GripperWorker:
     def _carry_out(self, close: bool) -> None:
         speed, force = self.config.gripper_speed_m_s, self.config.gripper_force_n
         if close:
-            # with these tolerances a grasp also "succeeds" on nothing: the width tells
+            # with these tolerances an empty grasp also "succeeds", so check the width
             done = self.gripper.grasp_async(0.0, speed, force, epsilon_inner=1.0, epsilon_outer=1.0)
         else:
             done = self.gripper.move_async(MAX_WIDTH_M - 0.001, speed)

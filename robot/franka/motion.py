@@ -1,8 +1,8 @@
-"""Motions of a Franka's hand to a pose: slow near the table, and ended by contact.
+"""Motions of a Franka's hand that slow down near the table and end on contact.
 
-Near the table downward motions are slow, since an arm that lands at full speed exceeds its
-collision thresholds before anything can stop it. A motion that meets a force above `contact_n` ends
-where it is, in libfranka's own control loop, below those thresholds.
+Downward motions are slow near the table, since an arm that lands at full speed exceeds its
+collision thresholds before anything can stop it. A force above `contact_n`, which is below those
+thresholds, ends a motion in libfranka's own control loop.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from robot.arm import Reason
 Array = NDArray[np.float64]
 
 PRESSED_N = 2.0
-"""Additional force that a motion may meet if the hand is already in contact at its start [N]."""
+"""Additional force allowed in a motion that starts in contact [N]."""
 SPLIT_M = 0.005
-"""A motion that starts less than this above the slow zone is slow as a whole [m]."""
+"""A motion that starts less than this above the slow zone is slow throughout [m]."""
 SHORT_RAD, SLOWEST = 0.05, 0.05
-"""Smaller joint motions are not slowed down [rad]; no motion becomes slower than this share."""
+"""Joint motions below this are not slowed down [rad]; no motion is scaled below this fraction."""
 SHORT_M = 5e-4
-"""A motion whose last command is further than this from its target was ended by contact [m]."""
+"""A motion whose last command is farther than this from its target was ended by contact [m]."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Speed of a motion, as shares of the arm's largest speed, acceleration and jerk."""
+    """Speed of a motion, as fractions of the arm's maximum speed, acceleration and jerk."""
 
     share: float
-    """Share of all three."""
+    """Fraction of the maximum speed, acceleration and jerk."""
     slow_share: float
-    """Further factor of the speed for downward motions in the slow zone."""
+    """Additional speed factor of downward motions in the slow zone."""
     slow_below_m: float
-    """Height of the end effector in the base frame below which downward motions are slow [m]."""
+    """Height of the end effector in the base frame below which downward motions are slowed [m]."""
 
 
 def speed_scale(
@@ -48,18 +48,18 @@ def speed_scale(
     joints_rad: float,
     joint_rad_s: float,
 ) -> float:
-    """Return the share of its pace (0..1) at which a motion keeps the joints' mean speed.
+    """Return the factor (0..1) that keeps a motion within the maximum mean joint speed.
 
-    A stretched arm needs large joint motion for small moves: at full pace more speed and torque
-    than the joints have, and the arm swings past its target.
+    A stretched arm needs large joint motion for small moves. At full pace that exceeds the joints'
+    speed and torque limits, and the arm overshoots its target.
 
     Args:
         start: Pose [4, 4] of the end effector.
-        target: Its target pose [4, 4].
+        target: Target pose [4, 4].
         speed_m_s: Speed of the translation [m/s].
         turn_rad_s: Speed of the rotation [rad/s].
-        joints_rad: Largest motion of any joint [rad].
-        joint_rad_s: Largest mean speed of any joint [rad/s].
+        joints_rad: Maximum motion of any joint [rad].
+        joint_rad_s: Maximum mean speed of any joint [rad/s].
     """
     if joints_rad < SHORT_RAD:
         return 1.0
@@ -70,7 +70,7 @@ def speed_scale(
 
 
 def split_motion(start: Array, target: Array, pace: Pace) -> list[tuple[Array, bool]]:
-    """Return the poses [4, 4] of a motion's parts, and whether each part is slow."""
+    """Split a motion at the slow zone into end poses [4, 4], each with whether its part is slow."""
     low, high = target[2, 3], start[2, 3]
     if low >= min(high, pace.slow_below_m):
         return [(target, False)]
@@ -87,7 +87,7 @@ def make_motion(start: Array, target: Array, pace: Pace, felt_n: float, contact_
 
     Args:
         start: Present pose [4, 4] of the end effector.
-        target: Its target pose [4, 4].
+        target: Target pose [4, 4].
         pace: Speed of the motion.
         felt_n: Present force at the hand [N].
         contact_n: Force that ends the motion [N]; 0 for none.
@@ -110,10 +110,10 @@ def make_motion(start: Array, target: Array, pace: Pace, felt_n: float, contact_
 
 
 def contact_reason(target: Array, commanded: Array, felt_n: float) -> Reason | None:
-    """Return why a motion ended before its target; None if it reached it.
+    """Return why a motion ended before its target; None if it reached the target.
 
     Args:
-        target: Pose [4, 4] of the end effector that was asked for.
+        target: Requested pose [4, 4] of the end effector.
         commanded: Last commanded pose [4, 4].
         felt_n: Force at the hand [N].
     """

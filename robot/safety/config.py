@@ -23,7 +23,7 @@ CAPS = {
     "max_tilt_rad": 3.2,
     "slow_m_s": 1.0,
 }
-"""Largest value that a limit may have; all of them must be above 0."""
+"""Maximum value that a limit may have; all of them must be above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +45,29 @@ class SafetyConfig:
     table_z_m: float = 0.0
     """Height of the table [m]."""
     clearance_m: float = 0.001
-    """Height above the table that targets keep the fingertips at [m]."""
+    """Minimum height of the fingertips above the table in a target [m]."""
     margin_m: float = 0.005
-    """Distance that targets keep from the faces of both boxes, for the arm's tracking error [m]."""
+    """Margin between targets and the faces of both boxes, for the arm's tracking error [m]."""
     max_step_m: float = MAX_STEP_M
-    """Largest step on each axis [m]; a longer one is shortened in its own direction."""
+    """Maximum step along each axis [m]; a longer step is scaled down, keeping its direction."""
     max_step_rad: float = MAX_ROTATION_RAD
-    """Largest rotation of a step about each axis [rad]."""
+    """Maximum rotation of a step about each axis [rad]."""
     max_tilt_rad: float = 0.6
-    """Largest angle between the hand and straight down [rad]. Tilted further, its body and the
+    """Maximum angle between the hand and straight down [rad]. Beyond it, the hand's body and the
     wrist could touch the table while flange and fingertips are in their boxes."""
     max_speed_m_s: float = 0.1
-    """Largest speed of the hand [m/s]; with `step_s` it also limits a step under preemption."""
+    """Maximum speed of the hand [m/s]; with `step_s` it also limits a step under preemption."""
     max_turn_rad_s: float = 0.5
-    """Largest rotational speed of the hand [rad/s]."""
+    """Maximum rotational speed of the hand [rad/s]."""
     step_s: float | None = None
-    """Control period of a driver that does not wait for a step's end [s]; None if it waits."""
+    """Control period of a driver that preempts steps [s]; None if it waits for each step to end."""
     joint_margin_rad: float = 0.1
-    """Distance that every joint keeps from its limit [rad]."""
+    """Margin kept from every joint limit [rad]."""
     max_joint_step_rad: float = 0.6
-    """Largest motion of a joint per step [rad]; more is needed near a singularity, and refused."""
+    """Maximum motion of a joint per step [rad]; steps near a singularity need more and are
+    refused."""
     max_state_age_s: float = 0.2
-    """Largest age of the arm's reading when a command is judged [s]."""
+    """Maximum age of the arm's reading when a command is checked [s]."""
     gripper_force_n: float = 20.0
     """Grasping force [N]."""
     max_torque_nm: float = 20.0
@@ -74,16 +75,17 @@ class SafetyConfig:
     max_force_n: float = 20.0
     """Collision threshold of the hand [N]."""
     contact_n: float = 10.0
-    """Force at the hand at which a driver ends a motion, below a collision [N]; 0 for none."""
+    """Contact force at which a driver ends a motion, below the collision threshold [N]; 0 for
+    none."""
     slow_zone_m: float = 0.04
-    """Height above the table below which downward motions are slow [m], measured between the
-    fingertips: a held object may land there, and an arm that lands fast has a collision."""
+    """Height of the fingertips above the table below which downward motions are slowed [m]. A held
+    object may touch down there, and landing at full speed triggers a collision."""
     slow_m_s: float = 0.03
-    """Speed of those motions, unless `max_speed_m_s` is less [m/s]."""
+    """Speed of slowed downward motions [m/s]; `max_speed_m_s` applies if it is lower."""
     max_lag_m: float = 0.012
-    """Actions add up on the last target unless the flange is further than this from it [m]."""
+    """Actions accumulate on the last target unless the flange is farther than this from it [m]."""
     on_violation: Literal["clip", "reject"] = "clip"
-    """Treatment of a command beyond the limits: clip shortens it, reject sends nothing."""
+    """Handling of a command beyond the limits: clip shortens it, reject sends nothing."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin_m <= 0.02:
@@ -135,7 +137,7 @@ class SafetyConfig:
 
     @property
     def step_m(self) -> float:
-        """Largest step on an axis, with the speed's limit under preemption [m]."""
+        """Maximum step along an axis, including the speed limit under preemption [m]."""
         if self.step_s is None:
             return self.max_step_m
         return min(self.max_step_m, self.max_speed_m_s * self.step_s)

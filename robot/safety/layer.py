@@ -1,7 +1,7 @@
 """The safety layer between a planner and any arm.
 
-Every command is checked (`robot.safety.limits`), then sent as an absolute pose, clipped, or
-refused; each is logged with its reasons.
+Every command is checked by `robot.safety.limits`, then sent as an absolute pose, clipped, or
+refused, and logged with its reasons.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Limits", "SafeArm", "SafetyConfig", "outside_m", "target_outside_m",
 
 @dataclass
 class _Command:
-    """A command on its way through the layer."""
+    """A command being processed by the layer."""
 
     number: int
     kind: str
@@ -36,10 +36,10 @@ class _Command:
     state: ArmState | None = None
     base: Array | None = None
     allowed: Array | None = None
-    """Target that the limits allow, whatever a person or the arm decides then."""
+    """Target that the limits allow, before the operator's or the arm's own decision."""
 
     def row(self, sent: Sent) -> dict[str, Any]:
-        """Return the line of the log; numbers are exact, so that `Limits.judge` can be repeated."""
+        """Return the log entry; its numbers are exact, so that `Limits.judge` can be replayed."""
         state = self.state
         return {
             "n": self.number,
@@ -60,16 +60,16 @@ class _Command:
 
 
 class SafeArm:
-    """An arm behind the safety layer; itself an `Arm`.
+    """An `Arm` that enforces the safety limits on another arm.
 
     Args:
-        arm: Any arm; only absolute poses are sent to it.
+        arm: The arm to protect; it receives absolute poses only.
         config: The limits.
-        solver: Inverse kinematics for reach and joint margin; None leaves them to the arm.
-        execute: Whether commands are sent; False is a dry run that checks and logs only.
+        solver: Inverse kinematics that checks reach and joint margin; None leaves that to the arm.
+        execute: Whether commands are sent; False is a dry run that only checks and logs.
         log: File for one JSON line per command: time, request, base, sent, target, reasons. A
-            command that the arm itself changes or refuses has a second line with the same `n`.
-        confirm: Called before each step (`confirm_each`); False refuses the step.
+            command that the arm itself changes or refuses gets a second line with the same `n`.
+        confirm: Called before each step; the step is refused if it returns False.
     """
 
     def __init__(
@@ -91,11 +91,11 @@ class SafeArm:
 
     @property
     def spec(self) -> ArmSpec:
-        """Conventions of the arm behind the layer."""
+        """State and action conventions of the protected arm."""
         return self.arm.spec
 
     def begin(self) -> None:
-        """Reset the reference pose to the current pose; the next action counts from it."""
+        """Reset the reference pose, from which the next action counts, to the current pose."""
         state = self.arm.state()
         self.closed = bool(state.holding) or bool(state.state[6] > 0.1)
         self.commanded = np.append(state.state[:6], float(self.closed))
@@ -107,7 +107,7 @@ class SafeArm:
     def _base(self, state: ArmState) -> Array:
         if np.linalg.norm(self.commanded[:3] - state.state[:3]) <= self.config.max_lag_m:
             return self.commanded.copy()
-        # position only: a tilt that a contact forced would otherwise be kept for good
+        # position only: otherwise a tilt forced by a contact would persist
         return np.concatenate([state.state[:3], self.commanded[3:]])
 
     def send(self, action: ArrayLike) -> Sent:
@@ -146,7 +146,7 @@ class SafeArm:
         self.commanded, self.closed = sent.target.copy(), bool(sent.target[6] > 0.5)
         try:
             done = self.arm.send_pose(sent.target)
-        except UnreachableError as error:  # by the arm's own solver: nothing was sent
+        except UnreachableError as error:  # raised by the arm's own solver; nothing was sent
             self.commanded, self.closed = before
             return self._refuse(command, [*sent.reasons, Reason("reach", str(error))])
         if done.reasons:
@@ -188,12 +188,12 @@ class SafeArm:
             self.log.flush()
 
     def trip(self, reason: str) -> None:
-        """Stop the arm and refuse everything until `recover`."""
+        """Stop the arm and refuse all commands until `recover`."""
         self.tripped = self.tripped or reason
         self.arm.stop()
 
     def stop(self) -> None:
-        """Stop at once and hold the position."""
+        """Stop immediately and hold the position."""
         self.arm.stop()
         self.begin()
 

@@ -1,10 +1,10 @@
 """Workspace and step limits applied to commands; pure arithmetic, no arm.
 
 The flange and both fingertips are kept in boxes. Boxes are convex, so the straight path between two
-positions inside stays inside; a rotation is checked for what it sweeps on that path. An arm tracks
-its target within some millimetres, more at higher speed: targets keep `margin_m` from every face
-for that, and rotations may use half of it at most. The limits hold for targets;
-docs/robot-faults.md has how far an arm itself went.
+positions inside stays inside; rotations are checked for the volume that they sweep along that path.
+An arm tracks its target within a few millimetres, more at higher speed, so targets keep `margin_m`
+from every face, of which rotations may use half. The limits hold for targets; docs/robot-faults.md
+reports how far the arm itself deviated.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from robot.safety.config import SafetyConfig
 Array = NDArray[np.float64]
 
 TIP_OFFSETS_M = np.array([[x, y, 0.0095] for x in (-0.011, 0.011) for y in (-0.05, 0.05)])
-"""Outer corners of the open fingers' ends in the TCP's frame [4, 3]; the fingers open along y."""
+"""Outer corners of the open fingertips in the TCP frame [4, 3]; the fingers open along y."""
 
 
 class Solver(Protocol):
-    """Inverse kinematics."""
+    """Inverse kinematics of an arm."""
 
     def solve(self, target: ArrayLike, q: ArrayLike) -> Array:
         """Return joint positions [7, rad] for a flange pose [>=6], near q [7, rad].
@@ -38,7 +38,7 @@ class Solver(Protocol):
 
 
 def tips_m(state: ArrayLike) -> Array:
-    """Return the outer corners of the open fingers' ends [4, 3, m] for a flange state [7]."""
+    """Return the outer corners of the open fingertips [4, 3, m] for a flange state [7]."""
     tcp = flange_to_tcp(state)
     return np.asarray(tcp[:3] + TIP_OFFSETS_M @ euler_to_matrix(tcp[3:6]).T)
 
@@ -52,7 +52,7 @@ def tilt_rad(state: ArrayLike) -> float:
 def outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
     """Return the shift [3, m] that brings flange and fingertips of a state into their boxes.
 
-    These are the boxes without margins, with the table as the floor, which an arm must never leave.
+    The boxes have no margin here, and the table is their floor; an arm must never leave them.
 
     Args:
         config: The limits.
@@ -63,12 +63,12 @@ def outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
 
 
 def target_outside_m(config: SafetyConfig, state: ArrayLike, share: float = 1.0) -> Array:
-    """Return the shift for a target: `margin_m` inside the boxes, `clearance_m` above the table.
+    """Return the shift that gives a target its margin to the boxes and its clearance to the table.
 
     Args:
         config: The limits.
         state: Flange state [7].
-        share: Share of margin and clearance that is required.
+        share: Fraction of margin and clearance that is required.
     """
     margin, clearance = share * config.margin_m, share * config.clearance_m
     floor = max(config.tip_low_m[2] + margin, config.table_z_m + clearance)
@@ -91,30 +91,30 @@ def _out(config: SafetyConfig, state: ArrayLike, margin_m: float, floor_m: float
 
 
 TINY_M = 1e-9
-"""Smaller shifts are rounding errors [m]."""
+"""Shifts below this are rounding errors [m]."""
 SWEEP_SHARE = 0.5
-"""Share of margin and clearance that remains when a rotation sweeps over them."""
+"""Fraction of margin and clearance that a rotation's sweep must leave free."""
 
 
 class Limits:
-    """Converts requested poses to allowed ones.
+    """Maps requested poses to allowed ones.
 
     Args:
         config: The limits.
-        solver: Inverse kinematics for reach and joint margin; None leaves them to the arm.
+        solver: Inverse kinematics that checks reach and joint margin; None leaves that to the arm.
     """
 
     def __init__(self, config: SafetyConfig, solver: Solver | None = None) -> None:
         self.config, self.solver = config, solver
 
     def judge(self, kind: str, asked: Array, base: Array, closed: bool, q: Array) -> Sent:
-        """Return the verdict on a command; a pure function, so that logs can be judged again.
+        """Check a command; a pure function, so that logged commands can be replayed.
 
         Args:
             kind: `action`, a DROID delta whose gripper closes above 0.15 and opens below -0.15; or
                 `pose`, an absolute flange pose, closed above 0.5.
             asked: Seven finite numbers.
-            base: Flange state [7] that the step counts from.
+            base: Flange state [7] from which the step counts.
             closed: Whether the gripper was last commanded to close.
             q: Present joint positions [7, rad].
         """
@@ -136,10 +136,10 @@ class Limits:
         return Sent(action=action, target=target, reasons=tuple(reasons))
 
     def allow(self, base: Array, wanted: Array, q: Array) -> tuple[Array | None, list[Reason]]:
-        """Return an allowed pose on the way from `base` to `wanted`, with a reason for each change.
+        """Return an allowed pose between `base` and `wanted`, with a reason for each change.
 
         Args:
-            base: Flange state [7] that the step counts from.
+            base: Flange state [7] from which the step counts.
             wanted: Requested flange state [7].
             q: Present joint positions [7, rad].
 
@@ -193,11 +193,11 @@ class Limits:
         return self._unturned(base, target)
 
     def _sweep(self, base: Array, target: Array, reasons: list[Reason]) -> Array:
-        """Leave out a rotation that would sweep the fingers out of the box on the way.
+        """Drop a rotation that would sweep the fingers out of the box along the path.
 
-        An arm may rotate sooner than it translates, or later; all that it can pass through lies
-        between the two poses with one's position and the other's rotation. These may use half of
-        the margin: the rest is for the arm's tracking error.
+        An arm may rotate before or after it translates; every pose on its path lies between the two
+        poses that combine one end's position with the other's rotation. These may use half of the
+        margin; the other half is for the arm's tracking error.
         """
 
         def out(pose: Array) -> float:

@@ -1,8 +1,8 @@
-"""Memory shared by the planner's process, the arm's driver and the watchdog.
+"""Shared memory of the planner process, the arm's driver and the watchdog.
 
-The driver writes readings of the arm, the planner writes its heartbeat and the time of its newest
-frame, and any process that finds a fault raises the stop flag. There are no locks: a hung writer
-must not block a reader.
+The driver writes readings of the arm, the planner its heartbeat and the time of its newest frame,
+and any process that detects a fault sets the stop flag. It uses no locks, so that a hung writer
+cannot block a reader.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TEXT = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One reading of the arm by its driver."""
+    """A reading of the arm by its driver."""
 
     clock_s: float
     """The arm's own clock [s]."""
@@ -42,11 +42,11 @@ class Reading:
     holding: bool
     """Whether an object is between the fingers."""
     moving: bool
-    """Whether a motion is being carried out."""
+    """Whether a motion is in progress."""
 
 
 class SharedArmState:
-    """A block of shared numbers; pass it to the processes that need it.
+    """Lock-free shared memory; pass it to the processes that need it.
 
     Args:
         context: Multiprocessing context of those processes.
@@ -91,7 +91,7 @@ class SharedArmState:
 
     @property
     def moving(self) -> bool:
-        """Whether the driver is carrying out a motion."""
+        """Whether the driver is executing a motion."""
         return bool(self._numbers[_MOVING])
 
     @property
@@ -109,7 +109,7 @@ class SharedArmState:
         return time.monotonic() - float(self._numbers[_BEAT])
 
     def guard(self) -> None:
-        """Record a check (watchdog only)."""
+        """Record a watchdog check (watchdog only)."""
         self._numbers[_GUARD] = time.monotonic()
 
     @property
@@ -118,7 +118,7 @@ class SharedArmState:
         return time.monotonic() - float(self._numbers[_GUARD])
 
     def saw_frame(self, taken_s: float) -> None:
-        """Record the monotonic time at which a good camera frame was taken [s]."""
+        """Record the monotonic capture time of a good camera frame [s]."""
         self._numbers[_FRAME] = taken_s
 
     @property
@@ -128,7 +128,7 @@ class SharedArmState:
         return time.monotonic() - taken if taken else 0.0
 
     def stop(self, reason: str) -> None:
-        """Order the driver to stop the arm; the first reason is kept until `clear`."""
+        """Set the stop flag, which the driver obeys; the first reason is kept until `clear`."""
         if not self._numbers[_STOP]:
             self._reason.value = reason.encode()[: _TEXT - 1]
             self._numbers[_STOPPED_AT] = time.monotonic()

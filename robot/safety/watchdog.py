@@ -1,9 +1,9 @@
-"""A process that stops the arm when the planner, the camera or the driver fails.
+"""Watchdog process that stops the arm when the planner, the camera or the driver fails.
 
 It reads shared memory only. While the arm moves, the planner's heartbeat, the newest good frame and
-the arm's own clock must be recent; else it raises the stop flag with the reason. A driver that does
-not stop within `kill_s` is killed: libfranka then loses its connection and the arm brakes. The flag
-stays until a person confirms (`FrankaArm.recover`).
+the arm's own clock must be recent; otherwise it sets the stop flag with the reason. A driver that
+does not stop within `kill_s` is killed: the robot then loses its connection and brakes. The flag
+stays set until an operator confirms (`FrankaArm.recover`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from robot.safety.shared_state import SharedArmState
 
 @dataclass(frozen=True, kw_only=True)
 class WatchdogConfig:
-    """Largest ages while the arm moves [s]."""
+    """Maximum ages while the arm moves [s]."""
 
     planner_s: float = 0.2
-    """Largest age of the planner's heartbeat [s]."""
+    """Maximum age of the planner's heartbeat [s]."""
     frame_s: float = 0.3
-    """Largest age of the newest good camera frame [s]."""
+    """Maximum age of the newest good camera frame [s]."""
     state_s: float = 0.2
-    """Largest time since the arm's clock last advanced [s]."""
+    """Maximum time since the arm's clock last advanced [s]."""
     kill_s: float = 0.8
-    """If a stop takes longer than this, the driver's process is killed [s]."""
+    """Time allowed for a stop before the driver process is killed [s]."""
     period_s: float = 0.01
     """Time between two checks [s]."""
 
 
 def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:
-    """Return why the arm must stop now; empty if it need not."""
+    """Return why the arm must stop now; empty if it may continue."""
     if not link.moving:
         return ""
     for what, age, most in (
@@ -48,13 +48,13 @@ def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:
 
 
 def watch(link: SharedArmState, config: WatchdogConfig, driver: int, parent: int) -> None:
-    """Run the watchdog's process; it ends after the planner's process, with a last stop.
+    """Run the watchdog; when the planner process exits, it stops the arm and returns.
 
     Args:
-        link: Memory shared with the planner's process and the driver.
-        config: Largest ages.
-        driver: Id of the driver's process.
-        parent: Id of the planner's process.
+        link: Memory shared with the planner process and the driver.
+        config: Maximum ages.
+        driver: PID of the driver process.
+        parent: PID of the planner process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gone_since = 0.0
