@@ -1,6 +1,6 @@
 """Random, extreme and not-a-number commands, driven through the safety layer over the protocol.
 
-Each finished chunk is a line of a JSONL file: a run that is killed goes on where it was. While the
+Each finished chunk is a line of a JSONL file: a killed run resumes. While the
 arm is driven, a thread works out from the measured joints, about a hundred times a second, how far
 flange and fingertips are outside the boxes (the true ones, without the targets' margin).
 """
@@ -190,7 +190,7 @@ class Rig:
         self.observe()
 
     def observe(self) -> None:
-        """Take the arm as it stands; look from now on."""
+        """Reset the reference pose to the current pose and start to observe."""
         self.safe = SafeArm(self.arm, LIMITS, solver=Kinematics("fr3"), execute=True, log=self.log)
         self.observer = Observer(self.arm)
 
