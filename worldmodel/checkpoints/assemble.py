@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from worldmodel.checked import Checked, between
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.backbones import pixel_statistics, read_processor
 from worldmodel.checkpoints.published.huggingface import files_of, read_config
-from worldmodel.checkpoints.published.loading import KEYS, PARTS, Part, load_published
+from worldmodel.checkpoints.published.loading import KEYS, Part, load_published
 from worldmodel.checkpoints.tensor_file import SafetensorsFile, is_safetensors, read_torch
-from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.errors import CheckpointError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
@@ -23,41 +24,33 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
-from worldmodel.specs import ActionSpec, require_number
+from worldmodel.specs import ActionSpec
 
 Assembled = WorldModel | VideoEncoder | AttentiveClassifier
 Want = Literal["any", "encoder", "probe"]
+COUNT = between(0, 2**16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertConfig:
+class ConvertConfig(Checked):
     """How to read a published file; zeros and empty words mean: as published."""
 
-    part: str = ""
+    part: Literal["", "encoder", "target_encoder", "predictor", "probe"] = ""
     """Part to keep: `encoder`, `target_encoder` or `probe`."""
-    num_heads: int = 0
+    num_heads: int = field(default=0, metadata=COUNT)
     """Number of attention heads of the encoder or of the probe."""
-    predictor_heads: int = 0
+    predictor_heads: int = field(default=0, metadata=COUNT)
     """Number of attention heads of the predictor."""
-    image_size: int = 0
+    image_size: int = field(default=0, metadata=COUNT)
     """Side of the input image [px]."""
-    num_frames: int = 0
+    num_frames: int = field(default=0, metadata=COUNT)
     """Number of frames of a clip."""
-    step_seconds: float = 0.25
+    step_seconds: float = field(default=0.25, metadata=between(1e-3, 60))
     """Time that one action spans [s]."""
     encoder: str = ""
     """File or published name to take the encoder from, for files that hold only a predictor."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the written file: float32 or bfloat16."""
-
-    def __post_init__(self) -> None:
-        if self.part and self.part not in PARTS:
-            raise ConfigError(f"part={self.part!r} is unknown: use {', '.join(PARTS)}")
-        for name in ("num_heads", "predictor_heads", "image_size", "num_frames"):
-            require_number(name, getattr(self, name), 0, 2**16, whole=True)
-        require_number("step_seconds", self.step_seconds, 1e-3, 60.0)
-        if self.dtype not in {"float32", "bfloat16"}:
-            raise ConfigError(f"dtype={self.dtype!r} is unknown: use float32 or bfloat16")
 
 
 AS_PUBLISHED = ConvertConfig()

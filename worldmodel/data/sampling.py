@@ -5,7 +5,7 @@ Shapes: T control steps, K frames of a clip, S state (7), A action (7).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.actions import convert_state, pose_diff
+from worldmodel.checked import Checked
 from worldmodel.data.episode import Array, Episode, EpisodeError
-from worldmodel.errors import ConfigError
 from worldmodel.specs import StateFrame
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipOptions:
+class ClipOptions(Checked):
     """Length, rate and content of clips."""
 
-    num_frames: int = 16
-    fps: float = 4.0
+    num_frames: int = field(default=16, metadata={"min": 2})
+    fps: float = field(default=4.0, metadata={"min": 1e-6})
     """Frames per second [Hz] by the recorded timestamps; 16 frames at 4 Hz span 3.75 s."""
-    stride_s: float = 0.25
+    stride_s: float = field(default=0.25, metadata={"min": 1e-6})
     """Time between the beginnings of two clips of an episode [s]."""
     state_frame: StateFrame = "flange"
     """Frame whose pose in the robot base frame the states hold."""
@@ -34,13 +34,6 @@ class ClipOptions:
     """`drop` leaves out clips with a step at which movement was not enabled."""
     extrinsics: bool = False
     """Whether clips also hold the camera's pose at each frame."""
-
-    def __post_init__(self) -> None:
-        if self.num_frames < 2 or self.fps <= 0 or self.stride_s <= 0:
-            raise ConfigError(
-                f"num_frames={self.num_frames}, fps={self.fps}, stride_s={self.stride_s}: use "
-                "at least 2 frames, and fps and stride above 0"
-            )
 
     @property
     def span_s(self) -> float:

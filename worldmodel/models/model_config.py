@@ -6,25 +6,26 @@ and back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import EncoderConfig, PredictorConfig, TransformersConfig
-from worldmodel.specs import ActionSpec, ObservationSpec, require_numbers
+from worldmodel.specs import ActionSpec, ObservationSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling:
+class Scaling(Checked):
     """Units in which the predictor takes states and actions; stored with every world model.
 
     An empty tuple leaves the numbers as they are.
     """
 
-    state_scale: tuple[float, ...] = ()
+    state_scale: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
     """Divisor of each state number, after `state_offset` is subtracted [m, rad, closedness]."""
-    state_offset: tuple[float, ...] = ()
+    state_offset: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
     """Number subtracted from each state number."""
-    action_scale: tuple[float, ...] = ()
+    action_scale: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
     """Divisor of each action number."""
     wrap_angles: bool = False
     """Bring the three angles of a pose within pi of `state_offset` before scaling: the roll of a
@@ -33,9 +34,7 @@ class Scaling:
     """Apply LayerNorm without weights to encoder tokens and to predictions."""
 
     def __post_init__(self) -> None:
-        for name in ("state_scale", "state_offset", "action_scale"):
-            values = getattr(self, name)
-            require_numbers(name, values, len(values), -1e6, 1e6)
+        super().__post_init__()
         for name in ("state_scale", "action_scale"):
             if not all(value > 0 for value in getattr(self, name)):
                 raise ConfigError(f"{name}={getattr(self, name)} must hold numbers above 0")

@@ -7,14 +7,15 @@ Shapes: H W pixels of the source, C 3 channels RGB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.errors import ConfigError, ShapeError
-from worldmodel.specs import Transform, require_choice
+from worldmodel.checked import Checked
+from worldmodel.errors import ShapeError
+from worldmodel.specs import Transform
 
 SHORT_SIDE = 256 / 224
 """Ratio of the resized short side to the crop in the published evaluation transform."""
@@ -67,7 +68,7 @@ def check_frames(frames_HWC: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Checked):
     """A transform of frames to `size` (height, width) [px].
 
     `droid`: the deterministic crop of V-JEPA 2-AC: at most 1.35 times as wide as high, then
@@ -77,12 +78,7 @@ class Preprocess:
     """
 
     kind: Transform
-    size: tuple[int, int]
-
-    def __post_init__(self) -> None:
-        require_choice("transform", self.kind, Transform)
-        if min(self.size) < 1:
-            raise ConfigError(f"size={self.size} must be at least 1 pixel a side")
+    size: tuple[int, int] = field(metadata={"min": 1})
 
     def exact(self, frames_HWC: Tensor) -> Tensor:
         """Transform frames without rounding to whole grey levels: float in 0..255."""

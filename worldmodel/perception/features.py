@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.checked import Checked, between
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
-from worldmodel.specs import Transform, require_choice, require_number
+from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "float32"]
@@ -33,24 +34,17 @@ SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureConfig:
+class FeatureConfig(Checked):
     """How to cut clips out of a video, and how to store their features."""
 
-    num_frames: int = 16
+    num_frames: int = field(default=16, metadata=between(1, 4096))
     """Number of frames of a clip."""
-    fps: float = 4.0
+    fps: float = field(default=4.0, metadata=between(1e-3, 1000))
     """Frames sampled per second of video."""
     transform: Transform | None = None
     """Image transform to the model's size; None takes the model's own."""
     dtype: Dtype = "float16"
     """Data type of the stored features."""
-
-    def __post_init__(self) -> None:
-        require_number("num_frames", self.num_frames, 1, 4096, whole=True)
-        require_number("fps", self.fps, 1e-3, 1000.0)
-        require_choice("dtype", self.dtype, Dtype)
-        if self.transform is not None:
-            require_choice("transform", self.transform, Transform)
 
 
 @dataclass(frozen=True)

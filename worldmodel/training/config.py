@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from worldmodel.training.checked import Checked
+from worldmodel.checked import Checked
 from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,

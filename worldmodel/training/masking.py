@@ -12,11 +12,12 @@ Shapes: B clips, T tubelets, H W patch rows and columns, K context tokens, M tar
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError, ShapeError
 
 Grid = tuple[int, int, int]
@@ -25,30 +26,23 @@ MAX_TRIES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlockMask:
+class BlockMask(Checked):
     """One kind of mask."""
 
-    num_blocks: int
-    scale: float
+    num_blocks: int = field(metadata={"min": 1})
+    scale: float = field(metadata=between(1e-6, 1))
     """Share of a frame's patches in one block, 0..1."""
-    aspect: tuple[float, float] = (0.75, 1.5)
+    aspect: tuple[float, float] = field(default=(0.75, 1.5), metadata={"min": 1e-6})
     """Range of a block's height over width."""
-    duration: float = 1.0
+    duration: float = field(default=1.0, metadata=between(1e-6, 1))
     """Share of the clip's tubelets that a block lasts; 1: all (as published)."""
-    min_context: float = 1 / 16
+    min_context: float = field(default=1 / 16, metadata=between(0, 0.999))
     """Share of a clip's tokens that stays visible at least (and never fewer than one)."""
 
     def __post_init__(self) -> None:
-        for name in ("scale", "duration"):
-            value = getattr(self, name)
-            if not 0 < value <= 1:
-                raise ConfigError(f"{name}={value} of a mask: allowed are shares above 0, up to 1")
-        if self.num_blocks < 1:
-            raise ConfigError(f"num_blocks={self.num_blocks} of a mask: at least 1")
-        if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ConfigError(f"aspect={self.aspect} of a mask; allowed: 0 < low <= high")
-        if not 0 <= self.min_context < 1:
-            raise ConfigError(f"min_context={self.min_context} of a mask: allowed is 0 up to 1")
+        super().__post_init__()
+        if self.aspect[0] > self.aspect[1]:
+            raise ConfigError(f"aspect={self.aspect} of a mask; allowed: low <= high")
 
 
 SHORT_RANGE = BlockMask(num_blocks=8, scale=0.15)

@@ -11,8 +11,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
+from worldmodel.checked import Checked
 from worldmodel.errors import ConfigError
-from worldmodel.training.checked import Checked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,81 @@
+"""Checks of options and configurations: the type, range and choices of every field."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from worldmodel.errors import ConfigError
+
+Limits = Mapping[str, Any]
+"""Metadata of a field; `min` and `max` limit its numbers."""
+
+
+@functools.cache
+def _hints(kind: object) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def between(low: float, high: float) -> dict[str, float]:
+    """Return field metadata for numbers from `low` to `high`, both included."""
+    return {"min": low, "max": high}
+
+
+def _check(name: str, value: object, hint: object, limits: Limits) -> None:
+    origin, kinds = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value not in kinds:
+            raise ConfigError(f"{name}={value!r}; allowed: {', '.join(map(str, kinds))}")
+    elif origin is tuple:
+        _check_tuple(name, value, kinds, limits)
+    elif origin in (Union, types.UnionType):
+        if value is not None:
+            _check(name, value, kinds[0], limits)
+    elif hint in (int, float):
+        _check_number(name, value, hint is int, limits)
+
+
+def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Limits) -> None:
+    if not isinstance(values, tuple) or (kinds[-1] is not ... and len(values) != len(kinds)):
+        count = "" if kinds[-1] is ... else f" of {len(kinds)}"
+        raise ConfigError(f"{name}={values!r}; allowed: a tuple{count}")
+    for i, value in enumerate(values):
+        _check(f"{name}[{i}]", value, kinds[0], limits)
+
+
+def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None:
+    kind, low, high = "integer" if whole else "number", limits.get("min"), limits.get("max")
+    allowed = [f"at least {low:g}"] if low is not None else []
+    allowed += [f"at most {high:g}"] if high is not None else []
+    problem = ConfigError(f"{name}={value!r}; allowed: a finite {' '.join([kind, *allowed])}")
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        raise problem
+    inside = (low is None or value >= low) and (high is None or value <= high)
+    if not math.isfinite(value) or not inside:
+        raise problem
+
+
+class Checked:
+    """Base of options and configurations, which are frozen dataclasses.
+
+    Every field is checked when an object is made: a `Literal` against its choices, and a number, or
+    each number of a tuple, against its type and the `min` and `max` of the field's metadata.
+    """
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
+    owner: ClassVar[str] = ""
+    """Word before the names of fields in messages; empty for options."""
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: The message names the field, its value and what is allowed.
+        """
+        for item in dataclasses.fields(self):
+            name = f"{self.owner} {item.name}".strip()
+            _check(name, getattr(self, item.name), _hints(type(self))[item.name], item.metadata)
