@@ -16,7 +16,7 @@ Limits = Mapping[str, Any]
 
 
 @functools.cache
-def _hints(kind: object) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
@@ -76,6 +76,7 @@ class Checked:
         Raises:
             ConfigError: The message names the field, its value and what is allowed.
         """
+        kind: Any = type(self)
         for item in dataclasses.fields(self):
             name = f"{self.owner} {item.name}".strip()
-            _check(name, getattr(self, item.name), _hints(type(self))[item.name], item.metadata)
+            _check(name, getattr(self, item.name), _hints(kind)[item.name], item.metadata)

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from worldmodel.checkpoints.container import read_json
 from worldmodel.errors import CheckpointError
 from worldmodel.models.config import TransformersConfig
 from worldmodel.models.model_config import FrameEncoderConfig
@@ -67,16 +68,10 @@ def read_processor(folder: Path) -> dict[str, Any]:
     """Read an image processor's settings in a folder; empty if there are none.
 
     Raises:
-        CheckpointError: the file is not JSON.
+        CheckpointError: the file is not a JSON object.
     """
     file = next((folder / name for name in PROCESSORS if (folder / name).is_file()), None)
-    if file is None:
-        return {}
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON ({error}): fetch it again") from error
-    return found if isinstance(found, dict) else {}
+    return {} if file is None else read_json(file)
 
 
 def pixel_statistics(processor: dict[str, Any]) -> tuple[Three, Three]:

@@ -1,19 +1,22 @@
-"""Our file format: safetensors with a JSON description inside, written completely or not at all."""
+"""Files of tensors: our safetensors with a JSON description, and JSON files beside weights."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from worldmodel.atomic_io import atomic_file
+from worldmodel.checkpoints.tensor_file import opened
 from worldmodel.errors import CheckpointError
 
 KEY = "worldmodel"
+SHOWN = 8
+"""Number of tensors of each kind that a message names."""
 
 
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -28,22 +31,28 @@ def read_description(path: Path) -> dict[str, Any] | None:
     Raises:
         CheckpointError: the file is torn, is not safetensors, or its description is not valid.
     """
+    with opened(path) as file:
+        text = (file.metadata() or {}).get(KEY)
+    return None if text is None else _json_object(text, f"{path}: its description")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that lies beside published weights; empty if there is none.
+
+    Raises:
+        CheckpointError: it is not a JSON object.
+    """
+    return _json_object(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+
+
+def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
-        with safe_open(str(path), "pt") as file:
-            text = (file.metadata() or {}).get(KEY)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is damaged or not a safetensors file ({error}); fetch it again"
-        ) from error
-    if text is None:
-        return None
-    try:
-        described = json.loads(text)
+        found = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{path}: its description is not JSON ({error})") from error
-    if not isinstance(described, dict):
-        raise CheckpointError(f"{path}: its description is not a JSON object: fetch it again")
-    return described
+        raise CheckpointError(f"{where} is not JSON ({error}): fetch it again") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{where} is not a JSON object: fetch it again")
+    return found
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -52,8 +61,44 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is torn.
     """
-    try:
-        tensors: dict[str, Tensor] = load_file(str(path))
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); fetch it again") from error
-    return tensors
+    with opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def fill(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], where: str) -> None:
+    """Give networks all their weights in float32; those that are float32 are not copied.
+
+    Args:
+        networks: networks by the prefix of their names in `tensors`.
+        tensors: all weights of all networks.
+        where: name of the file for messages.
+
+    Raises:
+        CheckpointError: tensors are missing, unexpected or misshapen; the message names them.
+    """
+    wanted = {f"{p}{k}": v for p, part in networks.items() for k, v in part.state_dict().items()}
+    problems = {
+        "missing keys": sorted(wanted.keys() - tensors.keys()),
+        "unexpected keys": sorted(tensors.keys() - wanted.keys()),
+        "wrong shapes": [
+            f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
+            for key in sorted(wanted.keys() & tensors.keys())
+            if wanted[key].shape != tensors[key].shape
+        ],
+    }
+    if any(problems.values()):
+        texts = [f"{what} {_shown(names)}" for what, names in problems.items() if names]
+        raise CheckpointError(
+            f"{where} does not fit: {'; '.join(texts)}. It is damaged or of another layout: fetch "
+            "it again"
+        )
+    for prefix, part in networks.items():
+        own = {
+            k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
+        }
+        part.load_state_dict(own, assign=True)
+
+
+def _shown(names: list[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{names[:SHOWN]}{more}"

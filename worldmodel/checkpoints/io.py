@@ -6,14 +6,13 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
+from worldmodel.checkpoints.container import fill, load_tensors, read_description, save_safetensors
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.config import EncoderConfig, ProbeConfig
@@ -27,7 +26,6 @@ from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.models.world_model import WorldModel
 
 Model = WorldModel | FrameEncoder | LatentDynamics | AttentiveClassifier
-SHOWN = 5
 
 
 def networks(model: Model) -> dict[str, nn.Module]:
@@ -88,7 +86,7 @@ def load_own(path: Path) -> Model:
         model = empty_model(description.get("kind"), description.get("config", {}))
     except ConfigError as error:
         raise CheckpointError(f"{path}: its description is not valid: {error}") from error
-    fill(model, load_tensors(path), str(path))
+    fill(networks(model), load_tensors(path), str(path))
     return model
 
 
@@ -123,26 +121,3 @@ def _empty_dynamics(config: DynamicsConfig) -> LatentDynamics:
     with torch.device("meta"):
         predictor = ActionConditionedPredictor(config.predictor)
     return LatentDynamics(config, predictor)
-
-
-def fill(model: Model, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Give a model all its weights, in float32.
-
-    Raises:
-        CheckpointError: missing, unexpected or misshapen tensors.
-    """
-    parts = networks(model)
-    wanted = {f"{p}{k}": v for p, part in parts.items() for k, v in part.state_dict().items()}
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    wrong = [k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape]
-    if missing or extra or wrong:
-        raise CheckpointError(
-            f"{where} does not fit its own configuration: missing {missing[:SHOWN]}, "
-            f"unexpected {extra[:SHOWN]}, wrong shape {wrong[:SHOWN]}. The file is damaged: fetch "
-            "it again"
-        )
-    for prefix, part in parts.items():
-        mine = {
-            k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)
-        }
-        part.load_state_dict(mine, assign=True)

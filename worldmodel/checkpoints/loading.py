@@ -8,7 +8,6 @@ checkpoint (`.pt`) of a finished run, and `hf:NAME` or `hf:FOLDER` for a transfo
 from __future__ import annotations
 
 import importlib.resources
-import json
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -18,12 +17,11 @@ from torch import Tensor, nn
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.assemble import PublishedFile, Want, assemble, find_source
 from worldmodel.checkpoints.backbones import load_transformers_encoder
-from worldmodel.checkpoints.container import read_description
-from worldmodel.checkpoints.io import Model, empty_model, fill, load_own
+from worldmodel.checkpoints.container import fill, read_description, read_json
+from worldmodel.checkpoints.io import Model, empty_model, load_own, networks
 from worldmodel.checkpoints.random_encoder import is_random, random_encoder
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError, ConfigError
-from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.probe import AttentiveClassifier
@@ -36,7 +34,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
 """What a training run leaves in its folder; the first found is loaded."""
 LFS_POINTER = b"version https://git-lfs"
-AnyModel = TypeVar("AnyModel", bound=nn.Module)
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def resolve_device(device: Device = "auto") -> torch.device:
@@ -155,20 +153,12 @@ def _place(model: AnyModel, device: Device, precision: Precision) -> AnyModel:
         raise ConfigError(f"precision={precision!r}: use {', '.join(get_args(Precision))}")
     target = resolve_device(device)
     if precision == "bfloat16":
-        for part in _backbones(model):
-            part.to(torch.bfloat16)
+        for network in networks(model).values():  # scales and pixel statistics stay float32
+            network.to(torch.bfloat16)
     if target.type == "cpu":
         optimize_for_cpu(model)
-    return model.to(target).eval().requires_grad_(False)
-
-
-def _backbones(model: nn.Module) -> list[nn.Module]:
-    """Networks whose weights take a lower precision; scales and pixel statistics stay float32."""
-    if isinstance(model, WorldModel):
-        return [model.encoder.backbone, model.predictor]
-    if isinstance(model, FrameEncoder):
-        return [model.backbone]
-    return [model.predictor] if isinstance(model, LatentDynamics) else [model]
+    model.to(target).eval().requires_grad_(False)
+    return model
 
 
 def _open(name_or_path: Name, want: Want) -> Model:
@@ -195,7 +185,7 @@ def _open_folder(folder: Path, want: Want) -> Model:
     """Load from the folder of a training run, or from a Hugging Face folder."""
     config = folder / "config.json"
     if config.is_file():
-        if _model_type(config) in KINDS:
+        if read_json(config).get("model_type") in KINDS:
             return load_transformers_encoder(folder)
         return assemble(PublishedFile(folder), want)[0]
     for name in RUN_FILES:
@@ -215,14 +205,6 @@ def _open_folder(folder: Path, want: Want) -> Model:
         f"{folder} holds no model: expected {', '.join(RUN_FILES)} of a training run, or the "
         "config.json of a Hugging Face model"
     )
-
-
-def _model_type(config: Path) -> object:
-    try:
-        found = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{config} is not JSON ({error}): fetch it again") from error
-    return found.get("model_type") if isinstance(found, dict) else None
 
 
 def _open_file(path: Path, want: Want) -> Model:
@@ -257,13 +239,13 @@ def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
             f"{path} is a training checkpoint, and its run has no summary.json yet, which tells "
             "the model's sizes: resume the run with the same command, then load its folder"
         )
-    described: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8")).get("model", {})
+    described: dict[str, Any] = read_json(summary).get("model", {})
     kind = "world_model" if "predictor" in described else "video_model"
     try:
         model = empty_model(kind, described)
     except ConfigError as error:
         raise CheckpointError(f"{summary}: its model entry is not valid: {error}") from error
-    fill(model, _own_names(tensors), str(path))
+    fill(networks(model), _own_names(tensors), str(path))
     return model
 
 

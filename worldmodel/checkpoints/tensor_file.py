@@ -86,7 +86,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def opened(path: Path) -> Iterator[safe_open]:
     """Open a safetensors file; what the library refuses becomes a CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -113,7 +113,7 @@ class SafetensorsFile:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._dtypes: dict[str, torch.dtype] = {}
         for path in paths:
-            with _opened(path) as file:
+            with opened(path) as file:
                 for name in file.keys():  # noqa: SIM118 - the file is no mapping
                     tensor = file.get_slice(name)
                     self._add(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
@@ -152,5 +152,5 @@ class SafetensorsFile:
         """
         # A mapping of its own for each tensor: pages read from one that lasted would add up to a
         # second copy of the file in memory.
-        with _opened(self._paths[name]) as file:
+        with opened(self._paths[name]) as file:
             out.copy_(file.get_tensor(name))

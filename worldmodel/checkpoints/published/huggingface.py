@@ -6,7 +6,6 @@ translated to the published ones, and query, key and value are joined to one ten
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from worldmodel.checkpoints.container import read_json
 from worldmodel.checkpoints.tensor_file import SafetensorsFile
 from worldmodel.errors import CheckpointError
 
@@ -75,15 +75,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is not a JSON object.
     """
-    file = (path if path.is_dir() else path.parent) / "config.json"
-    if not file.is_file():
-        return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{file} is not JSON ({error}): download it again") from error
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{file} is not a JSON object: download it again")
+    config = read_json((path if path.is_dir() else path.parent) / "config.json")
     return config if config.get("model_type", "vjepa2") == "vjepa2" else {}
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoints.container import fill
 from worldmodel.checkpoints.published.huggingface import HEADS, read_part
 from worldmodel.checkpoints.published.sizes import LoadOverrides, build
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
@@ -32,7 +33,6 @@ KEYS = {
     "probe": ("classifiers", "classifier"),
 }
 """Part -> top-level keys that may hold it; the first found is used."""
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -113,39 +113,6 @@ def read_part_of(path: Path, part: str) -> PartFile:
     return _read_torch_part(path, part)
 
 
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{names[:SHOWN]}{more}"
-
-
-def fill(model: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """Give a model on the meta device its tensors; float32 ones are not copied.
-
-    Raises:
-        CheckpointError: Tensors are missing, unexpected or misshapen; the message names them.
-    """
-    wanted = model.state_dict()
-    problems = []
-    missing = sorted(wanted.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - wanted.keys())
-    if missing:
-        problems.append(f"missing keys {_shown(missing)}")
-    if unexpected:
-        problems.append(f"unexpected keys {_shown(unexpected)}")
-    wrong = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in sorted(wanted.keys() & tensors.keys())
-        if wanted[key].shape != tensors[key].shape
-    ]
-    if wrong:
-        problems.append(f"wrong shapes {_shown(wrong)}")
-    if problems:
-        raise CheckpointError(
-            f"{where} does not fit: {'; '.join(problems)}. It is damaged or of another layout"
-        )
-    model.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
-
-
 def load_published(
     path: str | Path,
     part: Part,
@@ -197,5 +164,5 @@ def load_published(
     tensors = dict(source.tensors)
     with torch.device("meta"):
         model = build(tensors, part, asked, where)
-    fill(model, tensors, where)
+    fill({"": model}, tensors, where)
     return optimize_for_cpu(model.eval())
