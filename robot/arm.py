@@ -25,13 +25,13 @@ class ArmSpec:
     period_s: float = PERIOD_S
     """Control period [s]."""
     state_frame: Literal["flange", "tcp"] = "flange"
-    """Frame whose pose the state describes."""
+    """Point whose position the state gives; the orientation is the flange's for both."""
     state_dim: int = 7
     """State size: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
     action_dim: int = 7
     """Action size: change of position [m], change of rotation [rad], gripper."""
-    gripper: Literal["command", "change"] = "command"
-    """Meaning of the gripper action: close/keep/open command, or change of closedness."""
+    gripper: Literal["command", "difference"] = "command"
+    """Meaning of the gripper action: close/keep/open command, or difference of closedness."""
     max_step_m: float = MAX_STEP_M
     """Maximum change of position per action and axis [m]."""
     max_rotation_rad: float = MAX_ROTATION_RAD
