@@ -1,4 +1,4 @@
-"""Receding horizon over sub-goal images: plan, execute the first action, observe again."""
+"""Receding-horizon control over sub-goal images: plan, execute the first action, observe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from planning.policy import Policy
 from planning.protocols import Decision, Reading, SubGoal
 
 SETTLE_M = 0.006
-"""A shorter planned move [m] without a gripper command counts as having reached the sub-goal."""
+"""A planned move below this [m] without a gripper command counts as settled at the sub-goal."""
 
 
 class Budget:
-    """Selects the current sub-goal: the next one when its budget is spent or it is reached."""
+    """Tracks the current sub-goal and advances when its step budget is spent or it is reached."""
 
     def __init__(self, goals: list[SubGoal], patience: int = 2) -> None:
         self.goals, self.patience = goals, patience
@@ -25,11 +25,11 @@ class Budget:
 
     @property
     def over(self) -> bool:
-        """Whether all budgets are spent."""
+        """Whether all step budgets are spent."""
         return self.index >= len(self.goals)
 
     def tick(self, *, settled: bool) -> None:
-        """Count a step; `patience` settled steps in a row mean that the sub-goal is reached."""
+        """Count a step; `patience` consecutive settled steps reach the sub-goal."""
         self.spent += 1
         self.idle = self.idle + 1 if settled else 0
         if self.spent >= self.goals[self.index].steps or self.idle >= self.patience:
@@ -37,19 +37,19 @@ class Budget:
 
 
 class PlanningAgent:
-    """Plans toward each sub-goal in turn, in the latent space of a policy's world model."""
+    """Agent that plans toward each sub-goal in turn with a policy."""
 
     def __init__(self, policy: Policy, *, settle_m: float = SETTLE_M) -> None:
         self.policy, self.settle_m = policy, settle_m
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Encode the sub-goals of a new episode; `seed` is the search's."""
+        """Encode the sub-goals of a new episode and seed the search."""
         self.memory = Memory.start(seed)
         self.budget = Budget(goals)
         self.goals: list[Tensor] = [self.policy.encode(goal.image) for goal in goals]
 
     def act(self, observation: Reading) -> Decision | None:
-        """Return the next action, or None when all budgets are spent."""
+        """Return the next action, or None if all step budgets are spent."""
         if self.budget.over:
             return None
         index = self.budget.index

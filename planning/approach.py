@@ -1,4 +1,4 @@
-"""The first step of a long move: sideways above the goal before descending to it."""
+"""First step of a long move: lateral motion above the goal before the descent."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 SLACK_M = 0.01
-"""Lateral distance that counts as being above the goal [m]."""
+"""Lateral distance below which a position counts as above the goal [m]."""
 
 
 def approach_step(total_3: Tensor, max_step_m: float, slope: float) -> Tensor:
-    """Return the first step [1, 3] of a move; descend only inside a cone above the goal.
+    """Return the first step [1, 3] of a move that descends only inside a cone above the goal.
 
-    Sideways the step is as long as the box allows. With `slope` 0 the step follows `total_3`
-    straight, as far as the box allows.
+    The lateral step is as long as the box allows. With `slope` 0 the step follows `total_3` in a
+    straight line, as far as the box allows.
     """
     if not slope:
         return (total_3 * min(1.0, max_step_m / max(float(total_3.abs().max()), 1e-9)))[None]

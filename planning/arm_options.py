@@ -21,11 +21,11 @@ Robot = Literal["franka", "twin", "mujoco", "fake"]
 REAL_ROBOTS = ("franka",)
 """Arms that can hurt somebody: they move only with a person's word."""
 WITH_CAMERA = ("franka", "fake")
-"""Robots that see through `camera=`; the others render their own pictures."""
+"""Robots that see through `camera=`; the others render their own images."""
 
 
 def changed_fields(options: object) -> list[str]:
-    """Return `name=value` of every field that differs from its default."""
+    """Return `name=value` for every field that differs from its default."""
     changed = []
     for item in dataclasses.fields(options):  # type: ignore[arg-type]
         usual = item.default
@@ -39,16 +39,16 @@ def changed_fields(options: object) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class FrankaOptions:
-    """Connection to a Franka arm; refused with any other robot."""
+    """Connection to a Franka arm; rejected with any other robot."""
 
     address: str = "172.16.0.2"
     """Host name or IP address of the control box."""
     arm: Literal["fr3", "panda"] = "fr3"
-    """Model of the arm."""
+    """Arm model."""
     realtime: bool = True
-    """Require a real-time kernel; false is for simulated arms only."""
+    """Require a real-time kernel; disable for simulated arms only."""
     patience: float = field(default=1.0, metadata=between(0, 1000))
-    """Factor (1 or more) on allowed ages and waiting times; above 1 needs realtime=false."""
+    """Factor (1 or more) on all timeouts and maximum ages; above 1 requires realtime=false."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -64,13 +64,13 @@ class MotionOptions:
     """Permission to move the arm."""
 
     execute: bool = False
-    """Move the arm; without it every command is a dry run."""
+    """Move the arm; if false, every command is a dry run."""
     confirm: bool = True
-    """Ask for a typed word before the arm may move."""
+    """Ask for typed confirmation before the arm moves."""
     confirm_each: bool = False
-    """Ask before every step."""
+    """Ask for confirmation before every step."""
     unattended: bool = False
-    """Allow confirm=false with a real arm; a person must still watch it."""
+    """Allow confirm=false with a real arm; an operator must still watch it."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -83,18 +83,18 @@ class MotionOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkcellOptions:
-    """An arm, its camera, its limits and, in simulation, its scene."""
+    """Arm, camera, safety limits and, in simulation, the scene."""
 
     robot: Robot = "mujoco"
-    """Arm: a real Franka, its simulated twin behind libfranka's protocol, MuJoCo, or fake."""
+    """Arm: a real Franka, a simulated twin that speaks libfranka's protocol, MuJoCo, or fake."""
     scene: SceneOptions = field(default_factory=SceneOptions, metadata={"group": "env"})
     """Scene of a simulated arm."""
     franka: FrankaOptions = field(default_factory=FrankaOptions)
     """Connection to a real arm."""
     camera: str = ""
-    """Camera of franka and fake: number, device, video, folder, URL, realsense[:SERIAL]."""
+    """Camera of franka and fake: index, device path, video, folder, URL or realsense[:SERIAL]."""
     limits: str = ""
-    """Safety limits: franka, twin, or a .yaml file (empty: those of the robot)."""
+    """Safety limits: franka, twin, or a .yaml file (empty: the robot's own)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -119,10 +119,11 @@ class WorkcellOptions:
 
 
 def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:
-    """Refuse a real arm that would move without anybody's word.
+    """Reject options that would move a real arm without confirmation.
 
     Raises:
-        PlanError: confirm=false without unattended=true, or unattended with a simulated arm.
+        PlanError: confirm=false is set without unattended=true, or unattended=true with a simulated
+            arm.
     """
     real = workcell.robot in REAL_ROBOTS
     if real and not (motion.confirm or motion.unattended):
@@ -150,13 +151,14 @@ class DriveOptions:
     device: Device = "auto"
     """Device of the model."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
-    """How plans are searched."""
+    """Search settings of the planner."""
     goals: list[str] = field(default_factory=list)
-    """Goal pictures in order: a folder or files (empty: the goals of the simulated task)."""
+    """Goal images in order: a folder or files (empty: the simulated task's goals)."""
     steps: list[int] = field(default_factory=list, metadata=between(1, 100_000))
-    """Step budget of each goal picture (empty: as captured, else 8)."""
+    """Step budget of each goal image (empty: the captured budget, else 8)."""
     sub_goals: SubGoals = "default"
-    """Goal images of a simulated task: all, three (without the lift) or only the last one."""
+    """Goal images of a simulated task: default (all), three (without the lift) or one (the
+    last)."""
     episodes: int = field(default=1, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -164,13 +166,13 @@ class DriveOptions:
     axes: str = ""
     """Calibration file of `worldmodel calibrate axes` (empty: none)."""
     max_plan_s: float = field(default=5.0, metadata=between(0.001, 3600, "s"))
-    """Largest age of a frame whose plan is still sent to a real arm; the scene may have changed."""
+    """Maximum age of a frame when its plan is sent to a real arm; older plans are dropped."""
     judge: bool = False
     """Ask after each episode whether it succeeded."""
     view: bool = False
-    """Serve a web page with camera, goal, energy and plan."""
+    """Serve a live web page with camera, goal, energy and plan."""
     port: int = field(default=0, metadata=between(0, 65_535))
-    """Port of that page (0: any free one)."""
+    """Port of the live page (0: any free port)."""
     out: str = "runs/drive"
     """Output folder for summary.json, report.html, data/ and logs/."""
 
@@ -216,19 +218,19 @@ class CalibrateOptions:
             samples=200, iterations=6, elites=12, stretch=1, gate_m=0.0
         )
     )
-    """How the move between two pictures is searched; the gripper is not planned."""
+    """Search settings for the move between two images; the gripper is not planned."""
     moves: int = field(default=12, metadata=between(2, 10_000))
     """Number of random moves."""
     length_m: float = field(default=0.05, metadata=between(0.001, 1, "m"))
     """Length of each move."""
     reach_m: float = field(default=0.08, metadata=between(0.001, 2, "m"))
-    """Largest distance from the position where the calibration starts."""
+    """Maximum distance from the start position."""
     max_condition: float = field(default=3.0, metadata=between(1, 1e6))
-    """Largest condition number of the moves; a larger one is an error."""
+    """Maximum condition number of the moves; above it the calibration fails."""
     max_residual: float = field(default=0.5, metadata=between(0, 1))
-    """Largest unexplained share of the moves; a larger one is an error."""
+    """Maximum relative residual of the moves; above it the calibration fails."""
     turn_deg: float = field(default=0.0, metadata=between(-180, 180, "deg"))
-    """Simulated arms: turn every command by this angle, as a test of the calibration."""
+    """Rotate every command of a simulated arm by this angle, to test the calibration."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the scene and the moves."""
     out: str = "runs/axes"
@@ -253,13 +255,13 @@ class CaptureOptions:
     motion: MotionOptions = field(default_factory=MotionOptions)
     """Permission to move the arm."""
     step_m: float = field(default=0.02, metadata=between(0.0001, 1, "m"))
-    """Distance of one key press."""
+    """Distance moved per key press."""
     steps: int = field(default=8, metadata=between(1, 100_000))
-    """Step budget of a goal for which none is typed."""
+    """Default step budget of a goal."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of a simulated scene."""
     out: str = "runs/goals"
-    """Output folder, for `worldmodel drive goals=`."""
+    """Output folder; pass it to `worldmodel drive goals=`."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -273,11 +275,11 @@ class CheckViewOptions:
     workcell: WorkcellOptions = field(default_factory=WorkcellOptions)
     """Arm, camera, limits and scene."""
     reference: str = ""
-    """Picture to compare with (empty: only take a picture)."""
+    """Reference image to compare with (empty: only capture one)."""
     max_difference: float = field(default=0.1, metadata=between(0, 1))
-    """Largest mean difference of grey levels, which range from 0 to 1."""
+    """Maximum mean difference of grey levels (0 to 1)."""
     max_shift_px: float = field(default=3.0, metadata=between(0, 10_000, "px"))
-    """Largest shift of the whole picture."""
+    """Maximum shift of the image."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of a simulated scene."""
     out: str = "runs/view"

@@ -1,4 +1,4 @@
-"""Baselines for any planner: no motion, random motion, and the goal image's robot pose."""
+"""Baseline agents: no motion, random motion, and motion to the goal image's robot pose."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ NEAR_M = 0.01
 
 
 class Hold:
-    """Does nothing.
+    """Agent that does not move.
 
     Args:
-        max_step_m: largest change of position per action and axis [m], from the arm or the model.
+        max_step_m: maximum change of position per action and axis [m], from the arm or the model.
     """
 
     def __init__(self, max_step_m: float = MAX_STEP_M) -> None:
         self.max_step_m = max_step_m
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Start a new episode; every sub-goal keeps its whole budget."""
+        """Start a new episode, in which every sub-goal uses its whole budget."""
         self.budget = Budget(goals, patience=10**9)
         self.rng = np.random.default_rng(seed)
 
     def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
-        """Return the action [7] toward one sub-goal."""
+        """Return the action [7] toward a sub-goal."""
         return np.zeros(7)
 
     def act(self, observation: Reading) -> Decision | None:
-        """Return the next action, or None when all step budgets are spent."""
+        """Return the next action, or None if all step budgets are spent."""
         if self.budget.over:
             return None
         index = self.budget.index
@@ -45,7 +45,7 @@ class Hold:
 
 
 class Random(Hold):
-    """Uniform moves inside the action box, random gripper commands."""
+    """Agent with uniform random moves inside the action box and random gripper commands."""
 
     def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
         """Return a random action [7]."""
@@ -54,18 +54,19 @@ class Random(Hold):
 
 
 class PoseOnly(Hold):
-    """Moves straight to the goal image's robot pose, then moves the gripper; ignores the object.
+    """Agent that moves straight to the goal image's robot pose, then operates the gripper.
 
-    It uses the pose at which the image was taken, which no planner receives.
+    It ignores the object, and uses the pose at which the image was taken, which planners never
+    receive.
     """
 
     def begin(self, goals: list[SubGoal], seed: int) -> None:
-        """Start a new episode; a sub-goal ends when its pose is reached."""
+        """Start a new episode, in which a sub-goal ends when its pose is reached."""
         super().begin(goals, seed)
         self.budget.patience = 2
 
     def choose(self, observation: Reading, goal: SubGoal) -> NDArray[np.float64]:
-        """Return a step toward the pose, with the gripper command when within 1 cm."""
+        """Return a step toward the pose, with a gripper command within 1 cm of it."""
         state = np.asarray(observation["state"], dtype=np.float64)
         move = np.clip(goal.state[:3] - state[:3], -self.max_step_m, self.max_step_m)
         change = float(goal.state[6]) - state[6]
@@ -77,7 +78,7 @@ BASELINES: dict[str, type[Hold]] = {"hold": Hold, "random": Random, "pose_only":
 
 
 def make_baseline(name: str, max_step_m: float = MAX_STEP_M) -> Agent:
-    """Make a baseline by name, for an arm whose actions move at most `max_step_m` per axis.
+    """Create a baseline by name for actions of at most `max_step_m` per axis.
 
     Raises:
         PlanError: unknown name; the message lists the known ones.

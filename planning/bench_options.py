@@ -17,23 +17,24 @@ class BenchOptions:
     """Options of `worldmodel bench planning`."""
 
     quick: bool = False
-    """Measure only small and medium sizes, horizons up to 4, with two repeats: about a minute."""
+    """Measure only small and medium sizes and horizons up to 4, with two repeats (about a
+    minute)."""
     sizes: list[Size] = field(default_factory=lambda: ["small", "medium", "ac"])
-    """Predictor sizes: small is the embedded model's, ac the published one for ViT-g."""
+    """Predictor sizes; small is the embedded model, ac the published predictor for ViT-g."""
     horizons: list[int] = field(default_factory=lambda: [1, 2, 4, 8], metadata=between(1, 16))
-    """Numbers of imagined steps."""
+    """Planning horizons, in steps."""
     samples: int = field(default=0, metadata=between(0, 1_000_000))
-    """Number of plans imagined in each iteration; 0 takes what suits the size."""
+    """Number of plans per iteration (0: chosen by predictor size)."""
     iterations: int = field(default=2, metadata=between(1, 10_000))
-    """Number of iterations of a search."""
+    """Number of iterations per search."""
     repeats: int = field(default=3, metadata=between(1, 1000))
-    """Number of interleaved timings, whose median is reported."""
+    """Number of interleaved repeats, of which the median is reported."""
     pairs: int = field(default=6, metadata=between(1, 1000))
-    """Number of picture pairs for the comparison at equal energy."""
+    """Number of image pairs for the comparison at equal energy."""
     device: Literal["cpu", "cuda"] = "cpu"
     """Device of the models."""
     memory_gb: float = field(default=0.0, metadata=between(0, 10_000, "GB"))
-    """Memory for the plans imagined at once; 0 takes 4 GB, on CUDA half of the free memory."""
+    """Memory for plans evaluated at once (0: 4 GB, or half of the free memory on CUDA)."""
     out: str = "runs/bench_planning"
     """Output folder for summary.json and planning.png."""
 
@@ -47,7 +48,7 @@ class BenchOptions:
                 raise PlanError(f"{name} has no effect with quick=true. Leave one of them out.")
 
     def resolved(self) -> BenchOptions:
-        """Options of the measurement, with the values that quick=true stands for."""
+        """Options with the values implied by quick=true."""
         if not self.quick:
             return self
         return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Limits of planned actions, and the meaning of the gripper's number.
+"""Limits of planned actions, and the gripper convention.
 
 Shapes: B samples, K horizon, A action (7), 4 = planned numbers (x, y, z, gripper).
 """
@@ -15,38 +15,38 @@ from torch import Tensor
 from planning.errors import PlanError
 
 MAX_STEP_M = 0.075
-"""Default largest change of position per action and axis [m]. Source: V-JEPA 2, sec. 4.2."""
+"""Default maximum change of position per action and axis [m]. Source: V-JEPA 2, sec. 4.2."""
 GRIPPER_DEAD_BAND = 0.15
-"""Gripper commands of at most this size keep the gripper; larger ones close or open it."""
+"""Dead band of gripper commands: larger magnitudes close or open the gripper."""
 PUBLISHED_DEAD_BAND = 0.25
-"""Planned closedness changes below this become 0 in the published planner."""
+"""Planned closedness changes below this are set to 0 in the published planner."""
 NO_LIMIT_M = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """Limits of one action, and which of its numbers are planned."""
+    """Limits of an action, and which of its components are planned."""
 
     max_step_m: float = MAX_STEP_M
-    """Largest change of position per axis [m]: a box."""
+    """Maximum change of position per axis [m]."""
     gripper: Literal["published", "ternary"] = "ternary"
-    """published: a change of closedness, where less than 0.25 becomes 0. ternary: a command, -1
-    open, 0 keep or +1 close."""
+    """Gripper convention. published: change of closedness, with less than 0.25 set to 0; ternary:
+    command of -1 open, 0 keep or +1 close."""
     gripper_free: bool = True
-    """Plan the gripper; False makes its number 0 in every plan."""
+    """Whether to plan the gripper; if False, its component is 0 in every plan."""
     low_m: tuple[float, float, float] | None = None
-    """Lowest position (x, y, z) [m] that a plan may lead to; None: no limit."""
+    """Lower workspace corner (x, y, z) [m] of planned positions; None for no limit."""
     high_m: tuple[float, float, float] | None = None
-    """Highest position (x, y, z) [m] that a plan may lead to; None: no limit."""
+    """Upper workspace corner (x, y, z) [m] of planned positions; None for no limit."""
     start_m: tuple[float, float, float] | None = None
-    """Present position (x, y, z) [m], where every plan starts; `low_m` and `high_m` need it."""
+    """Current position (x, y, z) [m], where plans start; required by `low_m` and `high_m`."""
 
     def __post_init__(self) -> None:
         if not self.max_step_m > 0:
             raise PlanError(f"max_step_m is {self.max_step_m}; allowed: above 0 [m]")
 
     def inside(self, moves_BK3: Tensor) -> Tensor:
-        """Clip moves to the box, and shorten them where their path would leave the workspace."""
+        """Clip moves to the box, and shorten those whose path would leave the workspace."""
         moves = moves_BK3.clamp(-self.max_step_m, self.max_step_m)
         if self.start_m is None or (self.low_m is None and self.high_m is None):
             return moves
@@ -59,7 +59,7 @@ class Bounds:
         return torch.stack(parts, dim=-2).clamp(-self.max_step_m, self.max_step_m)
 
     def full(self, free_BK4: Tensor) -> Tensor:
-        """Expand planned numbers to actions [B, K, 7] inside the limits, without rotation."""
+        """Expand planned components to actions [B, K, 7] inside the limits, without rotation."""
         position = self.inside(free_BK4[..., :3])
         grip = free_BK4[..., 3:].clamp(-1.0, 1.0)
         if not self.gripper_free:
@@ -72,7 +72,7 @@ class Bounds:
         return torch.cat([position, torch.zeros_like(position), grip], dim=-1)
 
     def clip(self, free_BK4: Tensor) -> Tensor:
-        """Clip planned numbers to the box, in place."""
+        """Clip planned components to the box, in place."""
         free_BK4[..., :3].clamp_(-self.max_step_m, self.max_step_m)
         free_BK4[..., 3].clamp_(-1.0, 1.0)
         return free_BK4
@@ -82,13 +82,13 @@ class Bounds:
 def _limits(
     bounds: Bounds, device: torch.device, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return start, lowest and highest position on a device, copied there once."""
+    """Return start, lower and upper corner on a device, cached across calls."""
     corners = (
         bounds.start_m,
         bounds.low_m or (-NO_LIMIT_M,) * 3,
         bounds.high_m or (NO_LIMIT_M,) * 3,
     )
-    # Tensors made in inference mode could not meet gradients in a later search.
+    # Tensors created in inference mode cannot be used with gradients in a later search.
     with torch.inference_mode(mode=False):
         start, low, high = (torch.tensor(c, device=device, dtype=dtype) for c in corners)
         return start, start.minimum(low), start.maximum(high)

@@ -1,7 +1,8 @@
-"""The log of a drive: one JSONL line per step, flushed at once, and the camera's images.
+"""Log of a drive: one JSONL line per step, flushed immediately, and the camera images.
 
-`<folder>/log.jsonl` begins with a header (all that is needed to plan again), has one line per step
-and ends with the outcome; `frame-0000.png` and `goal-00.png` are lossless, for an exact replay.
+`<folder>/log.jsonl` begins with a header that holds everything needed to replan, has one line per
+step, and ends with the outcome; `frame-0000.png` and `goal-00.png` are lossless, for an exact
+replay.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def step_row(step: Step) -> dict[str, Any]:
 
 
 def reason_kinds(row: dict[str, Any]) -> list[str]:
-    """Return the kinds of a logged step's reasons; older logs have them only in the texts."""
+    """Return the kinds of a logged step's reasons; older logs hold them only in the texts."""
     if "reason_kinds" in row:
         return list(row["reason_kinds"])
     return [text.partition(":")[0] for text in row["reasons"]]
@@ -67,8 +68,8 @@ class DriveLog:
     """Writes the log of one episode.
 
     Args:
-        folder: Created if missing.
-        header: Options and facts of the run.
+        folder: Folder of the log, created if missing.
+        header: Options and metadata of the run.
         goals: Goal images, saved beside the log.
     """
 
@@ -82,7 +83,7 @@ class DriveLog:
         self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
 
     def write(self, row: dict[str, Any]) -> None:
-        """Append a line and flush the file."""
+        """Append a line and flush it to disk."""
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
 
@@ -100,26 +101,26 @@ class DriveLog:
 
 @dataclass(frozen=True)
 class Logged:
-    """A log as read from disk."""
+    """A log read from disk."""
 
     folder: Path
     header: dict[str, Any]
     goals: list[SubGoal]
     steps: list[dict[str, Any]]
-    """Steps with an action, in order."""
+    """Rows of the steps with an action, in order."""
     end: dict[str, Any]
-    """The outcome; empty if the process was killed."""
+    """Outcome of the episode; empty if the process was killed."""
 
     def frame(self, index: int) -> NDArray[np.uint8]:
-        """Return the camera's image [H, W, 3] of a step; in older logs, the model's input image."""
+        """Return the camera image [H, W, 3] of a step (in older logs, the model's input image)."""
         return read_image(self.folder / f"frame-{index:04d}.png")
 
 
 def read_log(folder: Path) -> Logged:
-    """Read a log; an incomplete last line (of a killed process) is ignored.
+    """Read a log, ignoring an incomplete last line left by a killed process.
 
     Raises:
-        PlanError: There is no log, or its header is missing.
+        PlanError: The log or its header is missing.
     """
     path = folder / "log.jsonl"
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The loop that drives an arm: capture, plan, send and report, until the step budgets are spent."""
+"""Control loop of a drive: capture, plan, send and report until the step budgets are spent."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Image = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
 FATAL = ("latched", "arm", "state", "person")
-"""Kinds of refusal that end the episode."""
+"""Kinds of refusal that end the episode immediately."""
 FIXES = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
-"""What to change when a kind of refusal repeats."""
+"""Fix to suggest when a kind of refusal repeats."""
 
 
 class Frame(Protocol):
-    """A frame of a camera."""
+    """A camera frame."""
 
     @property
     def image(self) -> Image:
@@ -33,12 +33,12 @@ class Frame(Protocol):
 
     @property
     def time_s(self) -> float:
-        """`time.monotonic()` of its capture [s]."""
+        """Capture time by `time.monotonic()` [s]."""
         ...
 
 
 class Camera(Protocol):
-    """A camera that raises when its frames are unfit for planning."""
+    """A camera that raises if its frames are unusable."""
 
     def read(self) -> Frame:
         """Return the newest frame."""
@@ -69,21 +69,21 @@ class Reason(Protocol):
 
     @property
     def kind(self) -> str:
-        """What the command was changed or refused for."""
+        """Limit or fault that changed or refused the command."""
         ...
 
     @property
     def text(self) -> str:
-        """What was asked and what is allowed."""
+        """Requested and allowed values."""
         ...
 
 
 class Sent(Protocol):
-    """What a safety layer made of an action."""
+    """An action after the safety layer."""
 
     @property
     def action(self) -> Array:
-        """Action [7] as sent."""
+        """Action [7] that was sent."""
         ...
 
     @property
@@ -93,30 +93,30 @@ class Sent(Protocol):
 
     @property
     def reasons(self) -> Sequence[Reason]:
-        """Why it differs from what was asked; empty if it does not."""
+        """Why it differs from the request; empty if it does not."""
         ...
 
     @property
     def refused(self) -> bool:
-        """Whether nothing was sent at all."""
+        """Whether the whole command was refused and nothing was sent."""
         ...
 
 
 class Arm(Protocol):
-    """An arm behind a safety layer."""
+    """An arm protected by a safety layer."""
 
     def state(self) -> Reading:
         """Read the arm."""
         ...
 
     def send(self, action: NDArray[np.float32]) -> Sent:
-        """Move by an action [7]; return what was made of it."""
+        """Move by an action [7]; return the action after all limits."""
         ...
 
 
 @dataclass(frozen=True)
 class StaleFrame:
-    """The frame that an action was planned from grew too old."""
+    """Reason for not sending an action: its frame became too old during planning."""
 
     text: str
     kind: Literal["frame"] = "frame"
@@ -127,7 +127,7 @@ class StaleFrame:
 
 @dataclass(frozen=True)
 class NotSent:
-    """An action that did not reach the safety layer."""
+    """An action that was not passed to the safety layer."""
 
     action: Array
     target: Array
@@ -137,30 +137,30 @@ class NotSent:
 
 @dataclass(frozen=True)
 class Step:
-    """One turn of the loop."""
+    """One iteration of the control loop."""
 
     index: int
     frame: Frame
     image: Image
-    """The frame's image as the camera gave it; the agent's policy resizes it."""
+    """Image as captured; the agent's policy resizes it."""
     state: Reading
     decision: Decision | None
-    """None in the last turn, when all budgets are spent."""
+    """Decision of the agent; None in the last iteration, when all budgets are spent."""
     sent: Sent | None
-    """None in the last turn."""
+    """Action after the safety layer; None in the last iteration."""
     seconds: dict[str, float]
-    """Duration of each part: camera, state, encode, plan, other, send."""
+    """Duration of each part [s]: camera, state, encode, plan, other, send."""
 
     @property
     def frame_age_s(self) -> float:
-        """Age of the frame when the action was sent [s]."""
+        """Age of the frame at the time of sending [s]."""
         return sum(self.seconds.get(name, 0.0) for name in ("state", "encode", "plan", "other"))
 
 
 def send_fresh(
     arm: Arm, decision: Decision, frame: Frame, reading: Reading, max_age_s: float
 ) -> Sent:
-    """Send an action unless the frame that it was planned from has grown too old."""
+    """Send an action unless the frame it was planned from is too old."""
     age = time.monotonic() - frame.time_s
     if age <= max_age_s:
         return arm.send(decision.action)
@@ -184,17 +184,17 @@ def drive_episode(
 
     Args:
         arm: Arm behind the safety layer.
-        camera: Checked camera; its errors end the episode by propagating.
+        camera: Checked camera, whose errors propagate and end the episode.
         agent: Chooses the actions.
         goals: Goal images of any size.
         seed: Seed of the search.
-        listen: Called with each step as soon as it is done.
-        max_refused: Number of consecutive refusals that ends the episode.
-        max_age_s: Largest age of a frame when its plan is ready [s]; an older plan is not sent,
-            since the scene may have changed. Infinite for simulations that wait.
+        listen: Called with each finished step.
+        max_refused: Number of consecutive refusals that end the episode.
+        max_age_s: Maximum age of a frame when its plan is ready [s]; older plans are not sent,
+            since the scene may have changed. Use infinity for simulations that wait.
 
     Returns:
-        Why the episode ended early; empty when the budgets are spent.
+        Why the episode ended early; empty if the budgets were spent.
     """
     agent.begin(goals, seed)
     refused = 0
@@ -227,9 +227,9 @@ def stop_reason(sent: Sent, refused: int, max_refused: int) -> str:
     """Return why a refusal ends the episode; empty if it does not.
 
     Args:
-        sent: What was made of the newest action.
-        refused: Consecutive refusals, this one included.
-        max_refused: Number of them that ends the episode.
+        sent: Latest action after the safety layer.
+        refused: Number of consecutive refusals, including this one.
+        max_refused: Number of consecutive refusals that end the episode.
     """
     if not refused:
         return ""

@@ -1,4 +1,4 @@
-"""Energies: distances of imagined tokens from a goal's tokens.
+"""Energies: distances between predicted tokens and a goal's tokens.
 
 Shapes: B samples, K horizon, J compared steps, N tokens, D width.
 """
@@ -14,12 +14,12 @@ UNITS = "Check that state and actions are in the checkpoint's units (m, rad)"
 
 
 def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
-    """Return the distance [B] of each sample's tokens from the goal's.
+    """Return the distance [B] between each sample's tokens and the goal's.
 
     Args:
         z_BND: tokens of B samples.
         goal_1ND: tokens of the goal.
-        norm: "l1", the mean absolute difference (Source: V-JEPA 2, sec. 3.3), or "l2", the mean
+        norm: "l1" for the mean absolute difference (Source: V-JEPA 2, sec. 3.3), "l2" for the mean
             squared one.
 
     Raises:
@@ -34,24 +34,24 @@ def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
 
 
 def _is_capturing() -> bool:
-    """Return whether a CUDA graph is being captured, when no value can be read."""
+    """Return whether a CUDA graph is being captured, during which no value can be read."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = "final") -> Tensor:
-    """Return the energies [B] of imagined plans.
+    """Return the energies [B] of predicted plans.
 
-    While a CUDA graph is captured the energies are not checked; the caller checks them later.
+    During the capture of a CUDA graph the energies are not checked; the caller checks them later.
 
     Args:
-        z_BKND: imagined tokens of K steps.
+        z_BKND: predicted tokens of K steps.
         goal_1ND: tokens of the goal.
         norm: "l1" or "l2".
-        over: "final" compares the last imagined frame, "sum" takes the mean over all frames.
+        over: "final" compares the last predicted frame, "sum" averages over all frames.
 
     Raises:
         PlanError: unknown norm or `over`.
-        EnergyError: an energy is not finite; the message names the imagined step.
+        EnergyError: an energy is not finite; the message names the predicted step.
     """
     if over not in ("final", "sum"):
         raise PlanError(f"Unknown cost {over!r}; known: final, sum")

@@ -2,11 +2,11 @@
 
 
 class PlanningError(Exception):
-    """Base class of the package's errors."""
+    """Base class of this package's errors."""
 
 
 class PlanError(PlanningError, ValueError):
-    """An option, limit or array is not valid for planning."""
+    """An option, limit or array is invalid for planning."""
 
 
 class EnergyError(PlanningError, RuntimeError):
@@ -14,4 +14,4 @@ class EnergyError(PlanningError, RuntimeError):
 
 
 class DriveError(PlanningError, RuntimeError):
-    """A drive may not begin, or had to end."""
+    """A drive could not start or had to end."""

@@ -1,4 +1,4 @@
-"""Goal images on disk: pictures in order, each with a JSON file of its name, budget and state."""
+"""Goal images on disk, each with a JSON file of its name, step budget and robot state."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def _unknown() -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class GoalPicture:
-    """A sub-goal from a file."""
+    """A sub-goal read from files."""
 
     name: str
     """Name of the sub-goal."""
     image: NDArray[np.uint8]
     """RGB [H, W, 3] as the camera captured it."""
     state: NDArray[np.float32] = field(default_factory=_unknown)
-    """Robot state at which the picture was taken [7]; NaN where it is unknown."""
+    """Robot state [7] at which the image was taken; NaN if unknown."""
     steps: int = DEFAULT_STEPS
     """Step budget."""
 
 
 def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
-    """Write `<index>-<name>.png` with its JSON file, and return the picture's path."""
+    """Write `<index>-<name>.png` with its JSON file, and return the image's path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{index:02d}-{goal.name}.png"
     Image.fromarray(goal.image).save(path)
@@ -51,10 +51,10 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read a picture as RGB uint8 [H, W, 3].
+    """Read an image as RGB uint8 [H, W, 3].
 
     Raises:
-        PlanError: the file is missing, or is no picture.
+        PlanError: the file is missing or not an image.
     """
     try:
         with Image.open(path) as picture:
@@ -79,22 +79,22 @@ def _read(path: Path) -> GoalPicture:
 
 
 def _pictures_in(path: Path) -> list[Path]:
-    """Return a folder's pictures in order, or the file itself."""
+    """Return a folder's images in sorted order, or the given file itself."""
     if not path.is_dir():
         return [path]
     return sorted(p for p in path.iterdir() if p.suffix.lower() in KINDS)
 
 
 def read_goals(where: str | Path | Sequence[str | Path], steps: list[int]) -> list[GoalPicture]:
-    """Read the goal pictures of a folder, a file, or a list of either, in order.
+    """Read the goal images of a folder, a file, or a list of either, in order.
 
     Args:
         where: path or list of paths.
-        steps: step budget of each goal; empty takes those of the JSON files, else 8.
+        steps: step budget of each goal; empty uses those of the JSON files, else 8.
 
     Raises:
-        PlanError: nothing is there, a file is no picture, or there are not as many budgets as
-            goals.
+        PlanError: the path is empty or missing, a file is not an image, or the numbers of budgets
+            and goals differ.
     """
     named = [Path(p) for p in ([where] if isinstance(where, str | Path) else where)]
     paths = [picture for path in named for picture in _pictures_in(path)]

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, with their uncertainty."""
+"""Statistics of an evaluation, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 
     Args:
         successes: number of successful trials.
-        trials: number of trials; without any the interval is (0, 1).
+        trials: number of trials; 0 gives the interval (0, 1).
         z: quantile of the normal distribution; 1.96 gives 95 %.
     """
     if not trials:
@@ -24,7 +24,7 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def median_p95(values: list[float]) -> dict[str, float | None]:
-    """Return the median and the 95th percentile, both None without values."""
+    """Return the median and the 95th percentile; both are None for an empty list."""
     if not values:
         return {"median": None, "p95": None}
     return {"median": float(np.median(values)), "p95": float(np.percentile(values, 95))}

@@ -1,8 +1,8 @@
-"""Options of planning and of the commands that need no arm.
+"""Options of the planner and of the commands that use no arm.
 
-Options are frozen dataclasses, and a command's options are composed of them. The help of an option
-is the docstring under its field; its allowed values are a `Literal`, or the range in the field's
-metadata. This module imports neither torch nor MuJoCo, which keeps a command's help fast.
+A command's options are composed of frozen dataclasses. The docstring under a field is the option's
+help text; its valid values are a `Literal` or the range in the field's metadata. This module
+imports neither torch nor MuJoCo, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ START_STATE = (0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0)
 
 
 def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
-    """Return field metadata for a number from `low` to `high`, both included."""
+    """Return field metadata for a number from `low` to `high`, inclusive."""
     return {"min": low, "max": high, "unit": unit}
 
 
 def check_fields(options: object) -> None:
-    """Check every field of an options dataclass against its `Literal` or its range.
+    """Check every field of an options dataclass against its `Literal` or range.
 
     Raises:
-        PlanError: a value is not among the choices, outside its range, NaN or infinite.
+        PlanError: a value is not among the choices, out of range, NaN or infinite.
     """
     hints = get_type_hints(type(options))
     for item in dataclasses.fields(options):  # type: ignore[arg-type]
@@ -63,38 +63,38 @@ def _check_number(item: dataclasses.Field[Any], value: float) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerOptions:
-    """How a plan is searched."""
+    """Search settings of the planner."""
 
     optimiser: SolverName = "cem"
     """Search algorithm; cem is the published one."""
     samples: int = field(default=150, metadata=between(1, 1_000_000))
-    """Number of plans imagined in each iteration."""
+    """Number of plans evaluated per iteration."""
     iterations: int = field(default=4, metadata=between(1, 10_000))
-    """Largest number of iterations of a search."""
+    """Maximum number of iterations per search."""
     elites: int | None = field(default=None, metadata=between(2, 1_000_000))
     """Number of best plans that cem and icem keep (default: 12, or all samples if fewer)."""
     horizon: int = field(default=1, metadata=between(1, 16))
-    """Number of actions imagined ahead."""
+    """Planning horizon, in actions."""
     stretch: int = field(default=3, metadata=between(1, 16))
-    """Largest number of equal steps planned toward a goal that one step cannot reach."""
+    """Maximum number of equal steps planned toward a goal beyond the reach of one step."""
     approach_slope: float = field(default=1.0, metadata=between(0, 100))
-    """Height kept above the goal per lateral distance while descending (0: straight lines)."""
+    """Height above the goal per lateral distance during the descent (0: straight lines)."""
     gate_m: float = field(default=0.025, metadata=between(0, 10, "m"))
-    """Plan the gripper only when the planned move is shorter than this (0: always)."""
+    """Plan the gripper only if the planned move is shorter than this (0: always)."""
     norm: Literal["l1", "l2"] = "l1"
     """Distance between latents; l1 is the published one."""
     over: Literal["final", "sum"] = "final"
-    """Compare the goal with the final imagined step, or sum over all imagined steps."""
+    """Compare the goal with the final predicted step, or average over all predicted steps."""
     history: int = field(default=1, metadata=between(1, 2))
-    """Number of frames the model conditions on: the present one, or also the one before."""
+    """Number of context frames: 1 is the current frame only, 2 includes the previous one."""
     warm_start: bool = False
     """Start each search from the remainder of the previous plan."""
     min_spread_m: float = field(default=0.0, metadata=between(0, 1, "m"))
-    """Stop a search when its best plans agree to this distance (0: never)."""
+    """Stop a search once the spread of its best plans is below this (0: never)."""
     deadline_s: float = field(default=0.0, metadata=between(0, 3600, "s"))
-    """Stop a search after this time and use its best plan so far (0: never)."""
+    """Stop a search after this time and use the best plan so far (0: never)."""
     memory_gb: float = field(default=4.0, metadata=between(0, 10_000, "GB"))
-    """Memory for the plans imagined at once; at least one plan is imagined."""
+    """Memory for plans evaluated at once; at least one plan is evaluated."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -117,16 +117,16 @@ class PlannerOptions:
 
     @property
     def num_elites(self) -> int:
-        """Number of elites in use."""
+        """Number of elites, with the default resolved."""
         return min(DEFAULT_ELITES, self.samples) if self.elites is None else self.elites
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for a summary or a log, with the number of elites in use."""
+        """Plain values for a summary or log, with the default number of elites resolved."""
         return dataclasses.asdict(self) | {"elites": self.num_elites}
 
 
 def require_single_plans(planner: PlannerOptions, command: str) -> None:
-    """Refuse settings that need an earlier plan where every plan is independent.
+    """Reject settings that need a previous plan in a command whose plans are independent.
 
     Raises:
         PlanError: `history` or `warm_start` is set.
@@ -143,11 +143,11 @@ class SceneOptions:
     """Simulated scene."""
 
     task: Task = ""
-    """Task of the scene; an empty one is the scene of reach without a scripted goal."""
+    """Task of the scene; empty is the scene of reach without a scripted goal."""
     split: Split = "train"
-    """Appearance of the scene: as in training, or held out."""
+    """Appearance split of the scene."""
     objects: list[ObjectShape] = field(default_factory=lambda: ["cube"])
-    """Object shapes that episodes draw from."""
+    """Object shapes; each episode picks one at random."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -168,15 +168,15 @@ class EvalOptions:
     )
     """Simulated scene."""
     sub_goals: SubGoals = "default"
-    """Goal images: the task's, three (without the lift) or only the last one."""
+    """Goal images: default (all), three (without the lift) or one (the last)."""
     episodes: int = field(default=50, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
-    """Evaluation seed; every episode has a seed of its own."""
+    """Evaluation seed, from which each episode's seed is derived."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
-    """How plans are searched."""
+    """Search settings of the planner."""
     baselines: bool = True
-    """Also run the baselines hold, random and pose_only."""
+    """Run the baselines hold, random and pose_only as well."""
     workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
     pictures: bool = True
@@ -201,9 +201,9 @@ class DemoOptions:
     model: str = "default"
     """Model: embedded or published name, file, or folder of a training run."""
     seed: int = field(default=7, metadata=between(0, 2**31 - 1))
-    """Evaluation seed; every episode has a seed of its own."""
+    """Evaluation seed, from which each episode's seed is derived."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
-    """How plans are searched."""
+    """Search settings of the planner."""
     workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
     out: str = "runs/demo"
@@ -218,9 +218,9 @@ class PlanOptions:
     """Options of `worldmodel plan`."""
 
     image: str = ""
-    """Picture of the present scene; a file of any size."""
+    """Image file of the current scene, of any size."""
     goal: str = ""
-    """Picture of the goal; a file of any size."""
+    """Image file of the goal, of any size."""
     model: str = "default"
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
@@ -228,7 +228,7 @@ class PlanOptions:
     state: list[float] = field(default_factory=lambda: list(START_STATE))
     """Robot state: flange x y z [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
-    """How the plan is searched."""
+    """Search settings of the planner."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the search."""
     out: str = "runs/plan"
@@ -244,13 +244,13 @@ class ReplayOptions:
     """Options of `worldmodel replay`."""
 
     run: str = ""
-    """Output folder of a `worldmodel drive`, or one folder of its logs/."""
+    """Output folder of `worldmodel drive`, or one folder of its logs/."""
     plan: bool = True
     """Plan again from the recorded frames and states."""
     model: str = ""
-    """Plan with this model instead of the model of the drive."""
+    """Plan with this model instead of the drive's."""
     tolerance: float = field(default=1e-6, metadata=between(0, 1))
-    """Largest difference between two actions that count as the same."""
+    """Maximum difference between actions that count as equal."""
     out: str = "runs/replay"
     """Output folder for summary.json, report.html and replay.gif."""
 

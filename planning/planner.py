@@ -1,4 +1,4 @@
-"""A plan for one observation: imagine actions, compare their end with the goal, search the best.
+"""Plan from one observation by searching for actions whose predicted outcome matches the goal.
 
 Shapes: B samples, K horizon, N tokens, D width, S state, A action (7).
 """
@@ -20,45 +20,47 @@ from planning.solvers.cem import CEM
 from planning.solvers.search import Cost, Plan, Solver
 
 WARM_SPREAD = 0.5
-"""Spread of the first samples after a warm start, in half widths of the box."""
+"""Standard deviation of the first samples after a warm start, in half widths of the box."""
 AT_THE_LIMIT = 0.95
-"""Share of the box above which a step counts as limited by it."""
+"""Fraction of the box above which a step counts as limited by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannerConfig:
-    """Settings of a planner's search."""
+    """Search settings of a planner."""
 
     optimiser: Solver = field(
         default_factory=lambda: CEM(num_samples=150, iterations=4, num_elites=12)
     )
-    """Search algorithm with its own settings."""
+    """Search algorithm and its settings."""
     horizon: int = 1
-    """Number of actions imagined ahead, 1 to 16."""
+    """Planning horizon in actions, 1 to 16."""
     stretch: int = 3
-    """Largest number of equal steps planned toward a goal that one step cannot reach. A single
-    clipped step would bend the path: its free axes make up for the clipped one."""
+    """Maximum number of equal steps planned toward a goal beyond the reach of one step. A single
+    clipped step would bend the path, since its free axes compensate for the clipped one."""
     approach_slope: float = 1.0
-    """Height kept above the goal per lateral distance while descending; 0 descends in a straight
-    line. Fingers that arrive low and sideways knock the object over."""
+    """Height above the goal per lateral distance during the descent; 0 descends in a straight line.
+    Fingers that approach low from the side knock the object over."""
     norm: Literal["l1", "l2"] = "l1"
     """Distance between tokens: mean absolute or mean squared difference."""
     over: Literal["final", "sum"] = "final"
-    """Compare the final imagined frame with the goal, or the mean over all frames."""
+    """Compare the goal with the final predicted frame, or average over all frames."""
     chunk: int = 1024
-    """Number of samples imagined at once; it bounds the memory."""
+    """Number of samples evaluated at once, which bounds the memory."""
     gripper_free: bool = True
-    """Plan the gripper; False keeps it as it is in every plan."""
+    """Whether to plan the gripper; if False, every plan leaves it unchanged."""
     gate_m: float = 0.025
-    """Plan the gripper only when the planned move is shorter than this [m], or when the gripper
-    alone promises more than moving; 0 plans it always. Without the gate it closes too early."""
+    """Plan the gripper only if the planned move is shorter than this [m], or if operating the
+    gripper alone lowers the energy more than moving; 0 always plans it. Without this gate the
+    gripper closes too early."""
     deadline_s: float | None = None
-    """Time limit of each search [s]; the best plan so far is used. None: no limit."""
+    """Time limit of each search [s], after which the best plan so far is used; None for no
+    limit."""
     history: int = 1
-    """Number of frames the model conditions on: the present one, or 2 with the previous frame and
-    the action planned there."""
+    """Number of context frames: 1 is the current frame only, 2 includes the previous frame and the
+    action planned there."""
     warm_start: bool = False
-    """Start each search from the rest of the previous plan toward the same goal, with half the
+    """Start each search from the remainder of the previous plan toward the same goal, with half the
     spread."""
 
     def __post_init__(self) -> None:
@@ -70,36 +72,36 @@ class PlannerConfig:
 
 @dataclass(frozen=True)
 class Observation:
-    """An encoded camera frame and the robot's state at the same moment."""
+    """An encoded camera frame and the robot state at the same time."""
 
     z_1ND: Tensor
     """Tokens of the frame."""
     state_1S: Tensor
     """State in the model's state frame."""
     position_m: tuple[float, float, float] | None = None
-    """Position (x, y, z) from which the workspace limits count; None: that of the state."""
+    """Position (x, y, z) relative to which workspace limits apply; None uses the state's."""
 
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What was observed and planned one step earlier."""
+    """Observation and plan of the previous step."""
 
     observation: Observation
     goal_1ND: Tensor
     action_1A: Tensor
     """First action of the plan."""
     left_3: Tensor
-    """Rest of the planned move after that action [m]."""
+    """Remainder of the planned move after that action [m]."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What an episode's next plan depends on; the caller passes it from call to call."""
+    """Planner state of an episode, which the caller passes from call to call."""
 
     generator: torch.Generator
-    """Random generator of the episode; it advances with every plan."""
+    """Random generator of the episode, advanced by every plan."""
     last: PlannedStep | None = None
-    """The previous step; None at the beginning of an episode."""
+    """Previous step; None at the start of an episode."""
 
     @classmethod
     def start(cls, seed: int = 0) -> Self:
@@ -109,20 +111,20 @@ class Memory:
 
 @dataclass(frozen=True)
 class _Problem:
-    """One planning problem: the energy of actions, and where the search starts."""
+    """A planning problem: the energy of actions and the start of the search."""
 
     cost: Cost
     bounds: Bounds
     generator: torch.Generator
     left_3: Tensor | None
-    """Move that the previous plan left over [m]; None: no warm start."""
+    """Remainder of the previous plan's move [m]; None for no warm start."""
 
 
 class Planner:
-    """Searches the actions whose imagined end looks like the goal.
+    """Searches for actions whose predicted outcome matches the goal.
 
     Args:
-        model: imagines what actions lead to.
+        model: predicts the outcome of actions.
         config: search settings; None for the defaults.
         bounds: limits of the actions; None for those of the published model.
     """
@@ -142,7 +144,7 @@ class Planner:
         actions_BKA: Tensor,
         past: Past | None = None,
     ) -> Tensor:
-        """Return the energies [B] of action sequences; `past` is from the model's `remember`."""
+        """Return the energies [B] of action sequences; `past` comes from the model's `remember`."""
         c, parts = self.config, []
         extra = () if past is None else (past,)
         for chunk in actions_BKA.to(z_1ND.device).split(c.chunk):
@@ -171,16 +173,16 @@ class Planner:
         The earlier form `plan(z_1ND, state_1S, goal_1ND, generator)` returns the plan alone.
 
         Args:
-            observation: tokens and state of the present moment.
+            observation: current tokens and state.
             goal_1ND: tokens of the goal image.
-            memory: what the previous call of this episode returned; None at its beginning.
-            generator: of the earlier form.
+            memory: memory returned by the previous call; None at the start of an episode.
+            generator: random generator of the earlier form.
 
         Returns:
             The plan, and the memory for the next call.
 
         Raises:
-            TypeError: neither form.
+            TypeError: the arguments match neither form.
             EnergyError: the model returned an energy that is not finite.
         """
         if isinstance(observation, Observation) and not isinstance(memory, Tensor):
@@ -219,7 +221,7 @@ class Planner:
         )
 
     def _solve(self, problem: _Problem) -> tuple[Plan, Tensor]:
-        """Return the plan, and the whole move [m] that it begins."""
+        """Return the plan and the whole move [m] of which it is the first part."""
         c, free = self.config, problem.bounds
         frozen = replace(problem, bounds=replace(free, gripper_free=False))
         direct = self._direct(frozen)
@@ -234,11 +236,11 @@ class Planner:
         return replace(direct, actions_KA=first), total
 
     def _gripper_helps(self, problem: _Problem, direct: Plan) -> bool:
-        """Return whether the gripper should act now, before the rest of the way.
+        """Return whether the gripper should act now, before the remaining motion.
 
-        It should when opening or closing at the present position is imagined to end nearer the
-        goal than moving, and moving after it no worse than moving before it: fingers that close on
-        their way down end on top of the object.
+        It should if operating it at the current position is predicted to end nearer the goal than
+        moving, and moving afterwards is no worse than moving first. Otherwise fingers that close
+        during the descent end on top of the object.
         """
         cost, bounds = problem.cost, problem.bounds
         if not bounds.gripper_free:
@@ -257,7 +259,7 @@ class Planner:
     def _search(
         self, problem: _Problem, horizon: int | None = None, steps: int | None = None
     ) -> Plan:
-        """Search once; a warm start is spread evenly over `steps`."""
+        """Search once, with a warm start spread evenly over `steps`."""
         horizon = horizon or self.config.horizon
         start_K4, spread = None, 1.0
         if problem.left_3 is not None:
@@ -275,7 +277,7 @@ class Planner:
         )
 
     def _direct(self, problem: _Problem) -> Plan:
-        """Plan one step; add equal steps while one alone is limited by the box."""
+        """Plan one step, and add equal steps while a single one is limited by the box."""
         plan = self._search(problem)
         for repeats in range(2, self.config.stretch + 1):
             longest = float(plan.actions_KA[0, :3].abs().max())

@@ -1,8 +1,8 @@
-"""One object from a world model to an arm: image and state in, plan out.
+"""Policy: connects a world model to an arm and plans from its images and states.
 
-A policy owns what the checkpoint and the arm declare: pre-processing, state frame, period, limits
-and the meaning of the gripper. Every command plans through it, so that the same image gives the
-same tokens everywhere.
+A policy applies the conventions declared by checkpoint and arm: pre-processing, state frame,
+period, limits and gripper. Every command plans through it, so that the same image gives the same
+tokens everywhere.
 
 Shapes: N tokens, D width, K horizon, S state (7), A action (7), H W pixels.
 """
@@ -25,16 +25,16 @@ from planning.protocols import ActionSpec, ArmSpec, Image, Reading, StateFrame, 
 from planning.solvers.search import Plan
 
 ACTION_DIM = 7
-"""Length of the actions that are planned: position (3), rotation (3), gripper (1)."""
+"""Length of a planned action: position (3), rotation (3), gripper (1)."""
 Picture = NDArray[np.generic]
 """RGB image [H, W, 3]; the model's pre-processing checks that it is uint8."""
 Point = tuple[float, float, float]
 Box = tuple[Point, Point]
-"""Lowest and highest position (x, y, z) [m]."""
+"""Lower and upper corner (x, y, z) [m]."""
 
 
 def action_bounds(spec: ActionSpec, *, gripper_free: bool = True) -> Bounds:
-    """Return the limits of the actions that a model was trained on."""
+    """Return the action limits that a model was trained with."""
     return Bounds(
         max_step_m=spec.max_step_m,
         gripper="ternary" if spec.gripper == "command" else "published",
@@ -43,7 +43,7 @@ def action_bounds(spec: ActionSpec, *, gripper_free: bool = True) -> Bounds:
 
 
 class Policy:
-    """Plans actions of an arm with a world model.
+    """Plans an arm's actions with a world model.
 
     Args:
         model: the world model, with its specifications.
@@ -51,7 +51,7 @@ class Policy:
         axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
 
     Raises:
-        PlanError: the model's actions are not DROID actions of 7 numbers.
+        PlanError: the model's actions are not seven-dimensional DROID actions.
     """
 
     def __init__(
@@ -80,30 +80,30 @@ class Policy:
 
     @property
     def period_s(self) -> float:
-        """Time that one action spans [s]."""
+        """Duration of an action [s]."""
         return self.model.action_spec.period_s
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images that the model sees [px]."""
+        """Height and width of the model's input images [px]."""
         return self.model.observation_spec.image_size
 
     def connect(self, arm: ArmSpec, box_m: Box | None = None) -> Self:
-        """Adopt an arm's conventions and limits, and check that the model can drive it.
+        """Adopt an arm's conventions and limits, and check that they match the model's.
 
         The smaller step limit of model and arm applies. States are converted between flange and
-        fingertips where the two differ. Plans contain no rotation, so their translations are the
-        same for both points.
+        fingertips if the two differ. Plans contain no rotation, so their translations are the same
+        for both points.
 
         Args:
-            arm: what the arm declares.
-            box_m: positions that plans may lead to, of the point that the arm's state describes.
+            arm: conventions declared by the arm.
+            box_m: workspace of planned positions, for the point that the arm's state describes.
 
         Returns:
             The policy itself.
 
         Raises:
-            PlanError: period, state size or action size differ. No conversion exists.
+            PlanError: period, state size or action size differ, for which no conversion exists.
         """
         spec, seen = self.model.action_spec, self.model.observation_spec
         if not math.isclose(spec.period_s, arm.period_s, rel_tol=1e-6):
@@ -129,7 +129,7 @@ class Policy:
         return self
 
     def preprocess(self, image: Picture) -> Image:
-        """Resize an RGB uint8 image [H, W, 3] of any size as the model was trained to see it."""
+        """Resize an RGB uint8 image [H, W, 3] of any size with the transform used in training."""
         frame_HWC = torch.tensor(np.ascontiguousarray(image))
         return self.model.preprocess(frame_HWC).cpu().numpy()
 
@@ -142,10 +142,10 @@ class Policy:
 
         Args:
             image: RGB uint8 [H, W, 3] of any size.
-            state: the arm's state [S], in the frame that the arm declares.
+            state: the arm's state [S], in the arm's state frame.
 
         Raises:
-            PlanError: the state has another length than the model's.
+            PlanError: the state's length differs from the model's.
         """
         wanted = self.model.observation_spec.state_dim
         values_S = np.asarray(state, dtype=np.float32)
@@ -179,7 +179,7 @@ class Policy:
         return replace(plan, actions_KA=self.to_arm(plan.actions_KA)), memory
 
     def to_arm(self, actions_KA: Tensor) -> Tensor:
-        """Turn planned x-y moves from the model's axes into the arm's."""
+        """Rotate planned x-y moves from the model's axes to the arm's."""
         if self.axes is None:
             return actions_KA
         turn_22 = torch.as_tensor(self.axes, dtype=torch.float64)

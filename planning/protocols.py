@@ -1,6 +1,6 @@
-"""What planning requires of a world model, an arm, a goal, an environment and an agent.
+"""Protocols of the world models, arms, goals, environments and agents used in planning.
 
-Planning imports none of the packages that provide them; anything with these attributes fits.
+Planning imports none of the packages that implement them.
 
 Shapes: B samples, T frames, N tokens, D width, K horizon, S state (7), A action (7), H W pixels.
 """
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Image = NDArray[np.uint8]
-"""RGB picture [H, W, 3], 0..255."""
+"""RGB image [H, W, 3], 0..255."""
 Reading = Mapping[str, NDArray[np.generic]]
-"""What an environment or a robot observes: `image` uint8 [H, W, 3] and `state` [S]."""
+"""Observation of an environment or robot: `image` uint8 [H, W, 3] and `state` [S]."""
 Past = list[tuple[Tensor, Tensor]]
-"""Keys and values of past frames in each of the dynamics' layers."""
+"""Keys and values of past frames for each layer of the dynamics."""
 StateFrame = Literal["flange", "tcp"]
 
 
 class StateSpec(Protocol):
-    """What a state means."""
+    """Conventions of a state."""
 
     @property
     def state_frame(self) -> StateFrame:
@@ -37,7 +37,7 @@ class StateSpec(Protocol):
 
 
 class MotionSpec(Protocol):
-    """What an action means."""
+    """Conventions of an action."""
 
     @property
     def action_dim(self) -> int:
@@ -49,51 +49,51 @@ class MotionSpec(Protocol):
 
     @property
     def max_step_m(self) -> float:
-        """Largest change of position per action and axis [m]."""
+        """Maximum change of position per action and axis [m]."""
 
 
 class ArmSpec(StateSpec, MotionSpec, Protocol):
-    """What an arm declares about its states and actions; `robot.arm.ArmSpec` fits."""
+    """State and action conventions of an arm; `robot.arm.ArmSpec` implements it."""
 
 
 class ObservationSpec(StateSpec, Protocol):
-    """What a model expects to see; `worldmodel.specs.ObservationSpec` fits."""
+    """Observation conventions of a model; `worldmodel.specs.ObservationSpec` implements it."""
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images that `encode` takes [px]."""
+        """Height and width of `encode`'s input images [px]."""
 
 
 class ActionSpec(MotionSpec, Protocol):
-    """What a model's actions mean; `worldmodel.specs.ActionSpec` fits."""
+    """Action conventions of a model; `worldmodel.specs.ActionSpec` implements it."""
 
     @property
     def gripper(self) -> Literal["difference", "command"]:
-        """Meaning of the last number: a change of closedness, or -1 open, 0 keep, +1 close."""
+        """Meaning of the last component: change of closedness, or -1 open, 0 keep, +1 close."""
 
 
 class Dynamics(Protocol):
-    """Imagines the tokens that actions lead to."""
+    """Predicts the tokens that result from actions."""
 
     def unroll(
         self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Past | None = None
     ) -> Tensor:
-        """Return imagined tokens [B, K, N, D]; tokens and state of batch 1 are shared."""
+        """Return predicted tokens [B, K, N, D]; tokens and state of batch 1 are broadcast."""
 
     def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> Past:
-        """Return `unroll`'s `past` for T frames before the present one."""
+        """Return the `past` of `unroll` for T frames before the current one."""
 
 
 class WorldModel(Dynamics, Protocol):
-    """Turns images into tokens and imagines the tokens that actions lead to."""
+    """Encodes images to tokens and predicts the tokens that result from actions."""
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What the model expects to see."""
+        """Observation conventions of the model."""
 
     @property
     def action_spec(self) -> ActionSpec:
-        """What the model's actions mean."""
+        """Action conventions of the model."""
 
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
         """Resize RGB uint8 frames [..., H, W, 3] of any size to the model's image size."""
@@ -102,11 +102,11 @@ class WorldModel(Dynamics, Protocol):
         """Return normalised tokens [B, N, D] of RGB uint8 frames at the model's image size."""
 
     def convert_state(self, state_BS: Tensor, frame: StateFrame) -> Tensor:
-        """Express states that describe `frame` in the model's own state frame."""
+        """Convert states of `frame` to the model's state frame."""
 
 
 class SubGoal(Protocol):
-    """A goal image and the number of steps allowed to reach it."""
+    """A goal image and its step budget."""
 
     @property
     def name(self) -> str:
@@ -118,7 +118,7 @@ class SubGoal(Protocol):
 
     @property
     def state(self) -> NDArray[np.float32]:
-        """Robot state at which the image was taken [7]."""
+        """Robot state [7] at which the image was taken."""
 
     @property
     def steps(self) -> int:
@@ -127,18 +127,18 @@ class SubGoal(Protocol):
 
 @dataclass(frozen=True)
 class Decision:
-    """An agent's next action and the figures behind it."""
+    """An agent's next action, with the plan and energies behind it."""
 
     action: NDArray[np.float32]
     """Action [7]: m, rad, gripper."""
     sub_goal: int
     """Index of the sub-goal that the action approaches."""
     energy: float = float("nan")
-    """Energy of the present frame against the sub-goal."""
+    """Energy of the current frame with respect to the sub-goal."""
     imagined: float = float("nan")
-    """Energy of the plan's imagined end."""
+    """Energy of the plan's predicted outcome."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time of each part [s]: encode, plan."""
+    """Duration of each part [s]: encode, plan."""
     plan: list[list[float]] = field(default_factory=list)
     """All planned actions, in the model's axes."""
 
@@ -150,4 +150,4 @@ class Agent(Protocol):
         """Start a new episode with these sub-goals."""
 
     def act(self, observation: Reading) -> Decision | None:
-        """Return the next action, or None when all step budgets are spent."""
+        """Return the next action, or None if all step budgets are spent."""

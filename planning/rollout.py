@@ -1,4 +1,4 @@
-"""Agent and environment together: one episode, its record, and why it failed."""
+"""Run an agent in an environment for one episode, and record the outcome."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from planning.protocols import Agent, Reading, SubGoal
 
 Info = Mapping[str, object]
-"""An environment's `info`: success, holding, and positions [m] named `..._m`."""
+"""`info` of an environment: success, holding, and positions [m] named `..._m`."""
 NEAR_TARGET_M = 0.04
-"""An object released further from its target than this [m] was released in the wrong place."""
+"""Distance from the target beyond which an object was released in the wrong place [m]."""
 
 
 class GoalEnv(Protocol):
@@ -33,35 +33,35 @@ class GoalEnv(Protocol):
 
 @dataclass
 class Episode:
-    """What happened in one episode."""
+    """Record of an episode."""
 
     task: str
     """Name of the task."""
     seed: int
     """Seed of the scene and the search."""
     success: bool = False
-    """Whether the task was solved at the end."""
+    """Whether the task was solved at the end of the episode."""
     ever: bool = False
     """Whether it was solved at any time."""
     error_m: float = float("nan")
-    """Final distance that the task is about [m]."""
+    """Final value of the task's error [m]."""
     reason: str = ""
-    """Why it failed; empty on success."""
+    """Reason of a failure; empty on success."""
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
-    """Camera frames, RGB [H, W, 3], where they are kept."""
+    """Camera frames, RGB [H, W, 3], if they are kept."""
     goals: list[SubGoal] = field(default_factory=list)
     """Sub-goals in order."""
     actions: list[list[float]] = field(default_factory=list)
     """Executed actions [7]."""
     energies: list[float] = field(default_factory=list)
-    """Energy of each frame against the sub-goal at that time."""
+    """Energy of each frame with respect to the sub-goal at that time."""
     sub_goals: list[int] = field(default_factory=list)
     """Index of the sub-goal of each action."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    """Time of each action [s] by part: encode, plan, environment."""
+    """Duration of each action [s] by part: encode, plan, environment."""
 
     def summary(self) -> dict[str, object]:
-        """Return what JSON can hold, without pictures."""
+        """Return the JSON serialisable fields, without images."""
         names = ("task", "seed", "success", "ever", "error_m", "reason", "actions", "energies")
         row = {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
         return row | {"error_m": self.error_m if np.isfinite(self.error_m) else None}
@@ -74,7 +74,7 @@ def _gap_m(info: Info, what: str, where: str, axes: int = 3) -> float:
 
 
 def final_error_m(task: str, info: Info) -> float:
-    """Return the distance [m] that a task is about: of fingertips or object to their goal."""
+    """Return the task's error [m]: the distance of fingertips or object from their goal."""
     if task in ("pick_place", "push"):
         return _gap_m(info, "object_m", "target_m", axes=2)
     if task == "grasp":
@@ -83,7 +83,7 @@ def final_error_m(task: str, info: Info) -> float:
 
 
 def failure_reason(task: str, trace: Sequence[Info]) -> str:
-    """Return in words why an episode failed, from the `info` of all its steps."""
+    """Describe why an episode failed, from the `info` of all its steps."""
     last = trace[-1]
     held = [bool(info["holding"]) for info in trace]
     error = final_error_m(task, last)
@@ -116,12 +116,12 @@ def run_episode(
     """Run one episode until every sub-goal's step budget is spent.
 
     Args:
-        env: the environment; it is reset with `seed`.
+        env: environment, which is reset with `seed`.
         agent: chooses the actions.
-        task: name of the environment's task; it selects the measure of error.
+        task: name of the environment's task, which selects the error metric.
         seed: seed of the scene and the search.
-        variant: which sub-goals to use, see the environment's `sub_goals`.
-        keep_frames: keep camera frames for the report.
+        variant: variant of the sub-goals, see the environment's `sub_goals`.
+        keep_frames: whether to whether to keep camera frames for the report.
     """
     observation, info = env.reset(seed=seed)
     episode = Episode(task, seed, goals=list(env.sub_goals(variant)))
@@ -159,7 +159,7 @@ def seconds_per_action(episodes: list[Episode]) -> list[float]:
 
 
 def time_shares(episodes: list[Episode]) -> dict[str, float]:
-    """Return each part's share of the whole time: encode, plan, environment."""
+    """Return each part's fraction of the total time: encode, plan, environment."""
     totals: dict[str, float] = {}
     for episode in episodes:
         for name, seconds in episode.seconds.items():

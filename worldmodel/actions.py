@@ -48,7 +48,7 @@ def matrix_to_euler(matrix: Tensor) -> Tensor:
 
 
 def pose_diff(state: Tensor, next_state: Tensor) -> Tensor:
-    """Compute the action [..., 7] that leads from `state` to `next_state`."""
+    """Compute the action [..., 7] from `state` to `next_state`."""
     now, then = euler_to_matrix(state[..., 3:6]), euler_to_matrix(next_state[..., 3:6])
     turn = matrix_to_euler(then @ now.transpose(-1, -2))
     moved = next_state[..., :3] - state[..., :3]
@@ -64,7 +64,7 @@ def apply_action(state: Tensor, action: Tensor) -> Tensor:
 
 
 def convert_state(state: Tensor, source: StateFrame, target: StateFrame) -> Tensor:
-    """Express states [..., 7] of one point of the arm as states of another, exactly.
+    """Convert states [..., 7] exactly between two frames of the arm.
 
     `flange` is panda_link8; `tcp` is the point between the fingertips, 0.1034 m along the flange's
     z axis. Both have the flange's orientation, as in the training data.

@@ -1,9 +1,8 @@
-"""Write a file or a folder completely or not at all.
+"""Atomic writes: a file or folder is written completely or not at all.
 
-Everything is written under a unique temporary name (`.NAME-XXXXXXXX.part`) in the folder of the
-final path, flushed to the disk, and then renamed. A reader, a crash or a power cut therefore sees
-the old content or the new content, never a part of it; two writers of one path do not disturb each
-other.
+Content is written under a unique temporary name (`.NAME-XXXXXXXX.part`) beside the final path,
+flushed to disk, and then renamed. After a crash or power cut, readers see the old or the new
+content, never a part of it, and concurrent writers of one path do not interfere.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PART_SUFFIX = ".part"
-"""Ending of temporary names; readers of folders skip names that end with it."""
+"""Suffix of temporary names, which readers of folders skip."""
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a unique, hidden name beside `path` for content that is not complete yet."""
+    """Return a unique hidden path beside `path` for incomplete content."""
     return path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex[:8]}{PART_SUFFIX}")
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether `path` is, or lies in, content that a writer has not completed."""
+    """Return whether `path` is, or lies in, incomplete content."""
     return any(part.endswith(PART_SUFFIX) for part in path.parts)
 
 
@@ -47,15 +46,15 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to; it becomes `path` when the block ends without an error.
+    """Yield a temporary path that replaces `path` when the block succeeds.
 
-    Missing parent folders are created. The temporary file is removed when the block raises.
+    Create missing parent folders. Remove the temporary file if the block raises.
 
     Yields:
         The temporary path, in the folder of `path`.
 
     Raises:
-        OSError: The disk is full or refuses; `path` keeps its old content.
+        OSError: The write failed, for example on a full disk; `path` keeps its old content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
@@ -70,16 +69,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; it becomes `path` when the block ends without an error.
+    """Yield a temporary folder that becomes `path` when the block succeeds.
 
-    Missing parent folders are created. The temporary folder is removed when the block raises.
+    Create missing parent folders. Remove the temporary folder if the block raises.
 
     Yields:
         The temporary folder, beside `path`.
 
     Raises:
-        FileExistsError: `path` exists already (another process was faster) and is not empty.
-        OSError: The disk is full or refuses.
+        FileExistsError: `path` exists, perhaps written by another process meanwhile, and is not
+            empty.
+        OSError: The write failed, for example on a full disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
@@ -101,20 +101,20 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file of bytes completely or not at all."""
+    """Write a binary file atomically."""
     with atomic_file(path) as part:
         part.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file completely or not at all."""
+    """Write a UTF-8 text file atomically."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a value as a JSON file completely or not at all.
+    """Write a value as a JSON file atomically.
 
     Raises:
-        TypeError: The value holds something that JSON cannot express.
+        TypeError: The value is not JSON serialisable.
     """
     write_text(path, json.dumps(value, indent=indent) + "\n")

@@ -1,4 +1,4 @@
-"""The names by which scripts load and save models; see `worldmodel.checkpoints`."""
+"""Load and save models; a short public name for parts of `worldmodel.checkpoints`."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Numbers that several modules of this package share, each with its unit and its source."""
+"""Constants shared by the modules of this package, with units and sources."""
 
 GRIPPER_DEAD_BAND = 0.15
-"""A gripper command of smaller magnitude keeps the gripper as it is; the command is -1 .. 1."""
+"""Dead band of gripper commands (-1 .. 1): a smaller magnitude leaves the gripper unchanged."""
 
 MAX_STEP_M = 0.075
-"""Default largest translation of one action along an axis [m]. Source: V-JEPA 2, sec. 4.2."""
+"""Default maximum translation of one action along an axis [m]. Source: V-JEPA 2, sec. 4.2."""
 
 MAX_ROTATION_RAD = 0.15
-"""Default largest rotation of one action about an axis [rad]."""
+"""Default maximum rotation of one action about an axis [rad]."""
 
 PERIOD_S = 0.25
-"""Default time that one action spans [s]: 4 Hz, as V-JEPA 2-AC was trained."""
+"""Default duration of an action [s]: 4 Hz, as in the training of V-JEPA 2-AC."""
 
 FLANGE_TO_TCP_M = 0.1034
 """Distance along the flange's z axis to the point between the fingertips of a Franka Hand [m]."""

@@ -2,7 +2,7 @@
 
 
 class WorldModelError(Exception):
-    """Root of the package's own errors."""
+    """Base class of this package's errors."""
 
 
 class ConfigError(WorldModelError, ValueError):
@@ -14,7 +14,7 @@ class ShapeError(WorldModelError, ValueError):
 
 
 class CheckpointError(WorldModelError, RuntimeError):
-    """A weights file is unreadable, incomplete, of another layout, or would run code."""
+    """A weights file is unreadable, incomplete, of an unsupported layout, or would run code."""
 
 
 class DownloadError(WorldModelError, RuntimeError):

@@ -1,6 +1,6 @@
-"""Modules under the names they had before version 0.2, as aliases that warn.
+"""Deprecated module names from before version 0.2, as aliases that warn.
 
-Importing `worldmodel` registers them, after every other way to find a module.
+Importing `worldmodel` registers them as the last module finder.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ FORMER = {
     "envs.twin_server": "envs.twin.server",
     "envs.twin_touch": "envs.twin.touch",
 }
-"""Former name -> present name."""
+"""Deprecated name -> current name."""
 
 
 class _Alias(Loader):
@@ -96,11 +96,11 @@ class _Alias(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self.spec  # the import system has put the alias's there
+        module.__spec__ = self.spec  # undo the import system's assignment of the alias's spec
 
 
 class FormerNames(MetaPathFinder):
-    """Finds modules by their former names."""
+    """Module finder for deprecated names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -110,6 +110,6 @@ class FormerNames(MetaPathFinder):
 
 
 def register() -> None:
-    """Make the former names importable; calling it again changes nothing."""
+    """Make the deprecated names importable; idempotent."""
     if not any(isinstance(finder, FormerNames) for finder in sys.meta_path):
         sys.meta_path.append(FormerNames())

@@ -1,4 +1,4 @@
-"""Files that travel with the package, found in a checkout and in an installed wheel alike."""
+"""Locate the package's data files, in a checkout and in an installed wheel."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def config_folder() -> Path:
 def require_own_packages() -> None:
     """Check that `planning`, `robot` and `envs` are this project's packages.
 
-    The names are common: a folder or distribution of the same name earlier on the import path
-    would be imported in their place.
+    The names are common: a folder or distribution of the same name earlier on the import path would
+    shadow them.
 
     Raises:
-        ImportError: Another package hides one of the four.
+        ImportError: Another package shadows one of the four.
     """
     home = Path(__file__).resolve().parents[1]
     for name in PACKAGES:

@@ -1,4 +1,4 @@
-"""What a checkpoint promises about its inputs and outputs; compared when model and arm connect.
+"""Input and action conventions of a checkpoint, checked when a model is connected to an arm.
 
 Every world model and every frame encoder has an `ObservationSpec`; every world model and every
 latent dynamics has an `ActionSpec`. Both travel inside the checkpoint. This module imports neither
@@ -25,22 +25,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationSpec(Checked):
-    """What a model sees: how images reach it, and what its state vector means."""
+    """Observations of a model: image pre-processing and state vector."""
 
     image_size: tuple[int, int] = field(default=(256, 256), metadata=between(1, 4096))
-    """Height and width of the image that the network takes [px]."""
+    """Height and width of the network's input images [px]."""
     transform: Transform = "droid"
-    """How an image of any size reaches `image_size`; see `worldmodel.data.transforms`."""
+    """Transform from images of any size to `image_size`; see `worldmodel.data.transforms`."""
     cameras: tuple[str, ...] = ("left",)
-    """Names of the cameras, in order; V-JEPA 2-AC uses DROID's left external camera."""
+    """Camera names in order; V-JEPA 2-AC uses DROID's left exterior camera."""
     frames_per_token: int = field(default=2, metadata=between(1, 16))
-    """Frames of one token; a single frame is repeated this often (V-JEPA 2-AC: 2)."""
+    """Frames per token; a single frame is repeated this many times (V-JEPA 2-AC: 2)."""
     pixel_mean: tuple[float, float, float] = field(default=IMAGENET_MEAN, metadata=between(-10, 10))
-    """Mean of R, G and B that is subtracted after scaling to 0 .. 1."""
+    """Mean of R, G and B, subtracted after scaling to 0 .. 1."""
     pixel_std: tuple[float, float, float] = field(default=IMAGENET_STD, metadata=between(1e-6, 10))
-    """Standard deviation of R, G and B by which the difference is divided."""
+    """Standard deviation of R, G and B, by which the difference is divided."""
     state_frame: StateFrame = "flange"
-    """Frame whose pose in the robot's base frame the state holds."""
+    """Frame whose pose, in the robot base frame, the state holds."""
     state_dim: int = field(default=POSE_DIM, metadata=between(1, 1024))
     """Length of the state vector; 7 is the DROID pose."""
 
@@ -52,16 +52,16 @@ class ObservationSpec(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSpec(Checked):
-    """What one action means, how long it lasts, and how large it may be."""
+    """Actions of a model: meaning, duration and limits."""
 
     action_dim: int = field(default=POSE_DIM, metadata=between(1, 1024))
     """Length of the action vector; 7 is the DROID pose difference."""
     gripper: Gripper = "difference"
-    """Last number of the action: the change of closedness, or a command (-1 open, 0 keep,
-    +1 close)."""
+    """Meaning of the last component: change of closedness, or command (-1 open, 0 keep, +1
+    close)."""
     period_s: float = field(default=PERIOD_S, metadata=between(1e-3, 60))
-    """Time that one action spans [s]."""
+    """Duration of an action [s]."""
     max_step_m: float = field(default=MAX_STEP_M, metadata=between(1e-6, 1))
-    """Largest translation of one action along an axis [m]."""
+    """Maximum translation of one action along an axis [m]."""
     max_rotation_rad: float = field(default=MAX_ROTATION_RAD, metadata=between(0, math.pi))
-    """Largest rotation of one action about an axis [rad]."""
+    """Maximum rotation of one action about an axis [rad]."""

@@ -1,1 +1,1 @@
-"""Reports for people: web pages, pictures and videos."""
+"""Reports: web pages, images and videos."""

@@ -1,7 +1,7 @@
-"""A live web page of a drive: camera, goal, energy, plan and reasons.
+"""Live web page of a drive: camera, goal, energy, plan and reasons.
 
-It is served from background threads. The control loop only replaces a reference; pictures are
-compressed in the server's threads when a browser asks for them.
+It is served from background threads. The control loop only replaces a reference; images are
+compressed in the server's threads when a browser requests them.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _png(image: NDArray[np.uint8]) -> bytes:
 
 
 class _State:
-    """What the page shows. It is replaced as a whole, never changed in place."""
+    """Content of the page; immutable, replaced as a whole."""
 
     def __init__(self) -> None:
         grey = np.full((8, 8, 3), 200, np.uint8)
@@ -82,16 +82,16 @@ class _State:
             "row": row,
             "energies": list(self.energies),
         }
-        # Browsers refuse NaN in JSON.
+        # Browsers reject NaN in JSON.
         return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _: None))
 
 
 class LiveView:
-    """Serves the page until it is closed.
+    """Server of the live page; runs until closed.
 
     Args:
-        port: TCP port; 0 takes a free one.
-        host: address to listen at; by default only this machine can connect.
+        port: TCP port; 0 uses any free port.
+        host: address to listen on; the default accepts local connections only.
 
     Raises:
         DriveError: the port is not available.
@@ -112,7 +112,7 @@ class LiveView:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing for each request."""
+                """Do not log requests."""
 
         try:
             self.server = ThreadingHTTPServer((host, port), Handler)
@@ -126,7 +126,7 @@ class LiveView:
         self.url = f"http://{host}:{self.server.server_address[1]}/"
 
     def answer(self, path: str) -> tuple[str, bytes]:
-        """Return content type and body of a path; the type is empty if there is no such page."""
+        """Return content type and body of a path; the type is empty for an unknown path."""
         now = self.now
         if path in ("/", "/index.html"):
             return "text/html; charset=utf-8", PAGE.encode()

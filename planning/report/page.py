@@ -1,4 +1,4 @@
-"""A self-contained web page: start, goals, motion and outcome of every episode."""
+"""Self-contained web page with the start, goals, motion and outcome of every episode."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def gif_bytes(frames: list[NDArray[np.uint8]], fps: float = 6.0, scale: int = 2)
     Args:
         frames: uint8 [H, W, 3] each, of one size.
         fps: frames per second.
-        scale: whole factor by which the frames are enlarged.
+        scale: integer scale factor.
     """
     pictures = [Image.fromarray(f) for f in frames]
     if scale > 1:
@@ -55,9 +55,9 @@ def _png(frame: NDArray[np.uint8]) -> bytes:
 
 
 def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
-    """Return an SVG plot of the energy over the steps, with a line at each change of sub-goal.
+    """Return an SVG plot of energy over steps, with a line at each change of sub-goal.
 
-    `width` and `height` are in px. An episode with fewer than two energies has an empty plot.
+    `width` and `height` are in px. Episodes with fewer than two energies give an empty plot.
     """
     values = [e for e in episode.energies if np.isfinite(e)]
     if len(values) < 2:
@@ -84,7 +84,7 @@ def energy_plot(episode: Episode, width: int = 420, height: int = 150) -> str:
 
 
 def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
-    """Return each frame with its current sub-goal beside it, [H, 2 W, 3]."""
+    """Return each frame beside its current sub-goal, [H, 2 W, 3]."""
     due = [*episode.sub_goals, episode.sub_goals[-1]] if episode.sub_goals else []
     return [
         np.concatenate([frame, episode.goals[index].image], axis=1)
@@ -93,7 +93,7 @@ def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
 
 
 def episode_section(episode: Episode) -> str:
-    """Return the HTML of one episode."""
+    """Return an episode's HTML."""
     word = "success" if episode.success else f"failure: {episode.reason}"
     kind = "ok" if episode.success else "no"
     known = np.isfinite(episode.error_m)
@@ -118,13 +118,13 @@ def write_report(
     """Write `report.html`, `summary.json` and `episodes.jsonl` into a folder.
 
     Args:
-        out: the folder; it is created if needed.
+        out: output folder, created if missing.
         title: heading of the page.
-        summary: figures that JSON can hold; the page shows them as a table.
-        episodes: episodes with their pictures.
+        summary: JSON serialisable values, shown as a table.
+        episodes: episodes, with their frames.
 
     Returns:
-        The path of the page, which needs no other file.
+        Path of the self-contained page.
     """
     out.mkdir(parents=True, exist_ok=True)
     (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")

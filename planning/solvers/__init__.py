@@ -1,1 +1,1 @@
-"""Optimisers over action sequences, all with one `minimise`."""
+"""Optimisers over action sequences, with a common `minimise` method."""

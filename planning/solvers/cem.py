@@ -1,4 +1,4 @@
-"""The cross-entropy method as published for V-JEPA 2-AC.
+"""Cross-entropy method, as published for V-JEPA 2-AC.
 
 Each iteration draws B plans from a Gaussian, keeps the E of lowest energy, and moves mean and
 deviation toward them:
@@ -29,17 +29,17 @@ class CEM(EliteSolver):
     num_samples: int = 800
     iterations: int = 10
     momentum_position: float = 0.15
-    """Share of the old mean and deviation that positions keep in an iteration."""
+    """Momentum of mean and standard deviation for positions."""
     momentum_gripper: float = 0.15
-    """The same share for the gripper."""
+    """Momentum of mean and standard deviation for the gripper."""
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
         return CEMSearch(self, problem)
 
 
 class CEMSearch(Search):
-    """One search of the cross-entropy method."""
+    """A search by the cross-entropy method."""
 
     def __init__(self, settings: CEM, problem: Problem) -> None:
         super().__init__(problem)
@@ -54,18 +54,18 @@ class CEMSearch(Search):
         return torch.randn(shape, generator=self.problem.generator)
 
     def propose(self) -> Tensor:
-        """Return samples [B, K, 4] of the Gaussian, inside the box."""
+        """Return samples [B, K, 4] of the Gaussian, clipped to the box."""
         return gaussian_samples(self.mean_K4, self.std_K4, self.noise(), self.problem.bounds)
 
     def toward_elites(
         self, samples_BK4: Tensor, energies_B: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return what `elite_update` does with this search's Gaussian."""
+        """Apply `elite_update` to this search's Gaussian."""
         count, gaussian = self.settings.num_elites, (self.mean_K4, self.std_K4)
         return elite_update(samples_BK4, energies_B, count, *gaussian, self.momentum_4)
 
     def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
-        """Move the Gaussian toward the elites, and remember the best of them."""
+        """Move the Gaussian toward the elites and record the best sample."""
         found = self.toward_elites(samples_BK4, energies_B)
         least_E, elites_EK4, self.mean_K4, self.std_K4 = found
         self.offer(float(least_E[0]), elites_EK4[0])

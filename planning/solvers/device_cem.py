@@ -1,8 +1,8 @@
-"""The cross-entropy method on the model's device: no value is read on the host before the end.
+"""Cross-entropy method on the model's device, without host synchronisation during a search.
 
-On CUDA an iteration (samples, imagination, energies, elites) is captured once per search as a CUDA
-graph and replayed. Noise is drawn on the CPU, so that a seed gives the samples that `CEM` gives.
-The equations are those of `planning.solvers.cem`.
+On CUDA an iteration (samples, predictions, energies, elites) is captured once per search as a CUDA
+graph and replayed. Noise is drawn on the CPU, so that a seed gives the same samples as `CEM`. The
+equations are those of `planning.solvers.cem`.
 
 Shapes: I iterations, B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
 """
@@ -21,20 +21,21 @@ from planning.solvers.search import Plan, Problem, Search, not_finite
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceCEM(CEM):
-    """`CEM` with samples, elites and deviations on a device; the same plans for the same seed."""
+    """`CEM` with samples, elites and deviations on a device; equal seeds give equal plans."""
 
     device: str = "cuda"
     """Device of the model."""
     graph: bool = True
-    """Capture and replay iterations on CUDA; the cost must not synchronise with the host then."""
+    """Whether to capture and replay iterations on CUDA; the cost must then not synchronise with the
+    host."""
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
         return _DeviceSearch(self, problem)
 
 
 class _DeviceSearch(CEMSearch):
-    """Tensors that an iteration reads and writes in place, all on the device."""
+    """Search whose iterations read and write device tensors in place."""
 
     def __init__(self, settings: DeviceCEM, problem: Problem) -> None:
         super().__init__(settings, problem)
@@ -53,7 +54,7 @@ class _DeviceSearch(CEMSearch):
         self.run: Callable[[], None] = self._step
 
     def iterate(self) -> None:
-        """Run one iteration: the first eagerly, the others from a captured graph."""
+        """Run one iteration: the first eagerly, the others by replaying a captured graph."""
         self.iteration += 1
         if self.captures and self.iteration == 1:
             _on_side_stream(self._step)
@@ -83,7 +84,7 @@ class _DeviceSearch(CEMSearch):
         """Return the result.
 
         Raises:
-            EnergyError: an energy was not finite; the message names the first such iteration.
+            EnergyError: an energy was not finite; the message names the first affected iteration.
         """
         first_bad = int(self.first_bad_1)
         if first_bad:
@@ -96,7 +97,7 @@ class _DeviceSearch(CEMSearch):
 
 
 def _on_side_stream(step: Callable[[], None]) -> None:
-    """Run on a separate stream, the warm-up that a capture requires."""
+    """Run a step on a separate stream, as warm-up before a capture."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,10 +1,10 @@
-"""Plans by Adam through the model, from several starts at once.
+"""Gradient descent (Adam) through the model, from several starts at once.
 
     g  = d(sum of energies) / d(samples)
     m1 = 0.9 m1 + 0.1 g,   m2 = 0.99 m2 + 0.01 g^2
     x  = clip(x - rate * m1_hat / sqrt(m2_hat)),   m_hat = m corrected for its start at 0
 
-The rate falls linearly. Positions follow the gradient; the gripper's number, which has no useful
+The rate decays linearly. Positions follow the gradient; the gripper component, which has no useful
 gradient, is fixed for each start (keep, open, close in turn). The plan is the best sample seen.
 Sources: Kingma and Ba, Adam (arXiv 1412.6980); Srinivas et al., UPN (arXiv 1804.00645).
 
@@ -25,21 +25,21 @@ GRIPS = (0.0, -1.0, 1.0)
 BETA_1, BETA_2 = 0.9, 0.99
 """Decay of Adam's first and second moment."""
 FINAL_RATE = 0.05
-"""Share of Adam's step that is left after the last iteration."""
+"""Fraction of Adam's step size that remains in the last iteration."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient(Solver):
-    """Projected Adam; the cost must be differentiable.
+    """Projected Adam; requires a differentiable cost.
 
-    `min_spread_m` stops it when no start moved further than this in an iteration [m].
+    The search stops if no start moved farther than `min_spread_m` in an iteration.
     """
 
     num_samples: int = 12
-    """Starts that are improved side by side."""
+    """Number of starts, optimised in parallel."""
     iterations: int = 20
     step: float = 0.25
-    """Adam's step in half widths of the box; falls linearly to a twentieth."""
+    """Adam's step size in half widths of the box; decays linearly to a twentieth."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,7 +47,7 @@ class Gradient(Solver):
             raise PlanError(f"step is {self.step}; allowed: above 0")
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
         return _GradientSearch(self, problem)
 
 
@@ -58,7 +58,7 @@ class _GradientSearch(Search):
         self.moved_m = problem.bounds.max_step_m
 
     def iterate(self) -> None:
-        # Gradients are needed whatever mode the caller is in.
+        # Gradients are needed even if the caller disabled them.
         with torch.inference_mode(mode=False), torch.enable_grad():
             super().iterate()
 
@@ -74,7 +74,7 @@ class _GradientSearch(Search):
         if self.iteration == 1:
             self.samples_BK4 = self._starts()
             self.first, self.second = (torch.zeros_like(self.samples_BK4) for _ in range(2))
-        else:  # the step is taken here, so that none is wasted after the last iteration
+        else:  # step here, so that none is wasted after the last iteration
             self.samples_BK4 = self._stepped()
         return self.samples_BK4.requires_grad_()
 

@@ -1,4 +1,4 @@
-"""iCEM: the cross-entropy method with coloured noise, kept elites and a shrinking population.
+"""iCEM: cross-entropy method with coloured noise, kept elites and a shrinking population.
 
     B_i     = max(B / shrink^(i-1), 2 E)                     samples of iteration i
     samples = clip(mean + std * n),  n with power ~ f^-beta  + kept elites + mean
@@ -33,7 +33,7 @@ def coloured_noise(batch: int, horizon: int, beta: float, generator: torch.Gener
         torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     )
     noise_B4K = torch.fft.irfft(parts * scale_F, n=horizon)
-    # The expected deviation comes from the spectrum; a sample's own would remove its mean drift.
+    # Normalise by the spectrum's expected deviation; the sample's own would remove its mean drift.
     weight_F = torch.full((len(frequencies_F),), 4.0)
     weight_F[0] = 1.0
     if horizon % 2 == 0:
@@ -49,13 +49,14 @@ class ICEM(EliteSolver):
     iterations: int = 3
     num_elites: int = 8
     momentum: float = 0.1
-    """Share of the old mean and deviation that an iteration keeps."""
+    """Momentum of mean and standard deviation."""
     noise_beta: float = 2.0
-    """Colour of the noise: 0 is white, larger values give smoother plans."""
+    """Exponent of the noise spectrum; 0 is white, larger values give smoother plans."""
     keep: float = 0.3
-    """Share of the elites that join the next iteration's samples."""
+    """Fraction of the elites added to the next iteration's samples."""
     shrink: float = 1.25
-    """Divisor of the population after each iteration; it never falls below two elites' worth."""
+    """Divisor of the population after each iteration; it stays at least twice the number of
+    elites."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +64,7 @@ class ICEM(EliteSolver):
             raise PlanError(f"shrink is {self.shrink}; allowed: 1 or more")
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
         return _ICEMSearch(self, problem)
 
 

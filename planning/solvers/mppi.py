@@ -1,4 +1,4 @@
-"""Model-predictive path integral: every sample counts, weighted by its energy.
+"""Model predictive path integral: mean of all samples, weighted by energy.
 
     w_b  = softmax(-(e_b - min e) / (temperature * std(e)))
     mean = sum_b w_b x_b,   std = sqrt(sum_b w_b (x_b - mean)^2)
@@ -20,12 +20,12 @@ from planning.errors import PlanError
 from planning.solvers.search import Problem, Search, Solver, gaussian_samples
 
 LEAST_STD = 1e-6
-"""Added to the deviations so that they never become 0."""
+"""Added to standard deviations to keep them above 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MPPI(Solver):
-    """Repeated softmax-weighted mean of samples."""
+    """Iterated softmax-weighted mean of samples."""
 
     num_samples: int = 256
     temperature: float = 0.1
@@ -40,7 +40,7 @@ class MPPI(Solver):
             )
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
         return _MPPISearch(self, problem)
 
 

@@ -1,6 +1,6 @@
-"""Plans by an optimiser of the Nevergrad library (an optional extra), e.g. CMA or DE.
+"""Optimisers of the Nevergrad library, such as CMA or DE. Requires the extra `nevergrad`.
 
-The library proposes a batch and learns its energies (ask and tell). The plan is the best sample
+The library proposes a batch and is told its energies (ask and tell). The plan is the best sample
 seen. Source: Rapin and Teytaud, Nevergrad (https://github.com/facebookresearch/nevergrad).
 
 Shapes: B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
@@ -24,7 +24,7 @@ from planning.solvers.search import Problem, Search, Solver
 
 
 class _Point(Protocol):
-    """A candidate of the library."""
+    """A candidate proposed by the library."""
 
     value: NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class _AskTell(Protocol):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress the library's remarks on budgets and workers."""
+    """Suppress the library's warnings about budgets and workers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -46,21 +46,21 @@ def _quiet() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Nevergrad(Solver):
-    """Any optimiser of Nevergrad's registry, in batches."""
+    """Any optimiser of Nevergrad's registry, run in batches."""
 
     algorithm: str = "CMA"
     """Name in Nevergrad's registry."""
 
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet.
+        """Return a new search.
 
         Raises:
-            PlanError: the library is missing, or does not know the algorithm.
+            PlanError: the library is not installed, or the algorithm is unknown to it.
         """
         return _NevergradSearch(self, problem)
 
     def make(self, start_K4: Tensor, seed: int, spread: float) -> _AskTell:
-        """Make the library's optimiser over numbers in -1 .. 1."""
+        """Create the library's optimiser over values in -1 .. 1."""
         try:
             import nevergrad
         except ImportError as error:

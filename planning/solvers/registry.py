@@ -29,15 +29,15 @@ def make_optimiser(
     min_spread_m: float = 0.0,
     device: str = "cpu",
 ) -> Solver:
-    """Make an optimiser.
+    """Create an optimiser by name.
 
     Args:
         name: one of `NAMES`.
-        samples: plans imagined in an iteration.
-        iterations: largest number of iterations.
-        elites: samples of lowest energy that cem and icem keep.
-        min_spread_m: stop when the best plans agree to this [m]; 0 never.
-        device: the model's device; on CUDA cem stays there (`DeviceCEM`).
+        samples: number of plans per iteration.
+        iterations: maximum number of iterations.
+        elites: number of lowest-energy samples that cem and icem keep.
+        min_spread_m: stop once the spread of the best plans is below this [m]; 0 never stops.
+        device: the model's device; on CUDA, cem runs there (`DeviceCEM`).
 
     Raises:
         PlanError: unknown name; the message lists the known ones.

@@ -1,13 +1,13 @@
-"""What all optimisers share: the problem, the search loop, its stop rules and the elite update.
+"""Shared parts of all optimisers: problem, search loop, stopping rules and elite update.
 
-An optimiser is a frozen dataclass of settings. Its `start` returns a `Search`, which holds one
-search's numbers, and the loop in `Solver.minimise` asks it for samples until a stop rule applies:
+An optimiser is a frozen dataclass of settings. Its `start` returns a `Search`, which holds the
+state of one search, and the loop in `Solver.minimise` asks it for samples until a stopping rule
+applies:
 
     repeat at most `iterations` times:
-        samples = search.propose()        actions inside the bounds
-        energies = cost(samples)          an energy that is not finite is an error
-        search.update(samples, energies)  moves the search; remembers the best plan so far
-        stop at the deadline, or when the positions agree to `min_spread_m`
+        samples = search.propose()        actions inside the bounds energies = cost(samples) raises
+        on a non-finite energy search.update(samples, energies)  updates the state; keeps the best
+        plan so far stop at the deadline, or once the spread is below `min_spread_m`
 
 Shapes: B samples, E elites, K horizon, A action (7), 4 = planned numbers (x, y, z, gripper).
 """
@@ -31,7 +31,7 @@ Cost = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Plan:
-    """The result of a search."""
+    """Result of a search."""
 
     actions_KA: Tensor
     """Best plan found, inside the bounds."""
@@ -45,24 +45,24 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of a search."""
+    """A search problem."""
 
     cost: Cost
     bounds: Bounds
     generator: torch.Generator
     mean_K4: Tensor
-    """Plan around which the first samples are drawn."""
+    """Mean of the first samples."""
     spread: float
     """Standard deviation of the first samples, in half widths of the box."""
 
     def first_std(self) -> Tensor:
-        """Return the standard deviations [K, 4] of the first samples; the gripper's is 1."""
+        """Return the standard deviations [K, 4] of the first samples (1 for the gripper)."""
         position = self.spread * self.bounds.max_step_m
         return torch.tensor([position] * 3 + [1.0]).repeat(len(self.mean_K4), 1)
 
 
 def not_finite(iteration: int) -> EnergyError:
-    """Return the error for an energy that is not finite; an arg-min over it is meaningless."""
+    """Return the error for a non-finite energy, over which an arg-min is meaningless."""
     return EnergyError(
         f"An energy of iteration {iteration} is not finite: the model diverged. Check that state "
         "and actions are in the checkpoint's units (m, rad)"
@@ -70,7 +70,7 @@ def not_finite(iteration: int) -> EnergyError:
 
 
 def gaussian_samples(mean_K4: Tensor, std_K4: Tensor, noise_BK4: Tensor, bounds: Bounds) -> Tensor:
-    """Scale noise to samples inside the box; the first sample is the mean itself."""
+    """Scale noise to samples inside the box; the first sample is the mean."""
     samples_BK4 = mean_K4 + std_K4 * noise_BK4
     samples_BK4[0] = mean_K4
     return bounds.clip(samples_BK4)
@@ -89,10 +89,10 @@ def elite_update(
         mean <- m mean + (1 - m) mean(elites)
         std  <- m std  + (1 - m) std(elites)
 
-    No value is read on the host, so that the update can be captured in a CUDA graph.
+    It does not synchronise with the host, so it can be captured in a CUDA graph.
 
     Returns:
-        Energies of the elites [E], elites [E, K, 4] from the best, new mean, new deviation.
+        Elite energies [E], elites [E, K, 4] in order of energy, new mean, new standard deviation.
     """
     least_E, order_E = energies_B.topk(num_elites, largest=False)
     elites_EK4 = samples_BK4.index_select(0, order_E)
@@ -102,7 +102,7 @@ def elite_update(
 
 
 class Search(ABC):
-    """The numbers of one search: mean, deviation and the best plan so far."""
+    """State of a search: mean, standard deviation and best plan so far."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -116,13 +116,13 @@ class Search(ABC):
 
     @abstractmethod
     def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
-        """Learn from the energies of the samples; call `offer` with the best of them."""
+        """Update the state from the samples' energies, and call `offer` with the best sample."""
 
     def evaluate(self, samples_BK4: Tensor) -> Tensor:
-        """Return the energies [B] of samples, as the cost gives them.
+        """Return the cost's energies [B] of samples.
 
         Raises:
-            PlanError: the cost returned another shape.
+            PlanError: the cost returned a wrong shape.
         """
         energies_B = self.problem.cost(self.problem.bounds.full(samples_BK4))
         if energies_B.shape != samples_BK4.shape[:1]:
@@ -156,7 +156,7 @@ class Search(ABC):
         self.update(samples_BK4, energies_B)
 
     def spread_m(self) -> float:
-        """Return how far the positions still disagree [m]."""
+        """Return the remaining spread of the positions [m]."""
         return float(self.std_K4[..., :3].max())
 
     def chosen(self) -> Tensor:
@@ -171,14 +171,14 @@ class Search(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Solver(ABC):
-    """Settings that all optimisers share, and their search loop."""
+    """Base class of all optimisers: shared settings and the search loop."""
 
     num_samples: int = 64
-    """Plans imagined in an iteration."""
+    """Number of plans per iteration."""
     iterations: int = 6
-    """Largest number of iterations."""
+    """Maximum number of iterations."""
     min_spread_m: float = 0.0
-    """Stop when the positions agree to this [m]; 0 never."""
+    """Stop once the spread of positions is below this [m]; 0 never stops."""
 
     def __post_init__(self) -> None:
         if self.num_samples < 1 or self.iterations < 1:
@@ -188,7 +188,7 @@ class Solver(ABC):
 
     @abstractmethod
     def start(self, problem: Problem) -> Search:
-        """Return a search that has not run yet."""
+        """Return a new search."""
 
     def minimise(
         self,
@@ -207,13 +207,13 @@ class Solver(ABC):
             cost: actions [B, K, 7] -> energies [B].
             bounds: limits and gripper rule; every sample obeys them.
             generator: random generator.
-            horizon: number of actions of a plan, K.
-            start_K4: mean of the first samples (a warm start); None: no motion.
+            horizon: number of actions per plan, K.
+            start_K4: mean of the first samples (warm start); None for no motion.
             spread: standard deviation of the first samples, in half widths of the box.
-            deadline_s: stop after the first iteration that ends later than this [s].
+            deadline_s: time limit [s], checked after each iteration.
 
         Raises:
-            PlanError: `start_K4` or the energies have another shape.
+            PlanError: `start_K4` or the energies have a wrong shape.
             EnergyError: an energy is not finite; the message names the iteration.
         """
         began = time.perf_counter()
@@ -233,16 +233,16 @@ class Solver(ABC):
     def _is_over(self, search: Search, began: float, deadline_s: float | None) -> bool:
         if deadline_s is None and not self.min_spread_m:
             return False
-        narrow = search.spread_m() < self.min_spread_m  # on a device this waits for it
+        narrow = search.spread_m() < self.min_spread_m  # synchronises with the device
         return narrow or (deadline_s is not None and time.perf_counter() - began > deadline_s)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EliteSolver(Solver):
-    """An optimiser that keeps the samples of lowest energy."""
+    """Base class of optimisers that keep the lowest-energy samples."""
 
     num_elites: int = 10
-    """Samples of lowest energy that move mean and deviation."""
+    """Number of lowest-energy samples that update mean and standard deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,1 +1,1 @@
-"""Recorded episodes: readers and writers, the index, clips, and their cache."""
+"""Recorded episodes: readers, writers, index, clips and cache."""

@@ -1,9 +1,9 @@
-"""Where results that can be computed again are kept: never in the user's data folders.
+"""Cache of recomputable results, kept outside the user's data folders.
 
 The cache folder is the `cache=` option, else the environment variable WORLDMODEL_CACHE, else
-`worldmodel` in the platform's folder for user caches. It may be deleted at any time. A slot belongs
-to one data folder and one set of options; it holds one version at a time, named after everything
-the result was computed from, so that changed data or code never meets an old result.
+`worldmodel` in the platform's user cache folder. It may be deleted at any time. A slot belongs to
+one data folder and one set of options. It holds one version at a time, named by a hash of all
+inputs, so that changed data or code never reuses an old result.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ VARIABLE = "WORLDMODEL_CACHE"
 
 
 def cache_root(cache: str | Path = "") -> Path:
-    """Return the cache folder, which need not exist yet.
+    """Return the cache folder, which may not exist yet.
 
     Args:
-        cache: Value of the `cache=` option; empty when the option was not given.
+        cache: Value of the `cache=` option; empty if it was not given.
 
     Raises:
-        ConfigError: There is no option, no WORLDMODEL_CACHE and no home folder.
+        ConfigError: Neither the option, nor WORLDMODEL_CACHE, nor a home folder is set.
     """
     chosen = str(cache) or os.environ.get(VARIABLE, "")
     return Path(chosen).expanduser() if chosen else _user_caches() / "worldmodel"
 
 
 def _user_caches() -> Path:
-    """Return the platform's folder for user caches."""
+    """Return the platform's user cache folder."""
     variable = "LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME"
     if os.environ.get(variable):
         return Path(os.environ[variable])
@@ -56,7 +56,7 @@ def _user_caches() -> Path:
 
 @functools.cache
 def code_digest() -> str:
-    """Return a hash of the code that reads and transforms data: a change makes results anew."""
+    """Return a hash of the data code, so that a code change invalidates cached results."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in ("data", "models/preprocess.py", "actions.py", "constants.py"):
@@ -67,19 +67,19 @@ def code_digest() -> str:
 
 
 def digest_of(facts: object) -> str:
-    """Return a hash (16 hexadecimal digits) of a value that JSON can express."""
+    """Return a hash (16 hexadecimal digits) of a JSON serialisable value."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def cache_slot(
     kind: str, data: Path, options: Mapping[str, object], cache: str | Path = ""
 ) -> Path:
-    """Return the folder, created if missing, for one kind of result from one data folder.
+    """Return the cache slot for one kind of result from one data folder, created if missing.
 
     Args:
-        kind: Name of the kind, such as `index` or `frames`.
-        data: The data folder; two paths that resolve to one folder share a slot.
-        options: What the result depends on besides the data.
+        kind: Kind of result, such as `index` or `frames`.
+        data: Data folder; paths that resolve to the same folder share a slot.
+        options: Options that the result depends on.
         cache: Value of the `cache=` option.
 
     Raises:
@@ -103,10 +103,10 @@ _threads = threading.RLock()
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` for the length of the block; other processes and threads wait.
+    """Hold the lock file `path` during the block; other processes and threads wait.
 
-    The lock ends with its process even if that is killed: it is a POSIX lock, which worker
-    processes do not inherit.
+    It is a POSIX lock: it is released even if its process is killed, and worker processes do not
+    inherit it.
     """
     with _threads, path.open("w") as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
@@ -115,16 +115,16 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def cached_folder(slot: Path, version: str, build: Callable[[Path], None]) -> Iterator[Path]:
-    """Give the folder of a version in a slot; build it first, and drop others, if it is missing.
+    """Yield the folder of a version in a slot; if missing, build it and drop other versions.
 
-    The slot is locked for the length of the block: a second process waits and finds the result,
-    and the folder cannot be dropped while its files are being opened. Files that are open (or
-    memory-mapped) stay readable after the block, even if another process drops the folder.
+    The slot is locked during the block, so a second process waits for the result, and the folder
+    cannot be dropped while its files are being opened. Open or memory-mapped files stay readable
+    after the block even if another process drops the folder.
 
     Args:
-        slot: Folder that `cache_slot` returned.
-        version: Name of the version; it must change whenever the result would.
-        build: Fills an empty folder; if it raises, nothing is kept.
+        slot: Folder returned by `cache_slot`.
+        version: Name of the version; it must change whenever the result changes.
+        build: Function that fills an empty folder; if it raises, nothing is kept.
     """
     with locked(slot / "lock"):
         folder = slot / version

@@ -1,4 +1,4 @@
-"""The protocol of all sources of training clips: in memory, prepared, or read from raw episodes.
+"""Protocol of all sources of training clips: in-memory, prepared, or raw episodes.
 
 Shapes: B clips, K frames, H W pixels, N tokens, D width, S state, A action.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class ClipSource(Protocol):
-    """Clips of equal length, by number."""
+    """Clips of equal length, addressed by index."""
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -20,7 +20,7 @@ class ClipSource(Protocol):
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return `frames` uint8 [B,K,H,W,3] or `features` [B,K,N,D], `states` and `actions`.
 
-        States are [B,K,S], actions [B,K-1,A], both float32. Sources of a simulator add `objects`
-        [B,K,3] (NaN where unknown), sources with camera poses add `extrinsics` [B,K,6].
+        States are [B,K,S], actions [B,K-1,A], both float32. Simulated sources add `objects` [B,K,3]
+        (NaN where unknown); sources with camera poses add `extrinsics` [B,K,6].
         """
         ...

@@ -1,4 +1,4 @@
-"""Clips of indexed episodes, decoded on demand; an error stops the run and names the episode.
+"""Clips of indexed episodes, decoded on demand; errors are raised and name the episode.
 
 Shapes: B clips, K frames, H W pixels, S state (7), A action (7).
 """
@@ -25,10 +25,10 @@ Batch = dict[str, np.ndarray]
 
 
 def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
-    """Open the episode of a manifest's row.
+    """Open the episode of a manifest row.
 
     Raises:
-        DataError: Its files changed since the index was made.
+        DataError: The files changed since the index was built.
     """
     unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
     options = ReadOptions(camera=row["camera"], check_all_cameras=False, inspect=False)
@@ -42,10 +42,10 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
 
 
 def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
-    """Check that an episode has the poses of its camera.
+    """Check that an episode has its camera's poses.
 
     Raises:
-        DataError: It has not; the message names the episode and what to do.
+        DataError: The poses are missing; the message names the episode and the fix.
     """
     try:
         episode.extrinsics(row["camera"])
@@ -57,12 +57,12 @@ def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
 
 
 class RawClips:
-    """Clips that are decoded from the episodes' own files.
+    """Clips decoded on demand from the original episode files.
 
     Args:
         manifest: Accepted episodes.
         options: Length, rate and content of the clips.
-        transform: Brings frames to the model's size.
+        transform: Image transform to the model's size.
         workers: Number of decoding threads.
 
     Raises:
@@ -129,6 +129,6 @@ class RawClips:
         return out
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Return the clips of some numbers, stacked; they are decoded in parallel."""
+        """Return the clips of some indices, stacked; they are decoded in parallel."""
         clips = list(self.pool.map(self.clip, (int(i) for i in indices)))
         return {name: np.stack([clip[name] for clip in clips]) for name in clips[0]}

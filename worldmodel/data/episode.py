@@ -1,6 +1,6 @@
-"""One recorded episode, whatever layout it was stored in, and checks of its content.
+"""A recorded episode, independent of its storage layout, and checks of its content.
 
-Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), K frames asked for.
+Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), K requested frames.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Frames = NDArray[np.uint8]
 
 
 class EpisodeError(DataError):
-    """An episode cannot be used; `reason` is the short code under which rejects are counted."""
+    """An episode is unusable; `reason` is the short code under which rejects are counted."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
@@ -26,28 +26,28 @@ class EpisodeError(DataError):
 
 
 class FrameSource(Protocol):
-    """Frames of one camera, counted in control steps, never by a header's frame rate."""
+    """Frames of one camera, indexed by control step and never by the header's frame rate."""
 
     def __len__(self) -> int:
-        """Return the number of frames that exist."""
+        """Return the number of frames in the recording."""
         ...
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
-        """Return the RGB frames [K, H, W, 3] of rising control steps."""
+        """Return the RGB frames [K, H, W, 3] of increasing control steps."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """One view of an episode: a camera and the frames that it recorded."""
+    """A view of an episode: a camera and its recorded frames."""
 
     name: str
     """Name: `left`, `right` or `wrist`."""
     serial: str
-    """Serial number, or the name of the view in data sets without serial numbers."""
+    """Serial number, or the view's name in data sets without serial numbers."""
     frames: FrameSource
     extrinsics_TE: Array | None = None
-    """Poses of the camera in the robot base frame [m, rad], one for each step, if recorded."""
+    """Camera poses [T, 6] in the robot base frame [m, rad], if recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,18 +69,18 @@ class Episode:
     cameras: dict[str, Camera]
     """Views by name."""
     moving_T: NDArray[np.bool_]
-    """Whether the operator had enabled movement [T]."""
+    """Whether movement was enabled at each step [T]."""
     joints_TJ: Array | None = None
     """Joint angles [T, J] in rad, if recorded."""
     actions_TA: Array | None = None
-    """Actions as they were sent [T, A] (`action/delta` of our own recordings). None where they are
-    unknown: then the differences of the states serve as actions."""
+    """Actions as sent [T, A] (`action/delta` of our own recordings); None if unknown, in which case
+    differences of the states serve as actions."""
     objects_T3: Array | None = None
-    """Position of the object in the robot base frame [T, 3] in m, a label of simulators only."""
+    """Object position in the robot base frame [T, 3, m]; a label from simulators only."""
     success: bool | None = None
-    """Whether the task was done; None where nobody recorded it."""
+    """Whether the task succeeded; None if it was not recorded."""
     task: str = ""
-    """Description of the task in words."""
+    """Task description in words."""
     notes: tuple[str, ...] = field(default=())
     """Codes of harmless defects, such as a video that is one frame short."""
 
@@ -90,14 +90,14 @@ class Episode:
 
     @property
     def seconds(self) -> float:
-        """Return the time between the first and the last step [s]."""
+        """Return the duration from the first to the last step [s]."""
         return float(self.times_s[-1] - self.times_s[0])
 
     def camera(self, name: str) -> Camera:
         """Return a view by its name (`left`, `right`, `wrist`) or serial number.
 
         Raises:
-            EpisodeError: The episode has no such view.
+            EpisodeError: The episode does not have this view.
         """
         for camera in self.cameras.values():
             if name in {camera.name, camera.serial}:
@@ -107,10 +107,10 @@ class Episode:
         )
 
     def extrinsics(self, name: str) -> Array:
-        """Return the poses [T, 6] of a view in the robot base frame [m, rad].
+        """Return the camera poses [T, 6] of a view in the robot base frame [m, rad].
 
         Raises:
-            EpisodeError: They were not recorded, or are not finite.
+            EpisodeError: The poses were not recorded or are not finite.
         """
         found_TE = self.camera(name).extrinsics_TE
         if found_TE is None or found_TE.shape[1:] != (6,) or len(found_TE) < len(self):
@@ -125,11 +125,11 @@ class Episode:
 
 
 def check_states(states_TS: Array) -> None:
-    """Check that states can be metres, radians and closedness.
+    """Check that states are plausible metres, radians and closedness.
 
     Raises:
-        EpisodeError: Fewer than two states, values that are not finite, angles beyond +-pi (degrees
-            perhaps), positions beyond 3 m, or a closedness outside -0.1 to 1.1.
+        EpisodeError: There are fewer than two states, non-finite values, angles beyond +-pi
+            (perhaps degrees), positions beyond 3 m, or a closedness outside -0.1 to 1.1.
     """
     if len(states_TS) < 2:
         raise EpisodeError("zero_length", f"{len(states_TS)} control steps; at least 2 are needed")
@@ -156,7 +156,7 @@ def check_states(states_TS: Array) -> None:
 
 
 def check_times(times_s: Array) -> None:
-    """Check that a clock rises, has no missing values and counts in seconds.
+    """Check that timestamps increase, are complete, and are in seconds.
 
     Raises:
         EpisodeError: `timestamps_missing`, `timestamps_not_increasing`, or
@@ -180,13 +180,13 @@ def check_times(times_s: Array) -> None:
 
 
 def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Tell which exterior view is the left one, with the larger y in the base frame.
+    """Determine which exterior view is the left one: the one with the larger y in the base frame.
 
     Args:
-        poses: View -> camera pose [6], or None where it was not recorded.
+        poses: View -> camera pose [6], or None if it was not recorded.
 
     Returns:
-        Side -> view; and notes, `left_assumed` where the first of two views is taken for the left.
+        Side -> view, and notes: `left_assumed` if the first of two views is assumed to be the left.
     """
     if not poses:
         return {}, ()

@@ -1,9 +1,9 @@
 """Decode short episodes once into flat arrays in the cache folder (`worldmodel.data.cache`).
 
-Episodes of every layout come through the index and the readers that all training uses, and their
-frames through the one image transform; no episode is replaced by another. A folder holds
-`frames.npy` [F,H,W,3], `states.npy` [F,S], `actions.npy` [F,A] and `objects.npy` [F,3] of all
-sequences laid end to end, `starts.npy`, the first frame of each, and `facts.json`.
+Episodes of every layout are read through the same index, readers and image transform as for all
+training; no episode is replaced by another. A folder holds `frames.npy` [F,H,W,3], `states.npy`
+[F,S], `actions.npy` [F,A] and `objects.npy` [F,3] of all sequences concatenated, `starts.npy` with
+the first frame of each sequence, and `facts.json`.
 
 Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A action (7).
 """
@@ -40,13 +40,13 @@ from worldmodel.specs import Transform
 log = logging.getLogger(__name__)
 FIELDS = ("frames", "states", "actions", "objects")
 FPS = 4.0
-"""Frames per second [Hz] that faster recordings are thinned to, by their timestamps."""
+"""Frame rate to which faster recordings are subsampled, by their timestamps [Hz]."""
 MAX_REJECT_FRACTION = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """What the arrays depend on besides the episodes."""
+    """Options of the decoded arrays."""
 
     image_size: int
     """Height and width of the frames [px]."""
@@ -64,11 +64,10 @@ class DecodeOptions:
 
 
 def actions_between(episode: Episode, steps: NDArray[np.int64]) -> Array:
-    """Return the actions [len(steps), A] that lead from each step to the next.
+    """Return the actions [len(steps), A] between consecutive steps.
 
-    Where the episode holds the actions as they were sent, and `steps` follow each other without a
-    gap, those are returned; otherwise differences of the states, and zeros in the last row, which
-    leads nowhere.
+    These are the actions as sent if the episode holds them and `steps` are contiguous; otherwise
+    they are differences of the states, with zeros in the last row.
     """
     if episode.actions_TA is not None and (np.diff(steps) == 1).all():
         return episode.actions_TA[steps]
@@ -82,7 +81,7 @@ def read_sequences(
     """Decode the frames, states, actions and object positions of an indexed episode.
 
     Raises:
-        DataError: The episode is no longer what the index saw; the message names it.
+        DataError: The episode changed since it was indexed; the message names it.
     """
     torch.set_num_threads(1)
     episode, steps = open_row(manifest, row), row["steps"]
@@ -115,11 +114,11 @@ def index_folder(
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
 ) -> Manifest:
-    """Index `root` in the cache folder; only episodes that changed are inspected again.
+    """Index `root` in the cache folder; only changed episodes are inspected again.
 
     Raises:
-        DataError: No episode, none usable, or more rejected than allowed.
-        ConfigError: There is no cache folder that can be written to.
+        DataError: There is no usable episode, or more were rejected than allowed.
+        ConfigError: The cache folder is not writable.
     """
     if not root.is_dir() or not find_units(root):
         raise DataError(f"No episodes under {root}: make some with `worldmodel collect out={root}`")
@@ -142,7 +141,7 @@ def index_folder(
 
 
 class _GrowingArray:
-    """A .npy file that rows are appended to; `close` writes their number into its header."""
+    """An appendable .npy file; `close` writes the number of rows into the header."""
 
     def __init__(self, path: Path) -> None:
         self.file: IO[bytes] = path.open("wb")
@@ -171,7 +170,7 @@ class _GrowingArray:
         self.rows += len(array)
 
     def close(self) -> None:
-        self.file.seek(0)  # the header has room for a larger number of rows
+        self.file.seek(0)  # the header reserves space for the number of rows
         self._write_header()
         self.file.close()
 
@@ -180,7 +179,7 @@ def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Pa
     """Write the flat arrays of all accepted episodes into an empty folder.
 
     Raises:
-        DataError: Some episodes hold the actions as sent and others do not.
+        DataError: Only some of the episodes hold the actions as sent.
     """
     files = {name: _GrowingArray(folder / f"{name}.npy") for name in FIELDS}
     starts, sent = [0], set()
@@ -215,14 +214,15 @@ def decoded(
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
 ) -> Iterator[Path]:
-    """Give the folder of flat .npy arrays of all episodes under `root`, made on first use.
+    """Yield the folder of flat .npy arrays of all episodes under `root`, built on first use.
 
-    The arrays are made again when an episode or this package's data code has changed. Runs that
-    start at the same time wait for the one that decodes; see `cached_folder`.
+    The arrays are rebuilt when an episode or this package's data code changes. Concurrent runs wait
+    for the one that decodes; see `cached_folder`.
 
     Raises:
-        DataError: No episode, more rejected than allowed, or episodes that do not fit together.
-        ConfigError: There is no cache folder that can be written to.
+        DataError: There is no episode, more were rejected than allowed, or the episodes are
+            inconsistent.
+        ConfigError: The cache folder is not writable.
     """
     manifest = index_folder(
         root,

@@ -1,6 +1,6 @@
-"""Index a data set: list usable episodes, and give the reason for every reject.
+"""Index a data set: list usable episodes, and the reason for every reject.
 
-No episode is ever replaced by another: each one is in the manifest or among the rejects.
+Every episode appears either in the manifest or among the rejects.
 """
 
 from __future__ import annotations
@@ -31,18 +31,19 @@ SEEN = ".seen.json"
 
 @dataclass(frozen=True, kw_only=True)
 class IndexOptions:
-    """Which episodes are accepted."""
+    """Criteria for accepting episodes."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
     """How strictly each episode is inspected."""
     failures: Literal["keep", "drop"] = "keep"
-    """Whether failed episodes are kept, as V-JEPA 2-AC did, or rejected."""
+    """Whether failed episodes are kept, as for V-JEPA 2-AC, or rejected."""
     min_seconds: float = 0.0
-    """Shortest duration of an accepted episode [s] (V-JEPA 2-AC: 4)."""
+    """Minimum duration of an accepted episode [s] (V-JEPA 2-AC: 4)."""
     extrinsics: Literal["any", "required"] = "any"
-    """`required` rejects episodes without poses of the chosen camera."""
+    """Whether to reject episodes without poses of the chosen camera (`required`)."""
     frame_size: Literal["majority", "any"] = "majority"
-    """`majority` rejects episodes whose frames differ in size from those of most episodes."""
+    """Whether to reject episodes whose frame size differs from that of most episodes
+    (`majority`)."""
 
 
 def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) -> Row:
@@ -77,7 +78,7 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
 
 
 def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
-    """Return the rows of a unit's episodes; a row with a `reason` is a reject."""
+    """Return one row per episode of a unit; a row with a `reason` is a reject."""
     rows = []
     for record, outcome in read_unit(unit, options.read):
         try:
@@ -102,7 +103,7 @@ def _rejected(unit: Unit, record: int, reason: str, message: str) -> Row:
 def _run(
     units: list[Unit], options: IndexOptions, workers: int
 ) -> Iterator[tuple[Unit, list[Row]]]:
-    """Inspect units in parallel; only the file that crashes its reader is rejected."""
+    """Inspect units in parallel; a file that crashes its reader is rejected by itself."""
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             yield unit, index_unit(unit, options)
@@ -129,13 +130,13 @@ def _alone(unit: Unit, options: IndexOptions) -> list[Row]:
 
 
 def _asked(options: IndexOptions) -> dict[str, Any]:
-    """Return what the rows depend on besides the episodes' files, as JSON gives it back."""
+    """Return the options that the rows depend on, normalised through JSON."""
     asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options)))
     return {**asked, "code": code_digest()}
 
 
 def _previous(out: Path, options: IndexOptions) -> dict[str, dict[str, Any]]:
-    """Return what an earlier run with the same options saw, by unit."""
+    """Return the results of an earlier run with the same options, by unit."""
     path = out / SEEN
     if not path.is_file():
         return {}
@@ -147,7 +148,7 @@ def _previous(out: Path, options: IndexOptions) -> dict[str, dict[str, Any]]:
 
 
 def _majority(rows: list[Row], fact: str) -> object:
-    """Return the value of a fact that more than half of the accepted rows have, else None."""
+    """Return the value of a fact shared by more than half of the accepted rows, or None."""
     counts = Counter(json.dumps(r[fact]) for r in rows if r.get(fact))
     if not counts:
         return None
@@ -156,12 +157,12 @@ def _majority(rows: list[Row], fact: str) -> object:
 
 
 def _require_majority(rows: list[Row], fact: str, *, needed: bool) -> list[Row]:
-    """Reject rows whose fact differs from that of most episodes.
+    """Reject rows whose value of a fact differs from the majority's.
 
     Args:
         rows: Accepted and rejected rows.
-        fact: Name of the fact, also the reason of the rejects.
-        needed: Whether all rows are rejected when no value has a majority.
+        fact: Name of the fact, which is also the reason code of the rejects.
+        needed: Whether to reject all rows if no value has a majority.
     """
     common = _majority(rows, fact)
     if common is None and not needed:
@@ -180,7 +181,7 @@ def _require_majority(rows: list[Row], fact: str, *, needed: bool) -> list[Row]:
 
 
 def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
-    """Reject episodes whose frames, states or actions have another size than most others."""
+    """Reject episodes whose frame, state or action size differs from the majority's."""
     rows = _require_majority(rows, "state_dim", needed=True)
     rows = _require_majority(rows, "action_dim", needed=True)
     if options.frame_size == "majority":
@@ -193,19 +194,19 @@ def build_index(
 ) -> dict[str, Any]:
     """Inspect every episode under `root`; write manifest, rejects and summary to `out`.
 
-    A second run with the same options inspects only units whose files changed.
+    A rerun with the same options inspects only units whose files changed.
 
     Args:
         root: Folder of raw DROID, RLDS or LeRobot episodes.
         out: Folder of `manifest.jsonl`, `rejects.jsonl` and `summary.json`.
-        options: Which episodes are accepted.
+        options: Criteria for accepting episodes.
         workers: Number of processes.
 
     Returns:
-        The summary: numbers of accepted and rejected episodes, reasons, notes, hours.
+        Summary: numbers of accepted and rejected episodes, reasons, notes, hours.
 
     Raises:
-        DataError: There is no episode, or none that can be used.
+        DataError: There is no usable episode.
     """
     options, root = options or IndexOptions(), root.resolve()
     units = find_units(root)
@@ -257,26 +258,27 @@ def build_index(
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index found."""
+    """Index of a data set."""
 
     root: Path
     """Folder of the episodes."""
     rows: list[Row]
     """Accepted episodes."""
     summary: dict[str, Any]
-    """What `build_index` returned."""
+    """Summary returned by `build_index`."""
 
     @property
     def reject_fraction(self) -> float:
-        """Return the share of the episodes that were rejected, 0 to 1."""
+        """Return the fraction of episodes that were rejected, 0 to 1."""
         total = self.summary["accepted"] + self.summary["rejected"]
         return float(self.summary["rejected"] / max(1, total))
 
     def check(self, max_reject_fraction: float) -> None:
-        """Check that not too many episodes were rejected.
+        """Check that the fraction of rejects is at most `max_reject_fraction`.
 
         Raises:
-            DataError: More were; the message holds the reasons and the option that allows more.
+            DataError: More were rejected; the message lists the reasons and the option that allows
+                more.
         """
         if self.reject_fraction > max_reject_fraction:
             raise DataError(
@@ -287,7 +289,7 @@ class Manifest:
 
 
 def open_manifest(folder: Path) -> Manifest:
-    """Read what `build_index` wrote to `folder`.
+    """Read the index that `build_index` wrote to `folder`.
 
     Raises:
         DataError: There is no index in `folder`.

@@ -1,4 +1,4 @@
-"""Clips of short episodes whose flat arrays fit in memory, so that small models train fast.
+"""In-memory clips of short episodes, for fast training of small models.
 
 Shapes: B clips, K frames of a clip, H W pixels, S state (7), A action (7).
 """
@@ -16,7 +16,7 @@ from worldmodel.specs import Transform
 
 
 class MemoryClips:
-    """Every window of `num_frames` neighbouring frames of every sequence."""
+    """Every window of `num_frames` consecutive frames of every sequence."""
 
     def __init__(self, folder: Path, num_frames: int) -> None:
         self.num_frames = num_frames
@@ -29,11 +29,11 @@ class MemoryClips:
         self.firsts = np.concatenate(firsts)
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
-        """Whether actions are those that were sent (the gripper's a command), not differences."""
+        """Whether actions are those sent (with a gripper command), not differences of states."""
 
     @property
     def labelled(self) -> bool:
-        """Return whether every frame has the simulator's object position."""
+        """Return whether every frame has a simulated object position."""
         return bool(np.isfinite(self.arrays["objects"]).all())
 
     def __len__(self) -> int:
@@ -60,22 +60,23 @@ def open_clips(
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
 ) -> MemoryClips:
-    """Open the clips of the episodes under `root`; they are indexed and decoded on first use.
+    """Open the clips of the episodes under `root`, indexing and decoding them on first use.
 
     Args:
-        root: Folder of raw DROID, RLDS or LeRobot episodes; nothing is written into it.
+        root: Folder of raw DROID, RLDS or LeRobot episodes; it is never written to.
         num_frames: Frames of a clip.
         image_size: Height and width of the frames [px].
         transform: Kind of the image transform, see `Preprocess`.
         camera: View to decode: `left`, `right`, `wrist` or a serial number.
-        fps: Frames per second [Hz]; faster recordings are thinned by their timestamps.
-        workers: Processes that decode.
-        max_reject_fraction: Largest share of the episodes that may be rejected, 0 to 1.
-        cache: Folder for the decoded arrays; empty for the default, see `cache_root`.
+        fps: Frames per second [Hz]; faster recordings are subsampled by their timestamps.
+        workers: Number of decoding processes.
+        max_reject_fraction: Maximum fraction of episodes that may be rejected, 0 to 1.
+        cache: Folder of the decoded arrays; empty for the default, see `cache_root`.
 
     Raises:
-        DataError: No episode, or more rejected than allowed; the message holds the reasons.
-        ConfigError: There is no cache folder that can be written to.
+        DataError: There is no episode, or more were rejected than allowed; the message lists the
+            reasons.
+        ConfigError: The cache folder is not writable.
     """
     options = DecodeOptions(image_size=image_size, transform=transform, camera=camera, fps=fps)
     with decoded(

@@ -1,8 +1,8 @@
-"""Convert episodes once to the model's input rate and size, as frames or as frozen features.
+"""Convert episodes to the model's frame rate and size, as frames or as frozen features.
 
-A shard is one safetensors file of a few episodes. It holds `frames` uint8 [F,H,W,3] (or JPEG bytes)
-or `features` bfloat16 [F,N,D], `states` [F,S], and `starts`, the first frame of each run without
-gaps. Its hash is kept beside it; a second run resumes after the last complete shard.
+A shard is a safetensors file of a few episodes. It holds `frames` uint8 [F,H,W,3] (or JPEG bytes)
+or `features` bfloat16 [F,N,D], `states` [F,S], and `starts`, the first frame of each gap-free run.
+Its hash is stored beside it; a rerun resumes after the last complete shard.
 
 Shapes: F frames of a shard, H W pixels, N tokens, D width, S state (7).
 """
@@ -38,30 +38,30 @@ Encode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What is stored; `plan.json` records it, and a folder holds shards of one plan only."""
+    """Contents of a shard, recorded in `plan.json`; a folder holds shards of one plan only."""
 
     fps: float = 4.0
-    """Frames per second [Hz] by the recorded timestamps."""
+    """Frame rate, measured by the recorded timestamps [Hz]."""
     image_size: int = 256
     """Height and width of the frames [px]."""
     transform: Transform = "droid"
     """Kind of the image transform, see `Preprocess`."""
     what: Literal["frames", "features"] = "frames"
-    """Whether frames are stored, or the features of a frozen encoder."""
+    """Whether to store frames or the features of a frozen encoder."""
     codec: Literal["raw", "jpeg"] = "jpeg"
-    """Codec of frames: `raw` is exact, `jpeg` (quality 95) takes about a tenth of the space."""
+    """Frame codec: `raw` is exact, `jpeg` (quality 95) takes about a tenth of the space."""
     state_frame: StateFrame = "flange"
-    """Frame whose pose in the robot base frame the states hold."""
+    """Frame whose pose, in the robot base frame, the states hold."""
     episodes_per_shard: int = 16
-    """Number of episodes in one file."""
+    """Number of episodes per file."""
     extrinsics: bool = False
-    """Whether the camera's pose at each frame is stored."""
+    """Whether to store the camera's pose at each frame."""
     encoder_hash: str = ""
-    """Hash of the weights of the encoder that made the features."""
+    """Hash of the encoder weights that the features were computed with."""
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
-    """Return a SHA-256 (16 hexadecimal digits) over the names and bytes of all weights."""
+    """Return a SHA-256 hash (16 hexadecimal digits) of the names and bytes of all weights."""
     digest = hashlib.sha256()
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())
@@ -78,7 +78,7 @@ def _jpeg(frame: np.ndarray) -> bytes:
 def _episode(
     manifest: Manifest, row: Row, options: PrepareOptions, transform: Preprocess
 ) -> list[dict[str, np.ndarray]]:
-    """Return frames, states and camera poses of each run without gaps."""
+    """Return frames, states and camera poses of each gap-free run."""
     episode = open_row(manifest, row)
     if options.extrinsics:
         check_extrinsics(episode, row)
@@ -112,10 +112,10 @@ def _pack(
 
 
 def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write a shard completely or not at all; return its hash, which is also kept beside it.
+    """Write a shard atomically; return its hash, which is also stored beside it.
 
     Raises:
-        DataError: The disk is full or refuses.
+        DataError: The write failed, for example on a full disk.
     """
     data = to_bytes({k: v.contiguous() for k, v in tensors.items()})
     digest = hashlib.sha256(data).hexdigest()
@@ -131,7 +131,7 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether a shard exists and has the hash that was written beside it."""
+    """Return whether a shard exists and matches the hash stored beside it."""
     digest = path.with_suffix(".sha256")
     if not path.is_file() or not digest.is_file():
         return False
@@ -141,7 +141,7 @@ def is_complete(path: Path) -> bool:
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read a `plan.json`; options that are newer than the file have their defaults."""
+    """Read a `plan.json`; options missing from an older file take their defaults."""
     plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return {**plan, "options": {**asdict(PrepareOptions()), **plan["options"]}}
 
@@ -153,17 +153,17 @@ def prepare(
     transform: Preprocess,
     encode: Encode | None = None,
 ) -> dict[str, Any]:
-    """Write all shards of a manifest; those that are complete already are kept.
+    """Write all shards of a manifest, keeping those that are already complete.
 
     Args:
         manifest: Accepted episodes.
         out: Folder of the shards and `plan.json`.
-        options: What is stored.
-        transform: Brings frames of any size to the model's size.
-        encode: Function from uint8 frames [B,H,W,3] to tokens [B,N,D]; features need it.
+        options: Contents of the shards.
+        transform: Image transform to the model's size.
+        encode: Function from uint8 frames [B,H,W,3] to tokens [B,N,D]; required for features.
 
     Returns:
-        Numbers of shards, frames and bytes, and of the shards made in this run.
+        Numbers of shards, frames and bytes, and of the shards written by this run.
 
     Raises:
         ConfigError: `out` holds shards of another plan, or `encode` does not match the options.

@@ -1,4 +1,4 @@
-"""Read clips of prepared frames or features: the same batches as from raw files, much faster.
+"""Read clips of prepared frames or features, with the same batches as from raw files.
 
 Shapes: B clips, K frames, N tokens, D width, S state (7), A action (7).
 """
@@ -25,15 +25,15 @@ Batch = dict[str, Any]
 
 
 class PreparedClips:
-    """Every window of `num_frames` neighbouring prepared frames.
+    """Every window of `num_frames` consecutive prepared frames.
 
     Args:
-        folder: Folder that `worldmodel data prepare` wrote.
+        folder: Folder written by `worldmodel data prepare`.
         num_frames: Frames of a clip.
-        verify: Whether the hash of every shard is checked on opening.
+        verify: Whether to check the hash of every shard on opening.
 
     Raises:
-        DataError: The folder is not complete, a shard is damaged, or no run is long enough.
+        DataError: The folder is incomplete, a shard is damaged, or no run is long enough.
     """
 
     def __init__(self, folder: Path, num_frames: int, *, verify: bool = True) -> None:
@@ -91,11 +91,11 @@ class PreparedClips:
         return "frames", torch.from_numpy(np.stack(images))
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Return the clips of some numbers.
+        """Return the clips of some indices.
 
         Returns:
             `frames` uint8 [B,K,H,W,3] or `features` bfloat16 [B,K,N,D], `states` float32 [B,K,S],
-            `actions` float32 [B,K-1,A], and where they are stored `extrinsics` [B,K,6].
+            `actions` float32 [B,K-1,A], and `extrinsics` [B,K,6] if they are stored.
         """
         views, states, name = [], [], "frames"
         for shard, at in self.items[indices]:

@@ -1,4 +1,4 @@
-"""Choose the control steps of a clip by the episode's own clock, with its states and actions.
+"""Select the control steps of a clip by the episode's clock, with their states and actions.
 
 Shapes: T control steps, K frames of a clip, S state (7), A action (7).
 """
@@ -25,35 +25,35 @@ class ClipOptions(Checked):
 
     num_frames: int = field(default=16, metadata={"min": 2})
     fps: float = field(default=4.0, metadata={"min": 1e-6})
-    """Frames per second [Hz] by the recorded timestamps; 16 frames at 4 Hz span 3.75 s."""
+    """Frame rate, measured by the recorded timestamps [Hz]; 16 frames at 4 Hz span 3.75 s."""
     stride_s: float = field(default=0.25, metadata={"min": 1e-6})
-    """Time between the beginnings of two clips of an episode [s]."""
+    """Time between the starts of consecutive clips of an episode [s]."""
     state_frame: StateFrame = "flange"
-    """Frame whose pose in the robot base frame the states hold."""
+    """Frame whose pose, in the robot base frame, the states hold."""
     idle: Literal["keep", "drop"] = "keep"
-    """`drop` leaves out clips with a step at which movement was not enabled."""
+    """Whether to drop clips with a step at which movement was not enabled (`drop`)."""
     extrinsics: bool = False
-    """Whether clips also hold the camera's pose at each frame."""
+    """Whether clips include the camera's pose at each frame."""
 
     @property
     def span_s(self) -> float:
-        """Return the time between the first and the last frame [s]."""
+        """Return the time from the first to the last frame [s]."""
         return (self.num_frames - 1) / self.fps
 
 
 def nearest_steps(
     times_s: Array, wanted_s: Array, fps: float
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the control steps nearest to a grid of times, and which of them belong to it.
+    """Return the control steps nearest to a grid of times, and a mask of valid matches.
 
     Args:
-        times_s: Recorded times [T] in s, not falling.
-        wanted_s: Times of the grid [K] in s, rising in steps of `1 / fps`.
-        fps: Frames per second of the grid.
+        times_s: Recorded times [T, s], non-decreasing.
+        wanted_s: Grid times [K, s], spaced by `1 / fps`.
+        fps: Rate of the grid [Hz].
 
     Returns:
-        Steps [K], of two that are equally near the earlier one; and a mask [K] that is False where
-        the nearest step is more than half a grid step away, or serves the time before already.
+        Steps [K], the earlier one in a tie; and a mask [K] that is False where the nearest step is
+        more than half a grid step away or already matches the previous time.
     """
     right_K = np.clip(np.searchsorted(times_s, wanted_s), 1, len(times_s) - 1)
     is_left_K = wanted_s - times_s[right_K - 1] <= times_s[right_K] - wanted_s
@@ -67,8 +67,8 @@ def grid_steps(times_s: Array, start_s: float, options: ClipOptions) -> NDArray[
     """Return the control steps [K] nearest to `start_s + k / fps`.
 
     Raises:
-        EpisodeError: The recording has a gap there: a recorded step is more than half a frame's
-            time away from its place.
+        EpisodeError: The recording has a gap: a step is more than half a frame period from its grid
+            time.
     """
     wanted_s = start_s + np.arange(options.num_frames) / options.fps
     steps_K, good_K = nearest_steps(times_s, wanted_s, options.fps)
@@ -81,7 +81,7 @@ def grid_steps(times_s: Array, start_s: float, options: ClipOptions) -> NDArray[
 
 
 def grid_runs(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
-    """Return the control steps nearest to 0, 1 / fps, 2 / fps, ... as runs without gaps."""
+    """Return the control steps nearest to 0, 1 / fps, 2 / fps, ... as gap-free runs."""
     wanted_s = np.arange(0.0, float(times_s[-1]) + 0.25 / fps, 1 / fps)
     steps_K, good_K = nearest_steps(times_s, wanted_s, fps)
     breaks = np.flatnonzero(np.diff(good_K.astype(int))) + 1
@@ -90,10 +90,10 @@ def grid_runs(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
 
 
 def sequences(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
-    """Return all control steps of an episode at `fps` as runs without gaps.
+    """Return all control steps of an episode at `fps` as gap-free runs.
 
-    A recording that was made at about `fps` is taken step by step; a faster one is thinned to the
-    steps nearest to 0, 1 / fps, 2 / fps, ... by its timestamps.
+    A recording at about `fps` is used step by step; a faster one is subsampled to the steps nearest
+    to 0, 1 / fps, 2 / fps, ... by its timestamps.
 
     Raises:
         EpisodeError: The recording is slower than `fps`.
@@ -108,7 +108,7 @@ def sequences(times_s: Array, fps: float) -> list[NDArray[np.int64]]:
 
 
 def find_clips(times_s: Array, moving_T: NDArray[np.bool_], options: ClipOptions) -> Array:
-    """Return the start times [s] of all clips of an episode that cross no gap (or idle step)."""
+    """Return the start times [s] of all clips of an episode without gaps or idle steps."""
     last = float(times_s[-1]) - options.span_s + 0.25 / options.fps
     found = []
     for start_s in np.arange(0.0, max(0.0, last + 1e-9), options.stride_s):
@@ -122,18 +122,18 @@ def find_clips(times_s: Array, moving_T: NDArray[np.bool_], options: ClipOptions
 
 
 def states_of(states_TS: Array, frame: StateFrame) -> Tensor:
-    """Return recorded flange states [T, S] as states of `frame`, float64."""
+    """Convert recorded flange states [T, S] to states of `frame`, in float64."""
     return convert_state(torch.from_numpy(np.ascontiguousarray(states_TS)), "flange", frame)
 
 
 def state_actions(
     episode: Episode, steps: NDArray[np.int64], frame: StateFrame
 ) -> tuple[Array, Array]:
-    """Return the states [K, S] at `steps` and the actions [K-1, A] that lead from each to the next.
+    """Return the states [K, S] at `steps` and the actions [K-1, A] between them.
 
     Args:
         episode: The recorded episode.
-        steps: Control steps [K], rising.
+        steps: Control steps [K], increasing.
         frame: `flange`, as recorded, or `tcp`, the point between the fingertips.
     """
     states_KS = states_of(episode.states_TS[steps], frame)

@@ -1,4 +1,4 @@
-"""The one image transform, under the name that data readers and scripts import it by."""
+"""Image transform, re-exported for data readers and scripts."""
 
 from worldmodel.models.preprocess import Preprocess, check_frames, droid_region, resize
 

@@ -1,7 +1,7 @@
-"""Read frames of a video by their number in the file, never by the header's frame rate.
+"""Read video frames by their index in the file, never by the header's frame rate.
 
-PyAV brings its own FFmpeg and is always there. torchcodec (extra `video`) needs the system's FFmpeg
-libraries; where it can be loaded it reads the clips instead, see `choose_decoder`.
+PyAV bundles FFmpeg and is always available. torchcodec (extra `video`) needs the system's FFmpeg
+libraries; if it can be loaded, it reads the clips instead, see `choose_decoder`.
 """
 
 from __future__ import annotations
@@ -22,44 +22,48 @@ from worldmodel.errors import ConfigError
 
 Decoder = Literal["pyav", "torchcodec"]
 DECODER = "WORLDMODEL_DECODER"
-"""Environment variable: `auto` (default), `pyav` or `torchcodec`."""
+"""Environment variable that selects the decoder: `auto` (default), `pyav` or `torchcodec`."""
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What a pass over a video found."""
+    """Properties of a video, measured in one pass."""
 
     frames: int
-    """Frames that are in the file."""
+    """Number of frames in the file."""
     width: int
     """Width [px]."""
     height: int
     """Height [px]."""
     header_fps: float
-    """Frame rate that the header claims [Hz]."""
+    """Frame rate claimed by the header [Hz]."""
 
 
 @lru_cache(maxsize=1)
 def _torchcodec() -> tuple[Any, str]:
-    """Return torchcodec's decoder class, or None and the reason why it cannot be loaded."""
+    """Return torchcodec's decoder class, or None, and the reason why it cannot be loaded."""
     try:
         from torchcodec.decoders import VideoDecoder
-    except (ImportError, OSError, RuntimeError) as error:  # absent; FFmpeg or CUDA not found
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # not installed, or FFmpeg or CUDA not found
         return None, next(iter(str(error).split("\n")), repr(error))
     return VideoDecoder, ""
 
 
 def choose_decoder(wanted: str | None = None) -> Decoder:
-    """Return which decoder reads clips.
+    """Select the decoder of clips.
 
     Args:
-        wanted: `auto`, `pyav` or `torchcodec`; None takes the environment variable
-            WORLDMODEL_DECODER, else `auto`. `auto` is torchcodec where it can be loaded: on one
-            thread it gave the same frames bit for bit and was never slower (h264 and AV1, whole
-            videos and clips; benchmarks/results/data.json).
+        wanted: `auto`, `pyav` or `torchcodec`; None uses the environment variable
+            WORLDMODEL_DECODER, else `auto`. `auto` is torchcodec if it can be loaded: on one thread
+            its frames are bit-identical and it was never slower (h264 and AV1, whole videos and
+            clips; benchmarks/results/data.json).
 
     Raises:
-        ConfigError: The name is unknown, or torchcodec was asked for and cannot be loaded.
+        ConfigError: The name is unknown, or torchcodec was requested and cannot be loaded.
     """
     wanted = wanted or os.environ.get(DECODER) or "auto"
     if wanted == "pyav":
@@ -96,14 +100,14 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
-    """Count the frames that are in a file, with PyAV, which reports damaged frames.
+    """Count the frames of a file with PyAV, which reports damaged frames.
 
     Args:
         path: Video file.
-        decode: Decode every frame, which finds damage inside; False counts packets only.
+        decode: Whether to decode every frame, which detects damage; False only counts packets.
 
     Raises:
-        EpisodeError: The file is missing, cut off or damaged.
+        EpisodeError: The file is missing, truncated or damaged.
     """
     with _open(path) as container:
         stream = container.streams.video[0]
@@ -134,23 +138,23 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
 
 @dataclass(frozen=True)
 class VideoFrames:
-    """Frames `first`, `first + 1`, ... of a file, one for each control step."""
+    """Frames `first`, `first + 1`, ... of a file, one per control step."""
 
     path: Path
     """Video file."""
     num_frames: int
     """Number of frames of the episode."""
     first: int = 0
-    """Number of the episode's first frame in the file."""
+    """Index of the episode's first frame in the file."""
     size: tuple[int, int] | None = None
-    """Height and width [px]; None where the video was not inspected."""
+    """Height and width [px]; None if the video was not inspected."""
 
     def __len__(self) -> int:
         """Return the number of frames of the episode."""
         return self.num_frames
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
-        """Decode rising steps [K] in one pass on one thread, up to the last of them.
+        """Decode increasing steps [K] in one pass on one thread.
 
         Raises:
             EpisodeError: A step is not in the file.
@@ -165,13 +169,13 @@ class VideoFrames:
 
 
 def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
-    """Return None where torchcodec cannot read them: PyAV then reads them, or names the fault."""
+    """Return None if torchcodec cannot read the frames, so that PyAV reads them or raises."""
     try:
         decoder = _torchcodec()[0](path, dimension_order="NHWC", num_ffmpeg_threads=1)
         batch = decoder.get_frames_at(wanted)
     except (IndexError, ValueError, RuntimeError):
         return None
-    # In place of a damaged frame torchcodec gives a neighbour, whose time then comes twice.
+    # torchcodec replaces a damaged frame by a neighbour, whose time then appears twice.
     doubtful = ((batch.pts_seconds.diff() > 0).numpy() != (np.diff(wanted) > 0)).any()
     if doubtful or decoder.metadata.rotation:  # torchcodec rotates the frames, PyAV does not
         return None
@@ -211,10 +215,10 @@ def _frames(
 
 
 def _seek(path: Path, container: av.container.InputContainer, first: int) -> dict[int | None, int]:
-    """Jump to the key frame before frame `first`; return the frame number of each time.
+    """Seek to the key frame before frame `first`; return the frame index of each time.
 
-    Frame numbers are ranks of presentation times, so a wrong frame rate does no harm. The result
-    is empty when reading starts at the first frame: then frames are simply counted.
+    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. The result
+    is empty when reading starts at the first frame, since frames are then simply counted.
     """
     stream = container.streams.video[0]
     if first == 0:

@@ -1,1 +1,1 @@
-"""What a world model knows, and how far its imagination is off."""
+"""Evaluation of world models: rollout error, latent probes and energy landscapes."""

@@ -1,8 +1,8 @@
-"""Energy landscape: how close each action of a grid brings the imagined frame to a goal.
+"""Energy landscape: distance of the predicted frame from a goal for a grid of actions.
 
 Energy: mean absolute difference of normalised tokens (V-JEPA 2, arXiv 2506.09985, sec. 3.2).
 
-Shapes: G grid points an axis, A action (7), S state (7), N tokens, D width.
+Shapes: G grid points per axis, A action (7), S state (7), N tokens, D width.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ AXES = "xyz"
 
 @dataclass(frozen=True)
 class EnergyGrid:
-    """Energies over three planes of moves, and those of the recorded move and of no move."""
+    """Energies of moves in three planes, of the recorded move and of no move."""
 
     values_m: Tensor
     """Grid values along an axis [G], symmetric about 0 [m]."""
     planes: dict[str, Tensor]
-    """Plane (`xy`, `xz`, `yz`) -> energies [G, G], the first axis in rows."""
+    """Plane (`xy`, `xz`, `yz`) -> energies [G, G], with the first axis along rows."""
     true_action: Tensor
     """Recorded action [7] between the two frames."""
     true_energy: float
     best_action: Tensor
-    """Action [7] of the lowest energy on the grid."""
+    """Action [7] with the lowest energy on the grid."""
     best_energy: float
     still_energy: float
     """Energy of not moving."""
 
 
 def grid_actions(num_points: int, size_m: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Build the grid values and the moves of each plane [G * G, 7], without rotation or gripper.
+    """Build the grid values and each plane's moves [G * G, 7], without rotation or gripper.
 
     Raises:
-        ConfigError: the grid is even or too small (it must contain "no move"), or has no size.
+        ConfigError: the grid is even or too small, so that it lacks "no move", or its size is 0.
     """
     if num_points < 3 or num_points % 2 == 0:
         raise ConfigError(f"grid={num_points} must be an odd number, 3 or more")
@@ -69,7 +69,7 @@ def action_energies(
     actions_BA: Tensor,
     batch_size: int = 32,
 ) -> Tensor:
-    """Compute the energy [B] of the frame imagined after each action."""
+    """Compute the energy [B] of the frame predicted after each action."""
     found = []
     for actions in actions_BA.split(batch_size):
         imagined = model.unroll(z_1ND, state_S[None], actions[:, None])[:, 0]
@@ -90,15 +90,15 @@ def energy_grid(
 
     Args:
         model: any world model.
-        frames_2HWC: uint8 RGB, the present and the next frame, at the model's size.
-        states_2S: robot states at both.
+        frames_2HWC: uint8 RGB, the current and the next frame, at the model's size.
+        states_2S: robot states at both frames.
         num_points: odd number of grid points per axis.
-        size_m: largest move along an axis [m]; None takes the limit of the model's actions.
-        batch_size: actions imagined at once.
+        size_m: maximum move along an axis [m]; None uses the limit of the model's actions.
+        batch_size: number of actions per batch.
 
     Raises:
         ShapeError: not two frames and two states.
-        ConfigError: the grid has no middle point.
+        ConfigError: the number of grid points is even.
     """
     if len(frames_2HWC) != 2 or tuple(states_2S.shape) != (2, 7):
         raise ShapeError(

@@ -1,8 +1,8 @@
-"""Measure whether features have collapsed: their spread, their rank and a linear probe on them.
+"""Detect collapsed features by their spread, their rank and a linear probe.
 
 Self-supervised features can collapse in two ways that a low loss hides: to one constant, or to one
-constant per position that does not depend on the image. So the mean of every position over clips is
-subtracted before anything is measured.
+constant per position, independent of the image. The mean of every position over clips is therefore
+subtracted first.
 
 Shapes: B clips, N tokens, D width, F frames, X features of a frame, Y targets.
 """
@@ -16,18 +16,18 @@ RIDGES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 
 def centred(tokens_BND: Tensor) -> Tensor:
-    """Return tokens [B * N, D] minus the mean of their position over clips."""
+    """Return tokens [B * N, D] minus their position's mean over clips."""
     tokens = tokens_BND.float()
     return (tokens - tokens.mean(dim=0, keepdim=True)).flatten(0, 1)
 
 
 def feature_std(tokens_BND: Tensor) -> float:
-    """Return the mean standard deviation over clips; 0 when all clips have equal features."""
+    """Return the mean standard deviation over clips; 0 if all clips have equal features."""
     return float(centred(tokens_BND).std(dim=0).mean())
 
 
 def effective_rank(tokens_BND: Tensor) -> float:
-    """Return the exponential of the covariance spectrum's entropy: 1 (one direction) to D.
+    """Return the effective rank, 1 to D: the exponential of the covariance spectrum's entropy.
 
     Source: Roy and Vetterli, "The effective rank", 2007, on eigenvalues of the covariance.
     """
@@ -47,8 +47,8 @@ def _solve(gram_FF: Tensor, y_FY: Tensor, ridge: float) -> Tensor:
 def linear_probe(x_FX: Tensor, y_FY: Tensor, unseen_FX: Tensor) -> Tensor:
     """Fit a ridge regression in closed form; return predictions [F', Y] for unseen features.
 
-    Solved over frames, not features, so that wide features cost nothing. The ridge is chosen on
-    the last quarter of the frames after fitting on the others.
+    It solves in the space of frames, so the cost does not grow with the feature width. The ridge is
+    selected on the last quarter of the frames after fitting on the others.
     """
     x, y, unseen = x_FX.double(), y_FY.double(), unseen_FX.double()
     middle, y_mean = x.mean(0), y.mean(0)
@@ -65,5 +65,5 @@ def linear_probe(x_FX: Tensor, y_FY: Tensor, unseen_FX: Tensor) -> Tensor:
 
 
 def mean_distance(found_FY: Tensor, wanted_FY: Tensor) -> float:
-    """Return the mean Euclidean error, in the unit of the targets."""
+    """Return the mean Euclidean error in the targets' unit."""
     return float((found_FY - wanted_FY).norm(dim=-1).mean())

@@ -1,4 +1,4 @@
-"""Probe what a latent knows: small networks fitted on training episodes, tested on unseen ones.
+"""Probe latents with small networks fitted on training episodes and tested on unseen ones.
 
 Shapes: F frames, D features, T targets.
 """
@@ -17,11 +17,11 @@ from worldmodel.models.energy import token_distance
 from worldmodel.models.world_model import WorldModel
 
 MOVED_M = 0.01
-"""Distance between two frames above which an object counts as moving [m]."""
+"""Displacement between two frames above which an object counts as moving [m]."""
 
 
 class Clips(Protocol):
-    """Clips with the object positions of a simulator."""
+    """Clips with simulated object positions."""
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -35,7 +35,7 @@ class Clips(Protocol):
 def fit_probe(
     x_FD: Tensor, y_FT: Tensor, *, hidden: int = 128, steps: int = 1500, seed: int = 0
 ) -> nn.Module:
-    """Fit a probe with one hidden layer by smooth L1; it standardises its inputs itself."""
+    """Fit a probe with one hidden layer and input standardisation by smooth L1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -119,9 +119,9 @@ def probe_world_model(
 ) -> dict[str, Any]:
     """Return mean decoding errors [m] on unseen episodes, and prediction losses.
 
-    The object's position is decoded from encoded frames and from one-step predictions of frames in
-    which it moved. For comparison, it is also decoded from a copy of the previous frame, from raw
-    pixels (32 x 32) and from the robot's state alone.
+    The object position is decoded from encoded frames and from one-step predictions of frames in
+    which it moved. Baselines decode it from a copy of the previous frame, from raw pixels (32 x 32)
+    and from the robot state alone.
     """
     train, test = _gather(world, clips, count, seed), _gather(world, unseen, count // 3, seed + 1)
     moving = (test["object"] - test["object_before"]).norm(dim=-1) > MOVED_M

@@ -1,6 +1,6 @@
-"""Measures of a world model on held-out clips: roll-out errors and the offline action error.
+"""Rollout errors and offline action error of a world model on held-out clips.
 
-Shapes: B clips, T frames, N tokens a frame, D width, K samples, S state (7), A action (7).
+Shapes: B clips, T frames, N tokens per frame, D width, K samples, S state (7), A action (7).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ def rollout_errors(
     actions_BTA: Tensor,
     extrinsics_BT6: Tensor | None = None,
 ) -> dict[str, float]:
-    """Compute the mean absolute error of imagined frames, by step.
+    """Compute the mean absolute error of predicted frames by step.
 
     Returns:
-        `val_step_k`, the error k steps ahead of the first frame; `val_true`, its mean with the
-        recorded actions, `val_shuffled` with those of another clip, and `val_copy` of repeating the
-        first frame; `val_sensitivity`, shuffled over true, above 1 when the model uses its actions.
+        `val_step_k`, the error k steps after the first frame; its mean over steps with the recorded
+        actions (`val_true`), with those of another clip (`val_shuffled`), and for a copy of the
+        first frame (`val_copy`); `val_sensitivity`, shuffled over true, which is above 1 if the
+        model uses its actions.
     """
     pose_B6 = None if extrinsics_BT6 is None else extrinsics_BT6[:, 0]
     start = (z_BTND[:, 0], states_BTS[:, 0])
@@ -57,7 +58,7 @@ def move_energy(
     extrinsics_16: Tensor | None,
     moves_K3: Tensor,
 ) -> Tensor:
-    """Return the distance [K] from the goal after each move, with the recorded gripper action."""
+    """Return the distance [K] from the goal after each move with the recorded gripper action."""
     actions_K1A = action_A.new_zeros(len(moves_K3), 1, len(action_A))
     actions_K1A[:, 0, :3] = moves_K3.to(action_A)
     actions_K1A[:, 0, 6:] = action_A[6:]
@@ -75,9 +76,9 @@ def search_move(
     elites: int,
     limit_m: float,
 ) -> Tensor:
-    """Return a move [3] of low energy within +-`limit_m`.
+    """Search a low-energy move [3] within +-`limit_m`.
 
-    This fixed search is part of the measure: figures stay comparable whatever planner is in use.
+    This fixed search is part of the metric, so that its values do not depend on the planner.
     """
     mean_3, std_3 = torch.zeros(3), torch.full((3,), limit_m / 2)
     for _ in range(iterations):
@@ -102,13 +103,13 @@ def offline_action_error(
     limit_m: float = MAX_STEP_M,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Search the move that reaches the recorded next frame; compare it with the recorded move.
+    """Compare the recorded move with the one found by searching for the recorded next frame.
 
     Positions are searched within +-`limit_m`, rotation is zero and the gripper is the recorded one.
-    Source: the offline measure of JEPA-WMs (arXiv 2512.24497) on DROID.
+    Source: the offline metric of JEPA-WMs (arXiv 2512.24497) on DROID.
 
     Returns:
-        `val_action_error_m`, and `val_action_zero_m`: the error of not moving.
+        `val_action_error_m`, and `val_action_zero_m`, the error of not moving.
     """
     generator = torch.Generator().manual_seed(seed)
     settings = {"samples": samples, "iterations": iterations, "elites": elites}

@@ -1,1 +1,1 @@
-"""Perception with frozen encoders: features of videos."""
+"""Perception with frozen encoders: video features."""

@@ -1,7 +1,7 @@
-"""Write the encoder features of video files, clip by clip, to one resumable HDF5 file.
+"""Extract encoder features of video files, clip by clip, into one resumable HDF5 file.
 
 Each video has a group with `features` [clips, N, D] and `times_s` [clips, T], the times of its
-frames; attributes of the file record the model and the sampling that made it.
+frames; file attributes record the model and the sampling.
 
 Shapes: T frames of a clip, H W pixels, C 3 channels RGB, N tokens, D width.
 """
@@ -35,14 +35,14 @@ SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureConfig(Checked):
-    """How to cut clips out of a video, and how to store their features."""
+    """Clip sampling and feature storage."""
 
     num_frames: int = field(default=16, metadata=between(1, 4096))
     """Number of frames of a clip."""
     fps: float = field(default=4.0, metadata=between(1e-3, 1000))
-    """Frames sampled per second of video."""
+    """Sampling rate [Hz]."""
     transform: Transform | None = None
-    """Image transform to the model's size; None takes the model's own."""
+    """Image transform to the model's size; None uses the model's own."""
     dtype: Dtype = "float16"
     """Data type of the stored features."""
 
@@ -52,17 +52,17 @@ class Result:
     """Counts of a run."""
 
     videos: int
-    """Videos whose features are in the file."""
+    """Number of videos in the file."""
     clips: int
-    """Clips of the videos of this run."""
+    """Number of clips written by this run."""
     skipped: int
-    """Videos that an earlier run had finished."""
+    """Number of videos finished by an earlier run."""
     rejected: dict[str, str]
-    """Video -> the reason why it could not be read."""
+    """Video -> reason why it could not be read."""
 
 
 def find_videos(path: Path) -> list[Path]:
-    """Return a video file itself, or all videos below a folder, in order.
+    """Return all videos below a folder in sorted order, or the given file itself.
 
     Raises:
         DataError: the folder holds no video.
@@ -97,7 +97,7 @@ def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[A
 
 
 def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, Any], list[float]]]:
-    """Yield clips [T, H, W, 3] and the times of their frames, without overlap.
+    """Yield non-overlapping clips [T, H, W, 3] and the times of their frames.
 
     An incomplete last clip is dropped; a video shorter than one clip is padded with its last frame.
     """
@@ -116,7 +116,7 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
 
 
 def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
-    """Encode a clip -> features [N, D]; a world model encodes its frames one by one."""
+    """Encode a clip -> features [N, D]; a world model encodes each frame separately."""
     if isinstance(model, WorldModel):
         return model.encode(clip_THWC).flatten(0, 1)
     return model.encode_clip(clip_THWC[None])[0]
@@ -150,7 +150,7 @@ def _one_video(
     group = file.require_group(name)
     done = min((len(group[k]) for k in ("features", "times_s") if k in group), default=0)
     for key in group:
-        group[key].resize(done, axis=0)  # a run may have stopped after writing only one of the two
+        group[key].resize(done, axis=0)  # an interrupted run may have written only one of the two
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
     for clip, times in clips(path, config):
@@ -189,18 +189,18 @@ def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
 def write_features(
     videos: Path, out: Path, model: WorldModel | FrameEncoder, name: str, config: FeatureConfig
 ) -> Result:
-    """Encode all videos of a folder, or one file; resume where an earlier run stopped.
+    """Encode one video or all videos of a folder, resuming an earlier run.
 
     Args:
         videos: video file, or folder of them.
-        out: the HDF5 file.
-        model: encoder; a world model encodes frames one by one.
-        name: name of the model; recorded in the file and compared on resuming.
-        config: how clips are cut.
+        out: output HDF5 file.
+        model: encoder, or a world model, which encodes each frame separately.
+        name: name of the model, recorded in the file and checked on resuming.
+        config: clip sampling and feature storage.
 
     Raises:
-        DataError: no video could be read, or `out` is torn.
-        ConfigError: `out` was written by another model or with other sampling.
+        DataError: no video could be read, or `out` is damaged.
+        ConfigError: `out` was written with a different model or sampling.
     """
     config = replace(config, transform=config.transform or model.observation_spec.transform)
     paths = find_videos(videos)

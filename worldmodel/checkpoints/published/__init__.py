@@ -1,1 +1,1 @@
-"""Published checkpoints of the V-JEPA family in all their layouts."""
+"""Loaders for the published checkpoints of the V-JEPA family."""

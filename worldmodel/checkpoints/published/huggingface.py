@@ -1,7 +1,7 @@
-"""Read the layout of `facebook/vjepa2-*` on Hugging Face.
+"""Read checkpoints in the Hugging Face layout of `facebook/vjepa2-*`.
 
-It is a folder (or the model.safetensors in it) with config.json beside the weights. Names are
-translated to the published ones, and query, key and value are joined to one tensor.
+The layout is a folder, or the model.safetensors in it, with config.json beside the weights. Names
+are translated to the published ones, and query, key and value are fused into one tensor.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FUSED = re.compile(r"^(.*\.(?:qkv|kv)):([qkv])(\..*)$")
 
 
 def translate(name: str) -> str:
-    """Return the published name of a tensor; `qkv:q` marks a third that is to be joined."""
+    """Return the published name of a tensor; `qkv:q` marks a third of a fused tensor."""
     for pattern, ours in RULES:
         name = re.sub(pattern, ours, name)
     return name
@@ -59,7 +59,7 @@ def files_of(path: Path) -> list[Path]:
     """Return the safetensors files of a folder, or the file itself.
 
     Raises:
-        CheckpointError: The folder holds none.
+        CheckpointError: The folder holds no safetensors file.
     """
     if path.is_file():
         return [path]
@@ -70,17 +70,17 @@ def files_of(path: Path) -> list[Path]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Read the config.json beside the weights; empty if there is none.
+    """Read the config.json beside the weights; return an empty dictionary if it is missing.
 
     Raises:
-        CheckpointError: It is not a JSON object.
+        CheckpointError: The file is not a JSON object.
     """
     config = read_json((path if path.is_dir() else path.parent) / "config.json")
     return config if config.get("model_type", "vjepa2") == "vjepa2" else {}
 
 
 def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
-    """Return the names in the file by bare name, of one part; classifiers prefix `vjepa2.`."""
+    """Map bare names to file names for one part; classifiers prefix them with `vjepa2.`."""
     prefix = PARTS[part]
     bare = {name.removeprefix("vjepa2."): name for name in file.names}
     chosen = {k: v for k, v in bare.items() if k.startswith(prefix)}
@@ -93,7 +93,7 @@ def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
 
 
 def _place(sources: dict[str, str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return single tensors (ours -> theirs) and joined ones (ours -> {q, k, v -> theirs})."""
+    """Return single tensors (ours -> theirs) and fused ones (ours -> {q, k, v -> theirs})."""
     whole: dict[str, str] = {}
     fused: dict[str, dict[str, str]] = {}
     for bare, name in sources.items():
@@ -107,11 +107,11 @@ def _place(sources: dict[str, str]) -> tuple[dict[str, str], dict[str, dict[str,
 
 
 def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors of one part under their published names, and config.json.
+    """Read config.json and the tensors of one part under their published names.
 
     Raises:
-        CheckpointError: The file is damaged or has no such part, or query, key and value do not
-            fit together.
+        CheckpointError: The file is damaged or lacks the part, or the shapes of query, key and
+            value differ.
     """
     if part not in PARTS:
         raise CheckpointError(

@@ -1,7 +1,7 @@
-"""Load any published V-JEPA checkpoint strictly, and tell which family it is.
+"""Strict loading of published V-JEPA checkpoints, with detection of the model family.
 
-Layouts: V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face's
-safetensors. Sizes are read from the tensors; missing, unexpected or misshapen tensors are errors.
+Layouts: V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face
+safetensors. Sizes are read from the tensors; a missing, unexpected or misshapen tensor is an error.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ KEYS = {
 
 @dataclass(frozen=True)
 class PartFile:
-    """Tensors of one part of a file, and what the file tells besides them."""
+    """Tensors and metadata of one part of a file."""
 
     tensors: dict[str, Tensor]
     """Tensors under their published names."""
     heads: int | None
-    """Number of attention heads in config.json; None without one."""
+    """Number of attention heads from config.json, or None."""
     norm_eps: float | None
-    """Epsilon of the layer norms in config.json; None without one."""
+    """Layer norm epsilon from config.json, or None."""
     is_meta_ac: bool
-    """Whether the file has V-JEPA 2's own top level, not JEPA-WMs'."""
+    """Whether the top-level keys are those of V-JEPA 2, not of JEPA-WMs."""
 
 
 def clean_keys(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
     """Strip `module.` and `backbone.` from keys; reject non-float entries.
 
     Raises:
-        CheckpointError: A value is not a float tensor, or two keys become one.
+        CheckpointError: A value is not a float tensor, or two keys map to the same name.
     """
     cleaned: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -98,7 +98,7 @@ def read_part_of(path: Path, part: str) -> PartFile:
     """Read the tensors of one part of any published layout under their original names.
 
     Raises:
-        CheckpointError: There is no file, or it is damaged, refused, or without this part.
+        CheckpointError: The file is missing, damaged or refused, or lacks this part.
     """
     if not path.exists():
         raise CheckpointError(f"No file {str(path)!r}; `worldmodel models` lists published ones")
@@ -127,15 +127,14 @@ def load_published(
     Args:
         path: Torch file, safetensors file, or Hugging Face folder.
         part: `encoder`, `target_encoder` (the moving average), `predictor` or `probe`.
-        num_heads: Number of attention heads; None takes that of the published model of this width
-            and depth.
-        image_size: Side, or height and width, of the images in which predictors count tokens [px].
-        num_frames: Frames of a clip; for V-JEPA 1, of the position table where it is ambiguous.
-        rope: Rotary layout; None takes the family's (2.0 tiled, 2.1 interleaved).
+        num_heads: Number of attention heads; None uses the published model of this width and depth.
+        image_size: Side, or height and width, of the images that define the token grid [px].
+        num_frames: Frames of a clip; for V-JEPA 1 it resolves an ambiguous position table.
+        rope: Rotary layout; None uses the family's (2.0 tiled, 2.1 interleaved).
 
     Returns:
         VisionTransformer, MaskedPredictor, ActionConditionedPredictor or AttentiveClassifier, in
-        eval mode; its `config` records what was read. Weights of a torch file stay mapped to it.
+        eval mode; its `config` records the sizes read. Weights of a torch file stay memory-mapped.
 
     Raises:
         CheckpointError: The file is damaged or refused, or keys and shapes do not fit; the message

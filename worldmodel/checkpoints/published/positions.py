@@ -1,4 +1,4 @@
-"""Find the token grid that a V-JEPA 1 position table was made for."""
+"""Determine the token grid of a V-JEPA 1 position table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Grid = tuple[int, int, int]
 
 
 def _square(tokens: int, tubelets: int) -> Grid | None:
-    """Return the grid of `tubelets` square frames with this number of tokens, if there is one."""
+    """Return the grid of `tubelets` square frames with this number of tokens, or None."""
     if tubelets < 1 or tokens % tubelets:
         return None
     side = math.isqrt(tokens // tubelets)
@@ -30,19 +30,19 @@ def _is_table_of(table_1ND: Tensor, grid: Grid) -> bool:
 
 
 def table_grid(table_1ND: Tensor, asked: Grid, usual_tubelets: int, where: str) -> Grid:
-    """Return the tubelets, rows and columns of a position table.
+    """Determine the tubelets, rows and columns of a position table.
 
-    The requested grid is used if it has the table's size; else the one whose sin-cos table this is;
-    else square frames, of 16 frames or the requested number.
+    Candidates, in order: the requested grid, if its size matches; the grid whose sin-cos table
+    equals this one; square frames, with 16 frames or the requested number.
 
     Args:
         table_1ND: Position table [1, N, D].
         asked: Requested tubelets, rows and columns.
         usual_tubelets: Tubelets of the published clips.
-        where: Name of the file for messages.
+        where: Name of the file, for error messages.
 
     Raises:
-        CheckpointError: The table has another rank.
+        CheckpointError: The table does not have three axes.
         ConfigError: The table's size does not determine the grid.
     """
     if table_1ND.ndim != 3 or table_1ND.shape[0] != 1:

@@ -1,4 +1,4 @@
-"""Read the sizes and the family of a published part from its tensors; build the empty model."""
+"""Infer sizes and family of a published part from its tensors, and build the empty model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ENCODER_HEADS = {(width, depth): heads for width, depth, heads, _ in PRESETS.val
 MASKED_HEADS = {(384, 12): 12, (384, 24): 12}
 AC_HEADS = {(1024, 24): 16}
 PROBE_HEADS = {1024: 16, 1280: 16, 1408: 16}
-"""Probes have 16 heads, whatever their encoder has. Source: published recipes."""
+"""Number of heads of every probe, independent of its encoder. Source: published recipes."""
 LEVELS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39), 48: (11, 23, 37, 47)}
-"""Depth -> blocks whose outputs have a LayerNorm of their own (V-JEPA 2.1)."""
+"""Depth -> blocks whose outputs have a separate LayerNorm (V-JEPA 2.1)."""
 
 
 @dataclass(frozen=True)
 class LoadOverrides:
-    """Settings of the caller or of config.json; None where the tensors or the family decide."""
+    """Settings from the caller or config.json; None defers to the tensors or the family."""
 
     num_heads: int | None
     """Number of attention heads."""
@@ -47,9 +47,9 @@ class LoadOverrides:
     rope: RopeLayout | None
     """Rotary layout."""
     norm_eps: float | None
-    """Epsilon of the layer norms."""
+    """Layer norm epsilon."""
     full_ac: bool
-    """Whether state and extrinsics encoders are always there, as in V-JEPA 2-AC's own files."""
+    """Whether state and extrinsics encoders are always present, as in V-JEPA 2-AC's own files."""
 
 
 def _shape(tensors: Tensors, key: str, rank: int, where: str) -> tuple[int, ...]:
@@ -279,7 +279,7 @@ def probe(tensors: Tensors, asked: LoadOverrides, where: str) -> AttentiveClassi
 
 
 def build(tensors: Tensors, part: str, asked: LoadOverrides, where: str) -> nn.Module:
-    """Build the empty model that these tensors belong to.
+    """Build the empty model for these tensors.
 
     Raises:
         CheckpointError: A tensor that determines a size is missing or misshapen.

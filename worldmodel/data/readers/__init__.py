@@ -1,1 +1,1 @@
-"""Readers of recorded episodes, one module for each layout."""
+"""Readers of recorded episodes, one module per layout."""

@@ -40,7 +40,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     """Read the metadata of an episode.
 
     Raises:
-        EpisodeError: There are none, or they are not a JSON object.
+        EpisodeError: The metadata are missing or not a JSON object.
     """
     paths = sorted(folder.glob("metadata_*.json"))
     if not paths:
@@ -55,10 +55,10 @@ def read_metadata(folder: Path) -> dict[str, Any]:
 
 
 def read_droid(folder: Path, options: ReadOptions | None = None) -> Episode:
-    """Read one episode and check it for every defect that is known of the format.
+    """Read an episode and check it for all known defects of the format.
 
     Raises:
-        EpisodeError: It cannot be used; the error holds the reason.
+        EpisodeError: The episode is unusable; the error holds the reason.
     """
     options = options or ReadOptions()
     path = folder / "trajectory.h5"
@@ -100,7 +100,7 @@ def _moving(file: h5py.File, steps: int) -> Array:
 
 
 def _rows(file: h5py.File, key: str, steps: int) -> Array | None:
-    """Return an array [T, width] that only our own recordings have; None where there is none."""
+    """Return an array [T, width] that only our own recordings have, or None."""
     if key not in file:
         return None
     rows = read_array(file, key)

@@ -15,7 +15,7 @@ from worldmodel.data.video import VideoFrames, inspect_video
 
 
 def _stems(metadata: dict[str, Any]) -> dict[str, str]:
-    """Return the serial number of each slot (`wrist`, `ext1`, `ext2`) in consistent metadata."""
+    """Return the serial number of each slot (`wrist`, `ext1`, `ext2`), checked for consistency."""
     stems: dict[str, str] = {}
     for slot in ("wrist", "ext1", "ext2"):
         serial, path = metadata.get(f"{slot}_cam_serial"), metadata.get(f"{slot}_mp4_path")
@@ -31,10 +31,10 @@ def _stems(metadata: dict[str, Any]) -> dict[str, str]:
 def camera_serials(
     file: h5py.File, folder: Path, metadata: dict[str, Any]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the file stem of each camera's recording by the camera's name, and notes.
+    """Map camera names to file stems of their recordings; also return notes.
 
     Raises:
-        EpisodeError: The metadata name no camera, or contradict themselves.
+        EpisodeError: The metadata name no camera or contradict themselves.
     """
     stems = _stems(metadata)
     outside = [stems[slot] for slot in ("ext1", "ext2") if slot in stems]
@@ -69,7 +69,7 @@ def _stem(path: object) -> str:
 def _pose(
     file: h5py.File, metadata: dict[str, Any], stems: dict[str, str], serial: str
 ) -> Array | None:
-    """Return the camera's pose in the robot base frame, or None if it was not recorded."""
+    """Return the camera's pose in the robot base frame, or None if not recorded."""
     slot = next(name for name, stem in stems.items() if stem == serial)
     pose = metadata.get(f"{slot}_cam_extrinsics")
     if pose is None:
@@ -87,10 +87,10 @@ def _extrinsics(file: h5py.File, serial: str) -> Array | None:
 
 
 def read_times(file: h5py.File, serial: str, steps: int) -> Array:
-    """Read the times of a camera's frames [T] in s since the first step.
+    """Read the times [T] of a camera's frames, in seconds since the first step.
 
     Raises:
-        EpisodeError: Timestamps are missing, do not rise, or are not in milliseconds.
+        EpisodeError: Timestamps are missing, do not increase, or are not in milliseconds.
     """
     folder = "observation/timestamp/cameras"
     for event in EVENTS:
@@ -145,10 +145,10 @@ def _video(
 def read_cameras(
     file: h5py.File, folder: Path, names: dict[str, str], steps: int, options: ReadOptions
 ) -> tuple[dict[str, Camera], tuple[str, ...]]:
-    """Return the views by name, and notes; a missing view is noted, unless it is the chosen one.
+    """Return the views by name, and notes; a missing view is an error only if it was chosen.
 
     Raises:
-        EpisodeError: The video of a camera cannot be used.
+        EpisodeError: A camera's video is unusable, or the chosen camera is missing.
     """
     cameras: dict[str, Camera] = {}
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Names and arrays of a raw DROID episode's trajectory.h5."""
+"""Keys and arrays of a raw DROID episode's trajectory.h5."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ GRIPPER = "observation/robot_state/gripper_position"
 JOINTS = "observation/robot_state/joint_positions"
 MOVING = "observation/controller_info/movement_enabled"
 SENT = "action/delta"
-"""Actions as they were sent; only our own recordings have them."""
+"""Actions as sent; only our own recordings have them."""
 OBJECT = "observation/simulation/object_position"
-"""Position of the object [m], a label of simulators."""
+"""Object position [m]; a label from simulators."""
 EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
-"""Moments of a camera's timestamps; the first one that was recorded is used."""
+"""Kinds of camera timestamps in order of preference."""
 
 
 def read_array(file: h5py.File, key: str, *, reason: str = "trajectory_key_missing") -> Array:
-    """Read an array of numbers as float64.
+    """Read a numeric array as float64.
 
     Raises:
-        EpisodeError: There is no such array, or it holds no numbers; `reason` is its code.
+        EpisodeError: The array is missing or not numeric; `reason` is the error's code.
     """
     if key not in file:
         raise EpisodeError(reason, f"trajectory.h5 has no {key}")

@@ -1,7 +1,7 @@
-"""Detect the layout of a data set and split it into units that are inspected one at a time.
+"""Detect the layout of a data set and split it into units of work.
 
-A unit is what one worker reads at once: an episode's folder (raw DROID), a TFRecord shard (RLDS) or
-an episode's rows (LeRobot). It yields one outcome for each episode.
+A unit is read by one worker: an episode's folder (raw DROID), a TFRecord shard (RLDS) or an
+episode's rows (LeRobot). It yields one outcome per episode.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from worldmodel.errors import DataError
 
 Outcome = tuple[int, Episode | EpisodeError]
 EXTRAS = {"lerobot": "pyarrow", "rlds": "tensorflow_datasets"}
-"""Module that a layout needs; the layout's name is also the name of the extra."""
+"""Module required by each layout; the layout's name is also the name of the extra."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One piece of a data set that a worker reads at once."""
+    """A part of a data set that one worker reads."""
 
     layout: str
     """Layout: `droid`, `rlds` or `lerobot`."""
@@ -46,7 +46,7 @@ def detect_layout(root: Path) -> str:
     """Return the layout of a folder: `lerobot`, `rlds` or `droid`.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder does not exist.
     """
     if not root.is_dir():
         raise DataError(f"There is no folder {root}: pass root=DIR, the folder of the episodes")
@@ -59,10 +59,10 @@ def detect_layout(root: Path) -> str:
 
 @cache
 def require_extra(layout: str) -> None:
-    """Check that the package that reads a layout is installed.
+    """Check that the package required by a layout is installed.
 
     Raises:
-        DataError: It is missing; the message has the pip command.
+        DataError: The package is missing; the message has the pip command.
     """
     module = EXTRAS.get(layout)
     try:
@@ -80,7 +80,7 @@ def find_units(root: Path) -> list[Unit]:
     """Return all units under `root` in a fixed order.
 
     Raises:
-        DataError: There is no such folder, or the package that reads its layout is missing.
+        DataError: The folder does not exist, or the package required by its layout is missing.
     """
     layout = detect_layout(root)
     require_extra(layout)
@@ -94,7 +94,7 @@ def find_units(root: Path) -> list[Unit]:
 
 
 def fingerprint(unit: Unit) -> str:
-    """Return a hash that changes with the unit's files (names, sizes, times of modification)."""
+    """Return a hash of the unit's file names, sizes and modification times."""
     path = unit.root / unit.path
     if unit.layout == "lerobot":
         from worldmodel.data.readers import lerobot
@@ -110,7 +110,7 @@ def fingerprint(unit: Unit) -> str:
 
 
 def read_unit(unit: Unit, options: ReadOptions) -> Iterator[Outcome]:
-    """Yield each episode of a unit with its number, or the reason why it cannot be used."""
+    """Yield each episode of a unit with its number, or the reason why it is unusable."""
     if unit.layout == "rlds":
         from worldmodel.data.readers import rlds
 
@@ -126,7 +126,7 @@ def read_one(unit: Unit, options: ReadOptions) -> Episode:
     """Read one episode; in an RLDS shard, `unit.record` is its number.
 
     Raises:
-        EpisodeError: It cannot be used; the error holds the reason.
+        EpisodeError: The episode is unusable; the error holds the reason.
     """
     require_extra(unit.layout)
     if unit.layout == "droid":

@@ -1,8 +1,8 @@
-"""Read DROID as LeRobot data sets, v2.1 (a file for each episode) and v3.0 (many in a file).
+"""Read DROID as LeRobot data sets v2.1 (one file per episode) and v3.0 (many per file).
 
-`meta/info.json` holds the version. Rows hold timestamps; frames are counted by row, in v3.0 after
-the rows of the episodes that come earlier in the same video. `exterior_1_left` is the left EYE of
-the first stereo camera, not the left camera.
+`meta/info.json` holds the version. Rows hold timestamps; frames are indexed by row, in v3.0 with
+the offset of the preceding episodes in the same video. `exterior_1_left` is the left EYE of the
+first stereo camera, not the left camera.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_info(root: Path) -> dict[str, Any]:
     """Read the `info.json` of a data set.
 
     Raises:
-        DataError: It cannot be read, or its version is neither 2.x nor 3.x.
+        DataError: The file cannot be read, or its version is neither 2.x nor 3.x.
     """
     path = root / "meta" / "info.json"
     try:
@@ -69,10 +69,10 @@ def _episodes(root: Path) -> dict[int, dict[str, Any]]:
 
 
 def episode_numbers(root: Path) -> list[int]:
-    """Return the numbers of the episodes that the data set lists.
+    """Return the episode numbers listed in the data set.
 
     Raises:
-        DataError: Its lists cannot be read.
+        DataError: The lists of episodes cannot be read.
     """
     try:
         return sorted(_episodes(root))
@@ -186,7 +186,7 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
     """Read an episode by its number.
 
     Raises:
-        EpisodeError: It cannot be used; the error holds the reason.
+        EpisodeError: The episode is unusable; the error holds the reason.
     """
     options = options or ReadOptions()
     table = _rows(root, number)

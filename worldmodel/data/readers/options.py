@@ -1,4 +1,4 @@
-"""How strictly readers of all layouts inspect an episode."""
+"""Reader options, shared by all layouts."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How strictly episodes are inspected."""
+    """How strictly an episode is inspected."""
 
     camera: str = "left"
-    """Camera that clips are read from: `left`, `right`, `wrist` or a serial number."""
+    """Camera to read clips from: `left`, `right`, `wrist` or a serial number."""
     check_all_cameras: bool = True
-    """Whether the videos of all cameras must be complete, or only that of the chosen one."""
+    """Whether the videos of all cameras must be complete, or only the chosen camera's."""
     decode: bool = True
-    """Whether inspection decodes every frame, or only counts packets."""
+    """Whether inspection decodes every frame or only counts packets."""
     max_missing_frames: int = 1
-    """Frames that a video may lack at its end (DROID's are often one short); their steps are
-    dropped."""
+    """Number of frames that may be missing at the end of a video (in DROID often one); their steps
+    are dropped."""
     inspect: bool = True
-    """Whether videos are inspected; False trusts an index that did."""
+    """Whether to inspect videos; False trusts an index that did."""

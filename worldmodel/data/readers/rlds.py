@@ -1,9 +1,9 @@
 """Read DROID as RLDS (TFRecord shards), without TensorFlow.
 
-This module strips the TFRecord framing; tensorflow-datasets decodes the record as the folder's
-`features.json` describes it (its NumPy parser). Without a `features.json` the record's own keys are
-used. Images stay encoded until a frame is needed. An RLDS episode has no timestamps: its steps are
-1/15 s apart by the data set's definition. Source: DROID (arXiv 2403.12945).
+This module strips the TFRecord framing; the NumPy parser of tensorflow-datasets decodes the records
+as described by the folder's `features.json`. Without a `features.json` the records' own keys are
+used. Images stay encoded until a frame is needed. An RLDS episode has no timestamps: the data set
+defines its steps to be 1/15 s apart. Source: DROID (arXiv 2403.12945).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ VIEWS = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
 
 @dataclass(frozen=True)
 class JpegFrames:
-    """Encoded images of one camera, one for each control step."""
+    """Encoded images of one camera, one per control step."""
 
     images: tuple[bytes, ...]
-    """JPEG or PNG files."""
+    """Encoded JPEG or PNG images."""
     size: tuple[int, int] | None = None
     """Height and width [px]."""
 
@@ -93,7 +93,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def read_shard(path: Path, options: ReadOptions) -> Iterator[tuple[int, Episode | EpisodeError]]:
-    """Yield every episode of a shard with its number, or the reason why it cannot be used."""
+    """Yield every episode of a shard with its number, or the reason why it is unusable."""
     records, number = read_records(path), 0
     while True:
         try:
@@ -123,7 +123,7 @@ def read_record(path: Path, record: int, options: ReadOptions) -> Episode:
     """Read the episode with the number `record` of a shard.
 
     Raises:
-        EpisodeError: It cannot be used; the error holds the reason.
+        EpisodeError: The episode is unusable; the error holds the reason.
     """
     start, length = _payloads(path)[record]
     with path.open("rb") as file:
@@ -133,7 +133,7 @@ def read_record(path: Path, record: int, options: ReadOptions) -> Episode:
 
 @lru_cache(maxsize=8)
 def _parser(folder: Path) -> Any | None:
-    """Return tensorflow-datasets' parser for the folder's features.json, or None without one.
+    """Return tensorflow-datasets' parser for the folder's features.json, or None without it.
 
     Raises:
         DataError: features.json cannot be read.
@@ -162,10 +162,10 @@ def _flat(nested: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def decode_record(data: bytes, folder: Path) -> dict[str, Any]:
-    """Return a record's values by `path/of/the/feature`: arrays, or bytes of texts and images.
+    """Return a record's values by `path/of/the/feature`: arrays, or bytes for texts and images.
 
     Raises:
-        EpisodeError: The record is damaged, or is not as features.json describes it.
+        EpisodeError: The record is damaged or does not match features.json.
         DataError: features.json cannot be read.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -195,12 +195,12 @@ def parse_record(data: bytes, name: str, options: ReadOptions, folder: Path) -> 
 
     Args:
         data: The serialised record.
-        name: Name of the episode where the record has no path.
+        name: Name of the episode if the record has no path.
         options: How strictly the episode is inspected.
         folder: Folder of the shard, with its features.json.
 
     Raises:
-        EpisodeError: It cannot be used; the error holds the reason.
+        EpisodeError: The episode is unusable; the error holds the reason.
     """
     values = decode_record(data, folder)
     pose = _floats(values, f"{OBSERVATION}/cartesian_position").reshape(-1, 6)

@@ -1,9 +1,9 @@
 """Write episodes in the raw DROID 1.0.1 layout.
 
 `<root>/<lab>/<success|failure>/<date>/<stamp>/` holds `metadata_<uuid>.json`, `trajectory.h5` and
-`recordings/MP4/<serial>.mp4`, with one frame for each control step and camera. Besides DROID's own
-keys, `trajectory.h5` may hold `action/delta` [T, A], the actions as they were sent, and
-`observation/simulation/object_position` [T, 3], the label of a simulator.
+`recordings/MP4/<serial>.mp4`, with one frame per control step and camera. Besides DROID's own keys,
+`trajectory.h5` may hold `action/delta` [T, A], the actions as sent, and
+`observation/simulation/object_position` [T, 3], a label from simulators.
 
 Shapes: T control steps, S state (pose 6, closedness 1), J joints, A action, H W pixels.
 Source of the layout: the DROID data set (arXiv 2403.12945).
@@ -27,11 +27,11 @@ from worldmodel.errors import DataError
 
 Array = NDArray[np.float64]
 SLOTS = {"left": "ext1", "right": "ext2", "wrist": "wrist"}
-"""Name of a camera -> its slot in DROID's metadata."""
+"""Camera name -> slot in DROID's metadata."""
 
 
 class RecordedSteps(Protocol):
-    """The rows of a recorded episode, one for each control step (`robot.record.Recording`)."""
+    """Rows of a recorded episode, one per control step; `robot.record.Recording` implements it."""
 
     @property
     def frames(self) -> Mapping[str, Sequence[NDArray[np.uint8]]]:
@@ -45,12 +45,12 @@ class RecordedSteps(Protocol):
 
     @property
     def joints(self) -> Sequence[Array]:
-        """Joint angles [J] in rad; empty when the arm does not report them."""
+        """Joint angles [J, rad]; empty if the arm does not report them."""
         ...
 
     @property
     def actions(self) -> Sequence[Array]:
-        """Actions [A] as sent; empty when they are unknown, so that readers use differences."""
+        """Actions [A] as sent; empty if unknown, in which case readers use differences."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class RecordedSteps(Protocol):
 
     @property
     def objects(self) -> Sequence[Array]:
-        """Object position [3] in m, known to a simulator only; else empty."""
+        """Object position [3, m]; empty unless simulated."""
         ...
 
 
@@ -84,27 +84,27 @@ def write_episode(
     codec_options: Mapping[str, str] = RECORDING_CODEC,
     metadata: Mapping[str, object] | None = None,
 ) -> Path:
-    """Write one episode completely or not at all.
+    """Write an episode atomically.
 
     Args:
         root: Folder of the data set.
         recording: Rows of equal length; empty columns are left out of the file.
-        success: Chooses between the `success` and `failure` folders.
-        task: Stored in the metadata as `current_task`.
-        stamp: Name of the episode's folder; an episode that exists already is kept.
+        success: Selects the `success` or `failure` folder.
+        task: Task description, stored in the metadata as `current_task`.
+        stamp: Name of the episode's folder; an existing episode is kept.
         lab: Name of the first folder.
-        date: YYYY-MM-DD, name of a folder; simulated episodes use the default.
+        date: Name of the date folder, YYYY-MM-DD; simulated episodes use the default.
         header_fps: Frame rate [Hz] in the videos' headers.
         serials: Camera name -> serial number; None numbers the cameras.
         extrinsics: Camera name -> pose of the camera in the robot base frame [6] in m and rad.
         codec_options: Options of the H.264 encoder.
-        metadata: Further entries of the metadata file; they replace those written by default.
+        metadata: Additional metadata entries, which override the default ones.
 
     Returns:
         The episode's folder.
 
     Raises:
-        DataError: The columns of the recording differ in length, or no camera recorded.
+        DataError: The columns of the recording differ in length, or it has no camera.
     """
     folder = root / lab / ("success" if success else "failure") / date / stamp
     if folder.is_dir():
@@ -178,7 +178,7 @@ def _camera_metadata(
 def _arrays(
     recording: RecordedSteps, serials: Mapping[str, str], extrinsics: Mapping[str, Array]
 ) -> dict[str, NDArray[np.generic]]:
-    """Return the arrays of trajectory.h5 by their key; times are milliseconds."""
+    """Return the arrays of trajectory.h5 by key; times are in milliseconds."""
     states, targets = np.stack(recording.states), np.stack(recording.targets)
     stamps = np.round(np.array(recording.times_s) * 1000).astype(np.int64)
     steps = len(states)

@@ -1,7 +1,7 @@
-"""Write small raw DROID episodes made from arithmetic: a square that follows the arm.
+"""Write small synthetic DROID episodes that show a square following the arm.
 
-The `smoke` recipe, benchmarks and tests use them. The files have the real layout and its harmless
-oddities: the videos' headers claim 60 fps while the timestamps say 15 steps a second.
+The `smoke` recipe, benchmarks and tests use them. The files reproduce the real layout and its
+harmless quirks: the video headers claim 60 fps while the timestamps are 1/15 s apart.
 
 Shapes: T control steps, S state (7), H W pixels.
 """
@@ -26,7 +26,7 @@ LAB, DATE = "LAB", "2023-07-07"
 SERIALS = {"left": "24000002", "right": "24000003", "wrist": "14000001"}
 """Camera name -> serial number."""
 SIDES = {"left": 1.0, "right": -1.0, "wrist": 0.3}
-"""Camera name -> factor on the square's sideways position."""
+"""Camera name -> factor of the square's lateral position."""
 POSES = {
     name: np.array([0.3, y, 0.5, -2.0, 0.0, -2.0])
     for name, y in (("left", 0.6), ("right", -0.6), ("wrist", 0.0))
@@ -36,7 +36,7 @@ POSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class DrawnSteps:
-    """Rows of a drawn episode; its arm recorded no actions, so readers take differences."""
+    """Rows of a synthetic episode; it has no recorded actions, so readers use differences."""
 
     frames: Mapping[str, Sequence[NDArray[np.uint8]]]
     states: Sequence[Array]
@@ -48,7 +48,7 @@ class DrawnSteps:
 
 
 def random_states(steps: int, seed: int) -> Array:
-    """Return a smooth walk of the flange [T, 7] within reach; its roll wraps at +-pi."""
+    """Return a smooth random walk of the flange [T, 7] within reach; its roll wraps at +-pi."""
     rng = np.random.default_rng(seed)
     phase, speed = rng.uniform(0, 2 * np.pi, 7), rng.uniform(0.6, 1.6, 7)
     wave_T7 = np.sin(phase + np.arange(steps)[:, None] / RATE_HZ * speed)
@@ -59,7 +59,7 @@ def random_states(steps: int, seed: int) -> Array:
 
 
 def draw_frames(states_T7: Array, size: tuple[int, int], *, side: float = 1.0) -> NDArray[np.uint8]:
-    """Return frames [T, H, W, 3]: a grey slope and a square that shows the arm's x, y and z."""
+    """Return frames [T, H, W, 3] of a grey gradient and a square that encodes x, y and z."""
     height, width = size
     rows, columns = np.mgrid[0:height, 0:width]
     slope = (60 + 80 * columns / width + 40 * rows / height).astype(np.uint8)
@@ -84,7 +84,7 @@ def draw_episode(
     success: bool = True,
     codec_options: Mapping[str, str] = SYNTHETIC_CODEC,
 ) -> Path:
-    """Draw an episode that follows `states_T7` and write it as raw DROID.
+    """Draw an episode for `states_T7` and write it as raw DROID.
 
     Args:
         root: Folder of the data set.
@@ -92,7 +92,7 @@ def draw_episode(
         states_T7: Flange poses and closedness [T, 7].
         size: Height and width of the frames [px].
         cameras: Views to draw (`left`, `right`, `wrist`).
-        success: Whether the episode is stored as a success.
+        success: Whether to store the episode as a success.
         codec_options: Options of the H.264 encoder.
 
     Returns:
@@ -131,7 +131,7 @@ def write_dataset(
     seed: int = 0,
     cameras: tuple[str, ...] = ("left",),
 ) -> Path:
-    """Write `episodes` episodes of `steps` steps under `root`; those that exist are kept."""
+    """Write `episodes` episodes of `steps` steps under `root`, keeping existing ones."""
     for number in range(episodes):
         name = f"episode-{number:04d}"
         if not (root / LAB / "success" / DATE / name).is_dir():

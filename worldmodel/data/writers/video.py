@@ -1,4 +1,4 @@
-"""Encode frames as a video that holds one frame for each control step."""
+"""Encode frames as a video with one frame per control step."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 SYNTHETIC_CODEC = {"crf": "18", "preset": "veryfast", "threads": "1"}
-"""H.264 options of synthetic episodes; frames may be stored out of order, as in DROID's videos."""
+"""H.264 options of synthetic episodes; B-frames reorder the stored frames, as in DROID's videos."""
 RECORDING_CODEC = {"crf": "14", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
-"""H.264 options of recordings; `zerolatency` keeps the frames in their order, without B-frames."""
+"""H.264 options of recordings; `zerolatency` keeps frames in order by disabling B-frames."""
 
 
 def write_video(
@@ -24,12 +24,12 @@ def write_video(
     codec: str = "libx264",
     options: Mapping[str, str] = SYNTHETIC_CODEC,
 ) -> None:
-    """Write frames to a video file; missing parent folders are created.
+    """Write frames to a video file, creating missing parent folders.
 
     Args:
-        path: File to write; its ending decides the container (`.mp4`).
+        path: Output file; its suffix selects the container (`.mp4`).
         frames: RGB frames [H, W, 3], uint8, all of one size with an even height and width.
-        header_fps: Frame rate [Hz] that the header claims; readers of this package ignore it.
+        header_fps: Frame rate in the header [Hz]; readers of this package ignore it.
         codec: Name of an FFmpeg encoder.
         options: Options of the encoder.
     """
