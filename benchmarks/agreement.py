@@ -1,99 +1,43 @@
-"""Largest differences from the published modules and from transformers' VJEPA2Model.
+"""Largest differences from the arrays of published modules, and from transformers' models.
 
-Golden arrays (tests/golden) were computed by the published modules on random weights; here each is
-computed by a model that `load_published` read from the published layout. Transformers' model is
-built at several sizes with random weights and read from the file it writes.
+Golden arrays were computed by the published modules on random weights; here each is computed anew
+by models that were read from the published layouts. Transformers' model is built at several sizes
+with random weights and read from the file it writes.
 
-    python benchmarks/agreement.py
+    python benchmarks/agreement.py                       # tests/golden and transformers
+    python benchmarks/agreement.py golden=DIR out=FILE   # any folder of one of these layouts
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
+import sys
 import tempfile
-from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 import transformers
+from agreement_golden import Family, Golden, Pairs
 from torch import Tensor
 
-from worldmodel.actions import apply_action, pose_diff
 from worldmodel.checkpoint import load_published
 
-GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
-OUT = Path(__file__).parent / "results" / "agreement.json"
+HERE = Path(__file__).parent
+GOLDEN = HERE.parent / "tests" / "golden"
+OUT = HERE / "results" / "agreement.json"
 ALLOWED = 2e-5
 WIDTHS = ((96, 2, 3, 64), (192, 3, 4, 96), (384, 6, 4, 112), (768, 12, 3, 128), (1408, 22, 2, 64))
 """Width, heads, depth and pixels of transformers' models."""
-Pairs = Iterator[tuple[str, Tensor, Tensor]]
 
 
-def arrays_of(name: str) -> dict[str, Tensor]:
-    """Arrays of a golden file."""
-    return {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / name).items()}
-
-
-def vjepa2() -> Pairs:
-    """Encoder, target encoder, masked predictor, probe, poses."""
-    a, file = arrays_of("golden.npz"), GOLDEN / "vjepa2_pretrain_layout.pt"
-    sizes = {"num_heads": 2, "image_size": 64, "num_frames": 8}
-    encoder = load_published(file, "encoder", **sizes)
-    seen = encoder(a["clip"], a["mask_context"])
-    yield "V-JEPA 2 encoder", encoder(a["clip"]), a["encoder_tokens"]
-    other = encoder(a["clip_nonsquare"])
-    yield "V-JEPA 2 encoder, not square", other, a["encoder_tokens_nonsquare"]
-    yield "V-JEPA 2 encoder, masked", seen, a["encoder_tokens_masked"]
-    target = load_published(file, "target_encoder", **sizes)
-    yield "V-JEPA 2 target encoder", target(a["clip"]), a["target_encoder_tokens"]
-    predictor = load_published(file, "predictor", **sizes)
-    for token in (0, 1):
-        out = predictor(seen, a["mask_context"], a["mask_target"], token)
-        yield f"V-JEPA 2 predictor, mask {token}", out, a[f"predictor_out_mask_token_{token}"]
-    probe = load_published(GOLDEN / "probe_layout.pt", "probe", num_heads=2)
-    yield "probe", probe(a["encoder_tokens"]), a["probe_logits"]
-    poses = a["poses"]
-    yield "pose differences", pose_diff(poses, poses.roll(-1, 0)), a["pose_diffs"]
-    yield "new poses", apply_action(poses, a["pose_diffs"])[:, :3], a["new_pose"][:, :3]
-
-
-def vjepa2_ac() -> Pairs:
-    """The action-conditioned predictor, with and without extrinsics."""
-    a, sizes = arrays_of("golden.npz"), {"num_heads": 2, "image_size": 64, "num_frames": 8}
-    for name in ("ac", "ac_extrinsics"):
-        model = load_published(GOLDEN / f"vjepa2_{name}_layout.pt", "predictor", **sizes)
-        keys = ["frames", "actions", "states", *(["extrinsics"] if "ex" in name else [])]
-        given = [a[f"{name}_{key}"] for key in keys]
-        yield f"V-JEPA 2-AC ({name})", model(*given), a[f"{name}_out"]
-        first = [given[0][:, :32], *(x[:, :2] for x in given[1:])]
-        yield f"V-JEPA 2-AC ({name}), two frames", model(*first), a[f"{name}_out_T2"]
-
-
-def vjepa1() -> Pairs:
-    """The first model's encoder."""
-    a = arrays_of("golden.npz")
-    model = load_published(GOLDEN / "vjepa1_layout.pth.tar", "encoder", num_heads=2)
-    yield "V-JEPA 1 encoder", model(a["clip"]), a["vjepa1_encoder_tokens"]
-    masked = model(a["clip"], a["mask_context"])
-    yield "V-JEPA 1 encoder, masked", masked, a["vjepa1_encoder_tokens_masked"]
-
-
-def vjepa21() -> Pairs:
-    """V-JEPA 2.1's encoder and predictor."""
-    a, file = arrays_of("golden21.npz"), GOLDEN / "vjepa21_layout.pt"
-    sizes = {"num_heads": 2, "image_size": 64, "num_frames": 4}
-    encoder = load_published(file, "encoder", **sizes)
-    seen = encoder(a["clip"], a["mask_context"])
-    yield "V-JEPA 2.1 encoder", encoder(a["clip"]), a["encoder_tokens"]
-    yield "V-JEPA 2.1 encoder, one image", encoder(a["image"]), a["image_tokens"]
-    other = encoder(a["clip_nonsquare"])
-    yield "V-JEPA 2.1 encoder, not square", other, a["encoder_tokens_nonsquare"]
-    yield "V-JEPA 2.1 encoder, masked", seen, a["encoder_tokens_masked"]
-    predictor = load_published(file, "predictor", **sizes)
-    targets, context = predictor(seen, a["mask_context"], a["mask_target"], 1)
-    yield "V-JEPA 2.1 predictor, targets", targets, a["predictor_targets"]
-    yield "V-JEPA 2.1 predictor, context", context, a["predictor_context"]
+def modules() -> list[Any]:
+    """Import the scripts that declare families."""
+    names = sorted(p.stem for p in HERE.glob("agreement_*.py"))
+    return [m for m in map(importlib.import_module, names) if hasattr(m, "FAMILIES")]
 
 
 def against_transformers() -> Pairs:
@@ -126,23 +70,108 @@ def against_transformers() -> Pairs:
         yield f"transformers, width {width}, predictor", out, wanted
 
 
-@torch.no_grad()
-def main() -> None:
-    """Compare, print and write; exit 1 where a difference is too large."""
-    torch.manual_seed(0)
+def difference(found: Tensor, wanted: Tensor) -> float:
+    """Return the largest difference of two arrays.
+
+    Raises:
+        ValueError: The shapes differ, or a number is not finite.
+    """
+    if found.shape != wanted.shape:
+        raise ValueError(f"shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
+    gap = float((found.double() - wanted.double()).abs().max()) if found.numel() else 0.0
+    if not math.isfinite(gap):
+        raise ValueError("the computed array has numbers that are not finite")
+    return gap
+
+
+def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> dict[str, float]:
+    """Compute the arrays of a family; record which failed, and where the family had to stop."""
     rows: dict[str, float] = {}
-    for pairs in (vjepa1(), vjepa2(), vjepa2_ac(), vjepa21(), against_transformers()):
-        for name, found, wanted in pairs:
-            if found.shape != wanted.shape:
-                raise SystemExit(f"{name}: {tuple(found.shape)} is not {tuple(wanted.shape)}")
-            rows[name] = float((found - wanted).abs().max())
-            print(f"{name:44s} {rows[name]:.2e}")
-    worst = max(rows.values())
-    print(f"largest {worst:.2e}, allowed {ALLOWED:.0e}")
-    OUT.write_text(json.dumps({"largest": worst, **rows}, indent=1) + "\n", encoding="utf-8")
-    if worst > ALLOWED:
+    name = "its first array"
+    try:
+        for name, found, wanted in family(golden):
+            try:
+                rows[name] = difference(torch.as_tensor(found), torch.as_tensor(wanted))
+            except ValueError as error:
+                failed[name] = str(error)
+    except (KeyError, OSError, RuntimeError, ValueError) as error:
+        failed[family.__name__] = f"after {name}: {type(error).__name__}: {error}"
+    return rows
+
+
+def of_folder(folder: Path) -> dict[str, Any]:
+    """Compute every array of a folder that some family knows.
+
+    Returns:
+        `arrays`: name -> largest difference; `not_computed`: names of results that no family
+        computes; `failed`: array or family -> error. Arrays of golden21.npz are named
+        golden21/NAME.
+    """
+    arrays: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    missing: list[str] = []
+    loaded = modules()
+    inputs = [pattern for m in loaded for pattern in m.INPUTS]
+    for stem in sorted({stem for m in loaded for stem, _ in m.FAMILIES}):
+        if not (folder / f"{stem}.npz").is_file():
+            continue
+        golden, prefix = Golden(folder, stem), "golden21/" if stem == "golden21" else ""
+        families = [family for m in loaded for of, family in m.FAMILIES if of == stem]
+        rows: dict[str, float] = {}
+        for family in families:
+            rows |= of_family(golden, family, failed)
+        arrays |= {prefix + name: value for name, value in rows.items()}
+        left = golden.arrays.keys() - rows.keys()
+        missing += [prefix + n for n in left if not any(fnmatch(n, p) for p in inputs)]
+    return {"arrays": arrays, "not_computed": sorted(missing), "failed": failed}
+
+
+@torch.no_grad()
+def main(words: list[str]) -> None:
+    """Compare, print and write; exit 1 where a difference is too large.
+
+    Args:
+        words: `golden=DIR` and `out=FILE`; without `golden`, the arrays of the tests and
+            transformers.
+    """
+    options = dict(word.split("=", 1) for word in words)
+    if unknown := options.keys() - {"golden", "out"}:
+        raise SystemExit(f"unknown options {sorted(unknown)}; known: golden=DIR, out=FILE")
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    if "golden" in options:
+        folder = Path(options["golden"])
+        if not folder.is_dir():
+            raise SystemExit(f"golden={folder} is not a folder")
+        found = of_folder(folder)
+    else:
+        found = of_folder(GOLDEN)
+        if (GOLDEN / "perception").is_dir():
+            rest = of_folder(GOLDEN / "perception")
+            found = {
+                "arrays": found["arrays"] | rest["arrays"],
+                "not_computed": found["not_computed"] + rest["not_computed"],
+                "failed": found["failed"] | rest["failed"],
+            }
+        pairs = against_transformers()
+        found["arrays"] |= {name: difference(ours, theirs) for name, ours, theirs in pairs}
+    report(found, Path(options.get("out", OUT)))
+
+
+def report(found: dict[str, Any], out: Path) -> None:
+    """Print and write what was found; exit 1 where a difference is too large."""
+    for name, gap in found["arrays"].items():
+        print(f"{name:48s} {gap:.2e}")
+    for key in ("not_computed", "failed"):
+        if found[key]:
+            print(f"{key}: {found[key]}")
+    worst = max(found["arrays"].values(), default=0.0)
+    print(f"{len(found['arrays'])} arrays, largest {worst:.2e}, allowed {ALLOWED:.0e}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({"largest": worst, **found}, indent=1) + "\n", encoding="utf-8")
+    if worst > ALLOWED or found["failed"]:
         raise SystemExit(1)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

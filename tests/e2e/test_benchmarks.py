@@ -1,6 +1,7 @@
 """The benchmarks' scripts import, their commands compose, their pages show their figures."""
 
 import importlib
+import json
 import os
 import shlex
 import shutil
@@ -90,3 +91,16 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         module.write_page(module.json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown
+
+
+def test_agreement_computes_the_arrays_of_a_folder(tmp_path, capsys):
+    agreement = importlib.import_module("agreement")
+    out = tmp_path / "agreement.json"
+    agreement.main([f"golden={ROOT / 'tests' / 'golden'}", f"out={out}"])
+    found = json.loads(out.read_text("utf-8"))
+    assert not found["not_computed"]
+    assert not found["failed"]
+    assert len(found["arrays"]) == 21
+    assert 0 < found["largest"] < agreement.ALLOWED
+    with pytest.raises(SystemExit, match="gold"):
+        agreement.main(["gold=x"])

@@ -1,0 +1,49 @@
+"""A folder of golden arrays: what published code computed on random weights in its own layouts.
+
+Each `agreement_NAME.py` has `FAMILIES`: pairs of a stem (`golden`, `golden21`,
+`golden_perception`) and a function that takes a `Golden` and yields name, computed and wanted
+arrays; and `INPUTS`, patterns of the arrays that are inputs and not results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Pairs = Iterator[tuple[str, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One npz file, the JSON file of the same name, and the weight files beside them."""
+
+    folder: Path
+    stem: str
+    arrays: dict[str, Tensor] = field(init=False)
+    """Arrays of the npz file by name."""
+    facts: dict[str, Any] = field(init=False)
+    """What the JSON file tells: sizes and facts."""
+
+    def __post_init__(self) -> None:
+        with np.load(self.folder / f"{self.stem}.npz") as found:
+            arrays = {name: torch.from_numpy(found[name]) for name in found.files}
+        object.__setattr__(self, "arrays", arrays)
+        text = (self.folder / f"{self.stem}.json").read_text(encoding="utf-8")
+        object.__setattr__(self, "facts", json.loads(text))
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.arrays[name]
+
+    def pair(self, name: str, computed: Tensor) -> tuple[str, Tensor, Tensor]:
+        """Return an array's name, what the product computed, and what the file has."""
+        return name, computed, self.arrays[name]
+
+
+Family = Callable[[Golden], Pairs]
