@@ -6,6 +6,7 @@ surrounding quotes is removed. Numbers are finite and inside the range that the 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -56,10 +57,9 @@ def read_text(option: Option, text: str) -> object:
         UsageError: the text has another type, or the value is not allowed.
     """
     try:
-        value = _from_text(option.kind, text)
+        return _checked(option, _from_text(option.kind, text))
     except _MismatchError as error:
         raise _refusal(option, text, str(error)) from error
-    return check(option, value)
 
 
 def check(option: Option, value: object) -> object:
@@ -69,16 +69,19 @@ def check(option: Option, value: object) -> object:
         UsageError: the value has another type, is not finite, or is outside its range.
     """
     try:
-        found = _from_plain(option.kind, value)
-        for number in found if isinstance(found, list | tuple) else [found]:
-            _check_number(option, number)
+        return _checked(option, value)
     except _MismatchError as error:
-        raise _refusal(option, value, str(error)) from error
+        raise _refusal(option, plain_text(value), str(error)) from error
+
+
+def _checked(option: Option, value: object) -> object:
+    found = _from_plain(option.kind, value)
+    for number in found if isinstance(found, list | tuple) else [found]:
+        _check_number(option, number)
     return found
 
 
-def _refusal(option: Option, value: object, allowed: str) -> UsageError:
-    shown = value if isinstance(value, str) else plain_text(value)
+def _refusal(option: Option, shown: str, allowed: str) -> UsageError:
     return UsageError(f"{option.name}={shown} is not allowed. Allowed: {allowed}.")
 
 
@@ -113,31 +116,18 @@ def _check_number(option: Option, value: object) -> None:
 
 
 def _from_text(kind: object, text: str) -> object:
+    """Convert text as far as it has the field's type; the rest stays text, which checks refuse."""
     inner, is_optional = unwrap_optional(kind)
     if is_optional and text.lower() in NONE:
         return None
-    if choices(inner) and get_origin(inner) not in (list, tuple):
-        return _choice(choices(inner), unquote(text))
-    if inner in (str, Path):
-        return unquote(text)
-    if inner is bool:
-        return _truth(text)
-    if inner in (int, float):
-        return _number(inner, text.strip())
-    return [_from_text(part, word) for part, word in _parts(inner, _list_words(text))]
-
-
-def _truth(text: str) -> bool:
-    if text.lower() in TRUE + FALSE:
+    if get_origin(inner) in (list, tuple):
+        return [_from_text(part, word) for part, word in _parts(inner, _list_words(text))]
+    if inner is bool and text.lower() in TRUE + FALSE:
         return text.lower() in TRUE
-    raise _MismatchError("true, false")
-
-
-def _number(kind: object, text: str) -> object:
-    try:
-        return int(text) if kind is int else float(text)
-    except ValueError as error:
-        raise _MismatchError("whole numbers" if kind is int else "numbers") from error
+    if inner in (int, float):
+        with contextlib.suppress(ValueError):
+            return int(text) if inner is int else float(text)
+    return unquote(text)
 
 
 def _choice(allowed: Sequence[object], value: object) -> object:
