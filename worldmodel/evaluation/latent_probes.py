@@ -5,7 +5,7 @@ Shapes: F frames, D features, T targets.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +18,6 @@ from worldmodel.models.world_model import WorldModel
 
 MOVED_M = 0.01
 """Displacement between two frames above which an object counts as moving [m]."""
-
-
-class Clips(Protocol):
-    """Clips with simulated object positions."""
-
-    def __len__(self) -> int:
-        """Return the number of clips."""
-        ...
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Return frames uint8 [B, T, H, W, 3], states, actions and objects [B, T, 3]."""
-        ...
 
 
 def fit_probe(
@@ -72,7 +60,7 @@ class _Standardised(nn.Module):
 @torch.no_grad()
 def _gather(world: WorldModel, clips: ClipSource, count: int, seed: int) -> dict[str, Tensor]:
     """Return encoded and one-step predicted latents of two-frame windows, and their targets."""
-    device = world.action_scale.device
+    device = world.encoder.device
     rng = np.random.default_rng(seed)
     picked = rng.choice(len(clips), size=min(count, len(clips)), replace=False)
     rows: dict[str, list[Tensor]] = {}
@@ -84,13 +72,13 @@ def _gather(world: WorldModel, clips: ClipSource, count: int, seed: int) -> dict
         actions = torch.from_numpy(batch["actions"][:, :1]).to(device, torch.float32)
         predicted = world.predict(z[:, :1], actions, states[:, :1])[:, 0]
         wrong = world.predict(z[:, :1], actions.roll(1, 0), states[:, :1])[:, 0]
-        small = F.avg_pool2d(world.pixels(frames[:, 1]), frames.shape[2] // 32)
+        small = F.avg_pool2d(world.encoder.pixels(frames[:, 1]), frames.shape[2] // 32)
         found = {
             "encoded": z[:, 1].flatten(1),
             "before": z[:, 0].flatten(1),
             "predicted": predicted.flatten(1),
             "pixels": small.flatten(1),
-            "state": world.scale_state(states[:, 1]),
+            "state": world.dynamics.scale_state(states[:, 1]),
             "object": torch.from_numpy(batch["objects"][:, 1]).float(),
             "object_before": torch.from_numpy(batch["objects"][:, 0]).float(),
             "tcp": states[:, 1, :3],

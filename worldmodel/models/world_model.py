@@ -75,18 +75,9 @@ class WorldModel(nn.Module):
         """Height and width of the images that `encode` takes [px]."""
         return self.encoder.image_size
 
-    @property
-    def action_scale(self) -> Tensor:
-        """Unit of each action number [A]."""
-        return self.dynamics.action_scale
-
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
         """Bring uint8 frames of any size [..., H, W, 3] to `image_size`."""
         return self.encoder.preprocess(frames_HWC)
-
-    def pixels(self, frames_BHWC: Tensor) -> Tensor:
-        """Normalise uint8 RGB [B, H, W, 3] to float [B, 3, H, W]."""
-        return self.encoder.pixels(frames_BHWC)
 
     def encode(self, frames_BHWC: Tensor) -> Tensor:
         """Encode uint8 frames at `image_size`, each alone -> tokens [B, N, D] float32.
@@ -96,19 +87,9 @@ class WorldModel(nn.Module):
         """
         return self.encoder.encode(frames_BHWC)
 
-    def encode_frames(
-        self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
-    ) -> Tensor:
-        """Run `encode` without its checks and with gradients; see `FrameEncoder.pixels`."""
-        return self.encoder.encode_frames(frames_BHWC, colour_B33, gain_BHW)
-
     def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:
         """Express states [..., 7] that describe `frame` in the model's own state frame."""
         return convert_state(state_S, frame, self.observation_spec.state_frame)
-
-    def scale_state(self, state_S: Tensor) -> Tensor:
-        """Return states in the units that the predictor was trained on."""
-        return self.dynamics.scale_state(state_S)
 
     def predict(
         self,

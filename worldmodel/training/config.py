@@ -35,88 +35,70 @@ from worldmodel.training.option_groups import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class JointOptions(Checked):
+class _PredictorRun(Checked):
+    """The groups of every run that trains an action-conditioned predictor."""
+
+    recipe: str = ""
+    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
+    run: RunConfig = field(default_factory=RunConfig)
+    predictor: PredictorSizes = field(default_factory=PredictorSizes)
+    objective: RolloutConfig = field(default_factory=RolloutConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    planning: PlanCheckConfig = field(default_factory=PlanCheckConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MemoryRun(_PredictorRun):
+    """The groups of runs on episodes that fit in memory."""
+
+    clips: ClipConfig = field(default_factory=ClipConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointOptions(_MemoryRun):
     """`mode=joint`: a small encoder and its predictor from scratch."""
 
     mode: Literal["joint"] = "joint"
     """What is trained; a recipe names its mode."""
-    recipe: str = ""
-    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
-    run: RunConfig = field(default_factory=RunConfig)
-    clips: ClipConfig = field(default_factory=ClipConfig)
     encoder: SmallEncoderConfig = field(default_factory=SmallEncoderConfig)
-    predictor: PredictorSizes = field(default_factory=PredictorSizes)
-    objective: RolloutConfig = field(default_factory=RolloutConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    planning: PlanCheckConfig = field(default_factory=PlanCheckConfig)
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenOptions(Checked):
+class FrozenOptions(_MemoryRun):
     """`mode=frozen`: a small predictor on a pretrained encoder that does not change."""
 
     mode: Literal["frozen"] = "frozen"
     """What is trained; a recipe names its mode."""
-    recipe: str = ""
-    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
-    run: RunConfig = field(default_factory=RunConfig)
-    clips: ClipConfig = field(default_factory=ClipConfig)
     start: EncoderStart = field(default_factory=EncoderStart)
-    predictor: PredictorSizes = field(default_factory=PredictorSizes)
-    objective: RolloutConfig = field(default_factory=RolloutConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    planning: PlanCheckConfig = field(default_factory=PlanCheckConfig)
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(Checked):
+class FinetuneOptions(_MemoryRun):
     """`mode=finetune`: a pretrained encoder and a small predictor, trained together."""
 
     mode: Literal["finetune"] = "finetune"
     """What is trained; a recipe names its mode."""
-    recipe: str = ""
-    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
-    run: RunConfig = field(default_factory=RunConfig)
-    clips: ClipConfig = field(default_factory=ClipConfig)
     start: EncoderStart = field(default_factory=EncoderStart)
     encoder_lr_scale: float = field(default=0.3, metadata={"min": 0.0})
     """Factor on the encoder's learning rate."""
-    predictor: PredictorSizes = field(default_factory=PredictorSizes)
-    objective: RolloutConfig = field(default_factory=RolloutConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    planning: PlanCheckConfig = field(default_factory=PlanCheckConfig)
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostOptions(Checked):
+class PostOptions(_PredictorRun):
     """`mode=post`: the published post-training of a predictor on a frozen encoder."""
 
     mode: Literal["post"] = "post"
     """What is trained; a recipe names its mode."""
-    recipe: str = ""
-    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
-    run: RunConfig = field(default_factory=RunConfig)
     clips: PostClipConfig = field(default_factory=PostClipConfig)
     start: EncoderStart = field(default_factory=EncoderStart)
-    predictor: PredictorSizes = field(default_factory=PredictorSizes)
-    objective: RolloutConfig = field(default_factory=RolloutConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: TrapezoidConfig = field(default_factory=TrapezoidConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(val_clips=32))
     blocks: BlockConfig = field(default_factory=BlockConfig)
-    planning: PlanCheckConfig = field(default_factory=PlanCheckConfig)
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,11 +27,9 @@ class Job(Protocol):
     @property
     def paths(self) -> JobPaths:
         """Return the files of the job."""
-        ...
 
     def results(self) -> list[Summary]:
         """Wait for all processes; return what each returned."""
-        ...
 
 
 class JobPaths(Protocol):

@@ -60,10 +60,6 @@ class TokenIds:
     target: Tensor
     """long [B, M]"""
 
-    def to(self, device: torch.device | str) -> TokenIds:
-        """Return the same ids on a device."""
-        return TokenIds(context=self.context.to(device), target=self.target.to(device))
-
 
 def block_size(grid: Grid, kind: BlockMask, generator: torch.Generator) -> Grid:
     """Draw a block's aspect ratio; return its tubelets, rows and columns, within the grid."""

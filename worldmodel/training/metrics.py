@@ -38,7 +38,6 @@ class ScalarWriter(Protocol):
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Add one value."""
-        ...
 
 
 def open_tensorboard(out: Path) -> ScalarWriter:

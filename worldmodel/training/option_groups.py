@@ -146,8 +146,8 @@ class LaunchConfig(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipConfig(Checked):
-    """Clips cut from episodes that fit in memory."""
+class _AnyClips(Checked):
+    """What clips of every kind of run are cut by."""
 
     num_frames: int = field(default=4, metadata={"min": 2, "unit": "frames"})
     """Frames of a clip."""
@@ -158,33 +158,28 @@ class ClipConfig(Checked):
     centre, squeeze takes the whole frame."""
     camera: str = "left"
     """Camera: left, right, wrist or a serial number."""
-    cache: str = ""
-    """Folder for decoded frames; empty uses the default cache folder."""
     max_reject_fraction: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
     """Stop when the index rejected a larger share of the episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostClipConfig(Checked):
+class ClipConfig(_AnyClips):
+    """Clips cut from episodes that fit in memory."""
+
+    cache: str = ""
+    """Folder for decoded frames; empty uses the default cache folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostClipConfig(_AnyClips):
     """Clips of raw or prepared episodes of any size."""
 
-    num_frames: int = field(default=4, metadata={"min": 2, "unit": "frames"})
-    """Frames of a clip."""
-    fps: float = field(default=4.0, metadata={"min": 0.01, "max": 1000.0, "unit": "1/s"})
-    """Frames a second, by the recorded timestamps."""
-    transform: Literal["droid", "published", "squeeze"] = "droid"
-    """Image transform: droid crops to an aspect ratio of 1.35 and squeezes, published crops the
-    centre, squeeze takes the whole frame."""
     state_frame: Literal["flange", "tcp"] = "flange"
     """Frame of the recorded states: the flange, or the tool centre point."""
-    camera: str = "left"
-    """Camera: left, right, wrist or a serial number."""
     extrinsics: bool = False
     """Give the predictor a token for the camera's pose."""
     idle: Literal["keep", "drop"] = "keep"
     """Keep or drop clips with steps at which movement was not enabled."""
-    max_reject_fraction: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
-    """Stop when the index rejected a larger share of the episodes."""
     make_data: int = field(default=0, metadata={"min": 0, "unit": "episodes"})
     """Write this many synthetic episodes under out/data and train on them; 0 uses data."""
     workers: int = field(default=2, metadata={"min": 1, "max": 1024})

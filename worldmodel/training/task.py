@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.specs import ObservationSpec, StateFrame
 from worldmodel.training.batches import Batch
-from worldmodel.training.config import AnyOptions
+from worldmodel.training.config import AnyOptions, TrainOptions
 from worldmodel.training.metrics import Row
+from worldmodel.training.objective import Objective
 from worldmodel.training.sources import Sources
-from worldmodel.training.verdict import Finding
+from worldmodel.training.verdict import Finding, judge_prediction
 
 
 class ParameterGroup(TypedDict, total=False):
@@ -24,76 +29,6 @@ class ParameterGroup(TypedDict, total=False):
     weight_decay: float
     lr_scale: float
     """Factor on the learning rate; 1 if absent."""
-
-
-class Task(Protocol):
-    """One kind of training."""
-
-    file_name: str
-    """Name of the exported model in the run's folder."""
-
-    @property
-    def options(self) -> AnyOptions:
-        """Return the options of the run."""
-        ...
-
-    @property
-    def sources(self) -> Sources:
-        """Return the clips of the run."""
-        ...
-
-    def build(self, device: torch.device) -> nn.Module:
-        """Build what is trained and saved; its `forward` maps a batch to {"loss": ..., ...}.
-
-        Called once, after the random generators were seeded.
-        """
-        ...
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Return the parameters that are optimised."""
-        ...
-
-    def blocks(self) -> Iterable[nn.Module]:
-        """Return the parts that FSDP shards one by one."""
-        ...
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        ...
-
-    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
-        """Read one process's micro-batch.
-
-        Args:
-            step: the optimiser step.
-            chosen: clip numbers of the global batch.
-            part: the clips of it to read.
-        """
-        ...
-
-    def figures(self, step: int) -> Row:
-        """Return extra figures of a logged step."""
-        ...
-
-    def after_step(self, step: int) -> None:
-        """Update what follows the weights, such as a moving average."""
-        ...
-
-    def validate(self) -> Row:
-        """Measure the model on held-out clips."""
-        ...
-
-    def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
-        """Write the trained model from the whole weights of the built module.
-
-        Returns:
-            Facts for summary.json.
-        """
-        ...
-
-    def findings(self, row: Row) -> list[Finding]:
-        """Judge a validated row in words."""
-        ...
 
 
 def decayed_groups(
@@ -113,3 +48,100 @@ def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Return the weights whose names begin with `prefix.`, without the prefix."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
+
+
+class Task(ABC):
+    """One kind of training.
+
+    Args:
+        options: options of the run.
+        sources: clips of the run.
+    """
+
+    file_name = "model.safetensors"
+    """Name of the exported model in the run's folder."""
+    options: AnyOptions
+    objective: nn.Module
+    """What `build` made."""
+
+    def __init__(self, options: AnyOptions, sources: Sources) -> None:
+        self.options, self.sources = options, sources
+
+    @abstractmethod
+    def build(self, device: torch.device) -> nn.Module:
+        """Build what is trained and saved; its `forward` maps a batch to {"loss": ..., ...}.
+
+        Called once, after the random generators were seeded.
+        """
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the parameters that are optimised; those without gradients are left out."""
+        return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
+
+    @abstractmethod
+    def blocks(self) -> Iterable[nn.Module]:
+        """Return the parts that FSDP shards one by one."""
+
+    @abstractmethod
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+
+    @abstractmethod
+    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
+        """Read one process's micro-batch.
+
+        Args:
+            step: the optimiser step.
+            chosen: clip numbers of the global batch.
+            part: the clips of it to read.
+        """
+
+    def figures(self, step: int) -> Row:
+        """Return extra figures of a logged step: none."""
+        return {}
+
+    def after_step(self, step: int) -> None:
+        """Update what follows the weights, such as a moving average: nothing."""
+        return
+
+    @abstractmethod
+    def validate(self) -> Row:
+        """Measure the model on held-out clips."""
+
+    @abstractmethod
+    def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
+        """Write the trained model from the whole weights of the built module.
+
+        Returns:
+            Facts for summary.json.
+        """
+
+    @abstractmethod
+    def findings(self, row: Row) -> list[Finding]:
+        """Judge a validated row in words."""
+
+
+class PredictorTask(Task):
+    """Training of an action-conditioned predictor, with or without its encoder."""
+
+    options: TrainOptions
+    objective: Objective
+
+    def blocks(self) -> Iterable[nn.Module]:
+        """Return the predictor's transformer blocks."""
+        return list(self.objective.dynamics.predictor.predictor_blocks)
+
+    def observation(self, encoder: FrameEncoder, state_frame: StateFrame) -> ObservationSpec:
+        """Return what the trained model sees: the encoder's spec with the run's own data."""
+        clips = self.options.clips
+        return dataclasses.replace(
+            encoder.observation_spec,
+            transform=clips.transform,
+            cameras=(clips.camera,),
+            state_frame=state_frame,
+            state_dim=self.objective.dynamics.config.predictor.state_dim,
+        )
+
+    def findings(self, row: Row) -> list[Finding]:
+        """Judge predictions, their use of actions, and planning."""
+        return judge_prediction(row)

@@ -9,8 +9,6 @@ Shapes: B clips, T frames, N tokens, D width, S state, A action.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +34,7 @@ from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.schedules import warmup_flat_cosine
 from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_memory
-from worldmodel.training.task import ParameterGroup, decayed_groups, part_of
-from worldmodel.training.verdict import Finding, judge_prediction
+from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_groups, part_of
 
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
 SCALE_CLIPS = 2048
@@ -127,10 +124,10 @@ def small_dynamics(
     return dynamics
 
 
-class JointTask:
+class JointTask(PredictorTask):
     """Encoder and predictor on clips in memory; the encoder is new, frozen or fine-tuned."""
 
-    file_name = "model.safetensors"
+    options: SmallOptions
 
     def __init__(
         self,
@@ -147,7 +144,7 @@ class JointTask:
             encoder: the pretrained encoder; None in `mode=joint`.
             gripper: meaning of the last number of the actions.
         """
-        self.options, self.sources = options, sources
+        super().__init__(options, sources)
         self.start, self.gripper = encoder, gripper
 
     @classmethod
@@ -183,19 +180,12 @@ class JointTask:
         assert encoder is not None
         encoder.requires_grad_(not isinstance(options, FrozenOptions))
         dynamics = small_dynamics(options, encoder, self.sources.train, self.gripper)
-        spec = dataclasses.replace(
-            encoder.observation_spec,
-            transform=options.clips.transform,
-            cameras=(options.clips.camera,),
-            state_frame="flange",
-            state_dim=dynamics.config.predictor.state_dim,
-        )
-        encoder.set_observation(spec)
         terms = None if isinstance(options, FrozenOptions) else options.regularizers
         config = ObjectiveConfig(
             rollout=options.objective, regularizers=terms, augmentation=options.augmentation
         )
         self.objective = Objective(dynamics, config, encoder).to(device)
+        encoder.set_observation(self.observation(encoder, "flange"))
         chosen = choose_clips(
             self.sources.held_out, options.loop.val_clips, options.run.seed
         )  # in random order, so that the next clip's actions are another episode's
@@ -207,19 +197,15 @@ class JointTask:
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return everything with gradients; a fine-tuned encoder learns more slowly."""
-        decay = self.options.optimizer.weight_decay
         if not isinstance(self.options, FinetuneOptions):
-            return decayed_groups(self.objective.parameters(), decay)
+            return super().parameter_groups()
         assert self.objective.encoder is not None
+        decay = self.options.optimizer.weight_decay
         encoder = list(self.objective.encoder.parameters())
         mine = {id(p) for p in encoder}
         rest = [p for p in self.objective.parameters() if id(p) not in mine]
         scale = self.options.encoder_lr_scale
         return decayed_groups(rest, decay) + decayed_groups(encoder, decay, scale)
-
-    def blocks(self) -> Iterable[nn.Module]:
-        """Return the predictor's transformer blocks."""
-        return list(self.objective.dynamics.predictor.predictor_blocks)
 
     def learning_rate(self, step: int) -> float:
         """Return the rate of a warm-up, a flat part and a cosine."""
@@ -229,13 +215,6 @@ class JointTask:
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
         """Read clips from memory."""
         return self._tensors(self.sources.train.batch(chosen[part]))
-
-    def figures(self, step: int) -> Row:
-        """Return no further figures."""
-        return {}
-
-    def after_step(self, step: int) -> None:
-        """Do nothing: no moving average follows the weights."""
 
     @torch.no_grad()
     def validate(self) -> Row:
@@ -279,7 +258,3 @@ class JointTask:
             "simulator_label": label,
             "model": to_dict(world.config),
         }
-
-    def findings(self, row: Row) -> list[Finding]:
-        """Judge predictions, their use of actions, and planning."""
-        return judge_prediction(row)

@@ -8,9 +8,7 @@ state, A action.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -42,8 +40,7 @@ from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_post
-from worldmodel.training.task import ParameterGroup, decayed_groups, part_of
-from worldmodel.training.verdict import Finding, judge_prediction
+from worldmodel.training.task import PredictorTask, part_of
 
 log = logging.getLogger(__name__)
 
@@ -116,16 +113,17 @@ class FeatureReader:
         return out
 
 
-class PostTask:
+class PostTask(PredictorTask):
     """The predictor alone, on the features of a frozen encoder."""
 
-    file_name = "model.safetensors"
+    options: PostOptions
 
     def __init__(
         self, options: PostOptions, sources: Sources, encoder: FrameEncoder | None = None
     ) -> None:
         """Prepare a run; without an encoder the sources must hold features."""
-        self.options, self.sources, self.encoder = options, sources, encoder
+        super().__init__(options, sources)
+        self.encoder = encoder
 
     @classmethod
     def open(cls, options: PostOptions, ranks: Ranks) -> PostTask:
@@ -161,14 +159,6 @@ class PostTask:
         self.held_out = self.read(self.sources.held_out, np.sort(chosen))
         return self.objective
 
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Return the predictor's parameters."""
-        return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
-
-    def blocks(self) -> Iterable[nn.Module]:
-        """Return the predictor's transformer blocks."""
-        return list(self.objective.dynamics.predictor.predictor_blocks)
-
     def learning_rate(self, step: int) -> float:
         """Return the rate of a warm-up, a constant part and a decay."""
         return rate_at(step, self.options)
@@ -176,13 +166,6 @@ class PostTask:
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
         """Read or encode features."""
         return self.read(self.sources.train, chosen[part])
-
-    def figures(self, step: int) -> Row:
-        """Return no further figures."""
-        return {}
-
-    def after_step(self, step: int) -> None:
-        """Do nothing: no moving average follows the weights."""
 
     def validate(self) -> Row:
         """Measure roll-out errors by step, sensitivity to actions and the offline action error."""
@@ -210,18 +193,7 @@ class PostTask:
         if self.encoder is None:
             log.warning("trained on features without encoder=: only the checkpoints hold weights")
             return facts
-        clips = self.options.clips
-        spec = dataclasses.replace(
-            self.encoder.observation_spec,
-            transform=clips.transform,
-            cameras=(clips.camera,),
-            state_frame=clips.state_frame,
-            state_dim=config.predictor.state_dim,
-        )
+        spec = self.observation(self.encoder, self.options.clips.state_frame)
         world = WorldModel(self.encoder.cpu().set_observation(spec), dynamics)
         save(path, world)
         return facts | {"model": to_dict(world.config)}
-
-    def findings(self, row: Row) -> list[Finding]:
-        """Judge predictions, their use of actions, and planning."""
-        return judge_prediction(row)

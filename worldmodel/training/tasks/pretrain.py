@@ -40,7 +40,7 @@ from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, choose_clips, open_memory
-from worldmodel.training.task import ParameterGroup, decayed_groups, part_of
+from worldmodel.training.task import Task, part_of
 from worldmodel.training.verdict import Finding, judge_pretraining
 
 log = logging.getLogger(__name__)
@@ -122,14 +122,16 @@ class Validation:
         return row
 
 
-class PretrainTask:
+class PretrainTask(Task):
     """A video encoder by masked prediction; its moving average is exported."""
 
     file_name = "encoder.safetensors"
+    options: PretrainOptions
+    objective: MaskedObjective
 
     def __init__(self, options: PretrainOptions, sources: Sources) -> None:
         """Prepare a run on clips with frames at the encoder's image size."""
-        self.options, self.sources = options, sources
+        super().__init__(options, sources)
         self.drawn: tuple[int, Batch] = (-1, {})
 
     @classmethod
@@ -150,10 +152,6 @@ class PretrainTask:
         self.objective = MaskedObjective(encoder, self.grid, self.options).to(device)
         self.validation = Validation(self.sources, self.options, self.grid, device)
         return self.objective
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """Return encoder and predictor; the moving average has no gradients."""
-        return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)
 
     def blocks(self) -> Iterable[nn.Module]:
         """Return the transformer blocks of encoder, moving average and predictor."""
