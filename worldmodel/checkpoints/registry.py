@@ -39,8 +39,6 @@ class Published:
     """Whether the file holds an action-conditioned predictor."""
     encoder_from: str | None = None
     """Name whose encoder belongs to a file that holds only the predictor."""
-    encodes_images: bool = False
-    """Whether single frames are encoded as images (V-JEPA 2.1)."""
 
     @property
     def url(self) -> str:
@@ -59,7 +57,7 @@ def _v2(file: str, size: str, image_size: int = 256) -> Published:
 
 def _v21(file: str, size: str) -> Published:
     url = f"{META}/vjepa2/vjepa2_1_{file}_384.pt"
-    return Published((url,), size, MIT, image_size=384, encodes_images=True)
+    return Published((url,), size, MIT, image_size=384)
 
 
 def _hf(repo: str, size: str, image_size: int = 256) -> Published:

@@ -30,6 +30,7 @@ MASKED_HEADS = {(384, 12): 12, (384, 24): 12}
 AC_HEADS = {(1024, 24): 16}
 PROBE_HEADS = {1024: 16, 1280: 16, 1408: 16}
 """Number of heads of every probe, independent of its encoder. Source: published recipes."""
+PREDICTOR_QKV = "predictor_blocks.0.attn.qkv.weight"
 LEVELS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39), 48: (11, 23, 37, 47)}
 """Depth -> blocks whose outputs have a separate LayerNorm (V-JEPA 2.1)."""
 
@@ -52,105 +53,115 @@ class LoadOverrides:
     """Whether state and extrinsics encoders are always present, as in V-JEPA 2-AC's own files."""
 
 
-def _shape(tensors: Tensors, key: str, rank: int, where: str) -> tuple[int, ...]:
-    if key not in tensors:
-        raise CheckpointError(
-            f"{where}: missing key {key!r}, needed to read the model's sizes. "
-            "It is damaged or of another layout"
-        )
-    shape = tuple(tensors[key].shape)
-    if len(shape) != rank or 0 in shape:
-        raise CheckpointError(f"{where}: {key!r} has shape {shape}; {rank} axes are needed")
-    return shape
+class PartReader:
+    """The tensors of one part, from which sizes are read.
+
+    Args:
+        tensors: tensors under their published names.
+        asked: settings that the tensors do not tell.
+        where: name of the file for messages.
+    """
+
+    def __init__(self, tensors: Tensors, asked: LoadOverrides, where: str) -> None:
+        self.tensors, self.asked, self.where = tensors, asked, where
+
+    def shape(self, key: str, rank: int) -> tuple[int, ...]:
+        """Return the shape of a tensor that must have `rank` axes."""
+        if key not in self.tensors:
+            raise CheckpointError(
+                f"{self.where}: missing key {key!r}, needed to read the model's sizes. "
+                "It is damaged or of another layout"
+            )
+        shape = tuple(self.tensors[key].shape)
+        if len(shape) != rank or 0 in shape:
+            raise CheckpointError(
+                f"{self.where}: {key!r} has shape {shape}; {rank} axes are needed"
+            )
+        return shape
+
+    def count(self, names: str) -> int:
+        """Return how many numbered modules (or tensors) of a name there are."""
+        pattern = re.compile(rf"{re.escape(names)}\.(\d+)(?:\.|$)")
+        return max((int(m[1]) for k in self.tensors if (m := pattern.match(k))), default=-1) + 1
+
+    def ratio(self, block: str, dim: int) -> float:
+        """Return the hidden width of a block's MLP over its width."""
+        hidden = self.shape(f"{block}.mlp.fc1.weight", 2)[0]
+        return hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim
+
+    def heads(self, published: int | None, dim: int, key: str, *, rotary: bool) -> int:
+        """Return the number of attention heads: as asked, else that of the published model."""
+        where, heads = self.where, self.asked.num_heads or published
+        if heads is None:
+            raise ConfigError(
+                f"{where}: no published model has this width ({dim}) and depth, so its head count "
+                "is unknown: pass num_heads="
+            )
+        if heads < 1 or dim % heads:
+            raise ConfigError(
+                f"{where}: num_heads={heads} does not divide the width {dim} of {key!r}: "
+                f"choose a divisor{f'; the published count is {published}' if published else ''}"
+            )
+        if rotary and (dim // heads) % 2:
+            raise ConfigError(
+                f"{where}: num_heads={heads} leaves {dim // heads} channels a head of {key!r}; "
+                "rotary embedding rotates pairs: choose another count"
+            )
+        if published and heads != published:
+            log.warning("%s: num_heads=%d, but the published model has %d", where, heads, published)
+        return heads
+
+    def rope(self, *, has_table: bool, is_21: bool, name: str = "V-JEPA 2") -> RopeLayout:
+        """Return the rotary layout of the family; models with a position table have none."""
+        family: RopeLayout = "interleaved" if is_21 else "tiled"
+        if has_table:
+            self.refuse_rope("V-JEPA 1 (it has a position table)")
+            return "tiled"
+        if self.asked.rope not in (None, family):
+            raise ConfigError(
+                f"{self.where}: rope={self.asked.rope!r} contradicts the file, a "
+                f"{'V-JEPA 2.1' if is_21 else name} model, whose angles are {family}: leave rope "
+                "out"
+            )
+        return family
+
+    def refuse_rope(self, name: str) -> None:
+        """Refuse a rotary layout for a model that has none."""
+        if self.asked.rope is not None:
+            raise ConfigError(
+                f"{self.where}: rope={self.asked.rope!r}, but {name} has no rotary embedding: "
+                "leave it out"
+            )
+
+    def patch_grid(self, patch: int) -> tuple[int, int]:
+        """Return the patch rows and columns of the images."""
+        height, width = self.asked.image_size
+        if height < patch or width < patch or height % patch or width % patch:
+            raise ConfigError(
+                f"{self.where}: image_size {self.asked.image_size} is not a multiple of {patch} px"
+            )
+        return height // patch, width // patch
 
 
-def _depth(tensors: Tensors, blocks: str) -> int:
-    found = [int(m[1]) for k in tensors if (m := re.match(rf"{re.escape(blocks)}\.(\d+)\.", k))]
-    return max(found, default=-1) + 1
-
-
-def _ratio(tensors: Tensors, block: str, dim: int, where: str) -> float:
-    hidden = _shape(tensors, f"{block}.mlp.fc1.weight", 2, where)[0]
-    return hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim
-
-
-def _heads(
-    asked: int | None, published: int | None, dim: int, key: str, where: str, *, rotary: bool
-) -> int:
-    heads = asked or published
-    if heads is None:
-        raise ConfigError(
-            f"{where}: no published model has this width ({dim}) and depth, so its head count "
-            "is unknown: pass num_heads="
-        )
-    if heads < 1 or dim % heads:
-        raise ConfigError(
-            f"{where}: num_heads={heads} does not divide the width {dim} of {key!r}: "
-            f"choose a divisor{f'; the published count is {published}' if published else ''}"
-        )
-    if rotary and (dim // heads) % 2:
-        raise ConfigError(
-            f"{where}: num_heads={heads} leaves {dim // heads} channels a head of {key!r}; "
-            "rotary embedding rotates pairs: choose another count"
-        )
-    if published and heads != published:
-        log.warning("%s: num_heads=%d, but the published model has %d", where, heads, published)
-    return heads
-
-
-def _layout(asked: LoadOverrides, family: RopeLayout, name: str, where: str) -> RopeLayout:
-    if asked.rope is not None and asked.rope != family:
-        raise ConfigError(
-            f"{where}: rope={asked.rope!r} contradicts the file, a {name} model, whose angles are "
-            f"{family}: leave rope out"
-        )
-    return family
-
-
-def _no_rope(asked: LoadOverrides, name: str, where: str) -> None:
-    if asked.rope is not None:
-        raise ConfigError(
-            f"{where}: rope={asked.rope!r}, but {name} has no rotary embedding: leave it out"
-        )
-
-
-def _patch_grid(asked: LoadOverrides, patch: int, where: str) -> tuple[int, int]:
-    height, width = asked.image_size
-    if height < patch or width < patch or height % patch or width % patch:
-        raise ConfigError(f"{where}: image_size {asked.image_size} is not a multiple of {patch} px")
-    return height // patch, width // patch
-
-
-def encoder(tensors: Tensors, asked: LoadOverrides, where: str) -> VisionTransformer:
+def encoder(part: PartReader) -> VisionTransformer:
     """Build the empty encoder of V-JEPA 1 (position table), 2.1 (norms_block) or 2."""
-    dim, channels, tubelet, patch, other = _shape(tensors, "patch_embed.proj.weight", 5, where)
+    dim, channels, tubelet, patch, other = part.shape("patch_embed.proj.weight", 5)
     if channels != 3 or patch != other:
         raise CheckpointError(
-            f"{where}: 'patch_embed.proj.weight' takes {channels} channels and {patch} x {other} "
-            "patches; 3 channels and square patches are supported"
+            f"{part.where}: 'patch_embed.proj.weight' takes {channels} channels and {patch} x "
+            f"{other} patches; 3 channels and square patches are supported"
         )
-    depth = _depth(tensors, "blocks")
-    heads = _heads(
-        asked.num_heads,
-        ENCODER_HEADS.get((dim, depth)),
-        dim,
-        "blocks.0.attn.qkv.weight",
-        where,
-        rotary="pos_embed" not in tensors,
-    )
-    ratio = _ratio(tensors, "blocks.0", dim, where)
-    levels = _depth(tensors, "norms_block")
-    image_size, num_frames = asked.image_size, asked.num_frames
-    layout: RopeLayout = "tiled"
-    if "pos_embed" in tensors:
-        _no_rope(asked, "V-JEPA 1 (it has a position table)", where)
-        grid = (num_frames // tubelet, *_patch_grid(asked, patch, where))
-        grid = table_grid(tensors["pos_embed"], grid, 16 // tubelet, where)
+    depth = part.count("blocks")
+    table, published = part.tensors.get("pos_embed"), ENCODER_HEADS.get((dim, depth))
+    heads = part.heads(published, dim, "blocks.0.attn.qkv.weight", rotary=table is None)
+    ratio = part.ratio("blocks.0", dim)
+    levels = part.count("norms_block")
+    image_size, num_frames = part.asked.image_size, part.asked.num_frames
+    layout = part.rope(has_table=table is not None, is_21=levels > 0)
+    if table is not None:
+        grid = (num_frames // tubelet, *part.patch_grid(patch))
+        grid = table_grid(table, grid, 16 // tubelet, part.where)
         num_frames, image_size = grid[0] * tubelet, (grid[1] * patch, grid[2] * patch)
-    elif levels:
-        layout = _layout(asked, "interleaved", "V-JEPA 2.1", where)
-    else:
-        layout = _layout(asked, "tiled", "V-JEPA 2", where)
     even = tuple(depth * (i + 1) // levels - 1 for i in range(levels))
     return VisionTransformer(
         EncoderConfig(
@@ -162,7 +173,7 @@ def encoder(tensors: Tensors, asked: LoadOverrides, where: str) -> VisionTransfo
             tubelet_size=tubelet,
             image_size=image_size,
             num_frames=num_frames,
-            position="sincos" if "pos_embed" in tensors else "rope",
+            position="rope" if table is None else "sincos",
             rope=layout,
             interpolate_rope=levels > 0,
             modality_embedding=levels > 0,
@@ -171,68 +182,51 @@ def encoder(tensors: Tensors, asked: LoadOverrides, where: str) -> VisionTransfo
     )
 
 
-def ac_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> ActionConditionedPredictor:
+def ac_predictor(part: PartReader) -> ActionConditionedPredictor:
     """Build the empty action-conditioned predictor (V-JEPA 2-AC, JEPA-WMs)."""
+    tensors = part.tensors
     for key in [k for k in tensors if k.startswith("proprio_encoder.")]:
         tensors[key.replace("proprio_encoder.", "state_encoder.")] = tensors.pop(key)
-    dim, encoder_dim = _shape(tensors, "predictor_embed.weight", 2, where)
-    depth = _depth(tensors, "predictor_blocks")
-    heads = _heads(
-        asked.num_heads,
-        AC_HEADS.get((dim, depth)),
-        dim,
-        "predictor_blocks.0.attn.qkv.weight",
-        where,
-        rotary=True,
-    )
-    has_state = asked.full_ac or any(k.startswith("state_encoder.") for k in tensors)
-    has_pose = asked.full_ac or any(k.startswith("extrinsics_encoder.") for k in tensors)
-    action_dim = _shape(tensors, "action_encoder.weight", 2, where)[1]
+    dim, encoder_dim = part.shape("predictor_embed.weight", 2)
+    depth = part.count("predictor_blocks")
+    heads = part.heads(AC_HEADS.get((dim, depth)), dim, PREDICTOR_QKV, rotary=True)
+    has_state = part.asked.full_ac or any(k.startswith("state_encoder.") for k in tensors)
+    has_pose = part.asked.full_ac or any(k.startswith("extrinsics_encoder.") for k in tensors)
+    action_dim = part.shape("action_encoder.weight", 2)[1]
     return ActionConditionedPredictor(
         PredictorConfig(
-            grid=_patch_grid(asked, 16, where),
+            grid=part.patch_grid(16),
             encoder_dim=encoder_dim,
             embed_dim=dim,
             depth=depth,
             num_heads=heads,
-            num_frames=asked.num_frames,
+            num_frames=part.asked.num_frames,
             action_dim=action_dim,
-            mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where),
+            mlp_ratio=part.ratio("predictor_blocks.0", dim),
             use_state=has_state,
-            state_dim=_shape(tensors, "state_encoder.weight", 2, where)[1] if has_state else 7,
+            state_dim=part.shape("state_encoder.weight", 2)[1] if has_state else 7,
             use_extrinsics=None if has_pose else False,
             has_extrinsics_encoder=has_pose,
-            rope=_layout(asked, "tiled", "V-JEPA 2-AC", where),
+            rope=part.rope(has_table=False, is_21=False, name="V-JEPA 2-AC"),
         )
     )
 
 
-def masked_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> MaskedPredictor:
+def masked_predictor(part: PartReader) -> MaskedPredictor:
     """Build the empty masked predictor of V-JEPA 1 (position table), 2.1 (mod_embed) or 2."""
+    tensors = part.tensors
     two_layers = any(k.startswith("predictor_embed.0.") for k in tensors)
     first = "predictor_embed.0.weight" if two_layers else "predictor_embed.weight"
-    out_dim, dim = _shape(tensors, "predictor_proj.weight", 2, where)
-    hidden, encoder_dim = _shape(tensors, first, 2, where)
-    depth = _depth(tensors, "predictor_blocks")
+    out_dim, dim = part.shape("predictor_proj.weight", 2)
+    hidden, encoder_dim = part.shape(first, 2)
+    depth = part.count("predictor_blocks")
     table = tensors.get("predictor_pos_embed")
-    heads = _heads(
-        asked.num_heads,
-        MASKED_HEADS.get((dim, depth)),
-        dim,
-        "predictor_blocks.0.attn.qkv.weight",
-        where,
-        rotary=table is None,
-    )
+    heads = part.heads(MASKED_HEADS.get((dim, depth)), dim, PREDICTOR_QKV, rotary=table is None)
     is_21 = any("mod_embed" in k or k.startswith("predictor_proj_context") for k in tensors)
-    layout: RopeLayout = "tiled"
-    grid = (max(1, asked.num_frames // 2), *_patch_grid(asked, 16, where))
+    layout = part.rope(has_table=table is not None, is_21=is_21)
+    grid = (max(1, part.asked.num_frames // 2), *part.patch_grid(16))
     if table is not None:
-        _no_rope(asked, "V-JEPA 1 (it has a position table)", where)
-        grid = table_grid(table, grid, 8, where)
-    elif is_21:
-        layout = _layout(asked, "interleaved", "V-JEPA 2.1", where)
-    else:
-        layout = _layout(asked, "tiled", "V-JEPA 2", where)
+        grid = table_grid(table, grid, 8, part.where)
     return MaskedPredictor(
         MaskedPredictorConfig(
             grid=grid,
@@ -241,8 +235,8 @@ def masked_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> Mask
             embed_dim=dim,
             depth=depth,
             num_heads=heads,
-            mlp_ratio=_ratio(tensors, "predictor_blocks.0", dim, where),
-            num_mask_tokens=_num_mask_tokens(tensors),
+            mlp_ratio=part.ratio("predictor_blocks.0", dim),
+            num_mask_tokens=max(1, part.count("mask_tokens")),
             rope=layout,
             position="rope" if table is None else "sincos",
             modality_embedding=is_21,
@@ -252,28 +246,21 @@ def masked_predictor(tensors: Tensors, asked: LoadOverrides, where: str) -> Mask
     )
 
 
-def _num_mask_tokens(tensors: Tensors) -> int:
-    found = [int(m[1]) for k in tensors if (m := re.fullmatch(r"mask_tokens\.(\d+)", k))]
-    return max(found, default=0) + 1
-
-
-def probe(tensors: Tensors, asked: LoadOverrides, where: str) -> AttentiveClassifier:
+def probe(part: PartReader) -> AttentiveClassifier:
     """Build the empty attentive probe."""
-    _no_rope(asked, "a probe", where)
-    _, queries, dim = _shape(tensors, "pooler.query_tokens", 3, where)
+    part.refuse_rope("a probe")
+    _, queries, dim = part.shape("pooler.query_tokens", 3)
     cross = "pooler.cross_attention_block"
-    heads = _heads(
-        asked.num_heads, PROBE_HEADS.get(dim), dim, f"{cross}.xattn.q.weight", where, rotary=False
-    )
+    heads = part.heads(PROBE_HEADS.get(dim), dim, f"{cross}.xattn.q.weight", rotary=False)
     return AttentiveClassifier(
         ProbeConfig(
             embed_dim=dim,
             num_heads=heads,
             num_queries=queries,
-            depth=_depth(tensors, "pooler.blocks") + 1,
-            mlp_ratio=_ratio(tensors, cross, dim, where),
-            num_classes=_shape(tensors, "linear.weight", 2, where)[0],
-            norm_eps=asked.norm_eps or 1e-5,
+            depth=part.count("pooler.blocks") + 1,
+            mlp_ratio=part.ratio(cross, dim),
+            num_classes=part.shape("linear.weight", 2)[0],
+            norm_eps=part.asked.norm_eps or 1e-5,
         )
     )
 
@@ -287,10 +274,11 @@ def build(tensors: Tensors, part: str, asked: LoadOverrides, where: str) -> nn.M
     """
     if asked.num_frames < 1 or not math.isfinite(asked.num_frames):
         raise ConfigError(f"num_frames={asked.num_frames} must be at least 1")
+    reader = PartReader(tensors, asked, where)
     if part == "probe":
-        return probe(tensors, asked, where)
+        return probe(reader)
     if part != "predictor":
-        return encoder(tensors, asked, where)
+        return encoder(reader)
     if any(k.startswith("action_encoder.") for k in tensors):
-        return ac_predictor(tensors, asked, where)
-    return masked_predictor(tensors, asked, where)
+        return ac_predictor(reader)
+    return masked_predictor(reader)
