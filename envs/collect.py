@@ -34,7 +34,6 @@ class WriteEpisode(Protocol):
         metadata: Mapping[str, object],
     ) -> Path:
         """Write the episode under `root` and return its folder."""
-        ...
 
 
 _ENV: dict[str, ArmEnv] = {}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
-from robot.arm import ArmSpec, ArmState, Reason, Sent
+from robot.arm import ArmSpec, ArmState, Closing, Reason, Sent
 from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
 from robot.pose import apply_action, gripper_command, matrix_to_euler
 
@@ -27,7 +25,7 @@ MAX_LAG_M = 0.012
 [m]."""
 
 
-class MujocoArm:
+class MujocoArm(Closing):
     """An arm moved by DROID deltas; it reaches its joint targets within 60 % of a step.
 
     Args:
@@ -150,15 +148,6 @@ class MujocoArm:
 
     def recover(self) -> None:
         """Do nothing: a simulated arm has no errors."""
-
-    def close(self) -> None:
-        """Do nothing: a simulated arm has no connection."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def rest_joints(ik: FlangeIK, position_m: Array) -> Array:

@@ -29,12 +29,10 @@ class Frame(Protocol):
     @property
     def image(self) -> Image:
         """RGB [H, W, 3]."""
-        ...
 
     @property
     def time_s(self) -> float:
         """Capture time by `time.monotonic()` [s]."""
-        ...
 
 
 class Camera(Protocol):
@@ -42,7 +40,6 @@ class Camera(Protocol):
 
     def read(self) -> Frame:
         """Return the newest frame."""
-        ...
 
 
 class Reading(Protocol):
@@ -51,17 +48,14 @@ class Reading(Protocol):
     @property
     def state(self) -> Array:
         """End-effector pose and closedness [7]: m, rad, 0 open .. 1 closed."""
-        ...
 
     @property
     def q(self) -> Array:
         """Joint positions [7, rad]."""
-        ...
 
     @property
     def time_s(self) -> float:
         """The arm's own clock [s]."""
-        ...
 
 
 class Reason(Protocol):
@@ -70,12 +64,10 @@ class Reason(Protocol):
     @property
     def kind(self) -> str:
         """Limit or fault that changed or refused the command."""
-        ...
 
     @property
     def text(self) -> str:
         """Requested and allowed values."""
-        ...
 
 
 class Sent(Protocol):
@@ -84,22 +76,18 @@ class Sent(Protocol):
     @property
     def action(self) -> Array:
         """Action [7] that was sent."""
-        ...
 
     @property
     def target(self) -> Array:
         """Commanded pose and closedness [7]."""
-        ...
 
     @property
     def reasons(self) -> Sequence[Reason]:
         """Why it differs from the request; empty if it does not."""
-        ...
 
     @property
     def refused(self) -> bool:
         """Whether the whole command was refused and nothing was sent."""
-        ...
 
 
 class Arm(Protocol):
@@ -107,11 +95,9 @@ class Arm(Protocol):
 
     def state(self) -> Reading:
         """Read the arm."""
-        ...
 
     def send(self, action: NDArray[np.float32]) -> Sent:
         """Move by an action [7]; return the action after all limits."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -118,37 +118,43 @@ class Sent:
         return "; ".join(map(str, self.reasons))
 
 
+class Closing:
+    """Base of what is closed at the end of a `with` block."""
+
+    def close(self) -> None:
+        """Release what is held: by default nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
 class Arm(Protocol):
     """A pose-controlled arm; `send` returns the command after all limits."""
 
     @property
     def spec(self) -> ArmSpec:
         """State and action conventions of the arm."""
-        ...
 
     def state(self) -> ArmState:
         """Read the arm."""
-        ...
 
     def send(self, action: ArrayLike) -> Sent:
         """Move by a DROID delta [7] and block until the control step ends."""
-        ...
 
     def send_pose(self, target: ArrayLike) -> Sent:
         """Move the flange toward an absolute pose [7]."""
-        ...
 
     def stop(self) -> None:
         """Stop immediately and hold the position."""
-        ...
 
     def recover(self) -> None:
         """Clear errors; call it only after a person has inspected the arm."""
-        ...
 
     def close(self) -> None:
         """Release the connection."""
-        ...
 
     def __enter__(self) -> Self: ...
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import ArmSpec, ArmState, Sent
+from robot.arm import ArmSpec, ArmState, Closing, Sent
 from robot.constants import MAX_WIDTH_M, PERIOD_S
 from robot.errors import ArmError, ConfigError, ReflexError
 from robot.kinematics import Kinematics, flange_pose
@@ -50,7 +50,7 @@ class Fault:
 
 
 @dataclass
-class FakeArm:
+class FakeArm(Closing):
     """An arm that reaches every reachable pose at once and advances its clock by `step_s`."""
 
     q: Array = field(default_factory=lambda: np.array(READY_Q))
@@ -146,12 +146,3 @@ class FakeArm:
     def recover(self) -> None:
         """Clear all faults that have begun."""
         self.recovered_at = self.steps
-
-    def close(self) -> None:
-        """Do nothing: a fake arm has no connection."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

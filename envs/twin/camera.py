@@ -14,7 +14,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,12 +22,13 @@ from PIL import Image
 from envs.arm_env import ArmEnv
 from envs.twin.messages import Answer, wait_for
 from envs.twin.twin import Twin, sync
+from robot.arm import Closing
 
 BOUNDARY = b"frame"
 """Separator between the parts of the stream."""
 
 
-class TwinCamera:
+class TwinCamera(Closing):
     """Context manager that serves the images of a twin at `url`.
 
     Args:
@@ -71,12 +72,6 @@ class TwinCamera:
         self._process.kill()
         self._process.join()
         self._pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class _Newest:

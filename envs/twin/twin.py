@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-from typing import Any, Self
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -19,6 +19,7 @@ from envs.arm_env import ArmEnv
 from envs.errors import EnvError
 from envs.goals import SubGoal, choose_sub_goals
 from envs.twin.messages import CLIENT_S, HEAD, Reflex, Start, wait_for
+from robot.arm import Closing
 from robot.cameras.camera import CallableCamera
 
 Image = NDArray[np.uint8]
@@ -36,7 +37,7 @@ def sync(env: ArmEnv, shared: Any) -> None:
     mujoco.mj_forward(env.model, env.data)
 
 
-class Twin:
+class Twin(Closing):
     """Context manager that serves a scene at `address`. Requires the extra `twin`.
 
     Args:
@@ -150,9 +151,3 @@ class Twin:
             self._server.kill()
             self._server.join()
         self.env.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()

@@ -24,11 +24,9 @@ class Operator(Protocol):
 
     def tell(self, text: str) -> None:
         """Show a message."""
-        ...
 
     def ask(self, question: str) -> str:
         """Return the answer to a question; empty when nobody answers."""
-        ...
 
 
 def require_motion_confirmation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import mujoco
 import numpy as np
@@ -17,7 +17,7 @@ import envs
 from planning.arm_options import WorkcellOptions
 from planning.errors import DriveError
 from planning.protocols import SubGoal
-from robot.arm import Arm, Sent
+from robot.arm import Arm, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
 from robot.cameras.realsense import RealSenseCamera
 from robot.errors import ConfigError
@@ -53,7 +53,7 @@ def read_limits(name: str) -> SafetyConfig:
     return SafetyConfig.read(values)
 
 
-class Workcell:
+class Workcell(Closing):
     """An arm and its camera; a simulated one also makes scenes and goals, and judges episodes."""
 
     simulated = False
@@ -89,12 +89,6 @@ class Workcell:
         """Close camera and arm."""
         self.camera.close()
         self.arm.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 class MujocoWorkcell(Workcell):

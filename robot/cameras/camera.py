@@ -36,11 +36,9 @@ class Camera(Protocol):
         Raises:
             CameraError: No frame is available.
         """
-        ...
 
     def close(self) -> None:
         """Release the device."""
-        ...
 
 
 class CallableCamera:

@@ -13,12 +13,11 @@ import multiprocessing
 import os
 import time
 from multiprocessing.process import BaseProcess
-from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import ArmSpec, ArmState, Sent
+from robot.arm import ArmSpec, ArmState, Closing, Sent
 from robot.constants import PERIOD_S
 from robot.errors import ArmError, ReflexError
 from robot.franka.config import Answer, FrankaConfig, Order
@@ -48,7 +47,7 @@ GUARD_S = 1.0
 """Commands are refused if the watchdog has been silent for this long [s]."""
 
 
-class FrankaArm:
+class FrankaArm(Closing):
     """Sends commands to a driver process; a watchdog process monitors both.
 
     Args:
@@ -206,12 +205,6 @@ class FrankaArm:
                 process.kill()
                 process.join()
         self._pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _send(self, order: Order) -> None:
         try:

@@ -10,12 +10,12 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import Arm, ArmSpec, ArmState, Reason, Sent
+from robot.arm import Arm, ArmSpec, ArmState, Closing, Reason, Sent
 from robot.errors import UnreachableError
 from robot.safety.config import SafetyConfig
 from robot.safety.limits import Limits, Solver, outside_m, target_outside_m, tips_m
@@ -59,7 +59,7 @@ class _Command:
         }
 
 
-class SafeArm:
+class SafeArm(Closing):
     """An `Arm` that enforces the safety limits on another arm.
 
     Args:
@@ -206,12 +206,6 @@ class SafeArm:
     def close(self) -> None:
         """Release the arm."""
         self.arm.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def _numbers(values: ArrayLike) -> Array | None:

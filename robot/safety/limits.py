@@ -34,7 +34,6 @@ class Solver(Protocol):
         Raises:
             UnreachableError: There is no solution.
         """
-        ...
 
 
 def tips_m(state: ArrayLike) -> Array:

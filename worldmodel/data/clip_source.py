@@ -15,7 +15,6 @@ class ClipSource(Protocol):
 
     def __len__(self) -> int:
         """Return the number of clips."""
-        ...
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return `frames` uint8 [B,K,H,W,3] or `features` [B,K,N,D], `states` and `actions`.
@@ -23,4 +22,3 @@ class ClipSource(Protocol):
         States are [B,K,S], actions [B,K-1,A], both float32. Simulated sources add `objects` [B,K,3]
         (NaN where unknown); sources with camera poses add `extrinsics` [B,K,6].
         """
-        ...

@@ -30,11 +30,9 @@ class FrameSource(Protocol):
 
     def __len__(self) -> int:
         """Return the number of frames in the recording."""
-        ...
 
     def read(self, steps: NDArray[np.int64]) -> Frames:
         """Return the RGB frames [K, H, W, 3] of increasing control steps."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

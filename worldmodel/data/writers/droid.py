@@ -36,37 +36,30 @@ class RecordedSteps(Protocol):
     @property
     def frames(self) -> Mapping[str, Sequence[NDArray[np.uint8]]]:
         """RGB frames [H, W, 3] by camera name (`left`, `right`, `wrist`)."""
-        ...
 
     @property
     def states(self) -> Sequence[Array]:
         """Flange pose [m, rad] and gripper closedness [S]."""
-        ...
 
     @property
     def joints(self) -> Sequence[Array]:
         """Joint angles [J, rad]; empty if the arm does not report them."""
-        ...
 
     @property
     def actions(self) -> Sequence[Array]:
         """Actions [A] as sent; empty if unknown, in which case readers use differences."""
-        ...
 
     @property
     def targets(self) -> Sequence[Array]:
         """Commanded flange pose and gripper closedness [S]."""
-        ...
 
     @property
     def times_s(self) -> Sequence[float]:
         """Time of each step [s]."""
-        ...
 
     @property
     def objects(self) -> Sequence[Array]:
         """Object position [3, m]; empty unless simulated."""
-        ...
 
 
 def write_episode(
