@@ -33,7 +33,7 @@ class MujocoArm(Closing):
         data: Simulation data, which the arm advances.
     """
 
-    spec = ArmSpec()
+    spec = ArmSpec(camera="left")
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self.model, self.data = model, data

@@ -40,6 +40,9 @@ class BenchOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("sizes", "horizons"):
+            if not getattr(self, name):
+                raise PlanError(f"{name}=[] is empty. Name at least one, or leave it out.")
         if not self.quick:
             return
         usual = {"sizes": ["small", "medium", "ac"], "horizons": [1, 2, 4, 8]}

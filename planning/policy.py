@@ -51,7 +51,8 @@ class Policy:
         axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
 
     Raises:
-        PlanError: the model's actions are not seven-dimensional DROID actions.
+        PlanError: the model's actions are not DROID actions of 7 numbers, or it needs the images
+            of several cameras.
     """
 
     def __init__(
@@ -67,6 +68,12 @@ class Policy:
                 f"The model's actions have {model.action_spec.action_dim} numbers. The planner "
                 f"searches actions of {ACTION_DIM}: position, rotation, gripper. Use a model that "
                 "was trained on such actions"
+            )
+        cameras = model.observation_spec.cameras
+        if len(cameras) != 1:
+            raise PlanError(
+                f"The model sees {len(cameras)} cameras ({', '.join(cameras)}). The planner takes "
+                "one image at a time: use a model that was trained on one camera"
             )
         config = config or PlannerConfig()
         bounds = action_bounds(model.action_spec, gripper_free=config.gripper_free)
@@ -103,7 +110,7 @@ class Policy:
             The policy itself.
 
         Raises:
-            PlanError: period, state size or action size differ, for which no conversion exists.
+            PlanError: period, state size, action size or camera differ. No conversion exists.
         """
         spec, seen = self.model.action_spec, self.model.observation_spec
         if not math.isclose(spec.period_s, arm.period_s, rel_tol=1e-6):
@@ -121,6 +128,11 @@ class Policy:
                     f"The model's {what} have {ours} numbers, the arm's have {theirs}. Use a model "
                     "trained on data of this kind of arm"
                 )
+        if arm.camera is not None and arm.camera not in seen.cameras:
+            raise PlanError(
+                f"The model was trained on the camera {seen.cameras[0]}, and this arm is seen by "
+                f"the camera {arm.camera}. Use a model that was trained on camera={arm.camera}"
+            )
         self._arm_frame = arm.state_frame
         low_m, high_m = box_m or (None, None)
         self.planner.bounds = replace(

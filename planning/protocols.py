@@ -55,6 +55,10 @@ class MotionSpec(Protocol):
 class ArmSpec(StateSpec, MotionSpec, Protocol):
     """State and action conventions of an arm; `robot.arm.ArmSpec` implements it."""
 
+    @property
+    def camera(self) -> str | None:
+        """Name of the simulated camera that shows the arm; None where people place one."""
+
 
 class ObservationSpec(StateSpec, Protocol):
     """Observation conventions of a model; `worldmodel.specs.ObservationSpec` implements it."""
@@ -62,6 +66,10 @@ class ObservationSpec(StateSpec, Protocol):
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of `encode`'s input images [px]."""
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras whose images the model was trained on."""
 
 
 class ActionSpec(MotionSpec, Protocol):

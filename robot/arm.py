@@ -36,6 +36,8 @@ class ArmSpec:
     """Maximum change of position per action and axis [m]."""
     max_rotation_rad: float = MAX_ROTATION_RAD
     """Maximum rotation per action and axis [rad]."""
+    camera: str | None = None
+    """Simulated camera that shows the arm: left, right or wrist; None where people place one."""
 
     def __post_init__(self) -> None:
         for name in ("period_s", "state_dim", "action_dim", "max_step_m", "max_rotation_rad"):

@@ -77,7 +77,7 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
     cell, motion, out = options.workcell, options.motion, Path(options.out)
     policy = open_policy(options.model, options.planner, device=options.device, gripper_free=False)
     with open_workcell(cell, max(policy.image_size)) as workcell:
-        policy.connect(workcell.arm.spec)
+        policy.connect(workcell.spec)
         what = f"{options.moves} calibration moves"
         require_motion_confirmation(operator, workcell, cell, motion, what)
         workcell.begin(options.seed)

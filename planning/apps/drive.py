@@ -120,7 +120,7 @@ class Drive:
             "specs": {
                 "observation": dict(vars(self.policy.model.observation_spec)),
                 "action": dict(vars(self.policy.model.action_spec)),
-                "arm": dataclasses.asdict(self.workcell.arm.spec),
+                "arm": dataclasses.asdict(self.workcell.spec),
             },
         }
 
@@ -266,7 +266,7 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
     policy = open_policy(options.model, options.planner, device=options.device, axes=options.axes)
     with ExitStack() as stack:
         workcell = stack.enter_context(open_workcell(cell, max(policy.image_size)))
-        policy.connect(workcell.arm.spec, box_m or SIMULATED_BOX_M)
+        policy.connect(workcell.spec, box_m or SIMULATED_BOX_M)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)
         view = stack.enter_context(LiveView(options.port)) if options.view else None

@@ -100,6 +100,7 @@ class TwinWorkcell(Workcell):
 
     simulated = auto_recovers = True
     frozen_s, max_age_s = float("inf"), 3.0
+    camera_name = "left"
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         self.limits = read_limits(options.limits or "twin")

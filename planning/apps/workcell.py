@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ import envs
 from planning.arm_options import WorkcellOptions
 from planning.errors import DriveError
 from planning.protocols import SubGoal
-from robot.arm import Arm, Closing, Sent
+from robot.arm import Arm, ArmSpec, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
 from robot.cameras.realsense import RealSenseCamera
 from robot.errors import ConfigError
@@ -65,6 +66,13 @@ class Workcell(Closing):
     frozen_s = 0.5
     max_age_s = 0.2
     """Largest age of a frame [s]; simulations wait for the planner and share its processor."""
+    camera_name: str | None = None
+    """The simulated camera; None for a camera that a person has placed."""
+
+    @property
+    def spec(self) -> ArmSpec:
+        """What arm and camera declare; a policy connects to it."""
+        return replace(self.arm.spec, camera=self.camera_name)
 
     def begin(self, seed: int) -> None:
         """Draw the scene of an episode (simulated); a real one stays as it is."""
@@ -96,6 +104,7 @@ class MujocoWorkcell(Workcell):
 
     simulated = True
     frozen_s, max_age_s = float("inf"), 3.0
+    camera_name: str | None = "left"
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         scene = options.scene
@@ -137,7 +146,7 @@ class FakeWorkcell(MujocoWorkcell):
         self.fake = FakeArm()
         self.arm = self.fake
         if options.camera:
-            self.camera = open_camera(options.camera)
+            self.camera, self.camera_name = open_camera(options.camera), None
 
     def begin(self, seed: int) -> None:
         """Draw the scene; the fake arm takes the simulated arm's joint positions."""

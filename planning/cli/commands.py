@@ -106,8 +106,9 @@ def find_command(words: list[str]) -> tuple[str, list[str]]:
         if len(words) >= length and name in COMMANDS:
             return name, words[length:]
     asked = " ".join(w for w in words[:2] if "=" not in w and not w.startswith("-"))
-    close = difflib.get_close_matches(asked, COMMANDS, n=1, cutoff=0.5)
-    hint = f" Did you mean `{close[0]}`?" if close else ""
+    close = [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    close = close or difflib.get_close_matches(asked, COMMANDS, n=1, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
     raise UsageError(f"Unknown command {asked!r}.{hint} Known: {', '.join(sorted(COMMANDS))}.")
 
 

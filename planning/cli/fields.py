@@ -91,6 +91,10 @@ class Layout:
             )
         raise UsageError(self._unknown(key, where))
 
+    def has(self, key: str) -> bool:
+        """Whether an option has this dotted or short name."""
+        return any(name == key or name.endswith(f".{key}") for name in self.options)
+
     def group_section(self, key: str) -> Section | None:
         """Find the section that `key=NAME` fills from a file: by its own or by its group's name."""
         filled = [section for section in self.sections.values() if section.group]

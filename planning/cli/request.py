@@ -31,6 +31,8 @@ class Request:
     command: str
     kind: type
     layout: Layout
+    kinds: Mapping[str, type]
+    """Options dataclass of each mode."""
     mode: str
     """Chosen entry of the `mode` group; empty for a command without modes."""
     overrides: list[str]
@@ -68,6 +70,7 @@ def read_request(
         command=command,
         kind=kinds[mode],
         layout=found,
+        kinds=kinds,
         mode=mode,
         overrides=[],
         files={},
@@ -98,10 +101,24 @@ def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str
         group, name = section.group, section.name
         _choose_files(request, group, group if group == name else f"{group}@{name}", trees)
     else:
-        option = request.layout.resolve(key, f"of `worldmodel {request.command}`")
+        option = _resolve(request, key, f"of `worldmodel {request.command}`")
         values = [read_text(option, text) for text in texts]
         request.values[option.name] = values
         request.overrides.append(f"{option.name}={','.join(hydra_text(v) for v in values)}")
+
+
+def _resolve(request: Request, key: str, where: str) -> Option:
+    """Find an option; where only other modes have it, the error names them."""
+    try:
+        return request.layout.resolve(key, where)
+    except UsageError as error:
+        modes = [m for m, kind in request.kinds.items() if layout(kind).has(key)]
+        if not modes or layout(request.kind).has(key):
+            raise
+        raise UsageError(
+            f"Option {key!r} {where} has no effect with mode={request.mode}; it is an option of "
+            f"mode={' and mode='.join(modes)}. Leave it out, or choose that mode."
+        ) from error
 
 
 def _choose_files(request: Request, group: str, key: str, trees: Mapping[str, Tree]) -> None:
@@ -169,7 +186,7 @@ def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
     for key, value in _flatten(tree):
         if key == "mode" and request.mode and not prefix:
             continue
-        option = request.layout.resolve(f"{prefix}{key}", f"in {where}")
+        option = _resolve(request, f"{prefix}{key}", f"in {where}")
         checked = _check_in_file(option, value, where)
         set_value(nested, option.name.removeprefix(prefix), plain(checked))
     return nested

@@ -134,7 +134,7 @@ def _choice(allowed: Sequence[object], value: object) -> object:
     for choice in allowed:
         if value == choice or (isinstance(value, str) and value == plain_text(choice)):
             return choice
-    raise _MismatchError(", ".join(plain_text(c) or "''" for c in allowed))
+    raise _MismatchError(", ".join(plain_text(c) or "empty" for c in allowed))
 
 
 def _list_words(text: str) -> list[str]:

@@ -87,6 +87,7 @@ def test_limits_are_the_smaller_of_model_and_arm_and_the_box_is_kept():
     ("arm", "words"),
     [
         (ArmSpec(period_s=0.2), "0.25 s, an action of the arm 0.2 s.*trained at 5 Hz"),
+        (ArmSpec(camera="wrist"), "trained on the camera left, .* by the camera wrist"),
         (ArmSpec(state_dim=8), "states have 7 numbers, the arm's have 8"),
         (ArmSpec(action_dim=6), "actions have 7 numbers, the arm's have 6"),
     ],
@@ -99,6 +100,8 @@ def test_what_cannot_be_converted_is_refused_when_connecting(arm, words):
 def test_other_actions_and_states_are_refused():
     with pytest.raises(PlanError, match="10 numbers"):
         Policy(FakeModel(action=ActionSpec(action_dim=10)))
+    with pytest.raises(PlanError, match=r"2 cameras \(left, wrist\)"):
+        Policy(FakeModel(ObservationSpec(cameras=("left", "wrist"))))
     with pytest.raises(PlanError, match="needs 7 numbers"):
         Policy(FakeModel()).observe(picture(16, 16), STATE[:6])
 

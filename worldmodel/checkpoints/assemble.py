@@ -15,7 +15,12 @@ from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.backbones import pixel_statistics, read_processor
 from worldmodel.checkpoints.published.huggingface import files_of, read_config
 from worldmodel.checkpoints.published.loading import KEYS, Part, load_published
-from worldmodel.checkpoints.tensor_file import SafetensorsFile, is_safetensors, read_torch
+from worldmodel.checkpoints.tensor_file import (
+    SafetensorsFile,
+    is_safetensors,
+    read_torch,
+    refuse_stand_ins,
+)
 from worldmodel.errors import CheckpointError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.dynamics import LatentDynamics
@@ -69,6 +74,8 @@ def inventory(path: Path) -> dict[str, int]:
 
     No tensor is read into memory.
     """
+    if not path.is_dir():
+        refuse_stand_ins(path)
     if not path.is_dir() and not is_safetensors(path):
         return {str(key): _bytes(value) for key, value in read_torch(path).items()}
     found: dict[str, int] = {}

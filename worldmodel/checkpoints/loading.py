@@ -20,7 +20,7 @@ from worldmodel.checkpoints.backbones import load_transformers_encoder
 from worldmodel.checkpoints.container import fill, read_description, read_json
 from worldmodel.checkpoints.io import Model, empty_model, load_own, networks
 from worldmodel.checkpoints.random_encoder import is_random, random_encoder
-from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
+from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch, refuse_stand_ins
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
@@ -33,15 +33,27 @@ Device = str | torch.device
 Precision = Literal["auto", "float32", "bfloat16"]
 RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
 """What a training run leaves in its folder; the first found is loaded."""
-LFS_POINTER = b"version https://git-lfs"
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def resolve_device(device: Device = "auto") -> torch.device:
-    """Return the device; `auto` is CUDA when there is one, else the CPU."""
+    """Return the device; `auto` is CUDA when there is one, else the CPU.
+
+    Raises:
+        ConfigError: no device has this name, or this machine does not have it.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device={device} is unknown: use auto, cpu, cuda or cuda:N") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device={device} is not available: torch finds {torch.cuda.device_count()} CUDA "
+            "devices here. Use device=auto or device=cpu"
+        )
+    return found
 
 
 def embedded_path(name: str = "default") -> Path:
@@ -208,12 +220,7 @@ def _open_folder(folder: Path, want: Want) -> Model:
 
 
 def _open_file(path: Path, want: Want) -> Model:
-    with path.open("rb") as file:
-        start = file.read(len(LFS_POINTER))
-    if start == LFS_POINTER:
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
-    if start.lstrip().startswith(b"<"):
-        raise CheckpointError(f"{path} is a web page, not a model: download the file again")
+    refuse_stand_ins(path)
     if path.suffix == ".safetensors" or is_safetensors(path):
         if read_description(path) is not None:
             return load_own(path)

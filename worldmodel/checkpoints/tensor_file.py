@@ -23,6 +23,23 @@ from worldmodel.errors import CheckpointError
 
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 MAGIC_ZIP = b"PK"
+LFS_POINTER = b"version https://git-lfs"
+
+
+def refuse_stand_ins(path: Path) -> None:
+    """Refuse what often lies in the place of a weight file.
+
+    Raises:
+        CheckpointError: the file is empty, a Git LFS pointer or a web page.
+    """
+    with path.open("rb") as file:
+        start = file.read(len(LFS_POINTER))
+    if not start:
+        raise CheckpointError(f"{path} is empty: download the file again")
+    if start == LFS_POINTER:
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
+    if start.lstrip().startswith(b"<"):
+        raise CheckpointError(f"{path} is a web page, not a model: download the file again")
 
 
 def is_safetensors(path: Path) -> bool:
@@ -43,7 +60,16 @@ def read_torch(path: Path) -> dict[str, Any]:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (
+        SafetensorError,  # torch reads a file that is named .safetensors with that library
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+    ) as error:
         raise _damaged(path, error) from error
     if not isinstance(loaded, dict):
         raise CheckpointError(

@@ -130,10 +130,7 @@ class ActionConditionedPredictor(nn.Module):
                 f"{frames.shape[1]} tokens, {time} actions and {states_BTS.shape[1]} states were "
                 f"given; use T * {self.num_patches} tokens, T actions and T states"
             )
-        if time > self.config.num_frames:
-            raise ShapeError(
-                f"{time} frames were given; this predictor takes at most {self.config.num_frames}"
-            )
+        self._require_positions(time)
         frames_BTND = frames.unflatten(1, (time, -1))
         conditions = self._num_conditions(extrinsics)
         x = self._tokens(frames_BTND, actions_BTA, states_BTS, extrinsics)
@@ -143,6 +140,13 @@ class ActionConditionedPredictor(nn.Module):
         for block in self.predictor_blocks:
             x, _ = block(x, rope, mask if time > 1 else None)
         return self._out(x.unflatten(1, (time, size)), frames_BTND).flatten(1, 2)
+
+    def _require_positions(self, num_frames: int) -> None:
+        if num_frames > self.config.num_frames:
+            raise ShapeError(
+                f"{num_frames} frames (past, present and imagined) are too many; this predictor "
+                f"takes at most {self.config.num_frames}. Use a shorter horizon or clip"
+            )
 
     def step(
         self,
@@ -173,6 +177,9 @@ class ActionConditionedPredictor(nn.Module):
 
         Returns:
             The predicted tokens [B, N, D], and the cache for the next step.
+
+        Raises:
+            ShapeError: the past has as many frames as the predictor takes.
         """
         batch = len(action_BA)
         parts = [self.action_encoder(action_BA)[:, None]]
@@ -184,6 +191,7 @@ class ActionConditionedPredictor(nn.Module):
         parts.append(self.predictor_embed(frame_BND))
         size = conditions + self.num_patches
         past_frames = sum(c[0][0].shape[2] // size for c in (shared, cache) if c)
+        self._require_positions(past_frames + 1)
         rope = self._rope(past_frames, past_frames + 1, conditions, frame_BND.device)
         x = torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
         now: CacheList = []

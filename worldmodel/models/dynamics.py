@@ -157,6 +157,9 @@ class LatentDynamics(nn.Module):
         Returns:
             Imagined tokens [B, K, N, D] in the data type of `z_BND`, equal to recomputing the whole
             history at each step.
+
+        Raises:
+            ShapeError: past frames and horizon exceed the frames that the predictor takes.
         """
         batch, horizon = actions_BKA.shape[:2]
         frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]

@@ -103,6 +103,12 @@ def submit(work: Work, options: AnyOptions) -> Job:
     return cast(Job, executor.submit(TrainingJob(work, options)))
 
 
+def last_error(text: str) -> str:
+    """Return the exception's line of the traceback that submitit quotes, else the text."""
+    lines = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*$", text, re.MULTILINE)
+    return lines[-1].rstrip(".") if lines else text
+
+
 def wait(job: Job) -> Summary:
     """Wait for a job, and return the summary of rank 0.
 
@@ -115,6 +121,6 @@ def wait(job: Job) -> Summary:
         return job.results()[0]
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
         raise TrainingError(
-            f"Job {job.job_id} failed: {error}. Logs are in {job.paths.folder}; start the same "
-            "command again, it resumes from the last checkpoint"
+            f"Job {job.job_id} failed: {last_error(str(error))}. Logs are in {job.paths.folder}. "
+            "Start the same command again to resume from the last checkpoint"
         ) from error
