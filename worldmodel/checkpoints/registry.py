@@ -39,6 +39,10 @@ class Published:
     """Whether the file holds an action-conditioned predictor."""
     encoder_from: str | None = None
     """Name whose encoder belongs to a file that holds only the predictor."""
+    patch_size: int = 16
+    """Height and width of the pixels of one token [px]."""
+    tubelet_size: int = 2
+    """Frames of one token; 1 in image models (I-JEPA)."""
 
     @property
     def url(self) -> str:
@@ -67,7 +71,29 @@ def _hf(repo: str, size: str, image_size: int = 256) -> Published:
     )
 
 
+def _ijepa(
+    file: str, size: str, patch_size: int = 14, image_size: int = 224, repo: str = ""
+) -> Published:
+    """Describe an I-JEPA model; Hugging Face's files hold the online encoder, not the average."""
+    on_hub = ("model.safetensors", "config.json")
+    return Published(
+        on_hub if repo else (f"{META}/ijepa/{file}.pth.tar",),
+        size,
+        NC,
+        part="encoder" if repo else "target_encoder",
+        repo=repo,
+        image_size=image_size,
+        num_frames=1,
+        patch_size=patch_size,
+        tubelet_size=1,
+    )
+
+
 REGISTRY: dict[str, Published] = {
+    "ijepa-vith14-in1k": _ijepa("IN1K-vit.h.14-300e", "vit_huge"),
+    "ijepa-vith16-448-in1k": _ijepa("IN1K-vit.h.16-448px-300e", "vit_huge", 16, 448),
+    "ijepa-vith14-in22k": _ijepa("IN22K-vit.h.14-900e", "vit_huge"),
+    "ijepa-vitg16-in22k": _ijepa("IN22K-vit.g.16-600e", "vit_giant", 16),
     "vjepa-vitl16": _v1("vitl16", "vit_large", 224),
     "vjepa-vith16": _v1("vith16", "vit_huge", 224),
     "vjepa-vith16-384": _v1("vith16-384", "vit_huge", 384),
@@ -95,6 +121,10 @@ REGISTRY: dict[str, Published] = {
         is_action_conditioned=True,
         encoder_from="vjepa2-vitg",
     ),
+    "ijepa_vith14_1k": _ijepa("", "vit_huge", repo="facebook/ijepa_vith14_1k"),
+    "ijepa_vith16_1k": _ijepa("", "vit_huge", 16, 448, "facebook/ijepa_vith16_1k"),
+    "ijepa_vith14_22k": _ijepa("", "vit_huge", repo="facebook/ijepa_vith14_22k"),
+    "ijepa_vitg16_22k": _ijepa("", "vit_giant", 16, repo="facebook/ijepa_vitg16_22k"),
     "vjepa2-vitl-fpc64-256": _hf("vjepa2-vitl-fpc64-256", "vit_large"),
     "vjepa2-vith-fpc64-256": _hf("vjepa2-vith-fpc64-256", "vit_huge"),
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
@@ -150,5 +180,7 @@ def resolve(name: str) -> Path:
 
 def num_parameters(name: str) -> int:
     """Return the number of parameters of a model's encoder, counted on its preset."""
+    model = get(name)
+    config = preset(model.size, patch_size=model.patch_size, tubelet_size=model.tubelet_size)
     with torch.device("meta"):
-        return sum(p.numel() for p in VisionTransformer(preset(get(name).size)).parameters())
+        return sum(p.numel() for p in VisionTransformer(config).parameters())

@@ -9,6 +9,7 @@ from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 
 RopeLayout = Literal["tiled", "interleaved"]
+Position = Literal["rope", "sincos", "sincos_2d"]
 
 MAX_DEPTH, MAX_WIDTH, MAX_COUNT = 1024, 2**16, 2**20
 """Largest block count, token width and other count that a description may ask for."""
@@ -53,8 +54,9 @@ class EncoderConfig(_Transformer):
     """Number of attention heads; divides `embed_dim`."""
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
     """Hidden width of the MLP over `embed_dim`."""
-    position: Literal["rope", "sincos"] = "rope"
-    """Position embedding: rotary (V-JEPA 2 and 2.1) or a fixed sin-cos table (V-JEPA 1)."""
+    position: Position = "rope"
+    """Position embedding: rotary (V-JEPA 2 and 2.1), or a fixed sin-cos table of a clip (V-JEPA 1)
+    or of an image (sincos_2d, I-JEPA)."""
     rope: RopeLayout = "tiled"
     """Angle layout: tiled for V-JEPA 2, interleaved for V-JEPA 2.1 and our own models."""
     interpolate_rope: bool = False
@@ -69,9 +71,16 @@ class EncoderConfig(_Transformer):
     """Output channels of each stride-2 convolution of the conv stem."""
     affine_norm: bool = True
     """False: the final LayerNorm has no weights (the small model)."""
+    norm_eps: float = field(default=1e-6, metadata=between(0, 1))
+    """Epsilon of all LayerNorms of the blocks and of the final one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.position == "sincos_2d" and (self.tubelet_size != 1 or self.embed_dim % 4):
+            raise ConfigError(
+                f"position=sincos_2d with tubelet_size={self.tubelet_size} and embed_dim="
+                f"{self.embed_dim}: a table of an image needs tubelet_size=1 and a multiple of 4"
+            )
         stride = 2 ** len(self.stem_channels)
         if self.stem == "conv" and self.patch_size % stride:
             raise ConfigError(
@@ -133,7 +142,10 @@ class MaskedPredictorConfig(_Transformer):
     num_heads: int = field(default=12, metadata=WIDTH)
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
     num_mask_tokens: int = field(default=10, metadata=between(0, 1024))
-    position: Literal["rope", "sincos"] = "rope"
+    mask_token_per_kind: bool = True
+    """Whether each kind of mask has its own mask token (V-JEPA 1, our own models). False: only
+    token 0 was trained (V-JEPA 2's pretraining numbers them by clip length; I-JEPA has one)."""
+    position: Position = "rope"
     rope: RopeLayout = "tiled"
     modality_embedding: bool = False
     """V-JEPA 2.1: learnable image and video embeddings on all tokens."""

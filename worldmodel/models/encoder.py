@@ -1,4 +1,4 @@
-"""Video vision transformer: V-JEPA 1, 2, 2.1 and the small model with a convolutional stem.
+"""Vision transformer: V-JEPA 1, 2, 2.1, I-JEPA and the small model with a convolutional stem.
 
 Shapes: B clips, C channels, T frames, H W pixels, N tokens, D width.
 """
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.layers import Block, initialise, rescale_blocks
-from worldmodel.models.positions import resize_positions, sincos_positions
+from worldmodel.models.positions import position_table, positions_at
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 PRESETS: dict[str, tuple[int, int, int, float]] = {
@@ -104,21 +104,22 @@ class VisionTransformer(nn.Module):
         else:
             self.patch_embed = PatchEmbed(c.embed_dim, c.patch_size, c.tubelet_size)
         hidden = int(c.embed_dim * c.mlp_ratio)
-        self.blocks = nn.ModuleList(Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth))
+        self.blocks = nn.ModuleList(
+            Block(c.embed_dim, c.num_heads, hidden, c.norm_eps) for _ in range(c.depth)
+        )
         if c.modality_embedding:
             self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
             self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
             self.patch_embed_img = PatchEmbed(c.embed_dim, c.patch_size, 1)
         if c.norm_blocks:
             self.norms_block = nn.ModuleList(
-                nn.LayerNorm(c.embed_dim, eps=1e-6) for _ in c.norm_blocks
+                nn.LayerNorm(c.embed_dim, eps=c.norm_eps) for _ in c.norm_blocks
             )
         else:
-            self.norm = nn.LayerNorm(c.embed_dim, eps=1e-6, elementwise_affine=c.affine_norm)
-        if c.position == "sincos":
-            rows, columns = (s // c.patch_size for s in c.image_size)
-            grid = (c.num_frames // c.tubelet_size, rows, columns)
-            self.pos_embed = nn.Parameter(sincos_positions(*grid, c.embed_dim), requires_grad=False)
+            self.norm = nn.LayerNorm(c.embed_dim, eps=c.norm_eps, elementwise_affine=c.affine_norm)
+        if c.position != "rope":
+            table = position_table(self._trained_grid(), c.embed_dim, image=self._is_image)
+            self.pos_embed = nn.Parameter(table, requires_grad=False)
         initialise(self)
         rescale_blocks(self.blocks)
         self._tables: dict[tuple[int, int, int, str], Tables] = {}
@@ -146,13 +147,22 @@ class VisionTransformer(nn.Module):
             self._tables[key] = rope_tables(positions, c.embed_dim // c.num_heads, c.rope)
         return self._tables[key]
 
-    def _positions(self, grid: tuple[int, int, int]) -> Tensor:
+    @property
+    def _is_image(self) -> bool:
+        """Whether the model takes one image, not a clip (I-JEPA)."""
+        return self.config.position == "sincos_2d"
+
+    def _trained_grid(self) -> tuple[int, int, int]:
         c = self.config
         rows, columns = (size // c.patch_size for size in c.image_size)
-        trained = (c.num_frames // c.tubelet_size, rows, columns)
-        if grid == trained:
-            return self.pos_embed
-        return resize_positions(self.pos_embed, trained, grid)
+        return 1 if self._is_image else c.num_frames // c.tubelet_size, rows, columns
+
+    def _positions(self, grid: tuple[int, int, int]) -> Tensor:
+        if self._is_image and grid[0] != 1:
+            raise ShapeError(
+                f"clip of {grid[0]} frames: an image model takes one; put frames into the batch"
+            )
+        return positions_at(self.pos_embed, self._trained_grid(), grid, image=self._is_image)
 
     def embed(self, clip_BCTHW: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
         """Return patch tokens [B, N, D] with modality and position embedding, and their grid."""
@@ -162,7 +172,7 @@ class VisionTransformer(nn.Module):
         x: Tensor = (self.patch_embed_img if is_image else self.patch_embed)(clip_BCTHW)
         if c.modality_embedding:
             x = x + (self.img_mod_embed if is_image else self.video_mod_embed)
-        if c.position == "sincos":
+        if c.position != "rope":
             x = x + self._positions(grid)
         return x, grid
 

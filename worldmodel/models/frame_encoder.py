@@ -244,7 +244,10 @@ class VideoEncoder(FrameEncoder):
         return cls(FrameEncoderConfig(encoder=backbone.config, observation=spec), backbone).eval()
 
     def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
-        """Encode a normalised clip -> [B, N, D], tokens in the order tubelet, row, column."""
+        """Encode a normalised clip -> [B, N, D]; an image model (I-JEPA) takes frame by frame."""
+        if self.backbone.config.position == "sincos_2d" and clip_BCTHW.shape[2] > 1:
+            frames = clip_BCTHW.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+            return self.backbone(frames).unflatten(0, (len(clip_BCTHW), -1)).flatten(1, 2)
         tokens: Tensor = self.backbone(clip_BCTHW)
         return tokens
 

@@ -1,7 +1,8 @@
 """Masked predictor of the pretraining: tokens at hidden positions from the visible ones.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.1; V-JEPA 2.1
-(arXiv 2603.14482). Keys of the state dict are the published ones.
+(arXiv 2603.14482); I-JEPA (arXiv 2301.08243), sec. 3. Keys of the state dict are the published
+ones.
 
 Shapes: B clips, K context tokens, M target tokens, L = K + M, D encoder width, P predictor width.
 """
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import MaskedPredictorConfig
 from worldmodel.models.layers import Block, initialise, rescale_blocks
-from worldmodel.models.positions import sincos_positions
+from worldmodel.models.positions import position_table, positions_at
 from worldmodel.models.rope import Tables, id_positions, rope_tables
 
 
@@ -38,8 +39,8 @@ class MaskedPredictor(nn.Module):
         if c.modality_embedding:
             self.img_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
             self.video_mod_embed = nn.Parameter(torch.zeros(1, 1, c.embed_dim))
-        if c.position == "sincos":
-            table = sincos_positions(*c.grid, c.embed_dim)
+        if c.position != "rope":
+            table = position_table(c.grid, c.embed_dim, image=c.position == "sincos_2d")
             self.predictor_pos_embed = nn.Parameter(table, requires_grad=False)
         hidden = int(c.embed_dim * c.mlp_ratio)
         self.predictor_blocks = nn.ModuleList(
@@ -51,6 +52,10 @@ class MaskedPredictor(nn.Module):
             self.predictor_proj_context = nn.Linear(c.embed_dim, c.out_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
+
+    def mask_token_of(self, kind: int) -> int:
+        """Return the index of the mask token that was trained for a kind of mask."""
+        return kind % self.config.num_mask_tokens if self.config.mask_token_per_kind else 0
 
     def _check(
         self, context_BKD: Tensor, context_ids: Tensor, target_ids: Tensor, mask_token: int
@@ -92,9 +97,13 @@ class MaskedPredictor(nn.Module):
             context_BKD: the encoder's tokens at the visible positions.
             context_ids: long [B, K], the ids of these tokens.
             target_ids: long [B, M], the ids to predict.
-            mask_token: index of the kind of mask; each kind has its own learnable token.
+            mask_token: index of the learnable token that stands for hidden tokens;
+                `mask_token_of` gives that of a kind of mask. V-JEPA 1 trained one for each kind of
+                mask, V-JEPA 2 only token 0: its others are still zero. (Its published anticipation
+                and transformers use token 1.)
             grid: tubelets, rows and columns that the ids count in, for clips of another size than
-                the model's own (rotary models only).
+                the model's own (not V-JEPA 1's). V-JEPA 2 files do not tell it: take it from the
+                encoder's image and patch size.
             image: the tokens come from the image path (V-JEPA 2.1).
 
         Returns:
@@ -106,19 +115,21 @@ class MaskedPredictor(nn.Module):
         """
         c = self.config
         self._check(context_BKD, context_ids, target_ids, mask_token)
-        if c.position == "sincos" and grid not in (None, c.grid):
+        grid = grid or c.grid
+        if c.position == "sincos" and grid != c.grid:
             raise ConfigError(f"grid={grid}: this model's position table is for {c.grid}")
         ids = torch.cat([context_ids, target_ids], dim=1)
         context = self.predictor_embed(context_BKD)
         masked = self.mask_tokens[mask_token].to(context.dtype)
         x = torch.cat([context, masked.expand(*target_ids.shape, -1)], dim=1)
-        if c.position == "sincos":
-            x = x + self.predictor_pos_embed.squeeze(0)[ids]
+        if c.position != "rope":
+            table = positions_at(self.predictor_pos_embed, c.grid, grid, image=True)
+            x = x + table.squeeze(0)[ids]
         if c.modality_embedding:
             x = x + (self.img_mod_embed if image else self.video_mod_embed)
         # The published code sorts the tokens by position first. Attention does not depend on the
         # order, and every token carries its own angles, so sorting would change nothing.
-        rope = self._rope(ids, grid or c.grid) if c.position == "rope" else None
+        rope = self._rope(ids, grid) if c.position == "rope" else None
         for block in self.predictor_blocks:
             x, _ = block(x, rope)
         x = self.predictor_norm(x)

@@ -158,7 +158,8 @@ class MaskedObjective(nn.Module):
             patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
             clip_BCTHW = hide_pixels(clip_BCTHW, ids.context, patch, tubelet)
         context_BKD = encoder(clip_BCTHW, ids.context)
-        out = self.predictor(context_BKD, ids.context, ids.target, kind, grid=self.grid)
+        token = self.predictor.mask_token_of(kind)
+        out = self.predictor(context_BKD, ids.context, ids.target, token, grid=self.grid)
         assert isinstance(out, Tensor)
         return out
 

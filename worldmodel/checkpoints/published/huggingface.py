@@ -1,4 +1,4 @@
-"""Read checkpoints in the Hugging Face layout of `facebook/vjepa2-*`.
+"""Read checkpoints in the Hugging Face layout of `facebook/vjepa2-*` and `facebook/ijepa_*`.
 
 The layout is a folder, or the model.safetensors in it, with config.json beside the weights. Names
 are translated to the published ones, and query, key and value are fused into one tensor.
@@ -17,13 +17,33 @@ from worldmodel.checkpoints.container import read_json
 from worldmodel.checkpoints.tensor_file import SafetensorsFile
 from worldmodel.errors import CheckpointError
 
-PARTS = {"encoder": "encoder.", "predictor": "predictor.", "probe": "pooler."}
+PARTS = {
+    "encoder": ("encoder.", "embeddings.", "layers.", "layernorm."),
+    "predictor": ("predictor.",),
+    "probe": ("pooler.",),
+}
+"""Part -> beginnings of its tensors' names; all but `encoder.` are those of I-JEPA's encoder."""
+MODEL_TYPES = ("vjepa2", "ijepa")
+WRAPPERS = re.compile(r"^(vjepa2|ijepa)\.")
+"""Prefix of all names of the encoder in a classifier's file."""
 HEADS = {
     "encoder": "num_attention_heads",
     "predictor": "pred_num_attention_heads",
     "probe": "num_attention_heads",
 }
 RULES = [
+    (r"^embeddings\.position_embeddings$", "pos_embed"),
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^layers\.(\d+)\.", r"blocks.\1."),
+    (r"^layernorm\.", "norm."),
+    (r"\.attention\.attention\.", ".attention."),
+    (r"\.attention\.output\.dense\.", ".attn.proj."),
+    (r"\.attention\.o_proj\.", ".attn.proj."),
+    (r"\.attention\.([qkv])_proj\.", r".attn.qkv:\1."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
     (r"^encoder\.embeddings\.patch_embeddings\.proj\.", "patch_embed.proj."),
     (r"^encoder\.layer\.(\d+)\.", r"blocks.\1."),
     (r"^encoder\.layernorm\.", "norm."),
@@ -76,13 +96,13 @@ def read_config(path: Path) -> dict[str, Any]:
         CheckpointError: The file is not a JSON object.
     """
     config = read_json((path if path.is_dir() else path.parent) / "config.json")
-    return config if config.get("model_type", "vjepa2") == "vjepa2" else {}
+    return config if config.get("model_type", "vjepa2") in MODEL_TYPES else {}
 
 
 def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
     """Map bare names to file names for one part; classifiers prefix them with `vjepa2.`."""
     prefix = PARTS[part]
-    bare = {name.removeprefix("vjepa2."): name for name in file.names}
+    bare = {WRAPPERS.sub("", name): name for name in file.names}
     chosen = {k: v for k, v in bare.items() if k.startswith(prefix)}
     if part == "probe":
         chosen |= {k: v for k, v in bare.items() if k.startswith("classifier.")}

@@ -1,6 +1,6 @@
-"""Strict loading of published V-JEPA checkpoints, with detection of the model family.
+"""Strict loading of published V-JEPA and I-JEPA checkpoints, with detection of the model family.
 
-Layouts: V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face
+Layouts: I-JEPA, V-JEPA 1, 2, 2-AC, 2.1, JEPA-WMs' retrained AC, attentive probes, and Hugging Face
 safetensors. Sizes are read from the tensors; a missing, unexpected or misshapen tensor is an error.
 """
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from worldmodel.checkpoints.container import fill
 from worldmodel.checkpoints.published.huggingface import HEADS, read_part
+from worldmodel.checkpoints.published.ijepa import as_video_layout, is_image_part
 from worldmodel.checkpoints.published.sizes import LoadOverrides, build
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError, ConfigError
@@ -161,6 +162,8 @@ def load_published(
     )
     where = f"{path} [{part}]"
     tensors = dict(source.tensors)
+    if is_image_part(tensors):
+        asked = as_video_layout(tensors, asked, where)
     with torch.device("meta"):
         model = build(tensors, part, asked, where)
     fill({"": model}, tensors, where)

@@ -15,6 +15,7 @@ from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.config import (
     EncoderConfig,
     MaskedPredictorConfig,
+    Position,
     PredictorConfig,
     ProbeConfig,
     RopeLayout,
@@ -26,6 +27,8 @@ from worldmodel.models.probe import AttentiveClassifier
 log = logging.getLogger(__name__)
 Tensors = dict[str, Tensor]
 ENCODER_HEADS = {(width, depth): heads for width, depth, heads, _ in PRESETS.values()}
+IMAGE_HEADS = {(1280, 32): 16, (1408, 40): 16, (384, 12): 16, (384, 16): 16}
+"""I-JEPA's encoders and predictors; its giant has 16 heads, V-JEPA's of the same width 22."""
 MASKED_HEADS = {(384, 12): 12, (384, 24): 12}
 AC_HEADS = {(1024, 24): 16}
 PROBE_HEADS = {1024: 16, 1280: 16, 1408: 16}
@@ -51,6 +54,8 @@ class LoadOverrides:
     """Layer norm epsilon."""
     full_ac: bool
     """Whether state and extrinsics encoders are always present, as in V-JEPA 2-AC's own files."""
+    is_image: bool = False
+    """Whether the file is of I-JEPA, whose position tables are of an image."""
 
 
 class PartReader:
@@ -125,6 +130,12 @@ class PartReader:
             )
         return family
 
+    def position(self, table: Tensor | None) -> Position:
+        """Return the kind of position embedding."""
+        if table is None:
+            return "rope"
+        return "sincos_2d" if self.asked.is_image else "sincos"
+
     def refuse_rope(self, name: str) -> None:
         """Refuse a rotary layout for a model that has none."""
         if self.asked.rope is not None:
@@ -144,7 +155,7 @@ class PartReader:
 
 
 def encoder(part: PartReader) -> VisionTransformer:
-    """Build the empty encoder of V-JEPA 1 (position table), 2.1 (norms_block) or 2."""
+    """Build the empty encoder of V-JEPA 1 or I-JEPA (position table), 2.1 (norms_block) or 2."""
     dim, channels, tubelet, patch, other = part.shape("patch_embed.proj.weight", 5)
     if channels != 3 or patch != other:
         raise CheckpointError(
@@ -152,7 +163,8 @@ def encoder(part: PartReader) -> VisionTransformer:
             f"{other} patches; 3 channels and square patches are supported"
         )
     depth = part.count("blocks")
-    table, published = part.tensors.get("pos_embed"), ENCODER_HEADS.get((dim, depth))
+    table, is_image = part.tensors.get("pos_embed"), part.asked.is_image
+    published = (IMAGE_HEADS if is_image else ENCODER_HEADS).get((dim, depth))
     heads = part.heads(published, dim, "blocks.0.attn.qkv.weight", rotary=table is None)
     ratio = part.ratio("blocks.0", dim)
     levels = part.count("norms_block")
@@ -173,7 +185,8 @@ def encoder(part: PartReader) -> VisionTransformer:
             tubelet_size=tubelet,
             image_size=image_size,
             num_frames=num_frames,
-            position="rope" if table is None else "sincos",
+            position=part.position(table),
+            norm_eps=(part.asked.norm_eps if is_image else None) or 1e-6,
             rope=layout,
             interpolate_rope=levels > 0,
             modality_embedding=levels > 0,
@@ -221,7 +234,8 @@ def masked_predictor(part: PartReader) -> MaskedPredictor:
     hidden, encoder_dim = part.shape(first, 2)
     depth = part.count("predictor_blocks")
     table = tensors.get("predictor_pos_embed")
-    heads = part.heads(MASKED_HEADS.get((dim, depth)), dim, PREDICTOR_QKV, rotary=table is None)
+    published = (IMAGE_HEADS if part.asked.is_image else MASKED_HEADS).get((dim, depth))
+    heads = part.heads(published, dim, PREDICTOR_QKV, rotary=table is None)
     is_21 = any("mod_embed" in k or k.startswith("predictor_proj_context") for k in tensors)
     layout = part.rope(has_table=table is not None, is_21=is_21)
     grid = (max(1, part.asked.num_frames // 2), *part.patch_grid(16))
@@ -238,7 +252,8 @@ def masked_predictor(part: PartReader) -> MaskedPredictor:
             mlp_ratio=part.ratio("predictor_blocks.0", dim),
             num_mask_tokens=max(1, part.count("mask_tokens")),
             rope=layout,
-            position="rope" if table is None else "sincos",
+            mask_token_per_kind=table is not None and not part.asked.is_image,
+            position=part.position(table),
             modality_embedding=is_21,
             predict_context=is_21,
             embed_hidden=hidden if two_layers else 0,
