@@ -136,6 +136,14 @@ def test_vjepa1_predictor_and_interpolated_position_table(tmp_path):
     assert loaded.config.grid == (8, 3, 3)
     context, ids, targets = torch.randn(1, 4, 32), torch.arange(4)[None], torch.arange(4, 9)[None]
     assert torch.equal(loaded(context, ids, targets, 1), model(context, ids, targets, 1))
+    assert [loaded.mask_token_of(kind) for kind in (0, 1, 2)] == [0, 1, 0]
+
+
+def test_vjepa2_trained_only_mask_token_0():
+    file = GOLDEN / "vjepa2_pretrain_layout.pt"
+    loaded = load_published(file, "predictor", num_heads=2, image_size=64, num_frames=8)
+    assert loaded.config.num_mask_tokens == 3
+    assert [loaded.mask_token_of(kind) for kind in (0, 1)] == [0, 0]
 
 
 @torch.no_grad()
@@ -148,6 +156,7 @@ def test_vjepa21_giant_predictor_takes_four_levels(tmp_path):
         depth=2,
         num_heads=2,
         num_mask_tokens=8,
+        mask_token_per_kind=False,
         modality_embedding=True,
         predict_context=True,
         embed_hidden=40,
