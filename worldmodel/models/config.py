@@ -164,7 +164,12 @@ class ProbeConfig(_Transformer):
     embed_dim: int = field(default=1024, metadata=WIDTH)
     num_heads: int = field(default=16, metadata=WIDTH)
     depth: int = field(default=4, metadata=DEPTH)
-    """Attention blocks; the last one is the cross attention of the query."""
+    """Attention blocks: one cross-attention block, the others are self-attention blocks."""
+    self_attention_on: Literal["tokens", "queries"] = "tokens"
+    """Self-attention on the tokens before the cross-attention (V-JEPA 2), or on the queries after
+    it (V-JEPA 1)."""
+    complete_block: bool = True
+    """False: the cross-attention alone, without residual, norms and MLP (V-JEPA 1)."""
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
     num_queries: int = field(default=1, metadata=between(1, 2**14))
     num_classes: int = field(default=174, metadata=COUNT)

@@ -5,6 +5,8 @@ Shapes: B clips, C channels, T frames, H W pixels, N tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -192,8 +194,7 @@ class VisionTransformer(nn.Module):
         Raises:
             ShapeError: the clip does not fit the patch or tubelet size.
         """
-        x, grid = self.embed(clip_BCTHW)
-        rope = self._rope(grid, x.device) if self.config.position == "rope" else None
+        x, rope = self._start(clip_BCTHW)
         if token_ids is not None:
             x = x.gather(1, token_ids[..., None].expand(-1, -1, x.shape[-1]))
             if rope is not None:
@@ -207,3 +208,34 @@ class VisionTransformer(nn.Module):
             out: Tensor = self.norm(x)
             return out
         return torch.cat(levels, dim=-1) if all_levels else levels[-1]
+
+    def _start(self, clip_BCTHW: Tensor) -> tuple[Tensor, Tables | None]:
+        x, grid = self.embed(clip_BCTHW)
+        return x, self._rope(grid, x.device) if self.config.position == "rope" else None
+
+    def encode_levels(self, clip_BCTHW: Tensor, blocks: Sequence[int]) -> Tensor:
+        """Encode a normalised clip and read the tokens after several blocks.
+
+        Args:
+            clip_BCTHW: float clip.
+            blocks: numbers of the blocks, from 0; each output goes through the final norm, in
+                V-JEPA 2.1 through the norm of its level.
+
+        Returns:
+            The levels, concatenated along the tokens: [B, levels * N, D].
+
+        Raises:
+            ConfigError: there is no such block, or it has no norm.
+            ShapeError: the clip does not fit the patch or tubelet size.
+        """
+        known = self.config.norm_blocks or tuple(range(self.config.depth))
+        if not blocks or not set(blocks) <= set(known):
+            raise ConfigError(f"blocks={tuple(blocks)} cannot be read; use some of {known}")
+        x, rope = self._start(clip_BCTHW)
+        levels: dict[int, Tensor] = {}
+        for i, block in enumerate(self.blocks[: max(blocks) + 1]):
+            x, _ = block(x, rope)
+            if i in blocks:
+                norms = self.config.norm_blocks
+                levels[i] = (self.norms_block[norms.index(i)] if norms else self.norm)(x)
+        return torch.cat([levels[i] for i in blocks], dim=1)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -194,9 +195,17 @@ class FrameEncoder(nn.Module, ABC):
         Raises:
             ShapeError: wrong rank, channels, dtype or size.
         """
+        return self.tokens_of(self.clip_pixels(clip_BTHWC).to(self.dtype)).float()
+
+    def clip_pixels(self, clip_BTHWC: Tensor) -> Tensor:
+        """Normalise uint8 RGB clips to float [B, 3, T, H, W].
+
+        Raises:
+            ShapeError: wrong rank, channels or dtype.
+        """
         clip = _check(clip_BTHWC, "BTHWC", None).to(self.device)
         pixels = (clip.float() / 255.0 - self.pixel_mean) / self.pixel_std
-        return self.tokens_of(pixels.permute(0, 4, 1, 2, 3).to(self.dtype)).float()
+        return pixels.permute(0, 4, 1, 2, 3)
 
 
 class VideoEncoder(FrameEncoder):
@@ -250,6 +259,12 @@ class VideoEncoder(FrameEncoder):
             return self.backbone(frames).unflatten(0, (len(clip_BCTHW), -1)).flatten(1, 2)
         tokens: Tensor = self.backbone(clip_BCTHW)
         return tokens
+
+    @torch.no_grad()
+    def encode_levels(self, clip_BTHWC: Tensor, blocks: Sequence[int]) -> Tensor:
+        """Encode clips as `encode_clip` does, and read several blocks (see the backbone's)."""
+        tokens = self.backbone.encode_levels(self.clip_pixels(clip_BTHWC).to(self.dtype), blocks)
+        return tokens.float()
 
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode normalised single frames -> [B, N, D]; each fills a tubelet by itself."""

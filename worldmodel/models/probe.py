@@ -1,7 +1,8 @@
 """Attentive probe: self-attention blocks, one query that attends to all tokens, a linear layer.
 
-Source: V-JEPA 2 (arXiv 2506.09985), appendix on the probe evaluations. Keys of the state dict are
-the published ones.
+Sources: V-JEPA 2 (arXiv 2506.09985), appendix on the probe evaluations; V-JEPA (arXiv 2404.08471),
+whose self-attention blocks come after the cross-attention. Keys of the state dict are the published
+ones.
 
 Shapes: B clips, N tokens, Q queries, D width.
 """
@@ -40,20 +41,33 @@ class AttentivePooler(nn.Module):
         super().__init__()
         c = config
         hidden = int(c.embed_dim * c.mlp_ratio)
+        self.queries_first = c.self_attention_on == "queries"
         self.query_tokens = nn.Parameter(torch.zeros(1, c.num_queries, c.embed_dim))
-        self.cross_attention_block = CrossAttentionBlock(c.embed_dim, c.num_heads, hidden)
+        self.cross_attention_block: nn.Module = (
+            CrossAttentionBlock(c.embed_dim, c.num_heads, hidden)
+            if c.complete_block
+            else CrossAttention(c.embed_dim, c.num_heads)
+        )
         self.blocks = nn.ModuleList(
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth - 1)
         )
         nn.init.trunc_normal_(self.query_tokens, std=0.02)
+        for part in self.modules():
+            if isinstance(part, nn.LayerNorm):
+                part.eps = c.norm_eps
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """[B, N, D] -> [B, Q, D]."""
-        for block in self.blocks:
-            tokens_BND, _ = block(tokens_BND, None)
         query_BQD = self.query_tokens.expand(len(tokens_BND), -1, -1)
-        out: Tensor = self.cross_attention_block(query_BQD, tokens_BND)
+        if self.queries_first:
+            return self._self_attention(self.cross_attention_block(query_BQD, tokens_BND))
+        out: Tensor = self.cross_attention_block(query_BQD, self._self_attention(tokens_BND))
         return out
+
+    def _self_attention(self, x_BLD: Tensor) -> Tensor:
+        for block in self.blocks:
+            x_BLD, _ = block(x_BLD, None)
+        return x_BLD
 
 
 class AttentiveClassifier(nn.Module):
@@ -66,9 +80,6 @@ class AttentiveClassifier(nn.Module):
         self.linear = nn.Linear(c.embed_dim, c.num_classes)
         initialise(self)
         rescale_blocks(self.pooler.blocks)
-        for part in self.modules():
-            if isinstance(part, nn.LayerNorm):
-                part.eps = c.norm_eps
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
         """Map encoder tokens [B, N, D] to the first query's logits [B, classes].

@@ -261,23 +261,39 @@ def masked_predictor(part: PartReader) -> MaskedPredictor:
     )
 
 
-def probe(part: PartReader) -> AttentiveClassifier:
-    """Build the empty attentive probe."""
+def pooler_config(part: PartReader) -> ProbeConfig:
+    """Read the sizes of an attentive pooler, whose keys begin with `pooler.`, and of its classes.
+
+    V-JEPA 1's files hold an output projection of the cross-attention, which its forward pass never
+    uses; it tells the family, and is removed from the tensors.
+    """
     part.refuse_rope("a probe")
     _, queries, dim = part.shape("pooler.query_tokens", 3)
-    cross = "pooler.cross_attention_block"
-    heads = part.heads(PROBE_HEADS.get(dim), dim, f"{cross}.xattn.q.weight", rotary=False)
-    return AttentiveClassifier(
-        ProbeConfig(
-            embed_dim=dim,
-            num_heads=heads,
-            num_queries=queries,
-            depth=part.count("pooler.blocks") + 1,
-            mlp_ratio=part.ratio(cross, dim),
-            num_classes=part.shape("linear.weight", 2)[0],
-            norm_eps=part.asked.norm_eps or 1e-5,
-        )
+    cross, tensors = "pooler.cross_attention_block", part.tensors
+    complete = f"{cross}.q.weight" not in tensors
+    query = f"{cross}.xattn.q.weight" if complete else f"{cross}.q.weight"
+    unused = [k for k in tensors if re.fullmatch(rf"{cross}\.(xattn\.)?proj\.(weight|bias)", k)]
+    for key in unused:
+        del tensors[key]
+    depth = part.count("pooler.blocks") + 1
+    block = cross if complete else "pooler.blocks.0"
+    return ProbeConfig(
+        embed_dim=dim,
+        num_heads=part.heads(PROBE_HEADS.get(dim), dim, query, rotary=False),
+        num_queries=queries,
+        depth=depth,
+        self_attention_on="queries" if unused else "tokens",
+        complete_block=complete,
+        mlp_ratio=part.ratio(block, dim) if complete or depth > 1 else 4.0,
+        num_classes=part.shape("linear.weight", 2)[0] if "linear.weight" in tensors else 1,
+        norm_eps=part.asked.norm_eps or 1e-5,
     )
+
+
+def probe(part: PartReader) -> AttentiveClassifier:
+    """Build the empty attentive probe."""
+    part.shape("linear.weight", 2)
+    return AttentiveClassifier(pooler_config(part))
 
 
 def build(tensors: Tensors, part: str, asked: LoadOverrides, where: str) -> nn.Module:
