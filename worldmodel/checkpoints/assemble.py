@@ -88,7 +88,7 @@ def inventory(path: Path) -> dict[str, int]:
 
 def find_source(name_or_path: str | Path) -> tuple[Path, registry.Published | None]:
     """Return a file and, if it was given by a published name, what is known of it."""
-    if str(name_or_path) in registry.REGISTRY and not Path(name_or_path).exists():
+    if registry.is_known(str(name_or_path)) and not Path(name_or_path).exists():
         return registry.resolve(str(name_or_path)), registry.get(str(name_or_path))
     return Path(name_or_path), None
 

@@ -181,7 +181,7 @@ def _open(name_or_path: Name, want: Want) -> Model:
         return _open_folder(path, want)
     if path.is_file():
         return _open_file(path, want)
-    if name in registry.REGISTRY:
+    if registry.is_known(name):
         file, known = find_source(name)
         return assemble(PublishedFile(file, known=known), want)[0]
     if not path.suffix and embedded_path(name).is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,12 +135,48 @@ REGISTRY: dict[str, Published] = {
 checksums are published, and their size is checked."""
 
 
+def _v1_probe(name: str, task: str) -> Published:
+    encoder = REGISTRY[f"vjepa-{name}"]
+    url = f"{META}/jepa/{name}/{task}-probe.pth.tar"
+    return dataclasses.replace(encoder, files=(url,), part="probe")
+
+
+def _v2_probe(file: str, encoder: str, num_frames: int) -> Published:
+    url = f"{META}/vjepa2/evals/{file}.pt"
+    known = REGISTRY[encoder]
+    return dataclasses.replace(known, files=(url,), part="probe", num_frames=num_frames)
+
+
+PROBES: dict[str, Published] = {
+    f"vjepa-{name}-{task}": _v1_probe(name, task)
+    for name in ("vitl16", "vith16", "vith16-384")
+    for task in ("k400", "ssv2", "in1k", "places", "inat")
+} | {
+    "vjepa2-vitl-ssv2": _v2_probe("ssv2-vitl-16x2x3", "vjepa2-vitl", 16),
+    "vjepa2-vitg-384-ssv2": _v2_probe("ssv2-vitg-384-64x2x3", "vjepa2-vitg-384", 64),
+    "vjepa2-vitl-diving48": _v2_probe("diving48-vitl-256", "vjepa2-vitl", 32),
+    "vjepa2-vitg-384-diving48": _v2_probe("diving48-vitg-384-32x4x3", "vjepa2-vitg-384", 32),
+    "vjepa2-vitl-fpc16-256-ssv2": _hf("vjepa2-vitl-fpc16-256-ssv2", "vit_large"),
+    "vjepa2-vitg-fpc64-384-ssv2": _hf("vjepa2-vitg-fpc64-384-ssv2", "vit_giant", 384),
+    "vjepa2-vitl-fpc32-256-diving48": _hf("vjepa2-vitl-fpc32-256-diving48", "vit_large"),
+    "vjepa2-vitg-fpc32-384-diving48": _hf("vjepa2-vitg-fpc32-384-diving48", "vit_giant", 384),
+}
+"""Name -> published probe (`load_probe`); those of Hugging Face hold their encoder as well."""
+
+
+def is_known(name: str) -> bool:
+    """Tell whether a name is that of a published model or probe."""
+    return name in REGISTRY or name in PROBES
+
+
 def get(name: str) -> Published:
-    """Return the model of a name.
+    """Return the model or probe of a name.
 
     Raises:
         ConfigError: The name is unknown.
     """
+    if name in PROBES:
+        return PROBES[name]
     if name not in REGISTRY:
         raise ConfigError(f"Unknown published model {name!r}; known: {', '.join(REGISTRY)}")
     return REGISTRY[name]

@@ -1,0 +1,201 @@
+"""Lists and folders of labelled videos and images, and the clips of one item.
+
+An item that is missing, damaged, too short or mislabelled is named with its reason and counted; no
+other item replaces it.
+
+Shapes: K segments, V views, T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from PIL import Image
+from torch import Tensor
+
+from worldmodel.data.video import VideoFrames, inspect_video
+from worldmodel.errors import DataError
+from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
+from worldmodel.perception.features import SUFFIXES
+from worldmodel.perception.views import evaluation_views
+
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
+LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
+SEPARATORS = (" ", "::", ",", "\t")
+"""What may stand between path and label; the last one of a line counts, so paths have spaces."""
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """A video or image file and its class."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class LabelledItems:
+    """The usable items of a list or folder, and the reasons why others are not."""
+
+    items: tuple[LabelledItem, ...]
+    rejected: dict[str, str]
+    """Line or path -> reason."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, where they are known."""
+
+
+def read_list(
+    path: Path, *, root: Path | None = None, num_classes: int = 0, classes: Sequence[str] = ()
+) -> LabelledItems:
+    """Read a list of files and labels.
+
+    Lines are `path label`, `path::label` or `path,label`, or the file is a CSV with a header that
+    names a path and a label column. Paths may contain spaces.
+
+    Args:
+        path: the list.
+        root: folder of relative paths; None takes the list's own folder.
+        num_classes: number of classes, to check labels; 0 takes that of `classes`, if any.
+        classes: names of the classes; a label may then be a name.
+
+    Raises:
+        DataError: the list cannot be read, or has no usable line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as a text list: {error}") from error
+    number = {name: i for i, name in enumerate(classes)}
+    limit, folder = num_classes or len(classes), root or path.parent
+    found: dict[Path, LabelledItem] = {}
+    items: list[LabelledItem] = []
+    rejected: dict[str, str] = {}
+    for line, pair in _pairs(lines, number):
+        try:
+            item = _item(pair, folder, number, limit)
+            if found.setdefault(item.path, item).label != item.label:
+                earlier = found[item.path].label
+                raise DataError(f"{item.path} has label {item.label} here and {earlier} above")
+            items.append(item)
+        except DataError as error:
+            rejected[f"{path.name}:{line}"] = str(error)
+    if not items:
+        first = next(iter(rejected.items()), ("", "it is empty"))
+        raise DataError(f"{path} has no usable line; the first reason: {': '.join(first)}")
+    return LabelledItems(tuple(items), rejected, tuple(classes))
+
+
+def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield the line number, path and label of every line that is not empty."""
+    header = next(csv.reader(lines[:1]), [])
+    columns = [name.strip().lower() for name in header]
+    where = next((columns.index(c) for c in PATH_COLUMNS if c in columns), None)
+    what = next((columns.index(c) for c in LABEL_COLUMNS if c in columns), None)
+    has_header = where is not None and what is not None
+    for line, text in enumerate(lines[1:] if has_header else lines, start=1 + has_header):
+        if not text.strip():
+            continue
+        if where is not None and what is not None:
+            row = next(csv.reader([text]))
+            whole = max(where, what) < len(row)
+            yield line, (row[where], row[what]) if whole else (text, "")
+        else:
+            yield line, _split(text.strip(), number)
+
+
+def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
+    """Split a line at the separator behind which there is a label."""
+    for separator in SEPARATORS:
+        path, _, label = text.rpartition(separator)
+        if path and (label.strip() in number or label.strip().lstrip("-").isdigit()):
+            return path.strip(), label.strip()
+    present = next((s for s in SEPARATORS if s in text), "\0")
+    path, _, label = text.rpartition(present)
+    return (path, label) if path else (text, "")
+
+
+def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: int) -> LabelledItem:
+    name, label = pair[0].strip(), pair[1].strip()
+    if label not in number and not label.lstrip("-").isdigit():
+        raise DataError(f"{name!r} has label {label!r}: use a class number or a known class name")
+    index = number[label] if label in number else int(label)
+    if index < 0 or (limit and index >= limit):
+        raise DataError(f"{name!r} has label {index}; allowed: 0..{limit - 1 if limit else 'n'}")
+    if not (folder / name).is_file():
+        raise DataError(f"there is no file {folder / name}")
+    return LabelledItem(folder / name, index)
+
+
+def read_class_folders(root: Path) -> LabelledItems:
+    """List the images and videos of a folder with one sub-folder a class, in sorted order.
+
+    Raises:
+        DataError: there is no class folder, or no file in any.
+    """
+    names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    known = SUFFIXES | IMAGES
+    items, rejected = [], {}
+    for label, name in enumerate(names):
+        for path in sorted(p for p in (root / name).rglob("*") if p.is_file()):
+            if path.suffix.lower() in known:
+                items.append(LabelledItem(path, label))
+            else:
+                rejected[path.relative_to(root).as_posix()] = "neither a video nor an image"
+    if not items:
+        raise DataError(f"{root} holds no files in class folders: expected {root}/CLASS/FILE")
+    return LabelledItems(tuple(items), rejected, tuple(names))
+
+
+def read_clips(
+    path: Path,
+    sampling: ClipSampling,
+    *,
+    crop: int,
+    num_views: int = 1,
+    generator: RandomState | None = None,
+) -> Tensor:
+    """Read the clips of a video, or an image repeated as a clip, as views for evaluation.
+
+    Args:
+        path: video or image file.
+        sampling: how clips are cut; an image is one segment.
+        crop: side of a view [px].
+        num_views: number of views of each clip.
+        generator: random generator for random sampling.
+
+    Returns:
+        uint8 [K, V, T, crop, crop, 3].
+
+    Raises:
+        DataError: the file is missing, damaged or too short; the message names it.
+    """
+    if path.suffix.lower() in IMAGES:
+        views = evaluation_views(_image(path), crop, num_views)
+        return views.expand(-1, sampling.num_frames, -1, -1, -1)[None]
+    facts = inspect_video(path, decode=False)
+    try:
+        numbers_KT = frame_numbers(
+            facts.frames, sampling, video_fps=facts.header_fps, generator=generator
+        )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    wanted, place = np.unique(numbers_KT, return_inverse=True)
+    frames = torch.from_numpy(VideoFrames(path, facts.frames).read(wanted))
+    views = evaluation_views(frames, crop, num_views)
+    clips = views[:, torch.from_numpy(place.reshape(numbers_KT.shape))]
+    return clips.transpose(0, 1)
+
+
+def _image(path: Path) -> Tensor:
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(image.convert("RGB")))[None]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
