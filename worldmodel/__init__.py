@@ -20,7 +20,7 @@ __all__ = ["load", "load_encoder", "load_probe", "load_world_model"]
 
 former_names.register()
 
-# torch is imported by the first call and not by `import worldmodel`, so that --help stays fast
+# torch is imported on the first call, not by `import worldmodel`, to keep --help fast
 
 
 def load_world_model(
@@ -35,7 +35,7 @@ def load_world_model(
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:
-    """Load a world model; the short name of `load_world_model`."""
+    """Load a world model; short for `load_world_model`."""
     return load_world_model(name_or_path, device)
 
 

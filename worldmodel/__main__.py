@@ -1,7 +1,7 @@
-"""`python -m worldmodel` and the `worldmodel` script: check the import path, then run the command.
+"""Entry point of `python -m worldmodel` and of the `worldmodel` script.
 
-The commands live in `planning`, a common name. This module finds out whether another folder of
-that name hides it before the first import from it, and says so.
+The commands live in `planning`, a common name. This module first checks that no other package of
+that name shadows it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from worldmodel.resources import require_own_packages
 
 
 def main() -> int:
-    """Run the command line; returns its exit status."""
+    """Run the command line and return its exit status."""
     try:
         require_own_packages()
     except ImportError as error:

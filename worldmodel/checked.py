@@ -1,4 +1,4 @@
-"""Checks of options and configurations: the type, range and choices of every field."""
+"""Validation of options and configurations: type, range and choices of every field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 from worldmodel.errors import ConfigError
 
 Limits = Mapping[str, Any]
-"""Metadata of a field; `min` and `max` limit its numbers."""
+"""Metadata of a field, in which `min` and `max` limit its numbers."""
 
 
 @functools.cache
@@ -21,7 +21,7 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 
 def between(low: float, high: float) -> dict[str, float]:
-    """Return field metadata for numbers from `low` to `high`, both included."""
+    """Return field metadata for numbers from `low` to `high`, inclusive."""
     return {"min": low, "max": high}
 
 
@@ -60,21 +60,22 @@ def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None
 
 
 class Checked:
-    """Base of options and configurations, which are frozen dataclasses.
+    """Base class of options and configurations, which are frozen dataclasses.
 
-    Every field is checked when an object is made: a `Literal` against its choices, and a number, or
-    each number of a tuple, against its type and the `min` and `max` of the field's metadata.
+    Every field is checked on construction: a `Literal` against its choices, and a number, or each
+    number of a tuple, against its type and the `min` and `max` of the field's metadata.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]
     owner: ClassVar[str] = ""
-    """Word before the names of fields in messages; empty for options."""
+    """Prefix of field names in messages; empty for options."""
 
     def __post_init__(self) -> None:
         """Check every field.
 
         Raises:
-            ConfigError: The message names the field, its value and what is allowed.
+            ConfigError: A field is invalid; the message names the field, its value and the valid
+                values.
         """
         kind: Any = type(self)
         for item in dataclasses.fields(self):

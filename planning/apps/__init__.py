@@ -1,4 +1,4 @@
-"""Services behind the commands; they print nothing."""
+"""Services behind the commands, free of printing."""
 
 from worldmodel.resources import require_own_packages
 

@@ -1,4 +1,4 @@
-"""Which attention kernel is the fastest on a CUDA device, by measurement.
+"""Benchmark attention kernels on a CUDA device and select the fastest.
 
 Shapes: B batch, H heads, L tokens, C channels of a head.
 """
@@ -31,13 +31,13 @@ def _milliseconds(backend: Backend, shape: tuple[int, int, int, int], dtype: tor
 def choose_backend(
     model: nn.Module, shape_BHLC: tuple[int, int, int, int], dtype: torch.dtype
 ) -> dict[str, float]:
-    """Give a model on CUDA the attention that is fastest at a shape.
+    """Set the fastest attention backend at a shape on a CUDA model.
 
     Returns:
-        Milliseconds of each kernel that runs here, the fastest (now the model's) first.
+        Milliseconds of each available kernel, fastest first; the model now uses that one.
 
     Raises:
-        ConfigError: the model is not on a CUDA device; on a CPU `auto` chooses by length.
+        ConfigError: the model is not on a CUDA device; on a CPU `auto` selects by sequence length.
     """
     device = next(model.parameters()).device
     if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Compare our search with the published one at equal energy, on the embedded model."""
+"""Benchmark our search against the published one at equal energy, on the embedded model."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ from worldmodel.checkpoints.loading import embedded_path
 from worldmodel.models.world_model import WorldModel
 
 BUDGETS = ((16, 4), (32, 4), (32, 6), (64, 6), (64, 10), (128, 10), (256, 12))
-"""Samples and iterations that are tried, the cheapest first."""
+"""Samples and iterations to try, cheapest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EqualEnergy:
-    """What our search needs for the energy that the published one reaches."""
+    """Budget that our search needs to reach the energy of the published one."""
 
     baseline_samples: int
-    """Plans that the published search imagines."""
+    """Number of plans evaluated by the published search."""
     baseline_energy: float
-    """Mean energy that it reaches."""
+    """Mean energy of the published search."""
     baseline_s: float
-    """Mean time that it takes."""
+    """Mean time of the published search [s]."""
     icem_samples: int | None = None
-    """Samples of our smallest sufficient search; None: none of the budgets was enough."""
+    """Samples of our cheapest sufficient search; None if no budget was enough."""
     icem_iterations: int | None = None
     icem_energy: float | None = None
     icem_s: float | None = None
     ratio: float | None = None
-    """How many times faster ours is."""
+    """Speed-up of our search."""
 
 
 class Pair:
-    """Both ways to imagine from the present frame of an episode to the goal of its last step."""
+    """Costs of both implementations, from an episode's current frame to its last goal."""
 
     def __init__(self, world: WorldModel, plain: WorldModel, env: ArmEnv, seed: int) -> None:
         self.world, self.plain = world, plain
@@ -57,20 +57,20 @@ class Pair:
         self.state_1S = torch.from_numpy(seen["state"][None]).to(self.z_1ND.device)
 
     def ours(self, actions_BKA: Tensor) -> Tensor:
-        """Energies [B] with cached keys and values."""
+        """Return the energies [B] with cached keys and values."""
         actions_BKA = actions_BKA.to(self.z_1ND.device)
         found = self.world.unroll(self.z_1ND, self.state_1S, actions_BKA)
         return energy(found[:, -1], self.goal_1ND)
 
     def published(self, actions_BKA: Tensor) -> Tensor:
-        """Energies [B] as the published loop computes them."""
+        """Return the energies [B] as computed by the published loop."""
         actions_BKA = actions_BKA.to(self.z_1ND.device)
         found = whole_history(self.plain, self.z_1ND, self.state_1S, actions_BKA)
         return energy(found[:, -1], self.goal_1ND)
 
 
 def _mean(solver: Solver, costs: Sequence[Cost], device: str) -> tuple[float, float]:
-    """Mean energy and time of a search over all pairs."""
+    """Return the mean energy and time of a search over all pairs."""
     began = clock(device)
     plans = [solver.minimise(cost, Bounds(), torch.Generator().manual_seed(0)) for cost in costs]
     return statistics.mean(p.energy for p in plans), (clock(device) - began) / len(costs)
@@ -80,8 +80,8 @@ def _mean(solver: Solver, costs: Sequence[Cost], device: str) -> tuple[float, fl
 def equal_energy(options: BenchOptions) -> EqualEnergy:
     """Find the cheapest iCEM search that reaches the energy of the published 800 x 10.
 
-    The embedded model plans on pairs of pictures of reach episodes. Energies are means over the
-    pairs; equal means at most a thousandth above.
+    The embedded model plans on image pairs of reach episodes. Energies are averaged over the pairs
+    and count as equal if at most 0.1 % above.
     """
     device = options.device
     world = load_world_model("default", device)

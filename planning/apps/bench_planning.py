@@ -1,7 +1,7 @@
-"""Time the published planning loop and ours side by side in one run.
+"""Benchmark the published planning loop against ours in one run.
 
-The baseline recomputes the whole history for every imagined step, in float32, with a mask made each
-time and poses through NumPy, as the published planner does; ours keeps keys and values.
+Like the published planner, the baseline recomputes the whole history for every predicted step, in
+float32, with a new mask each time and poses in NumPy; ours caches keys and values.
 """
 
 from __future__ import annotations
@@ -40,46 +40,46 @@ SIZES: dict[str, dict[str, int]] = {
     "ac-vitl": {"side": 16, "encoder": 1024, "width": 1024, "depth": 24, "heads": 16},
     "ac": {"side": 16, "encoder": 1408, "width": 1024, "depth": 24, "heads": 16},
 }
-"""`small` is the embedded model's shape, `ac` the published 305 M predictor's for ViT-g, `ac-vitl`
-the same for ViT-L."""
+"""Predictor shapes: `small` of the embedded model, `ac` of the published 305 M predictor for ViT-g,
+`ac-vitl` of the same for ViT-L."""
 SAMPLES = {"small": 256, "medium": 16, "ac-vitl": 1, "ac": 1}
 Imagine = Callable[[Tensor], Tensor]
-"""From actions [B, K, 7] to the imagined tokens [B, K, N, D]."""
+"""Function from actions [B, K, 7] to predicted tokens [B, K, N, D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedRow:
-    """Times of one model size and horizon; a ratio says how many times faster ours is."""
+    """Times of one model size and horizon; ratios are speed-ups of ours."""
 
     size: str
     horizon: int
     samples: int
     iterations: int
     baseline_s: float
-    """Median time of a search as published."""
+    """Median time of the published search [s]."""
     exact_s: float
-    """Median time of ours in float32."""
+    """Median time of ours in float32 [s]."""
     bf16_s: float
-    """Median time of ours in bfloat16."""
+    """Median time of ours in bfloat16 [s]."""
     ratio_exact: float
     ratio_bf16: float
     same_products_s: float
-    """Time of the published loop on our matrix products."""
+    """Median time of the published loop with our matrix products [s]."""
     ratio_same_products: float
     samples_at_once: int
     max_abs_diff: float
-    """Largest difference of imagined tokens between ours in float32 and the published loop."""
+    """Maximum difference of predicted tokens between ours in float32 and the published loop."""
     energy_baseline: float
     energy_exact: float
     energy_bf16: float
     attention_ms: dict[str, float]
-    """CUDA only: time of each attention kernel."""
+    """CUDA only: time of each attention kernel [ms]."""
     flops_exact: float
     flops_bf16: float
 
 
 def make_world(size: str) -> WorldModel:
-    """Make a world model with random weights and the predictor of a size.
+    """Create a world model with random weights and a predictor of a given size.
 
     Raises:
         PlanError: unknown size.
@@ -103,9 +103,9 @@ def make_world(size: str) -> WorldModel:
 
 
 def whole_history(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tensor) -> Tensor:
-    """Imagine as published: whole history, mask built at each step, poses through NumPy.
+    """Predict as published: whole history, new mask at each step, poses in NumPy.
 
-    With a model that was optimised for the CPU, the difference left is what caching gains.
+    With a model optimised for the CPU, the remaining difference is the gain of caching.
     """
     batch, horizon = actions_BKA.shape[:2]
     frames, states = z.expand(batch, -1, -1)[:, None], state.expand(batch, -1)[:, None]
@@ -122,7 +122,7 @@ def whole_history(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tens
 
 
 def clock(device: str) -> float:
-    """Seconds on a steady clock, after the device has finished its work."""
+    """Synchronise the device and return the time of a monotonic clock [s]."""
     if device == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
@@ -142,19 +142,19 @@ def matmul_peak(dtype: torch.dtype, device: str) -> float:
 
 
 def step_flops(size: str) -> float:
-    """Count the operations of one sample's imagined step: two for each multiply-add."""
+    """Count the FLOPs of one sample's predicted step, two per multiply-add."""
     s = SIZES[size]
     tokens = s["side"] ** 2 + 2
     return 2.0 * tokens * s["depth"] * 12 * s["width"] ** 2
 
 
 def chunked(imagine: Imagine, chunk: int) -> Imagine:
-    """Imagine `chunk` samples at once; gives the last frames [B, N, D]."""
+    """Predict in chunks of `chunk` samples and return the last frames [B, N, D]."""
     return lambda actions: torch.cat([imagine(part)[:, -1] for part in actions.split(chunk)])
 
 
 def samples_at_once(world: WorldModel, horizon: int, options: BenchOptions) -> int:
-    """Return how many samples fit into `memory_gb`, at least 1."""
+    """Return the number of samples that fit into `memory_gb`, at least 1."""
     room = options.memory_gb * 1e9
     if not room:
         cuda = options.device == "cuda"
@@ -163,13 +163,13 @@ def samples_at_once(world: WorldModel, horizon: int, options: BenchOptions) -> i
 
 
 def _optimized(world: WorldModel) -> WorldModel:
-    """Return a copy of a model with the fast layers of its device."""
+    """Return a copy of a model with the optimised layers of its device."""
     copied = copy.deepcopy(world)
     return optimize_for_cpu(copied) if next(copied.parameters()).device.type == "cpu" else copied
 
 
 class Contest:
-    """The ways to imagine, on one model, one present frame and one goal."""
+    """The implementations under comparison, on one model, one current frame and one goal."""
 
     def __init__(self, size: str, device: str) -> None:
         self.device = device
@@ -183,27 +183,27 @@ class Contest:
         self.state = torch.tensor([[0.5, 0.0, 0.3, 3.0, 0.0, 0.0, 0.0]], device=device)
 
     def baseline(self, actions: Tensor) -> Tensor:
-        """Imagine as published."""
+        """Predict as published."""
         return whole_history(self.plain, self.z, self.state, actions.to(self.device))
 
     def exact(self, actions: Tensor) -> Tensor:
-        """Imagine with cached keys and values, in float32."""
+        """Predict with cached keys and values in float32."""
         return self.world.unroll(self.z, self.state, actions.to(self.device))
 
     def bf16(self, actions: Tensor) -> Tensor:
-        """Imagine with cached keys and values, in bfloat16."""
+        """Predict with cached keys and values in bfloat16."""
         with torch.autocast(self.device, torch.bfloat16):
             z = self.z.bfloat16()
             return self.half.unroll(z, self.state, actions.to(self.device)).float()
 
     def same_products(self, actions: Tensor) -> Tensor:
-        """Imagine as published, on our matrix products."""
+        """Predict as published, with our matrix products."""
         return whole_history(self.world, self.z, self.state, actions.to(self.device))
 
     def seconds(
         self, imagine: Imagine, solver: CEM, horizon: int, chunk: int
     ) -> tuple[float, float]:
-        """Time one search; returns it with the energy that the search reached."""
+        """Time one search; return its time [s] and energy."""
         ends = chunked(imagine, chunk)
         began = clock(self.device)
         plan = solver.minimise(
@@ -217,7 +217,7 @@ class Contest:
 
 @torch.inference_mode()
 def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
-    """Time a whole CEM search in each way, one after the other in each repeat."""
+    """Time a whole CEM search with each implementation, interleaved in every repeat."""
     contest = Contest(size, options.device)
     samples = max(2, options.samples or SAMPLES[size])
     chunk = samples_at_once(contest.world, horizon, options)
@@ -227,7 +227,7 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
         for k in (CEM, kind)
     )
     kernels: dict[str, float] = {}
-    if options.device == "cuda":  # ours stays on the device and replays a captured iteration
+    if options.device == "cuda":  # ours replays a captured iteration on the device
         s = SIZES[size]
         shape = (samples, s["heads"], s["side"] ** 2 + 2, s["width"] // s["heads"])
         kernels = choose_backend(contest.half.predictor, shape, torch.bfloat16)
@@ -271,7 +271,7 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
 
 
 def plot(bars: Sequence[tuple[str, float, float]], file: Path) -> None:
-    """Draw how many times faster ours is: label, ratio in float32 and ratio in bfloat16."""
+    """Plot the speed-ups; a bar has a label and the ratios in float32 and bfloat16."""
     figure = Figure(figsize=(7, 4))
     FigureCanvasAgg(figure)
     axis = figure.add_subplot()
@@ -287,11 +287,11 @@ def plot(bars: Sequence[tuple[str, float, float]], file: Path) -> None:
 
 
 def matmul_peaks(device: str) -> dict[str, float]:
-    """Measure the FLOP/s of large matrix products by number format."""
+    """Measure the FLOP/s of large matrix products by data type."""
     types = (torch.float32, torch.bfloat16)
     return {str(t).removeprefix("torch."): matmul_peak(t, device) for t in types}
 
 
 def device_name(device: str) -> str:
-    """Name the device for the summary."""
+    """Return the device's name for the summary."""
     return torch.cuda.get_device_name() if device == "cuda" else "cpu"

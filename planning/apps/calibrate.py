@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 def infer_move(
     policy: Policy, before: NDArray[np.uint8], after: NDArray[np.uint8], state: Array, seed: int
 ) -> Array:
-    """Return the x-y move [2, m] that the model sees between two pictures."""
+    """Return the x-y move [2, m] that the model infers between two images."""
     seen, goal_1ND = policy.observe(before, state), policy.encode(after)
     plan, _ = policy.planner.plan(seen, goal_1ND, Memory.start(seed))
     return plan.actions_KA[:, :2].sum(0).cpu().numpy().astype(np.float64)
@@ -36,10 +36,10 @@ def infer_move(
 def collect_moves(
     options: CalibrateOptions, workcell: Workcell, arm: SafeArm, policy: Policy
 ) -> tuple[Array, Array]:
-    """Make safe random moves.
+    """Execute safe random moves.
 
     Returns:
-        What the arm did and what the model saw, [N, 2, m] each.
+        True moves of the arm and inferred moves of the model, [N, 2, m] each.
 
     Raises:
         DriveError: a move was refused.
@@ -59,17 +59,18 @@ def collect_moves(
                 "lower length_m."
             )
         moved = (arm.state().state - state)[:2]
-        # The test turn is hidden in the arm: it reports the move that was asked of it.
+        # The test rotation is hidden inside the arm, which reports the requested move.
         done.append(turned.T @ moved)
         seen.append(infer_move(policy, before, camera.read().image, state, index))
     return np.array(done), np.array(seen)
 
 
 def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
-    """Move, infer and solve; write axes.json, moves.json and summary.json.
+    """Move the arm, infer the moves and solve; write axes.json, moves.json and summary.json.
 
     Raises:
-        DriveError: a dry run, or a move was refused.
+        DriveError: the drive is the drive is the drive is the drive is the drive is a dry run, or a
+            move was refused.
         CalibrationError: the moves do not determine the rotation; no axes are written.
     """
     if not options.motion.execute:

@@ -1,4 +1,4 @@
-"""Goal pictures of a workcell, with the arm moved by keys or by hand."""
+"""Capture goal images of a workcell while the arm is moved by keys or by hand."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ KEYS = {
     "c": (GRIPPER, 1.0),
     "o": (GRIPPER, -1.0),
 }
-"""Index of the action and its sign for each key."""
+"""Action component and sign of each key."""
 
 
 class GoalCapture:
-    """Moves the arm by keys and keeps pictures as goals."""
+    """Moves the arm by keys and saves images as goals."""
 
     def __init__(self, options: CaptureOptions, workcell: Workcell, arm: SafeArm) -> None:
         self.options, self.workcell, self.arm = options, workcell, arm
         self.goals: list[GoalPicture] = []
 
     def press(self, keys: str) -> list[str]:
-        """Carry out keys one after another; returns why steps were changed or refused."""
+        """Execute keys one after another; return why steps were changed or refused."""
         messages = []
         for key in keys:
             axis, sign = KEYS[key]
@@ -51,7 +51,7 @@ class GoalCapture:
         return messages
 
     def keep(self, name: str = "", steps: int | None = None) -> Path:
-        """Write the present picture as the next goal; returns the picture's path."""
+        """Save the current image as the next goal and return its path."""
         index = len(self.goals)
         goal = GoalPicture(
             name or f"goal{index + 1}",
@@ -66,10 +66,10 @@ class GoalCapture:
 
 @contextmanager
 def capture_goals(options: CaptureOptions, operator: Operator) -> Iterator[GoalCapture]:
-    """Connect to the workcell and yield a capture; write `summary.json` at the end.
+    """Connect to the workcell, yield a capture, and write `summary.json` at the end.
 
     Raises:
-        DriveError: the folder holds goals already, or none was kept.
+        DriveError: the folder already holds goals, or none was saved.
     """
     out = Path(options.out)
     if list(out.glob("*.png")):

@@ -1,4 +1,4 @@
-"""A camera's view beside its reference picture."""
+"""Compare a camera's view with its reference image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worldmodel.atomic_io import write_json
 
 
 def take_view(options: CheckViewOptions) -> Path:
-    """Take a picture and write `view.png`; returns its path."""
+    """Capture an image, write `view.png` and return its path."""
     with open_workcell(options.workcell) as workcell:
         workcell.begin(options.seed)
         view = np.ascontiguousarray(workcell.checked().read().image)
@@ -28,7 +28,7 @@ def take_view(options: CheckViewOptions) -> Path:
 
 
 def compare_view(options: CheckViewOptions) -> View:
-    """Take a picture, compare it with the reference, and write overlay.png and summary.json."""
+    """Capture an image, compare it with the reference, and write overlay.png and summary.json."""
     reference = read_image(Path(options.reference))
     path = take_view(options)
     view = read_image(path)
@@ -39,7 +39,7 @@ def compare_view(options: CheckViewOptions) -> View:
 
 
 def require_same_view(found: View, options: CheckViewOptions) -> None:
-    """Check difference and shift against their limits.
+    """Check the difference and the shift against their limits.
 
     Raises:
         DriveError: the view differs too much from its reference.

@@ -1,4 +1,4 @@
-"""Drive an arm toward goal images: connect, confirm, run the episodes, write what happened."""
+"""Drive an arm toward goal images: connect, confirm, run the episodes and write the results."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ from robot.errors import ArmError, ReflexError, RobotError
 log = logging.getLogger(__name__)
 
 Finish = Callable[[dict[str, Any], Path], None]
-"""Takes the summary and the report's path, also when the drive ends in an error."""
+"""Callback for the summary and the report's path, also called if the drive ends in an error."""
 
 
 def check_drive(options: DriveOptions) -> None:
-    """Refuse options that cannot work, before anything is connected.
+    """Reject inconsistent options before connecting to anything.
 
     Raises:
-        PlanError: there are neither goals nor a task, or the goals cannot be read.
-        DriveError: a real arm without goals.
+        PlanError: neither goals nor a task are given, or the goals cannot be read.
+        DriveError: a real arm has no goals.
     """
     real = options.workcell.robot in REAL_ROBOTS
     if real and not options.goals:
@@ -66,7 +66,7 @@ def check_drive(options: DriveOptions) -> None:
 
 
 def plan_box(options: DriveOptions) -> Box | None:
-    """Return the flange positions that plans of a real arm may lead to; None for simulations."""
+    """Return the workspace of a real arm's planned flange positions; None for simulations."""
     if options.workcell.robot not in REAL_ROBOTS:
         return None
     limits = read_limits(options.workcell.limits or options.workcell.robot)
@@ -74,15 +74,16 @@ def plan_box(options: DriveOptions) -> Box | None:
 
 
 class Drive:
-    """Episodes of one connected workcell.
+    """Runs episodes on a connected workcell.
 
     Args:
-        options: of the drive.
-        workcell: arm and camera, connected.
-        policy: plans.
-        operator: the person beside the arm.
-        view: live page; None for none.
-        box_m: flange positions that plans may lead to, as logged; None: the simulated workcell's.
+        options: options of the drive.
+        workcell: connected arm and camera.
+        policy: policy that plans the actions.
+        operator: the operator beside the arm.
+        view: live web page, or None.
+        box_m: workspace of planned flange positions, which is logged; None uses the simulated
+            workcell's.
     """
 
     def __init__(
@@ -103,13 +104,13 @@ class Drive:
         self.reasons: Counter[str] = Counter()
 
     def goals(self) -> list[SubGoal]:
-        """Return the goal images that were given, else those of the present scene."""
+        """Return the given goal images, else those of the current scene."""
         if self.options.goals:
             return list(read_goals(self.options.goals, self.options.steps))
         return self.workcell.sub_goals(self.options.sub_goals)
 
     def header(self, seed: int) -> dict[str, Any]:
-        """Return what a replay needs to plan and judge again."""
+        """Return the log header, with everything a replay needs."""
         return {
             "options": dataclasses.asdict(self.options),
             "seed": seed,
@@ -125,7 +126,7 @@ class Drive:
         }
 
     def run(self, finish: Finish) -> None:
-        """Run all episodes; the finished ones are summed up even when an error ends the drive."""
+        """Run all episodes; summarise the finished ones even if an error ends the drive."""
         episodes: list[Episode] = []
         try:
             for index in range(self.options.episodes):
@@ -138,20 +139,20 @@ class Drive:
             finish(summary, write_report(self.out, title, summary, episodes))
 
     def _prepare_scene(self, index: int) -> None:
-        """Let a person set the scene up again, and look at an arm that is stopped."""
+        """Let the operator reset the scene and inspect a stopped arm."""
         cell, motion = self.options.workcell, self.options.motion
         if index and cell.robot in REAL_ROBOTS and motion.confirm:
             self.operator.ask("Set the scene up, then press Enter: ")
         require_recovery_confirmation(self.operator, self.workcell, cell, motion)
 
     def _tolerated(self, *, last: bool) -> tuple[type[ArmError], ...]:
-        """Return errors that end one episode only: the arm is recovered before the next."""
+        """Return the errors that end only one episode, since the arm recovers before the next."""
         if not last and is_attended(self.options.workcell, self.options.motion):
             return (ArmError,)
         return (ReflexError,) if self.workcell.auto_recovers else ()
 
     def run_episode(self, index: int, *, lose_one_for: tuple[type[ArmError], ...] = ()) -> Episode:
-        """Run one episode; its log and recording are kept however it ends."""
+        """Run one episode; its log and recording are kept even if it fails."""
         seed = episode_seed(self.options.seed, index)
         self.workcell.begin(seed)
         goals = self.goals()
@@ -187,7 +188,7 @@ class Drive:
         return episode
 
     def _as_seen(self, goal: SubGoal) -> SubGoal:
-        """Return a goal with its image as the model sees it, for the report."""
+        """Return a goal with its image pre-processed for the model, for the report."""
         image = self.policy.preprocess(goal.image)
         return GoalPicture(goal.name, image, goal.state, goal.steps)
 
@@ -238,7 +239,7 @@ class Drive:
         return listen
 
     def _stop(self, records: DriveLog) -> None:
-        """Stop the arm, whatever state it is in."""
+        """Stop the arm in any state."""
         try:
             self.workcell.arm.stop()
             records.write({"kind": "stopped", "time_s": time.time()})
@@ -248,16 +249,16 @@ class Drive:
 
 
 def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
-    """Connect, ask for permission, and run all episodes.
+    """Connect, ask for confirmation, and run all episodes.
 
     Args:
-        options: of the drive.
-        operator: the person beside the arm.
-        finish: takes summary and report of the finished episodes, also when an error ends the
+        options: options of the drive.
+        operator: the operator beside the arm.
+        finish: receives summary and report of the finished episodes, even if an error ends the
             drive.
 
     Raises:
-        PlanError, DriveError: the drive cannot begin.
+        PlanError, DriveError: the drive cannot start.
         RobotError: the arm or the camera failed.
     """
     check_drive(options)

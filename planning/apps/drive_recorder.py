@@ -1,4 +1,4 @@
-"""Keeps an episode of a drive: for the report, and as rows of a DROID recording."""
+"""Record an episode of a drive for the report and as a DROID recording."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from robot.record import Recording
 from worldmodel.data.writers.droid import write_episode
 
 Judge = Callable[[], bool]
-"""Asks a person whether the episode succeeded."""
+"""Asks the operator whether the episode succeeded."""
 
 
 class Recorder:
-    """Follows the steps of one episode.
+    """Records the steps of an episode.
 
     Args:
-        options: of the drive.
-        workcell: arm and, in simulation, the task's judge.
-        episode: the report's record, filled here.
-        as_seen: returns a picture as the model sees it, for the report.
+        options: options of the drive.
+        workcell: arm and, in simulation, the task's success criterion.
+        episode: the report's record, filled in by the recorder.
+        as_seen: returns an image pre-processed for the model, for the report.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Recorder:
         self.reasons.update(reason.kind for reason in step.sent.reasons)
 
     def close(self, ended: str, judge: Judge | None = None) -> None:
-        """Judge the episode.
+        """Determine the outcome of the episode.
 
         Args:
             ended: why it ended early; empty when the step budgets were spent.
-            judge: asked where the scene has no judge of its own.
+            judge: asked if the scene cannot determine success.
         """
         episode, task = self.episode, self.options.workcell.scene.task
         if self.judged:
@@ -112,7 +112,7 @@ class Recorder:
         """Write the recording under `out`/data.
 
         Returns:
-            The path of its folder below `out`; empty for fewer than two rows.
+            Path of its folder below `out`; empty if there are fewer than two rows.
         """
         if len(self.recording.states) < 2:
             return ""

@@ -1,4 +1,4 @@
-"""Figures of a drive: those of `eval`, and those of a robot."""
+"""Metrics of a drive: eval metrics plus robot metrics."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from planning.rollout import Episode
 def drive_summary(
     options: DriveOptions, episodes: list[Episode], ended: list[str], reasons: Counter[str]
 ) -> dict[str, Any]:
-    """Return the figures of `summary.json`.
+    """Return the content of `summary.json`.
 
     Args:
-        options: of the drive.
-        episodes: those that are finished.
-        ended: why each episode ended early; empty where it did not.
-        reasons: kinds of changes and refusals of the safety layer, counted.
+        options: options of the drive.
+        episodes: finished episodes.
+        ended: why each episode ended early; empty if it did not.
+        reasons: counts of the safety layer's changes and refusals by kind.
     """
     cell = options.workcell
     summary = summarise(

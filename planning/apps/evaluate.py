@@ -1,4 +1,4 @@
-"""Episodes of a planner and of its baselines in simulation, and their figures."""
+"""Evaluate a planner and its baselines in simulation."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ from worldmodel.models.world_model import WorldModel
 log = logging.getLogger(__name__)
 
 FIRST_SEED = 1_000_000
-"""First seed of evaluation episodes; training uses seeds far below."""
+"""First seed of evaluation episodes, far above the seeds used in training."""
 PLANNER = "planner"
 BASELINES = ("hold", "random", "pose_only")
 
 Job = tuple[str, int]
-"""Name of an agent, and the index of its episode."""
+"""Agent name and episode index."""
 
 
 def episode_seed(seed: int, index: int) -> int:
-    """Return the environment's seed of an episode."""
+    """Return the environment seed of an episode."""
     return FIRST_SEED + 10_000 * seed + index
 
 
 class EpisodeRunner:
-    """One environment and its agents; every worker process has one.
+    """Runs episodes in one environment; every worker process has one.
 
     Args:
-        options: scene, seed and settings of the planner.
-        policy: the policy of the planner.
+        options: scene, seed and planner settings.
+        policy: policy of the planner.
 
     Raises:
-        PlanError: the policy and the environment's arm do not fit together.
+        PlanError: the policy does not match the environment's arm.
     """
 
     def __init__(self, options: EvalOptions, policy: Policy) -> None:
@@ -83,7 +83,7 @@ class EpisodeRunner:
 
 @dataclass
 class _Worker:
-    """State of a worker process; `initializer` of a pool cannot return it."""
+    """State of a worker process, since a pool's `initializer` cannot return it."""
 
     runner: EpisodeRunner | None = None
 
@@ -93,7 +93,7 @@ _WORKER = _Worker()
 
 def _start_worker(options: EvalOptions, model: WorldModel) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process hears Ctrl-C and ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner))
 
 
@@ -108,12 +108,14 @@ Mapper = Callable[[list[Job]], Iterable[Episode]]
 
 @contextmanager
 def episode_mapper(options: EvalOptions) -> Iterator[Mapper]:
-    """Load the model once and yield a function that runs episodes, here or in worker processes.
+    """Load the model once and yield a function that runs episodes, serially or in worker processes.
 
     Worker processes share the memory of the model's weights.
     """
     policy = open_policy(options.model, options.planner, device=options.device)
-    policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)  # a pool would restart failing workers
+    policy.connect(
+        ArmEnv.arm_spec, SIMULATED_BOX_M
+    )  # check here, since check here, since check here, since check here, since check here, since a pool would restart failing workers
     workers = min(options.workers, options.episodes)
     if workers == 1:
         runner = EpisodeRunner(options, policy)
@@ -146,7 +148,7 @@ def run_episodes(mapper: Mapper, agent: str, episodes: int) -> tuple[list[Episod
 def run_agents(
     options: EvalOptions, baselines: tuple[str, ...]
 ) -> tuple[dict[str, list[Episode]], bool]:
-    """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the rest.
+    """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the others.
 
     Returns:
         Episodes by agent, and whether Ctrl-C ended them early.
@@ -222,14 +224,14 @@ def _evaluate(
 
 
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
-    """Run the planner and the baselines; returns the summary and the report's path."""
+    """Run the planner and the baselines; return the summary and the report's path."""
     summary, episodes = _evaluate(options, BASELINES if options.baselines else ())
     title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
     return summary, write_report(Path(options.out), title, summary, episodes)
 
 
 def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
-    """Pick and place beside one baseline; returns the summary and the report's path."""
+    """Run pick and place and one baseline; return the summary and the report's path."""
     settings = EvalOptions(
         scene=SceneOptions(task="pick_place"),
         model=options.model,

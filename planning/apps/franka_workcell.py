@@ -1,4 +1,4 @@
-"""Workcells behind libfranka: a real Franka, and its simulated twin."""
+"""Workcells driven through libfranka: a real Franka and its simulated twin."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.layer import SafetyConfig
 
 SIMULATED = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=10.0, kill_s=20.0)
-"""Allowed ages for a simulated arm, whose server shares its processor with everything else; nobody
-can be hurt, and the arm's time waits."""
+"""Maximum ages for a simulated arm. They are generous because its server shares the processor with
+everything else, its clock waits, and nobody can be hurt."""
 
 
 def watchdog_ages(patience: float) -> WatchdogConfig:
-    """Return the watchdog's allowed ages, multiplied by `patience` for a simulated arm."""
+    """Return the watchdog's maximum ages, multiplied by `patience` for a simulated arm."""
     usual = WatchdogConfig()
     return WatchdogConfig(
         planner_s=usual.planner_s * patience,
@@ -33,7 +33,7 @@ def watchdog_ages(patience: float) -> WatchdogConfig:
 
 
 def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConfig:
-    """Return the driver's part of a workcell's limits, the same for a real and a simulated arm."""
+    """Return the driver options for a workcell's limits, equal for real and simulated arms."""
     return FrankaConfig(
         address=address,
         max_speed_m_s=limits.max_speed_m_s,
@@ -48,7 +48,7 @@ def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConf
 
 
 def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
-    """Connect to the arm under its limits, and to a camera that the watchdog supervises."""
+    """Connect to the arm and to a camera monitored by the watchdog."""
     usual = FrankaConfig()
     config = driver_config(
         limits,
@@ -72,7 +72,7 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
 
 
 def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
-    """Return a camera whose silence or failure stops the arm while it moves."""
+    """Wrap a camera so that its silence or failure stops a moving arm."""
 
     def failed(why: str) -> None:
         if arm.link.moving:
@@ -96,7 +96,7 @@ class FrankaWorkcell(Workcell):
 
 
 class TwinWorkcell(Workcell):
-    """`ArmEnv`'s scene served as a Franka, with the driver and watchdog of a real arm."""
+    """The `ArmEnv` scene served as a Franka, with the driver and watchdog of a real arm."""
 
     simulated = auto_recovers = True
     frozen_s, max_age_s = float("inf"), 3.0
@@ -124,21 +124,23 @@ class TwinWorkcell(Workcell):
             self.twin.close()
             raise
         self.arm = self.driver
-        # Pictures are rendered on demand and not reported to the watchdog: rendering all the time
+        # Images are rendered on demand and not reported to the watchdog: continuous rendering
         # would slow the simulation, which needs most of a processor to keep the arm's pace.
         self.camera: Camera = self.twin.camera
         self._goals: list[SceneGoal] = []
 
     def begin(self, seed: int) -> None:
-        """Draw the scene: disconnect the arm, place it and connect again."""
+        """Reset the scene: disconnect the arm, place it and reconnect."""
         self.driver.disconnect()
         self._goals = self.twin.reset(seed)
         self.driver.connect()
-        if self.driver.link.stopped:  # the last episode ended early; nobody can be hurt here
+        if (
+            self.driver.link.stopped
+        ):  # the last episode ended early; recovering a simulated arm is safe
             self.driver.recover()
 
     def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images that the scripted expert makes."""
+        """Return goal images rendered by the scripted expert."""
         return list(self.twin.choose(self._goals, variant))
 
     def info(self) -> dict[str, Any] | None:
@@ -146,6 +148,6 @@ class TwinWorkcell(Workcell):
         return self.twin.info(closed=self.driver.closed)
 
     def close(self) -> None:
-        """Disconnect the arm and end the server."""
+        """Disconnect the arm and stop the server."""
         self.driver.close()
         self.twin.close()

@@ -1,4 +1,4 @@
-"""Energy over a grid of actions between two frames: input, computation and drawing."""
+"""Energy landscape between two frames: input, computation and plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
 from worldmodel.models.world_model import WorldModel
 
 Frames = tuple[Tensor, Tensor]
-"""Present and goal image, uint8 [H, W, 3] of any size each."""
+"""Current and goal image, uint8 [H, W, 3], each of any size."""
 
 
 def landscape(
@@ -29,15 +29,15 @@ def landscape(
     size_m: float,
     batch_size: int,
 ) -> EnergyGrid:
-    """Compute the energies between two images, which reach the model as in training.
+    """Compute the energies between two images, pre-processed as in training.
 
     Args:
         model: the world model.
         frames: present and goal image.
-        flange_states_2S: robot states at both, in the flange's frame.
-        num_points: grid points on an axis, an odd number.
-        size_m: largest move along an axis [m].
-        batch_size: number of actions imagined at once.
+        flange_states_2S: robot states at both images, in the flange frame.
+        num_points: number of grid points per axis, odd.
+        size_m: maximum move along an axis [m].
+        batch_size: number of actions per batch.
     """
     states_2S = flange_states_2S.float()
     if model.observation_spec.state_frame != "flange":
@@ -82,10 +82,10 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
 
 
 def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frames, Tensor]:
-    """Read two pictures; returns them and their states [2, 7].
+    """Read two images; return them and their states [2, 7].
 
     Raises:
-        DataError: a picture cannot be read, or there are not 14 numbers.
+        DataError: an image cannot be read, or `states` does not hold 14 numbers.
     """
     if len(states) != 14:
         raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each picture.")
@@ -101,7 +101,7 @@ def _picture(path: str) -> Tensor:
 
 
 def draw(found: EnergyGrid, path: Path) -> None:
-    """Draw three planes side by side, with the true action and each plane's lowest energy."""
+    """Plot three planes side by side, with the true action and each plane's lowest energy."""
     figure = Figure(figsize=(13, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     values_cm, true_cm = 100 * found.values_m, 100 * found.true_action

@@ -1,4 +1,4 @@
-"""The workcell that `robot=` names; drivers are imported only when their robot is asked for."""
+"""Open the workcell selected by `robot=`, importing drivers on demand."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from planning.arm_options import WorkcellOptions
 
 
 def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
-    """Connect to the arm and camera that `robot=` names.
+    """Connect to the arm and camera selected by `robot=`.
 
     Args:
         options: arm, camera, limits and scene.
-        image_size: side of the pictures of a simulated camera [px].
+        image_size: side of a simulated camera's images [px].
     """
     if options.robot == "franka":
         from planning.apps.franka_workcell import FrankaWorkcell

@@ -1,6 +1,6 @@
-"""The person beside the arm: asked before it moves, and to look at it when it has stopped.
+"""Confirmation by the operator before an arm moves or recovers.
 
-Services never print or read a terminal; the command line hands them an `Operator`.
+Services never access a terminal; the command line passes them an `Operator`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ RECOVER_WORD = "recover"
 
 
 class Operator(Protocol):
-    """Someone who reads messages and answers questions."""
+    """An interface that shows messages and answers questions."""
 
     def tell(self, text: str) -> None:
         """Show a message."""
 
     def ask(self, question: str) -> str:
-        """Return the answer to a question; empty when nobody answers."""
+        """Return the answer to a question; empty if nobody answers."""
 
 
 def require_motion_confirmation(
@@ -36,7 +36,7 @@ def require_motion_confirmation(
     motion: MotionOptions,
     what: str,
 ) -> None:
-    """Require the typed word before the arm moves; a dry run only says so.
+    """Require the typed word before the arm moves; a dry run only shows a message.
 
     Raises:
         DriveError: another word was typed.
@@ -60,18 +60,18 @@ def require_motion_confirmation(
 
 
 def is_attended(options: WorkcellOptions, motion: MotionOptions) -> bool:
-    """Return whether a person stands by a real arm that may move."""
+    """Return whether an operator attends a real arm that may move."""
     return options.robot in REAL_ROBOTS and motion.execute and motion.confirm
 
 
 def require_recovery_confirmation(
     operator: Operator, workcell: Workcell, options: WorkcellOptions, motion: MotionOptions
 ) -> None:
-    """Show why a real arm is stopped, and recover it when the word is typed.
+    """Show why a real arm is stopped, and recover it once the word is typed.
 
     Raises:
-        DriveError: nobody can be asked (a dry run, or confirm=false), another word was typed, or
-            the arm still reports an error.
+        DriveError: nobody can be asked (dry run or confirm=false), another word was typed, or the
+            arm still reports an error.
     """
     errors = "; ".join(workcell.arm.state().errors)
     if workcell.simulated or not errors:
@@ -91,7 +91,7 @@ def require_recovery_confirmation(
 
 
 def step_question(operator: Operator) -> Callable[[Sent], bool]:
-    """Return a function that asks about one step; only a yes sends it."""
+    """Return a function that asks before each step; only "y" or "yes" sends it."""
 
     def confirm(sent: Sent) -> bool:
         action = np.round(sent.action, 3).tolist()

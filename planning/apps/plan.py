@@ -1,4 +1,4 @@
-"""One plan from two pictures on disk."""
+"""Plan from two images on disk."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
     """Plan once and write the plan to `summary.json`.
 
     Returns:
-        Actions, energies, and how the search ended.
+        Actions, energies and search statistics.
 
     Raises:
-        PlanError: a picture is missing or damaged, or the state has another length than the
-            model's.
+        PlanError: an image is missing or damaged, or the state's length differs from the model's.
     """
     if not options.image or not options.goal:
         raise PlanError("Two pictures are needed: give image=FILE goal=FILE.")

@@ -1,4 +1,4 @@
-"""The one way from a model's name and planner options to a policy."""
+"""Build policies from model names and planner options."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def point(values: Iterable[float]) -> Point:
 
 
 SIMULATED_BOX_M: Box = (point(BOX_LOW_M), point(BOX_HIGH_M))
-"""Flange positions that plans for the simulated workcell may lead to [m]."""
+"""Workspace of planned flange positions in the simulated workcell [m]."""
 
 
 def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:
-    """Return how many plans fit into `memory_gb`, at least 1."""
+    """Return the number of plans that fit into `memory_gb`, at least 1."""
     each = world.bytes_per_sample(max(options.horizon, options.stretch))
     return max(1, int(options.memory_gb * 1e9 / each))
 
@@ -37,13 +37,13 @@ def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:
 def planner_config(
     options: PlannerOptions, *, chunk: int = 1024, device: str = "cpu", gripper_free: bool = True
 ) -> PlannerConfig:
-    """Return the planner that the options describe.
+    """Return the planner configuration for the given options.
 
     Args:
-        options: settings of the search.
-        chunk: plans imagined at once; see `samples_at_once`.
-        device: where the model is.
-        gripper_free: False plans positions alone.
+        options: search settings.
+        chunk: number of plans evaluated at once; see `samples_at_once`.
+        device: device of the model.
+        gripper_free: whether to plan the gripper.
     """
     return PlannerConfig(
         optimiser=make_optimiser(
@@ -81,14 +81,14 @@ def open_policy(
     axes: str = "",
     gripper_free: bool = True,
 ) -> Policy:
-    """Load a model and make its policy; `Policy.connect` adds the arm.
+    """Load a model and create its policy; `Policy.connect` adds the arm.
 
     Args:
-        model: name, file or folder, or a model that is loaded already.
-        planner: settings of the search.
-        device: where to load the model to.
+        model: name, file or folder, or a loaded model.
+        planner: search settings.
+        device: device to load the model on.
         axes: calibration file; empty for none.
-        gripper_free: False plans positions alone.
+        gripper_free: whether to plan the gripper.
     """
     world = load_world_model(model, device) if isinstance(model, str) else model
     where = next(world.parameters()).device

@@ -1,4 +1,4 @@
-"""Plan the steps of a drive's log again, and judge its commands again."""
+"""Replay a drive's log: replan its steps and recheck its commands."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from worldmodel.models.preprocess import Preprocess
 from worldmodel.models.world_model import WorldModel
 
 LoadModel = Callable[[str, str], WorldModel]
-"""Loads a model by name onto a device."""
+"""Function that loads a model by name onto a device."""
 
 
 def find_logs(where: str) -> list[Path]:
     """Return the log folders of a run.
 
     Raises:
-        PlanError: there is none.
+        PlanError: the run has no logs.
     """
     root = Path(where)
     if where and (root / "log.jsonl").is_file():
@@ -51,7 +51,7 @@ def find_logs(where: str) -> list[Path]:
 
 
 def logged_planner(options: Mapping[str, Any]) -> PlannerOptions:
-    """Return the planner settings of a log; older logs have them beside the other options."""
+    """Return the planner settings of a log; older logs hold them among the other options."""
     said = options.get("planner", options)
     known = {f.name for f in dataclasses.fields(PlannerOptions)}
     values = {name: value for name, value in said.items() if name in known}
@@ -61,14 +61,14 @@ def logged_planner(options: Mapping[str, Any]) -> PlannerOptions:
 
 
 def logged_task(logged: Logged) -> str:
-    """Return the task of a drive; `goals` where it was given by pictures."""
+    """Return the task of a drive, or `goals` if it was given by images."""
     options = logged.header["options"]
     scene = options["workcell"]["scene"] if "workcell" in options else options
     return str(scene["task"] or "goals")
 
 
 def logged_policy(logged: Logged, load: LoadModel, model: str = "") -> Policy:
-    """Return the policy that a log was made with, or the same with another model."""
+    """Return the policy of a log, optionally with another model."""
     header, options = logged.header, logged.header["options"]
     world = load(model or options["model"], options["device"])
     policy = open_policy(world, logged_planner(options), axes=options["axes"])
@@ -78,16 +78,18 @@ def logged_policy(logged: Logged, load: LoadModel, model: str = "") -> Policy:
 
 
 def replan(logged: Logged, policy: Policy) -> list[float]:
-    """Plan every step again; returns each step's largest difference from the logged action.
+    """Replan every step; return each step's maximum difference from the logged action.
 
     Raises:
-        PlanError: the budgets end before the log does.
+        PlanError: the step budgets end before the log does.
     """
     agent = PlanningAgent(policy)
     agent.begin(logged.goals, logged.header["seed"])
     differences = []
     threads = torch.get_num_threads()
-    torch.set_num_threads(int(logged.header["threads"]))  # the rounding of sums depends on it
+    torch.set_num_threads(
+        int(logged.header["threads"])
+    )  # the rounding of sums depends on the number of threads
     try:
         for row in tqdm(logged.steps, desc="planning again", unit="step"):
             state = np.array(row["state"], dtype=np.float64).astype(np.float32)
@@ -102,7 +104,7 @@ def replan(logged: Logged, policy: Policy) -> list[float]:
 
 
 def as_seen(logged: Logged, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a logged image as the model of the drive saw it; older logs hold nothing else."""
+    """Return a logged image pre-processed for the drive's model; older logs hold only that."""
     if "specs" not in logged.header:
         return image
     seen = logged.header["specs"]["observation"]
@@ -132,7 +134,7 @@ def as_episode(logged: Logged) -> Episode:
 
 
 def replay_log(logged: Logged, options: ReplayOptions, load: LoadModel) -> dict[str, Any]:
-    """Plan the steps of a log again and judge its commands again; returns the differences."""
+    """Replan the steps of a log and recheck its commands; return the differences."""
     differences = []
     if options.plan:
         differences = replan(logged, logged_policy(logged, load, options.model))
@@ -150,11 +152,11 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
     """Replay every log of a run and write the report.
 
     Returns:
-        The summary, in which `same` and `safety_same` are None where nothing was compared, and the
-        report's path.
+        The summary, with `same` and `safety_same` None if nothing was compared, and the report's
+        path.
     """
     logs = [read_log(folder) for folder in find_logs(options.run)]
-    load = functools.lru_cache(maxsize=1)(load_world_model)  # one model for all logs of a run
+    load = functools.lru_cache(maxsize=1)(load_world_model)  # all logs of a run share one model
     rows = [replay_log(logged, options, load) for logged in logs]
     worst = max((row["largest_difference"] or 0.0 for row in rows), default=0.0)
     judged = [row["safety"] for row in rows if row["safety"]]

@@ -1,4 +1,4 @@
-"""Judge a drive's safety log again: the same commands must give the same targets."""
+"""Replay a drive's safety log: equal commands must give equal targets."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from robot.safety.limits import Limits
 
 @dataclass
 class SafetyReplay:
-    """Outcome of judging a safety log again."""
+    """Outcome of a replayed safety log."""
 
     commands: int = 0
-    """Number of commands that were judged again."""
+    """Number of replayed commands."""
     largest_difference: float = 0.0
-    """Largest difference of a target or of a sent action [m, rad]."""
+    """Maximum difference of a target or a sent action [m, rad]."""
     differ: list[str] = field(default_factory=list)
-    """Commands with another verdict than logged, and steps without a command."""
+    """Commands whose verdict differs from the log, and steps without a command."""
 
 
 def _rows(logged: Logged) -> list[dict[str, Any]]:
-    """Return the first line of each command, in order; an incomplete last line is ignored."""
+    """Return the first line of each command in order, ignoring an incomplete last line."""
     path = logged.folder / "safety.jsonl"
     rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -56,15 +56,15 @@ def _judge(limits: Limits, row: dict[str, Any], found: SafetyReplay) -> None:
 
 
 def _arm_of(options: dict[str, Any]) -> str:
-    """Return the arm's model of an older log, which has it among its options."""
+    """Return the arm model of an older log, which holds it among its options."""
     return str(options["arm"]) if options["robot"] == "franka" else "fr3"
 
 
 def replay_safety_log(logged: Logged) -> SafetyReplay | None:
-    """Judge every logged command again, and find each step's action among them.
+    """Replay every logged command, and find each step's action among them.
 
     Returns:
-        None if the log lacks the limits or the commands, as older ones do.
+        None if the log lacks the limits or the commands, as older logs do.
     """
     header, rows = logged.header, _rows(logged)
     if "limits" not in header or not (rows or not logged.steps):

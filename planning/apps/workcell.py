@@ -1,4 +1,4 @@
-"""Workcells: an arm, its camera, its limits and, in simulation, a task that judges itself."""
+"""Workcells: arm, camera, safety limits and, in simulation, a task with success criteria."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ NO_SCRIPTED_GOALS = (
     "goals=FOLDER."
 )
 DEFAULT_IMAGE_SIZE = 128
-"""Side of a simulated camera's picture where no model asks for another [px]."""
+"""Default side of a simulated camera's image [px]."""
 
 
 def read_limits(name: str) -> SafetyConfig:
     """Read safety limits by name (`configs/robot/NAME.yaml`) or from a .yaml file.
 
     Raises:
-        ConfigError: there is no such file, or a limit is out of its range.
+        ConfigError: the file does not exist, or a limit is out of range.
     """
     path = Path(name)
     if path.suffix != ".yaml":
@@ -55,7 +55,7 @@ def read_limits(name: str) -> SafetyConfig:
 
 
 class Workcell(Closing):
-    """An arm and its camera; a simulated one also makes scenes and goals, and judges episodes."""
+    """An arm and its camera; a simulated one also provides scenes, goals and success."""
 
     simulated = False
     auto_recovers = False
@@ -65,7 +65,7 @@ class Workcell(Closing):
     limits: SafetyConfig
     frozen_s = 0.5
     max_age_s = 0.2
-    """Largest age of a frame [s]; simulations wait for the planner and share its processor."""
+    """Maximum age of a frame [s]; larger for simulations, which share the planner's processor."""
     camera_name: str | None = None
     """The simulated camera; None for a camera that a person has placed."""
 
@@ -75,10 +75,10 @@ class Workcell(Closing):
         return replace(self.arm.spec, camera=self.camera_name)
 
     def begin(self, seed: int) -> None:
-        """Draw the scene of an episode (simulated); a real one stays as it is."""
+        """Reset the scene of a simulated episode; a real scene is left unchanged."""
 
     def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images that the scripted expert makes (simulated).
+        """Return goal images rendered by the scripted expert (simulation only).
 
         Raises:
             DriveError: the arm is real.
@@ -90,7 +90,7 @@ class Workcell(Closing):
         return None
 
     def checked(self) -> CheckedCamera:
-        """Return the camera behind checks for stale, frozen and black frames."""
+        """Return the camera with checks for stale, frozen and black frames."""
         return CheckedCamera(self.camera, max_age_s=self.max_age_s, frozen_s=self.frozen_s)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Workcell(Closing):
 
 
 class MujocoWorkcell(Workcell):
-    """`ArmEnv`'s scene, with the arm moved through its own interface."""
+    """The `ArmEnv` scene, with its simulated arm."""
 
     simulated = True
     frozen_s, max_age_s = float("inf"), 3.0
@@ -116,16 +116,16 @@ class MujocoWorkcell(Workcell):
         self.camera: Camera = CallableCamera(self.picture)
 
     def picture(self) -> Image:
-        """Return the left camera's picture [H, W, 3]."""
+        """Render the left camera's image [H, W, 3]."""
         return self.env.renderer.render(self.env.data, "left")
 
     def begin(self, seed: int) -> None:
-        """Draw the scene; another object shape replaces the simulated arm."""
+        """Reset the scene; a new object shape replaces the simulated arm."""
         self.env.reset(seed=seed)
         self.arm = self.env.arm
 
     def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images that the scripted expert makes."""
+        """Return goal images rendered by the scripted expert."""
         return list(self.env.sub_goals(variant))
 
     def info(self) -> dict[str, Any] | None:
@@ -139,7 +139,7 @@ class MujocoWorkcell(Workcell):
 
 
 class FakeWorkcell(MujocoWorkcell):
-    """`FakeArm` (no physics), rendered at its joint positions in `ArmEnv`'s scene."""
+    """`FakeArm` (no physics), rendered at its joint positions in the `ArmEnv` scene."""
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         super().__init__(options, image_size)
@@ -149,7 +149,7 @@ class FakeWorkcell(MujocoWorkcell):
             self.camera, self.camera_name = open_camera(options.camera), None
 
     def begin(self, seed: int) -> None:
-        """Draw the scene; the fake arm takes the simulated arm's joint positions."""
+        """Reset the scene; the fake arm takes the simulated arm's joint positions."""
         self.env.reset(seed=seed)
         self.fake.q = self.env.data.qpos[:7].copy()
         self.fake.closed = False
@@ -160,7 +160,7 @@ class FakeWorkcell(MujocoWorkcell):
         mujoco.mj_forward(self.env.model, self.env.data)
 
     def picture(self) -> Image:
-        """Return the left camera's picture of the fake arm."""
+        """Render the left camera's image of the fake arm."""
         self._sync()
         return super().picture()
 
@@ -171,11 +171,11 @@ class FakeWorkcell(MujocoWorkcell):
 
 
 def open_camera(source: str, *, live: bool = False) -> Camera:
-    """Open a camera: number or device, realsense[:SERIAL], folder, video file or URL.
+    """Open a camera: index, device path, realsense[:SERIAL], folder, video file or URL.
 
     Args:
         source: the `camera=` option.
-        live: recorded pictures keep their own pace, as a camera's do.
+        live: whether recordings play in real time.
     """
     if source.split(":")[0] == "realsense":
         return RealSenseCamera(source.partition(":")[2])
@@ -188,7 +188,7 @@ def open_camera(source: str, *, live: bool = False) -> Camera:
 
 
 def arm_model(options: WorkcellOptions) -> str:
-    """Return the arm's model, for its kinematics; every simulated arm is an fr3."""
+    """Return the arm model for the kinematics; every simulated arm is an fr3."""
     return options.franka.arm if options.robot == "franka" else "fr3"
 
 
@@ -200,14 +200,14 @@ def safe_arm(
     confirm: Callable[[Sent], bool] | None = None,
     log: IO[str] | None = None,
 ) -> SafeArm:
-    """Return the workcell's arm behind its safety layer, starting from its present pose.
+    """Return the workcell's arm behind its safety layer, referenced to its current pose.
 
     Args:
-        options: names the arm's kinematics.
-        workcell: arm and limits.
-        execute: send commands to the arm; else a dry run.
-        confirm: asked before every step; None sends without asking.
-        log: file that gets one JSON line for each command.
+        options: selects the arm's kinematics.
+        workcell: arm and safety limits.
+        execute: whether to send commands to the arm; False is a dry run.
+        confirm: called before every step; None sends without confirmation.
+        log: file for one JSON line per command.
     """
     return SafeArm(
         workcell.arm,

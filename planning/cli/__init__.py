@@ -1,1 +1,1 @@
-"""Command line: the composition root, one file per command."""
+"""Command line of the package: one module per command."""

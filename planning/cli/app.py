@@ -1,7 +1,7 @@
-"""The `worldmodel` command: finds the sub-command, composes its options, runs it.
+"""Entry point of `worldmodel`: finds the command, composes its options and runs it.
 
-Options are written `key=value`; text is taken as written. A command is a module with a dataclass
-`Options` (or one dataclass for each mode in `MODES`) and a function `run(options) -> int`.
+Options are written `key=value`, and values are taken literally. A command is a module with a
+dataclass `Options` (or one dataclass per mode in `MODES`) and a function `run(options) -> int`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def parse_options(command: str, kind: type[T], words: list[str]) -> T:
 
 
 def compose_options(command: str, words: list[str]) -> object:
-    """Build a command's options, of the class of the mode that words or recipe name."""
+    """Build a command's options for the mode selected by the words or the recipe."""
     from planning.cli import compose
     from planning.cli.request import read_request
 
@@ -42,7 +42,7 @@ def compose_options(command: str, words: list[str]) -> object:
 
 
 def own_version() -> str:
-    """Version of the installed distribution."""
+    """Return the version of the installed distribution."""
     try:
         return version("worldmodel")
     except PackageNotFoundError:
@@ -50,10 +50,10 @@ def own_version() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status.
+    """Run the command line and return the exit status.
 
-    The status is 0 after success, 1 after an unexpected failure, 2 where options or inputs are
-    refused, and 130 after Ctrl-C.
+    The status is 0 on success, 1 after an unexpected failure, 2 for invalid options or inputs, and
+    130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; finished work is kept", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has closed it: `worldmodel ... | head`
+    except BrokenPipeError:  # the output pipe was closed, as in `worldmodel ... | head`
         sys.stdout = None
         return 141
     except Exception as error:
@@ -98,7 +98,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _mode_of(command: LoadedCommand, words: list[str]) -> str:
-    """The mode that the words or their recipe name; empty for a command without modes."""
+    """Return the mode selected by the words or their recipe; empty for a command without modes."""
     chosen = [word for word in words if word.startswith(("mode=", "recipe="))]
     if "" in command.kinds or not chosen:
         return ""
@@ -134,7 +134,7 @@ def _run(command: LoadedCommand, words: list[str]) -> int:
 
 
 def _take_cfg(words: list[str]) -> tuple[list[str], bool]:
-    """Remove `--cfg job` from the words; returns the rest and whether it was there."""
+    """Remove `--cfg job` from the words; return the other words and whether it was present."""
     for i, word in enumerate(words):
         if word in CFG:
             if words[i + 1 : i + 2] != ["job"]:

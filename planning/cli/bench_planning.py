@@ -1,4 +1,4 @@
-"""`worldmodel bench planning`: time our planner beside the published loop."""
+"""`worldmodel bench planning`: compare the planner's speed with the published loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Options = BenchOptions
 
 
 def run(options: BenchOptions) -> int:
-    """Measure, print the table, write summary.json and the plot."""
+    """Run the benchmark, print the table, and write summary.json and the plot."""
     import torch
 
     from planning.apps.bench_equal_energy import equal_energy

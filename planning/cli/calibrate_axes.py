@@ -11,7 +11,7 @@ Options = CalibrateOptions
 
 
 def run(options: CalibrateOptions) -> int:
-    """Calibrate and print the rotation; a poor calibration is an error and writes no axes."""
+    """Calibrate and print the rotation; a poor calibration is an error and writes no file."""
     from planning.apps.calibrate import calibrate_axes
 
     axes = calibrate_axes(options, Terminal())

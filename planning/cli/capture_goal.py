@@ -1,4 +1,4 @@
-"""`worldmodel capture-goal`: goal pictures in order, with the arm moved by keys or by hand."""
+"""`worldmodel capture-goal`: record goal images while moving the arm by keys or by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ k NAME [STEPS] keeps this picture as the next goal; q ends. By hand: guide the a
 
 
 def follow(capture: GoalCapture, line: str) -> str:
-    """Carry out one typed line; returns what to print."""
+    """Execute one typed line and return the text to print."""
     from planning.apps.capture_goals import KEYS
 
     words = line.split()
@@ -28,7 +28,7 @@ def follow(capture: GoalCapture, line: str) -> str:
 
 
 def run(options: CaptureOptions) -> int:
-    """Read keys until q or the end of the input."""
+    """Read keys until q or the end of input."""
     from planning.apps.capture_goals import capture_goals
 
     terminal = Terminal()

@@ -1,4 +1,4 @@
-"""`worldmodel check-view`: compare the camera's view with a reference picture."""
+"""`worldmodel check-view`: compare the camera's view with a reference image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Options = CheckViewOptions
 
 
 def run(options: CheckViewOptions) -> int:
-    """Take a picture, compare it with the reference and print the differences."""
+    """Capture an image, compare it with the reference and print the differences."""
     from planning.apps.check_view import compare_view, require_same_view, take_view
 
     if not options.reference:

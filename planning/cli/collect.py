@@ -11,7 +11,7 @@ Options = CollectConfig
 
 
 def run(options: CollectConfig) -> int:
-    """Collect the episodes and print the summary."""
+    """Record the episodes and print the summary."""
     from envs.collect import collect
     from worldmodel.atomic_io import write_json
     from worldmodel.data.writers.droid import write_episode

@@ -1,4 +1,4 @@
-"""The commands by name, grouped by the job that they do; modules are imported when needed."""
+"""Table of all commands, grouped by purpose; command modules are imported on demand."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from planning.cli.fields import UsageError
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: a module with a dataclass `Options` and `run(options) -> int`."""
+    """A command: a module with a dataclass `Options` and `run(options) -> int`."""
 
     module: str
     group: str
     text: str
-    """One line for the list of commands."""
+    """One-line description in the list of commands."""
 
 
 SEE, TRAIN, PERCEIVE, DRIVE, DATA = (
@@ -91,12 +91,13 @@ class LoadedCommand:
 
     name: str
     kinds: Mapping[str, type]
-    """Options dataclass of each mode, the default first; the one name is empty without modes."""
+    """Options dataclass of each mode, the default first; a command without modes has one, named
+    ""."""
     run: Callable[[object], int]
 
 
 def find_command(words: list[str]) -> tuple[str, list[str]]:
-    """Split words into a command of one or two words and what follows it.
+    """Split words into a command of one or two words and its arguments.
 
     Raises:
         UsageError: no command has this name.
@@ -113,7 +114,7 @@ def find_command(words: list[str]) -> tuple[str, list[str]]:
 
 
 def load_command(name: str) -> LoadedCommand:
-    """Import a command's module; its options need neither PyTorch nor MuJoCo."""
+    """Import a command's module, which imports neither PyTorch nor MuJoCo."""
     module = importlib.import_module(COMMANDS[name].module)
     modes = getattr(module, "MODES", None)
     kinds = modes if isinstance(modes, Mapping) else {"": module.Options}
@@ -121,13 +122,13 @@ def load_command(name: str) -> LoadedCommand:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether an error tells the user what to change; a plain ValueError is a fault of ours."""
+    """Return whether an error is the user's to fix; a plain ValueError is a bug."""
     known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
     return known and type(error) not in (ValueError, RuntimeError)
 
 
 def overview() -> str:
-    """The list of commands, grouped by job."""
+    """Return the list of commands, grouped by purpose."""
     lines = [
         "worldmodel COMMAND [key=value ...]",
         "",

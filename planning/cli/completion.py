@@ -1,4 +1,4 @@
-"""Shell completion: commands, options, choices and files of configuration groups."""
+"""Shell completion of commands, options, choices and configuration files."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ complete -c worldmodel -a '(__worldmodel)'
 
 
 def script(shell: str) -> str:
-    """The completion script of a shell.
+    """Return the completion script of a shell.
 
     Raises:
         UsageError: the shell is not supported.
@@ -56,7 +56,7 @@ def script(shell: str) -> str:
 
 
 def candidates(current: str, words: list[str]) -> list[str]:
-    """Words that can complete `current` behind the words before it."""
+    """Return the words that complete `current` after the preceding words."""
     name = next((" ".join(words[:n]) for n in (2, 1) if " ".join(words[:n]) in COMMANDS), "")
     if not name:
         depth = len(words)
@@ -76,7 +76,7 @@ def _options(name: str, current: str, words: list[str]) -> list[str]:
     if not equals:
         groups = [section.group for section in found.sections.values() if section.group]
         modes = ["mode"] if "" not in command.kinds else []
-        # Short names only once a letter is typed, or the list would hold everything twice.
+        # Offer short names only once a letter is typed; otherwise every option is listed twice.
         short = [o.leaf for o in found.options.values() if current and found.find(o.leaf)]
         keys = [*found.options, *short, *groups, *modes, "recipe"]
         return [f"{key}=" for key in keys] + ["--help"]

@@ -1,7 +1,7 @@
 """Compose a command's options with Hydra: schema, recipe, configuration groups, then the words.
 
-The options dataclass becomes a structured config in Hydra's ConfigStore, beside one node for each
-chosen file of `configs/`; `planning.cli.request` has checked both.
+The options dataclass becomes a structured config in Hydra's ConfigStore, with one node per chosen
+file of `configs/`. `planning.cli.request` has validated both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ROOT = "worldmodel"
 
 
 def parse_options(command: str, kind: type[T], words: list[str]) -> T:
-    """Build `kind` from its defaults, chosen files and `key=value` words, in this order.
+    """Build `kind` from its defaults, the chosen files and the `key=value` words, in this order.
 
     Raises:
         UsageError: unknown key, value of the wrong type or out of range, or a word without `=`.
@@ -38,7 +38,7 @@ def parse_options(command: str, kind: type[T], words: list[str]) -> T:
 
 @cache
 def schema(kind: type) -> type:
-    """Dataclass with the same fields in types that OmegaConf knows, all required."""
+    """Return a dataclass with the same fields, all required, in types that OmegaConf supports."""
     found = layout(kind)
     return _schema_of(kind, "", found)
 
@@ -68,7 +68,7 @@ def _schema_hint(kind: object) -> object:
 
 
 def structured(kind: type, found: Layout) -> DictConfig:
-    """Structured config of an options dataclass with its defaults."""
+    """Return the structured config of an options dataclass with its defaults."""
     config: DictConfig = OmegaConf.structured(schema(kind))
     for option in found.options.values():
         if option.default is not dataclasses.MISSING:
@@ -77,7 +77,7 @@ def structured(kind: type, found: Layout) -> DictConfig:
 
 
 def register(request: Request) -> None:
-    """Put the schema and the chosen files of a request into Hydra's ConfigStore."""
+    """Register the schema and the chosen files of a request in Hydra's ConfigStore."""
     store = ConfigStore.instance()
     for name in [name for name in store.repo if not name.startswith(("hydra", "_"))]:
         del store.repo[name]  # nodes of an earlier command in this process
@@ -98,7 +98,7 @@ def register(request: Request) -> None:
 
 
 def compose_tree(request: Request) -> Tree:
-    """Compose one run; returns its options as nested plain values.
+    """Compose one run and return its options as nested plain values.
 
     Raises:
         UsageError: Hydra cannot compose the configuration.
@@ -113,7 +113,7 @@ def compose_tree(request: Request) -> Tree:
 
 
 def plain_tree(config: DictConfig) -> Tree:
-    """Nested plain values of a composed config; interpolations stay text."""
+    """Convert a composed config to nested plain values; interpolations stay text."""
     tree = OmegaConf.to_container(config, resolve=False)
     if not isinstance(tree, dict):
         raise TypeError(f"a configuration is a dictionary, not {type(tree).__name__}")
@@ -121,10 +121,10 @@ def plain_tree(config: DictConfig) -> Tree:
 
 
 def build(kind: type[T], tree: Mapping[str, object]) -> T:
-    """Make the options dataclass from nested plain values.
+    """Build the options dataclass from nested plain values.
 
     Raises:
-        UsageError: a required option is missing, or a value is not allowed.
+        UsageError: a required option is missing, or a value is invalid.
     """
     return _build(kind, tree, "", layout(kind))
 

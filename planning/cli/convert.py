@@ -17,23 +17,23 @@ class Options:
     source: str
     """Published name, checkpoint file, or Hugging Face folder."""
     out: str = field(metadata={"file": True})
-    """Safetensors file to write; a .json file beside it says what was kept."""
+    """Safetensors file to write; a .json file beside it records what was kept."""
     part: Literal["", "encoder", "target_encoder", "probe"] = ""
     """Part of the source to keep (empty: the published choice)."""
     encoder: str = ""
-    """Name or file of the encoder, where the source has only a predictor."""
+    """Name or file of the encoder, if the source has only a predictor."""
     num_heads: int = field(default=0, metadata=between(0, 256))
-    """Attention heads of the encoder or probe; 0 takes those of the published size."""
+    """Number of attention heads of the encoder or probe (0: as published for its size)."""
     predictor_heads: int = field(default=0, metadata=between(0, 256))
-    """Attention heads of the predictor; 0 takes those of the published size."""
+    """Number of attention heads of the predictor (0: as published for its size)."""
     image_size: int = field(default=0, metadata=between(0, 4096, "px"))
-    """Side of the input; 0 takes the published one, or 256."""
+    """Side of the input images (0: as published, else 256)."""
     num_frames: int = field(default=0, metadata=between(0, 1024, "frames"))
-    """Length of a clip; 0 takes the published one, or 64."""
+    """Number of frames per clip (0: as published, else 64)."""
     step_seconds: float = field(default=0.25, metadata=between(0.001, 60, "s"))
-    """Duration of one action."""
+    """Duration of an action."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the written weights."""
+    """Data type of the written weights."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -44,7 +44,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Convert; print what was kept and what was dropped."""
+    """Convert the checkpoint and print what was kept and dropped."""
     from worldmodel.atomic_io import write_json
     from worldmodel.checkpoints.convert import ConvertConfig, convert
 

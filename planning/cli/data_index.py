@@ -21,23 +21,23 @@ class Options:
     out: str = "runs/index"
     """Output folder for manifest.jsonl, rejects.jsonl and summary.json."""
     camera: str = "left"
-    """Camera of the episodes: left, right, wrist or a serial number."""
+    """Camera to use: left, right, wrist or a serial number."""
     check: Literal["all", "chosen"] = "all"
-    """Videos that must be complete: those of all cameras, or only the chosen camera's."""
+    """Require complete videos of all cameras, or only of the chosen camera."""
     verify: Literal["decode", "packets"] = "decode"
-    """How videos are checked: decode every frame, or only count packets, which is faster."""
+    """Check videos by decoding every frame, or by counting packets, which is faster."""
     max_missing_frames: int = field(default=1, metadata=between(0, 1000, "frames"))
-    """Frames that a video may lack at its end; the steps without a picture are dropped."""
+    """Maximum number of frames missing at the end of a video; steps without a frame are dropped."""
     failures: Literal["keep", "drop"] = "keep"
-    """Whether failed episodes are usable."""
+    """Keep or drop failed episodes."""
     min_seconds: float = field(default=0.0, metadata=between(0, 86_400, "s"))
-    """Shortest usable episode; V-JEPA 2-AC used 4 s."""
+    """Minimum duration of a usable episode; V-JEPA 2-AC used 4 s."""
     extrinsics: Literal["any", "required"] = "any"
-    """Whether episodes without the camera's poses are rejected."""
+    """Whether camera poses are required for an episode to be usable."""
     frame_size: Literal["majority", "any"] = "majority"
-    """Usable frame sizes: only the most frequent one, or any."""
+    """Accept only the most frequent frame size, or any."""
     workers: int = field(default=0, metadata=between(0, 1024))
-    """Number of processes; 0 takes one for each core."""
+    """Number of processes (0: one per core)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

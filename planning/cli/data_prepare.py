@@ -1,4 +1,4 @@
-"""`worldmodel data prepare`: cut episodes to the model's input once, or store their features."""
+"""`worldmodel data prepare`: store episodes as model-sized frames or as frozen features."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ class Options:
     """Options of `worldmodel data prepare`."""
 
     index: str = "runs/index"
-    """Folder that `worldmodel data index` wrote."""
+    """Folder written by `worldmodel data index`."""
     out: str = "runs/prepared"
-    """Output folder of the shards; a second run resumes after the last complete shard."""
+    """Output folder of the shards; a rerun resumes after the last complete shard."""
     what: Literal["frames", "features"] = "frames"
     """Content of the shards: frames, or features of a frozen encoder."""
     codec: Literal["jpeg", "raw"] | None = None
-    """Storage of frames: jpeg (quality 95, the default) or raw, which is exact."""
+    """Frame codec: jpeg (quality 95, the default) or raw, which is exact."""
     image_size: int | None = field(default=None, metadata=between(16, 4096, "px"))
-    """Side of the square frames (default: 256; for features the encoder's)."""
+    """Side of the square frames (default: 256, or the encoder's size for features)."""
     transform: Literal["droid", "published", "squeeze"] = "droid"
-    """Image transform from a recorded frame to the model's input."""
+    """Image transform from recorded frames to the model's input."""
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
-    """Frames kept per second, chosen by the recorded timestamps."""
+    """Frame rate of the stored frames, selected by the recorded timestamps."""
     state_frame: Literal["flange", "tcp"] = "flange"
     """Frame of the stored robot states."""
     extrinsics: bool = False
-    """Also store the camera's pose at each frame."""
+    """Store the camera's pose at each frame as well."""
     episodes_per_shard: int = field(default=16, metadata=between(1, 100_000))
-    """Number of episodes in a shard."""
+    """Number of episodes per shard."""
     max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
-    """Stop when the index rejected a larger share of the episodes."""
+    """Maximum fraction of rejected episodes; above it the command stops."""
     encoder: str = ""
-    """Encoder of features: a published name, a file, or random:SIZE."""
+    """Encoder of the features: a published name, a file, or random:SIZE."""
     device: Device | None = None
     """Device of the encoder (default: auto)."""
 

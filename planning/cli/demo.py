@@ -1,4 +1,4 @@
-"""`worldmodel demo`: the embedded model picks and places, from goal images alone."""
+"""`worldmodel demo`: pick and place with the embedded model, from goal images alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Options = DemoOptions
 
 
 def run(options: DemoOptions) -> int:
-    """Run pick-and-place episodes, write the report, print its path last."""
+    """Run pick-and-place episodes, write the report, and print its path last."""
     from planning.apps.evaluate import demonstrate
 
     plans = options.planner.samples * options.planner.iterations

@@ -1,4 +1,4 @@
-"""`worldmodel drive`: move an arm toward goal images; a dry run unless told otherwise."""
+"""`worldmodel drive`: move an arm toward goal images; a dry run by default."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def print_summary(summary: dict[str, Any], page: Path) -> None:
 
 
 def run(options: DriveOptions) -> int:
-    """Connect, ask for permission, drive and print the outcome."""
+    """Connect, ask for confirmation, drive and print the outcome."""
     from planning.apps.drive import drive
 
     drive(options, Terminal(), print_summary)

@@ -1,4 +1,4 @@
-"""`worldmodel eval`: success rates on unseen seeds beside baselines, with a report."""
+"""`worldmodel eval`: success rates of planner and baselines on unseen seeds, with a report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from planning.options import EvalOptions
 
 Options = EvalOptions
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, with the finished episodes written."""
+"""Exit status after Ctrl-C, when the finished episodes have been written."""
 
 
 def print_table(summary: dict[str, Any]) -> None:
@@ -28,7 +28,7 @@ def run(options: EvalOptions) -> int:
     """Evaluate, then print the success rates and the path of the report.
 
     Returns:
-        0, or 130 when Ctrl-C ended the evaluation early.
+        0, or 130 if Ctrl-C ended the evaluation early.
     """
     from planning.apps.evaluate import evaluate
 

@@ -17,17 +17,17 @@ class Options:
     videos: str
     """Video file, or a folder of video files."""
     out: str = field(metadata={"file": True})
-    """HDF5 file to write; a second run resumes after the last complete video."""
+    """HDF5 file to write; a rerun resumes after the last complete video."""
     model: str = "vjepa2-vitl"
     """Encoder: a published or embedded name, or a file."""
     num_frames: int = field(default=16, metadata=between(1, 1024, "frames"))
-    """Length of a clip."""
+    """Number of frames per clip."""
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
-    """Frames sampled per second of video."""
+    """Sampling rate."""
     transform: Literal["published", "droid", "squeeze", "center_crop"] | None = None
-    """Image transform from a video frame to the model's input (default: the checkpoint's)."""
+    """Image transform from video frames to the model's input (default: the checkpoint's)."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Number format of the stored features."""
+    """Data type of the stored features."""
     device: Device = "auto"
     """Device of the encoder."""
 
@@ -43,7 +43,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Write the features; print how much was written and what was rejected."""
+    """Write the features, then print the counts and the rejected videos."""
     from worldmodel.atomic_io import write_json
     from worldmodel.checkpoint import load_any
     from worldmodel.models.frame_encoder import FrameEncoder

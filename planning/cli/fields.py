@@ -1,7 +1,7 @@
-"""The options of a command, read from its dataclass: names, types, defaults, ranges and help.
+"""Options of a command, read from its dataclass: names, types, defaults, ranges and help.
 
 The help of an option is the string literal under its field. It is read from the source with `ast`,
-because Python drops such strings when it runs the class body.
+because Python discards such strings at run time.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from worldmodel.resources import config_folder
 
 
 class UsageError(ValueError):
-    """The command line is wrong; the message states the option, its value and what is allowed."""
+    """Invalid command line; the message states the option, its value and the valid values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One value that a command reads."""
+    """An option of a command."""
 
     name: str
     """Dotted name, for example `planner.samples`."""
     kind: object
     """Type hint of the field."""
     default: object
-    """Default value, or `dataclasses.MISSING` where the option is required."""
+    """Default value, or `dataclasses.MISSING` for a required option."""
     text: str
-    """Help: the docstring under the field."""
+    """Help text: the docstring under the field."""
     low: float | None
-    """Smallest allowed number, or None."""
+    """Minimum value, or None."""
     high: float | None
-    """Largest allowed number, or None."""
+    """Maximum value, or None."""
     unit: str
-    """Unit of the number, or an empty string."""
+    """Unit of the value, or an empty string."""
     is_file: bool
-    """Whether the value is the path of a file to write, which two runs cannot share."""
+    """Whether the value is an output file, which two runs cannot share."""
 
     @property
     def section(self) -> str:
@@ -64,7 +64,7 @@ class Section:
     kind: type
     text: str
     group: str
-    """Configuration group whose files can fill it (`configs/<group>/`), or an empty string."""
+    """Configuration group whose files can set it (`configs/<group>/`), or an empty string."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,10 @@ class Layout:
     sections: dict[str, Section]
 
     def resolve(self, key: str, where: str) -> Option:
-        """Find an option by its dotted name or by a short name that no other option shares.
+        """Find an option by its dotted name or by a unique short name.
 
         Raises:
-            UsageError: the name is unknown, or several options end with it.
+            UsageError: the name is unknown or ambiguous.
         """
         if key in self.options:
             return self.options[key]
@@ -96,12 +96,12 @@ class Layout:
         return any(name == key or name.endswith(f".{key}") for name in self.options)
 
     def group_section(self, key: str) -> Section | None:
-        """Find the section that `key=NAME` fills from a file: by its own or by its group's name."""
+        """Find the section that `key=NAME` sets from a file, by its own or its group's name."""
         filled = [section for section in self.sections.values() if section.group]
         return next((s for s in filled if key in (s.name, s.group)), None)
 
     def find(self, leaf: str) -> Option | None:
-        """Find the one option with this last part of its name; None where there is none."""
+        """Find the unique option whose name ends with this part; None if there is none."""
         found = [option for option in self.options.values() if option.leaf == leaf]
         return found[0] if len(found) == 1 else None
 
@@ -125,7 +125,7 @@ def unwrap_optional(kind: object) -> tuple[object, bool]:
 
 
 def choices(kind: object) -> tuple[object, ...]:
-    """Allowed values of a `Literal`, also inside a list or an optional; empty for other types."""
+    """Return the values of a `Literal`, also inside a list or optional; empty for other types."""
     kind, _ = unwrap_optional(kind)
     if get_origin(kind) in (list, tuple):
         return choices(get_args(kind)[0])
@@ -139,7 +139,7 @@ def _classes_of(file: str) -> dict[str, ast.ClassDef]:
 
 
 def field_texts(kind: type) -> dict[str, str]:
-    """Help of each field of a dataclass: the string literal under the field, on one line."""
+    """Return the help of each field of a dataclass: the string literal under it, on one line."""
     texts: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         file = getattr(sys.modules.get(base.__module__), "__file__", None)
@@ -159,13 +159,13 @@ def _texts_under_fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 
 def first_sentence(kind: type) -> str:
-    """First paragraph of a class's docstring on one line; empty where it has none of its own."""
+    """Return the first paragraph of a class's own docstring on one line, or an empty string."""
     text = (kind.__doc__ or "").strip()
     return "" if text.startswith(f"{kind.__name__}(") else " ".join(text.split("\n\n")[0].split())
 
 
 def layout(kind: type) -> Layout:
-    """Read all options of a dataclass, nested ones included."""
+    """Read all options of a dataclass, including nested ones."""
     found = Layout(options={}, sections={})
     _walk(kind, dataclasses.MISSING, "", found)
     return found
@@ -177,7 +177,7 @@ def _default(field: dataclasses.Field[object], instance: object, nested: bool) -
     if field.default is not dataclasses.MISSING:
         return field.default
     factory = field.default_factory
-    # A nested class is not called as a factory: it may have required fields.
+    # Do not call a nested class as a factory: it may have required fields.
     if factory is dataclasses.MISSING or (nested and isinstance(factory, type)):
         return dataclasses.MISSING
     return factory()
@@ -213,5 +213,5 @@ def _walk(kind: type, instance: object, prefix: str, found: Layout) -> None:
 
 
 def group_names(group: str) -> list[str]:
-    """Names of the files in a configuration group, without `.yaml`."""
+    """Return the names of the files in a configuration group, without `.yaml`."""
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))

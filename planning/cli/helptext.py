@@ -1,4 +1,4 @@
-"""The help of a command: its options by section, with type, default, range and choices."""
+"""Help of a command: its options by section, with type, default, range and choices."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _wrap(text: str, indent: int) -> list[str]:
 
 
 def type_name(kind: object) -> str:
-    """Name of an option's type for people."""
+    """Return the display name of an option's type."""
     inner, _ = unwrap_optional(kind)
     if get_origin(inner) in (list, tuple):
         return f"list of {type_name(get_args(inner)[0])}"

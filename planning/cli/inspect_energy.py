@@ -16,23 +16,23 @@ class Options:
     trajectory: str = ""
     """File .npz with observations uint8 [..., T, H, W, 3] and states [..., T, 7]."""
     first: int = field(default=0, metadata=between(0, 10_000_000))
-    """Index of the present frame in the trajectory."""
+    """Index of the current frame in the trajectory."""
     last: int = field(default=1, metadata=between(0, 10_000_000))
     """Index of the goal frame in the trajectory."""
     image: str = ""
-    """Picture of the present scene, of any size, in place of a trajectory."""
+    """Image file of the current scene, of any size, instead of a trajectory."""
     goal: str = ""
-    """Picture of the goal, of any size, in place of a trajectory."""
+    """Image file of the goal, of any size, instead of a trajectory."""
     states: list[float] = field(default_factory=list)
-    """Robot states at both, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper."""
+    """Robot states at both frames, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper."""
     model: str = "default"
     """World model: an embedded or published name, or a file."""
     grid: int = field(default=9, metadata=between(3, 101, "points"))
-    """Grid points on each axis; an odd number, so that no move is one of them."""
+    """Number of grid points per axis; odd, so that the grid contains "no move"."""
     size_m: float = field(default=0.075, metadata=between(0.0001, 1, "m"))
-    """Largest move along an axis."""
+    """Maximum move along an axis."""
     batch_size: int = field(default=32, metadata=between(1, 100_000))
-    """Number of actions imagined at once."""
+    """Number of actions per batch."""
     device: Device = "auto"
     """Device of the model."""
     out: str = "runs/energy"
@@ -54,7 +54,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Compute, draw and write the energies."""
+    """Compute, plot and write the energies."""
     from planning.apps.inspect_energy import draw, landscape, read_pictures, read_trajectory
     from worldmodel import load_world_model
     from worldmodel.atomic_io import write_json

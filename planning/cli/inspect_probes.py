@@ -1,4 +1,4 @@
-"""`worldmodel inspect probes`: measure what a model's latent knows about robot and object."""
+"""`worldmodel inspect probes`: decode robot and object positions from a model's latent."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Options:
     model: str = "default"
     """World model: an embedded or published name, or a file."""
     data: str = "runs/data/train"
-    """Folder of the episodes that the probes are fitted on."""
+    """Folder of the episodes to fit the probes on."""
     val: str = "runs/data/val"
-    """Folder of unseen episodes that the probes are judged on."""
+    """Folder of unseen episodes to evaluate the probes on."""
     count: int = field(default=6000, metadata=between(2, 10_000_000, "frames"))
-    """Number of frames that the probes are fitted on."""
+    """Number of frames to fit the probes on."""
     fit_steps: int = field(default=1500, metadata=between(1, 1_000_000))
-    """Optimiser steps of each probe."""
+    """Number of optimiser steps per probe."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
-    """Seed of the probes and of the sample of frames."""
+    """Seed of the probes and of the frame sample."""
     cache: str = ""
-    """Folder for decoded frames; empty uses the default cache folder."""
+    """Folder for decoded frames (empty: the default cache folder)."""
     out: str = "runs/probes"
     """Output folder for summary.json."""
 
@@ -34,7 +34,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Fit the probes; print and write their errors."""
+    """Fit the probes, then print and write their errors."""
     from worldmodel import load_world_model
     from worldmodel.atomic_io import write_json
     from worldmodel.data.memory import open_clips

@@ -16,25 +16,25 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One published model."""
+    """A published model."""
 
     name: str
     encoder: str
     encoder_parameters: int
     image_size: int
-    """Side of the input [px]."""
+    """Side of the input images [px]."""
     num_frames: int
-    """Length of a clip."""
+    """Number of frames per clip."""
     action_conditioned: bool
     licence: str
     url: str
     path: str
-    """File in the cache."""
+    """Path of the file in the cache."""
     cached_bytes: int
-    """Size of the file in the cache; 0 where it has not been downloaded."""
+    """Size of the cached file; 0 if it has not been downloaded."""
 
     def line(self) -> str:
-        """The row for people."""
+        """Return the row as text."""
         size = f"{self.image_size} px x {self.num_frames}"
         cached = f"{self.cached_bytes / 1e9:.1f} GB" if self.cached_bytes else "-"
         kind = " + actions" if self.action_conditioned else ""

@@ -1,4 +1,4 @@
-"""`worldmodel plan`: actions from two pictures on disk."""
+"""`worldmodel plan`: plan actions from two images on disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Options = PlanOptions
 
 
 def run(options: PlanOptions) -> int:
-    """Plan once; print and write the actions and their energies."""
+    """Plan once, then print and write the actions and their energies."""
     from planning.apps.plan import make_plan
 
     print(json.dumps(make_plan(options), indent=2))

@@ -1,4 +1,4 @@
-"""`worldmodel pretrain`: a video encoder from masked latent prediction, without labels."""
+"""`worldmodel pretrain`: train a video encoder by masked latent prediction, without labels."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ __all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
-    """Pretrain, then print the verdict, where the encoder is and how to train on it."""
-    from worldmodel.training.run import train  # torch only when it is needed
+    """Pretrain, then print the verdict, the encoder's path and the command to train on it."""
+    from worldmodel.training.run import train  # keeps --help free of torch
 
     print_summary(train(options))
     path = f"{options.run.out}/encoder.safetensors"

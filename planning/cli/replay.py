@@ -1,4 +1,4 @@
-"""`worldmodel replay`: show a drive's log, then plan its actions and judge its commands again."""
+"""`worldmodel replay`: show a drive's log, replan its actions and recheck its commands."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Options = ReplayOptions
 
 
 def print_outcome(summary: dict[str, Any]) -> None:
-    """Print the summary and what agreed with the log."""
+    """Print the summary and the comparison with the log."""
     print(json.dumps(summary, indent=2))
     if summary["planned_again"]:
         verb = "replays" if summary["same"] else "does NOT replay"
@@ -24,7 +24,7 @@ def print_outcome(summary: dict[str, Any]) -> None:
 
 
 def run(options: ReplayOptions) -> int:
-    """Replay; the exit status is 1 when an action or a target differs."""
+    """Replay a drive; the exit status is 1 if an action or a target differs."""
     from planning.apps.replay import replay
 
     summary, page = replay(options)

@@ -1,7 +1,7 @@
-"""The words of a command line and the files that they name, checked and translated for Hydra.
+"""Validate the words and files of a command line and translate them for Hydra.
 
-Words and files are checked before Hydra sees them, so that messages name the option and what it
-allows, and nothing in a value is evaluated.
+Both are validated before Hydra sees them, so that messages name the option and its valid values,
+and no value is evaluated.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Tree = dict[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A command's words, checked and translated for Hydra."""
+    """The words of a command, validated and translated for Hydra."""
 
     command: str
     kind: type
@@ -40,13 +40,13 @@ class Request:
     files: dict[str, dict[str, Tree]]
     """Content of the chosen files, by group and name."""
     values: dict[str, list[object]]
-    """Values of the options that the words give, by dotted name; several in a sweep."""
+    """Option values given by the words, by dotted name; several in a sweep."""
 
 
 def read_request(
     command: str, kinds: Mapping[str, type], words: list[str], *, sweep: bool = False
 ) -> Request:
-    """Check the words of a command and translate them for Hydra.
+    """Validate the words of a command and translate them for Hydra.
 
     Args:
         command: name of the command; `configs/<command>/` holds its recipes.
@@ -55,7 +55,7 @@ def read_request(
         sweep: whether commas separate the values of a sweep.
 
     Raises:
-        UsageError: a key is unknown, or a value is not allowed.
+        UsageError: a key is unknown or a value is invalid.
     """
     pairs = [_split_word(word, sweep) for word in words]
     recipes = {
@@ -125,7 +125,7 @@ def _choose_files(request: Request, group: str, key: str, trees: Mapping[str, Tr
     nodes = request.files.setdefault(group, {})
     names = []
     for text, tree in trees.items():
-        # Hydra names configs without slashes and dots; a file of the user gets a number.
+        # Hydra config names have no slashes or dots, so a user's file gets a number.
         name = f"file-{len(nodes)}" if text.endswith(".yaml") else text
         nodes[name] = tree
         names.append(hydra_text(name))
@@ -146,7 +146,7 @@ def _recipe_group(command: str) -> str:
 def _choose_mode(
     kinds: Mapping[str, type], pairs: list[tuple[str, list[str]]], recipes: Mapping[str, Tree]
 ) -> str:
-    """The mode that the words name, else the one that the recipe names, else the first."""
+    """Return the mode given by the words, else by the recipe, else the first."""
     default = next(iter(kinds))
     if not default:
         return default
@@ -161,7 +161,7 @@ def _choose_mode(
 
 
 def _read_yaml(key: str, group: str, name: str) -> Tree:
-    """Read `configs/<group>/<name>.yaml`, or the file itself when `name` ends in `.yaml`."""
+    """Read `configs/<group>/<name>.yaml`, or the file `name` if it ends in `.yaml`."""
     known = group_names(group)
     if name not in known and not name.endswith(".yaml"):
         close = difflib.get_close_matches(name, known, n=1)
@@ -180,7 +180,7 @@ def _read_yaml(key: str, group: str, name: str) -> Tree:
 
 
 def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
-    """Check the values of a file and give every one its full place below the section."""
+    """Validate the values of a file and nest each of them below the section."""
     nested: Tree = {}
     prefix = f"{section.name}." if section.name else ""
     for key, value in _flatten(tree):
@@ -193,7 +193,7 @@ def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
 
 
 def set_value(tree: Tree, name: str, value: object) -> None:
-    """Set the value with a dotted name in nested dictionaries, which are made where missing."""
+    """Set a value by dotted name in nested dictionaries, creating missing ones."""
     *parents, leaf = name.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})  # type: ignore[assignment]
@@ -216,14 +216,14 @@ def _flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def plain(value: object) -> object:
-    """Turn tuples into lists and paths into text, as YAML holds them."""
+    """Convert tuples to lists and paths to text, as in YAML."""
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def hydra_text(value: object) -> str:
-    """Spell a value in Hydra's grammar, so that it reads the same value back."""
+    """Write a value in Hydra's grammar so that Hydra reads the same value back."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Sweeps: `-m key=a,b` runs a command once for each combination, through Hydra's launchers.
+"""Sweeps: `-m key=a,b` runs a command for each combination through Hydra's launchers.
 
-`hydra/launcher=basic` (the default) runs the jobs one after the other in this process,
-`submitit_local` each in a process of its own, and `submitit_slurm` as jobs of a cluster.
+`hydra/launcher=basic` (the default) runs the jobs one after another in this process,
+`submitit_local` runs each in a separate process, and `submitit_slurm` runs them as cluster jobs.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from planning.cli.fields import UsageError
 from planning.cli.request import Request, hydra_text, set_value
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
-"""Folder of Hydra's records where the jobs share no output folder."""
+"""Folder of Hydra's records if the jobs share no output folder."""
 LAUNCHER = "hydra/launcher="
 
 
 @dataclass(frozen=True)
 class SweepJob:
-    """One job of a sweep; Hydra calls it with the composed config, maybe in another process."""
+    """A job of a sweep; Hydra calls it with the composed config, possibly in another process."""
 
     command: str
     kind: type
     out: str
-    """Dotted name of the option whose folder gets a numbered one for each job; empty: none."""
+    """Dotted name of the output folder option that each job numbers; empty for none."""
 
     def __call__(self, config: DictConfig) -> int:
-        """Run the command; returns its exit status, 2 where its options are refused."""
+        """Run the command and return its exit status, which is 2 for invalid options."""
         tree = plain_tree(config)
         tree.pop("hydra", None)
         if self.out:
@@ -55,10 +55,10 @@ class SweepJob:
 
 
 def require_launcher(hydra_words: list[str]) -> None:
-    """Check that the launcher which the words name can run here.
+    """Check that the requested launcher can run here.
 
     Raises:
-        UsageError: its package is not installed, or this machine belongs to no cluster.
+        UsageError: its package is not installed, or this machine is not part of a cluster.
     """
     name = next((w.partition("=")[2] for w in hydra_words if w.startswith(LAUNCHER)), "")
     if name.startswith("submitit") and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
@@ -71,13 +71,13 @@ def require_launcher(hydra_words: list[str]) -> None:
 
 
 def run_sweep(request: Request, hydra_words: list[str]) -> int:
-    """Run all jobs of a sweep; returns the largest exit status.
+    """Run all jobs of a sweep and return the highest exit status.
 
-    Each job writes to its number below `out`, unless the sweep itself varies `out`. Hydra's own
-    records (composed options, logs) lie in `out/hydra`, or in `runs/sweeps/`.
+    Each job writes to a numbered folder below `out`, unless the sweep itself varies `out`. Hydra's
+    own records (composed options, logs) are in `out/hydra` or `runs/sweeps/`.
 
     Raises:
-        UsageError: two jobs would write the same file, or Hydra refuses the configuration.
+        UsageError: two jobs would write the same file, or Hydra rejects the configuration.
     """
     require_launcher(hydra_words)
     out = request.layout.find("out")

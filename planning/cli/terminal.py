@@ -1,17 +1,17 @@
-"""The operator at the terminal: messages on the standard output, answers from the keyboard."""
+"""Terminal interface of the operator: messages on standard output, answers from the keyboard."""
 
 from __future__ import annotations
 
 
 class Terminal:
-    """Shows messages and asks questions; fits `planning.apps.operator.Operator`."""
+    """Shows messages and asks questions; implements `planning.apps.operator.Operator`."""
 
     def tell(self, text: str) -> None:
-        """Print a message at once."""
+        """Print a message and flush it."""
         print(text, flush=True)
 
     def ask(self, question: str) -> str:
-        """Return the typed answer; empty at the end of the input."""
+        """Return the typed answer; empty at the end of input."""
         try:
             return input(question).strip()
         except EOFError:

@@ -1,4 +1,4 @@
-"""`worldmodel train`: an action-conditioned world model from recorded episodes."""
+"""`worldmodel train`: train an action-conditioned world model on recorded episodes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ __all__ = ["MODES", "run"]
 
 
 def run(options: AnyOptions) -> int:
-    """Train, then print the verdict and where the results are."""
-    from worldmodel.training.run import train  # torch only when it is needed
+    """Train, then print the verdict and the paths of the results."""
+    from worldmodel.training.run import train  # keeps --help free of torch
 
     print_summary(train(options))
     print(f"model: {options.run.out}/model.safetensors")
@@ -20,7 +20,7 @@ def run(options: AnyOptions) -> int:
 
 
 def print_summary(summary: Mapping[str, object]) -> None:
-    """Print the figures of the last row and the verdict."""
+    """Print the metrics of the last row and the verdict."""
     last, verdict = summary.get("last"), summary.get("verdict")
     if isinstance(last, dict):
         for name, value in last.items():

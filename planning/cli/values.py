@@ -1,7 +1,7 @@
-"""Values of options: from the words of a command line, or from YAML, to the types of the fields.
+"""Convert option values from command-line words or YAML to the types of their fields.
 
-Text is taken as written: for a `str` field everything after `=` is the value, and one pair of
-surrounding quotes is removed. Numbers are finite and inside the range that the field declares.
+Text is taken literally: for a `str` field everything after `=` is the value, less one pair of
+surrounding quotes. Numbers must be finite and inside the field's declared range.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ NONE = ("none", "null", "")
 
 
 class _MismatchError(ValueError):
-    """A value does not have the type of its field; the message says what is allowed."""
+    """A value does not match its field's type; the message states the valid values."""
 
 
 def split_words(text: str) -> list[str]:
-    """Split at the commas that lie outside quotes and brackets."""
+    """Split at commas outside quotes and brackets."""
     parts, depth, quote, begin = [], 0, "", 0
     for i, letter in enumerate(text):
         if quote:
@@ -41,7 +41,7 @@ def split_words(text: str) -> list[str]:
 
 
 def unquote(text: str) -> str:
-    """Remove one pair of quotes around the whole text; other quotes belong to it."""
+    """Remove one pair of quotes around the whole text; other quotes are kept."""
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
         return text
     quote, inner = text[0], text[1:-1]
@@ -54,7 +54,7 @@ def read_text(option: Option, text: str) -> object:
     """Convert the text after `=` into the value of an option.
 
     Raises:
-        UsageError: the text has another type, or the value is not allowed.
+        UsageError: the text does not match the option's type, or the value is invalid.
     """
     try:
         return _checked(option, _from_text(option.kind, text))
@@ -63,10 +63,10 @@ def read_text(option: Option, text: str) -> object:
 
 
 def check(option: Option, value: object) -> object:
-    """Convert a plain value, as YAML or Hydra holds it, and check choices and range.
+    """Convert a plain value from YAML or Hydra, and check its choices and range.
 
     Raises:
-        UsageError: the value has another type, is not finite, or is outside its range.
+        UsageError: the value has the wrong type, is not finite, or is out of range.
     """
     try:
         return _checked(option, value)
@@ -86,7 +86,7 @@ def _refusal(option: Option, shown: str, allowed: str) -> UsageError:
 
 
 def plain_text(value: object) -> str:
-    """Show a value as it is written on the command line."""
+    """Format a value as written on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
@@ -95,7 +95,7 @@ def plain_text(value: object) -> str:
 
 
 def allowed_range(option: Option) -> str:
-    """Describe the numbers that an option takes; empty where it declares no range."""
+    """Describe the range of an option; empty if it declares none."""
     low, high, unit = option.low, option.high, f" {option.unit}" if option.unit else ""
     if low is not None and high is not None:
         return f"{low:.10g} to {high:.10g}{unit}"

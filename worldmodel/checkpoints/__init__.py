@@ -1,1 +1,1 @@
-"""Read and write weights: our own files, and those that others publish."""
+"""Read and write weights, in our own format and in published ones."""

@@ -1,4 +1,4 @@
-"""Make a whole model out of the parts of a published file: which parts it has decides the kind."""
+"""Assemble a model from a published file; the parts present determine its kind."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COUNT = between(0, 2**16)
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertConfig(Checked):
-    """How to read a published file; zeros and empty words mean: as published."""
+    """How to read a published file; 0 and empty strings mean "as published"."""
 
     part: Literal["", "encoder", "target_encoder", "predictor", "probe"] = ""
     """Part to keep: `encoder`, `target_encoder` or `probe`."""
@@ -51,9 +51,9 @@ class ConvertConfig(Checked):
     num_frames: int = field(default=0, metadata=COUNT)
     """Number of frames of a clip."""
     step_seconds: float = field(default=0.25, metadata=between(1e-3, 60))
-    """Time that one action spans [s]."""
+    """Duration of an action [s]."""
     encoder: str = ""
-    """File or published name to take the encoder from, for files that hold only a predictor."""
+    """File or published name of the encoder, for files that hold only a predictor."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Data type of the written file: float32 or bfloat16."""
 
@@ -72,7 +72,7 @@ def _bytes(value: Any) -> int:
 def inventory(path: Path) -> dict[str, int]:
     """Return the top-level entries of a published file and the bytes of their tensors.
 
-    No tensor is read into memory.
+    It reads no tensor into memory.
     """
     if not path.is_dir():
         refuse_stand_ins(path)
@@ -87,21 +87,21 @@ def inventory(path: Path) -> dict[str, int]:
 
 
 def find_source(name_or_path: str | Path) -> tuple[Path, registry.Published | None]:
-    """Return a file and, if it was given by a published name, what is known of it."""
+    """Return a file and, for a published name, its registry entry."""
     if registry.is_known(str(name_or_path)) and not Path(name_or_path).exists():
         return registry.resolve(str(name_or_path)), registry.get(str(name_or_path))
     return Path(name_or_path), None
 
 
 def _has_action_encoder(path: Path, entries: dict[str, int]) -> bool:
-    """Tell whether a torch file's predictor takes actions."""
+    """Return whether a torch file's predictor takes actions."""
     if "predictor" not in entries or path.is_dir() or is_safetensors(path):
         return False
     return any("action_encoder" in str(key) for key in read_torch(path)["predictor"])
 
 
 class PublishedFile:
-    """A published file or folder, with the caller's options and what its name or config tells."""
+    """A published file or folder, with sizes from the caller's options, its name or config.json."""
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class PublishedFile:
         self.entries = inventory(path)
         is_folder_or_safetensors = path.is_dir() or is_safetensors(path)
         self.settings = read_config(path) if is_folder_or_safetensors else {}
-        """The config.json of a Hugging Face folder, else empty."""
+        """The config.json of a Hugging Face folder; empty for other files."""
         folder = path if path.is_dir() else path.parent
         self.processor = read_processor(folder) if self.settings else {}
         self.is_action_conditioned = (
@@ -121,7 +121,7 @@ class PublishedFile:
         )
 
     def load(self, part: str) -> nn.Module:
-        """Load one part, with the sizes of the options, the name or config.json."""
+        """Load one part, with sizes from the options, the name or config.json."""
         c, known = self.config, self.known
         chosen: Any = part
         heads = c.predictor_heads if part == "predictor" else c.num_heads
@@ -136,7 +136,7 @@ class PublishedFile:
         )
 
     def main_part(self, want: Want) -> str:
-        """Choose the part to keep: as asked, as published, or the moving average."""
+        """Choose the part to keep: as requested, as published, or the moving average."""
         have = self.entries
         if self.config.part:
             return self.config.part
@@ -152,7 +152,7 @@ class PublishedFile:
 
 
 def _encoder(file: PublishedFile, want: Want) -> tuple[VisionTransformer, list[str]]:
-    """Load a file's encoder, or the one that belongs to it; returns it and the entries used."""
+    """Load a file's own or associated encoder; return it and the entries used."""
     known, part = file.known, file.main_part(want)
     other = file.config.encoder
     if not other and known and known.encoder_from and "encoder" not in file.entries:
@@ -171,10 +171,11 @@ def _encoder(file: PublishedFile, want: Want) -> tuple[VisionTransformer, list[s
 
 
 def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
-    """Compare config.json with the weights.
+    """Check config.json against the weights.
 
     Raises:
-        CheckpointError: a number differs: shards are missing, or the files do not belong together.
+        CheckpointError: a size differs, because shards are missing or the files do not belong
+            together.
     """
     pairs = {
         "num_hidden_layers": encoder.config.depth,
@@ -192,18 +193,18 @@ def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
 
 
 def assemble(file: PublishedFile, want: Want = "any") -> tuple[Assembled, list[str]]:
-    """Make the model that a published file holds.
+    """Assemble the model of a published file.
 
     Args:
-        file: the file.
-        want: `encoder` leaves a predictor out; `probe` takes the classifier of a file that holds
-            an encoder too; `any` takes all.
+        file: the published file.
+        want: `encoder` ignores a predictor, `probe` takes only the classifier of a file that also
+            holds an encoder, and `any` takes everything.
 
     Returns:
-        The model, and the top-level entries of the file that went into it.
+        The model, and the top-level entries of the file that it was built from.
 
     Raises:
-        CheckpointError: damaged, or without a part that makes a model.
+        CheckpointError: the file is damaged, or has no part that makes a model.
         ConfigError: an option contradicts the file.
     """
     if file.main_part(want) == "probe":

@@ -1,6 +1,6 @@
-"""Load a DINOv2 or VideoMAE backbone of the `transformers` package; specs come from its processor.
+"""Load DINOv2 and VideoMAE backbones of `transformers`, with specs from their processors.
 
-No code beside the weights is run, and only safetensors are read.
+Code shipped with the weights is never run, and only safetensors are read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worldmodel.models.transformers_encoder import KINDS, TransformersEncoder, t
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
 
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
-"""Files that may hold an image processor's settings, the first found is used."""
+"""Files that may hold an image processor's settings; the first one found is used."""
 Three = tuple[float, float, float]
 
 
@@ -25,7 +25,7 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
     """Load a DINOv2 or VideoMAE backbone by hub name, or from a folder with config.json.
 
     Raises:
-        CheckpointError: the folder or the hub has no such model, or it is not supported.
+        CheckpointError: the model is not found in the folder or on the hub, or is not supported.
         ConfigError: the transformers package is not installed.
     """
     package = transformers_package()
@@ -52,7 +52,7 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
 
 
 def _processor(name: str | Path) -> dict[str, Any]:
-    """Read a processor's settings of a folder or of a hub name; empty if there are none."""
+    """Read the processor settings of a folder or hub name; empty if there are none."""
     if Path(name).is_dir():
         return read_processor(Path(name))
     from huggingface_hub import hf_hub_download
@@ -65,7 +65,7 @@ def _processor(name: str | Path) -> dict[str, Any]:
 
 
 def read_processor(folder: Path) -> dict[str, Any]:
-    """Read an image processor's settings in a folder; empty if there are none.
+    """Read the image processor settings in a folder; empty if there are none.
 
     Raises:
         CheckpointError: the file is not a JSON object.
@@ -75,13 +75,13 @@ def read_processor(folder: Path) -> dict[str, Any]:
 
 
 def pixel_statistics(processor: dict[str, Any]) -> tuple[Three, Three]:
-    """Return mean and standard deviation of RGB that a processor names, else ImageNet's."""
+    """Return the processor's mean and standard deviation of RGB, else ImageNet's."""
     mean = _three(processor.get("image_mean"), IMAGENET_MEAN)
     return mean, _three(processor.get("image_std"), IMAGENET_STD)
 
 
 def _side(value: Any, default: int) -> int:
-    """Read a size entry of a processor: a number, a height and width, or a shortest edge."""
+    """Parse a processor's size entry: a number, a height and width, or a shortest edge."""
     if isinstance(value, dict):
         value = value.get("height", value.get("shortest_edge", default))
     return int(value) if isinstance(value, int) else default
@@ -94,7 +94,7 @@ def _describe(config: Any, processor: dict[str, Any]) -> FrameEncoderConfig:
     is_video = config.model_type == "videomae"
     crop = _side(processor.get("crop_size"), _side(processor.get("size"), native))
     if is_video:
-        crop = native  # its position table is made for this size only
+        crop = native  # its position table has a fixed size
     crop -= crop % config.patch_size
     short = _side(processor.get("size"), crop)
     transform: Transform = "published" if short > crop else "center_crop"

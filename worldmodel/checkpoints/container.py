@@ -1,4 +1,4 @@
-"""Files of tensors: our safetensors with a JSON description, and JSON files beside weights."""
+"""Low-level files: our safetensors with a JSON description, and JSON files beside weights."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from worldmodel.errors import CheckpointError
 
 KEY = "worldmodel"
 SHOWN = 8
-"""Number of tensors of each kind that a message names."""
+"""Maximum number of tensors that a message lists per kind."""
 
 
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and their description to one file, completely or not at all."""
+    """Write tensors and their description to one file, atomically."""
     with atomic_file(path) as part:
-        save_file(tensors, part, {KEY: json.dumps(metadata)})  # tensor by tensor, no second copy
+        save_file(
+            tensors, part, {KEY: json.dumps(metadata)}
+        )  # written tensor by tensor, without a second copy
 
 
 def read_description(path: Path) -> dict[str, Any] | None:
-    """Read the description inside a safetensors file; None if another program wrote the file.
+    """Read the description inside a safetensors file; None if it has none.
 
     Raises:
-        CheckpointError: the file is torn, is not safetensors, or its description is not valid.
+        CheckpointError: the file is damaged or not safetensors, or its description is invalid.
     """
     with opened(path) as file:
         text = (file.metadata() or {}).get(KEY)
@@ -37,10 +39,10 @@ def read_description(path: Path) -> dict[str, Any] | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that lies beside published weights; empty if there is none.
+    """Read a JSON file beside published weights; empty if it is missing.
 
     Raises:
-        CheckpointError: it is not a JSON object.
+        CheckpointError: the file is not a JSON object.
     """
     return _json_object(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
 
@@ -59,19 +61,19 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a file.
 
     Raises:
-        CheckpointError: the file is torn.
+        CheckpointError: the file is damaged.
     """
     with opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
 
 
 def fill(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], where: str) -> None:
-    """Give networks all their weights in float32; those that are float32 are not copied.
+    """Assign float32 weights to networks, without copying those that are float32 already.
 
     Args:
-        networks: networks by the prefix of their names in `tensors`.
+        networks: networks by their key prefix in `tensors`.
         tensors: all weights of all networks.
-        where: name of the file for messages.
+        where: name of the file, for error messages.
 
     Raises:
         CheckpointError: tensors are missing, unexpected or misshapen; the message names them.

@@ -20,22 +20,22 @@ class Converted:
     """Result of a conversion."""
 
     path: Path
-    """The file that was written."""
+    """Written file."""
     kind: str
     """What it holds."""
     kept: list[str]
-    """Top-level entries of the source that were kept."""
+    """Kept top-level entries of the source."""
     dropped: list[str]
-    """Top-level entries that were not kept, with their size."""
+    """Dropped top-level entries and their sizes [bytes]."""
 
 
 def convert(source: str, out: Path, config: ConvertConfig) -> Converted:
-    """Rewrite a published file, or the file of a published name, as one safetensors file.
+    """Rewrite a published file or name as one safetensors file.
 
     Raises:
-        CheckpointError: the source is damaged, refused or does not fit.
+        CheckpointError: the source is damaged, refused or inconsistent.
         ConfigError: an option contradicts the file.
-        DownloadError: a published name cannot be fetched.
+        DownloadError: a published file cannot be downloaded.
     """
     path, known = find_source(source)
     if out.suffix != ".safetensors":

@@ -1,7 +1,7 @@
-"""Download one file over HTTP with a progress bar; it arrives complete or not at all.
+"""Download a file over HTTP with a progress bar, atomically.
 
-For files that Hugging Face does not publish (`worldmodel.checkpoints.hub` gets the others). A
-download that was interrupted is resumed; size and, where it is known, checksum are verified.
+It serves files that are not on Hugging Face (see `worldmodel.checkpoints.hub` for those).
+Interrupted downloads are resumed; size and, if published, checksum are verified.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ TIMEOUT_S = 30.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to download, and how it is recognised."""
+    """A file to download, with its checksum."""
 
     name: str
     """Name for messages and the progress bar."""
     url: str
     sha256: str | None = None
-    """Checksum (64 hexadecimal digits), where it is published."""
+    """SHA-256 checksum (64 hexadecimal digits), if published."""
 
     def offline_help(self, path: Path) -> str:
-        """Tell people without a network which file to put where."""
+        """Return the instructions for a manual download."""
         return f"Without a network: download {self.url} elsewhere and put it at {path}"
 
 
@@ -69,7 +69,7 @@ def _open(remote: Remote, path: Path, start: int, etag: str | None) -> HTTPRespo
 
 
 def _total(answer: HTTPResponse, start: int) -> int | None:
-    """Return the size of the whole file, from the answer's headers."""
+    """Return the size of the whole file from the response headers."""
     match = re.match(r"bytes (\d+)-\d+/(\d+)", answer.headers.get("Content-Range", ""))
     if match and int(match[1]) == start:
         return int(match[2])
@@ -93,7 +93,7 @@ def _copy(remote: Remote, answer: HTTPResponse, part: Path, start: int, total: i
             try:
                 block = answer.read(CHUNK_BYTES)
             except (HTTPException, OSError):
-                return  # the connection broke: the next attempt resumes from what was received
+                return  # connection lost: the next attempt resumes from here
             if not block:
                 return
             file.write(block)
@@ -101,7 +101,7 @@ def _copy(remote: Remote, answer: HTTPResponse, part: Path, start: int, total: i
 
 
 def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, Any]]:
-    """Try one connection; return whether the file is complete, and what the server said of it."""
+    """Try one connection; return whether the file is complete, and the server's metadata."""
     notes = part.with_name(part.name + ".json")
     known = _read_notes(notes)
     start = part.stat().st_size if part.is_file() and known.get("url") == remote.url else 0
@@ -111,7 +111,7 @@ def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, An
     if answer is None:
         part.unlink()
         return False, known
-    if answer.status != 206:  # the server sends the whole file from its beginning
+    if answer.status != 206:  # the server sends the whole file from its start
         start = 0
     total = _total(answer, start)
     known = {"url": remote.url, "size": total, "etag": answer.headers.get("ETag")}
@@ -122,7 +122,7 @@ def _attempt(remote: Remote, path: Path, part: Path) -> tuple[bool, dict[str, An
 
 
 def _read_notes(path: Path) -> dict[str, Any]:
-    """Return what an earlier attempt noted of the file, or nothing if the notes are damaged."""
+    """Return the metadata noted by an earlier attempt; empty if damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,18 +131,18 @@ def _read_notes(path: Path) -> dict[str, Any]:
 
 
 def fetch(remote: Remote, path: Path) -> Path:
-    """Download a file to `path` unless it exists; an interrupted download is resumed.
+    """Download a file to `path` unless it exists, resuming an interrupted download.
 
     Raises:
-        DownloadError: The server cannot be reached, refuses, or breaks off several times; the
-            checksum is wrong; or the disk has no room.
+        DownloadError: The server is unreachable, refuses access or breaks off repeatedly; the
+            checksum is wrong; or the disk is full.
     """
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with locked(path.with_name(path.name + ".lock")):
-        if path.is_file():  # another process downloaded it meanwhile
+        if path.is_file():  # another process downloaded it in the meantime
             return path
         for _ in range(ATTEMPTS):
             whole, known = _attempt(remote, path, part)

@@ -1,4 +1,4 @@
-"""Download files of Hugging Face repositories with the hub's own client, cache and checksums."""
+"""Download files from Hugging Face with the hub's own client, cache and checksums."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from worldmodel.errors import DownloadError
 
 
 def page_of(repo: str, file: str) -> str:
-    """Return the address of a file, for people who download it with a browser."""
+    """Return the URL of a file, for a manual download."""
     return f"https://huggingface.co/{repo}/resolve/main/{file}"
 
 
 def cached_path(repo: str, file: str) -> Path | None:
-    """Return where a file lies in the hub's cache, or None if it was not downloaded yet."""
+    """Return the path of a file in the hub's cache, or None if it is not downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(repo, file)
@@ -21,17 +21,16 @@ def cached_path(repo: str, file: str) -> Path | None:
 
 
 def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
-    """Return a file of a repository from the hub's cache, after downloading it on first use.
+    """Return a file of a repository from the hub's cache, downloading it on first use.
 
     Args:
         repo: Repository, such as `facebook/vjepa2-vitl-fpc64-256`.
         file: Name of the file in the repository.
-        manual: Where the caller looks for a file that the user put there by hand; it is named in
-            messages.
+        manual: Path at which the caller looks for a manually downloaded file, named in messages.
 
     Raises:
-        DownloadError: The hub cannot be reached, has no such file, or does not give it to this
-            user. The message says what to do, and which file to put where.
+        DownloadError: The hub is unreachable, lacks the file, or denies access. The message states
+            the fix, including the manual download.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (

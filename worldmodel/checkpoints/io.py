@@ -1,4 +1,4 @@
-"""Our own checkpoint files: safetensors with the configuration and the specs inside.
+"""Our checkpoint format: safetensors files that include configuration and specs.
 
 Keys are `encoder.*` (the backbone's), `predictor.*` and, in a probe's file, the probe's own.
 Nothing is ever unpickled.
@@ -29,7 +29,7 @@ Model = WorldModel | FrameEncoder | LatentDynamics | AttentiveClassifier
 
 
 def networks(model: Model) -> dict[str, nn.Module]:
-    """Return the networks of a model by the prefix of their keys in a file."""
+    """Return the networks of a model by their key prefix in a file."""
     if isinstance(model, WorldModel):
         return {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
     if isinstance(model, FrameEncoder):
@@ -40,7 +40,7 @@ def networks(model: Model) -> dict[str, nn.Module]:
 
 
 def kind_of(model: Model) -> str:
-    """Return the word for a model's kind in a file's description."""
+    """Return the name of a model's kind in a file's description."""
     kinds = {WorldModel: "world_model", FrameEncoder: "video_model"}
     kinds |= {LatentDynamics: "latent_dynamics", AttentiveClassifier: "probe"}
     return next(name for kind, name in kinds.items() if isinstance(model, kind))
@@ -56,10 +56,10 @@ def save(
     """Write weights, configuration and specs to one safetensors file, atomically.
 
     Args:
-        path: the file.
+        path: output file.
         model: a world model, a frame encoder, a latent dynamics or a probe.
-        notes: words about the training, kept in the file's description.
-        dtype: data type of the file; loading gives float32 in any case.
+        notes: notes about the training, stored in the file's description.
+        dtype: data type of the file; loading always gives float32.
     """
     tensors: dict[str, Tensor] = {
         f"{prefix}{name}": value.detach().cpu().to(dtype).contiguous()
@@ -71,10 +71,11 @@ def save(
 
 
 def load_own(path: Path) -> Model:
-    """Read a file that `save` wrote; the model is on the CPU in float32.
+    """Read a file written by `save` into a float32 model on the CPU.
 
     Raises:
-        CheckpointError: damaged, of an unknown kind, or keys and shapes that do not fit.
+        CheckpointError: the file is damaged, of an unknown kind, or its keys and shapes do not
+            match.
     """
     description = read_description(path)
     if description is None:
@@ -91,10 +92,10 @@ def load_own(path: Path) -> Model:
 
 
 def empty_model(kind: object, config: Any) -> Model:
-    """Build the model of a file's description, without memory for the weights where possible.
+    """Build the model of a file's description, on the meta device where possible.
 
     Raises:
-        ConfigError: unknown kind, or an invalid configuration.
+        ConfigError: the kind is unknown, or the configuration is invalid.
     """
     if kind == "world_model":
         model = from_dict(ModelConfig, config)
@@ -111,7 +112,7 @@ def empty_model(kind: object, config: Any) -> Model:
 
 def _empty_encoder(config: FrameEncoderConfig) -> FrameEncoder:
     if not isinstance(config.encoder, EncoderConfig):
-        return TransformersEncoder(config)  # it holds a position table that is no weight
+        return TransformersEncoder(config)  # it holds a position table outside the state dict
     with torch.device("meta"):
         backbone = VisionTransformer(config.encoder)
     return VideoEncoder(config, backbone)

@@ -1,8 +1,9 @@
-"""Load a model from anything that holds one; a file of another kind is an error that names it.
+"""Load models from names, files and folders.
 
-Accepted: `default` and other embedded names, published names (`worldmodel models`), our safetensors
-files, the folder of a training run, a Hugging Face folder, a published torch file, a training
-checkpoint (`.pt`) of a finished run, and `hf:NAME` or `hf:FOLDER` for a transformers backbone.
+Accepted are `default` and other embedded names, published names (`worldmodel models`), our
+safetensors files, the folder of a training run, a Hugging Face folder, a published torch file, a
+training checkpoint (`.pt`) of a finished run, and `hf:NAME` or `hf:FOLDER` for a transformers
+backbone.
 """
 
 from __future__ import annotations
@@ -32,12 +33,12 @@ Name = str | Path
 Device = str | torch.device
 Precision = Literal["auto", "float32", "bfloat16"]
 RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
-"""What a training run leaves in its folder; the first found is loaded."""
+"""Files that a training run exports; the first one found is loaded."""
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 def resolve_device(device: Device = "auto") -> torch.device:
-    """Return the device; `auto` is CUDA when there is one, else the CPU.
+    """Resolve a device; `auto` is CUDA if available, else the CPU.
 
     Raises:
         ConfigError: no device has this name, or this machine does not have it.
@@ -57,12 +58,12 @@ def resolve_device(device: Device = "auto") -> torch.device:
 
 
 def embedded_path(name: str = "default") -> Path:
-    """Return the file of a model that ships with the package."""
+    """Return the file of an embedded model."""
     return Path(str(importlib.resources.files("worldmodel") / "weights" / f"{name}.safetensors"))
 
 
 def describe(model: nn.Module) -> str:
-    """Say in words what a model is and which commands take it."""
+    """Describe a model and the commands that accept it."""
     if isinstance(model, WorldModel):
         return "a world model (`worldmodel plan`, `eval` and `drive` take it)"
     if isinstance(model, FrameEncoder):
@@ -83,12 +84,13 @@ def load_world_model(
 
     Args:
         name_or_path: an embedded or published name, a file, or a folder (see this module).
-        device: a torch device, or `auto`: CUDA when there is one.
+        device: a torch device, or `auto` for CUDA if available.
         precision: data type of the weights; `auto` is float32.
 
     Raises:
-        CheckpointError: unknown name, damaged file, or a model of another kind.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
+        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
+        DownloadError: a published file cannot be downloaded; the message describes the manual
+            download.
     """
     model = _open(name_or_path, "any")
     if not isinstance(model, WorldModel):
@@ -110,17 +112,18 @@ def load_encoder(
     """Load a frame encoder, or the one inside a world model.
 
     Args:
-        name_or_path: as for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and
-            `random:vit_base` or another size without training.
-        device: a torch device, or `auto`: CUDA when there is one.
+        name_or_path: as for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and `random:vit_base`
+            or another size for untrained weights.
+        device: a torch device, or `auto` for CUDA if available.
         precision: data type of the weights; `auto` is float32.
         seed: seed of a random encoder's weights.
         image_size: side of a random encoder's images [px].
 
     Raises:
-        CheckpointError: unknown name, damaged file, or a model of another kind.
-        ConfigError: no name, or an unknown random size.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
+        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
+        ConfigError: the name is empty, or the random size is unknown.
+        DownloadError: a published file cannot be downloaded; the message describes the manual
+            download.
     """
     if not str(name_or_path):
         raise ConfigError("encoder= is empty: use a name of `worldmodel models`, or a file")
@@ -140,8 +143,9 @@ def load_probe(
     """Load an attentive probe.
 
     Raises:
-        CheckpointError: unknown name, damaged file, or a model of another kind.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
+        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
+        DownloadError: a published file cannot be downloaded; the message describes the manual
+            download.
     """
     model = _open(name_or_path, "probe")
     if not isinstance(model, AttentiveClassifier):
@@ -150,17 +154,18 @@ def load_probe(
 
 
 def load_any(name_or_path: Name = "default", device: Device = "auto") -> Model:
-    """Load a model of any kind; callers that need one kind use its typed loader.
+    """Load a model of any kind; use the typed loaders if you need a specific one.
 
     Raises:
-        CheckpointError: unknown name, or a damaged file.
-        DownloadError: a published file cannot be fetched; the message says what to put where.
+        CheckpointError: the name is unknown, or the file is damaged.
+        DownloadError: a published file cannot be downloaded; the message describes the manual
+            download.
     """
     return _place(_open(name_or_path, "any"), device, "auto")
 
 
 def _place(model: AnyModel, device: Device, precision: Precision) -> AnyModel:
-    """Move a loaded model to its device and precision; on a CPU, give it the fast layers."""
+    """Move a loaded model to its device and precision; on a CPU, use the optimised layers."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision={precision!r}: use {', '.join(get_args(Precision))}")
     target = resolve_device(device)
@@ -194,7 +199,7 @@ def _open(name_or_path: Name, want: Want) -> Model:
 
 
 def _open_folder(folder: Path, want: Want) -> Model:
-    """Load from the folder of a training run, or from a Hugging Face folder."""
+    """Load from a training run's folder or a Hugging Face folder."""
     config = folder / "config.json"
     if config.is_file():
         if read_json(config).get("model_type") in KINDS:
@@ -232,12 +237,12 @@ def _open_file(path: Path, want: Want) -> Model:
 
 
 def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
-    """Rebuild the model of a one-file training checkpoint, which earlier versions wrote.
+    """Rebuild the model of a one-file training checkpoint of earlier versions.
 
-    Its run's summary.json tells the configuration.
+    The configuration is read from the run's summary.json.
 
     Raises:
-        CheckpointError: there is no summary, or it describes another model.
+        CheckpointError: the summary is missing or describes another model.
     """
     folders = (path.parent, path.parent.parent)
     summary = next((f / "summary.json" for f in folders if (f / "summary.json").is_file()), None)
@@ -257,6 +262,6 @@ def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
 
 
 def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a training objective's tensors under a file's names, without the training heads."""
+    """Rename a training objective's tensors to file keys, without the training heads."""
     short = {name.removeprefix("world."): value for name, value in tensors.items()}
     return {k: v for k, v in short.items() if k.startswith(("encoder.", "predictor."))}

@@ -1,4 +1,4 @@
-"""Encoders with random weights for smoke runs: `random:tiny`, `random:vit_base` and so on."""
+"""Encoders with random weights for smoke tests: `random:tiny`, `random:vit_base` and so on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ PREFIX = "random:"
 
 
 def is_random(name: str) -> bool:
-    """Tell whether a name asks for random weights."""
+    """Return whether a name selects random weights."""
     return name.startswith(PREFIX)
 
 
 def tiny_encoder(image_size: int = 32) -> EncoderConfig:
-    """Return the smoke recipe's encoder: 4 tokens of width 32, seconds on a CPU."""
+    """Return the smoke recipe's encoder, with 4 tokens of width 32."""
     return EncoderConfig(
         image_size=(image_size, image_size),
         num_frames=2,
@@ -32,7 +32,7 @@ def tiny_encoder(image_size: int = 32) -> EncoderConfig:
 
 
 def random_encoder(name: str, seed: int = 0, image_size: int = 256) -> VideoEncoder:
-    """Build an encoder that was never trained; the global random state is left alone.
+    """Build an untrained encoder without changing the global random state.
 
     Args:
         name: `random:tiny` or `random:` and a published size, such as `random:vit_base`.
@@ -40,7 +40,7 @@ def random_encoder(name: str, seed: int = 0, image_size: int = 256) -> VideoEnco
         image_size: side of the images [px].
 
     Raises:
-        ConfigError: unknown size.
+        ConfigError: the size is unknown.
     """
     size, side = name.removeprefix(PREFIX), (image_size, image_size)
     if size != "tiny" and size not in PRESETS:

@@ -1,4 +1,4 @@
-"""The published models by name: where their files are, under which licence, and their sizes."""
+"""Published models by name, with their files, licences and sizes."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ MIT, NC = "MIT", "CC BY-NC 4.0"
 
 @dataclass(frozen=True)
 class Published:
-    """One published model."""
+    """A published model."""
 
     files: tuple[str, ...]
-    """URLs of the files, or with `repo` their names in it; the weights come first."""
+    """URLs of the files, or with `repo` their names in the repository; weights come first."""
     size: str
     """Preset of the encoder."""
     licence: str
     part: Part = "target_encoder"
-    """Part of the file that the published code takes as the encoder."""
+    """Part of the file that the published code uses as the encoder."""
     repo: str = ""
     """Hugging Face repository; empty for files that are downloaded from a URL."""
     image_size: int = 256
-    """Height and width of the input [px]."""
+    """Height and width of the input images [px]."""
     num_frames: int = 64
     """Frames of a clip."""
     is_action_conditioned: bool = False
     """Whether the file holds an action-conditioned predictor."""
     encoder_from: str | None = None
-    """Name whose encoder belongs to a file that holds only the predictor."""
+    """Name of the model that provides the encoder of a predictor-only file."""
     patch_size: int = 16
     """Height and width of the pixels of one token [px]."""
     tubelet_size: int = 2
@@ -47,7 +47,7 @@ class Published:
 
     @property
     def url(self) -> str:
-        """Return the address of the weights."""
+        """Return the URL of the weights."""
         return page_of(self.repo, self.files[0]) if self.repo else self.files[0]
 
 
@@ -131,8 +131,8 @@ REGISTRY: dict[str, Published] = {
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
     "vjepa2-vitg-fpc64-384": _hf("vjepa2-vitg-fpc64-384", "vit_giant", 384),
 }
-"""Name -> model. Files of Hugging Face are verified by the hub's client; for the others no
-checksums are published, and their size is checked."""
+"""Name -> model. The hub's client verifies files of Hugging Face; the others have no published
+checksums, so their size is checked."""
 
 
 def _v1_probe(name: str, task: str) -> Published:
@@ -183,12 +183,12 @@ def get(name: str) -> Published:
 
 
 def _own_path(name: str, file: str) -> Path:
-    """Return where a file of a model lies in this package's cache, or may be put by hand."""
+    """Return the path of a model's file in this package's cache, also for manual downloads."""
     return cache_root() / name / file.rsplit("/", 1)[-1]
 
 
 def local_path(name: str) -> Path:
-    """Return where the weights of a name lie, or will lie once they are downloaded."""
+    """Return the path of a model's weights, which may not be downloaded yet."""
     model = get(name)
     path = _own_path(name, model.files[0])
     in_hub = cached_path(model.repo, model.files[0]) if model.repo else None
@@ -196,14 +196,14 @@ def local_path(name: str) -> Path:
 
 
 def resolve(name: str) -> Path:
-    """Return the path of a model's weights; its files are downloaded on first use.
+    """Return the path of a model's weights, downloading its files on first use.
 
     Raises:
-        DownloadError: A file cannot be downloaded; the message says which file to put where.
+        DownloadError: A file cannot be downloaded; the message describes the manual download.
     """
     model = get(name)
     weights = _own_path(name, model.files[0])
-    if model.repo and weights.is_file():  # put there by hand
+    if model.repo and weights.is_file():  # downloaded manually
         return weights
     paths = []
     for file in model.files:
@@ -216,7 +216,7 @@ def resolve(name: str) -> Path:
 
 
 def num_parameters(name: str) -> int:
-    """Return the number of parameters of a model's encoder, counted on its preset."""
+    """Return the number of parameters of a model's encoder, computed from its preset."""
     model = get(name)
     config = preset(model.size, patch_size=model.patch_size, tubelet_size=model.tubelet_size)
     with torch.device("meta"):

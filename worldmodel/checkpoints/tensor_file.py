@@ -1,7 +1,7 @@
-"""Read published weight files: no code in them is ever run, and no tensor is held twice.
+"""Read published weight files without running code in them or copying tensors twice.
 
-Torch archives are memory-mapped and read with torch's restricted unpickler, which knows tensors
-and plain containers only; tensors of safetensors files are copied straight to their final place.
+Torch archives are memory-mapped and read with torch's restricted unpickler, which allows only
+tensors and plain containers; tensors of safetensors files are copied directly to their destination.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def refuse_stand_ins(path: Path) -> None:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Return whether a file begins like safetensors: a length, then a JSON object."""
+    """Return whether a file starts like safetensors: a length, then a JSON object."""
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and not start.startswith(MAGIC_ZIP)
 
 
 def read_torch(path: Path) -> dict[str, Any]:
-    """Return the top level of a torch file; its tensors stay in the file until they are touched.
+    """Return the top level of a torch file; its tensors are memory-mapped.
 
     Raises:
-        CheckpointError: The file is damaged, is no torch file, or asks for code to be run.
+        CheckpointError: The file is damaged, is not a torch file, or would run code.
     """
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
@@ -80,7 +80,7 @@ def read_torch(path: Path) -> dict[str, Any]:
 
 
 def _numpy_scalars() -> list[Any]:
-    """Return the harmless constructors of losses and epochs that were saved as NumPy numbers."""
+    """Return the safe constructors of losses and epochs saved as NumPy scalars."""
     scalar = numpy.float64(0).__reduce__()[0]
     kinds = [type(numpy.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     return [numpy.dtype, *kinds, scalar, (scalar, "numpy.core.multiarray.scalar")]
@@ -88,7 +88,7 @@ def _numpy_scalars() -> list[Any]:
 
 def _can_map(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
-        return False  # torch's old format: such files are small enough to be read at once
+        return False  # torch's old format; such files are small
     with zipfile.ZipFile(path) as archive:
         return all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
 
@@ -113,7 +113,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[safe_open]:
-    """Open a safetensors file; what the library refuses becomes a CheckpointError."""
+    """Open a safetensors file; library errors become a CheckpointError."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -124,14 +124,14 @@ def opened(path: Path) -> Iterator[safe_open]:
 
 
 class SafetensorsFile:
-    """The tensors of one or several safetensors files, read one at a time.
+    """Tensors of one or several safetensors files, read one at a time.
 
     Args:
-        paths: The files; together they hold each tensor once.
+        paths: The files, which together hold each tensor once.
 
     Raises:
         CheckpointError: A file is damaged or incomplete, a tensor is not float32, float16 or
-            bfloat16, or two files hold a tensor of one name.
+            bfloat16, or two files hold a tensor of the same name.
     """
 
     def __init__(self, paths: list[Path]) -> None:
@@ -174,9 +174,9 @@ class SafetensorsFile:
         """Copy a tensor into `out`, a float32 tensor of the same shape.
 
         Raises:
-            CheckpointError: The file was damaged since it was opened.
+            CheckpointError: The file became damaged after it was opened.
         """
-        # A mapping of its own for each tensor: pages read from one that lasted would add up to a
+        # Map each tensor separately: pages read from one lasting mapping would add up to a
         # second copy of the file in memory.
         with opened(self._paths[name]) as file:
             out.copy_(file.get_tensor(name))

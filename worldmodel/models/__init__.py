@@ -1,1 +1,1 @@
-"""Networks: encoders, predictors and probes, and the world model made of them."""
+"""Networks: encoders, predictors, probes and the world model."""

@@ -1,11 +1,11 @@
-"""Action-conditioned predictor (V-JEPA 2-AC), with a cached step for planners.
+"""Action-conditioned predictor (V-JEPA 2-AC), with a cached step for planning.
 
 The tokens of a frame are action, [state], [extrinsics] and patches. Attention is block-causal:
 every token attends to all tokens of its own and of earlier frames.
 Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
 
-Shapes: B clips, T frames, N patches a frame, D encoder width, P predictor width, L tokens,
-A action, S state.
+Shapes: B clips, T frames, N patches per frame, D encoder width, P predictor width, L tokens, A
+action, S state.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ActionConditionedPredictor(nn.Module):
 
     @property
     def num_patches(self) -> int:
-        """Number of patch tokens of a frame."""
+        """Number of patch tokens per frame."""
         return self.config.grid[0] * self.config.grid[1]
 
     def _num_conditions(self, extrinsics: Tensor | None) -> int:
@@ -110,19 +110,19 @@ class ActionConditionedPredictor(nn.Module):
         states_BTS: Tensor,
         extrinsics: Tensor | None = None,
     ) -> Tensor:
-        """Predict the frame after each given one.
+        """Predict the frame after each input frame.
 
         Args:
             frames: encoder tokens [B, T * N, D].
             actions_BTA: the action taken at each frame.
-            states_BTS: the robot's state at each frame.
-            extrinsics: the camera's pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
+            states_BTS: robot state at each frame.
+            extrinsics: camera pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
 
         Returns:
             [B, T * N, D]; the caller applies LayerNorm without weights.
 
         Raises:
-            ShapeError: the numbers of tokens, actions and states contradict each other.
+            ShapeError: the numbers of tokens, actions and states are inconsistent.
         """
         time = actions_BTA.shape[1]
         if frames.shape[1] != time * self.num_patches or states_BTS.shape[1] != time:
@@ -159,21 +159,21 @@ class ActionConditionedPredictor(nn.Module):
         shared: CacheList | None = None,
         keep_cache: bool = True,
     ) -> tuple[Tensor, CacheList]:
-        """Predict one frame further; keys and values of past frames come from `cache`.
+        """Predict the next frame, with keys and values of past frames from `cache`.
 
         A new frame attends to everything in the cache and to itself, so no mask is needed. The
-        result equals `forward` on the whole history. Inputs that samples share (frame, state,
+        result equals `forward` on the whole history. Inputs shared by all samples (frame, state,
         cache) may have batch 1; the embedding and the first layer project them once.
 
         Args:
             frame_BND: tokens of the newest frame.
-            action_BA: its action; sets the batch size.
+            action_BA: its action, which sets the batch size.
             state_BS: its state.
-            cache: what the last step returned.
-            extrinsics_B6: the camera's pose.
-            shared: a cache of batch 1, of frames before those of `cache`; it is not copied for
-                each sample and not part of the returned cache.
-            keep_cache: False at the last step returns an empty cache, which saves memory.
+            cache: cache returned by the previous step.
+            extrinsics_B6: camera pose.
+            shared: cache of batch 1 for frames before those of `cache`; it is not copied per sample
+                and not part of the returned cache.
+            keep_cache: whether to return the cache; False at the last step saves memory.
 
         Returns:
             The predicted tokens [B, N, D], and the cache for the next step.
@@ -215,7 +215,7 @@ class ActionConditionedPredictor(nn.Module):
 
 
 def _project_parts(block: Block, parts: list[Tensor], rope: Tables, batch: int) -> Projected:
-    """Project a frame's tokens to queries, keys and values; parts of batch 1 only once."""
+    """Project a frame's tokens to queries, keys and values, and parts of batch 1 only once."""
     found, start = [], 0
     for part in parts:
         tables = (rope[0][start : start + part.shape[1]], rope[1][start : start + part.shape[1]])

@@ -1,4 +1,4 @@
-"""Multi-head attention with rotary embedding, a cache of the past and a choice of backend.
+"""Multi-head attention with rotary embedding, key-value cache and selectable backend.
 
 Shapes: B batch, L queries, M keys, H heads, C channels of a head, D width.
 """
@@ -23,8 +23,8 @@ Module = TypeVar("Module", bound=nn.Module)
 _KNOWN = ", ".join(get_args(Backend))
 
 PLAIN_LENGTH = 64
-"""Largest number of keys for which `auto` uses plain attention on a CPU: torch's fused CPU
-attention is slower for short sequences, above all in the backward pass."""
+"""Maximum number of keys for which `auto` uses plain attention on a CPU; torch's fused CPU
+attention is slower for short sequences, especially in the backward pass."""
 
 
 def attend(
@@ -43,7 +43,7 @@ def attend(
         [B, H, L, C].
 
     Raises:
-        ConfigError: unknown backend, or cudnn or flash where they cannot run.
+        ConfigError: the backend is unknown, or cannot run on these inputs.
     """
     if backend == "auto":
         backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
@@ -80,10 +80,10 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def set_backend(model: Module, backend: Backend) -> Module:
-    """Make every attention module of a model use one backend; return the model.
+    """Set the backend of every attention module of a model; return the model.
 
     Raises:
-        ConfigError: unknown backend.
+        ConfigError: the backend is unknown.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"Unknown attention backend {backend!r}; known: {_KNOWN}")
@@ -94,7 +94,7 @@ def set_backend(model: Module, backend: Backend) -> Module:
 
 
 def append(past: Cache, new: Cache) -> Cache:
-    """Concatenate keys and values along the tokens; a `past` of batch 1 is repeated."""
+    """Concatenate keys and values along the token axis; a `past` of batch 1 is repeated."""
     k, v = (
         torch.cat([old.expand(len(now), -1, -1, -1), now], dim=2)
         for old, now in zip(past, new, strict=True)
@@ -103,7 +103,7 @@ def append(past: Cache, new: Cache) -> Cache:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary embedding and an optional cache of the past."""
+    """Multi-head self-attention with rotary embedding and an optional key-value cache."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -144,14 +144,14 @@ class Attention(nn.Module):
         """Attend and project the result.
 
         Args:
-            projected: what `project` returned.
+            projected: result of `project`.
             mask: bool [L, M], True where a query may attend.
             past: keys and values of earlier frames, batch B or 1.
-            keep: compute an output for the last `keep` tokens only.
-            shared: keys and values, batch 1, of frames before `past`; no mask is allowed then.
+            keep: number of last tokens to compute an output for.
+            shared: keys and values, batch 1, of frames before `past`; excludes a mask.
 
         Returns:
-            The output [B, L or keep, D], and all keys and values so far without `shared`.
+            Output [B, L or keep, D], and all keys and values so far, excluding `shared`.
         """
         q, k, v = projected
         if keep is not None:
@@ -173,7 +173,7 @@ class Attention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Attention of queries to tokens, without an output projection, as in the published probes."""
+    """Cross-attention without an output projection, as in the published probes."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -187,7 +187,7 @@ class CrossAttention(nn.Module):
         return attend(q, k, v, None, self.backend)
 
     def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
-        """[B, Q, D] and [B, N, D] -> [B, Q, D]."""
+        """Attend from queries [B, Q, D] to tokens [B, N, D]; return [B, Q, D]."""
         q = self.q(query_BQD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         k, v = self.kv(tokens_BND).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.attend(q, k, v).transpose(1, 2).flatten(2)

@@ -18,7 +18,7 @@ RATIO, DIM = between(1e-3, 1024), between(1, 1024)
 
 
 class _Transformer(Checked):
-    """Base of configurations with a stack of transformer blocks."""
+    """Base class of configurations with a stack of transformer blocks."""
 
     embed_dim: int
     num_heads: int
@@ -34,18 +34,18 @@ class _Transformer(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig(_Transformer):
-    """Sizes of a video vision transformer; `models.encoder.preset` has the published ones."""
+    """Sizes of a video vision transformer; see `models.encoder.preset` for published ones."""
 
     owner = "encoder"
 
     image_size: tuple[int, int] = field(default=(256, 256), metadata=between(1, 2**14))
-    """Height and width at which the model was trained [px]; others are accepted."""
+    """Training image height and width [px]; other sizes are accepted."""
     num_frames: int = field(default=64, metadata=COUNT)
-    """Number of frames of a training clip."""
+    """Number of frames per training clip."""
     patch_size: int = field(default=16, metadata=between(1, 4096))
     """Side of a patch [px]."""
     tubelet_size: int = field(default=2, metadata=between(1, 64))
-    """Number of frames of a token."""
+    """Number of frames per token."""
     embed_dim: int = field(default=1024, metadata=WIDTH)
     """Width of a token."""
     depth: int = field(default=24, metadata=DEPTH)
@@ -53,24 +53,25 @@ class EncoderConfig(_Transformer):
     num_heads: int = field(default=16, metadata=WIDTH)
     """Number of attention heads; divides `embed_dim`."""
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
-    """Hidden width of the MLP over `embed_dim`."""
+    """Ratio of the MLP's hidden width to `embed_dim`."""
     position: Position = "rope"
     """Position embedding: rotary (V-JEPA 2 and 2.1), or a fixed sin-cos table of a clip (V-JEPA 1)
     or of an image (sincos_2d, I-JEPA)."""
     rope: RopeLayout = "tiled"
     """Angle layout: tiled for V-JEPA 2, interleaved for V-JEPA 2.1 and our own models."""
     interpolate_rope: bool = False
-    """Scale row and column positions to the 16 x 16 grid (V-JEPA 2.1)."""
+    """Whether to scale row and column positions to the 16 x 16 grid (V-JEPA 2.1)."""
     modality_embedding: bool = False
-    """Learnable image and video embeddings plus a tubelet-1 image path (V-JEPA 2.1)."""
+    """Whether to have learnable image and video embeddings and a tubelet-1 image path (V-JEPA
+    2.1)."""
     norm_blocks: tuple[int, ...] = field(default=(), metadata=DEPTH)
-    """Blocks after which a LayerNorm of its own is read out (V-JEPA 2.1); () = one final norm."""
+    """Blocks whose outputs have a separate LayerNorm (V-JEPA 2.1); () uses one final norm."""
     stem: Literal["patch", "conv"] = "patch"
-    """One strided convolution, or stride-2 3x3 convolutions before the patch projection."""
+    """Stem: one strided convolution, or stride-2 3x3 convolutions before the patch projection."""
     stem_channels: tuple[int, ...] = field(default=(), metadata=WIDTH)
     """Output channels of each stride-2 convolution of the conv stem."""
     affine_norm: bool = True
-    """False: the final LayerNorm has no weights (the small model)."""
+    """Whether the final LayerNorm has weights; False in the small model."""
     norm_eps: float = field(default=1e-6, metadata=between(0, 1))
     """Epsilon of all LayerNorms of the blocks and of the final one."""
 
@@ -96,7 +97,7 @@ class PredictorConfig(_Transformer):
     owner = "predictor"
 
     grid: tuple[int, int] = field(default=(16, 16), metadata=between(1, 2**12))
-    """Patch rows and columns of one frame."""
+    """Patch rows and columns of a frame."""
     encoder_dim: int = field(default=1408, metadata=WIDTH)
     """Width of the encoder's tokens."""
     embed_dim: int = field(default=1024, metadata=WIDTH)
@@ -105,34 +106,34 @@ class PredictorConfig(_Transformer):
     num_heads: int = field(default=16, metadata=WIDTH)
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
     num_frames: int = field(default=64, metadata=COUNT)
-    """Number of frames of the longest clip that the predictor takes."""
+    """Maximum number of frames per clip."""
     action_dim: int = field(default=7, metadata=DIM)
     """Length of the action vector."""
     state_dim: int = field(default=7, metadata=DIM)
     """Length of the state vector."""
     use_extrinsics: bool | None = False
-    """Add a token for the camera's pose; None adds it when the call passes a pose (a V-JEPA 2-AC
-    file holds these weights whether or not the model was trained with them)."""
+    """Whether to add a token for the camera pose; None adds it if the call passes a pose (V-JEPA
+    2-AC files hold these weights even if the model was trained without them)."""
     use_state: bool = True
-    """Add a token for the robot's state (JEPA-WMs' retrained predictor has none)."""
+    """Whether to add a token for the robot state (JEPA-WMs' retrained predictor has none)."""
     has_extrinsics_encoder: bool = True
-    """Create the weights for the camera's pose, used or not, as in the published files."""
+    """Whether to create the camera pose weights even if unused, as in the published files."""
     rope: RopeLayout = "tiled"
-    """Angle layout, as of the encoder."""
+    """Angle layout, as in the encoder."""
     residual: bool = False
-    """Predict the change of the frame's tokens instead of the tokens (the small model)."""
+    """Whether to predict the change of the tokens instead of the tokens (the small model)."""
     embed_init_std: float = field(default=0.02, metadata=between(0, 1e3))
-    """Initial spread of the action and state embeddings (0.3 in the small model)."""
+    """Initial standard deviation of the action and state embeddings (0.3 in the small model)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskedPredictorConfig(_Transformer):
-    """Sizes of the masked predictor of pretraining (V-JEPA 1, 2 and 2.1)."""
+    """Sizes of the masked predictor for pretraining (V-JEPA 1, 2 and 2.1)."""
 
     owner = "masked predictor"
 
     grid: tuple[int, int, int] = field(default=(32, 16, 16), metadata=between(1, 2**12))
-    """Tubelets, patch rows and patch columns of the clip that token ids count in."""
+    """Tubelets, patch rows and patch columns that define the token ids."""
     encoder_dim: int = field(default=1024, metadata=WIDTH)
     """Width of the context tokens (V-JEPA 2.1 g, G: the four levels, concatenated)."""
     out_dim: int = field(default=1024, metadata=WIDTH)
@@ -148,11 +149,11 @@ class MaskedPredictorConfig(_Transformer):
     position: Position = "rope"
     rope: RopeLayout = "tiled"
     modality_embedding: bool = False
-    """V-JEPA 2.1: learnable image and video embeddings on all tokens."""
+    """Whether to add learnable image and video embeddings to all tokens (V-JEPA 2.1)."""
     predict_context: bool = False
-    """V-JEPA 2.1: a second output at the context tokens."""
+    """Whether to have a second output at the context tokens (V-JEPA 2.1)."""
     embed_hidden: int = 0
-    """V-JEPA 2.1 g, G: hidden width of the Linear-GELU-Linear embedding; 0 = one Linear."""
+    """Hidden width of the Linear-GELU-Linear embedding (V-JEPA 2.1 g, G); 0 uses one Linear."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,22 +174,22 @@ class ProbeConfig(_Transformer):
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
     num_queries: int = field(default=1, metadata=between(1, 2**14))
     num_classes: int = field(default=174, metadata=COUNT)
-    """Number of classes; 174 are those of Something-Something v2."""
+    """Number of classes; 174 for Something-Something v2."""
     norm_eps: float = field(default=1e-5, metadata=between(0, 1))
-    """LayerNorm's epsilon, torch's default in the published probes."""
+    """LayerNorm epsilon; torch's default in the published probes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersConfig(Checked):
-    """A backbone of the `transformers` package, rebuilt without a network from its own settings."""
+    """A backbone of the `transformers` package, rebuilt offline from its own settings."""
 
     settings: str
-    """The backbone's configuration as JSON, as `config.to_json_string()` writes it."""
+    """The backbone's configuration as JSON, from `config.to_json_string()`."""
     image_size: tuple[int, int]
-    """Height and width that the backbone takes [px]."""
+    """Height and width of the backbone's input images [px]."""
     patch_size: int = field(metadata=DIM)
     """Side of a patch [px]."""
     embed_dim: int = field(metadata=WIDTH)
     """Width of a token."""
     tubelet_size: int = field(default=1, metadata=between(1, 16))
-    """Frames of one token: 1 for image backbones (DINOv2), 2 for VideoMAE."""
+    """Number of frames per token: 1 for image backbones (DINOv2), 2 for VideoMAE."""

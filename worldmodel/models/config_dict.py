@@ -1,7 +1,7 @@
-"""Configurations as the dictionaries that checkpoints hold, and back, with every value checked.
+"""Convert configurations to and from the dictionaries in checkpoints, with validation.
 
 Files written before specs existed hold one `convention` in place of `observation`, `action` and
-`scaling`; they are translated here and nowhere else.
+`scaling`; this module alone translates them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Config = TypeVar("Config")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return a config as a dictionary that JSON can hold."""
+    """Return a config as a JSON serialisable dictionary."""
     return dataclasses.asdict(config)
 
 
 def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
-    """Rebuild a config of class `kind` from what `to_dict` returned.
+    """Rebuild a config of class `kind` from the result of `to_dict`.
 
     Raises:
         ConfigError: a name is unknown or missing, or a value has the wrong type or range.
@@ -54,7 +54,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
 
 
 def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any]:
-    """Split the `convention` of an older file into its observation, action and scaling parts."""
+    """Split the `convention` of an older file into observation, action and scaling."""
     encoder, predictor = (values.get(name, {}) for name in ("encoder", "predictor"))
     for name in ("convention", "encoder", "predictor"):
         if not isinstance(values.get(name, {}), dict):
@@ -81,7 +81,7 @@ def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any
 
 
 def _value(name: str, value: Any, hint: Any) -> Any:
-    """Check a value against a field's type; lists become tuples, dictionaries nested configs."""
+    """Check a value against a field's type; convert lists to tuples, dictionaries to configs."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return _union(name, value, arguments)

@@ -1,6 +1,6 @@
-"""Latent dynamics: what actions do to the tokens of a frame, as a predictor imagines it.
+"""Latent dynamics: predict the effect of actions on the tokens of a frame.
 
-Shapes: B samples, T frames, N tokens a frame, D width, K horizon, S state, A action.
+Shapes: B samples, T frames, N tokens per frame, D width, K horizon, S state, A action.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worldmodel.specs import ActionSpec
 
 
 class LatentDynamics(nn.Module):
-    """An action-conditioned predictor with the units of its states and actions; no encoder.
+    """An action-conditioned predictor with state and action scaling, without an encoder.
 
     Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
     """
@@ -45,7 +45,7 @@ class LatentDynamics(nn.Module):
 
     @property
     def action_spec(self) -> ActionSpec:
-        """What an action means: size, gripper, period and limits."""
+        """Action conventions: size, gripper, period and limits."""
         return self.config.action
 
     @property
@@ -54,7 +54,7 @@ class LatentDynamics(nn.Module):
         return self.predictor.predictor_norm.weight.dtype
 
     def scale_state(self, state_S: Tensor) -> Tensor:
-        """Return states in the units that the predictor was trained on."""
+        """Convert states to the units that the predictor was trained on."""
         change_S = state_S - self.state_offset
         if self.config.scaling.wrap_angles:
             angles = torch.remainder(change_S[..., 3:6] + torch.pi, 2 * torch.pi) - torch.pi
@@ -62,7 +62,7 @@ class LatentDynamics(nn.Module):
         return change_S / self.state_scale
 
     def scale_action(self, action_A: Tensor) -> Tensor:
-        """Return actions in the units that the predictor was trained on."""
+        """Convert actions to the units that the predictor was trained on."""
         return action_A / self.action_scale
 
     def predict(
@@ -72,16 +72,16 @@ class LatentDynamics(nn.Module):
         states_BTS: Tensor,
         extrinsics_BT6: Tensor | None = None,
     ) -> Tensor:
-        """Predict the next frame's tokens for every frame given (teacher forcing).
+        """Predict the next frame's tokens for every input frame (teacher forcing).
 
         Args:
             frames_BTND: tokens of T frames.
             actions_BTA: the action taken at each frame.
-            states_BTS: the robot's state at each frame.
-            extrinsics_BT6: the camera's pose, for a predictor that was trained with it.
+            states_BTS: robot state at each frame.
+            extrinsics_BT6: camera pose, for a predictor trained with it.
 
         Returns:
-            Tokens [B, T, N, D], normalised as the config says.
+            Tokens [B, T, N, D], normalised according to the config.
         """
         batch, time, tokens, width = frames_BTND.shape
         out = self.predictor(
@@ -96,12 +96,12 @@ class LatentDynamics(nn.Module):
     def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
         """Compute the state after an action.
 
-        A DROID pose is moved and turned; a gripper command beyond the dead band takes the
-        closedness to its end. A state as long as the action is added to it. Any other state is
-        carried along unchanged, which is right only for a predictor that takes no state.
+        A DROID pose is translated and rotated, and a gripper command beyond the dead band sets the
+        closedness to 0 or 1. A state of the action's length has the action added. Any other state
+        stays unchanged, which is valid only for a predictor without state.
 
         Raises:
-            ConfigError: the predictor takes a state that no rule advances.
+            ConfigError: the predictor takes a state to which none of these rules applies.
         """
         p = self.config.predictor
         if (p.state_dim, p.action_dim) == (POSE_DIM, POSE_DIM):
@@ -125,7 +125,7 @@ class LatentDynamics(nn.Module):
         return torch.cat([moved[..., :6], closed_B1], -1)
 
     def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> CacheList:
-        """Compute keys and values of T frames before the present one, for `unroll`'s `past`."""
+        """Compute keys and values of T frames before the current one, the `past` of `unroll`."""
         cache: CacheList | None = None
         for t in range(frames_1TND.shape[1]):
             _, cache = self.predictor.step(
@@ -145,18 +145,18 @@ class LatentDynamics(nn.Module):
         *,
         extrinsics_B6: Tensor | None = None,
     ) -> Tensor:
-        """Imagine what actions do, keeping keys and values of past frames.
+        """Predict the outcome of actions step by step, caching keys and values of past frames.
 
         Args:
-            z_BND: tokens of the present frame; batch 1 is shared by all samples.
-            state_BS: the present state; batch 1 is shared.
+            z_BND: tokens of the current frame; batch 1 is shared by all samples.
+            state_BS: current state; batch 1 is shared by all samples.
             actions_BKA: K actions for each of B samples.
-            past: frames before the present one, from `remember`; shared by all samples.
-            extrinsics_B6: the camera's constant pose, for a predictor that was trained with it.
+            past: frames before the current one, from `remember`; shared by all samples.
+            extrinsics_B6: constant camera pose, for a predictor trained with it.
 
         Returns:
-            Imagined tokens [B, K, N, D] in the data type of `z_BND`, equal to recomputing the whole
-            history at each step.
+            Predicted tokens [B, K, N, D] in the data type of `z_BND`, equal to recomputing the
+            whole history at each step.
 
         Raises:
             ShapeError: past frames and horizon exceed the frames that the predictor takes.
@@ -183,13 +183,13 @@ class LatentDynamics(nn.Module):
         return torch.stack(out, dim=1).to(z_BND.dtype)
 
     def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
-        """Estimate the memory that `unroll` takes for each sample.
+        """Estimate the memory that `unroll` takes per sample [bytes].
 
-        Counts keys, values, one layer's activations and the imagined tokens.
+        It counts keys, values, one layer's activations and the predicted tokens.
 
         Args:
-            horizon: number of imagined steps.
-            itemsize: bytes of a number.
+            horizon: number of predicted steps.
+            itemsize: bytes per number.
         """
         c = self.config.predictor
         tokens = c.grid[0] * c.grid[1] + 3

@@ -32,7 +32,7 @@ def preset(name: str, **changes: object) -> EncoderConfig:
     """Return the config of a published size; `changes` override its fields.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: the name is unknown.
     """
     if name not in PRESETS:
         raise ConfigError(f"encoder size {name!r} is unknown; use {', '.join(PRESETS)}")
@@ -42,7 +42,7 @@ def preset(name: str, **changes: object) -> EncoderConfig:
 
 
 class PatchEmbed(nn.Module):
-    """Turns tubelets into tokens by one strided 3-D convolution."""
+    """Embeds tubelets as tokens by one strided 3-D convolution."""
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv3d(3, dim, kernel_size=self.size, stride=self.size)
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip -> tokens [B, N, D]."""
+        """Embed a clip as tokens [B, N, D]."""
         out: Tensor = self.proj(clip_BCTHW).flatten(2).transpose(1, 2)
         return out
 
@@ -59,14 +59,14 @@ class ChannelNorm(nn.LayerNorm):
     """LayerNorm over the channels of a map [B, C, H, W] stored channels-last."""
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
-        """Normalise every pixel over its channels."""
+        """Normalise each pixel over its channels."""
         return super().forward(maps_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class ConvStem(nn.Module):
-    """Stride-2 3x3 convolutions and a patch projection, applied to every frame by itself.
+    """Stride-2 3x3 convolutions and a patch projection, applied to each frame separately.
 
-    ChannelNorm replaces GroupNorm, which took half of a training step on a CPU.
+    It uses ChannelNorm because GroupNorm took half of a training step on a CPU.
     """
 
     def __init__(self, dim: int, patch_size: int, channels: tuple[int, ...]) -> None:
@@ -85,7 +85,7 @@ class ConvStem(nn.Module):
         self.proj = nn.Conv2d(before, dim, left, stride=left)
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip -> tokens [B, N, D]."""
+        """Embed a clip as tokens [B, N, D]."""
         batch = clip_BCTHW.shape[0]
         frames = (
             clip_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -184,15 +184,16 @@ class VisionTransformer(nn.Module):
         """Encode a normalised clip.
 
         Args:
-            clip_BCTHW: float clip; in V-JEPA 2.1, a single frame takes the image path.
-            token_ids: long [B, K]; only these tokens go through the blocks.
-            all_levels: concatenate the four levels of V-JEPA 2.1 (dense tasks, pretraining).
+            clip_BCTHW: float clip; in V-JEPA 2.1, a single frame uses the image path.
+            token_ids: long [B, K]; only these tokens pass through the blocks.
+            all_levels: whether to whether to whether to whether to whether to concatenate the four
+                levels of V-JEPA 2.1 (dense tasks, pretraining).
 
         Returns:
             Tokens [B, N or K, D].
 
         Raises:
-            ShapeError: the clip does not fit the patch or tubelet size.
+            ShapeError: the clip is not divisible by the patch or tubelet size.
         """
         x, rope = self._start(clip_BCTHW)
         if token_ids is not None:
@@ -226,7 +227,7 @@ class VisionTransformer(nn.Module):
 
         Raises:
             ConfigError: there is no such block, or it has no norm.
-            ShapeError: the clip does not fit the patch or tubelet size.
+            ShapeError: the clip is not divisible by the patch or tubelet size.
         """
         known = self.config.norm_blocks or tuple(range(self.config.depth))
         if not blocks or not set(blocks) <= set(known):

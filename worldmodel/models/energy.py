@@ -1,4 +1,4 @@
-"""The distance between tokens that models are trained with, judged by and planned with.
+"""Token distance used in training, evaluation and planning.
 
 Shapes: B samples, N tokens, D width.
 """

@@ -1,4 +1,4 @@
-"""Frame encoders: images of any size in, tokens out; ours behind the same interface as others'.
+"""Frame encoders: a common interface from images of any size to tokens.
 
 Shapes: B frames or clips, T frames of a clip, H W pixels, C channels, N tokens, D width.
 """
@@ -23,15 +23,15 @@ from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Trans
 
 
 def normalise(tokens: Tensor) -> Tensor:
-    """Apply LayerNorm without weights over the last axis, as on targets and predictions."""
+    """Apply LayerNorm without weights over the last axis, as for targets and predictions."""
     return F.layer_norm(tokens, tokens.shape[-1:])
 
 
 def _check(frames: Tensor, axes: str, image_size: tuple[int, int] | None) -> Tensor:
-    """Check uint8 RGB frames, channels last, with the named `axes` and of a given size.
+    """Check uint8 RGB frames, channels last, for the named `axes` and a given size.
 
     Raises:
-        ShapeError: wrong rank, channels, dtype or size.
+        ShapeError: the rank, channels, dtype or size are wrong.
     """
     frames = torch.as_tensor(frames)
     if frames.ndim != len(axes) or frames.shape[-1] != 3:
@@ -53,10 +53,10 @@ def _check(frames: Tensor, axes: str, image_size: tuple[int, int] | None) -> Ten
 
 
 class FrameEncoder(nn.Module, ABC):
-    """Turns images into tokens; the interface that training, planning and perception use.
+    """Encodes images to tokens; base class for training, planning and perception.
 
-    A subclass fills in `backbone`, `tokens_of` and `frames_of`; this class owns the one image
-    transform, the pixel statistics, the checks and the token normalisation.
+    A subclass provides `backbone`, `tokens_of` and `frames_of`; this class handles the image
+    transform, pixel statistics, checks and token normalisation.
     """
 
     backbone: nn.Module
@@ -71,13 +71,13 @@ class FrameEncoder(nn.Module, ABC):
         self.pixel_std: Tensor
 
     def set_observation(self, spec: ObservationSpec) -> Self:
-        """Replace the observation spec, as when the data that a model is trained on differs.
+        """Replace the observation spec, for example to match the training data.
 
         Returns:
             The same encoder.
 
         Raises:
-            ConfigError: the spec does not fit the backbone.
+            ConfigError: the spec does not match the backbone.
         """
         self.config = dataclasses.replace(self.config, observation=spec)
         for name in ("pixel_mean", "pixel_std"):
@@ -87,12 +87,12 @@ class FrameEncoder(nn.Module, ABC):
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What the model sees: image size and transform, cameras, pixel statistics, state."""
+        """Observation conventions: image size and transform, cameras, pixel statistics, state."""
         return self.config.observation
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images that `encode` takes [px]."""
+        """Height and width of `encode`'s input images [px]."""
         return self.config.observation.image_size
 
     @property
@@ -102,7 +102,7 @@ class FrameEncoder(nn.Module, ABC):
 
     @property
     def token_grid(self) -> tuple[int, int]:
-        """Rows and columns of the tokens of one frame; N is their product."""
+        """Token rows and columns of a frame; N is their product."""
         patch = self.config.encoder.patch_size
         return self.image_size[0] // patch, self.image_size[1] // patch
 
@@ -118,23 +118,24 @@ class FrameEncoder(nn.Module, ABC):
 
     @abstractmethod
     def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
-        """Encode a normalised clip -> [B, N, D], tokens in the order tubelet, row, column."""
+        """Encode a normalised clip to tokens [B, N, D] in the order tubelet, row, column."""
 
     @abstractmethod
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
-        """Encode normalised single frames, each alone -> [B, N, D]."""
+        """Encode normalised frames independently to tokens [B, N, D]."""
 
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
-        """Bring frames to the model's size by the transform of its observation spec.
+        """Transform frames to the model's size as its observation spec requires.
 
         Args:
             frames_HWC: uint8 RGB of any size [..., H, W, 3], on a CPU.
 
         Returns:
-            uint8 [..., *image_size, 3]; frames that fit already come back unchanged.
+            uint8 [..., *image_size, 3]; frames of that size are returned unchanged.
 
         Raises:
-            ShapeError: wrong rank, channels or dtype, or too small a frame for the transform.
+            ShapeError: the rank, channels or dtype are wrong, or the frame is too small for the
+                transform.
         """
         spec = self.observation_spec
         return Preprocess(spec.transform, spec.image_size)(torch.as_tensor(frames_HWC))
@@ -161,39 +162,39 @@ class FrameEncoder(nn.Module, ABC):
     def encode_frames(
         self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
     ) -> Tensor:
-        """Run `encode` without its checks and with gradients, for training."""
+        """Run `encode` without checks and with gradients, for training."""
         pixels_BCHW = self.pixels(frames_BHWC, colour_B33, gain_BHW).to(self.dtype)
         z_BND = self.frames_of(pixels_BCHW)
         return normalise(z_BND) if self.config.normalise_tokens else z_BND
 
     @torch.no_grad()
     def encode(self, frames_BHWC: Tensor) -> Tensor:
-        """Encode single frames, each alone.
+        """Encode frames independently.
 
         Args:
-            frames_BHWC: uint8 RGB in 0..255 at `image_size`; `preprocess` brings others there.
+            frames_BHWC: uint8 RGB in 0..255 at `image_size`; use `preprocess` for other sizes.
 
         Returns:
-            Tokens [B, N, D] float32, normalised as the config says.
+            Tokens [B, N, D] float32, normalised according to the config.
 
         Raises:
-            ShapeError: wrong rank, channels, dtype or size.
+            ShapeError: the rank, channels, dtype or size are wrong.
         """
         frames = _check(frames_BHWC, "BHWC", self.image_size)
         return self.encode_frames(frames).float()
 
     @torch.no_grad()
     def encode_clip(self, clip_BTHWC: Tensor) -> Tensor:
-        """Encode clips; the features that probes are trained on, without token normalisation.
+        """Encode clips to the features that probes use, without token normalisation.
 
         Args:
-            clip_BTHWC: uint8 RGB in 0..255; sides are multiples of the patch size.
+            clip_BTHWC: uint8 RGB in 0..255, with sides divisible by the patch size.
 
         Returns:
             Features [B, N, D] float32, tokens in the order tubelet, row, column.
 
         Raises:
-            ShapeError: wrong rank, channels, dtype or size.
+            ShapeError: the rank, channels, dtype or size are wrong.
         """
         return self.tokens_of(self.clip_pixels(clip_BTHWC).to(self.dtype)).float()
 
@@ -233,12 +234,12 @@ class VideoEncoder(FrameEncoder):
         pixel_mean: tuple[float, float, float] = IMAGENET_MEAN,
         pixel_std: tuple[float, float, float] = IMAGENET_STD,
     ) -> VideoEncoder:
-        """Wrap an encoder that holds its weights already; its size and tubelets give the spec.
+        """Wrap an initialised encoder, deriving the spec from its size and tubelets.
 
         Args:
             backbone: the encoder.
-            transform: how images of other sizes reach the encoder's.
-            frames_per_token: how often a single frame is repeated; None: as long as a tubelet.
+            transform: transform from other image sizes to the encoder's.
+            frames_per_token: number of repetitions of a single frame; None fills one tubelet.
             pixel_mean: mean of R, G and B.
             pixel_std: standard deviation of R, G and B.
         """
@@ -267,7 +268,7 @@ class VideoEncoder(FrameEncoder):
         return tokens.float()
 
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
-        """Encode normalised single frames -> [B, N, D]; each fills a tubelet by itself."""
+        """Encode normalised frames to tokens [B, N, D]; each frame fills a tubelet."""
         clip_BCTHW = pixels_BCHW.unsqueeze(2)
         repeats = self.observation_spec.frames_per_token
         if repeats > 1:

@@ -1,4 +1,4 @@
-"""Transformer parts that all networks share: the block, its MLP and the published initialisation.
+"""Shared transformer parts: the block, its MLP and the published initialisation.
 
 Shapes: B batch, L tokens, D width.
 """
@@ -31,7 +31,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
+        """Map [..., D] to [..., D]."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return out
 
@@ -66,7 +66,7 @@ class Block(nn.Module):
         keep: int | None = None,
         shared: Cache | None = None,
     ) -> tuple[Tensor, Cache]:
-        """Run the rest of `forward` from projected queries, keys and values (`Attention.mix`)."""
+        """Complete `forward` from projected queries, keys and values (`Attention.mix`)."""
         attended, cache = self.attn.mix(projected, mask, past, keep, shared)
         x = _plus(x if keep is None else x[:, -keep:], attended)
         return _plus(x, self.mlp(self.norm2(x))), cache

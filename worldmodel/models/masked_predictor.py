@@ -1,4 +1,4 @@
-"""Masked predictor of the pretraining: tokens at hidden positions from the visible ones.
+"""Masked predictor of pretraining: predicts tokens at hidden positions from visible ones.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.1; V-JEPA 2.1
 (arXiv 2603.14482); I-JEPA (arXiv 2301.08243), sec. 3. Keys of the state dict are the published
@@ -95,8 +95,8 @@ class MaskedPredictor(nn.Module):
 
         Args:
             context_BKD: the encoder's tokens at the visible positions.
-            context_ids: long [B, K], the ids of these tokens.
-            target_ids: long [B, M], the ids to predict.
+            context_ids: long [B, K], ids of these tokens.
+            target_ids: long [B, M], ids to predict.
             mask_token: index of the learnable token that stands for hidden tokens;
                 `mask_token_of` gives that of a kind of mask. V-JEPA 1 trained one for each kind of
                 mask, V-JEPA 2 only token 0: its others are still zero. (Its published anticipation
@@ -104,14 +104,14 @@ class MaskedPredictor(nn.Module):
             grid: tubelets, rows and columns that the ids count in, for clips of another size than
                 the model's own (not V-JEPA 1's). V-JEPA 2 files do not tell it: take it from the
                 encoder's image and patch size.
-            image: the tokens come from the image path (V-JEPA 2.1).
+            image: whether whether the tokens come from the image path (V-JEPA 2.1).
 
         Returns:
             Predictions [B, M, out_dim]; for V-JEPA 2.1, predictions at targets and at context.
 
         Raises:
-            ShapeError: tokens and ids contradict each other.
-            ConfigError: unknown mask token, or a grid that a sin-cos model cannot take.
+            ShapeError: tokens and ids are inconsistent.
+            ConfigError: the mask token is unknown, or a sin-cos model got another grid.
         """
         c = self.config
         self._check(context_BKD, context_ids, target_ids, mask_token)

@@ -1,4 +1,4 @@
-"""What a whole model is made of: sizes of its networks, its specs and its units.
+"""Configuration of whole models: network sizes, specs and units.
 
 `worldmodel.models.config_dict` turns these dataclasses into the dictionaries inside a checkpoint
 and back.
@@ -16,22 +16,22 @@ from worldmodel.specs import ActionSpec, ObservationSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling(Checked):
-    """Units in which the predictor takes states and actions; stored with every world model.
+    """Units of the predictor's states and actions, stored with every world model.
 
-    An empty tuple leaves the numbers as they are.
+    An empty tuple applies no scaling.
     """
 
     state_scale: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
-    """Divisor of each state number, after `state_offset` is subtracted [m, rad, closedness]."""
+    """Divisor of each state component, after subtracting `state_offset` [m, rad, closedness]."""
     state_offset: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
-    """Number subtracted from each state number."""
+    """Offset subtracted from each state component."""
     action_scale: tuple[float, ...] = field(default=(), metadata=between(-1e6, 1e6))
-    """Divisor of each action number."""
+    """Divisor of each action component."""
     wrap_angles: bool = False
-    """Bring the three angles of a pose within pi of `state_offset` before scaling: the roll of a
-    tool that points down lies on the branch of its angle."""
+    """Whether to wrap the three angles of a pose to within pi of `state_offset` before scaling; the
+    roll of a tool that points down is at the branch cut."""
     normalise_tokens: bool = True
-    """Apply LayerNorm without weights to encoder tokens and to predictions."""
+    """Whether to apply LayerNorm without weights to encoder tokens and predictions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,12 +47,12 @@ UNSCALED = Scaling()
 
 @dataclass(frozen=True, kw_only=True)
 class FrameEncoderConfig:
-    """Everything needed to rebuild a frame encoder before its weights are read."""
+    """Configuration of a frame encoder, sufficient to rebuild it without weights."""
 
     encoder: BackboneConfig
     observation: ObservationSpec
     normalise_tokens: bool = True
-    """Apply LayerNorm without weights to the tokens of `encode` (not of `encode_clip`)."""
+    """Whether to apply LayerNorm without weights to the tokens of `encode` (not `encode_clip`)."""
 
     def __post_init__(self) -> None:
         found, wanted = self.observation.frames_per_token, self.encoder.tubelet_size
@@ -64,7 +64,7 @@ class FrameEncoderConfig:
 
 
 def _has_image_path(encoder: BackboneConfig) -> bool:
-    """Whether an encoder with longer tubelets takes single frames too (V-JEPA 2.1)."""
+    """Return whether an encoder with longer tubelets also takes single frames (V-JEPA 2.1)."""
     return isinstance(encoder, EncoderConfig) and (
         encoder.modality_embedding or encoder.stem == "conv"
     )
@@ -72,7 +72,7 @@ def _has_image_path(encoder: BackboneConfig) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicsConfig:
-    """Everything needed to rebuild a latent dynamics before its weights are read."""
+    """Configuration of a latent dynamics, sufficient to rebuild it without weights."""
 
     predictor: PredictorConfig
     action: ActionSpec = DEFAULT_ACTION
@@ -97,7 +97,7 @@ class DynamicsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything needed to rebuild a world model before its weights are read."""
+    """Configuration of a world model, sufficient to rebuild it without weights."""
 
     encoder: BackboneConfig
     predictor: PredictorConfig
@@ -120,7 +120,7 @@ class ModelConfig:
 
     @property
     def frame_encoder(self) -> FrameEncoderConfig:
-        """The part of the frame encoder."""
+        """Configuration of the frame encoder."""
         return FrameEncoderConfig(
             encoder=self.encoder,
             observation=self.observation,
@@ -129,5 +129,5 @@ class ModelConfig:
 
     @property
     def dynamics(self) -> DynamicsConfig:
-        """The part of the latent dynamics."""
+        """Configuration of the latent dynamics."""
         return DynamicsConfig(predictor=self.predictor, action=self.action, scaling=self.scaling)

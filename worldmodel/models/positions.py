@@ -14,7 +14,7 @@ from worldmodel.models.rope import grid_positions
 
 
 def sincos_positions(frames: int, rows: int, columns: int, dim: int) -> Tensor:
-    """Compute the 3-D sin-cos embedding [1, N, D]; its width is split evenly over the axes."""
+    """Compute the 3-D sin-cos embedding [1, N, D]; its width is split evenly between the axes."""
     part = 2 * -(-dim // 6)
     frequency = 1.0 / 10000 ** (torch.arange(part // 2, dtype=torch.float64) / (part / 2))
     angles = grid_positions(frames, rows, columns).double()[..., None] * frequency
@@ -28,9 +28,9 @@ def resize_positions(
     """Interpolate a table [1, N, D] trilinearly between token grids, as published."""
     maps = table_1ND.unflatten(1, old).permute(0, 4, 1, 2, 3)
     scale = [n / o for n, o in zip(new, old, strict=True)]
-    # The published code passes the scale, not the size; it decides the sampling points.
+    # The published code passes the scale, not the size, and the scale sets the sampling points.
     resized = F.interpolate(maps, scale_factor=scale, mode="trilinear")
-    if tuple(resized.shape[2:]) != new:  # rounding the scale lost a row
+    if tuple(resized.shape[2:]) != new:  # rounding of the scale lost a row
         resized = F.interpolate(maps, size=new, mode="trilinear")
     return resized.flatten(2).transpose(1, 2)
 

@@ -1,6 +1,6 @@
-"""The one image transform: frames of any size to a model's size, in training and in planning.
+"""Image transform from any frame size to a model's, shared by training and planning.
 
-Scaling to 0..1 and the pixel statistics come afterwards, in `FrameEncoder.pixels`.
+Scaling to 0..1 and pixel statistics are applied afterwards, in `FrameEncoder.pixels`.
 
 Shapes: H W pixels of the source, C 3 channels RGB.
 """
@@ -18,13 +18,13 @@ from worldmodel.errors import ShapeError
 from worldmodel.specs import Transform
 
 SHORT_SIDE = 256 / 224
-"""Ratio of the resized short side to the crop in the published evaluation transform."""
+"""Ratio of resized short side to crop in the published evaluation transform."""
 WIDEST, TALLEST = 1.35, 0.75
 """Largest and smallest aspect ratio that the DROID transform squeezes without cropping."""
 
 
 def resize(frames_HWC: Tensor, height: int, width: int) -> Tensor:
-    """Resize [..., H, W, C] bilinearly to float, without antialias, half-pixel centres.
+    """Resize [..., H, W, C] bilinearly to float, with half-pixel centres, without antialiasing.
 
     The published code does the same.
     """
@@ -35,9 +35,9 @@ def resize(frames_HWC: Tensor, height: int, width: int) -> Tensor:
 
 
 def droid_region(height: int, width: int) -> tuple[int, int, int, int]:
-    """Return top, left, height and width of the region that the DROID transform keeps.
+    """Return top, left, height and width of the region kept by the DROID transform.
 
-    Of 1280 x 720 it is 972 x 720.
+    For 1280 x 720 it is 972 x 720.
     """
     rows, columns = height, width
     if width / height > WIDEST:
@@ -48,10 +48,10 @@ def droid_region(height: int, width: int) -> tuple[int, int, int, int]:
 
 
 def check_frames(frames_HWC: Tensor) -> Tensor:
-    """Return frames as a uint8 RGB tensor [..., H, W, 3].
+    """Check frames and return them as a uint8 RGB tensor [..., H, W, 3].
 
     Raises:
-        ShapeError: channels first, wrong dtype, or no pixels.
+        ShapeError: the channels come first, the dtype is wrong, or there are no pixels.
     """
     frames = torch.as_tensor(frames_HWC)
     if frames.ndim < 3 or frames.shape[-1] != 3 or 0 in frames.shape:
@@ -69,7 +69,7 @@ def check_frames(frames_HWC: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Preprocess(Checked):
-    """A transform of frames to `size` (height, width) [px].
+    """Transform of frames to `size` (height, width) [px].
 
     `droid`: the deterministic crop of V-JEPA 2-AC: at most 1.35 times as wide as high, then
     squeezed. `published`: short side to 256/224 of the crop, then centre crop (the encoders'
@@ -81,7 +81,7 @@ class Preprocess(Checked):
     size: tuple[int, int] = field(metadata={"min": 1})
 
     def exact(self, frames_HWC: Tensor) -> Tensor:
-        """Transform frames without rounding to whole grey levels: float in 0..255."""
+        """Transform frames to float in 0..255, without rounding to integers."""
         frames = check_frames(frames_HWC)
         height, width = frames.shape[-3:-1]
         if self.kind == "published":
@@ -94,7 +94,7 @@ class Preprocess(Checked):
         return resize(frames, *self.size)
 
     def _crop(self, frames: Tensor, height: int, width: int, ratio: float) -> Tensor:
-        """Resize the short side to `ratio` times the shorter side of `size`, and crop."""
+        """Resize the short side to `ratio` times the shorter side of `size`, then crop."""
         rows, columns = self.size
         short = int(min(self.size) * ratio)
         if height <= width:
@@ -120,7 +120,7 @@ class Preprocess(Checked):
             uint8 [..., size, 3].
 
         Raises:
-            ShapeError: wrong rank, channels or dtype, or too small a frame.
+            ShapeError: the rank, channels or dtype are wrong, or the frame is too small.
         """
         frames = check_frames(frames_HWC)
         if tuple(frames.shape[-3:-1]) == self.size and self.kind != "published":

@@ -1,4 +1,4 @@
-"""Attentive probe: self-attention blocks, one query that attends to all tokens, a linear layer.
+"""Attentive probe: self-attention blocks, a query that attends to all tokens, a linear layer.
 
 Sources: V-JEPA 2 (arXiv 2506.09985), appendix on the probe evaluations; V-JEPA (arXiv 2404.08471),
 whose self-attention blocks come after the cross-attention. Keys of the state dict are the published
@@ -29,7 +29,7 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = Mlp(dim, hidden)
 
     def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
-        """[B, Q, D] and [B, N, D] -> [B, Q, D]."""
+        """Attend from queries [B, Q, D] to tokens [B, N, D]; return [B, Q, D]."""
         query_BQD = query_BQD + self.xattn(query_BQD, self.norm1(tokens_BND))
         return query_BQD + self.mlp(self.norm2(query_BQD))
 
@@ -57,7 +57,7 @@ class AttentivePooler(nn.Module):
                 part.eps = c.norm_eps
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
-        """[B, N, D] -> [B, Q, D]."""
+        """Pool tokens [B, N, D] to [B, Q, D]."""
         query_BQD = self.query_tokens.expand(len(tokens_BND), -1, -1)
         if self.queries_first:
             return self._self_attention(self.cross_attention_block(query_BQD, tokens_BND))
@@ -85,7 +85,7 @@ class AttentiveClassifier(nn.Module):
         """Map encoder tokens [B, N, D] to the first query's logits [B, classes].
 
         Raises:
-            ShapeError: the tokens do not have the probe's width.
+            ShapeError: the tokens' width is not the probe's.
         """
         if tokens_BND.ndim != 3 or tokens_BND.shape[2] != self.config.embed_dim:
             raise ShapeError(

@@ -1,9 +1,10 @@
 """Rotary embedding over frame, row and column.
 
 Each head's channels hold three spans of d = 2 * ((head_dim // 3) // 2) channels: frame, row,
-column; the rest is not rotated. Neighbouring channels (0, 1), (2, 3), ... are rotated as pairs.
-V-JEPA 2's weights need each span's angles TILED (f0..fk, f0..fk); V-JEPA 2.1's are INTERLEAVED
-(f0, f0, f1, f1, ..), which is a true rotation. Source: V-JEPA 2 (arXiv 2506.09985), sec. 2.1.
+column; the other channels are not rotated. Neighbouring channels (0, 1), (2, 3), ... are rotated as
+pairs. V-JEPA 2's weights need each span's angles TILED (f0..fk, f0..fk); V-JEPA 2.1's are
+INTERLEAVED (f0, f0, f1, f1, ..), which is a true rotation. Source: V-JEPA 2 (arXiv 2506.09985),
+sec. 2.1.
 
 Shapes: L tokens, C channels of a head.
 """
@@ -41,7 +42,7 @@ def id_positions(token_ids: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
-    """Compute cosine and sine tables [L, C]; the sine carries the sign of its pair (-, +)."""
+    """Compute cosine and sine tables [L, C]; the sine includes the sign of its pair (-, +)."""
     span = 2 * ((head_dim // 3) // 2)
     k = torch.arange(span // 2, dtype=torch.float32, device=positions_L3.device)
     frequency = 1.0 / 10000 ** (k / (span / 2))
@@ -57,20 +58,20 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
 
 
 def rotate(x: Tensor, tables: Tables) -> Tensor:
-    """Rotate x [..., C] by tables that broadcast to it."""
+    """Rotate x [..., C] by broadcastable tables."""
     cos, signed_sin = tables
     return torch.addcmul(x * cos, swapped(x).to(cos.dtype), signed_sin).to(x.dtype)
 
 
 def swapped(x: Tensor) -> Tensor:
-    """Exchange the two channels of each pair."""
+    """Swap the two channels of each pair."""
     return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
 
 def rotate_pair(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """Rotate queries and keys together; return each as [B, H, L, C].
 
-    Tables are [L, C], or [B, 1, L, C] where samples hold different tokens.
+    Tables are [L, C], or [B, 1, L, C] if samples hold different tokens.
     """
     cos, sin = (t[:, None, None] if t.ndim == 2 else t.squeeze(1)[:, :, None, None] for t in tables)
     q_BLHC, k_BLHC = rotate(qk_BL2HC, (cos, sin)).unbind(2)

@@ -1,8 +1,8 @@
 """Backbones of the `transformers` package (DINOv2, VideoMAE) as frame encoders.
 
 DINO-WM (arXiv 2411.04983) and JEPA-WMs (arXiv 2512.24497) plan on such frozen features. The package
-is an extra (`pip install 'worldmodel[hf]'`) and is imported when a backbone is built. No code that
-lies beside the weights is run, and only safetensors are read.
+is an extra (`pip install 'worldmodel[hf]'`) and is imported when a backbone is built. Code shipped
+with the weights is never run, and only safetensors are read.
 
 Shapes: B frames or clips, T frames of a clip, H W pixels, C channels, N tokens, D width.
 """
@@ -20,14 +20,14 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_config import FrameEncoderConfig
 
 KINDS = ("dinov2", "videomae")
-"""Values of `model_type` that have a frame encoder here."""
+"""Supported values of `model_type`."""
 
 
 def transformers_package() -> Any:
     """Import the transformers package.
 
     Raises:
-        ConfigError: it is not installed.
+        ConfigError: the package is not installed.
     """
     try:
         import transformers
@@ -39,7 +39,7 @@ def transformers_package() -> Any:
 
 
 class TransformersEncoder(FrameEncoder):
-    """A DINOv2 or VideoMAE backbone; its patch tokens are the frame's tokens."""
+    """A DINOv2 or VideoMAE backbone, whose patch tokens are the frame's tokens."""
 
     def __init__(self, config: FrameEncoderConfig, backbone: nn.Module | None = None) -> None:
         super().__init__(config)
@@ -52,12 +52,12 @@ class TransformersEncoder(FrameEncoder):
         return bool(self.settings["model_type"] == "videomae")
 
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
-        """Encode normalised single frames -> [B, N, D]; VideoMAE sees each frame repeated."""
+        """Encode normalised frames to tokens [B, N, D]; VideoMAE gets each frame repeated."""
         repeats = self.observation_spec.frames_per_token
         return self.tokens_of(pixels_BCHW.unsqueeze(2).expand(-1, -1, repeats, -1, -1))
 
     def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
-        """Encode a normalised clip -> [B, N, D]; DINOv2 encodes its frames one by one."""
+        """Encode a normalised clip to tokens [B, N, D]; DINOv2 encodes each frame separately."""
         if self._is_video:
             return self._video_tokens(clip_BCTHW.transpose(1, 2))
         frames = clip_BCTHW.transpose(1, 2).flatten(0, 1)
@@ -65,7 +65,7 @@ class TransformersEncoder(FrameEncoder):
         return tokens.reshape(len(clip_BCTHW), -1, tokens.shape[-1])
 
     def _video_tokens(self, clip_BTCHW: Tensor) -> Tensor:
-        """Run VideoMAE on a clip of any length up to its own: the first positions of its table."""
+        """Run VideoMAE on a clip up to its own length, with the first positions of its table."""
         model: Any = self.backbone
         x: Tensor = model.embeddings.patch_embeddings(clip_BTCHW)
         table: Tensor = model.embeddings.position_embeddings
@@ -83,7 +83,7 @@ def _settings(text: str) -> dict[str, Any]:
     """Parse a backbone's settings.
 
     Raises:
-        ConfigError: no JSON object, or an architecture that is not supported.
+        ConfigError: the text is not a JSON object, or the architecture is not supported.
     """
     try:
         found = json.loads(text)

@@ -1,6 +1,6 @@
-"""A world model: a frame encoder and the latent dynamics that was trained on its tokens.
+"""World model: a frame encoder and the latent dynamics trained on its tokens.
 
-Shapes: B samples, T frames, H W pixels, N tokens a frame, D width, K horizon, S state, A action.
+Shapes: B samples, T frames, H W pixels, N tokens per frame, D width, K horizon, S state, A action.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ __all__ = ["WorldModel", "build_frame_encoder", "normalise"]
 
 
 def build_frame_encoder(config: FrameEncoderConfig) -> FrameEncoder:
-    """Build the frame encoder that a config describes, with random weights."""
+    """Build the frame encoder of a config with random weights."""
     if isinstance(config.encoder, EncoderConfig):
         return VideoEncoder(config)
     return TransformersEncoder(config)
 
 
 class WorldModel(nn.Module):
-    """Frames to tokens, and actions to imagined tokens: what a planner needs.
+    """Encodes frames to tokens and predicts the tokens that result from actions.
 
     Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
     """
 
     def __init__(self, encoder: FrameEncoder, dynamics: LatentDynamics) -> None:
-        """Join an encoder and a dynamics.
+        """Combine an encoder and a dynamics.
 
         Raises:
-            ConfigError: the dynamics was made for other tokens, states or normalisation.
+            ConfigError: the dynamics expects other tokens, states or normalisation.
         """
         super().__init__()
         self.encoder = encoder
@@ -51,7 +51,7 @@ class WorldModel(nn.Module):
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> WorldModel:
-        """Build a world model with random weights; the encoder draws its weights first."""
+        """Build a world model with random weights, drawn for the encoder first."""
         encoder = build_frame_encoder(config.frame_encoder)
         return cls(encoder, LatentDynamics(config.dynamics))
 
@@ -62,33 +62,33 @@ class WorldModel(nn.Module):
 
     @property
     def observation_spec(self) -> ObservationSpec:
-        """What the model sees: image size and transform, cameras, pixel statistics, state."""
+        """Observation conventions: image size and transform, cameras, pixel statistics, state."""
         return self.encoder.observation_spec
 
     @property
     def action_spec(self) -> ActionSpec:
-        """What an action means: size, gripper, period and limits."""
+        """Action conventions: size, gripper, period and limits."""
         return self.dynamics.action_spec
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """Height and width of the images that `encode` takes [px]."""
+        """Height and width of `encode`'s input images [px]."""
         return self.encoder.image_size
 
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
-        """Bring uint8 frames of any size [..., H, W, 3] to `image_size`."""
+        """Transform uint8 frames of any size [..., H, W, 3] to `image_size`."""
         return self.encoder.preprocess(frames_HWC)
 
     def encode(self, frames_BHWC: Tensor) -> Tensor:
-        """Encode uint8 frames at `image_size`, each alone -> tokens [B, N, D] float32.
+        """Encode uint8 frames at `image_size` independently to float32 tokens [B, N, D].
 
         Raises:
-            ShapeError: wrong rank, channels, dtype or size.
+            ShapeError: the rank, channels, dtype or size are wrong.
         """
         return self.encoder.encode(frames_BHWC)
 
     def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:
-        """Express states [..., 7] that describe `frame` in the model's own state frame."""
+        """Convert states [..., 7] of `frame` to the model's state frame."""
         return convert_state(state_S, frame, self.observation_spec.state_frame)
 
     def predict(
@@ -98,7 +98,7 @@ class WorldModel(nn.Module):
         states_BTS: Tensor,
         extrinsics_BT6: Tensor | None = None,
     ) -> Tensor:
-        """Predict the next frame's tokens for every frame given; see `LatentDynamics.predict`."""
+        """Predict the next frame's tokens for every input frame; see `LatentDynamics.predict`."""
         return self.dynamics.predict(frames_BTND, actions_BTA, states_BTS, extrinsics_BT6)
 
     def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ class WorldModel(nn.Module):
         return self.dynamics.next_state(state_BS, action_BA)
 
     def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> CacheList:
-        """Compute keys and values of T frames before the present one, for `unroll`'s `past`."""
+        """Compute keys and values of T frames before the current one, the `past` of `unroll`."""
         return self.dynamics.remember(frames_1TND, states_1TS, actions_1TA)
 
     def unroll(
@@ -118,9 +118,9 @@ class WorldModel(nn.Module):
         *,
         extrinsics_B6: Tensor | None = None,
     ) -> Tensor:
-        """Imagine what actions do -> tokens [B, K, N, D]; see `LatentDynamics.unroll`."""
+        """Predict the tokens [B, K, N, D] that result from actions; see `LatentDynamics.unroll`."""
         return self.dynamics.unroll(z_BND, state_BS, actions_BKA, past, extrinsics_B6=extrinsics_B6)
 
     def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
-        """Estimate the memory that `unroll` takes for each sample [bytes]."""
+        """Estimate the memory that `unroll` takes per sample [bytes]."""
         return self.dynamics.bytes_per_sample(horizon, itemsize)

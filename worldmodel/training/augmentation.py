@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELLS = 12
-"""Most cells of a pattern along an axis of the picture."""
+"""Most cells of a pattern along an axis of the image."""
 
 
 def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:

@@ -77,7 +77,7 @@ def step_of(path: Path) -> int:
 
 
 class CheckpointStore:
-    """Saves with the present number of ranks, loads what any number of ranks wrote."""
+    """Saves with the current number of ranks, loads what any number of ranks wrote."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         """Keep the newest `keep` checkpoints in `folder`."""

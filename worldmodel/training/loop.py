@@ -155,7 +155,7 @@ def run_loop(
         config: length and bookkeeping.
         out: folder for metrics.jsonl and checkpoints/.
         seed: of the random generators at step 0.
-        clip_norm: largest gradient norm.
+        clip_norm: maximum gradient norm.
         ranks: this process among all; None: the only one.
         callbacks: what the task adds to the steps.
 

@@ -1,6 +1,6 @@
 """Losses of world-model training.
 
-Shapes: B clips, T frames, N tokens a frame, D width, F = B * T frames.
+Shapes: B clips, T frames, N tokens per frame, D width, F = B * T frames.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Masked latent prediction: encoder, its moving average, masked predictor and masks of a step.
 
 An encoder with patch tokens drops hidden tokens before its blocks. One with a convolutional stem
-gets pictures whose hidden patches are blanked first, because its stem looks over patch borders.
+gets images whose hidden patches are blanked first, because its stem looks over patch borders.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.
 
@@ -52,7 +52,7 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
     """Build the encoder to train: of a published size, of the sizes given, or a file's.
 
     Raises:
-        ConfigError: stem, tubelet, clip length or picture size do not fit each other.
+        ConfigError: stem, tubelet, clip length or image size do not fit each other.
     """
     sizes = options.encoder
     if sizes.init:

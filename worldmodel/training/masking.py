@@ -146,7 +146,7 @@ def gather_tokens(tokens_BND: Tensor, ids_BK: Tensor) -> Tensor:
 
 
 def hide_pixels(clip_BCTHW: Tensor, context_ids: Tensor, patch: int, tubelet: int) -> Tensor:
-    """Set the pixels of all tokens but the context's to 0, the mean of a normalised picture.
+    """Set the pixels of all tokens but the context's to 0, the mean of a normalised image.
 
     A convolutional stem looks over the border of a patch. To drop its tokens afterwards would let
     hidden pixels leak into their visible neighbours; hidden before the stem, they cannot.

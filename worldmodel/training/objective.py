@@ -1,6 +1,6 @@
 """What training an action-conditioned predictor minimises, with and without its encoder.
 
-Shapes: B clips, T frames, N tokens a frame, D width, S state, A action.
+Shapes: B clips, T frames, N tokens per frame, D width, S state, A action.
 """
 
 from __future__ import annotations

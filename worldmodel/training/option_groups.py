@@ -44,7 +44,7 @@ class OptimizerConfig(Checked):
     beta2: float = field(default=0.98, metadata={"min": 0.0, "max": 0.999999})
     """AdamW's second beta."""
     clip_norm: float = field(default=1.0, metadata={"min": 0.0})
-    """Largest gradient norm; longer gradients are scaled down to it."""
+    """Maximum gradient norm; longer gradients are scaled down to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ class ColourConfig(Checked):
     augment: float = field(default=0.1, metadata={"min": 0.0, "max": 1.0})
     """Standard deviation of the random brightness and colour gains."""
     hue_deg: float = field(default=0.0, metadata={"min": 0.0, "max": 180.0, "unit": "deg"})
-    """Largest random rotation of the hues."""
+    """Maximum random rotation of the hues."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,7 +257,7 @@ class AugmentationConfig(ColourConfig):
     """Augmentation by colours and patterns, the same for all frames of a clip."""
 
     pattern: float = field(default=0.0, metadata={"min": 0.0, "max": 1.0})
-    """Largest relative change of brightness by a random pattern that stays still."""
+    """Maximum relative change of brightness by a random pattern that stays still."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Opt-in fast paths, each beside its plain equal; `optimize_for_cpu` is the way in."""
+"""Optional fast implementations of layers; see `optimize_for_cpu`."""
 
 from worldmodel.models.kernels.optimize import optimize_for_cpu
 

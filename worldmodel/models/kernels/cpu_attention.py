@@ -1,9 +1,9 @@
-"""Attention on a CPU by matrix products, some heads and query rows at a time.
+"""Blockwise CPU attention by matrix products.
 
 Torch's fused CPU attention is no faster in bfloat16 than in float32 and, on processors where MKL is
 slow, slow in float32 too; its matrix products are fast in both. The scores of a block fill one
-buffer of fixed size, whatever the number of queries. In bfloat16, where no score can be large,
-weights are powers of 2 without max-subtraction: one pass over the scores instead of three.
+buffer of fixed size, whatever the number of queries. In bfloat16, if no score can be large, weights
+are powers of 2 without max-subtraction: one pass over the scores instead of three.
 
 Shapes: B batch, L queries, M keys, H heads, C channels of a head, G heads of a block, R its rows.
 """
@@ -21,8 +21,8 @@ ROWS = 256
 """Number of query rows in a float32 block."""
 SCORES = 2**23
 """Number of scores in a bfloat16 block (16 MB). On 2 idle cores 2**21 to 2**23 take the same time
-and 2**24 is 20 % slower from 4096 tokens on; on a busy machine fewer and larger products are much
-faster, because the threads wait for each other at each one."""
+and 2**24 is 20 % slower from 4096 tokens on; on a busy machine fewer, larger products are much
+faster, because the threads synchronise at each one."""
 
 REACH = 64.0
 """Largest bfloat16 score that is used as an exponent of 2 directly: with 2**20 keys the sum stays
@@ -31,7 +31,7 @@ maximum first."""
 
 
 def can_use_fast_path(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
-    """Tell whether `attend_in_blocks` applies: CPU, no mask, no gradient, a fast product."""
+    """Return whether `attend_in_blocks` applies: CPU, no mask or gradient, fast products."""
     return (
         q.device.type == "cpu"
         and mask is None
@@ -48,7 +48,7 @@ def attend_in_blocks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         for sample in range(len(q)):
             _float32(q[sample], k[sample], v[sample], out[sample])
         return out
-    # no score is larger than the longest query times the longest key of its head
+    # the product of a head's longest query and longest key bounds all its scores
     reach_BH = q.norm(dim=-1).amax(2).float() * k.norm(dim=-1).amax(2)
     small_BH = reach_BH * math.log2(math.e) / math.sqrt(q.shape[-1]) <= REACH
     for sample, small_H in enumerate(small_BH.tolist()):

@@ -1,8 +1,8 @@
-"""Linear layers on a CPU, by the faster of torch's two matrix libraries.
+"""CPU linear layers that use the faster of torch's two matrix libraries.
 
 For float32, torch's `linear` calls MKL, which takes a slow path on processors not made by Intel: on
 an AMD EPYC, oneDNN, which torch also ships, is 2.2 times as fast (`benchmarks/encoder.py`). The
-processor's maker decides, not a stopwatch, so that two runs give the same bits.
+choice depends on the processor's vendor, not on a timing, so that runs are bit-identical.
 
 For bfloat16, torch's `linear` calls oneDNN too, but first copies the bias into every row of the
 result. The operator that torch's compiler uses adds it (and applies GELU) inside the product.
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEWEST_ROWS, FEWEST_INPUTS = 8, 16
-"""With fewer rows or inputs the call itself is the cost, and MKL's is lighter."""
+"""With fewer rows or inputs the call overhead dominates, and MKL's is smaller."""
 
 
 @lru_cache(maxsize=1)
@@ -36,7 +36,7 @@ def _maker() -> str:
 
 @lru_cache(maxsize=1)
 def prefers_onednn() -> bool:
-    """Tell whether this machine's float32 products are faster by oneDNN than by MKL."""
+    """Return whether float32 products are faster by oneDNN than by MKL on this machine."""
     return (
         "AuthenticAMD" in _maker()
         and torch.backends.mkl.is_available()
@@ -56,12 +56,12 @@ def _bfloat16_is_native() -> bool:
 
 @lru_cache(maxsize=1)
 def _pointwise() -> Any:
-    """Return torch's oneDNN linear with a fused activation; None where torch lacks it."""
+    """Return torch's oneDNN linear with a fused activation, or None if torch lacks it."""
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def _can_use_onednn(x: Tensor, weight: Tensor) -> bool:
-    # oneDNN re-orders strided weights one number at a time, so only contiguous ones are fast
+    # oneDNN reorders strided weights element by element, so only contiguous ones are fast
     return (
         x.dtype == weight.dtype
         and x.device.type == "cpu"

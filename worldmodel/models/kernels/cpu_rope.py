@@ -1,7 +1,7 @@
-"""Rotary embedding on a CPU without gradients, in the data type of its input.
+"""CPU rotary embedding without gradients, in the data type of its input.
 
-Half the time of the plain rotation in float32, and the result already lies as the matrix products
-of `cpu_attention` read it, which saves a copy.
+It takes half the time of the plain rotation in float32, and its memory layout is the one that
+`cpu_attention` reads, which saves a copy.
 
 Shapes: B batch, L tokens, H heads, C channels of a head; 2 is queries and keys.
 """
@@ -17,7 +17,7 @@ from worldmodel.models.rope import Tables, swapped
 def rotate_pair_in_dtype(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """Rotate queries and keys without gradients; return each as [B, H, L, C], contiguous.
 
-    Agrees with `rope.rotate_pair` to the rounding of the input's data type.
+    It agrees with `rope.rotate_pair` up to the rounding of the input's data type.
     """
     qk_2BHLC = qk_BL2HC.permute(2, 0, 3, 1, 4)
     cos, signed_sin = (table.to(qk_2BHLC.dtype) for table in tables)
@@ -27,7 +27,7 @@ def rotate_pair_in_dtype(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tens
 
 
 def _swapped_halves(x: Tensor) -> Tensor:
-    """Exchange the channels of each pair; two bfloat16 are the halves of one int32."""
+    """Swap the channels of each pair; two bfloat16 are the halves of one int32."""
     if x.dtype != torch.bfloat16:
         return swapped(x)
     pairs = x.view(torch.int32)

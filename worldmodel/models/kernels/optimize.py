@@ -1,8 +1,8 @@
-"""Give the layers of a model their fast CPU implementations.
+"""Replace a model's layers by fast CPU implementations.
 
-A layer keeps its parameters, its place and its state dict; only its class changes, to a subclass
-with a faster `forward`. Where a fast path does not apply (gradients, another device, a mask), the
-subclass does what the plain layer does, so an optimised model may still be trained or moved.
+A layer keeps its parameters and state dict; only its class changes, to a subclass with a faster
+`forward`. If the fast path does not apply (gradients, another device, a mask), the subclass falls
+back to the plain layer, so an optimised model may still be trained or moved.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ class CpuLinear(nn.Linear):
     """`nn.Linear` that calls the faster of torch's two matrix libraries."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., I] -> [..., O]."""
+        """Map [..., I] to [..., O]."""
         return linear(x, self.weight, self.bias)
 
 
 class CpuMlp(Mlp):
-    """`Mlp` whose first layer and GELU are one call."""
+    """`Mlp` with the first layer and GELU fused."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[..., D] -> [..., D]."""
+        """Map [..., D] to [..., D]."""
         out: Tensor = self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
         return out
 
 
 class CpuAttention(Attention):
-    """`Attention` by matrix products, with one copy of the keys and values that samples share."""
+    """`Attention` by matrix products, with one copy of shared keys and values."""
 
     def rotate(self, qk_BL2HC: Tensor, rope: Tables) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys; return each as [B, H, L, C]."""
@@ -76,10 +76,10 @@ def _is_long(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
 
 
 class CpuPatchEmbed(PatchEmbed):
-    """`PatchEmbed` that is one matrix product in bfloat16, which takes half the time."""
+    """`PatchEmbed` as one matrix product in bfloat16, which halves its time."""
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
-        """Clip -> tokens [B, N, D]."""
+        """Embed a clip as tokens [B, N, D]."""
         x = clip_BCTHW
         if x.device.type != "cpu" or x.dtype != torch.bfloat16 or torch.is_grad_enabled():
             return super().forward(x)
@@ -96,13 +96,13 @@ FAST: dict[type[nn.Module], type[nn.Module]] = {
     CrossAttention: CpuCrossAttention,
     PatchEmbed: CpuPatchEmbed,
 }
-"""Plain layer -> its subclass with a fast CPU path."""
+"""Plain layer -> subclass with a fast CPU path."""
 
 
 def optimize_for_cpu(model: Module) -> Module:
-    """Replace the plain layers of a model by those with fast CPU paths, in place.
+    """Replace a model's plain layers by fast CPU ones, in place.
 
-    Outputs agree with the plain layers to rounding. Layers of other classes are left as they are.
+    Outputs agree with the plain layers up to rounding. Layers of other classes are unchanged.
 
     Returns:
         The same model.

@@ -1,7 +1,7 @@
-"""Attention of many samples to one past that they share.
+"""Attention of many samples to a shared past.
 
-The past's keys and values stay one copy for all samples: one matrix product per head multiplies the
-queries of all samples with them, and one softmax runs over the past and each sample's own keys.
+All samples use one copy of the past's keys and values: one matrix product per head multiplies the
+queries of all samples with it, and one softmax covers the past and each sample's own keys.
 
 Shapes: B samples, L queries, M own keys, S shared keys, H heads, C channels of a head.
 """
@@ -19,7 +19,7 @@ Keys = tuple[Tensor, Tensor]
 def attend_with_shared_prefix(q_BHLC: Tensor, own: Keys, shared: Keys) -> Tensor:
     """Compute scaled dot-product attention to `shared` [1, H, S, C] and `own` [B, H, M, C].
 
-    Equal to attention over both after copying the shared part for each sample.
+    It equals attention over both after copying the shared part for each sample.
 
     Returns:
         [B, H, L, C].

@@ -168,7 +168,7 @@ class PostTask(PredictorTask):
         return self.read(self.sources.train, chosen[part])
 
     def validate(self) -> Row:
-        """Measure roll-out errors by step, sensitivity to actions and the offline action error."""
+        """Measure rollout errors by step, sensitivity to actions and the offline action error."""
         dynamics = self.objective.dynamics
         dynamics.eval()
         names = ("features", "states", "actions", "extrinsics")

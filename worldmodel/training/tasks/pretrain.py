@@ -63,7 +63,7 @@ def _sample(clips: ClipSource, count: int, seed: int) -> dict[str, np.ndarray]:
 
 
 class Validation:
-    """Figures on held-out clips; pictures and masks are the same at every call."""
+    """Figures on held-out clips; images and masks are the same at every call."""
 
     def __init__(
         self, sources: Sources, options: PretrainOptions, grid: Grid, device: torch.device
