@@ -121,7 +121,7 @@ def run_episode(
         task: name of the environment's task, which selects the error metric.
         seed: seed of the scene and the search.
         variant: variant of the sub-goals, see the environment's `sub_goals`.
-        keep_frames: whether to whether to keep camera frames for the report.
+        keep_frames: whether to keep camera frames for the report.
     """
     observation, info = env.reset(seed=seed)
     episode = Episode(task, seed, goals=list(env.sub_goals(variant)))

@@ -69,7 +69,7 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
     """Move the arm, infer the moves and solve; write axes.json, moves.json and summary.json.
 
     Raises:
-        DriveError: the drive is the drive is the drive is the drive is the drive is a dry run, or a
+        DriveError: the drive is a dry run, or a
             move was refused.
         CalibrationError: the moves do not determine the rotation; no axes are written.
     """

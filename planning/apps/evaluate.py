@@ -113,9 +113,8 @@ def episode_mapper(options: EvalOptions) -> Iterator[Mapper]:
     Worker processes share the memory of the model's weights.
     """
     policy = open_policy(options.model, options.planner, device=options.device)
-    policy.connect(
-        ArmEnv.arm_spec, SIMULATED_BOX_M
-    )  # check here, since check here, since check here, since check here, since check here, since a pool would restart failing workers
+    # check here, since a pool would restart failing workers
+    policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)
     workers = min(options.workers, options.episodes)
     if workers == 1:
         runner = EpisodeRunner(options, policy)

@@ -186,7 +186,7 @@ class VisionTransformer(nn.Module):
         Args:
             clip_BCTHW: float clip; in V-JEPA 2.1, a single frame uses the image path.
             token_ids: long [B, K]; only these tokens pass through the blocks.
-            all_levels: whether to whether to whether to whether to whether to concatenate the four
+            all_levels: whether to concatenate the four
                 levels of V-JEPA 2.1 (dense tasks, pretraining).
 
         Returns:

@@ -104,7 +104,7 @@ class MaskedPredictor(nn.Module):
             grid: tubelets, rows and columns that the ids count in, for clips of another size than
                 the model's own (not V-JEPA 1's). V-JEPA 2 files do not tell it: take it from the
                 encoder's image and patch size.
-            image: whether whether the tokens come from the image path (V-JEPA 2.1).
+            image: whether the tokens come from the image path (V-JEPA 2.1).
 
         Returns:
             Predictions [B, M, out_dim]; for V-JEPA 2.1, predictions at targets and at context.

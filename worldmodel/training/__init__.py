@@ -1,1 +1,1 @@
-"""The training loop, its checkpoints, and what it minimises."""
+"""Training: loop, checkpoints, objectives and tasks."""

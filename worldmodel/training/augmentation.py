@@ -1,4 +1,4 @@
-"""Random colours and patterns laid over training clips, the same for all frames of a clip.
+"""Random colours and patterns for training clips, the same for all frames of a clip.
 
 Shapes: B clips, H W pixels.
 """
@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CELLS = 12
-"""Most cells of a pattern along an axis of the image."""
+"""Maximum number of pattern cells along an image axis."""
 
 
 def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
-    """Return random colour matrices [B, 3, 3]: a turn about the grey axis, then gains."""
+    """Return random colour matrices [B, 3, 3]: a rotation about the grey axis, then gains."""
     angle = torch.deg2rad(hue_deg * (2 * torch.rand(batch) - 1))
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     axis = torch.full((3, 3), 1 / 3)
@@ -25,11 +25,12 @@ def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
 
 
 def random_patterns(batch: int, spread: float, height: int, width: int) -> Tensor:
-    """Return brightness factors [B, H, W]: stripes, patches or soft spots, each clip its own.
+    """Return brightness factors [B, H, W] of stripes, patches or soft spots, one pattern per clip.
 
-    A pattern stays still while the arm moves, so an encoder learns that patterns tell
-    nothing about the scene. Cells of random brightness, at most `spread` from 1, in a grid of 1 to
-    `CELLS` cells an axis, turned by a random angle; half of them sharp, half blurred.
+    A pattern stays still while the arm moves, so an encoder learns that patterns carry no
+    information about the scene. It is a grid of 1 to `CELLS` cells per axis, rotated by a random
+    angle, with cell brightness within `spread` of 1; half of the patterns are sharp, half are
+    blurred.
     """
     noise = torch.randn(batch, 1, CELLS, CELLS).clamp(-1, 1)
     two_tone = torch.rand(batch, 1, 1, 1) < 0.5

@@ -1,4 +1,4 @@
-"""Which clips a step trains on, and reading them while the step before is computed."""
+"""Select the clips of each step, and prefetch them during the previous step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Batch = dict[str, Tensor]
 
 
 def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """Return the clip numbers of a global batch: shuffled epochs laid end to end.
+    """Return the clip indices of a global batch, from concatenated shuffled epochs.
 
     The result depends on the seed and the step alone, so a resumed run sees the same batches.
     """
@@ -32,7 +32,7 @@ def require_divisible(batch_size: int, accumulate: int, ranks: int) -> None:
     """Check that a batch divides into equal parts for all micro-batches and processes.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: The batch is not divisible.
     """
     if batch_size % (accumulate * ranks):
         raise ConfigError(
@@ -44,7 +44,7 @@ def require_divisible(batch_size: int, accumulate: int, ranks: int) -> None:
 def micro_batch(
     batch_size: int, micro: int, accumulate: int, rank: int = 0, ranks: int = 1
 ) -> slice:
-    """Return the part of the global batch that one process computes in one micro-batch."""
+    """Return the slice of the global batch for one process and micro-batch."""
     require_divisible(batch_size, accumulate, ranks)
     size = batch_size // (accumulate * ranks)
     start = (micro * ranks + rank) * size
@@ -52,7 +52,7 @@ def micro_batch(
 
 
 class Prefetcher:
-    """Reads the next micro-batch in a thread while this one is trained on; order never changes."""
+    """Reads the next micro-batch in a thread while the current one is trained on, in order."""
 
     def __init__(self, load: Callable[[int, int], Batch], accumulate: int, steps: int) -> None:
         """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`."""
@@ -73,5 +73,5 @@ class Prefetcher:
             yield self.waiting.pop((step, micro)).result()
 
     def close(self) -> None:
-        """Stop reading; a batch that is being read is finished first."""
+        """Stop reading, after finishing the batch in progress."""
         self.pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Line charts as inline SVG, for pages that need no other file."""
+"""Line charts as inline SVG for self-contained pages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ COLOURS = ("#0b62a4", "#c4500c", "#2f7d32", "#8e24aa", "#00838f", "#ad1457", "#6
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 40
 LOG_RATIO = 50.0
-"""A chart whose largest value is this many times its smallest has a logarithmic axis."""
+"""Ratio of largest to smallest value above which the axis is logarithmic."""
 MAX_POINTS = 600
-"""More points of a series are thinned out."""
+"""Maximum number of points per series; longer series are subsampled."""
 
 
 def figure(value: float, digits: int = 3) -> str:
-    """Format a number for people, with `digits` significant digits."""
+    """Format a number with `digits` significant digits."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g}"
     if 1e-3 <= abs(value) < 1e5:
@@ -41,7 +41,7 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Return the powers of ten within a range, with 2 and 5 times them where there are few."""
+    """Return the powers of ten within a range, and their multiples by 2 and 5 if there are few."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     tens = [10.0**p for p in powers if low <= 10.0**p <= high]
     if len(tens) > 2:
@@ -51,7 +51,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class _Axes:
-    """Maps values to pixels."""
+    """Map from values to pixels."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -109,7 +109,7 @@ def _line(axes: _Axes, points: Points, colour: str) -> str:
 
 
 def line_chart(title: str, series: dict[str, Points], x_label: str = "step") -> str:
-    """Draw named series; returns an HTML figure, empty without finite points."""
+    """Draw named series as an HTML figure; empty without finite points."""
     finite = {
         name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()
     }

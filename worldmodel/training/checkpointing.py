@@ -1,8 +1,8 @@
-"""Checkpoints of one process or many: saved on N ranks, resumed on M.
+"""Checkpoints of one or many processes: saved on N ranks, resumed on M.
 
 A checkpoint is a folder `step-STEP` written by torch.distributed.checkpoint. It is written to
 `step-STEP.part` and flushed; every rank hashes its files; rank 0 lists the hashes in `whole.json`
-and renames the folder. A checkpoint is whole when every hash agrees; others are skipped.
+and renames the folder. A checkpoint is complete if all hashes match; incomplete ones are skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 def _group() -> tuple[int, int]:
-    """Rank and number of ranks of the process group; (0, 1) without one."""
+    """Return rank and number of ranks of the process group; (0, 1) without one."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
@@ -65,7 +65,7 @@ def _sha256(path: Path) -> str:
 
 @contextmanager
 def _one_process_is_meant() -> Iterator[None]:
-    """Silence torch's warning that a checkpoint is written or read without a process group."""
+    """Suppress torch's warning about checkpoints without a process group."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
@@ -77,7 +77,7 @@ def step_of(path: Path) -> int:
 
 
 class CheckpointStore:
-    """Saves with the current number of ranks, loads what any number of ranks wrote."""
+    """Saves checkpoints, and loads those of any number of ranks."""
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
         """Keep the newest `keep` checkpoints in `folder`."""
@@ -86,14 +86,14 @@ class CheckpointStore:
 
     @property
     def _generator(self) -> str:
-        """Key of this rank's random generator; another number of ranks has other keys."""
+        """Return the key of this rank's random generator, which depends on the number of ranks."""
         return f"generator.{self.rank}-of-{self.count}"
 
     def save(self, step: int, model: nn.Module, optimizer: Optimizer) -> None:
-        """Write a step completely or not at all.
+        """Write a checkpoint atomically.
 
         Raises:
-            TrainingError: The disk is full or refuses; older checkpoints are not touched.
+            TrainingError: The write failed, for example on a full disk; older checkpoints are kept.
         """
         path = self.folder / f"step-{step:08d}"
         part = path.with_suffix(".part")
@@ -123,7 +123,7 @@ class CheckpointStore:
             dist.barrier()
 
     def _hashes(self, part: Path) -> dict[str, str]:
-        """Hashes of all ranks' files; each rank reads its own, rank 0 also the description."""
+        """Return the hashes of all ranks' files; rank 0 also hashes the metadata file."""
         mine = sorted(part.glob(f"__{self.rank}_*"))
         if self.rank == 0:
             mine.append(part / ".metadata")
@@ -133,7 +133,7 @@ class CheckpointStore:
         return hashes
 
     def _publish(self, step: int, part: Path, path: Path, hashes: dict[str, str]) -> str:
-        """On rank 0: list the hashes, rename, delete old ones; returns what failed, if anything."""
+        """Write the hashes, rename the folder and delete old ones on rank 0; return any error."""
         if self.rank:
             return ""
         try:
@@ -151,7 +151,7 @@ class CheckpointStore:
         return sorted(p for p in self.folder.glob("step-*") if p.is_dir() and not p.suffix)
 
     def _damage(self, path: Path) -> str:
-        """What is wrong with a checkpoint, or an empty text; ranks share the reading."""
+        """Describe the damage of a checkpoint, or return ""; ranks share the reading."""
         try:
             hashes = json.loads((path / WHOLE).read_text(encoding="utf-8"))["sha256"]
         except (OSError, ValueError, KeyError):
@@ -162,13 +162,13 @@ class CheckpointStore:
         return f"{', '.join(wrong)} missing or changed" if wrong else ""
 
     def load(self, model: nn.Module, optimizer: Optimizer) -> int:
-        """Load the newest whole checkpoint, by any number of ranks; returns its step, or 0.
+        """Load the newest complete checkpoint and return its step; 0 without one.
 
-        The random generator continues where it was, if as many ranks resume as saved; otherwise it
-        is seeded anew from the seed, the step and the rank.
+        If the number of ranks is unchanged, the random generator continues exactly; otherwise it is
+        reseeded from the seed, the step and the rank.
 
         Raises:
-            CheckpointError: No checkpoint is whole, or an older version wrote them.
+            CheckpointError: No checkpoint is complete, or an older version wrote them.
         """
         paths = _from_rank_0(self._folders()[::-1])
         for path in paths:

@@ -1,7 +1,7 @@
-"""Options of training runs: one class for each mode, with what that mode reads and no more.
+"""Options of training runs: one class per mode, with only the options it uses.
 
-The groups they are composed of are in `worldmodel.training.option_groups`. Nothing here imports
-torch, so that the command line can show its help quickly.
+The groups of options are in `worldmodel.training.option_groups`. This module does not import torch,
+so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _PredictorRun(Checked):
     """The groups of every run that trains an action-conditioned predictor."""
 
     recipe: str = ""
-    """Recipe in configs/train, or a .yaml file; its values come before the other options."""
+    """Recipe in configs/train, or a .yaml file; other options override its values."""
     run: RunConfig = field(default_factory=RunConfig)
     predictor: PredictorSizes = field(default_factory=PredictorSizes)
     objective: RolloutConfig = field(default_factory=RolloutConfig)
@@ -59,29 +59,29 @@ class _MemoryRun(_PredictorRun):
 
 @dataclass(frozen=True, kw_only=True)
 class JointOptions(_MemoryRun):
-    """`mode=joint`: a small encoder and its predictor from scratch."""
+    """`mode=joint`: train a small encoder and its predictor from scratch."""
 
     mode: Literal["joint"] = "joint"
-    """What is trained; a recipe names its mode."""
+    """Training mode; a recipe sets its own."""
     encoder: SmallEncoderConfig = field(default_factory=SmallEncoderConfig)
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenOptions(_MemoryRun):
-    """`mode=frozen`: a small predictor on a pretrained encoder that does not change."""
+    """`mode=frozen`: train a small predictor on a frozen pretrained encoder."""
 
     mode: Literal["frozen"] = "frozen"
-    """What is trained; a recipe names its mode."""
+    """Training mode; a recipe sets its own."""
     start: EncoderStart = field(default_factory=EncoderStart)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(_MemoryRun):
-    """`mode=finetune`: a pretrained encoder and a small predictor, trained together."""
+    """`mode=finetune`: train a pretrained encoder and a small predictor together."""
 
     mode: Literal["finetune"] = "finetune"
-    """What is trained; a recipe names its mode."""
+    """Training mode; a recipe sets its own."""
     start: EncoderStart = field(default_factory=EncoderStart)
     encoder_lr_scale: float = field(default=0.3, metadata={"min": 0.0})
     """Factor on the encoder's learning rate."""
@@ -93,7 +93,7 @@ class PostOptions(_PredictorRun):
     """`mode=post`: the published post-training of a predictor on a frozen encoder."""
 
     mode: Literal["post"] = "post"
-    """What is trained; a recipe names its mode."""
+    """Training mode; a recipe sets its own."""
     clips: PostClipConfig = field(default_factory=PostClipConfig)
     start: EncoderStart = field(default_factory=EncoderStart)
     schedule: TrapezoidConfig = field(default_factory=TrapezoidConfig)
@@ -103,10 +103,10 @@ class PostOptions(_PredictorRun):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainOptions(Checked):
-    """`worldmodel pretrain`: a video encoder by masked prediction, without labels."""
+    """`worldmodel pretrain`: train a video encoder by masked prediction, without labels."""
 
     recipe: str = ""
-    """Recipe in configs/pretrain, or a .yaml file; its values come before the other options."""
+    """Recipe in configs/pretrain, or a .yaml file; other options override its values."""
     run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/pretrain"))
     clips: ClipConfig = field(default_factory=ClipConfig)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
@@ -124,7 +124,7 @@ class PretrainOptions(Checked):
     )
     loop: PretrainLoopConfig = field(default_factory=PretrainLoopConfig)
     probe_frames: int = field(default=768, metadata={"min": 8, "unit": "frames"})
-    """Frames that the linear probe learns from at a validation."""
+    """Number of frames to fit the linear probe on at a validation."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 

@@ -1,4 +1,4 @@
-"""One process or many under torchrun: DDP or FSDP2, and an error in place of a hang."""
+"""Distributed training under torchrun with DDP or FSDP2, with errors instead of hangs."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from torch.nn.parallel import DistributedDataParallel
 from worldmodel.errors import ConfigError, TrainingError
 
 TIMEOUT = timedelta(seconds=45)
-"""A rank that does not answer for this long is given up."""
+"""Timeout of collective operations."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among all processes of a run."""
+    """Rank of this process among all processes of a run."""
 
     rank: int = 0
     count: int = 1
     local: int = 0
-    """Number of this process on its machine."""
+    """Index of this process on its machine."""
 
     @property
     def grouped(self) -> bool:
-        """Return whether a process group exists (also with one process under torchrun)."""
+        """Return whether a process group exists, as with a single process under torchrun."""
         return dist.is_available() and dist.is_initialized()
 
     def device(self, device: torch.device) -> torch.device:
-        """Return this rank's own device."""
+        """Return this rank's device."""
         if device.type == "cuda" and device.index is None and self.grouped:
             return torch.device("cuda", self.local)
         return device
@@ -50,15 +50,15 @@ class Ranks:
     def wrap(
         self, model: nn.Module, kind: Literal["ddp", "fsdp"], blocks: Iterable[nn.Module]
     ) -> nn.Module:
-        """Return the module to call: DDP around the model, or the model sharded in place.
+        """Return the module to call: the model wrapped in DDP, or sharded in place.
 
         Args:
-            model: everything that is trained.
+            model: module with all trained parameters.
             kind: `ddp` or `fsdp`.
-            blocks: parts of the model that FSDP shards one by one.
+            blocks: submodules that FSDP shards separately.
 
         Raises:
-            ConfigError: `fsdp` in a run of one process without torchrun.
+            ConfigError: `fsdp` is set in a single process without torchrun.
         """
         if not self.grouped:
             if kind == "fsdp":
@@ -75,7 +75,7 @@ class Ranks:
 
     @contextmanager
     def unsharded(self, engine: nn.Module) -> Iterator[None]:
-        """Hold whole weights, so that parts of a sharded model can be called (validation)."""
+        """Gather the weights so that parts of a sharded model can be called in validation."""
         parts = [module for module in engine.modules() if isinstance(module, FSDPModule)]
         for part in parts:
             part.set_reshard_after_forward(False, recurse=False)
@@ -86,7 +86,7 @@ class Ranks:
             part.reshard()
 
     def full_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return the whole weights (on rank 0 when they are sharded); every rank must call."""
+        """Return the full weights (on rank 0 if sharded); every rank must call it."""
         if not self.grouped:
             return model.state_dict()
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -103,7 +103,7 @@ class Ranks:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Name the rank that lost another one when a collective operation fails.
+        """Convert the failure of a collective operation to an error that names this rank.
 
         Raises:
             TrainingError: a collective operation failed.
@@ -121,7 +121,7 @@ class Ranks:
 
 @contextmanager
 def process_group() -> Iterator[Ranks]:
-    """Join the processes that torchrun or a job started; one process when there are none."""
+    """Join the process group of torchrun or a job, if there is one."""
     if "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return

@@ -1,4 +1,4 @@
-"""A training run as a job of a scheduler, through submitit: Slurm, or processes on this machine."""
+"""Launch training runs through submitit, on Slurm or as local processes."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ Work = Callable[[AnyOptions], Summary]
 
 
 class Job(Protocol):
-    """The part of submitit's job that is used."""
+    """Interface of submitit jobs."""
 
     job_id: str
 
     @property
     def paths(self) -> JobPaths:
-        """Return the files of the job."""
+        """Return the paths of the job's files."""
 
     def results(self) -> list[Summary]:
-        """Wait for all processes; return what each returned."""
+        """Wait for all processes and return their results."""
 
 
 class JobPaths(Protocol):
-    """Files of a job."""
+    """Paths of a job's files."""
 
     folder: Path
 
 
 def port_of(job_id: str) -> int:
-    """Return the port at which the processes of a job meet; other jobs have other ports."""
+    """Return the rendezvous port of a job's processes, which differs between jobs."""
     return 20_000 + int("".join(re.findall(r"\d+", job_id)) or 0) % 20_000
 
 
 class TrainingJob:
-    """The work of each process of a job; the scheduler says which process it is."""
+    """Work of each process of a job."""
 
     def __init__(self, work: Work, options: AnyOptions) -> None:
-        """Run `work(options)` in every process."""
+        """Set up `work(options)`, to be run in every process."""
         self.work, self.options = work, options
 
     def __call__(self) -> Summary:
-        """Train, and return the run's summary."""
+        """Train and return the run's summary."""
         import submitit
 
         place = submitit.JobEnvironment()
@@ -65,18 +65,18 @@ class TrainingJob:
         return self.work(self.options)
 
     def checkpoint(self, *_: object) -> DelayedSubmission:
-        """Queue the same job again when it is preempted or out of time; it then resumes."""
+        """Requeue a preempted or timed-out job, which then resumes."""
         import submitit
 
         return submitit.helpers.DelayedSubmission(TrainingJob(self.work, self.options))
 
 
 def submit(work: Work, options: AnyOptions) -> Job:
-    """Hand a run to the scheduler that its options name.
+    """Submit a run to the scheduler selected by its options.
 
     Raises:
-        ConfigError: submitit is not installed, this machine belongs to no cluster, or the batch
-            does not divide into the job's processes.
+        ConfigError: submitit is not installed, this machine is not part of a cluster, or the batch
+            is not divisible by the job's processes.
     """
     launch, loop = options.launch, options.loop
     processes = launch.nodes * launch.processes_per_node
@@ -110,7 +110,7 @@ def last_error(text: str) -> str:
 
 
 def wait(job: Job) -> Summary:
-    """Wait for a job, and return the summary of rank 0.
+    """Wait for a job and return the summary of rank 0.
 
     Raises:
         TrainingError: a process failed; the message names it and its log.

@@ -1,7 +1,7 @@
-"""The training loop of all tasks: exact resume, checkpoints, metrics, and a stop on divergence.
+"""Training loop of all tasks, with exact resume, checkpoints, metrics and divergence check.
 
-Data order is a function of the seed and the step, so a run that was killed and started again with
-the same command sees the same batches, and N ranks share one global batch.
+The data order depends only on the seed and the step, so a killed and restarted run sees the same
+batches, and N ranks share one global batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from worldmodel.training.option_groups import LoopConfig
 
 log = logging.getLogger(__name__)
 MAX_LOSS = 1e4
-"""Above this loss, or at NaN, the run stops and saves its batch."""
+"""Loss above which the run stops and saves its batch, as it does at NaN."""
 
 LossFunction = Callable[[Batch], dict[str, Tensor]]
 """Micro-batch -> {"loss": total, part: value, ...}."""
@@ -37,22 +37,22 @@ LossFunction = Callable[[Batch], dict[str, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """What a task adds to the steps of the loop."""
+    """Hooks of a task in the training loop."""
 
     figures: Callable[[int], Row] | None = None
-    """Extra training figures of a logged step."""
+    """Extra training metrics of a logged step."""
     validate: Callable[[], Row] | None = None
-    """Figures on held-out clips; called at validations by every rank."""
+    """Metrics on held-out clips, called by every rank."""
     after_step: Callable[[int], None] | None = None
-    """Called when a step is done (moving averages)."""
+    """Called after each step, for moving averages."""
     report: Callable[[], None] | None = None
-    """Called on rank 0 after the row of a validation was written."""
+    """Called on rank 0 after the metrics of a validation are written."""
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch (called by runs, never at import)."""
+    """Seed Python, NumPy and torch."""
     random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002 - third parties may draw from it
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code may draw from it
     torch.manual_seed(seed)
 
 
@@ -77,7 +77,7 @@ def _gradients(
     config: LoopConfig,
     device: torch.device,
 ) -> tuple[Row, float, int]:
-    """Accumulate gradients over micro-batches; mean of each part, seconds waited, clips seen."""
+    """Accumulate gradients over micro-batches; return mean losses, waiting time [s], clips."""
     parts: Row = {}
     waited, seen = 0.0, 0
     for _ in range(config.accumulate):
@@ -96,7 +96,7 @@ def _gradients(
 
 
 class _Logger:
-    """Progress bar, metrics.jsonl and TensorBoard of one run."""
+    """Progress bar, metrics.jsonl and TensorBoard events of a run."""
 
     def __init__(self, out: Path, first: int, config: LoopConfig, ranks: Ranks) -> None:
         self.ranks, self.last_step = ranks, config.last_step
@@ -107,11 +107,11 @@ class _Logger:
         self.waited, self.seen = 0.0, 0
 
     def count(self, waited_s: float, clips: int) -> None:
-        """Add a step's time spent waiting for data, and its clips."""
+        """Add a step's data waiting time [s] and number of clips."""
         self.waited, self.seen = self.waited + waited_s, self.seen + clips
 
     def write(self, step: int, row: Row, callbacks: Callbacks, validate: bool) -> Row:
-        """Complete and write the row of a step, with its validation if one is due."""
+        """Complete and write the metrics of a step, including a validation if due."""
         span = max(1e-9, time.perf_counter() - self.since)
         speed, share = self.seen * self.ranks.count / span, self.waited / span
         row |= {"samples_per_s": speed, "data_wait": share}
@@ -144,27 +144,27 @@ def run_loop(
     ranks: Ranks | None = None,
     callbacks: Callbacks | None = None,
 ) -> Row:
-    """Train from the last checkpoint in `out` (or from the start) to `config.last_step`.
+    """Train to `config.last_step`, from the last checkpoint in `out` if there is one.
 
     Args:
-        model: holds everything that is saved; its frozen parts carry no gradient.
-        optimizer: its groups may hold `lr_scale`, a factor on the schedule.
+        model: module with everything to save; its frozen parts require no gradient.
+        optimizer: optimiser, whose groups may hold `lr_scale`, a factor on the schedule.
         loss_fn: computes the losses of a micro-batch.
         batches: step -> the step's micro-batches, in order.
-        learning_rate: step -> rate.
-        config: length and bookkeeping.
+        learning_rate: step -> learning rate.
+        config: length, batch size and logging intervals.
         out: folder for metrics.jsonl and checkpoints/.
-        seed: of the random generators at step 0.
+        seed: seed of the random generators at step 0.
         clip_norm: maximum gradient norm.
-        ranks: this process among all; None: the only one.
-        callbacks: what the task adds to the steps.
+        ranks: rank of this process; None for a single process.
+        callbacks: hooks of the task.
 
     Returns:
-        The last logged row, empty if no step was left to do.
+        Last logged metrics; empty if no steps remained.
 
     Raises:
-        CheckpointError: There are checkpoints and none is whole.
-        TrainingError: The loss diverged, or the disk cannot take the checkpoint.
+        CheckpointError: Checkpoints exist, but none is complete.
+        TrainingError: The loss diverged, or a checkpoint could not be written.
     """
     ranks, callbacks = ranks or Ranks(), callbacks or Callbacks()
     seed_everything(seed + 1_000_003 * ranks.rank)  # augmentation differs between ranks

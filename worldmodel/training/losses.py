@@ -16,7 +16,7 @@ def prediction_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def variance_loss(z_FD: Tensor, target_std: float = 1.0) -> Tensor:
-    """Return the hinge that keeps each feature's spread over the batch at `target_std` (VICReg)."""
+    """Return the hinge loss that keeps each feature's deviation at `target_std` (VICReg)."""
     std_D = (z_FD.var(dim=0) + 1e-4).sqrt()
     return F.relu(target_std - std_D).mean()
 

@@ -1,7 +1,7 @@
-"""Masked latent prediction: encoder, its moving average, masked predictor and masks of a step.
+"""Masked latent prediction: encoder, its moving average, masked predictor and masks.
 
-An encoder with patch tokens drops hidden tokens before its blocks. One with a convolutional stem
-gets images whose hidden patches are blanked first, because its stem looks over patch borders.
+An encoder with patch tokens drops hidden tokens before its blocks. For a convolutional stem, which
+sees beyond patch borders, hidden patches are blanked in the images first.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3; V-JEPA 2 (arXiv 2506.09985), sec. 2.
 
@@ -40,7 +40,7 @@ KINDS = ("short", "long")
 
 
 def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
-    """Return the short-range and the long-range kind of mask."""
+    """Return the short-range and the long-range mask settings."""
     masks = options.masks
     return (
         BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
@@ -49,10 +49,10 @@ def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
 
 
 def build_encoder(options: PretrainOptions) -> VisionTransformer:
-    """Build the encoder to train: of a published size, of the sizes given, or a file's.
+    """Build the encoder to train, from a published size, given sizes or a file.
 
     Raises:
-        ConfigError: stem, tubelet, clip length or image size do not fit each other.
+        ConfigError: stem, tubelet, clip length and image size are inconsistent.
     """
     sizes = options.encoder
     if sizes.init:
@@ -89,7 +89,7 @@ def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
     """Return the tubelets, patch rows and patch columns of a training clip.
 
     Raises:
-        ConfigError: the clip does not divide into them.
+        ConfigError: the clip is not divisible into them.
     """
     patch, tubelet = encoder.patch_size, encoder.tubelet_size
     frames, side = options.clips.num_frames, options.encoder.image_size
@@ -102,7 +102,7 @@ def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
 
 
 class MaskedObjective(nn.Module):
-    """Encoder, its moving average and the masked predictor; forward gives the losses."""
+    """Encoder, its moving average and the masked predictor; `forward` returns the losses."""
 
     def __init__(self, encoder: VisionTransformer, grid: Grid, options: PretrainOptions) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class MaskedObjective(nn.Module):
         return self._as_encoder(self.target).to(self.student.device)
 
     def _as_encoder(self, backbone: VisionTransformer) -> VideoEncoder:
-        """Wrap an encoder with what the clips say about its input."""
+        """Wrap an encoder with the input conventions of the clips."""
         clips, encoder = self.options.clips, VideoEncoder.of(backbone)
         spec = encoder.observation_spec
         return encoder.set_observation(
@@ -137,7 +137,7 @@ class MaskedObjective(nn.Module):
         )
 
     def clip(self, frames_BTHWC: Tensor) -> Tensor:
-        """Normalise uint8 frames to a clip [B,3,T,H,W], with varied colours in training."""
+        """Normalise uint8 frames to a clip [B,3,T,H,W], with colour augmentation in training."""
         batch, time = frames_BTHWC.shape[:2]
         colour, c = None, self.options.augmentation
         if self.training and (c.augment or c.hue_deg):
@@ -148,7 +148,7 @@ class MaskedObjective(nn.Module):
 
     @torch.no_grad()
     def targets(self, clip_BCTHW: Tensor) -> Tensor:
-        """Encode the whole clip by the moving average to layer-normalised tokens [B,N,D]."""
+        """Encode the whole clip with the moving average to layer-normalised tokens [B,N,D]."""
         return normalise(self.target(clip_BCTHW).float())
 
     def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
@@ -164,7 +164,7 @@ class MaskedObjective(nn.Module):
         return out
 
     def forward(self, batch: Batch) -> Batch:
-        """Return the mean absolute error at hidden tokens: over all kinds of masks, and of each."""
+        """Return the mean absolute error at hidden tokens, in total and per mask kind."""
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
         parts: Batch = {}
@@ -177,14 +177,14 @@ class MaskedObjective(nn.Module):
 
     @torch.no_grad()
     def update_target(self, momentum: float) -> None:
-        """Move the target a step of 1 - momentum toward the encoder."""
+        """Move the target toward the encoder by a fraction of 1 - momentum."""
         pairs = zip(self.target.parameters(), self.student.backbone.parameters(), strict=True)
         for slow, fast in pairs:
             slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
 
 
 def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:
-    """Draw the token ids of a step's masks of both kinds, a function of seed and step."""
+    """Draw the token ids of both mask kinds for a step, from seed and step alone."""
     generator = step_generator(options.run.seed, step)
     found: Batch = {}
     for name, kind in zip(KINDS, mask_kinds(options), strict=True):

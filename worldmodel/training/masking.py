@@ -1,8 +1,8 @@
-"""Multi-block space-time masks of V-JEPA's pretraining: what the encoder sees, what is predicted.
+"""Multi-block space-time masks of V-JEPA's pretraining.
 
 A mask is a union of blocks, each a rectangle of patches that lasts a whole clip (or a part of it).
-The context is what the union leaves over. Every clip draws its own places; all clips of a batch
-share one block size and, so that they stack, equal counts of context and of target tokens.
+The context is its complement. Every clip draws its own block positions; all clips of a batch share
+one block size and, so that they stack, equal numbers of context and target tokens.
 
 Source: V-JEPA (arXiv 2404.08471), sec. 3.2; V-JEPA 2 (arXiv 2506.09985), sec. 2.1.
 
@@ -22,22 +22,22 @@ from worldmodel.errors import ConfigError, ShapeError
 
 Grid = tuple[int, int, int]
 MAX_TRIES = 200
-"""Redraws of a clip whose blocks leave too little context."""
+"""Maximum number of redraws for a clip whose blocks leave too little context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMask(Checked):
-    """One kind of mask."""
+    """Settings of a mask kind."""
 
     num_blocks: int = field(metadata={"min": 1})
     scale: float = field(metadata=between(1e-6, 1))
-    """Share of a frame's patches in one block, 0..1."""
+    """Fraction of a frame's patches in a block, 0..1."""
     aspect: tuple[float, float] = field(default=(0.75, 1.5), metadata={"min": 1e-6})
-    """Range of a block's height over width."""
+    """Range of a block's aspect ratio (height / width)."""
     duration: float = field(default=1.0, metadata=between(1e-6, 1))
-    """Share of the clip's tubelets that a block lasts; 1: all (as published)."""
+    """Fraction of the clip's tubelets that a block spans; 1 as published."""
     min_context: float = field(default=1 / 16, metadata=between(0, 0.999))
-    """Share of a clip's tokens that stays visible at least (and never fewer than one)."""
+    """Minimum fraction of a clip's tokens that stay visible; at least one token does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,14 +46,14 @@ class BlockMask(Checked):
 
 
 SHORT_RANGE = BlockMask(num_blocks=8, scale=0.15)
-"""Many small blocks, as published."""
+"""Published short-range mask: many small blocks."""
 LONG_RANGE = BlockMask(num_blocks=2, scale=0.7)
-"""Few large blocks, as published."""
+"""Published long-range mask: few large blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenIds:
-    """Sorted token ids (tubelet, row, column order); no id is in both."""
+    """Sorted, disjoint ids of visible and hidden tokens (order: tubelet, row, column)."""
 
     context: Tensor
     """long [B, K]"""
@@ -62,7 +62,7 @@ class TokenIds:
 
 
 def block_size(grid: Grid, kind: BlockMask, generator: torch.Generator) -> Grid:
-    """Draw a block's aspect ratio; return its tubelets, rows and columns, within the grid."""
+    """Draw a block's aspect ratio; return its tubelets, rows and columns, clipped to the grid."""
     time, rows, columns = grid
     low, high = kind.aspect
     aspect = low + (high - low) * float(torch.rand((), generator=generator))
@@ -108,20 +108,20 @@ def _some(flags_N: Tensor, count: int, generator: torch.Generator) -> Tensor:
 def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Generator) -> TokenIds:
     """Draw the masks of a batch.
 
-    Published code cuts every clip's list of ids to the shortest list's length, which drops the
-    clip's end; here a random choice is dropped instead, so that no place or time is favoured.
+    The published code truncates every clip's ids to the shortest list, which drops the clip's end;
+    here random ids are dropped instead, so that no position or time is favoured.
 
     Args:
-        batch: clips.
+        batch: number of clips.
         grid: tubelets, patch rows and patch columns of a clip.
         kind: number, size and shape of the blocks.
-        generator: of all draws, on the CPU; the same state gives the same masks.
+        generator: CPU random generator; equal states give equal masks.
 
     Returns:
         Ids of the visible and of the hidden tokens, on the CPU.
 
     Raises:
-        ConfigError: the blocks leave no context on this grid.
+        ConfigError: the blocks leave too little context on this grid.
     """
     size = block_size(grid, kind, generator)
     hidden = [_clip(grid, size, kind, generator) for _ in range(batch)]
@@ -134,7 +134,7 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return a generator that depends on seed and step alone, so that a resumed run agrees."""
+    """Return a generator that depends only on seed and step, for exact resume."""
     generator = torch.Generator()
     generator.manual_seed((seed * 1_000_003 + step) % 2**63)
     return generator
@@ -146,13 +146,13 @@ def gather_tokens(tokens_BND: Tensor, ids_BK: Tensor) -> Tensor:
 
 
 def hide_pixels(clip_BCTHW: Tensor, context_ids: Tensor, patch: int, tubelet: int) -> Tensor:
-    """Set the pixels of all tokens but the context's to 0, the mean of a normalised image.
+    """Set the pixels of all hidden tokens to 0, the mean of a normalised image.
 
-    A convolutional stem looks over the border of a patch. To drop its tokens afterwards would let
-    hidden pixels leak into their visible neighbours; hidden before the stem, they cannot.
+    A convolutional stem sees beyond a patch's border. Dropping its tokens afterwards would leak
+    hidden pixels into visible neighbours; blanking them before the stem does not.
 
     Raises:
-        ShapeError: the clip does not divide into patches and tubelets.
+        ShapeError: the clip is not divisible into patches and tubelets.
     """
     batch, _, time, height, width = clip_BCTHW.shape
     if time % tubelet or height % patch or width % patch:

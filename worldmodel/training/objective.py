@@ -1,4 +1,4 @@
-"""What training an action-conditioned predictor minimises, with and without its encoder.
+"""Objective of action-conditioned predictors, with a trained or frozen encoder.
 
 Shapes: B clips, T frames, N tokens per frame, D width, S state, A action.
 """
@@ -20,22 +20,22 @@ from worldmodel.training.losses import covariance_loss, prediction_loss, varianc
 from worldmodel.training.option_groups import AugmentationConfig, RegularizerConfig, RolloutConfig
 
 OBJECT_CENTRE_M = (0.5, 0.0, 0.1)
-"""Where the table's working area is, in the robot's base frame."""
+"""Centre of the table's working area in the robot base frame [m]."""
 OBJECT_SCALE_M = 0.1
-"""Unit of the object head's targets."""
+"""Unit of the object head's targets [m]."""
 DECODED_STATE = (0, 1, 2, 6)
-"""Numbers of a pose that the state head decodes: position and closedness."""
+"""State components that the state head decodes: position and closedness."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """Weights of the parts; the groups are those of the command line."""
+    """Weights of the loss terms, in the command line's option groups."""
 
     rollout: RolloutConfig = RolloutConfig()  # noqa: RUF009 - frozen
     regularizers: RegularizerConfig | None = None
-    """Terms for a latent whose encoder learns; None: the encoder is frozen."""
+    """Regularisers for a trained encoder; None if the encoder is frozen."""
     augmentation: AugmentationConfig | None = None
-    """None: frames are encoded as they are."""
+    """Augmentation of the frames; None for none."""
 
 
 def _head(width: int, out: int) -> nn.Module:
@@ -43,7 +43,7 @@ def _head(width: int, out: int) -> nn.Module:
 
 
 class Objective(nn.Module):
-    """Encoder (where it is trained or augmented), dynamics and training heads.
+    """Encoder (if it is trained or augmented), dynamics and training heads.
 
     `forward` maps a batch to its losses. The heads are not exported.
     """
@@ -51,7 +51,7 @@ class Objective(nn.Module):
     def __init__(
         self, dynamics: LatentDynamics, config: ObjectiveConfig, encoder: FrameEncoder | None = None
     ) -> None:
-        """Compose the objective; without an encoder, batches hold `features`."""
+        """Compose the objective; without an encoder, batches must hold `features`."""
         super().__init__()
         self.config = config
         self.encoder = encoder
@@ -65,7 +65,7 @@ class Objective(nn.Module):
         self.object_head = _head(width, 3) if terms and terms.object else None
 
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
-        """Encode each frame of a clip alone to tokens [B,T,N,D]; augmented when training."""
+        """Encode each frame of a clip to tokens [B,T,N,D], with augmentation in training."""
         assert self.encoder is not None
         batch, time = frames_BTHWC.shape[:2]
         colour, gain, c = None, None, self.config.augmentation
@@ -79,9 +79,9 @@ class Objective(nn.Module):
         return z.reshape(batch, time, *z.shape[1:])
 
     def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: Batch) -> Tensor:
-        """Return the error of frames imagined from the model's own outputs.
+        """Return the error of frames predicted from the model's own outputs.
 
-        `first_BND` is the first teacher-forced output: it, not a later one, enters the rollout.
+        The rollout starts from `first_BND`, the first teacher-forced output.
         """
         steps = min(self.config.rollout.rollout_steps, batch["actions"].shape[1])
         frames, loss = [z_BTND[:, 0], first_BND], z_BTND.new_zeros(())
@@ -121,7 +121,7 @@ class Objective(nn.Module):
         terms: RegularizerConfig,
         parts: dict[str, Tensor],
     ) -> Tensor:
-        """Sum of the terms that keep the latent alive and useful; adds each to `parts`."""
+        """Return the sum of the regularisers, and add each to `parts`."""
         flat_FD = z_BTND.flatten(0, 2)
         parts["variance"] = variance_loss(flat_FD)
         parts["covariance"] = covariance_loss(flat_FD)
@@ -148,7 +148,7 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def object_errors(self, z_BTND: Tensor, out_BTND: Tensor, objects_BT3: Tensor) -> Batch:
-        """Return the mean error of the object head [m], on encoded and predicted frames."""
+        """Return the object head's mean error [m] on encoded and predicted frames."""
         if self.object_head is None:
             return {}
         centre = objects_BT3.new_tensor(OBJECT_CENTRE_M)

@@ -1,8 +1,8 @@
-"""Groups of training options; `worldmodel.training.config` composes them into one class a mode.
+"""Groups of training options, composed in `worldmodel.training.config` to one class per mode.
 
-This module imports no torch, so that the command line can show its help quickly. The text under a
-field is its help. Fields may carry `min` and `max` in their metadata; every class checks its values
-when it is made and raises `ConfigError`.
+This module does not import torch, so that `--help` is fast. The docstring under a field is its help
+text. Fields may have `min` and `max` in their metadata; every class validates its values on
+construction and raises `ConfigError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worldmodel.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Checked):
-    """Where a run reads and writes, its seed and its device."""
+    """Input and output folders, seed and device of a run."""
 
     data: str = "runs/data/train"
     """Folder of the training episodes."""
@@ -26,11 +26,11 @@ class RunConfig(Checked):
     out: str = "runs/train"
     """Folder for checkpoints, metrics, the report and the exported model."""
     seed: int = field(default=0, metadata={"min": 0})
-    """Seed of the initial weights, the data order, masks and augmentation."""
+    """Seed of the initial weights, data order, masks and augmentation."""
     device: str = "auto"
     """Device: auto (CUDA if present), cpu, cuda or cuda:N."""
     threads: int = field(default=0, metadata={"min": 0, "max": 1024})
-    """CPU threads of torch; 0 leaves torch's own choice."""
+    """Number of CPU threads (0: torch's default)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,52 +40,52 @@ class OptimizerConfig(Checked):
     lr: float = field(default=1e-3, metadata={"min": 0.0})
     """Peak learning rate."""
     weight_decay: float = field(default=0.04, metadata={"min": 0.0})
-    """Weight decay of matrices; vectors have none."""
+    """Weight decay of matrices; biases and norms have none."""
     beta2: float = field(default=0.98, metadata={"min": 0.0, "max": 0.999999})
     """AdamW's second beta."""
     clip_norm: float = field(default=1.0, metadata={"min": 0.0})
-    """Maximum gradient norm; longer gradients are scaled down to it."""
+    """Gradient norm above which gradients are clipped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrapezoidConfig(Checked):
-    """Learning rate with a linear warm-up, a constant part and a linear decay."""
+    """Learning rate schedule: linear warm-up, constant, linear decay."""
 
     lr_start: float = field(default=7.5e-5, metadata={"min": 0.0})
     """Learning rate at the first step."""
     lr_end: float = field(default=0.0, metadata={"min": 0.0})
     """Learning rate at the last step."""
     warmup: int = field(default=4500, metadata={"min": 0, "unit": "steps"})
-    """Steps from lr_start to lr."""
+    """Number of warm-up steps from lr_start to lr."""
     decay: int = field(default=4500, metadata={"min": 0, "unit": "steps"})
-    """Last steps, from lr to lr_end; 0 keeps lr to the end."""
+    """Number of final steps from lr to lr_end (0: constant lr)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig(Checked):
-    """Length, batch and bookkeeping of a run."""
+    """Length, batch size and logging intervals of a run."""
 
     steps: int = field(default=12000, metadata={"min": 1, "unit": "steps"})
-    """Optimiser steps of the whole run; the schedule depends on it."""
+    """Number of optimiser steps of the whole run, which sets the schedule."""
     stop_after: int = field(default=0, metadata={"min": 0, "unit": "steps"})
-    """Stop after this many steps without changing the schedule; 0 runs to the end."""
+    """Stop after this many steps without changing the schedule (0: run to the end)."""
     batch_size: int = field(default=64, metadata={"min": 1, "unit": "clips"})
-    """Clips of one optimiser step, over all processes."""
+    """Number of clips per optimiser step, over all processes."""
     accumulate: int = field(default=1, metadata={"min": 1})
-    """Micro-batches of one optimiser step, to save memory. Terms that are statistics over a batch
-    (variance, covariance) are computed in each micro-batch."""
+    """Number of micro-batches per optimiser step, to save memory. Batch statistics (variance,
+    covariance) are computed per micro-batch."""
     bf16: bool = True
     """Compute in bfloat16 by autocast; weights stay float32."""
     save_every: int = field(default=500, metadata={"min": 1, "unit": "steps"})
-    """Steps between checkpoints."""
+    """Number of steps between checkpoints."""
     log_every: int = field(default=50, metadata={"min": 1, "unit": "steps"})
-    """Steps between rows of metrics.jsonl."""
+    """Number of steps between rows of metrics.jsonl."""
     eval_every: int = field(default=500, metadata={"min": 1, "unit": "steps"})
-    """Steps between validations; they fall on logged steps."""
+    """Number of steps between validations, which fall on logged steps."""
     val_clips: int = field(default=256, metadata={"min": 1, "unit": "clips"})
-    """Held-out clips of a validation."""
+    """Number of held-out clips per validation."""
     tensorboard: bool = False
-    """Also write TensorBoard events, in groups train/ and val/."""
+    """Write TensorBoard events as well, in groups train/ and val/."""
 
     @property
     def last_step(self) -> int:
@@ -95,39 +95,40 @@ class LoopConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainLoopConfig(LoopConfig):
-    """Length, batch and bookkeeping of a pretraining run, which may have no step at all."""
+    """Length, batch size and logging intervals of a pretraining run, which may have 0 steps."""
 
     steps: int = field(default=3000, metadata={"min": 0, "unit": "steps"})
-    """Optimiser steps of the whole run; 0 exports the encoder with its initial weights."""
+    """Number of optimiser steps of the whole run (0: export the initial encoder)."""
     batch_size: int = field(default=32, metadata={"min": 1, "unit": "clips"})
-    """Clips of one optimiser step, over all processes."""
+    """Number of clips per optimiser step, over all processes."""
     val_clips: int = field(default=128, metadata={"min": 1, "unit": "clips"})
-    """Held-out clips of a validation."""
+    """Number of held-out clips per validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig(Checked):
-    """Processes of a run: this one, those of torchrun, or a job of a scheduler."""
+    """Processes of a run: this process, those of torchrun, or a scheduler job."""
 
     launcher: Literal["here", "slurm", "local"] = "here"
-    """Where processes run: here (this process, or torchrun's), slurm (a job), or local (the same
-    job on this machine)."""
+    """Where processes run: here (this process, or torchrun's), slurm (a cluster job), or local (the
+    same job on this machine)."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """How several processes hold the weights: ddp keeps them whole in each, fsdp shards them."""
+    """Parallelism: ddp replicates the weights in every process, fsdp shards them."""
     nodes: int = field(default=1, metadata={"min": 1, "max": 4096})
-    """Machines of the job; needs launcher=slurm."""
+    """Number of machines; requires launcher=slurm."""
     processes_per_node: int = field(default=1, metadata={"min": 1, "max": 1024})
-    """Processes on each machine, one for each GPU; needs a launcher."""
+    """Number of processes per machine, one per GPU; requires launcher=slurm or local."""
     minutes: int = field(default=60, metadata={"min": 1, "unit": "minutes"})
-    """Time limit of the job; needs a launcher."""
+    """Time limit of the job; requires launcher=slurm or local."""
     partition: str = ""
-    """Slurm partition; needs launcher=slurm."""
+    """Slurm partition; requires launcher=slurm."""
 
     def __post_init__(self) -> None:
-        """Refuse job options that the launcher would not use.
+        """Reject job options that the launcher would ignore.
 
         Raises:
-            ConfigError: The message names the option and the launcher that uses it.
+            ConfigError: An option has no effect; the message names it and the launcher that uses
+                it.
         """
         super().__post_init__()
         unused = {
@@ -150,24 +151,24 @@ class _AnyClips(Checked):
     """What clips of every kind of run are cut by."""
 
     num_frames: int = field(default=4, metadata={"min": 2, "unit": "frames"})
-    """Frames of a clip."""
+    """Number of frames per clip."""
     fps: float = field(default=4.0, metadata={"min": 0.01, "max": 1000.0, "unit": "1/s"})
-    """Frames a second; faster recordings are thinned by their timestamps."""
+    """Frame rate; faster recordings are subsampled by their timestamps."""
     transform: Literal["droid", "published", "squeeze"] = "droid"
     """Image transform: droid crops to an aspect ratio of 1.35 and squeezes, published crops the
-    centre, squeeze takes the whole frame."""
+    centre, squeeze uses the whole frame."""
     camera: str = "left"
     """Camera: left, right, wrist or a serial number."""
     max_reject_fraction: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
-    """Stop when the index rejected a larger share of the episodes."""
+    """Maximum fraction of rejected episodes; above it the run stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig(_AnyClips):
-    """Clips cut from episodes that fit in memory."""
+    """Clips of episodes that fit in memory."""
 
     cache: str = ""
-    """Folder for decoded frames; empty uses the default cache folder."""
+    """Folder for decoded frames (empty: the default cache folder)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,33 +176,33 @@ class PostClipConfig(_AnyClips):
     """Clips of raw or prepared episodes of any size."""
 
     state_frame: Literal["flange", "tcp"] = "flange"
-    """Frame of the recorded states: the flange, or the tool centre point."""
+    """Frame of the robot states: flange or tool centre point."""
     extrinsics: bool = False
-    """Give the predictor a token for the camera's pose."""
+    """Add a predictor token for the camera pose."""
     idle: Literal["keep", "drop"] = "keep"
     """Keep or drop clips with steps at which movement was not enabled."""
     make_data: int = field(default=0, metadata={"min": 0, "unit": "episodes"})
-    """Write this many synthetic episodes under out/data and train on them; 0 uses data."""
+    """Number of synthetic episodes to write to out/data and train on (0: use data)."""
     workers: int = field(default=2, metadata={"min": 1, "max": 1024})
-    """Threads that decode clips."""
+    """Number of decoding threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmallEncoderConfig(Checked):
-    """A small encoder with a convolutional stem that sees each frame alone."""
+    """A small single-frame encoder with a convolutional stem."""
 
     image_size: int = field(default=128, metadata={"min": 8, "unit": "px"})
-    """Height and width of a frame."""
+    """Height and width of the frames."""
     patch_size: int = field(default=128, metadata={"min": 1, "unit": "px"})
-    """Height and width of the pixels that make one token."""
+    """Patch size per token."""
     stem_channels: tuple[int, ...] = field(default=(16, 32, 64, 96), metadata={"min": 1})
     """Output channels of the stem's stride-2 convolutions."""
     encoder_dim: int = field(default=256, metadata={"min": 1})
     """Width of a token."""
     encoder_depth: int = field(default=1, metadata={"min": 1})
-    """Transformer blocks after the stem."""
+    """Number of transformer blocks after the stem."""
     encoder_heads: int = field(default=4, metadata={"min": 1})
-    """Attention heads of the encoder."""
+    """Number of attention heads of the encoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,77 +212,76 @@ class PredictorSizes(Checked):
     predictor_dim: int = field(default=256, metadata={"min": 1})
     """Width of the predictor's tokens."""
     predictor_depth: int = field(default=4, metadata={"min": 1})
-    """Transformer blocks of the predictor."""
+    """Number of transformer blocks of the predictor."""
     predictor_heads: int = field(default=4, metadata={"min": 1})
-    """Attention heads of the predictor."""
+    """Number of attention heads of the predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutConfig(Checked):
-    """Prediction losses: teacher forcing has weight 1, the rollout has its own."""
+    """Prediction losses; teacher forcing has weight 1."""
 
     rollout: float = field(default=1.0, metadata={"min": 0.0})
     """Weight of the rollout loss."""
     rollout_steps: int = field(default=2, metadata={"min": 1})
-    """Imagined steps of the rollout loss (published: 2)."""
+    """Number of predicted steps in the rollout loss (published: 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizerConfig(Checked):
-    """Terms that keep a latent alive and useful while its encoder learns; 0 leaves a term out."""
+    """Regularisers that prevent collapse while the encoder is trained; 0 disables a term."""
 
     variance: float = field(default=1.0, metadata={"min": 0.0})
-    """Weight of the hinge on each feature's spread (VICReg)."""
+    """Weight of the variance hinge (VICReg)."""
     covariance: float = field(default=0.05, metadata={"min": 0.0})
-    """Weight of the covariances between features (VICReg)."""
+    """Weight of the covariance term (VICReg)."""
     inverse: float = field(default=0.5, metadata={"min": 0.0})
-    """Weight of decoding the action from two neighbouring latents."""
+    """Weight of decoding the action from two consecutive latents."""
     state: float = field(default=0.5, metadata={"min": 0.0})
-    """Weight of decoding the robot's own state from the latent."""
+    """Weight of decoding the robot state from the latent."""
     object: float = field(default=0.0, metadata={"min": 0.0})
-    """Weight of decoding the object's position, a label that only a simulator has."""
+    """Weight of decoding the object position, a label from simulators only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColourConfig(Checked):
-    """Augmentation by colour, the same for all frames of a clip."""
+    """Colour augmentation, the same for all frames of a clip."""
 
     augment: float = field(default=0.1, metadata={"min": 0.0, "max": 1.0})
     """Standard deviation of the random brightness and colour gains."""
     hue_deg: float = field(default=0.0, metadata={"min": 0.0, "max": 180.0, "unit": "deg"})
-    """Maximum random rotation of the hues."""
+    """Maximum random hue rotation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(ColourConfig):
-    """Augmentation by colours and patterns, the same for all frames of a clip."""
+    """Colour and pattern augmentation, the same for all frames of a clip."""
 
     pattern: float = field(default=0.0, metadata={"min": 0.0, "max": 1.0})
-    """Maximum relative change of brightness by a random pattern that stays still."""
+    """Maximum relative change of brightness by a static random pattern."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderStart(Checked):
-    """The pretrained encoder that a run starts from."""
+    """Pretrained encoder that a run starts from."""
 
     encoder: str = ""
     """Model name, file, folder, hf:NAME (transformers), or random:SIZE for untrained weights."""
     image_size: int = field(default=0, metadata={"min": 0, "unit": "px"})
-    """Height and width of a frame; 0 takes the encoder's own, another size than its own is
-    refused."""
+    """Height and width of the frames (0: the encoder's); any other size is rejected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanCheckConfig(Checked):
-    """Planning of recorded moves at a validation, which gives the action error."""
+    """Planning check at validations, which gives the action error."""
 
     plan_clips: int = field(default=4, metadata={"min": 0, "unit": "clips"})
-    """Held-out clips whose first move is planned and compared with the recorded one; 0: none."""
+    """Number of held-out clips whose first move is planned and compared with the recorded one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockConfig(Checked):
-    """How the predictor's blocks are executed."""
+    """Execution of the predictor's blocks."""
 
     checkpoint_activations: bool = False
     """Recompute the predictor's blocks in the backward pass, to save memory."""
@@ -291,51 +291,50 @@ class BlockConfig(Checked):
 
 @dataclass(frozen=True, kw_only=True)
 class MaskConfig(Checked):
-    """Multi-block masks of the pretraining."""
+    """Multi-block masks of pretraining."""
 
     short_blocks: int = field(default=8, metadata={"min": 1})
-    """Short-range mask: blocks of a clip."""
+    """Short-range mask: number of blocks per clip."""
     short_scale: float = field(default=0.15, metadata={"min": 0.001, "max": 1.0})
-    """Short-range mask: share of a frame in one block."""
+    """Short-range mask: fraction of a frame per block."""
     long_blocks: int = field(default=2, metadata={"min": 1})
-    """Long-range mask: blocks of a clip."""
+    """Long-range mask: number of blocks per clip."""
     long_scale: float = field(default=0.7, metadata={"min": 0.001, "max": 1.0})
-    """Long-range mask: share of a frame in one block."""
+    """Long-range mask: fraction of a frame per block."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MomentumConfig(Checked):
-    """Moving average of the encoder, which gives the targets and is exported."""
+    """Moving average of the encoder, which provides the targets and is exported."""
 
     momentum: float = field(default=0.99925, metadata={"min": 0.0, "max": 1.0})
     """Momentum at the first step."""
     momentum_end: float = field(default=0.99925, metadata={"min": 0.0, "max": 1.0})
-    """Momentum at the last step; linear between."""
+    """Momentum at the last step; it changes linearly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainEncoderConfig(Checked):
-    """The encoder to pretrain: an existing one, a published size, or the sizes given here."""
+    """Encoder to pretrain: an existing one, a published size, or custom sizes."""
 
     init: str = ""
-    """Continue from this encoder (name or file) in place of random weights; the sizes below are
-    then the encoder's."""
+    """Encoder to continue from (name or file) instead of random weights; it then sets all sizes."""
     size: str = ""
-    """A published size (vit_tiny, vit_small, ...) in place of encoder_dim, encoder_depth and
+    """Published size (vit_tiny, vit_small, ...) instead of encoder_dim, encoder_depth and
     encoder_heads."""
     image_size: int = field(default=128, metadata={"min": 8, "unit": "px"})
-    """Height and width of a frame."""
+    """Height and width of the frames."""
     stem: Literal["conv", "patch"] = "conv"
-    """Kind of the stem: stride-2 convolutions (conv) or one strided convolution (patch)."""
+    """Stem: stride-2 convolutions (conv) or one strided convolution (patch)."""
     stem_channels: tuple[int, ...] = field(default=(16, 48, 96, 128), metadata={"min": 1})
-    """With stem=conv: output channels of the stride-2 convolutions."""
+    """Output channels of the stride-2 convolutions, with stem=conv."""
     patch_size: int = field(default=32, metadata={"min": 1, "unit": "px"})
-    """Height and width of the pixels that make one token."""
+    """Patch size per token."""
     tubelet_size: int = field(default=1, metadata={"min": 1, "unit": "frames"})
-    """Frames that make one token; 1 with stem=conv."""
+    """Number of frames per token; 1 with stem=conv."""
     encoder_dim: int = field(default=128, metadata={"min": 1})
     """Width of a token."""
     encoder_depth: int = field(default=2, metadata={"min": 1})
-    """Transformer blocks of the encoder."""
+    """Number of transformer blocks of the encoder."""
     encoder_heads: int = field(default=4, metadata={"min": 1})
-    """Attention heads of the encoder."""
+    """Number of attention heads of the encoder."""

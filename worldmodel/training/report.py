@@ -1,4 +1,4 @@
-"""`training.html`: a run's verdict, curves and options on one page that needs no other file."""
+"""Self-contained `training.html` with a run's verdict, curves and options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worldmodel.training.verdict import Finding
 
 FILE = "training.html"
 BOOKKEEPING = {"step", "lr", "grad_norm", "samples_per_s", "data_wait", "eta_s", "momentum"}
-"""Figures of a row that are no losses."""
+"""Metrics of a row that are not losses."""
 LABELS = {
     "val_true": "prediction, recorded actions",
     "val_copy": "copy of the last frame",
@@ -55,7 +55,7 @@ details { margin-top: 1.2em; } .muted { color: #666d75; }
 
 
 def label(name: str) -> str:
-    """Return words for a figure's name."""
+    """Return the display name of a metric."""
     if name.startswith("val_step_"):
         return f"error of imagined step {name.removeprefix('val_step_')}"
     return LABELS.get(name, name.removeprefix("val_").replace("_", " "))
@@ -97,7 +97,7 @@ def _charts(rows: list[Row]) -> str:
 
 
 def _rollout_chart(rows: list[Row], names: list[str]) -> str:
-    """Error by imagined step, at the last validation."""
+    """Plot the error by predicted step at the last validation."""
     last = next((row for row in reversed(rows) if names and names[0] in row), None)
     if last is None:
         return ""
@@ -169,7 +169,7 @@ def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
 
 
 def write_report(out: Path, options: AnyOptions, findings: Callable[[Row], list[Finding]]) -> Path:
-    """Write training.html from the run's metrics, and return its path."""
+    """Write training.html from the run's metrics and return its path."""
     rows = read_rows(out / "metrics.jsonl")
     path = out / FILE
     write_text(path, page(rows, options, findings(_last_validation(rows))))

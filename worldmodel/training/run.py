@@ -1,4 +1,4 @@
-"""A training run from its options: data, task, loop, export, summary and report."""
+"""Run a training from its options: data, task, loop, export, summary and report."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ log = logging.getLogger(__name__)
 
 
 def train(options: AnyOptions) -> Summary:
-    """Train as the options say, here or as a job; waits for the end.
+    """Train according to the options, in this process or as a job, and wait for the end.
 
-    Writes the model, metrics.jsonl, summary.json, training.html and checkpoints to `run.out`.
+    It writes the model, metrics.jsonl, summary.json, training.html and checkpoints to `run.out`.
 
     Returns:
-        The content of summary.json.
+        Content of summary.json.
 
     Raises:
-        ConfigError: options that do not fit the data or each other.
-        DataError: no data, or too much of it rejected.
-        TrainingError: divergence, a full disk, a dead rank or a failed job.
+        ConfigError: the options are inconsistent with the data or each other.
+        DataError: there is no data, or too much of it was rejected.
+        TrainingError: training diverged, the disk is full, or a rank or job failed.
     """
     if options.launch.launcher == "here":
         return train_here(options)
@@ -50,13 +50,13 @@ def train(options: AnyOptions) -> Summary:
 
 
 def train_here(options: AnyOptions) -> Summary:
-    """Train in this process, which may be one of several that torchrun or a job started."""
+    """Train in this process, which may be one of several started by torchrun or a job."""
     with process_group() as ranks:
         return run_task(open_task(options, ranks), ranks)
 
 
 def open_task(options: AnyOptions, ranks: Ranks) -> Task:
-    """Open the data, and the encoder where there is one, that the options name."""
+    """Open the data and, if any, the encoder selected by the options."""
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     if isinstance(options, PretrainOptions):
@@ -67,7 +67,7 @@ def open_task(options: AnyOptions, ranks: Ranks) -> Task:
 
 
 def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
-    """Train a task whose data are open; see `train`."""
+    """Train an opened task; see `train`."""
     options, ranks = task.options, ranks or Ranks()
     run, loop, launch = options.run, options.loop, options.launch
     clips = task.sources.train
@@ -119,7 +119,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
 
 
 def _finish(task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds: float) -> Summary:
-    """Export the model; write and return the summary (empty on other ranks than 0)."""
+    """Export the model; write and return the summary (empty on ranks above 0)."""
     if ranks.rank:
         return {}
     options, out = task.options, Path(task.options.run.out)

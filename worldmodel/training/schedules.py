@@ -10,7 +10,7 @@ from worldmodel.training.config import PostOptions, PretrainOptions
 def warmup_constant_decay(
     step: int, *, start: float, peak: float, end: float, warmup: int, constant: int, decay: int
 ) -> float:
-    """Return the rate of a linear warm-up, a constant part and a linear decay (V-JEPA 2-AC)."""
+    """Return the learning rate of a linear warm-up, constant and linear decay (V-JEPA 2-AC)."""
     if step < warmup:
         return start + (peak - start) * step / max(1, warmup)
     if step < warmup + constant:
@@ -20,7 +20,7 @@ def warmup_constant_decay(
 
 
 def rate_at(step: int, options: PostOptions | PretrainOptions) -> float:
-    """Return the learning rate of a step; warm-up and decay are cut to fit a short run."""
+    """Return the learning rate of a step; warm-up and decay are shortened for short runs."""
     schedule, steps = options.schedule, options.loop.steps
     warmup, decay = min(schedule.warmup, steps), min(schedule.decay, steps)
     return warmup_constant_decay(
@@ -43,7 +43,7 @@ def warmup_flat_cosine(
     flat: float = 0.6,
     floor: float = 0.02,
 ) -> float:
-    """Return the rate of a warm-up for `warmup` of the run, a flat part and a cosine."""
+    """Return the learning rate of a warm-up (fraction `warmup`), constant and cosine decay."""
     fraction = step / max(1, total)
     if fraction < warmup:
         return peak * (fraction / warmup + 1.0 / max(1, total))

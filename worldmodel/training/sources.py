@@ -1,4 +1,4 @@
-"""Opening the clips of a run: episodes in memory, raw episodes, prepared frames or features."""
+"""Open the clips of a run: episodes in memory, raw episodes, prepared frames or features."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from worldmodel.training.option_groups import ClipConfig, EncoderStart, RunConfi
 
 log = logging.getLogger(__name__)
 VIEWS = {"left", "right", "wrist"}
-"""Names of cameras that mean the same in every data set."""
+"""Camera names with the same meaning in every data set."""
 HELD_OUT = 20
-"""One episode in this many is held out when no `val` folder is given."""
+"""One in this many episodes is held out if no `val` folder is given."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Clips of a run."""
+    """Training and held-out clips of a run."""
 
     train: ClipSource
     held_out: ClipSource
 
     def require(self, batch_size: int, accumulate: int, ranks: int) -> None:
-        """Check that a batch can be drawn and divided.
+        """Check that the data suffice for a batch and that it is divisible.
 
         Raises:
-            ConfigError: too few clips, or a batch that does not divide.
+            ConfigError: there are too few clips, or the batch is not divisible.
         """
         require_divisible(batch_size, accumulate, ranks)
         if len(self.train) < batch_size:
@@ -59,17 +59,17 @@ class Sources:
 
 
 def choose_clips(source: ClipSource, count: int, seed: int) -> np.ndarray:
-    """Draw the numbers of up to `count` different clips, in random order."""
+    """Draw the indices of up to `count` distinct clips, in random order."""
     rng = np.random.default_rng(seed)
     return rng.choice(len(source), size=min(count, len(source)), replace=False)
 
 
 def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
-    """Open the encoder that a run starts from, on the CPU.
+    """Load the encoder that a run starts from, on the CPU.
 
     Raises:
-        ConfigError: no name, an unknown random size, or another image size than asked for.
-        CheckpointError: unknown name, damaged file, or no encoder.
+        ConfigError: the name is empty, the random size is unknown, or the image size differs.
+        CheckpointError: the name is unknown, the file is damaged, or it is not an encoder.
     """
     size = start.image_size
     encoder = load_encoder(start.encoder, "cpu", seed=seed, image_size=size or 256)
@@ -86,10 +86,11 @@ def open_memory(
 ) -> tuple[MemoryClips, MemoryClips]:
     """Open training and held-out clips of episodes that fit in memory.
 
-    Rank 0 decodes what is not decoded yet; the others wait and read its result.
+    Rank 0 decodes missing episodes; the others wait and read its result.
 
     Raises:
-        DataError: no episode, or more rejected than allowed; the message holds the reasons.
+        DataError: there is no episode, or more were rejected than allowed; the message lists the
+            reasons.
     """
 
     def open_folder(folder: str) -> MemoryClips:
@@ -116,8 +117,8 @@ def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) 
     """Open training and held-out clips of post-training.
 
     Raises:
-        ConfigError: the stored features are another encoder's.
-        DataError: no data, or too much of it rejected.
+        ConfigError: the stored features are from another encoder.
+        DataError: there is no data, or too much of it was rejected.
     """
     run, make = options.run, options.clips.make_data
     data, val = Path(run.data), Path(run.val)
@@ -155,10 +156,10 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
 
 
 def _require_camera(folder: Path, found: set[str], camera: str) -> None:
-    """Check that an index or prepared data show the view that the run's model will expect.
+    """Check that the index or prepared data use the run's camera.
 
     Raises:
-        ConfigError: they show another named view; serial numbers and file names are not compared.
+        ConfigError: they use another named camera; serial numbers are not compared.
     """
     other = sorted((found & VIEWS) - {camera})
     if camera in VIEWS and other:

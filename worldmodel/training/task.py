@@ -1,4 +1,4 @@
-"""What one kind of training contributes to a run; `worldmodel.training.run` composes the rest."""
+"""Interface of training tasks, which `worldmodel.training.run` composes with the loop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from worldmodel.training.verdict import Finding, judge_prediction
 
 
 class ParameterGroup(TypedDict, total=False):
-    """One group of AdamW."""
+    """A parameter group of AdamW."""
 
     params: list[nn.Parameter]
     weight_decay: float
     lr_scale: float
-    """Factor on the learning rate; 1 if absent."""
+    """Factor on the learning rate; defaults to 1."""
 
 
 def decayed_groups(
@@ -45,13 +45,13 @@ def decayed_groups(
 
 
 def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names begin with `prefix.`, without the prefix."""
+    """Return the weights under `prefix.`, with the prefix removed."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
 
 
 class Task(ABC):
-    """One kind of training.
+    """A kind of training.
 
     Args:
         options: options of the run.
@@ -69,9 +69,9 @@ class Task(ABC):
 
     @abstractmethod
     def build(self, device: torch.device) -> nn.Module:
-        """Build what is trained and saved; its `forward` maps a batch to {"loss": ..., ...}.
+        """Build the trained module, whose `forward` maps a batch to {"loss": ..., ...}.
 
-        Called once, after the random generators were seeded.
+        It is called once, after seeding the random generators.
         """
 
     def parameter_groups(self) -> list[ParameterGroup]:
@@ -80,7 +80,7 @@ class Task(ABC):
 
     @abstractmethod
     def blocks(self) -> Iterable[nn.Module]:
-        """Return the parts that FSDP shards one by one."""
+        """Return the submodules that FSDP shards separately."""
 
     @abstractmethod
     def learning_rate(self, step: int) -> float:
@@ -91,9 +91,9 @@ class Task(ABC):
         """Read one process's micro-batch.
 
         Args:
-            step: the optimiser step.
-            chosen: clip numbers of the global batch.
-            part: the clips of it to read.
+            step: optimiser step.
+            chosen: clip indices of the global batch.
+            part: slice of the global batch to read.
         """
 
     def figures(self, step: int) -> Row:
@@ -110,15 +110,15 @@ class Task(ABC):
 
     @abstractmethod
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
-        """Write the trained model from the whole weights of the built module.
+        """Write the trained model from the full weights of the built module.
 
         Returns:
-            Facts for summary.json.
+            Entries for summary.json.
         """
 
     @abstractmethod
     def findings(self, row: Row) -> list[Finding]:
-        """Judge a validated row in words."""
+        """Return the verdict on the metrics of a validation."""
 
 
 class PredictorTask(Task):

@@ -1,4 +1,4 @@
-"""A run's verdict in words and figures: what its last validation says about the model."""
+"""Verdict of a run in words and numbers, from its last validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from worldmodel.training.metrics import Row
 
 MARGIN = 0.02
-"""Relative difference of losses under which two are called equal."""
+"""Relative difference below which two losses count as equal."""
 
 
 @dataclass(frozen=True)
@@ -20,20 +20,20 @@ class Finding:
 
 
 def percent(change: float) -> str:
-    """Format a ratio's difference from 1 for people: 12 %, 0.4 %."""
+    """Format a relative change, such as 12 % or 0.4 %."""
     value = abs(100 * change)
     return f"{value:.0f} %" if value >= 10 else f"{value:.1f} %"
 
 
 def difference(change: float) -> str:
-    """Say by how much a loss is higher or lower."""
+    """Describe by how much a loss is higher or lower."""
     if abs(change) < 5e-4:
         return "the same"
     return f"{percent(change)} {'higher' if change > 0 else 'lower'}"
 
 
 def judge_prediction(row: Row) -> list[Finding]:
-    """Judge whether predictions beat a copy of the last frame and depend on the actions."""
+    """Judge whether predictions beat a copy of the last frame and depend on actions."""
     if not {"val_true", "val_copy", "val_shuffled"} <= row.keys():
         return []
     true, copy, shuffled = row["val_true"], row["val_copy"], row["val_shuffled"]
@@ -75,7 +75,7 @@ def _judge_planning(row: Row) -> list[Finding]:
 
 
 def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
-    """Judge whether masked prediction learned, and whether the features are alive."""
+    """Judge whether masked prediction learned and whether features collapsed."""
     if not {"val_loss", "val_mean", "feature_std", "effective_rank"} <= row.keys():
         return []
     loss, mean = row["val_loss"], row["val_mean"]

@@ -1,1 +1,1 @@
-"""One file a training task."""
+"""Training tasks, one module each."""

@@ -1,8 +1,8 @@
-"""Small world models on episodes that fit in memory: modes joint, frozen and finetune.
+"""Train small world models on in-memory episodes: modes joint, frozen and finetune.
 
-`mode=joint` trains a small encoder together with the predictor; regularizers keep the latent alive.
-`mode=frozen` and `mode=finetune` begin with a pretrained encoder (`worldmodel pretrain`): the first
-trains the predictor alone, the second trains everything with the regularizers.
+`mode=joint` trains a small encoder together with the predictor, with regularisers against collapse.
+`mode=frozen` and `mode=finetune` start from a pretrained encoder (`worldmodel pretrain`): the first
+trains only the predictor, the second trains both with the regularisers.
 
 Shapes: B clips, T frames, N tokens, D width, S state, A action.
 """
@@ -38,14 +38,14 @@ from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_grou
 
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
 SCALE_CLIPS = 2048
-"""Clips that the scales of states and actions are measured on."""
+"""Number of clips from which state and action scales are estimated."""
 
 
 def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
-    """Measure state offset and scale, and action scale, on a sample of clips.
+    """Estimate state offset and scale, and action scale, from a sample of clips.
 
     Returns:
-        The scaling, and the sizes of state and action.
+        Scaling, state size and action size.
     """
     sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
     states, actions = sample["states"], sample["actions"]
@@ -65,7 +65,7 @@ def _plain_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.nda
 
 
 def _pose_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Scales of DROID poses: angles unwrapped, gripper numbers by their known ranges."""
+    """Return the scales of DROID poses, with unwrapped angles and known gripper ranges."""
     angles = states_FS[:, 3:6]
     middle = np.arctan2(np.sin(angles).mean(0), np.cos(angles).mean(0))
     wrapped = (angles - middle + np.pi) % (2 * np.pi) - np.pi
@@ -78,7 +78,7 @@ def _pose_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndar
 
 
 def small_encoder(options: JointOptions) -> VideoEncoder:
-    """Build the small encoder of `mode=joint`, which sees each frame alone."""
+    """Build the small single-frame encoder of `mode=joint`."""
     sizes = options.encoder
     config = EncoderConfig(
         image_size=(sizes.image_size, sizes.image_size),
@@ -119,13 +119,13 @@ def small_dynamics(
     action = ActionSpec(action_dim=action_dim, gripper=gripper, period_s=1 / options.clips.fps)
     dynamics = LatentDynamics(DynamicsConfig(predictor=predictor, action=action, scaling=scaling))
     for name, parameter in dynamics.named_parameters():
-        if "extrinsics" in name:  # unused: DDP and the optimiser must not expect its gradient
+        if "extrinsics" in name:  # unused: keep it out of DDP and the optimiser
             parameter.requires_grad_(False)
     return dynamics
 
 
 class JointTask(PredictorTask):
-    """Encoder and predictor on clips in memory; the encoder is new, frozen or fine-tuned."""
+    """Trains a predictor on in-memory clips, with a new, frozen or fine-tuned encoder."""
 
     options: SmallOptions
 
@@ -139,21 +139,22 @@ class JointTask(PredictorTask):
         """Prepare a run.
 
         Args:
-            options: those of the mode.
+            options: options of the mode.
             sources: clips with frames at the encoder's image size.
-            encoder: the pretrained encoder; None in `mode=joint`.
-            gripper: meaning of the last number of the actions.
+            encoder: pretrained encoder; None in `mode=joint`.
+            gripper: gripper convention of the actions.
         """
         super().__init__(options, sources)
         self.start, self.gripper = encoder, gripper
 
     @classmethod
     def open(cls, options: SmallOptions, ranks: Ranks) -> JointTask:
-        """Open the encoder and the clips that the options name.
+        """Open the encoder and the clips selected by the options.
 
         Raises:
-            ConfigError: an object loss on data without object positions, or the encoder's size.
-            DataError: no usable episodes.
+            ConfigError: the object loss is set on data without object positions, or the image size
+                differs from the encoder's.
+            DataError: there are no usable episodes.
         """
         encoder = None
         if isinstance(options, JointOptions):
@@ -172,7 +173,7 @@ class JointTask(PredictorTask):
         return cls(options, Sources(clips, unseen), encoder, gripper)
 
     def build(self, device: torch.device) -> nn.Module:
-        """Build encoder, predictor and heads; the encoder draws its weights first."""
+        """Build encoder, predictor and heads, initialising the encoder first."""
         options, self.device = self.options, device
         encoder = self.start
         if isinstance(options, JointOptions):
@@ -188,7 +189,7 @@ class JointTask(PredictorTask):
         encoder.set_observation(self.observation(encoder, "flange"))
         chosen = choose_clips(
             self.sources.held_out, options.loop.val_clips, options.run.seed
-        )  # in random order, so that the next clip's actions are another episode's
+        )  # random order, so that the next clip is from another episode
         self.held_out = self._tensors(self.sources.held_out.batch(chosen))
         return self.objective
 
@@ -196,7 +197,7 @@ class JointTask(PredictorTask):
         return {name: torch.from_numpy(value).to(self.device) for name, value in batch.items()}
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return everything with gradients; a fine-tuned encoder learns more slowly."""
+        """Return all trained parameters, with a lower learning rate for a fine-tuned encoder."""
         if not isinstance(self.options, FinetuneOptions):
             return super().parameter_groups()
         assert self.objective.encoder is not None
@@ -208,7 +209,7 @@ class JointTask(PredictorTask):
         return decayed_groups(rest, decay) + decayed_groups(encoder, decay, scale)
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate of a warm-up, a flat part and a cosine."""
+        """Return the learning rate of a warm-up, constant and cosine decay."""
         options = self.options
         return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
 
@@ -218,7 +219,7 @@ class JointTask(PredictorTask):
 
     @torch.no_grad()
     def validate(self) -> Row:
-        """Measure the loss of predictions, copies and shuffled actions, and errors in metres."""
+        """Measure the losses of predictions, copies and shuffled actions, and errors in metres."""
         objective, batch = self.objective, self.held_out
         objective.eval()
         dynamics = objective.dynamics

@@ -1,6 +1,6 @@
-"""`mode=post`: the published post-training of an action-conditioned predictor, encoder frozen.
+"""`mode=post`: published post-training of an action-conditioned predictor on a frozen encoder.
 
-Teacher forcing plus a rollout whose context is the first frame and its own first prediction.
+The loss is teacher forcing plus a rollout from the first frame and its own first prediction.
 
 Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.1. Shapes: B clips, T frames, N tokens, D width, S
 state, A action.
@@ -67,7 +67,7 @@ def build_dynamics(
 
 
 def prepare_blocks(dynamics: LatentDynamics, config: BlockConfig) -> None:
-    """Compile blocks and recompute them in the backward pass, where asked for."""
+    """Enable compilation and activation checkpointing of the blocks, as configured."""
     blocks = dynamics.predictor.predictor_blocks
     for i, block in enumerate(blocks):
         if config.compile:
@@ -77,7 +77,7 @@ def prepare_blocks(dynamics: LatentDynamics, config: BlockConfig) -> None:
 
 
 class FeatureReader:
-    """Batches of features: read from disk, or encoded here when the source has frames."""
+    """Reads batches of features, encoding frames if the source holds frames."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class FeatureReader:
         bf16: bool,
         extrinsics: bool = False,
     ) -> None:
-        """Read to `device`; an encoder is needed for sources of frames."""
+        """Read to `device`; sources of frames require an encoder."""
         self.encoder, self.device, self.bf16 = encoder, device, bf16
         self.names = ("states", "actions", *(("extrinsics",) if extrinsics else ()))
 
@@ -96,7 +96,7 @@ class FeatureReader:
         """Return features [B,T,N,D] float32, states [B,T,S], actions [B,T-1,A], extrinsics.
 
         Raises:
-            ConfigError: the source has frames and there is no encoder.
+            ConfigError: the source holds frames and there is no encoder.
         """
         batch = source.batch(indices)
         out = {k: torch.as_tensor(batch[k]).to(self.device) for k in self.names}
@@ -114,24 +114,24 @@ class FeatureReader:
 
 
 class PostTask(PredictorTask):
-    """The predictor alone, on the features of a frozen encoder."""
+    """Trains a predictor on the features of a frozen encoder."""
 
     options: PostOptions
 
     def __init__(
         self, options: PostOptions, sources: Sources, encoder: FrameEncoder | None = None
     ) -> None:
-        """Prepare a run; without an encoder the sources must hold features."""
+        """Prepare a run; without an encoder, the sources must hold features."""
         super().__init__(options, sources)
         self.encoder = encoder
 
     @classmethod
     def open(cls, options: PostOptions, ranks: Ranks) -> PostTask:
-        """Open the encoder and the clips that the options name.
+        """Open the encoder and the clips selected by the options.
 
         Raises:
-            ConfigError: options that do not fit the data.
-            DataError: no data, or too much of it rejected.
+            ConfigError: the options are inconsistent with the data.
+            DataError: there is no data, or too much of it was rejected.
         """
         start, encoder = options.start, None
         if start.encoder:
@@ -139,7 +139,7 @@ class PostTask(PredictorTask):
         return cls(options, open_post(options, encoder, ranks), encoder)
 
     def build(self, device: torch.device) -> nn.Module:
-        """Build the predictor for the tokens that the first clip has."""
+        """Build the predictor for the token shape of the first clip."""
         options, loop = self.options, self.options.loop
         if self.encoder is not None:
             self.encoder.to(device)
@@ -160,7 +160,7 @@ class PostTask(PredictorTask):
         return self.objective
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate of a warm-up, a constant part and a decay."""
+        """Return the learning rate of a warm-up, constant and decay."""
         return rate_at(step, self.options)
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
@@ -168,7 +168,7 @@ class PostTask(PredictorTask):
         return self.read(self.sources.train, chosen[part])
 
     def validate(self) -> Row:
-        """Measure rollout errors by step, sensitivity to actions and the offline action error."""
+        """Measure rollout errors by step, sensitivity to actions and offline action error."""
         dynamics = self.objective.dynamics
         dynamics.eval()
         names = ("features", "states", "actions", "extrinsics")
@@ -181,7 +181,7 @@ class PostTask(PredictorTask):
         return row
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
-        """Write encoder and predictor; features without an encoder give no model file."""
+        """Write encoder and predictor; without an encoder, no model file is written."""
         config = self.objective.dynamics.config
         with torch.random.fork_rng(devices=[]):
             dynamics = LatentDynamics(config)

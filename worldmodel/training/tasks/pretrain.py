@@ -1,8 +1,8 @@
-"""The `pretrain` run: V-JEPA's masked latent prediction on video, no actions and no labels.
+"""Pretrain an encoder by V-JEPA's masked latent prediction on unlabelled video.
 
-An encoder sees the visible patches of a clip; a predictor fills in the hidden ones; the target is
-the output of the encoder's moving average for the whole clip, layer-normalised. The exported
-encoder is the moving average, as the published models' `target_encoder`.
+An encoder sees the visible patches of a clip, and a predictor fills in the hidden ones; the target
+is the layer-normalised output of the encoder's moving average for the whole clip. The exported
+encoder is the moving average, like the published `target_encoder`.
 
 Shapes: B clips, T frames, N tokens, D width.
 """
@@ -46,13 +46,14 @@ from worldmodel.training.verdict import Finding, judge_pretraining
 log = logging.getLogger(__name__)
 
 COLLAPSED_STD = 0.02
-"""Spread of normalised target features below which they count as collapsed (alive: 0.5 to 1)."""
+"""Deviation of normalised target features below which they count as collapsed (healthy: 0.5 to
+1)."""
 VALIDATION_STEP = 2**31
-"""Step whose masks validations use; no run comes so far."""
+"""Step whose masks are used in validations; beyond any run's length."""
 
 
 def momentum_at(step: int, options: PretrainOptions) -> float:
-    """Return the momentum of the moving average after a step: linear over the run."""
+    """Return the momentum of the moving average after a step, linear over the run."""
     done = min(1.0, step / max(1, options.loop.steps - 1))
     start, end = options.target.momentum, options.target.momentum_end
     return start + (end - start) * done
@@ -63,7 +64,7 @@ def _sample(clips: ClipSource, count: int, seed: int) -> dict[str, np.ndarray]:
 
 
 class Validation:
-    """Figures on held-out clips; images and masks are the same at every call."""
+    """Metrics on held-out clips, with the same frames and masks at every call."""
 
     def __init__(
         self, sources: Sources, options: PretrainOptions, grid: Grid, device: torch.device
@@ -82,9 +83,9 @@ class Validation:
         return torch.cat(parts).flatten(1).cpu()
 
     def probes(self, encoder: VideoEncoder) -> Row:
-        """Fit linear probes of single frames to the position of the finger and of the object.
+        """Fit linear probes from single frames to finger and object positions.
 
-        A sanity figure, never a part of training: nothing flows back from it.
+        They are a sanity check and contribute no gradient to training.
         """
         x, unseen = (self._features(encoder, d["frames"]) for d in (self.seen, self.held_out))
         row: Row = {}
@@ -102,7 +103,7 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, objective: MaskedObjective) -> Row:
-        """Measure losses, the loss of each position's mean, spread, rank and probes."""
+        """Measure losses, the per-position mean baseline, feature spread, rank and probes."""
         objective.eval()
         losses = objective(self.batch)
         target_BND = objective.targets(objective.clip(self.batch["frames"]))
@@ -123,7 +124,7 @@ class Validation:
 
 
 class PretrainTask(Task):
-    """A video encoder by masked prediction; its moving average is exported."""
+    """Trains a video encoder by masked prediction and exports its moving average."""
 
     file_name = "encoder.safetensors"
     options: PretrainOptions
@@ -136,10 +137,10 @@ class PretrainTask(Task):
 
     @classmethod
     def open(cls, options: PretrainOptions, ranks: Ranks) -> PretrainTask:
-        """Open the clips that the options name.
+        """Open the clips selected by the options.
 
         Raises:
-            DataError: no usable episodes.
+            DataError: there are no usable episodes.
         """
         size = options.encoder.image_size
         return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
@@ -161,11 +162,11 @@ class PretrainTask(Task):
         return [*found, *objective.predictor.predictor_blocks]
 
     def learning_rate(self, step: int) -> float:
-        """Return the rate of a warm-up, a constant part and a decay."""
+        """Return the learning rate of a warm-up, constant and decay."""
         return rate_at(step, self.options)
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
-        """Read clips from memory and draw the masks of the whole batch, so that shares agree."""
+        """Read clips from memory, and draw the whole batch's masks so that ranks agree."""
         if self.drawn[0] != step:
             self.drawn = (step, draw_masks(self.options, self.grid, len(chosen), step))
         batch = {"frames": torch.from_numpy(self.sources.train.batch(chosen[part])["frames"])}
@@ -177,11 +178,11 @@ class PretrainTask(Task):
         return {"momentum": momentum_at(step, self.options)}
 
     def after_step(self, step: int) -> None:
-        """Move the moving average."""
+        """Update the moving average."""
         self.objective.update_target(momentum_at(step, self.options))
 
     def validate(self) -> Row:
-        """Measure masked losses, spread and rank of the features, and linear probes."""
+        """Measure masked losses, feature spread and rank, and linear probes."""
         return self.validation(self.objective)
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
@@ -200,5 +201,5 @@ class PretrainTask(Task):
         }
 
     def findings(self, row: Row) -> list[Finding]:
-        """Judge masked prediction, and whether the features are alive."""
+        """Return the verdict on masked prediction and feature collapse."""
         return judge_pretraining(row, COLLAPSED_STD)
