@@ -1,0 +1,143 @@
+"""Score how well surprise separates possible from impossible videos.
+
+Source: Garrido et al. (arXiv 2502.11831), IntPhys (arXiv 1803.07616). Accuracies are in percent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from worldmodel.errors import ShapeError
+
+Scores = NDArray[np.float64]
+NUM_THRESHOLDS = 100
+"""Thresholds that the best absolute accuracy is searched over."""
+QUANTILE = 0.9
+"""Share of possible videos below the fixed threshold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairMetrics:
+    """Scores of a set of pairs; `mean` and `max` tell how windows become one score of a video."""
+
+    num_pairs: int
+    relative_mean: float
+    """Pairs whose impossible video surprises more [%]; a tie counts as wrong."""
+    relative_max: float
+    absolute_max: float
+    """Videos on their side of `threshold` [%]."""
+    threshold: float
+    """The 90 % quantile of the possible videos' scores."""
+    best_absolute_max: float
+    """The best accuracy of 100 thresholds, chosen on these very videos [%]."""
+    best_threshold: float
+    auroc_mean: float
+    auroc_max: float
+    auprc_mean: float
+    auprc_max: float
+
+
+def min_over_contexts(rows: Sequence[Tensor]) -> Tensor:
+    """Return the least surprise of each window [windows] over contexts of equal length."""
+    return torch.stack(list(rows)).amin(0)
+
+
+def pad_as_published(rows: Sequence[Tensor]) -> Tensor:
+    """Return videos of unequal length as [videos, windows], with zeros at the end."""
+    return pad_sequence(list(rows), batch_first=True)
+
+
+def video_scores(
+    rows: Sequence[Tensor], how: Literal["mean", "max"], *, published_padding: bool = False
+) -> Scores:
+    """Reduce the surprises of each video's windows to one score.
+
+    Args:
+        rows: Surprises [windows] of each video; lengths may differ.
+        how: Mean or maximum over the windows.
+        published_padding: Fill short videos up with zeros first, as the released evaluation does,
+            which lowers their means.
+    """
+    rows = list(pad_as_published(rows)) if published_padding else rows
+    return np.array([float(row.double().mean() if how == "mean" else row.max()) for row in rows])
+
+
+def roc_curve(possible: Scores, impossible: Scores) -> tuple[Scores, Scores, Scores]:
+    """Return thresholds, false and true positive rates of `-score` as a sign of "possible".
+
+    The first point is (0, 0) at threshold -inf: a video counts as possible up to the threshold.
+    """
+    scores = np.unique(np.concatenate([possible, impossible]))
+    true = np.searchsorted(np.sort(possible), scores, side="right") / len(possible)
+    false = np.searchsorted(np.sort(impossible), scores, side="right") / len(impossible)
+    return np.r_[-np.inf, scores], np.r_[0.0, false], np.r_[0.0, true]
+
+
+def _area(x: Scores, y: Scores) -> float:
+    return float(np.diff(x) @ (y[1:] + y[:-1]) / 2)
+
+
+def areas(possible: Scores, impossible: Scores) -> tuple[float, float]:
+    """Return the areas under the ROC curve and the precision-recall curve, by trapezoids."""
+    _, false, true = roc_curve(possible, impossible)
+    hits, misses = true[1:] * len(possible), false[1:] * len(impossible)
+    precision = np.r_[1.0, hits / (hits + misses)]
+    return _area(false, true), _area(true, precision)
+
+
+def _accuracy(possible: Scores, impossible: Scores, threshold: float) -> float:
+    right = (possible < threshold).sum() + (impossible > threshold).sum()
+    return 100.0 * float(right) / (len(possible) + len(impossible))
+
+
+def pair_metrics(
+    possible: Sequence[Tensor], impossible: Sequence[Tensor], *, published_padding: bool = False
+) -> PairMetrics:
+    """Score pairs of videos.
+
+    Args:
+        possible: Surprises [windows] of the possible video of each pair.
+        impossible: Surprises of the impossible ones, in the same order.
+        published_padding: See `video_scores`.
+
+    Raises:
+        ShapeError: There is no pair, a video is without its partner, or a video has no window.
+    """
+    pairs, rows = len(possible), [*possible, *impossible]
+    if not pairs or len(impossible) != pairs or any(not len(row) for row in rows):
+        raise ShapeError(
+            f"{pairs} possible and {len(impossible)} impossible videos: give as many of both, "
+            "at least one, each with at least one window"
+        )
+    means = video_scores(rows, "mean", published_padding=published_padding)
+    highest = video_scores(rows, "max")
+    good, bad = highest[:pairs], highest[pairs:]
+    # The released code stops with fewer than 10 pairs, where this index is beyond the last.
+    threshold = float(np.sort(good)[min(math.ceil(QUANTILE * pairs), pairs - 1)])
+    tried = np.linspace(good.min(), bad.max(), NUM_THRESHOLDS)
+    accuracies = [_accuracy(good, bad, value) for value in tried]
+    best = int(np.argmax(accuracies))
+    auroc_mean, auprc_mean = areas(means[:pairs], means[pairs:])
+    auroc_max, auprc_max = areas(good, bad)
+    return PairMetrics(
+        num_pairs=pairs,
+        relative_mean=100.0 * float((means[pairs:] > means[:pairs]).mean()),
+        relative_max=100.0 * float((bad > good).mean()),
+        absolute_max=_accuracy(good, bad, threshold),
+        threshold=threshold,
+        best_absolute_max=accuracies[best],
+        best_threshold=float(tried[best]),
+        auroc_mean=auroc_mean,
+        auroc_max=auroc_max,
+        auprc_mean=auprc_mean,
+        auprc_max=auprc_max,
+    )

@@ -1,0 +1,124 @@
+"""Measure surprise on a set of pairs, and score it by the property that the pairs test."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torch import Tensor
+from tqdm import tqdm
+
+from worldmodel.checked import Checked, between
+from worldmodel.data.transforms import Preprocess
+from worldmodel.errors import DataError, ShapeError
+from worldmodel.perception.pair_metrics import PairMetrics, min_over_contexts, pair_metrics
+from worldmodel.perception.pair_sets import Pair, PairSet
+from worldmodel.perception.pair_videos import Video
+from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, video_surprises
+from worldmodel.specs import Transform
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Checked):
+    """How the videos of a set are read."""
+
+    step: int = field(default=2, metadata=between(1, 1000))
+    """Every `step`-th frame is used; published: 2 for IntPhys, 5 for InfLevel, 10 for GRASP and for
+    the IntPhys 2 set."""
+    transform: Transform = "center_crop"
+    """Image transform to the model's size; published for InfLevel: squeeze."""
+    batch_size: int = field(default=8, metadata=between(1, 4096))
+    """Windows that go through the networks together."""
+
+
+@dataclass(frozen=True)
+class PairSurprise:
+    """Surprises of a pair: one tensor [windows] for each context."""
+
+    pair: Pair
+    possible: list[Tensor]
+    impossible: list[Tensor]
+
+
+@dataclass(frozen=True)
+class SetSurprise:
+    """Surprises of all readable pairs of a set."""
+
+    pairs: list[PairSurprise]
+    rejected: dict[str, str]
+    """Pair or scene -> reason why it was left out."""
+
+    def metrics(
+        self, context: int | None = None, *, published_padding: bool = False
+    ) -> dict[str, PairMetrics]:
+        """Score each property; the key `all` has all pairs together.
+
+        Args:
+            context: Index of the context; None takes the least surprise of each window over all
+                contexts ("filtered"), which needs contexts without `growing_start`.
+            published_padding: Fill short videos up with zeros, as the released evaluation does.
+        """
+        groups: dict[str, list[PairSurprise]] = {"all": self.pairs}
+        for item in self.pairs:
+            groups.setdefault(item.pair.group, []).append(item)
+        return {
+            name: pair_metrics(
+                [_windows(item.possible, context) for item in items],
+                [_windows(item.impossible, context) for item in items],
+                published_padding=published_padding,
+            )
+            for name, items in groups.items()
+        }
+
+
+def _windows(rows: list[Tensor], context: int | None) -> Tensor:
+    return min_over_contexts(rows) if context is None else rows[context]
+
+
+def measure_pairs(
+    model: SurpriseModel,
+    found: PairSet,
+    config: SurpriseConfig,
+    options: PairOptions,
+    image_size: tuple[int, int],
+) -> SetSurprise:
+    """Measure the surprise of both videos of every pair.
+
+    Args:
+        model: The three networks, in eval mode.
+        found: The pairs.
+        config: Windows and contexts.
+        options: How the videos are read.
+        image_size: Height and width that the videos are transformed to [px].
+
+    Returns:
+        Surprises, and the pairs whose videos are damaged or too short, with the reasons.
+
+    Raises:
+        DataError: No pair could be measured.
+        ConfigError: A context does not fit the model.
+    """
+    transform = Preprocess(options.transform, image_size)
+
+    def measure(video: Video) -> list[Tensor]:
+        frames = transform(video.frames(options.step))
+        return video_surprises(model, frames, config, options.batch_size)
+
+    pairs, rejected = [], dict(found.rejected)
+    for pair in _progress(found.pairs):
+        try:
+            pairs.append(PairSurprise(pair, measure(pair.possible), measure(pair.impossible)))
+        except (DataError, ShapeError) as error:
+            log.warning("%s: %s", pair.name, error)
+            rejected[pair.name] = str(error)
+    if not pairs:
+        raise DataError(f"none of {len(rejected)} pairs could be measured: {rejected}")
+    return SetSurprise(pairs, rejected)
+
+
+def _progress(pairs: list[Pair]) -> Iterable[Pair]:
+    shown: Iterable[Pair] = tqdm(pairs, desc="surprise", unit="pair")
+    return shown
