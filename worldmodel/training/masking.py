@@ -72,6 +72,21 @@ def block_size(grid: Grid, kind: BlockMask, generator: torch.Generator) -> Grid:
     return max(1, round(kind.duration * time)), height, width
 
 
+def published_block_size(grid: Grid, kind: BlockMask, step: int) -> Grid:
+    """Return the block size that the published code uses at a step: a function of the step alone.
+
+    The step seeds its generator, whose third number decides the aspect ratio.
+    """
+    generator = torch.Generator()
+    generator.manual_seed(step)
+    draw = float(torch.rand(3, generator=generator)[2])
+    aspect = kind.aspect[0] + (kind.aspect[1] - kind.aspect[0]) * draw
+    time, rows, columns = grid
+    area = int(rows * columns * kind.scale)
+    height, width = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+    return max(1, int(time * kind.duration)), min(rows, height), min(columns, width)
+
+
 def _place(free: int, generator: torch.Generator) -> int:
     return int(torch.randint(free + 1, (), generator=generator))
 

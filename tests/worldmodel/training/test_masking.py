@@ -1,3 +1,6 @@
+import importlib
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -51,6 +54,18 @@ def test_blocks_have_the_area_and_aspect_asked_for():
         _, height, width = block_size(GRID, SHORT_RANGE, step_generator(1, step))
         assert height * width == pytest.approx(0.15 * 256, rel=0.25)
         assert 0.6 < height / width < 1.8
+
+
+def test_published_block_sizes_and_schedules(monkeypatch):
+    root = Path(__file__).parents[3]
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    folder = root / "tests" / "golden" / "perception"
+    golden = importlib.import_module("agreement_golden").Golden(folder, "golden_perception")
+    families = importlib.import_module("agreement_pretraining")
+    rows = [*families.schedules(golden), *families.block_sizes(golden)]
+    assert len(rows) == 6
+    for _, found, wanted in rows:
+        torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
 
 
 def test_masks_are_a_function_of_seed_and_step():

@@ -1,0 +1,41 @@
+"""Families of golden arrays: schedules and mask sizes of V-JEPA 2's pretraining."""
+
+from __future__ import annotations
+
+import torch
+from agreement_golden import Golden, Pairs
+
+from worldmodel.training.masking import LONG_RANGE, SHORT_RANGE, published_block_size
+from worldmodel.training.schedules import warmup_constant_decay
+
+INPUTS = ()
+KINDS = {"short": SHORT_RANGE, "long": LONG_RANGE}
+WARMUP = ANNEAL = 10
+"""Steps of the recorded warm-up-stable-decay schedule."""
+
+
+def schedules(g: Golden) -> Pairs:
+    """Rates after each step: warm-up, constant part and decay; decay alone (cool-down)."""
+    for name, warmup, decay in (("lr_wsd_50", WARMUP, ANNEAL), ("lr_linear_50", 0, None)):
+        steps = len(g[name])
+        decay = steps if decay is None else decay
+        sizes = {"warmup": warmup, "constant": steps - warmup - decay, "decay": decay}
+        rates = [
+            warmup_constant_decay(step, start=1e-4, peak=5.25e-4, end=1e-6, **sizes)
+            for step in range(1, steps + 1)
+        ]
+        yield g.pair(name, torch.tensor(rates, dtype=torch.float64))
+
+
+def block_sizes(g: Golden) -> Pairs:
+    """Block sizes of each step; the array's name has the pixels, frames and kind of mask."""
+    for name in sorted(n for n in g.arrays if n.startswith("mask_block_sizes_")):
+        size, kind = name.removeprefix("mask_block_sizes_").split("_")
+        side, frames = (int(x) for x in size.removesuffix("f").split("x"))
+        grid = (frames // 2, side // 16, side // 16)
+        steps = g[name][:, 0].tolist()
+        rows = [[step, *published_block_size(grid, KINDS[kind], step)] for step in steps]
+        yield g.pair(name, torch.tensor(rows))
+
+
+FAMILIES = (("golden_perception", schedules), ("golden_perception", block_sizes))
