@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from agreement_golden import Golden, Pairs
 from torch import Tensor
 
 from worldmodel.checkpoint import load_published
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.training.image_masking import ImageIds, ImageMask, block_sizes
+from worldmodel.training.image_objective import ImageObjective
+from worldmodel.training.schedules import warmup_cosine
 
 INPUTS = ("ijepa_image_u8", "ijepa_image_tall_u8", "ijepa_mask_*")
 FILE = "ijepa_layout.pth.tar"
@@ -36,4 +41,40 @@ def features(g: Golden) -> Pairs:
     yield g.pair("ijepa_target_tokens_tall_transformers", target.encode_clip(tall))
 
 
-FAMILIES = (("golden_perception", features),)
+def objective(g: Golden) -> Pairs:
+    """Context, predictions, targets and loss of given masks."""
+    names = ("encoder", "predictor", "target_encoder")
+    encoder, predictor, target = (part(g, name) for name in names)
+    model = ImageObjective(encoder, predictor, target)
+    ids = ImageIds(context=g["ijepa_mask_context"], targets=g["ijepa_mask_targets"])
+    pixels = VideoEncoder.of(target).pixels(images(g, "ijepa_image_u8"))
+    yield g.pair("ijepa_context_tokens", encoder(pixels.unsqueeze(2), ids.context))
+    yield g.pair("ijepa_predicted", model.predict(pixels, ids))
+    yield g.pair("ijepa_targets", model.targets(pixels, ids))
+    yield g.pair("ijepa_loss_smooth_l1", model(pixels, ids).double())
+
+
+def masks(g: Golden) -> Pairs:
+    """Block sizes of every step, for the patch and image size in the array's name."""
+    for name in g.arrays:
+        if found := re.fullmatch(r"ijepa_block_sizes_vit[a-z]+(\d+)_(\d+)", name):
+            side = int(found[2]) // int(found[1])
+            steps = g[name][:, 0].tolist()
+            sizes = [block_sizes((side, side), ImageMask(), step) for step in steps]
+            rows = [
+                [step, *target, *seen] for step, (target, seen) in zip(steps, sizes, strict=True)
+            ]
+            yield g.pair(name, torch.tensor(rows))
+
+
+def schedules(g: Golden) -> Pairs:
+    """Learning rates and weight decay of the published schedulers."""
+    rates = {"start": 2e-4, "peak": 1e-3, "end": 1e-6, "warmup": 10}
+    decays = {"start": 0.04, "peak": 0.04, "end": 0.4, "warmup": 0}
+    for name, shape in (("ijepa_lr_50", rates), ("ijepa_wd_50", decays)):
+        total = len(g[name])
+        values = [warmup_cosine(step, total=total, **shape) for step in range(1, total + 1)]
+        yield g.pair(name, torch.tensor(values, dtype=torch.float64))
+
+
+FAMILIES = tuple(("golden_perception", f) for f in (features, objective, masks, schedules))

@@ -51,3 +51,17 @@ def warmup_flat_cosine(
         return peak
     phase = min(1.0, (fraction - flat) / (1.0 - flat))
     return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * phase)))
+
+
+def warmup_cosine(
+    step: int, *, start: float, peak: float, end: float, warmup: int, total: int
+) -> float:
+    """Return the rate of a linear warm-up and a cosine (I-JEPA, V-JEPA 1, probes).
+
+    The published schedulers count from 1: the first step has `step=1`. Without a warm-up, from 0.04
+    to 0.4, it is the schedule of the weight decay.
+    """
+    if step < warmup:
+        return start + (peak - start) * step / max(1, warmup)
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return end + (peak - end) * 0.5 * (1.0 + math.cos(math.pi * done))
