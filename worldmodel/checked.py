@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 from worldmodel.errors import ConfigError
 
 Limits = Mapping[str, Any]
-"""Metadata of a field, in which `min` and `max` limit its numbers."""
+"""Metadata of a field: `min` and `max` limit its numbers, `unit` names their unit."""
 
 
 @functools.cache
@@ -51,6 +51,7 @@ def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None
     kind, low, high = "integer" if whole else "number", limits.get("min"), limits.get("max")
     allowed = [f"at least {low:g}"] if low is not None else []
     allowed += [f"at most {high:g}"] if high is not None else []
+    allowed += [f"[{limits['unit']}]"] if "unit" in limits else []
     problem = ConfigError(f"{name}={value!r}; allowed: a finite {' '.join([kind, *allowed])}")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise problem

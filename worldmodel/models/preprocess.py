@@ -78,7 +78,7 @@ class Preprocess(Checked):
     """
 
     kind: Transform
-    size: tuple[int, int] = field(metadata={"min": 1})
+    size: tuple[int, int] = field(metadata={"min": 1, "unit": "px"})
 
     def exact(self, frames_HWC: Tensor) -> Tensor:
         """Transform frames to float in 0..255, without rounding to integers."""
