@@ -1,4 +1,4 @@
-"""`worldmodel features`: write encoder features of videos to HDF5."""
+"""`worldmodel features`: write encoder features of videos and images to HDF5."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Options:
     """Options of `worldmodel features`."""
 
     videos: str
-    """Video file, or a folder of video files."""
+    """Video or image file, or a folder of them; an image is a clip of one frame."""
     out: str = field(metadata={"file": True})
     """HDF5 file to write; a rerun resumes after the last complete video."""
     model: str = "vjepa2-vitl"

@@ -1,4 +1,4 @@
-"""Extract encoder features of video files, clip by clip, into one resumable HDF5 file.
+"""Extract encoder features of video and image files, clip by clip, into one resumable HDF5 file.
 
 Each video has a group with `features` [clips, N, D] and `times_s` [clips, T], the times of its
 frames; file attributes record the model and the sampling.
@@ -26,6 +26,7 @@ from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
+from worldmodel.perception.images import IMAGES, is_image, read_image
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -62,16 +63,19 @@ class Result:
 
 
 def find_videos(path: Path) -> list[Path]:
-    """Return all videos below a folder in sorted order, or the given file itself.
+    """Return all videos and images below a folder in sorted order, or the given file itself.
 
     Raises:
-        DataError: the folder holds no video.
+        DataError: the folder holds neither.
     """
     if path.is_file():
         return [path]
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+    known = SUFFIXES | IMAGES
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in known)
     if not found:
-        raise DataError(f"{path} holds no video ({', '.join(sorted(SUFFIXES))}): give videos=PATH")
+        raise DataError(
+            f"{path} holds no video or image ({', '.join(sorted(known))}): give videos=PATH"
+        )
     return found
 
 
@@ -100,7 +104,11 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
     """Yield non-overlapping clips [T, H, W, 3] and the times of their frames.
 
     An incomplete last clip is dropped; a video shorter than one clip is padded with its last frame.
+    An image is a clip of one frame at time 0.
     """
+    if is_image(path):
+        yield read_image(path)[None], [0.0]
+        return
     frames: list[np.ndarray[Any, Any]] = []
     times: list[float] = []
     count = 0
@@ -116,9 +124,14 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
 
 
 def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
-    """Encode a clip -> features [N, D]; a world model encodes each frame separately."""
+    """Encode a clip -> features [N, D]; a world model encodes each frame separately.
+
+    A single frame is repeated as often as the model's tubelets need.
+    """
     if isinstance(model, WorldModel):
         return model.encode(clip_THWC).flatten(0, 1)
+    if len(clip_THWC) == 1:
+        clip_THWC = clip_THWC.repeat(model.observation_spec.frames_per_token, 1, 1, 1)
     return model.encode_clip(clip_THWC[None])[0]
 
 
@@ -192,7 +205,7 @@ def write_features(
     """Encode one video or all videos of a folder, resuming an earlier run.
 
     Args:
-        videos: video file, or folder of them.
+        videos: video or image file, or folder of them.
         out: output HDF5 file.
         model: encoder, or a world model, which encodes each frame separately.
         name: name of the model, recorded in the file and checked on resuming.

@@ -16,16 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.random import RandomState
-from PIL import Image
 from torch import Tensor
 
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.features import SUFFIXES
+from worldmodel.perception.images import IMAGES, is_image, read_image
 from worldmodel.perception.views import evaluation_views
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
 LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
 SEPARATORS = (" ", "::", ",", "\t")
@@ -176,8 +175,9 @@ def read_clips(
     Raises:
         DataError: the file is missing, damaged or too short; the message names it.
     """
-    if path.suffix.lower() in IMAGES:
-        views = evaluation_views(_image(path), crop, num_views)
+    if is_image(path):
+        image = torch.from_numpy(read_image(path))[None]
+        views = evaluation_views(image, crop, num_views)
         return views.expand(-1, sampling.num_frames, -1, -1, -1)[None]
     facts = inspect_video(path, decode=False)
     try:
@@ -191,11 +191,3 @@ def read_clips(
     views = evaluation_views(frames, crop, num_views)
     clips = views[:, torch.from_numpy(place.reshape(numbers_KT.shape))]
     return clips.transpose(0, 1)
-
-
-def _image(path: Path) -> Tensor:
-    try:
-        with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB")))[None]
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from error

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -58,6 +59,30 @@ def world():
 
 
 CONFIG = FeatureConfig(num_frames=4, fps=4.0, dtype="float32")
+
+
+def test_images_are_clips_of_one_frame(model, tmp_path):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(256, size=(40, 48, 3), dtype=np.uint8)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "torn.jpg").write_bytes(b"not an image")
+    image_model = VideoEncoder.of(
+        VisionTransformer(
+            replace(SMALL, num_frames=1, tubelet_size=1, patch_size=8, position="sincos_2d")
+        )
+    )
+    for name, chosen in (("video", model), ("image", image_model)):
+        out = tmp_path / f"{name}.h5"
+        result = write_features(tmp_path / "in", out, chosen, name, CONFIG)
+        assert "cannot be read" in result.rejected["torn.jpg"]
+        with h5py.File(out) as file:
+            found = file["a.png"]["features"][:]
+            assert file["a.png"]["times_s"].shape == (1, 1)
+        frames = chosen.preprocess(torch.from_numpy(pixels)[None])
+        wanted = chosen.frames_of(chosen.pixels(frames)).detach().numpy()
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_clips_are_sampled_encoded_and_stored(tmp_path, model):
