@@ -37,6 +37,8 @@ def _check(name: str, value: object, hint: object, limits: Limits) -> None:
             _check(name, value, kinds[0], limits)
     elif hint in (int, float):
         _check_number(name, value, hint is int, limits)
+    elif hint in (str, bool) and not isinstance(value, hint):
+        raise ConfigError(f"{name}={value!r}; allowed: {'text' if hint is str else 'true, false'}")
 
 
 def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Limits) -> None:
@@ -63,8 +65,8 @@ def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None
 class Checked:
     """Base class of options and configurations, which are frozen dataclasses.
 
-    Every field is checked on construction: a `Literal` against its choices, and a number, or each
-    number of a tuple, against its type and the `min` and `max` of the field's metadata.
+    Every field is checked on construction: its type, a `Literal` against its choices, and a
+    number, or each number of a tuple, against the `min` and `max` of the field's metadata.
     """
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[object]]]

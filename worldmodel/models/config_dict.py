@@ -7,7 +7,6 @@ Files written before specs existed hold one `convention` in place of `observatio
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from typing import Any, TypeVar
 
@@ -50,7 +49,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     if missing:
         raise ConfigError(f"{kind.__name__} needs {missing}: the description is incomplete")
     hints = typing.get_type_hints(kind)
-    return kind(**{k: _value(f"{kind.__name__}.{k}", v, hints[k]) for k, v in values.items()})
+    return kind(**{name: _value(value, hints[name]) for name, value in values.items()})
 
 
 def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any]:
@@ -80,42 +79,11 @@ def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any
     return made
 
 
-def _value(name: str, value: Any, hint: Any) -> Any:
-    """Check a value against a field's type; convert lists to tuples, dictionaries to configs."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return _union(name, value, arguments)
-    if origin is typing.Literal:
-        if value not in arguments:
-            raise ConfigError(f"{name}={value!r} must be one of {', '.join(map(str, arguments))}")
-        return value
-    if origin is tuple:
-        return _tuple(name, value, arguments)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if type(value) is not hint:
-        raise ConfigError(f"{name}={value!r} must be of type {hint.__name__}")
-    return value
-
-
-def _union(name: str, value: Any, choices: tuple[Any, ...]) -> Any:
-    if TransformersConfig in choices:  # the two kinds of backbone
+def _value(value: Any, hint: Any) -> Any:
+    """Turn lists into tuples and dictionaries into nested configs; these check what they get."""
+    if TransformersConfig in typing.get_args(hint):  # the two kinds of backbone
         is_ours = isinstance(value, dict) and "settings" not in value
         return from_dict(EncoderConfig if is_ours else TransformersConfig, value)
-    if value is None and type(None) in choices:
-        return None
-    rest = [choice for choice in choices if choice is not type(None)]
-    return _value(name, value, rest[0])
-
-
-def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"{name}={value!r} must be a list")
-    if len(kinds) == 2 and kinds[1] is Ellipsis:
-        kinds = (kinds[0],) * len(value)
-    if len(kinds) != len(value):
-        raise ConfigError(f"{name}={value!r} must hold {len(kinds)} values")
-    pairs = zip(value, kinds, strict=True)
-    return tuple(_value(f"{name}[{i}]", v, kind) for i, (v, kind) in enumerate(pairs))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    return tuple(value) if isinstance(value, list) else value

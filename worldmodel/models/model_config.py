@@ -46,7 +46,7 @@ UNSCALED = Scaling()
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameEncoderConfig:
+class FrameEncoderConfig(Checked):
     """Configuration of a frame encoder, sufficient to rebuild it without weights."""
 
     encoder: BackboneConfig
@@ -55,6 +55,7 @@ class FrameEncoderConfig:
     """Whether to apply LayerNorm without weights to the tokens of `encode` (not `encode_clip`)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         found, wanted = self.observation.frames_per_token, self.encoder.tubelet_size
         if found != wanted and not _has_image_path(self.encoder):
             raise ConfigError(
