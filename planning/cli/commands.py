@@ -20,68 +20,51 @@ class Command:
     """One-line description in the list of commands."""
 
 
-SEE, TRAIN, PERCEIVE, DRIVE, DATA = (
-    "See and plan",
-    "Train",
-    "Perceive",
-    "Drive a robot arm",
-    "Data and models",
-)
+SEE = "See and plan"
+
+GROUPS = {
+    SEE: {
+        "demo": "Watch the embedded model pick and place from goal images.",
+        "eval": "Measure success rates beside baselines and write a report.",
+        "plan": "Plan actions from two images on disk.",
+    },
+    "Train": {
+        "train": "Train an action-conditioned world model.",
+        "pretrain": "Train a video encoder by masked prediction, unlabelled.",
+        "collect": "Record simulated episodes in the raw DROID layout.",
+    },
+    "Perceive": {
+        "features": "Write encoder features of videos to HDF5.",
+        "inspect energy": "Draw the energy over a grid of actions.",
+        "inspect probes": "Measure what the latent knows about robot and object.",
+    },
+    "Drive a robot arm": {
+        "drive": "Move an arm toward goal images; a dry run by default.",
+        "replay": "Show the log of a drive and plan its actions again.",
+        "calibrate axes": "Estimate the model-to-robot rotation.",
+        "check-view": "Check that the camera has not moved.",
+        "capture-goal": "Record goal images by moving the arm.",
+    },
+    "Data and models": {
+        "data index": "List usable episodes and rejection reasons.",
+        "data prepare": "Cut episodes to frames or features, once.",
+        "models": "List published models, their sizes and licences.",
+        "convert": "Convert a published checkpoint to safetensors.",
+        "bench planning": "Time our planner beside the published loop.",
+    },
+}
+"""Job -> command -> its line in the list of commands."""
+
+
+def file_name(command: str) -> str:
+    """Return a command's name as its module and its folder of recipes have it."""
+    return command.replace(" ", "_").replace("-", "_")
+
 
 COMMANDS = {
-    "demo": Command(
-        "planning.cli.demo", SEE, "Watch the embedded model pick and place from goal images."
-    ),
-    "eval": Command(
-        "planning.cli.eval", SEE, "Measure success rates beside baselines and write a report."
-    ),
-    "plan": Command("planning.cli.plan", SEE, "Plan actions from two images on disk."),
-    "train": Command("planning.cli.train", TRAIN, "Train an action-conditioned world model."),
-    "pretrain": Command(
-        "planning.cli.pretrain", TRAIN, "Train a video encoder by masked prediction, unlabelled."
-    ),
-    "collect": Command(
-        "planning.cli.collect", TRAIN, "Record simulated episodes in the raw DROID layout."
-    ),
-    "features": Command(
-        "planning.cli.features", PERCEIVE, "Write encoder features of videos to HDF5."
-    ),
-    "inspect energy": Command(
-        "planning.cli.inspect_energy", PERCEIVE, "Draw the energy over a grid of actions."
-    ),
-    "inspect probes": Command(
-        "planning.cli.inspect_probes",
-        PERCEIVE,
-        "Measure what the latent knows about robot and object.",
-    ),
-    "drive": Command(
-        "planning.cli.drive", DRIVE, "Move an arm toward goal images; a dry run by default."
-    ),
-    "replay": Command(
-        "planning.cli.replay", DRIVE, "Show the log of a drive and plan its actions again."
-    ),
-    "calibrate axes": Command(
-        "planning.cli.calibrate_axes", DRIVE, "Estimate the model-to-robot rotation."
-    ),
-    "check-view": Command("planning.cli.check_view", DRIVE, "Check that the camera has not moved."),
-    "capture-goal": Command(
-        "planning.cli.capture_goal", DRIVE, "Record goal images by moving the arm."
-    ),
-    "data index": Command(
-        "planning.cli.data_index", DATA, "List usable episodes and rejection reasons."
-    ),
-    "data prepare": Command(
-        "planning.cli.data_prepare", DATA, "Cut episodes to frames or features, once."
-    ),
-    "models": Command(
-        "planning.cli.models", DATA, "List published models, their sizes and licences."
-    ),
-    "convert": Command(
-        "planning.cli.convert", DATA, "Convert a published checkpoint to safetensors."
-    ),
-    "bench planning": Command(
-        "planning.cli.bench_planning", DATA, "Time our planner beside the published loop."
-    ),
+    name: Command(f"planning.cli.{file_name(name)}", group, text)
+    for group, texts in GROUPS.items()
+    for name, text in texts.items()
 }
 
 
@@ -134,10 +117,9 @@ def overview() -> str:
         "",
         "`worldmodel COMMAND --help` lists the options of a command.",
     ]
-    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
-        lines += ["", f"{group}:"]
+    for group in GROUPS:
         found = {name: c for name, c in COMMANDS.items() if c.group == group}
-        lines += [f"  {name:16s} {command.text}" for name, command in found.items()]
+        lines += ["", f"{group}:", *(f"  {name:16s} {c.text}" for name, c in found.items())]
     return "\n".join(
         [
             *lines,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planning.cli.commands import COMMANDS, load_command
+from planning.cli.commands import COMMANDS, file_name, load_command
 from planning.cli.fields import UsageError, choices, group_names, layout
 from planning.cli.values import plain_text
 
@@ -86,7 +86,7 @@ def _options(name: str, current: str, words: list[str]) -> list[str]:
 def _values(name: str, key: str, kinds: object, kind: type) -> list[str]:
     found = layout(kind)
     if key == "recipe":
-        return group_names(name.replace(" ", "_").replace("-", "_"))
+        return group_names(file_name(name))
     if key == "mode" and isinstance(kinds, dict) and "" not in kinds:
         return list(kinds)
     section = found.group_section(key)

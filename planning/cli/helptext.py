@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import get_args, get_origin
 
-from planning.cli.commands import COMMANDS, LoadedCommand
+from planning.cli.commands import COMMANDS, LoadedCommand, file_name
 from planning.cli.fields import Layout, Option, choices, group_names, layout, unwrap_optional
 from planning.cli.values import allowed_range, plain_text
 
@@ -22,7 +22,7 @@ def command_help(command: LoadedCommand, mode: str = "") -> str:
     if mode:
         others = ", ".join(command.kinds)
         lines += ["", f"Options with mode={mode}. Modes: {others} (`mode=NAME --help`)."]
-    recipes = group_names(command.name.replace(" ", "_").replace("-", "_"))
+    recipes = group_names(file_name(command.name))
     if recipes:
         names = ", ".join(recipes)
         lines += ["", *_wrap(f"recipe=NAME reads a file of options first: {names}.", 0)]

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
+from planning.cli.commands import file_name
 from planning.cli.fields import Layout, Option, Section, UsageError, group_names, layout
 from planning.cli.values import check, read_text, split_words
 from worldmodel.resources import config_folder
@@ -59,7 +60,7 @@ def read_request(
     """
     pairs = [_split_word(word, sweep) for word in words]
     recipes = {
-        text: _read_yaml(key, _recipe_group(command), text)
+        text: _read_yaml(key, file_name(command), text)
         for key, texts in pairs
         if key == "recipe"
         for text in texts
@@ -137,10 +138,6 @@ def _split_word(word: str, sweep: bool) -> tuple[str, list[str]]:
     if not equals:
         raise UsageError(f"{word!r} is not an option. Options are written key=value.")
     return key, [part.strip() for part in split_words(text)] if sweep else [text]
-
-
-def _recipe_group(command: str) -> str:
-    return command.replace(" ", "_").replace("-", "_")
 
 
 def _choose_mode(
