@@ -34,15 +34,7 @@ def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
     options = EvalOptions(scene=SceneOptions(task=task), episodes=episodes, seed=seed)
     found = run_agents(options, ())["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
-    figures = summarise(
-        found,
-        {},
-        scene=options.scene,
-        sub_goals=options.sub_goals,
-        planner=options.planner,
-        model=options.model,
-        seed=seed,
-    )
+    figures = summarise(found, {}, options, options.scene)
     return figures | each
 
 

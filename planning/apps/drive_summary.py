@@ -25,15 +25,7 @@ def drive_summary(
         reasons: counts of the safety layer's changes and refusals by kind.
     """
     cell = options.workcell
-    summary = summarise(
-        episodes,
-        {},
-        scene=cell.scene,
-        sub_goals=options.sub_goals,
-        planner=options.planner,
-        model=options.model,
-        seed=options.seed,
-    )
+    summary = summarise(episodes, {}, options, cell.scene)
     parts: dict[str, list[float]] = {}
     for episode in episodes:
         for name, values in episode.seconds.items():

@@ -21,9 +21,10 @@ import envs
 from envs.arm_env import ArmEnv
 from planning.agent import PlanningAgent
 from planning.apps.policies import SIMULATED_BOX_M, open_policy
+from planning.arm_options import DriveOptions
 from planning.baselines import make_baseline
 from planning.metrics import median_p95, wilson
-from planning.options import DemoOptions, EvalOptions, PlannerOptions, SceneOptions
+from planning.options import DemoOptions, EvalOptions, SceneOptions
 from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import beside_goals, gif_bytes, write_report
@@ -175,12 +176,8 @@ def _rates(episodes: list[Episode]) -> dict[str, Any]:
 def summarise(
     episodes: list[Episode],
     baselines: dict[str, list[Episode]],
-    *,
+    options: EvalOptions | DriveOptions,
     scene: SceneOptions,
-    sub_goals: str,
-    planner: PlannerOptions,
-    model: str,
-    seed: int,
 ) -> dict[str, Any]:
     """Return the figures of `summary.json`."""
     rates = _rates(episodes)
@@ -190,16 +187,16 @@ def summarise(
         "seconds_per_action": median_p95(seconds_per_action(episodes)),
         "final_error_m": rates["final_error_m"],
         "baselines": {name: _rates(rows) for name, rows in baselines.items()},
-        "model": model,
-        "seed": seed,
+        "model": options.model,
+        "seed": options.seed,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
         },
         "split": scene.split,
         "objects": list(scene.objects),
-        "sub_goals": sub_goals,
-        "planner": planner.as_dict(),
+        "sub_goals": options.sub_goals,
+        "planner": options.planner.as_dict(),
         "time_shares": time_shares(episodes),
         "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),
     }
@@ -210,15 +207,7 @@ def _evaluate(
 ) -> tuple[dict[str, Any], list[Episode]]:
     found, interrupted = run_agents(options, baselines)
     episodes = found.pop(PLANNER)
-    summary = summarise(
-        episodes,
-        found,
-        scene=options.scene,
-        sub_goals=options.sub_goals,
-        planner=options.planner,
-        model=options.model,
-        seed=options.seed,
-    )
+    summary = summarise(episodes, found, options, options.scene)
     return summary | {"interrupted": interrupted}, episodes
 
 

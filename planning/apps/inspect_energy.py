@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 
+from planning.goals import read_image
 from worldmodel.errors import DataError
 from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
 from worldmodel.models.world_model import WorldModel
@@ -85,7 +85,8 @@ def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frame
     """Read two images; return them and their states [2, 7].
 
     Raises:
-        DataError: an image cannot be read, or `states` does not hold 14 numbers.
+        PlanError: an image cannot be read.
+        DataError: `states` does not hold 14 numbers.
     """
     if len(states) != 14:
         raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each picture.")
@@ -93,11 +94,7 @@ def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frame
 
 
 def _picture(path: str) -> Tensor:
-    try:
-        with Image.open(path) as picture:
-            return torch.from_numpy(np.array(picture.convert("RGB")))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path!r} cannot be read as a picture: {error}.") from error
+    return torch.from_numpy(read_image(Path(path)))
 
 
 def draw(found: EnergyGrid, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from planning.goals import read_image
 from planning.options import PlanOptions
 from planning.planner import Memory
 from robot.arm import ArmSpec
+from worldmodel.atomic_io import write_json
 
 
 def make_plan(options: PlanOptions) -> dict[str, Any]:
@@ -40,7 +40,5 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
         "step_seconds": policy.period_s,
         "model": options.model,
     }
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "summary.json").write_text(json.dumps(result, indent=2), encoding="utf-8")
+    write_json(Path(options.out) / "summary.json", result)
     return result

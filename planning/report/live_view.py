@@ -6,7 +6,6 @@ compressed in the server's threads when a browser requests them.
 
 from __future__ import annotations
 
-import io
 import json
 import threading
 from collections.abc import Sequence
@@ -15,12 +14,12 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from planning.drive_log import step_row
 from planning.driving import Step
 from planning.errors import DriveError
 from planning.protocols import SubGoal
+from planning.report.page import png_bytes
 
 PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>worldmodel drive</title>
 <style>body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#222}
@@ -51,12 +50,6 @@ async function look(){
  setTimeout(look,300);}
 look();
 </script></html>"""
-
-
-def _png(image: NDArray[np.uint8]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "PNG", compress_level=1)
-    return out.getvalue()
 
 
 class _State:
@@ -133,9 +126,9 @@ class LiveView:
         if path == "/state.json":
             return "application/json", now.json().encode()
         if path == "/camera.png":
-            return "image/png", _png(now.camera)
+            return "image/png", png_bytes(now.camera, 1)
         if path == "/goal.png":
-            return "image/png", _png(now.goal)
+            return "image/png", png_bytes(now.goal, 1)
         return "", b"not found"
 
     def begin(self, goals: Sequence[SubGoal]) -> None:

@@ -48,9 +48,10 @@ def _picture(data: bytes, kind: str, caption: str, size: int = 192) -> str:
     )
 
 
-def _png(frame: NDArray[np.uint8]) -> bytes:
+def png_bytes(frame: NDArray[np.uint8], level: int = 6) -> bytes:
+    """Return a PNG file of an RGB frame, compressed at a level of 0 to 9."""
     out = io.BytesIO()
-    Image.fromarray(frame).save(out, "PNG")
+    Image.fromarray(frame).save(out, "PNG", compress_level=level)
     return out.getvalue()
 
 
@@ -103,9 +104,9 @@ def episode_section(episode: Episode) -> str:
         f"({distance}{len(episode.actions)} actions)</h3>"
     ]
     if episode.frames:
-        parts.append(_picture(_png(episode.frames[0]), "png", "start"))
+        parts.append(_picture(png_bytes(episode.frames[0]), "png", "start"))
     for goal in episode.goals:
-        parts.append(_picture(_png(goal.image), "png", f"goal: {goal.name}"))
+        parts.append(_picture(png_bytes(goal.image), "png", f"goal: {goal.name}"))
     if episode.frames:
         parts.append(_picture(gif_bytes(episode.frames, scale=1), "gif", "what happened"))
     parts.append(f"<div>{energy_plot(episode)}</div>")
