@@ -6,36 +6,18 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
 from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import AnyOptions
 
 if TYPE_CHECKING:
+    from submitit import Job
     from submitit.helpers import DelayedSubmission
 
 Summary = dict[str, object]
 Work = Callable[[AnyOptions], Summary]
-
-
-class Job(Protocol):
-    """Interface of submitit jobs."""
-
-    job_id: str
-
-    @property
-    def paths(self) -> JobPaths:
-        """Return the paths of the job's files."""
-
-    def results(self) -> list[Summary]:
-        """Wait for all processes and return their results."""
-
-
-class JobPaths(Protocol):
-    """Paths of a job's files."""
-
-    folder: Path
 
 
 def port_of(job_id: str) -> int:
@@ -71,7 +53,7 @@ class TrainingJob:
         return submitit.helpers.DelayedSubmission(TrainingJob(self.work, self.options))
 
 
-def submit(work: Work, options: AnyOptions) -> Job:
+def submit(work: Work, options: AnyOptions) -> Job[Summary]:
     """Submit a run to the scheduler selected by its options.
 
     Raises:
@@ -100,7 +82,7 @@ def submit(work: Work, options: AnyOptions) -> Job:
         timeout_min=launch.minutes,
         **more,
     )
-    return cast(Job, executor.submit(TrainingJob(work, options)))
+    return executor.submit(TrainingJob(work, options))
 
 
 def last_error(text: str) -> str:
@@ -109,7 +91,7 @@ def last_error(text: str) -> str:
     return lines[-1].rstrip(".") if lines else text
 
 
-def wait(job: Job) -> Summary:
+def wait(job: Job[Summary]) -> Summary:
     """Wait for a job and return the summary of rank 0.
 
     Raises:

@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from worldmodel.constants import POSE_DIM
+from worldmodel.evaluation.rollout_error import offline_action_error
+from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.specs import ObservationSpec, StateFrame
 from worldmodel.training.batches import Batch
@@ -145,3 +148,17 @@ class PredictorTask(Task):
     def findings(self, row: Row) -> list[Finding]:
         """Judge predictions, their use of actions, and planning."""
         return judge_prediction(row)
+
+    def action_error(self, *data: Tensor) -> Row:
+        """Plan recorded moves of tokens, states and actions; nothing where actions are no poses."""
+        count = self.options.planning.plan_clips
+        if not count or data[2].shape[-1] != POSE_DIM:
+            return {}
+        return offline_action_error(self.objective.dynamics, *(value[:count] for value in data))
+
+    def trained(self, weights: dict[str, Tensor]) -> LatentDynamics:
+        """Return dynamics with the trained weights; the random generator is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            dynamics = LatentDynamics(self.objective.dynamics.config)
+        dynamics.load_state_dict(part_of(weights, "dynamics"))
+        return dynamics

@@ -56,22 +56,18 @@ def judge_prediction(row: Row) -> list[Finding]:
             f"actions of other clips the loss is {shuffled:.4f}, {difference(worse)}.",
         ),
     ]
-    return found + _judge_planning(row)
+    keys = ("val_action_error_m", "val_action_zero_m")
+    return found + _compare(row, "planning", keys, "Planning recorded moves errs by", "not moving")
 
 
-def _judge_planning(row: Row) -> list[Finding]:
-    if not {"val_action_error_m", "val_action_zero_m"} <= row.keys():
+def _compare(row: Row, name: str, keys: tuple[str, str], what: str, base: str) -> list[Finding]:
+    """Judge whether an error [m] is less than that of a simpler answer."""
+    if not set(keys) <= row.keys():
         return []
-    error, still = 100 * row["val_action_error_m"], 100 * row["val_action_zero_m"]
-    good = error < still
-    return [
-        Finding(
-            "planning",
-            good,
-            f"Planning recorded moves errs by {error:.1f} cm, "
-            f"{'less' if good else 'NOT less'} than the {still:.1f} cm of not moving.",
-        )
-    ]
+    error, other = (100 * row[key] for key in keys)
+    good = error < other
+    than = f"{'less' if good else 'NOT less'} than the {other:.1f} cm of {base}."
+    return [Finding(name, good, f"{what} {error:.1f} cm, {than}")]
 
 
 def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
@@ -104,14 +100,9 @@ def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
 def _judge_probes(row: Row) -> list[Finding]:
     found = []
     for name, thing in (("tcp", "finger"), ("object", "object")):
-        if f"probe_{name}_m" in row:
-            error, mean = 100 * row[f"probe_{name}_m"], 100 * row[f"probe_{name}_mean_m"]
-            good = error < mean
-            text = (
-                f"A linear probe reads the {thing} position to {error:.1f} cm, "
-                f"{'less' if good else 'NOT less'} than the {mean:.1f} cm of the mean position."
-            )
-            found.append(Finding(f"probe_{name}", good, text))
+        keys = (f"probe_{name}_m", f"probe_{name}_mean_m")
+        what = f"A linear probe reads the {thing} position to"
+        found += _compare(row, f"probe_{name}", keys, what, "the mean position")
     return found
 
 

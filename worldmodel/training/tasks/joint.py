@@ -19,7 +19,6 @@ from worldmodel.checkpoints.io import save
 from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
-from worldmodel.evaluation.rollout_error import offline_action_error
 from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
@@ -236,10 +235,7 @@ class JointTask(PredictorTask):
         if objective.object_head is not None:
             errors = objective.object_errors(z_BTND, out_BTND, batch["objects"])
             row |= {name: float(value) for name, value in errors.items()}
-        count = self.options.planning.plan_clips
-        if count and actions_BTA.shape[-1] == POSE_DIM:
-            data = (z_BTND[:count], batch["states"][:count], actions_BTA[:count])
-            row |= offline_action_error(dynamics, *data)
+        row |= self.action_error(z_BTND, batch["states"], actions_BTA)
         objective.train()
         return row
 
@@ -248,10 +244,8 @@ class JointTask(PredictorTask):
         assert self.objective.encoder is not None
         with torch.random.fork_rng(devices=[]):
             encoder = build_frame_encoder(self.objective.encoder.config)
-            dynamics = LatentDynamics(self.objective.dynamics.config)
         encoder.load_state_dict(part_of(weights, "encoder"))
-        dynamics.load_state_dict(part_of(weights, "dynamics"))
-        world = WorldModel(encoder, dynamics)
+        world = WorldModel(encoder, self.trained(weights))
         label = "yes" if self.objective.object_head is not None else "no"
         save(path, world, notes={"simulator_label": label}, dtype=torch.float16)
         return {

@@ -21,10 +21,9 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
 )
 
 from worldmodel.checkpoints.io import save
-from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
-from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
+from worldmodel.evaluation.rollout_error import rollout_errors
 from worldmodel.models.config import PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
@@ -40,7 +39,7 @@ from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_post
-from worldmodel.training.task import PredictorTask, part_of
+from worldmodel.training.task import PredictorTask
 
 log = logging.getLogger(__name__)
 
@@ -174,21 +173,16 @@ class PostTask(PredictorTask):
         names = ("features", "states", "actions", "extrinsics")
         data = [self.held_out[name] for name in names if name in self.held_out]
         row = rollout_errors(dynamics, *data)
-        count = self.options.planning.plan_clips
-        if count and data[2].shape[-1] == POSE_DIM:
-            row |= offline_action_error(dynamics, *(value[:count] for value in data))
+        row |= self.action_error(*data)
         dynamics.train()
         return row
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
         """Write encoder and predictor; without an encoder, no model file is written."""
-        config = self.objective.dynamics.config
-        with torch.random.fork_rng(devices=[]):
-            dynamics = LatentDynamics(config)
-        dynamics.load_state_dict(part_of(weights, "dynamics"))
+        dynamics = self.trained(weights)
         facts: dict[str, object] = {
             "parameters": sum(p.numel() for p in dynamics.parameters()),
-            "model": to_dict(config),
+            "model": to_dict(dynamics.config),
         }
         if self.encoder is None:
             log.warning("trained on features without encoder=: only the checkpoints hold weights")
