@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from envs.errors import ConfigError
@@ -47,17 +47,12 @@ class CollectConfig:
     """Cameras to record."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("episodes", 1, math.inf),
-            ("length", 2, math.inf),
-            ("seed", 0, math.inf),
-            ("image_size", 16, 2048),
-            ("workers", 1, math.inf),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
+        for item in fields(self):
+            value, low = getattr(self, item.name), item.metadata.get("min")
+            high = item.metadata.get("max", math.inf)
+            if low is not None and not low <= value <= high:
                 most = "" if high == math.inf else f", at most {high}"
-                raise ConfigError(f"{name}={value}; allowed: at least {low}{most}")
+                raise ConfigError(f"{item.name}={value}; allowed: at least {low}{most}")
         if self.image_size % 2:
             raise ConfigError(f"image_size={self.image_size}; allowed: even numbers (H.264 video)")
         _check_choices("split", (self.split,), get_args(Split))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from planning.errors import PlanError
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
@@ -42,20 +44,14 @@ def make_optimiser(
     Raises:
         PlanError: unknown name; the message lists the known ones.
     """
-    if name == "cem" and device.startswith("cuda"):
-        return DeviceCEM(
-            num_samples=samples,
-            iterations=iterations,
-            num_elites=elites,
-            min_spread_m=min_spread_m,
-            device=device,
-        )
-    if name in ELITE_SOLVERS:
-        return ELITE_SOLVERS[name](
-            num_samples=samples, iterations=iterations, num_elites=elites, min_spread_m=min_spread_m
-        )
     if name in OTHER_SOLVERS:
         return OTHER_SOLVERS[name](
             num_samples=samples, iterations=iterations, min_spread_m=min_spread_m
         )
-    raise PlanError(f"Unknown optimiser {name!r}; known: {', '.join(NAMES)}")
+    if name not in ELITE_SOLVERS:
+        raise PlanError(f"Unknown optimiser {name!r}; known: {', '.join(NAMES)}")
+    on_device = name == "cem" and device.startswith("cuda")
+    kind = partial(DeviceCEM, device=device) if on_device else ELITE_SOLVERS[name]
+    return kind(
+        num_samples=samples, iterations=iterations, num_elites=elites, min_spread_m=min_spread_m
+    )
