@@ -160,17 +160,6 @@ class Attention(nn.Module):
         out = self.attend(q, own, mask, shared)
         return self.proj(out.transpose(1, 2).flatten(2)), own
 
-    def forward(
-        self,
-        x: Tensor,
-        rope: Tables | None,
-        mask: Tensor | None = None,
-        past: Cache | None = None,
-        keep: int | None = None,
-    ) -> tuple[Tensor, Cache]:
-        """Run `project`, then `mix`."""
-        return self.mix(self.project(x, rope), mask, past, keep)
-
 
 class CrossAttention(nn.Module):
     """Cross-attention without an output projection, as in the published probes."""

@@ -19,12 +19,13 @@ EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
 """Kinds of camera timestamps in order of preference."""
 
 
-def read_array(file: h5py.File, key: str, *, reason: str = "trajectory_key_missing") -> Array:
+def read_array(file: h5py.File, key: str) -> Array:
     """Read a numeric array as float64.
 
     Raises:
-        EpisodeError: The array is missing or not numeric; `reason` is the error's code.
+        EpisodeError: The array is missing or not numeric.
     """
+    reason = "trajectory_key_missing"
     if key not in file:
         raise EpisodeError(reason, f"trajectory.h5 has no {key}")
     values = file[key][()]

@@ -81,8 +81,6 @@ def draw_episode(
     *,
     size: tuple[int, int] = (90, 160),
     cameras: tuple[str, ...] = ("left", "right", "wrist"),
-    success: bool = True,
-    codec_options: Mapping[str, str] = SYNTHETIC_CODEC,
 ) -> Path:
     """Draw an episode for `states_T7` and write it as raw DROID.
 
@@ -92,8 +90,6 @@ def draw_episode(
         states_T7: Flange poses and closedness [T, 7].
         size: Height and width of the frames [px].
         cameras: Views to draw (`left`, `right`, `wrist`).
-        success: Whether to store the episode as a success.
-        codec_options: Options of the H.264 encoder.
 
     Returns:
         The episode's folder.
@@ -109,7 +105,7 @@ def draw_episode(
     return write_episode(
         root,
         drawn,
-        success=success,
+        success=True,
         task="follow the square",
         stamp=name,
         lab=LAB,
@@ -117,24 +113,18 @@ def draw_episode(
         header_fps=HEADER_FPS,
         serials=SERIALS,
         extrinsics={view: POSES[view] for view in cameras},
-        codec_options=codec_options,
+        codec_options=SYNTHETIC_CODEC,
         metadata={"user": "nobody", "robot_serial": "panda-1"},
     )
 
 
 def write_dataset(
-    root: Path,
-    *,
-    episodes: int,
-    steps: int = 90,
-    size: tuple[int, int] = (90, 160),
-    seed: int = 0,
-    cameras: tuple[str, ...] = ("left",),
+    root: Path, *, episodes: int, steps: int = 90, size: tuple[int, int] = (90, 160), seed: int = 0
 ) -> Path:
     """Write `episodes` episodes of `steps` steps under `root`, keeping existing ones."""
     for number in range(episodes):
         name = f"episode-{number:04d}"
         if not (root / LAB / "success" / DATE / name).is_dir():
             states_T7 = random_states(steps, seed * 100_003 + number)
-            draw_episode(root, name, states_T7, size=size, cameras=cameras)
+            draw_episode(root, name, states_T7, size=size, cameras=("left",))
     return root
