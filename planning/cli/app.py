@@ -68,12 +68,26 @@ def main(argv: list[str] | None = None) -> int:
         return 141
     except Exception as error:
         if is_refusal(error):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {explain(error)}", file=sys.stderr)
             return 2
         log.exception("unexpected failure")
         called = shlex.join(["worldmodel", *words])
         print(f"error: `{called}` failed: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
+
+
+def explain(error: Exception) -> str:
+    """Return an error's message; of an operating system's error, what to do about the path."""
+    if not isinstance(error, OSError) or error.strerror is None or error.filename is None:
+        return str(error)
+    fixes = {
+        FileExistsError: "A file of this name is in the way: choose another folder",
+        NotADirectoryError: "A part of this path is a file: choose another folder",
+        IsADirectoryError: "This is a folder: name a file",
+        PermissionError: "Choose a path that you may read and write",
+    }
+    fix = next((text for kind, text in fixes.items() if isinstance(error, kind)), "")
+    return f"{error.filename}: {error.strerror}. {fix}".rstrip(". ")
 
 
 def _dispatch(words: list[str]) -> int:

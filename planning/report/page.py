@@ -113,6 +113,28 @@ def episode_section(episode: Episode) -> str:
     return "\n".join(parts)
 
 
+def label(key: object) -> str:
+    """Return a key of the summary as words, with its unit in brackets."""
+    words = str(key).replace("_", " ")
+    return f"{words[:-2]} [{words[-1]}]" if words.endswith((" m", " s")) else words
+
+
+def cell(value: object) -> str:
+    """Return the HTML of a value: short numbers, lists with commas, a line for each nested row."""
+    if isinstance(value, Mapping):
+        nested = all(isinstance(v, Mapping) for v in value.values())
+        colon = ":" if nested else ""
+        lines = [f"{html.escape(label(k))}{colon} {cell(v)}" for k, v in value.items()]
+        return ("<br>" if nested else ", ").join(lines) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(cell, value))}]" if value else "none"
+    if value is None or value == "":
+        return "none"
+    return f"{value:.3g}" if isinstance(value, float) else html.escape(str(value))
+
+
 def write_report(
     out: Path, title: str, summary: Mapping[str, object], episodes: list[Episode]
 ) -> Path:
@@ -132,8 +154,7 @@ def write_report(
     rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
     (out / "episodes.jsonl").write_text(rows, encoding="utf-8")
     table = "".join(
-        f"<tr><th>{html.escape(str(k))}</th><td>{html.escape(json.dumps(v))}</td></tr>"
-        for k, v in summary.items()
+        f"<tr><th>{html.escape(label(k))}</th><td>{cell(v)}</td></tr>" for k, v in summary.items()
     )
     body = "\n".join(episode_section(e) for e in episodes)
     page = out / "report.html"

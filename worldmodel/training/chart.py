@@ -82,15 +82,23 @@ def _thinned(points: Points) -> Points:
     return points[::step] + (points[-1:] if (len(points) - 1) % step else [])
 
 
+def _tick_digits(ticks: list[float]) -> int:
+    """Return the fewest significant digits that tell the labels apart, at least 4."""
+    texts = ({f"{value:.{digits}g}" for value in ticks} for digits in range(4, 16))
+    return next((4 + i for i, known in enumerate(texts) if len(known) == len(ticks)), 15)
+
+
 def _grid(axes: _Axes, x_label: str) -> list[str]:
     bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
     parts = [f'<rect x="{LEFT}" y="{TOP}" width="{right - LEFT}" height="{bottom - TOP}"/>']
-    for value in log_ticks(*axes.y) if axes.log else nice_ticks(*axes.y):
+    ticks = log_ticks(*axes.y) if axes.log else nice_ticks(*axes.y)
+    digits = _tick_digits(ticks)
+    for value in ticks:
         y = axes.py(value)
         parts.append(f'<line x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        text = f"{value:.4g}".replace("e-0", "e-")
+        text = f"{value:.{digits}g}".replace("e-0", "e-")
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
-    for value in nice_ticks(*axes.x):
+    for value in (tick for tick in nice_ticks(*axes.x) if float(tick).is_integer()):  # whole steps
         x = axes.px(value)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{value:g}</text>')
     middle = (LEFT + right) / 2

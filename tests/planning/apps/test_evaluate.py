@@ -31,4 +31,6 @@ def test_ctrl_c_keeps_finished_episodes_and_skips_the_baselines(tmp_path, monkey
     assert main(words) == 130
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["episodes"], summary["interrupted"], summary["baselines"]) == (1, True, {})
-    assert (tmp_path / "report.html").is_file()
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<th>final error [m]</th><td>median " in page  # words and short numbers, not JSON
+    assert "&quot;" not in page
