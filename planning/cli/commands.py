@@ -35,6 +35,7 @@ GROUPS = {
     },
     "Perceive": {
         "features": "Write encoder features of videos to HDF5.",
+        "surprise": "Compare surprise at possible and impossible videos.",
         "inspect energy": "Draw the energy over a grid of actions.",
         "inspect probes": "Measure what the latent knows about robot and object.",
     },

@@ -1,0 +1,119 @@
+"""Surprise on sets of video pairs: load the networks, read the set, score and draw."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from worldmodel.atomic_io import write_json
+from worldmodel.checkpoints.assemble import find_source
+from worldmodel.checkpoints.loading import resolve_device
+from worldmodel.data.transforms import Preprocess
+from worldmodel.perception.pair_metrics import PairMetrics
+from worldmodel.perception.pair_sets import (
+    PairSet,
+    read_grasp,
+    read_inflevel,
+    read_intphys,
+    read_intphys2,
+)
+from worldmodel.perception.pair_surprise import PairOptions, SetSurprise
+from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, load_surprise_model
+from worldmodel.perception.surprise_picture import draw_pair
+
+Scores = dict[str, dict[str, PairMetrics]]
+"""Context and property -> scores."""
+
+
+def load_networks(
+    name: str,
+    *,
+    heads: tuple[int | None, int | None],
+    image_size: int | None,
+    num_frames: int,
+    device: str,
+) -> tuple[SurpriseModel, int]:
+    """Load the networks of a published name or a file; return them and the image size [px].
+
+    Args:
+        name: published name or file.
+        heads: attention heads of the encoder and of the predictor; None takes the published ones.
+        image_size: height and width of the images; None takes the published ones, or 256.
+        num_frames: frames of a window.
+        device: device of the networks.
+    """
+    path, known = find_source(name)
+    size = image_size or (known.image_size if known else 256)
+    model = load_surprise_model(
+        path, num_heads=heads[0], predictor_heads=heads[1], image_size=size, num_frames=num_frames
+    )
+    for network in (model.encoder, model.target_encoder, model.predictor):
+        network.to(resolve_device(device))
+    return model, size
+
+
+def read_set(benchmark: str, data: Path, pairs_csv: Path, *, as_released: bool) -> PairSet:
+    """Read the pairs of a set."""
+    if benchmark == "intphys":
+        return read_intphys(data, as_released=as_released)
+    if benchmark == "inflevel":
+        return read_inflevel(data, pairs_csv)
+    return read_grasp(data) if benchmark == "grasp" else read_intphys2(data)
+
+
+def score(found: SetSurprise, config: SurpriseConfig) -> Scores:
+    """Score each context, and the least surprise over contexts ("filtered") where it exists."""
+    padding = config.as_released
+    scores = {
+        f"context {frames}": found.metrics(i, published_padding=padding)
+        for i, frames in enumerate(config.contexts)
+    }
+    if not config.growing_start:
+        scores["filtered"] = found.metrics(published_padding=padding)
+    return scores
+
+
+def write(out: Path, found: SetSurprise, scores: Scores, settings: dict[str, object]) -> None:
+    """Write summary.json, and pairs.json with the surprise of every window."""
+    out.mkdir(parents=True, exist_ok=True)
+    shown = {c: {g: asdict(m) for g, m in groups.items()} for c, groups in scores.items()}
+    write_json(
+        out / "summary.json", {"options": settings, "scores": shown, "rejected": found.rejected}
+    )
+    rows = [
+        {
+            "name": item.pair.name,
+            "group": item.pair.group,
+            **item.pair.tags,
+            "possible": [row.tolist() for row in item.possible],
+            "impossible": [row.tolist() for row in item.impossible],
+        }
+        for item in found.pairs
+    ]
+    write_json(out / "pairs.json", {"pairs": rows})
+
+
+def draw(
+    out: Path,
+    found: SetSurprise,
+    config: SurpriseConfig,
+    options: PairOptions,
+    *,
+    count: int,
+    image_size: int,
+) -> None:
+    """Draw the first `count` pairs with the surprise of the shortest context."""
+    transform = Preprocess(options.transform, (image_size, image_size))
+    shortest = config.contexts.index(min(config.contexts))
+    for number, item in enumerate(found.pairs[:count]):
+        videos = [item.pair.possible, item.pair.impossible]
+        first, second = (transform(video.frames(options.step)) for video in videos)
+        windows = (len(first) - config.num_frames) // config.stride + 1
+        curves = [row[shortest] for row in (item.possible, item.impossible)]
+        draw_pair(
+            out / f"pair_{number:04d}.png",
+            (first, second),
+            (curves[0][-windows:], curves[1][-windows:]),
+            (config.num_frames, config.stride),
+            f"{item.pair.group}: {item.pair.name}",
+        )

@@ -1,0 +1,42 @@
+"""`worldmodel surprise` from a folder of videos to scores and pictures."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from planning.cli.app import main
+from worldmodel.data.writers.video import write_video
+
+FILE = Path(__file__).parents[2] / "golden" / "perception" / "vjepa1_surprise_layout.pth.tar"
+
+
+def test_a_folder_of_pairs_is_scored(tmp_path, capsys):
+    generator = torch.Generator().manual_seed(0)
+    for name in ("P_Gravity/0", "IP_Gravity/0", "P_Inertia/0", "IP_Inertia/0", "P_Inertia/1"):
+        frames = torch.randint(256, (20, 64, 80, 3), dtype=torch.uint8, generator=generator)
+        write_video(tmp_path / "level2" / f"{name}.mp4", frames.numpy())
+    words = [f"data={tmp_path}", f"model={FILE}", "num_heads=2", "predictor_heads=2"]
+    words += ["image_size=48", "step=1", f"out={tmp_path}/out", "pictures=1", "device=cpu"]
+    assert main(["surprise", "benchmark=grasp", *words]) == 0
+    text = capsys.readouterr().out
+    assert "filtered" in text
+    assert "rejected level2/P_Inertia/1.mp4" in text
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert list(summary["scores"]["context 2"]) == ["all", "Gravity", "Inertia"]
+    assert summary["scores"]["filtered"]["all"]["num_pairs"] == 2
+    pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())["pairs"]
+    assert [len(row) for row in pairs[0]["possible"]] == [3] * 5
+    assert [p.name for p in sorted((tmp_path / "out").glob("*.png"))] == ["pair_0000.png"]
+    words += ["contexts=4,6", "growing_start=true"]
+    assert main(["surprise", "benchmark=grasp", *words]) == 0
+    assert "filtered" not in capsys.readouterr().out
+
+
+def test_wrong_options_are_named(tmp_path, capsys):
+    assert main(["surprise", "benchmark=inflevel", f"data={tmp_path}"]) == 2
+    assert "pairs=FILE.csv" in capsys.readouterr().err
+    assert main(["surprise", "benchmark=grasp", "data=nowhere"]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert main(["surprise", "benchmark=grasp", f"data={tmp_path}"]) == 2
+    assert "level2/P_Gravity/0.mp4" in capsys.readouterr().err
