@@ -50,16 +50,15 @@ def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Limi
 
 
 def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None:
-    kind, low, high = "integer" if whole else "number", limits.get("min"), limits.get("max")
-    allowed = [f"at least {low:g}"] if low is not None else []
-    allowed += [f"at most {high:g}"] if high is not None else []
-    allowed += [f"[{limits['unit']}]"] if "unit" in limits else []
-    problem = ConfigError(f"{name}={value!r}; allowed: a finite {' '.join([kind, *allowed])}")
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise problem
-    inside = (low is None or value >= low) and (high is None or value <= high)
-    if not math.isfinite(value) or not inside:
-        raise problem
+    if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool):
+        low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
+        if math.isfinite(value) and low <= value <= high:
+            return
+    allowed = ["an integer" if whole else "a finite number"]
+    bounds = {"min": "at least", "max": "at most"}
+    allowed += [f"{words} {limits[key]:g}" for key, words in bounds.items() if key in limits]
+    unit = f" [{limits['unit']}]" if "unit" in limits else ""
+    raise ConfigError(f"{name}={value!r}; allowed: {', '.join(allowed)}{unit}")
 
 
 class Checked:
