@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import load_encoder
+from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer, preset
@@ -37,6 +40,7 @@ from worldmodel.training.masking import (
 )
 
 KINDS = ("short", "long")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
@@ -59,7 +63,9 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
         start = load_encoder(sizes.init, "cpu")
         if not isinstance(start, VideoEncoder):
             raise ConfigError(f"init={sizes.init!r} is not a V-JEPA encoder, which masks can train")
-        return start.backbone.train().requires_grad_(True)
+        if start.backbone.config.position == "sincos_2d":
+            raise ConfigError(f"init={sizes.init!r} is an encoder of images; clips need V-JEPA's")
+        return _trained(start.backbone)
     is_conv = sizes.stem == "conv" and not sizes.size
     if is_conv and sizes.tubelet_size != 1:
         raise ConfigError(
@@ -83,6 +89,57 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
         names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
         config = dataclasses.replace(config, **{name: getattr(named, name) for name in names})
     return VisionTransformer(config)
+
+
+def _trained(model: Network) -> Network:
+    """Let all weights of a loaded network learn, except a position table."""
+    model.train().requires_grad_(True)
+    for name, weight in model.named_parameters():
+        if name.endswith("pos_embed"):
+            weight.requires_grad_(False)
+    return model
+
+
+def build_predictor(
+    options: PretrainOptions, encoder: EncoderConfig, grid: Grid
+) -> MaskedPredictor:
+    """Build the masked predictor, from the given sizes or a published file.
+
+    Raises:
+        ConfigError: the file's predictor does not fit the encoder or the clips.
+    """
+    sizes, file = options.predictor, options.encoder.predictor_init
+    if not file:
+        return MaskedPredictor(
+            MaskedPredictorConfig(
+                grid=grid,
+                encoder_dim=encoder.embed_dim,
+                out_dim=encoder.embed_dim,
+                embed_dim=sizes.predictor_dim,
+                depth=sizes.predictor_depth,
+                num_heads=sizes.predictor_heads,
+                num_mask_tokens=len(KINDS),
+                rope="interleaved",
+            )
+        )
+    side, frames = options.encoder.image_size, options.clips.num_frames
+    path, _ = find_source(file)
+    predictor = load_published(path, "predictor", image_size=side, num_frames=frames)
+    if not isinstance(predictor, MaskedPredictor) or predictor.config.predict_context:
+        raise ConfigError(f"predictor_init={file!r} is not a masked predictor of V-JEPA 1 or 2")
+    c = predictor.config
+    wanted = (encoder.embed_dim, encoder.embed_dim)
+    if (c.encoder_dim, c.out_dim) != wanted or (c.position != "rope" and c.grid != grid):
+        raise ConfigError(
+            f"predictor_init={file!r} takes tokens of width {c.encoder_dim} on a grid {c.grid}; "
+            f"the encoder's have width {encoder.embed_dim}, the clips' grid is {grid}: say init= "
+            "with the same file, and its image_size and num_frames"
+        )
+    _trained(predictor)
+    used = {predictor.mask_token_of(kind) for kind in range(len(KINDS))}
+    for i, token in enumerate(predictor.mask_tokens):
+        token.requires_grad_(i in used)
+    return predictor
 
 
 def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
@@ -109,19 +166,7 @@ class MaskedObjective(nn.Module):
         self.options, self.grid = options, grid
         self.student = self._as_encoder(encoder)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
-        width = encoder.config.embed_dim
-        self.predictor = MaskedPredictor(
-            MaskedPredictorConfig(
-                grid=grid,
-                encoder_dim=width,
-                out_dim=width,
-                embed_dim=options.predictor.predictor_dim,
-                depth=options.predictor.predictor_depth,
-                num_heads=options.predictor.predictor_heads,
-                num_mask_tokens=len(KINDS),
-                rope="interleaved",
-            )
-        )
+        self.predictor = build_predictor(options, encoder.config, grid)
 
     @property
     def averaged(self) -> VideoEncoder:

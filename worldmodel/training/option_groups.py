@@ -319,6 +319,10 @@ class PretrainEncoderConfig(Checked):
 
     init: str = ""
     """Encoder to continue from (name or file) instead of random weights; it then sets all sizes."""
+    predictor_init: str = ""
+    """Published name or file whose masked predictor to continue from instead of random weights; it
+    then sets the predictor's sizes. The trained mask tokens are the family's: V-JEPA 2 uses token 0
+    for both kinds of mask."""
     size: str = ""
     """Published size (vit_tiny, vit_small, ...) instead of encoder_dim, encoder_depth and
     encoder_heads."""

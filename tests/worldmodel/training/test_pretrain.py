@@ -11,6 +11,8 @@ from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import effective_rank, feature_std, linear_probe
+from worldmodel.models.config import EncoderConfig
+from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.training.config import PretrainOptions
 from worldmodel.training.masked_objective import (
@@ -262,6 +264,50 @@ def test_a_published_size_and_an_encoder_to_go_on_from(tmp_path):
     again = build_encoder(tiny(tmp_path, init=str(file)))
     assert (again.config.embed_dim, again.config.depth, again.config.stem) == (192, 12, "patch")
     assert all(p.requires_grad for p in again.parameters())
+
+
+def test_a_vjepa2_pretraining_continues_with_its_predictor_and_mask_token_0(tmp_path, monkeypatch):
+    from worldmodel.checkpoints.published import sizes
+
+    monkeypatch.setitem(sizes.ENCODER_HEADS, (64, 3), 2)
+    monkeypatch.setitem(sizes.MASKED_HEADS, (48, 2), 2)
+    file = Path(__file__).parents[2] / "golden" / "vjepa2_pretrain_layout.pt"
+    options = tiny(
+        tmp_path, init=str(file), predictor_init=str(file), image_size=64, num_frames=4, augment=0
+    )
+    objective = objective_of(options).train()
+    assert objective.grid == (2, 4, 4)
+    before = [token.detach().clone() for token in objective.predictor.mask_tokens]
+    batch = draw_masks(options, objective.grid, 2, 0)
+    frames = torch.randint(256, (2, 4, 64, 64, 3), dtype=torch.uint8)
+    loss = objective(batch | {"frames": frames})["loss"]
+    trained = [p for p in objective.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    loss.backward()
+    assert all(p.grad is not None for p in trained)
+    optimizer.step()
+    tokens = objective.predictor.mask_tokens
+    changed_ones = [not torch.equal(a, b) for a, b in zip(tokens, before, strict=True)]
+    assert changed_ones == [True, False, False]
+    with pytest.raises(ConfigError, match="width 64"):
+        objective_of(tiny(tmp_path, predictor_init=str(file)))
+
+
+def test_an_encoder_of_images_is_refused(tmp_path):
+    config = EncoderConfig(
+        image_size=(32, 32),
+        patch_size=8,
+        tubelet_size=1,
+        num_frames=1,
+        embed_dim=24,
+        depth=1,
+        num_heads=2,
+        position="sincos_2d",
+    )
+    file = tmp_path / "image.safetensors"
+    save(file, VideoEncoder.of(VisionTransformer(config)))
+    with pytest.raises(ConfigError, match="encoder of images"):
+        build_encoder(tiny(tmp_path, init=str(file)))
 
 
 @pytest.mark.gpu
