@@ -35,6 +35,9 @@ GROUPS = {
     },
     "Perceive": {
         "features": "Write encoder features of videos to HDF5.",
+        "probe train": "Train attentive probes on a frozen encoder.",
+        "probe eval": "Measure a probe's accuracy on labelled items.",
+        "probe predict": "Print the most likely classes of videos and images.",
         "surprise": "Compare surprise at possible and impossible videos.",
         "inspect energy": "Draw the energy over a grid of actions.",
         "inspect probes": "Measure what the latent knows about robot and object.",

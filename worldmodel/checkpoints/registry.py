@@ -65,10 +65,15 @@ def _v21(file: str, size: str) -> Published:
     return Published((url,), size, MIT, image_size=384)
 
 
-def _hf(repo: str, size: str, image_size: int = 256) -> Published:
-    files = ("model.safetensors", "config.json")
+def _hf(repo: str, size: str, image_size: int = 256, num_frames: int = 64) -> Published:
     return Published(
-        files, size, MIT, part="encoder", repo=f"facebook/{repo}", image_size=image_size
+        ("model.safetensors", "config.json"),
+        size,
+        MIT,
+        part="encoder",
+        repo=f"facebook/{repo}",
+        image_size=image_size,
+        num_frames=num_frames,
     )
 
 
@@ -156,10 +161,10 @@ PROBES: dict[str, Published] = {
     "vjepa2-vitg-384-ssv2": _v2_probe("ssv2-vitg-384-64x2x3", "vjepa2-vitg-384", 64),
     "vjepa2-vitl-diving48": _v2_probe("diving48-vitl-256", "vjepa2-vitl", 32),
     "vjepa2-vitg-384-diving48": _v2_probe("diving48-vitg-384-32x4x3", "vjepa2-vitg-384", 32),
-    "vjepa2-vitl-fpc16-256-ssv2": _hf("vjepa2-vitl-fpc16-256-ssv2", "vit_large"),
+    "vjepa2-vitl-fpc16-256-ssv2": _hf("vjepa2-vitl-fpc16-256-ssv2", "vit_large", 256, 16),
     "vjepa2-vitg-fpc64-384-ssv2": _hf("vjepa2-vitg-fpc64-384-ssv2", "vit_giant", 384),
-    "vjepa2-vitl-fpc32-256-diving48": _hf("vjepa2-vitl-fpc32-256-diving48", "vit_large"),
-    "vjepa2-vitg-fpc32-384-diving48": _hf("vjepa2-vitg-fpc32-384-diving48", "vit_giant", 384),
+    "vjepa2-vitl-fpc32-256-diving48": _hf("vjepa2-vitl-fpc32-256-diving48", "vit_large", 256, 32),
+    "vjepa2-vitg-fpc32-384-diving48": _hf("vjepa2-vitg-fpc32-384-diving48", "vit_giant", 384, 32),
 }
 """Name -> published probe (`load_probe`); those of Hugging Face hold their encoder as well."""
 

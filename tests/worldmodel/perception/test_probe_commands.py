@@ -1,0 +1,155 @@
+"""`worldmodel probe train`, `eval` and `predict` on small videos with a small random encoder."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from planning.cli.app import main
+from worldmodel.checkpoints.io import save
+from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.config import EncoderConfig
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.perception import probe_run
+from worldmodel.perception.probe_config import RECIPES, ClipOptions
+from worldmodel.perception.probe_training import ProbeGrid
+
+SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
+CLIPS = ["clips.num_frames=4", "frame_step=2", "num_segments=1", "num_views=2"]
+TRAIN = ["num_heads=2", "depth=2", "epochs=6", "batch_size=8", "device=cpu", "dtype=float32"]
+
+
+def make_video(path, label, generator):
+    """Write eight frames: dark and still, or bright."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(8):
+            image = generator.integers(160 * label, 96 + 160 * label, (48, 64, 3))
+            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("probe")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 10), ("val", 4)):
+        lines = []
+        for i in range(2 * count):
+            name = f"{split}/clip {i}.mp4"
+            make_video(root / name, i % 2, generator)
+            lines.append(f"{name} {i % 2}")
+        (root / split / "broken.mp4").write_bytes(b"\0" * 50)
+        lines += [f"{split}/broken.mp4 0", f"{split}/gone.mp4 1"]
+        (root / f"{split}.txt").write_text("\n".join(lines))
+    torch.manual_seed(0)
+    save(root / "encoder.safetensors", VideoEncoder.of(VisionTransformer(SMALL)))
+    return root
+
+
+def train_words(folder, out):
+    lists = [f"{split}={folder}/{split}.txt" for split in ("train", "val")]
+    encoder = f"encoder={folder}/encoder.safetensors"
+    return ["probe", "train", *lists, encoder, f"out={out}", *CLIPS, *TRAIN]
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    assert main(train_words(folder, folder / "run")) == 0
+    return folder / "run"
+
+
+def test_training_learns_and_names_what_it_cannot_read(run):
+    found = json.loads((run / "summary.json").read_text())
+    assert found["val_top1"] == 1.0
+    assert (found["heads"], found["val_items"], found["trained_on"]) == (20, 8, 18)
+    assert len(found["rejected"]["train"]) == len(found["rejected"]["val"]) == 2
+    assert any("broken.mp4" in name for name in found["rejected"]["val"])
+    curves = json.loads((run / "curves.json").read_text())
+    assert len(curves) == 6
+    assert min(curves[-1]["loss"]) < min(curves[0]["loss"])
+
+
+def test_a_killed_run_resumes_bit_for_bit(run, folder, monkeypatch):
+    update, calls = ProbeGrid.update, []
+
+    def killed(self, *arguments):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return update(self, *arguments)
+
+    words = train_words(folder, folder / "killed")
+    monkeypatch.setattr(ProbeGrid, "update", killed)
+    with pytest.raises(KeyboardInterrupt):
+        probe_run.train_probe(probe_options(words))
+    monkeypatch.setattr(ProbeGrid, "update", update)
+    assert main(words) == 0
+    whole, resumed = (load_file(out / "probe.safetensors") for out in (run, folder / "killed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    with pytest.raises(ConfigError, match="other options"):
+        probe_run.train_probe(probe_options([*words, "lr=0.5"]))
+
+
+def probe_options(words):
+    from planning.cli.app import parse_options
+
+    return parse_options("probe train", probe_run.TrainOptions, words[2:])
+
+
+def test_evaluation_and_prediction_know_the_probe(run, folder, capsys):
+    out = folder / "eval"
+    words = [f"probe={run}", f"val={folder}/val.txt", "device=cpu", f"out={out}"]
+    assert main(["probe", "eval", *words]) == 0
+    assert "top-1 1.000, top-5 1.000 of 8 items\nrejected 2 of val:" in capsys.readouterr().out
+    assert main(["probe", "eval", *words, "as_released=true", f"out={out}2"]) == 0
+    labels = folder / "names.json"
+    labels.write_text('{"1": "bright", "0": "dark"}')
+    words = [f"probe={run}", f"videos={folder}/val", f"labels={labels}", "top=1", "device=cpu"]
+    capsys.readouterr()
+    assert main(["probe", "predict", *words, f"out={out}"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("dark") == text.count("bright") == 4
+    assert "broken.mp4" in text
+    assert len(json.loads((out / "predictions.json").read_text())["predictions"]) == 8
+
+
+def test_as_released_chooses_on_the_validation_items(folder):
+    out = folder / "released"
+    assert main([*train_words(folder, out), "as_released=true", "lr=1e-3", "epochs=1"]) == 0
+    found = json.loads((out / "summary.json").read_text())
+    assert (found["chosen_on"], found["heads"], found["trained_on"]) == ("val", 4, 20)
+
+
+def test_published_probes_have_their_recipe_and_encoder():
+    assert probe_run._published("vjepa-vith16-384-inat") == ("vjepa-vith16-384", RECIPES["inat21"])
+    assert probe_run._published("vjepa2-vitg-384-ssv2") == ("vjepa2-vitg-384", RECIPES["ssv2_64"])
+    name = "vjepa2-vitl-fpc32-256-diving48"
+    assert probe_run._published(name) == (name, RECIPES["diving48"])
+    for name in probe_run.registry.PROBES:
+        encoder, _ = probe_run._published(name)
+        assert probe_run.registry.is_known(encoder)
+    assert ClipOptions(preset="coin", num_views=1).recipe().num_segments == 8
+
+
+def test_wrong_inputs_are_named(run, folder, tmp_path):
+    with pytest.raises(ConfigError, match="train= or val="):
+        probe_run.TrainOptions()
+    with pytest.raises(ConfigError, match="cannot be read as JSON"):
+        probe_run._names(str(folder / "train.txt"))
+    torch.manual_seed(0)
+    words = train_words(folder, run)
+    (tmp_path / "few.txt").write_text((folder / "train.txt").read_text().split("\n")[0])
+    words[2] = f"train={tmp_path}/few.txt"
+    few = [*words, f"root={folder}", f"out={tmp_path}/few"]
+    with pytest.raises(DataError, match="leave none"):
+        probe_run.train_probe(probe_options(few))
+    with pytest.raises(ConfigError, match="other items"):
+        probe_run.train_probe(probe_options([*words, f"root={folder}"]))

@@ -1,0 +1,177 @@
+"""Encode labelled items once; keep their tokens in an HDF5 file that a second run continues.
+
+Shapes: V views, B items, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from numpy.random import RandomState
+from torch import Tensor
+from tqdm import tqdm
+
+from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.perception.clip_sampling import ClipSampling
+from worldmodel.perception.frozen_tokens import four_levels, view_tokens
+from worldmodel.perception.labelled_videos import LabelledItems, read_clips
+from worldmodel.perception.probe_config import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def encode_file(
+    encoder: FrameEncoder,
+    path: Path,
+    recipe: Recipe,
+    *,
+    num_views: int,
+    generator: RandomState | None = None,
+) -> Tensor:
+    """Return the tokens [V, N, D] of one video or image; a generator draws the clips' places.
+
+    Raises:
+        DataError: the file is missing, damaged or too short.
+    """
+    sampling = ClipSampling(
+        num_frames=recipe.num_frames,
+        frame_step=recipe.frame_step,
+        num_segments=recipe.num_segments,
+        random=generator is not None,
+    )
+    crop = encoder.image_size[0]
+    clips = read_clips(path, sampling, crop=crop, num_views=num_views, generator=generator)
+    levels = four_levels(encoder) if recipe.levels == "four" else ()
+    return view_tokens(encoder, clips[:, :, None], levels)[:, 0]
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """Stored tokens of the usable items."""
+
+    path: Path
+    labels: Tensor
+    """Class of each item, int64 [items]."""
+    shape: tuple[int, int, int]
+    """Views, tokens and width of an item."""
+    rejected: dict[str, str]
+    """Item -> the reason why it has no tokens."""
+
+    def read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens [V, B, N, D] float32 and labels [B] of the items with these numbers."""
+        rising = numbers.sort().values
+        with h5py.File(self.path, "r") as file:
+            tokens = torch.from_numpy(file["tokens"][rising.numpy()]).float()
+        return tokens.transpose(0, 1), self.labels[rising]
+
+
+def encode_items(
+    path: Path,
+    encoder: FrameEncoder,
+    items: LabelledItems,
+    recipe: Recipe,
+    *,
+    name: str,
+    num_views: int,
+    dtype: str = "float16",
+    draw_seed: int | None = None,
+) -> TokenFile:
+    """Encode the items that the file lacks.
+
+    Args:
+        path: the HDF5 file.
+        encoder: frozen encoder.
+        items: items and labels.
+        recipe: clips and levels.
+        name: name of the encoder, compared when a run is resumed.
+        num_views: number of crops of each clip.
+        dtype: number format of the stored tokens.
+        draw_seed: seed of drawn clips; None takes each segment's start.
+
+    Raises:
+        DataError: no item could be read, or the file is torn.
+        ConfigError: the file holds tokens of other items or of another kind.
+    """
+    paths = [(str(item.path), item.label) for item in items.items]
+    clips = (recipe.num_frames, recipe.frame_step, recipe.num_segments, recipe.levels, num_views)
+    made_by = json.dumps([name, clips, dtype, draw_seed, paths])
+    rejected = dict(items.rejected)
+    with _open(path, made_by) as file:
+        rejected |= json.loads(file.attrs.get("rejected", "{}"))
+        done, rows = map(int, file.attrs.get("progress", (0, 0)))
+        for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
+            draw = None if draw_seed is None else RandomState((draw_seed, number))
+            try:
+                tokens = encode_file(
+                    encoder, item.path, recipe, num_views=num_views, generator=draw
+                )
+                _write(file, rows, tokens, item.label, dtype)
+                rows += 1
+            except DataError as error:
+                log.warning("%s", error)
+                rejected[str(item.path)] = str(error)
+                file.attrs["rejected"] = json.dumps(rejected)
+            file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
+            file.flush()
+        if "tokens" not in file:
+            raise DataError(
+                f"none of {len(paths)} items could be read; the first: "
+                f"{next(iter(rejected.values()))}"
+            )
+        views, tokens_count, width = file["tokens"].shape[1:]
+        labels = torch.from_numpy(file["labels"][:rows])
+    return TokenFile(path, labels, (views, tokens_count, width), rejected)
+
+
+def _open(path: Path, made_by: str) -> h5py.File:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = h5py.File(path, "a")
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be opened ({error}): delete it, or use another out="
+        ) from error
+    if file.attrs.get("made_by_hash", _digest(made_by)) != _digest(made_by):
+        file.close()
+        raise ConfigError(
+            f"{path} holds tokens of other items, another encoder or another recipe: delete it, "
+            "or use another out="
+        )
+    file.attrs["made_by_hash"] = _digest(made_by)
+    return file
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(file: h5py.File, row: int, tokens_VND: Tensor, label: int, dtype: str) -> None:
+    """Write one item; a row that an interrupted run did not count is overwritten."""
+    shape = tuple(tokens_VND.shape)
+    if "tokens" not in file:
+        most = (None, *shape)
+        file.create_dataset("tokens", (0, *shape), dtype, maxshape=most, chunks=(1, *shape))
+        file.create_dataset("labels", (0,), np.int64, maxshape=(None,))
+    tokens, labels = file["tokens"], file["labels"]
+    if tokens.shape[1:] != shape:
+        raise DataError(f"its tokens have shape {shape}, those of the others {tokens.shape[1:]}")
+    tokens.resize(row + 1, axis=0)
+    labels.resize((row + 1,))
+    tokens[row], labels[row] = tokens_VND.cpu().numpy(), label
+
+
+def count_hits(
+    probabilities_BC: Tensor, labels_B: Tensor, ranks: Sequence[int] = (1, 5)
+) -> dict[int, int]:
+    """Return, for each rank k, the number of items whose class is among the k most likely."""
+    order = probabilities_BC.argsort(dim=-1, descending=True)
+    return {k: int((order[:, :k] == labels_B[:, None]).any(-1).sum()) for k in ranks}
