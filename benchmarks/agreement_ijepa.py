@@ -71,10 +71,11 @@ def schedules(g: Golden) -> Pairs:
     """Learning rates and weight decay of the published schedulers."""
     rates = {"start": 2e-4, "peak": 1e-3, "end": 1e-6, "warmup": 10}
     decays = {"start": 0.04, "peak": 0.04, "end": 0.4, "warmup": 0}
-    for name, shape in (("ijepa_lr_50", rates), ("ijepa_wd_50", decays)):
-        total = len(g[name])
-        values = [warmup_cosine(step, total=total, **shape) for step in range(1, total + 1)]
-        yield g.pair(name, torch.tensor(values, dtype=torch.float64))
+    for prefix, shape in (("ijepa_lr_", rates), ("ijepa_wd_", decays)):
+        for name in [n for n in g.arrays if n.startswith(prefix)]:
+            total = len(g[name])
+            values = [warmup_cosine(step, total=total, **shape) for step in range(1, total + 1)]
+            yield g.pair(name, torch.tensor(values, dtype=torch.float64))
 
 
 FAMILIES = tuple(("golden_perception", f) for f in (features, objective, masks, schedules))
