@@ -26,6 +26,8 @@ class Row:
     num_frames: int
     """Number of frames per clip."""
     action_conditioned: bool
+    probe: bool
+    """Whether the file holds an attentive probe."""
     licence: str
     url: str
     path: str
@@ -37,9 +39,9 @@ class Row:
         """Return the row as text."""
         size = f"{self.image_size} px x {self.num_frames}"
         cached = f"{self.cached_bytes / 1e9:.1f} GB" if self.cached_bytes else "-"
-        kind = " + actions" if self.action_conditioned else ""
+        kind = " + actions" if self.action_conditioned else " probe" if self.probe else ""
         return (
-            f"{self.name:24s} {self.encoder:>12s} {self.encoder_parameters / 1e6:6.0f}M  "
+            f"{self.name:30s} {self.encoder:>12s} {self.encoder_parameters / 1e6:6.0f}M  "
             f"{size:12s} {self.licence:12s} {cached}{kind}"
         )
 
@@ -49,7 +51,7 @@ def rows() -> list[Row]:
     from worldmodel.checkpoints import registry
 
     found = []
-    for name, model in registry.REGISTRY.items():
+    for name, model in (registry.REGISTRY | registry.PROBES).items():
         path = registry.local_path(name)
         found.append(
             Row(
@@ -59,6 +61,7 @@ def rows() -> list[Row]:
                 image_size=model.image_size,
                 num_frames=model.num_frames,
                 action_conditioned=model.is_action_conditioned,
+                probe=name in registry.PROBES,
                 licence=model.licence,
                 url=model.url,
                 path=str(path),
@@ -74,7 +77,7 @@ def run(options: Options) -> int:
     from worldmodel.data.cache import cache_root
 
     table = rows()
-    print(f"{'name':24s} {'encoder':>12s} {'params':>7s}  {'input':12s} {'licence':12s} cached")
+    print(f"{'name':30s} {'encoder':>12s} {'params':>7s}  {'input':12s} {'licence':12s} cached")
     for row in table:
         print(row.line())
     print(f"cache: {cache_root()} (WORLDMODEL_CACHE), and that of Hugging Face (HF_HOME)")

@@ -129,6 +129,8 @@ class TrainOptions(Checked):
     """Seed of the heads and of the order of the items."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and heads."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the encoder's weights."""
     out: str = "runs/probe"
     """Folder of tokens, probe, curves and summary; a second run resumes."""
 
@@ -158,6 +160,8 @@ class EvalOptions(Checked):
     """Seed of drawn clips."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the encoder's weights."""
     out: str = "runs/probe-eval"
     """Folder of tokens and summary; a second run resumes."""
 
@@ -185,6 +189,8 @@ class PredictOptions(Checked):
     """Number of classes to print for each file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the encoder's weights."""
     out: str = ""
     """Folder of predictions.json (default: none)."""
 

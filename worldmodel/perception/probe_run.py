@@ -65,7 +65,7 @@ def _prepare(options: TrainOptions) -> tuple[TokenFile, TokenFile, tuple[str, ..
         raise DataError(
             f"val has the class folders {val.classes}, train has {train.classes}: they must agree"
         )
-    encoder = load_encoder(options.encoder, options.device)
+    encoder = load_encoder(options.encoder, options.device, options.precision)
     files = []
     for name, items, views in (("train", train, 1), ("val", val, recipe.num_views)):
         files.append(
@@ -74,7 +74,7 @@ def _prepare(options: TrainOptions) -> tuple[TokenFile, TokenFile, tuple[str, ..
                 encoder,
                 items,
                 recipe,
-                name=options.encoder,
+                name=f"{options.encoder} {options.precision}",
                 num_views=views,
                 dtype=options.dtype,
                 draw_seed=options.seed if options.as_released else None,
@@ -248,13 +248,13 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
     known = open_probe(options.probe, options.encoder, options.device)
     recipe = options.clips.recipe(known.recipe)
     items = read_items(options.val, options.root, known.probe.config.num_classes)
-    encoder = load_encoder(known.encoder, options.device)
+    encoder = load_encoder(known.encoder, options.device, options.precision)
     file = encode_items(
         Path(options.out) / "tokens-val.h5",
         encoder,
         items,
         recipe,
-        name=known.encoder,
+        name=f"{known.encoder} {options.precision}",
         num_views=recipe.num_views,
         draw_seed=options.seed if options.as_released else None,
     )
@@ -290,7 +290,7 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
     known = open_probe(options.probe, options.encoder, options.device)
     recipe = options.clips.recipe(known.recipe)
     names = _names(options.labels) or known.classes
-    encoder = load_encoder(known.encoder, options.device)
+    encoder = load_encoder(known.encoder, options.device, options.precision)
     found: dict[str, Prediction] = {}
     rejected: dict[str, str] = {}
     for path in find_videos(Path(options.videos)):

@@ -10,7 +10,7 @@ def test_models_lists_names_sizes_and_licences(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLDMODEL_CACHE", str(tmp_path / "cache"))
     assert main(["models", f"out={tmp_path}"]) == 0
     out = capsys.readouterr().out
-    for word in ("vjepa2-ac-vitg", "vjepa2.1-vitb", "CC BY-NC", "MIT", "+ actions"):
+    for word in ("vjepa2-ac-vitg", "vjepa2.1-vitb", "CC BY-NC", "MIT", "+ actions", "probe"):
         assert word in out
     rows = json.loads((tmp_path / "summary.json").read_text())
     assert {r["cached_bytes"] for r in rows} == {0}

@@ -109,7 +109,8 @@ def test_evaluation_and_prediction_know_the_probe(run, folder, capsys):
     words = [f"probe={run}", f"val={folder}/val.txt", "device=cpu", f"out={out}"]
     assert main(["probe", "eval", *words]) == 0
     assert "top-1 1.000, top-5 1.000 of 8 items\nrejected 2 of val:" in capsys.readouterr().out
-    assert main(["probe", "eval", *words, "as_released=true", f"out={out}2"]) == 0
+    released = ["as_released=true", "precision=bfloat16", f"out={out}2"]
+    assert main(["probe", "eval", *words, *released]) == 0
     labels = folder / "names.json"
     labels.write_text('{"1": "bright", "0": "dark"}')
     words = [f"probe={run}", f"videos={folder}/val", f"labels={labels}", "top=1", "device=cpu"]
