@@ -5,9 +5,11 @@ import math
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from worldmodel.data.writers.video import write_video
 from worldmodel.errors import CheckpointError, ConfigError, DataError, ShapeError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig, ProbeConfig
 from worldmodel.models.encoder import VisionTransformer
@@ -21,6 +23,7 @@ from worldmodel.perception.anticipation import (
     future_ids,
     load_anticipation_probes,
 )
+from worldmodel.perception.anticipation_eval import Networks, read_clip, score_probes
 from worldmodel.perception.epic_kitchens import (
     Action,
     AnticipationClip,
@@ -146,3 +149,49 @@ def test_recall_is_a_mean_over_the_classes_that_occur():
         class_mean_recall(logits, torch.tensor([0, 0, 2, 1]))
     with pytest.raises(ShapeError, match="no clip"):
         class_mean_recall(logits[:0], torch.zeros(0, dtype=torch.long), k=1)
+
+
+def test_probes_are_scored_on_videos_and_each_unreadable_clip_is_named(tmp_path):
+    encoder, predictor = networks()
+    write_video(tmp_path / "P01" / "videos" / "P01_01.MP4", frames(90), header_fps=16)
+    write_video(tmp_path / "P02" / "P02_07.MP4", frames(60), header_fps=16)
+    rows = [("P01_01", 60, 80, 1, 2), ("P01_01", 8, 30, 1, 3), ("P02_07", 50, 58, 2, 2)]
+    lost = [Action("P02_07", 400, 410, 2, 2), Action("P09_01", 50, 60, 1, 2)]
+    actions = [Action(*row) for row in rows] + lost
+    classes = class_order(actions)
+    config = ProbeConfig(embed_dim=24, num_heads=2, depth=1, num_queries=3)
+    probe = AnticipationProbe(config, {"verb": 2, "noun": 2, "action": 3}).eval()
+    found = score_probes(
+        Networks(encoder=encoder, predictor=predictor, probes=[probe, probe]),
+        actions,
+        classes,
+        tmp_path,
+        AnticipationClip(num_frames=4),
+        image_size=(32, 32),
+    )
+    assert [list(recalls) for recalls in found.recalls] == [["verb", "noun", "action"]] * 2
+    assert found.recalls[0]["action"].num_clips == 3
+    assert found.recalls[0]["action"].mean_class_recall == 100  # three classes, five guesses
+    assert sorted(found.rejected) == ["P02_07 400-410", "P09_01 50-60"]
+    assert "has 60 frames" in found.rejected["P02_07 400-410"]
+    with pytest.raises(DataError, match="none of 1 clips"):
+        score_probes(
+            Networks(encoder=encoder, predictor=predictor, probes=[probe]),
+            lost[1:],
+            classes,
+            tmp_path,
+            AnticipationClip(num_frames=4),
+            image_size=(32, 32),
+        )
+
+
+def frames(count):
+    return np.random.default_rng(0).integers(0, 256, (count, 64, 80, 3), dtype=np.uint8)
+
+
+def test_a_clip_before_the_first_frame_repeats_it(tmp_path):
+    write_video(tmp_path / "P01" / "P01_01.MP4", frames(30), header_fps=16)
+    clip = AnticipationClip(num_frames=4)
+    found = read_clip(tmp_path, Action("P01_01", 20, 25, 0, 0), clip, (1.0, 1.0))
+    assert found[0].equal(found[1])
+    assert not found[1].equal(found[3])
