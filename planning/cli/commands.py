@@ -38,6 +38,7 @@ GROUPS = {
         "probe train": "Train attentive probes on a frozen encoder.",
         "probe eval": "Measure a probe's accuracy on labelled items.",
         "probe predict": "Print the most likely classes of videos and images.",
+        "anticipate": "Score action anticipation on EPIC-KITCHENS-100.",
         "surprise": "Compare surprise at possible and impossible videos.",
         "inspect energy": "Draw the energy over a grid of actions.",
         "inspect probes": "Measure what the latent knows about robot and object.",

@@ -1,0 +1,80 @@
+"""Load the networks of action anticipation and check that they belong together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from worldmodel.checkpoints.assemble import find_source
+from worldmodel.checkpoints.loading import resolve_device
+from worldmodel.checkpoints.published.loading import load_published
+from worldmodel.errors import CheckpointError
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.masked_predictor import MaskedPredictor
+from worldmodel.perception.anticipation import (
+    AnticipationProbe,
+    FutureConfig,
+    load_anticipation_probes,
+)
+from worldmodel.perception.anticipation_eval import Networks
+from worldmodel.perception.epic_kitchens import ActionClasses
+
+
+def load_networks(
+    name: str,
+    probe: Path,
+    *,
+    heads: tuple[int | None, int | None, int],
+    image_size: int | None,
+    classes: ActionClasses,
+    future: FutureConfig,
+    device: str,
+) -> tuple[Networks, int]:
+    """Load target encoder, predictor and probes; return them and the image size [px].
+
+    Args:
+        name: published name or file of the encoder and predictor.
+        probe: file of probes.
+        heads: attention heads of encoder, predictor and probes; None takes the published ones.
+        image_size: height and width of the images; None takes the published ones, or 256.
+        classes: classes that the probes must have.
+        future: which tokens the probes read.
+        device: device of the networks.
+
+    Raises:
+        CheckpointError: the probes do not fit the classes or the encoder.
+    """
+    path, known = find_source(name)
+    size = image_size or (known.image_size if known else 256)
+    encoder = load_published(path, "target_encoder", num_heads=heads[0], image_size=size)
+    predictor = load_published(path, "predictor", num_heads=heads[1], image_size=size)
+    if not isinstance(encoder, VisionTransformer) or not isinstance(predictor, MaskedPredictor):
+        raise CheckpointError(f"{path} has no video encoder with a masked predictor")
+    probes = load_anticipation_probes(probe, heads[2])
+    for one in probes:
+        _check(one, encoder, classes, probe)
+    for network in (encoder, predictor, *probes):
+        network.to(resolve_device(device))
+    return Networks(encoder=encoder, predictor=predictor, probes=probes, future=future), size
+
+
+def _check(
+    probe: AnticipationProbe, encoder: VisionTransformer, classes: ActionClasses, path: Path
+) -> None:
+    width = probe.pooler.query_tokens.shape[2]
+    if width != encoder.config.embed_dim:
+        raise CheckpointError(
+            f"{path} takes tokens of width {width}, the encoder has {encoder.config.embed_dim}: "
+            "use the encoder that the probe was trained on"
+        )
+    needed = {
+        "verb": len(classes.verbs),
+        "noun": len(classes.nouns),
+        "action": len(classes.actions),
+    }
+    for target in probe.targets:
+        count = int(probe.get_parameter(f"{target}_classifier.bias").numel())
+        if count != needed[target]:
+            raise CheckpointError(
+                f"{path} has {count} {target} classes, the training annotations {needed[target]}: "
+                "use the annotations that the probe was trained on"
+            )
