@@ -1,8 +1,8 @@
 """Largest differences from the arrays of published modules, and from transformers' models.
 
-Golden arrays were computed by the published modules on random weights; here each is computed anew
-by models that were read from the published layouts. Transformers' model is built at several sizes
-with random weights and read from the file it writes.
+Golden arrays were computed by the published modules with random weights; this script recomputes
+them with models loaded from the published layouts. Transformers' model is built at several sizes
+with random weights and loaded from the file it writes.
 
     python benchmarks/agreement.py                       # tests/golden and transformers
     python benchmarks/agreement.py golden=DIR out=FILE   # any folder of one of these layouts
@@ -35,13 +35,13 @@ WIDTHS = ((96, 2, 3, 64), (192, 3, 4, 96), (384, 6, 4, 112), (768, 12, 3, 128), 
 
 
 def modules() -> list[Any]:
-    """Import the scripts that declare families."""
+    """Import the scripts that define families."""
     names = sorted(p.stem for p in HERE.glob("agreement_*.py"))
     return [m for m in map(importlib.import_module, names) if hasattr(m, "FAMILIES")]
 
 
 def against_transformers() -> Pairs:
-    """Encoder and masked predictor at several sizes."""
+    """Yield the outputs of encoder and masked predictor at several sizes."""
     for width, heads, depth, side in WIDTHS:
         torch.manual_seed(width)
         config = transformers.VJEPA2Config(
@@ -71,7 +71,7 @@ def against_transformers() -> Pairs:
 
 
 def difference(found: Tensor, wanted: Tensor) -> float:
-    """Return the largest difference of two arrays.
+    """Return the maximum absolute difference of two arrays.
 
     Raises:
         ValueError: The shapes differ, or a number is not finite.
@@ -85,7 +85,7 @@ def difference(found: Tensor, wanted: Tensor) -> float:
 
 
 def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> dict[str, float]:
-    """Compute the arrays of a family; record which failed, and where the family had to stop."""
+    """Compute the arrays of a family; record failures, and where the family had to stop."""
     rows: dict[str, float] = {}
     name = "its first array"
     try:
@@ -100,10 +100,10 @@ def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> dict[st
 
 
 def of_folder(folder: Path) -> dict[str, Any]:
-    """Compute every array of a folder that some family knows.
+    """Compute every array of a folder that a family covers.
 
     Returns:
-        `arrays`: name -> largest difference; `not_computed`: names of results that no family
+        `arrays`: name -> maximum difference; `not_computed`: names of results that no family
         computes; `failed`: array or family -> error. Arrays of golden21.npz are named
         golden21/NAME.
     """
@@ -128,7 +128,7 @@ def of_folder(folder: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def main(words: list[str]) -> None:
-    """Compare, print and write; exit 1 where a difference is too large.
+    """Compare, print and write the results; exit with 1 if a difference is too large.
 
     Args:
         words: `golden=DIR` and `out=FILE`; without `golden`, the arrays of the tests and
@@ -159,7 +159,7 @@ def main(words: list[str]) -> None:
 
 
 def report(found: dict[str, Any], out: Path) -> None:
-    """Print and write what was found; exit 1 where a difference is too large."""
+    """Print and write the results; exit with 1 if a difference is too large."""
     for name, gap in found["arrays"].items():
         print(f"{name:48s} {gap:.2e}")
     for key in ("not_computed", "failed"):

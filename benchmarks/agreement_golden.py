@@ -1,4 +1,4 @@
-"""A folder of golden arrays: what published code computed on random weights in its own layouts.
+"""Access to golden arrays, which published code computed with random weights.
 
 Each `agreement_NAME.py` has `FAMILIES`: pairs of a stem (`golden`, `golden21`,
 `golden_perception`) and a function that takes a `Golden` and yields name, computed and wanted
@@ -29,7 +29,7 @@ class Golden:
     arrays: dict[str, Tensor] = field(init=False)
     """Arrays of the npz file by name."""
     facts: dict[str, Any] = field(init=False)
-    """What the JSON file tells: sizes and facts."""
+    """Sizes and metadata from the JSON file."""
 
     def __post_init__(self) -> None:
         with np.load(self.folder / f"{self.stem}.npz") as found:
@@ -42,7 +42,7 @@ class Golden:
         return self.arrays[name]
 
     def pair(self, name: str, computed: Tensor) -> tuple[str, Tensor, Tensor]:
-        """Return an array's name, what the product computed, and what the file has."""
+        """Return an array's name, its computed value and its golden value."""
         return name, computed, self.arrays[name]
 
 

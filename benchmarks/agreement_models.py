@@ -20,7 +20,7 @@ INPUTS = (
 
 
 def vjepa2(g: Golden) -> Pairs:
-    """Encoder, target encoder, masked predictor, probe, poses."""
+    """Yield the arrays of encoder, target encoder, masked predictor, probe and poses."""
     c, file = g.facts["config"], g.folder / "vjepa2_pretrain_layout.pt"
     sizes = {"image_size": c["crop"], "num_frames": c["frames"]}
     encoder = load_published(file, "encoder", num_heads=c["heads"], **sizes)
@@ -39,13 +39,13 @@ def vjepa2(g: Golden) -> Pairs:
     poses = g["poses"]
     yield g.pair("pose_diffs", pose_diff(poses, poses.roll(-1, 0)))
     moved = apply_action(poses, g["pose_diffs"])
-    turn = pose_diff(g["new_pose"], moved)[:, 3:6]  # Euler angles have several spellings
+    turn = pose_diff(g["new_pose"], moved)[:, 3:6]  # Euler angles are not unique
     moved[:, 3:6] = g["new_pose"][:, 3:6] + turn
     yield g.pair("new_pose", moved)
 
 
 def vjepa2_ac(g: Golden) -> Pairs:
-    """The action-conditioned predictor, with and without extrinsics."""
+    """Yield the arrays of the action-conditioned predictor, with and without extrinsics."""
     c = g.facts["config"]
     sizes = {"num_heads": c["ph"], "image_size": c["crop"], "num_frames": c["frames"]}
     for name in ("ac", "ac_extrinsics"):
@@ -59,7 +59,7 @@ def vjepa2_ac(g: Golden) -> Pairs:
 
 
 def vjepa1(g: Golden) -> Pairs:
-    """The first model's encoder."""
+    """Yield the arrays of the V-JEPA 1 encoder."""
     c = g.facts["config"]
     model = load_published(
         g.folder / "vjepa1_layout.pth.tar",
@@ -73,7 +73,7 @@ def vjepa1(g: Golden) -> Pairs:
 
 
 def vjepa21(g: Golden) -> Pairs:
-    """V-JEPA 2.1's encoder and predictor."""
+    """Yield the arrays of the V-JEPA 2.1 encoder and predictor."""
     c, file = g.facts, g.folder / "vjepa21_layout.pt"
     sizes = {"image_size": c["crop"], "num_frames": c["frames"]}
     encoder = load_published(file, "encoder", num_heads=c["heads"], **sizes)

@@ -1,12 +1,12 @@
-"""Measure what each change of appearance of the held-out split costs the planner.
+"""Measure the effect of each appearance change of the held-out split on the planner.
 
-Two pictures a known move apart, of the same scene; the planner searches the move that makes the
-imagined frame equal to the second picture. Its error is measured on scenes whose appearance is the
-training split's but for one factor.
+For two images of the same scene that differ by a known move, the planner searches for the move
+whose predicted frame equals the second image. Its error is measured on scenes that differ from the
+training split in one factor.
 
     python benchmarks/appearance.py [model=default] [scenes=40] [shape=cube] [label=default]
 
-Writes benchmarks/results/appearance.json, a column by its label; benchmarks/evaluate.py shows it.
+Writes a labelled column of benchmarks/results/appearance.json, which benchmarks/evaluate.py shows.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ FACTORS = {
 }
 FIRST_SEED = 700_000
 MOVE_M = 0.04
-"""Largest move on an axis between the pictures."""
+"""Maximum move along an axis between the images [m]."""
 
 
 @torch.inference_mode()
 def errors_m(world: Any, split: str, scenes: int, shape: str) -> np.ndarray:
-    """Distance of the planned from the true move [scenes, m]."""
+    """Return the distance between planned and true move [scenes, m]."""
     env = envs.make("pick_place", split=split, objects=[shape], image_size=world.image_size[0])
     search = CEM(num_samples=200, iterations=5, num_elites=16)
     bounds, found = Bounds(gripper_free=False), []
@@ -75,7 +75,7 @@ def errors_m(world: Any, split: str, scenes: int, shape: str) -> np.ndarray:
 
 
 def main() -> None:
-    """Measure, print, keep."""
+    """Measure, print and store the results."""
     given = {"model": "default", "scenes": "40", "shape": "cube", "label": ""}
     for word in sys.argv[1:]:
         key, _, value = word.partition("=")

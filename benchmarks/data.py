@@ -1,6 +1,6 @@
-"""Clips per second: raw files, prepared frames and features, beside a plain decode from the start.
+"""Benchmark clips per second of raw files, prepared frames and features against a plain decode.
 
-`python benchmarks/data.py` (about a minute); writes benchmarks/results/data.json. Where torchcodec
+`python benchmarks/data.py` (about a minute); writes benchmarks/results/data.json. If torchcodec
 loads, both decoders read the same videos in turn.
 """
 
@@ -52,7 +52,7 @@ LeRobot's recordings, and AV1 with few key frames."""
 
 
 def plain(clips: RawClips, index: int) -> np.ndarray:
-    """Open the video, decode and convert every frame up to the clip's last one, keep the clip's."""
+    """Decode and convert every frame up to the clip's last one, and return the clip."""
     row, start = clips.items[index]
     episode = clips.open(row)
     steps = grid_steps(episode.times_s, start, clips.options)
@@ -67,7 +67,7 @@ def plain(clips: RawClips, index: int) -> np.ndarray:
 
 
 def rate(read: Callable[[int], Any], numbers: np.ndarray) -> float:
-    """Clips a second."""
+    """Return the clips per second."""
     start = time.perf_counter()
     for number in numbers:
         read(int(number))
@@ -75,7 +75,7 @@ def rate(read: Callable[[int], Any], numbers: np.ndarray) -> float:
 
 
 def textured(frames: int, size: tuple[int, int]) -> np.ndarray:
-    """The drawn scene with a still texture and noise, so that there is something to decode."""
+    """Return the drawn scene with a static texture and noise, for a realistic decoding load."""
     rng = np.random.default_rng(0)
     drawn = draw_frames(random_states(frames, 0), size).astype(np.int16)
     drawn += rng.integers(-12, 12, size=(*size, 1), dtype=np.int16)
@@ -83,7 +83,7 @@ def textured(frames: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def timed(video: VideoFrames, steps: np.ndarray, decoder: str) -> tuple[float, np.ndarray]:
-    """Milliseconds of one read, and its frames."""
+    """Return the milliseconds of one read, and its frames."""
     os.environ[DECODER] = decoder
     start = time.perf_counter()
     frames = video.read(steps)
@@ -91,7 +91,7 @@ def timed(video: VideoFrames, steps: np.ndarray, decoder: str) -> tuple[float, n
 
 
 def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
-    """Median milliseconds of each decoder by video and frames read, in turn."""
+    """Return the median milliseconds of each decoder by video and clip, measured in turn."""
     try:
         choose_decoder("torchcodec")
     except ConfigError as error:
@@ -112,7 +112,7 @@ def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
             took: dict[str, list[float]] = {"pyav": [], "torchcodec": []}
             frames = {decoder: timed(video, steps, decoder)[1] for decoder in took}
             same = bool((frames["pyav"] == frames["torchcodec"]).all())
-            frames.clear()  # hundreds of megabytes, which would slow whoever is next
+            frames.clear()  # hundreds of megabytes, which would slow the next reader
             for turn in range(rounds):
                 for decoder in list(took)[:: 1 if turn % 2 else -1]:
                     took[decoder].append(timed(video, steps, decoder)[0])
@@ -130,7 +130,7 @@ def compare_decoders(folder: Path, rounds: int = 11) -> dict[str, Any] | str:
 
 
 def main() -> None:
-    """Measure all four in one process, on the same clips."""
+    """Measure all four methods in one process, on the same clips."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

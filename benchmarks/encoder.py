@@ -1,7 +1,7 @@
-"""Encoder throughput on this CPU beside transformers' VJEPA2Model on the same weights.
+"""Benchmark encoder throughput on a CPU against transformers' VJEPA2Model with the same weights.
 
-Rounds alternate between the models, there and back, so that other work on the machine hits all of
-them alike; the figures are medians and their ratios in this one run.
+Rounds alternate between the models, in both orders, so that other load on the machine affects all
+of them equally; results are medians and their ratios in one run.
 
     python benchmarks/encoder.py [--presets vit_small vit_base] [--frames 16] [--image-size 224]
 """
@@ -29,7 +29,7 @@ OUT = Path(__file__).parent / "results" / "encoder.json"
 
 
 def build(preset: str, image_size: int, frames: int) -> tuple[torch.nn.Module, torch.nn.Module]:
-    """Transformers' encoder with random weights, and ours loaded from the file it writes."""
+    """Build transformers' encoder with random weights, and load ours from the file it writes."""
     width, depth, heads, ratio = PRESETS[preset]
     config = transformers.VJEPA2Config(
         hidden_size=width,
@@ -52,7 +52,7 @@ def build(preset: str, image_size: int, frames: int) -> tuple[torch.nn.Module, t
 def measure(
     runs: dict[str, Callable[[], torch.Tensor]], rounds: int
 ) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
-    """Median seconds of each run, rounds interleaved after one warm-up."""
+    """Return the median seconds of each run, with interleaved rounds after one warm-up."""
     outputs = {name: run().float() for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in tqdm(range(rounds), desc="rounds"):
@@ -64,7 +64,7 @@ def measure(
 
 
 def compare(preset: str, image_size: int, frames: int, rounds: int) -> dict[str, Any]:
-    """Seconds a clip of both encoders in float32 and bfloat16, and how far ours is from theirs."""
+    """Return seconds per clip of both encoders in float32 and bfloat16, and their difference."""
     theirs, ours = build(preset, image_size, frames)
     clip = torch.randn(1, 3, frames, image_size, image_size)
     video = clip.transpose(1, 2).contiguous()
@@ -106,7 +106,7 @@ def compare(preset: str, image_size: int, frames: int, rounds: int) -> dict[str,
 
 
 def main() -> None:
-    """Measure, print and write the figures."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--presets", nargs="+", default=["vit_small"], choices=list(PRESETS))
     parser.add_argument("--image-size", type=int, default=224)

@@ -4,9 +4,9 @@
     python benchmarks/evaluate.py only=push  # rows whose name contains a word
     python benchmarks/evaluate.py page       # only the page, from the finished rows
 
-Each row is one `worldmodel eval`; its summary is benchmarks/results/eval/NAME.json. The rows
-of a second training need its model, made with `worldmodel train recipe=sim_small seed=1
-out=runs/second`, data as in docs/model-card.md.
+Each row is one `worldmodel eval`; its summary is benchmarks/results/eval/NAME.json. The rows of a
+second training need its model: run `worldmodel train recipe=sim_small seed=1 out=runs/second` with
+the data of docs/model-card.md.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGE = HERE.parent / "docs" / "results.md"
 
 EARLIER = RESULTS / "earlier"
 SECOND = "runs/second/model.safetensors"
-"""The default model's recipe, trained again with another seed."""
+"""Model of the default recipe, trained with another seed."""
 
 
 def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> EvalOptions:
@@ -83,7 +83,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def probe_table() -> str:
-    """Format what the latent knows, as `worldmodel inspect probes` measured it."""
+    """Format the latent probes measured by `worldmodel inspect probes`."""
     names = ["object_encoded_m", "object_predicted_m", "loss_true", "loss_copy", "loss_shuffled"]
     rows = []
     for file in sorted((RESULTS.parent / "probes").glob("*.json")):
@@ -96,7 +96,7 @@ def probe_table() -> str:
 
 
 def appearance_table() -> str:
-    """Format what each change of appearance costs, as benchmarks/appearance.py measured it."""
+    """Format the effect of appearance changes measured by benchmarks/appearance.py."""
     found = json.loads((RESULTS.parent / "appearance.json").read_text(encoding="utf-8"))
     first = next(iter(found.values()))
     rows = []
@@ -119,7 +119,7 @@ def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Run what is missing, then write the page."""
+    """Run the missing rows, then write the page."""
     if "page" in sys.argv:
         write_page()
         return
@@ -142,7 +142,7 @@ def main() -> None:
 
 
 def write_page() -> None:
-    """Fill the blocks of docs/results.md from the rows that are finished."""
+    """Fill the blocks of docs/results.md from the finished rows."""
     blocks = {"success": table(read_rows(RESULTS)), "earlier": table(read_rows(EARLIER))}
     fill_blocks(PAGE, blocks | {"probes": probe_table(), "appearance": appearance_table()})
 

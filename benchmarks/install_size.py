@@ -3,8 +3,8 @@
     python benchmarks/install_size.py       # asks pip what it would install; some minutes
     python benchmarks/install_size.py page  # only the page
 
-Pip resolves each set (`--dry-run`). The size of a distribution is the sum of its files: of the
-installed ones where it is installed here in that version, else of those in its downloaded wheel.
+Pip resolves each set (`--dry-run`). The size of a distribution is the sum of its installed files,
+if this version is installed here, else of the files in its downloaded wheel.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def write_page(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure the sizes and write the page."""
     if "page" not in sys.argv:
         RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
     write_page(json.loads(RESULT.read_text(encoding="utf-8")))

@@ -1,8 +1,8 @@
-"""Peak memory while a ViT-g-sized V-JEPA 2 file is loaded, beside the size of the tensors kept.
+"""Measure the peak memory of loading a ViT-g-sized V-JEPA 2 file, and the size of its tensors.
 
 Writes a file with constant weights in both published layouts: a torch file with encoder and target
-encoder, and Hugging Face's safetensors, whose queries, keys and values are joined on loading. Loads
-the encoder in a fresh process, touches every weight, and reads that process's peak.
+encoder, and Hugging Face's safetensors, whose queries, keys and values are fused on loading. Loads
+the encoder in a new process, touches every weight, and reads that process's peak memory.
 
     python benchmarks/loading.py [--preset vit_giant]
 """
@@ -55,7 +55,7 @@ def shapes_of(name: str) -> dict[str, torch.Size]:
 
 
 def write_torch(name: str, folder: Path) -> tuple[Path, str]:
-    """Write a torch file; both of its parts hold tensors of their own."""
+    """Write a torch file whose two parts hold separate tensors."""
     content = {
         part: {f"module.backbone.{k}": torch.full(s, 0.01) for k, s in shapes_of(name).items()}
         for part in ("encoder", "target_encoder")
@@ -80,7 +80,7 @@ def write_huggingface(name: str, folder: Path) -> tuple[Path, str]:
 
 
 def measure(name: str, write: Callable[[str, Path], tuple[Path, str]]) -> dict[str, float]:
-    """Write a file, load it in a fresh process, and return the figures."""
+    """Write a file, load it in a new process, and return the results."""
     with tempfile.TemporaryDirectory() as folder:
         path, part = write(name, Path(folder))
         size = sum(p.stat().st_size for p in Path(folder).iterdir())
@@ -98,7 +98,7 @@ def measure(name: str, write: Callable[[str, Path], tuple[Path, str]]) -> dict[s
 
 
 def main() -> None:
-    """Measure both layouts, print and write the figures."""
+    """Measure both layouts, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="vit_giant", choices=list(PRESETS))
     options = parser.parse_args()

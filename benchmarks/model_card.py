@@ -1,8 +1,8 @@
-"""Write the figures of docs/model-card.md from the runs that made the embedded models.
+"""Write the measured results in docs/model-card.md from the embedded models' training runs.
 
 python benchmarks/model_card.py default=runs/default@COMMIT unlabelled=runs/unlabelled@COMMIT
 
-Where the episodes were collected at an earlier commit than the training: RUN@COMMIT@EARLIER.
+If the episodes were collected at an earlier commit than the training: RUN@COMMIT@EARLIER.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def main() -> None:
-    """Write the figures of the page."""
+    """Write the results into the page."""
     words = dict(word.split("=", 1) for word in sys.argv[1:])
     given = {name: word.split("@")[0] for name, word in words.items()}
     commits = {name: word.split("@")[1:] for name, word in words.items()}

@@ -1,6 +1,6 @@
-"""Write measured figures into the marked blocks of a page whose prose a person wrote.
+"""Write measured results into the marked blocks of a hand-written page.
 
-A block of a Markdown page lies between `<!-- figures: NAME -->` and `<!-- end -->`.
+A block of a Markdown page is between `<!-- figures: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations

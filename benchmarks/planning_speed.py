@@ -1,4 +1,4 @@
-"""Planning speed compared with the published loop, and success for each budget.
+"""Measure planning speed against the published loop, and success by search budget.
 
     python benchmarks/planning_speed.py          # speeds: results/planning.json, docs/planning.png
     python benchmarks/planning_speed.py equal    # only the row at equal energy, for new weights
@@ -6,7 +6,7 @@
     python benchmarks/planning_speed.py paces    # seconds per action of each budget, idle machine
     python benchmarks/planning_speed.py page     # only the page
 
-All write the figures of docs/planning.md. A row that is in the results is not run again.
+All of them update docs/planning.md. Rows with stored results are not run again.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 SIZES = {"small": (1, 2, 4, 8), "medium": (1, 2, 4, 8), "ac-vitl": (1, 2), "ac": (1, 2, 4)}
-"""Horizons of each size; larger ones of the published shape take a quarter of an hour each."""
+"""Horizons of each size; larger ones of the published shape take 15 minutes each."""
 
 
 def speeds() -> None:
-    """Measure the missing rows; each is stored as soon as it is measured."""
+    """Measure the missing rows, storing each as soon as it is measured."""
     summary: dict[str, Any] = {"rows": []}
     if SPEEDS.is_file():
         summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
@@ -85,7 +85,7 @@ def speeds() -> None:
 
 
 def equal() -> None:
-    """Measure the row at equal energy again: it depends on the embedded model."""
+    """Remeasure the row at equal energy, which depends on the embedded model."""
     summary = json.loads(SPEEDS.read_text(encoding="utf-8"))
     summary["equal_energy"] = dataclasses.asdict(equal_energy(BenchOptions()))
     SPEEDS.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
@@ -96,7 +96,7 @@ def _rows() -> dict[str, Any]:
 
 
 def _weights() -> str:
-    """Which embedded model: rows of another are run again."""
+    """Return the hash of the embedded model; rows of another model are run again."""
     file = HERE.parent / "worldmodel" / "weights" / "default.safetensors"
     return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
@@ -121,7 +121,7 @@ def _run(name: str, episodes: int) -> dict[str, Any]:
 
 
 def budgets() -> None:
-    """Pick-and-place on the same tuning episodes with other searches: the rows named, or all."""
+    """Run pick-and-place on the same tuning episodes with the named searches, or all."""
     asked = [name for name in SETTINGS if name in sys.argv] or list(SETTINGS)
     for name in asked:
         rows = _rows()
@@ -133,7 +133,7 @@ def budgets() -> None:
 
 
 def paces() -> None:
-    """Seconds an action takes in the first two of those episodes."""
+    """Measure seconds per action in the first two of those episodes."""
     for name in _rows():
         rows = _rows()
         if rows[name]["weights"] == _weights():
@@ -197,7 +197,7 @@ def budget_table(rows: dict[str, Any]) -> str:
 
 
 def write_page() -> None:
-    """Fill the blocks of docs/planning.md from what is measured."""
+    """Fill the blocks of docs/planning.md from the stored results."""
     speeds_found = json.loads(SPEEDS.read_text(encoding="utf-8"))
     fill_blocks(PAGE, {"speeds": speed_text(speeds_found), "budgets": budget_table(_rows())})
 

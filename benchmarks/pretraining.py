@@ -6,7 +6,7 @@
     python benchmarks/pretraining.py only=page        # no arm: the page alone
 
 Every arm is a few `worldmodel` commands; finished ones are kept in runs/pretraining and not run
-again. Figures go to benchmarks/results/pretraining.json and from there into docs/pretraining.md.
+again. Results are written to benchmarks/results/pretraining.json and docs/pretraining.md.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ RESULT = HERE / "results" / "pretraining.json"
 PAGE = ROOT / "docs" / "pretraining.md"
 OUT = Path("runs/pretraining")
 EVAL_SEED = 500_000
-"""Tuning seeds: far from those that results are reported on."""
+"""Tuning seed, far from the seeds of reported results."""
 SHORT, LONG = 6, 26
-"""Steps of the two trial runs whose difference says what a step costs."""
+"""Steps of two trial runs whose difference gives the cost of a step."""
 
 TOKENS = [
     "patch_size=32",
@@ -47,21 +47,21 @@ TOKENS = [
 
 @dataclass(frozen=True)
 class Stage:
-    """One training command and its share of an arm's processor time."""
+    """A training command and its share of an arm's processor time."""
 
     name: str
     command: str
     words: tuple[str, ...]
     share: float
     encoder: str = ""
-    """Stage whose encoder it starts from."""
+    """Stage that provides the initial encoder."""
     as_long_as: str = ""
-    """Stage whose number of steps it takes; empty: as many as its share of the time allows."""
+    """Stage whose number of steps it copies; empty for as many as its share allows."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train; its last stage gives the model."""
+    """A training method; its last stage gives the model."""
 
     title: str
     label: bool
@@ -76,11 +76,11 @@ def _train(
 
 
 MASKED = Stage("masked", "pretrain", ("recipe=small", "momentum=0.97", "momentum_end=0.995"), 0.5)
-"""A moving average fast enough for some hundred steps: the recipe's is for thousands."""
+"""A moving average fast enough for a few hundred steps; the recipe's is for thousands."""
 MASKED_LONG = Stage(
     "masked_long", "pretrain", ("recipe=small", "momentum=0.996", "momentum_end=0.9995"), 1.0
 )
-"""Twice as long, with a slower moving average, nearer to published ones: beyond the budget."""
+"""Twice as long, with a slower moving average nearer to published ones; beyond the budget."""
 UNTRAINED = Stage("untrained", "pretrain", ("recipe=small", "steps=0"), 0.0)
 PREDICTOR = TOKENS[-1:]
 LABEL = "object=2.0"
@@ -133,10 +133,10 @@ ARMS = {
 
 
 def worldmodel(*words: str, spent: Path | None = None) -> float:
-    """Run a command on one thread; returns its processor seconds.
+    """Run a command on one thread and return its processor seconds.
 
-    With `spent`, seconds are added to those in this file, so that a run that was stopped and
-    started again is counted whole.
+    With `spent`, seconds are added to those in this file, so that resumed runs are counted
+    completely.
     """
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     code = "import sys; from planning.cli.app import main; sys.exit(main())"
@@ -160,7 +160,7 @@ def read(file: Path) -> Any:
 
 
 def stage_words(stage: Stage, options: dict[str, str]) -> list[str]:
-    """The command line of a stage, without its length and folder."""
+    """Return the command line of a stage, without its length and folder."""
     words = [*stage.command.split(), *stage.words, "threads=1"]
     words += [f"data={options['data']}", f"val={options['val']}"]
     if stage.encoder:
@@ -169,7 +169,7 @@ def stage_words(stage: Stage, options: dict[str, str]) -> list[str]:
 
 
 def seconds_per_step(stage: Stage, options: dict[str, str]) -> float:
-    """Processor seconds of a step: a longer trial run less a shorter one."""
+    """Return the processor seconds per step, from a longer and a shorter trial run."""
     file = OUT / "pace.json"
     known = read(file) if file.is_file() else {}
     key = " ".join((stage.command, *stage.words))
@@ -187,7 +187,7 @@ def seconds_per_step(stage: Stage, options: dict[str, str]) -> float:
 
 
 def num_steps(stage: Stage, options: dict[str, str]) -> int:
-    """Steps that a stage's share of the budget pays for, or those of the stage it is to match."""
+    """Return the steps within a stage's share of the budget, or those of the stage to match."""
     if stage.as_long_as:
         return int(read(OUT / stage.as_long_as / "stage.json")["steps"])
     budget_s = float(options["budget_s"]) * stage.share
@@ -195,7 +195,7 @@ def num_steps(stage: Stage, options: dict[str, str]) -> int:
 
 
 def run_stage(stage: Stage, options: dict[str, str]) -> dict[str, Any]:
-    """Train a stage once; its steps, clips, processor seconds and curve."""
+    """Train a stage once; return its steps, clips, processor seconds and curve."""
     folder = OUT / stage.name
     note = folder / "stage.json"
     if note.is_file():
@@ -224,7 +224,7 @@ def run_stage(stage: Stage, options: dict[str, str]) -> dict[str, Any]:
 
 
 def curve(file: Path) -> list[dict[str, float]]:
-    """Validation rows of a run."""
+    """Return the validation rows of a run."""
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     wanted = ("val_", "probe_", "feature_std", "effective_rank")
     kept = [{k: v for k, v in r.items() if k == "step" or k.startswith(wanted)} for r in rows]
@@ -232,7 +232,7 @@ def curve(file: Path) -> list[dict[str, float]]:
 
 
 def measure(name: str, arm: Arm, options: dict[str, str]) -> dict[str, Any]:
-    """Train an arm, probe its latent, let it plan."""
+    """Train an arm, probe its latent and evaluate planning."""
     stages = [run_stage(stage, options) for stage in arm.stages]
     model = f"model={OUT / arm.stages[-1].name}/model.safetensors"
     where = [f"data={options['data']}", f"val={options['val']}"]
@@ -265,7 +265,7 @@ def measure(name: str, arm: Arm, options: dict[str, str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run what is missing, then write the figures and the page."""
+    """Run the missing arms, then write the results and the page."""
     options = {
         "data": "runs/data/train",
         "val": "runs/data/val",

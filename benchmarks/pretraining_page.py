@@ -1,4 +1,4 @@
-"""Figures of docs/pretraining.md. The page's conclusions are prose; nothing here draws any."""
+"""Result blocks of docs/pretraining.md; its conclusions are written by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def centimetres(value: float) -> str:
 
 
 def arm_table(arms: dict[str, Any]) -> str:
-    """Format one row per way of training."""
+    """Format one row per training method."""
     head = ["way of training", "object encoded", "moving object predicted", "finger tip encoded"]
     head += ["loss true / copied / shuffled", "shuffled over true", "reach", "median error"]
     rows = []
@@ -41,7 +41,7 @@ def arm_table(arms: dict[str, Any]) -> str:
 
 
 def curve_table(arms: dict[str, Any]) -> str:
-    """Format the validation figures of the pretraining runs."""
+    """Format the validation metrics of the pretraining runs."""
     runs = {s["stage"]: s for a in arms.values() for s in a["stages"]}
     head = ["run", "step", "masked loss, short / long", "loss of predicting the mean"]
     head += ["feature spread", "effective rank (of 128)", "finger tip, linear probe"]
@@ -68,7 +68,7 @@ def _order(arms: dict[str, Any], names: list[str], key: str) -> str:
 
 
 def orders(arms: dict[str, Any], titles: dict[str, str]) -> str:
-    """List the ways of training by each measure, smallest error first, and those not run."""
+    """Rank the training methods by each metric, smallest error first, and list those not run."""
     groups = {
         "without the simulator's label": [n for n in arms if not arms[n]["simulator_label"]],
         "with it": [n for n in arms if arms[n]["simulator_label"]],
@@ -99,8 +99,8 @@ def blocks(result: dict[str, Any], titles: dict[str, str]) -> dict[str, str]:
     """Return the blocks of the page.
 
     Args:
-        result: Figures of the finished ways of training.
-        titles: Name and title of every way of training.
+        result: Results of the finished training methods.
+        titles: Name and title of every training method.
     """
     arms = result["arms"]
     budget = (

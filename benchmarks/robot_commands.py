@@ -1,8 +1,8 @@
-"""Random, extreme and not-a-number commands, driven through the safety layer over the protocol.
+"""Drive random, extreme and NaN commands through the safety layer over libfranka's protocol.
 
-Each finished chunk is a line of a JSONL file: a killed run resumes. While the
-arm is driven, a thread works out from the measured joints, about a hundred times a second, how far
-flange and fingertips are outside the boxes (the true ones, without the targets' margin).
+Each finished chunk is a line of a JSONL file, so a killed run resumes. While the arm moves, a
+thread computes from the measured joints, about 100 times per second, how far flange and fingertips
+are outside the boxes (without the targets' margin).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from robot.safety.layer import SafeArm, SafetyConfig, outside_m, target_outside_
 
 CHUNK = 100
 RESET_EVERY = 5
-"""Chunks until the arm is placed at a start again."""
+"""Number of chunks after which the arm is reset to a start pose."""
 LIMITS = SafetyConfig(max_state_age_s=2.0)
 PATIENT = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=10.0, kill_s=20.0)
-"""The simulated arm's server shares its processor with everything else, and may stand for seconds;
-the faults' own benchmark has a real arm's ages."""
+"""Generous ages, since the simulated arm's server shares its processor and may stall for seconds;
+the benchmark of faults uses a real arm's ages."""
 LOOK_S = 0.008
 
 
 def drive_config(address: str) -> FrankaConfig:
-    """Brisk: three times the default speed, twice its acceleration."""
+    """Return a fast configuration: three times the default speed, twice its acceleration."""
     return FrankaConfig(
         address=address,
         realtime=False,
@@ -53,13 +53,13 @@ def drive_config(address: str) -> FrankaConfig:
 
 
 def flange_state(q: np.ndarray) -> np.ndarray:
-    """Flange state [7] by the measured joints."""
+    """Return the flange state [7] at the measured joints."""
     pose = flange_pose(q)
     return np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [0.0]])
 
 
 def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
-    """What is asked, by kind: `pose` are absolute, the others DROID deltas [7]."""
+    """Draw commands by kind: `pose` is absolute, the others are DROID deltas [7]."""
     found: list[tuple[str, Any]] = []
     while len(found) < count:
         kind = rng.choice(
@@ -74,7 +74,7 @@ def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
             action = rng.normal(0, 10 ** rng.uniform(0, 6), 7)
         elif kind == "not finite":
             action[rng.integers(7)] = rng.choice([np.nan, np.inf, -np.inf])
-        elif kind == "corner":  # on and on into a corner of the box, turning
+        elif kind == "corner":  # repeatedly into a corner of the box, with rotation
             action = np.concatenate([rng.choice([-1, 0, 1], 3) * 0.075, rng.normal(0, 0.1, 4)])
             times = int(rng.integers(1, 9))
         elif kind == "shape":
@@ -86,7 +86,7 @@ def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
 
 
 class Observer:
-    """Where the arm is while it is driven."""
+    """Observes the arm's position in a thread."""
 
     def __init__(self, arm: FrankaArm) -> None:
         self.arm = arm
@@ -132,43 +132,43 @@ class CountedLog:
 
 @dataclass
 class Chunk:
-    """Figures of some commands."""
+    """Statistics of a chunk of commands."""
 
     index: int
     commands: int = 0
     driven: int = 0
-    """Sent to the arm."""
+    """Number of commands sent to the arm."""
     refused: int = 0
     logged: int = 0
-    """Commands with at least one line in the log."""
+    """Number of commands with at least one line in the log."""
     looks: int = 0
-    """Times that the arm's place was worked out."""
+    """Number of observations of the arm's pose."""
     arm_outside_m: float = 0.0
     margin_used_m: float = 0.0
-    """How far the arm was past the box of its targets, which lies inside the other."""
+    """Maximum distance of the arm outside the targets' box, which is the smaller one [m]."""
     target_outside_m: float = 0.0
     step_m: float = 0.0
     turn_rad: float = 0.0
     moved_m: float = 0.0
-    """Longest measured way on an axis in one command."""
+    """Maximum measured distance along an axis in one command [m]."""
     seconds: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
-    """Commands by reason of the safety layer."""
+    """Number of commands by reason of the safety layer."""
     stops: Counter[str] = field(default_factory=Counter)
-    """What ended a motion early, by the first words of its message; recovered from."""
+    """Counts of recovered stops by the first words of their messages."""
     renewed: int = 0
-    """Times that the simulated arm had to be started again."""
+    """Number of restarts of the simulated arm."""
 
     def add(self, seen: Observer) -> None:
-        """Take over what was seen of the arm."""
+        """Add the observations of an observer."""
         self.looks += seen.looks
         self.arm_outside_m = max(self.arm_outside_m, seen.outside_m)
         self.margin_used_m = max(self.margin_used_m, seen.past_target_box_m)
 
 
 class Rig:
-    """The simulated arm, its driver and its safety layer."""
+    """Simulated arm, driver and safety layer."""
 
     def __init__(self, log: Any) -> None:
         self.twin: Any = None
@@ -177,7 +177,7 @@ class Rig:
         self.log = log
 
     def begin(self, seed: int) -> None:
-        """Start anew where something is broken; place the arm."""
+        """Restart broken parts and place the arm."""
         if self.arm is None:
             self.end()
             self.twin = Twin("grasp")
@@ -195,7 +195,7 @@ class Rig:
         self.observer = Observer(self.arm)
 
     def end(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
         if self.observer is not None:
             self.observer.end()
         if self.arm is not None:
@@ -206,7 +206,7 @@ class Rig:
 
 
 def short(error: Exception) -> str:
-    """The kind of a stop, without its numbers."""
+    """Return the kind of a stop, without numbers."""
     text = str(error)
     for name in ("reflex", "newest state", "heartbeat", "took over", "process ended", "not seven"):
         if name in text:
@@ -215,7 +215,7 @@ def short(error: Exception) -> str:
 
 
 def recover(rig: Rig, chunk: Chunk, seed: int) -> None:
-    """Go on after a stop; start the simulated arm again where that fails."""
+    """Recover after a stop, or restart the simulated arm if that fails."""
     try:
         rig.safe.recover()
     except RobotError:
@@ -226,14 +226,14 @@ def recover(rig: Rig, chunk: Chunk, seed: int) -> None:
 
 
 def wait_until_fresh(arm: FrankaArm) -> None:
-    """Wait while the simulated arm gets no processor time."""
+    """Wait until the simulated arm's state is fresh."""
     until = time.monotonic() + 60.0
     while arm.link.state_age_s > 0.5 and time.monotonic() < until:
         time.sleep(0.02)
 
 
 def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
-    """Ask for one command."""
+    """Send one command."""
     wait_until_fresh(rig.arm)
     safe, rows = rig.safe, rig.log.rows
     before = flange_state(rig.arm.link.read().q)
@@ -282,7 +282,7 @@ def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
 
 
 def read_chunks(path: Path, count: int) -> list[dict[str, Any]]:
-    """Finished chunks of as many commands, each once; a torn line is left out."""
+    """Return the finished chunks of this size, without duplicates and incomplete lines."""
     rows: dict[int, dict[str, Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
@@ -295,7 +295,7 @@ def read_chunks(path: Path, count: int) -> list[dict[str, Any]]:
 
 
 def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figures of all chunks together."""
+    """Return the combined statistics of all chunks."""
     seconds = [s for row in rows for s in row["seconds"]]
     summed = {
         name: sum(row[name] for row in rows)
@@ -331,10 +331,10 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> N
     """Drive `count` commands; finished chunks of `work`/chunks.jsonl are not driven again.
 
     Args:
-        count: of all shards together.
-        work: folder of what is finished.
-        shard: this process drives every `shards`-th chunk from this one on.
-        shards: processes that share the work, each with a simulated arm of its own.
+        count: number of commands of all shards.
+        work: folder of finished chunks.
+        shard: index of this process, which drives every `shards`-th chunk.
+        shards: number of processes, each with its own simulated arm.
     """
     work.mkdir(parents=True, exist_ok=True)
     path = work / "chunks.jsonl"
@@ -345,7 +345,7 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> N
         try:
             for index in left:
                 if index in {row["index"] for row in read_chunks(path, count)}:
-                    continue  # by another process meanwhile
+                    continue  # finished by another process
                 try:
                     chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
                 except (RobotError, EnvError) as error:

@@ -1,6 +1,6 @@
-"""Faults of camera, planner, driver, arm and server, on the simulated arm over the protocol.
+"""Measure the reaction to faults of camera, planner, driver, arm and server in simulation.
 
-For each: the time from the fault until the arm stands, how far it still went, what a person reads.
+For each fault: the time until the arm is at rest, the distance moved, and the message.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from robot.safety.limits import TIP_OFFSETS_M
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCH = WatchdogConfig(state_s=0.5)
-"""A real arm's ages, but the simulated arm's clock may stand a little on a busy machine."""
+"""A real arm's ages, except that the simulated arm's clock may stall briefly on a busy machine."""
 FAR = [0.075, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 PLANNER = """
 import sys
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def config(twin: Twin, **changes: Any) -> FrankaConfig:
-    """Slow enough that a fault comes in the middle of a motion."""
+    """Return a configuration slow enough for a fault to occur during a motion."""
     settings: dict[str, Any] = {
         "address": twin.address,
         "realtime": False,
@@ -56,7 +56,7 @@ def config(twin: Twin, **changes: Any) -> FrankaConfig:
 
 
 class Track:
-    """Places of the fingertips while something happens, in wall time."""
+    """Records the fingertip positions over wall time."""
 
     def __init__(self, twin: Twin) -> None:
         self.twin = twin
@@ -71,7 +71,7 @@ class Track:
             time.sleep(0.004)
 
     def end(self, fault: float) -> dict[str, float]:
-        """Time to a stop [s] and the way that was still made [m] after `fault`."""
+        """Return the time to a stop [s] and the distance moved [m] after `fault`."""
         self.on = False
         self.thread.join()
         after = [row for row in self.rows if row[0] >= fault]
@@ -107,7 +107,7 @@ def in_a_motion(
 
 
 def refused(act: Callable[[], Any]) -> dict[str, Any]:
-    """What is said, and after how long."""
+    """Return the error message of a call, and its delay."""
     began, message = time.monotonic(), "nothing: it went through"
     try:
         act()
@@ -117,7 +117,7 @@ def refused(act: Callable[[], Any]) -> dict[str, Any]:
 
 
 def camera_faults(twin: Twin) -> dict[str, dict[str, Any]]:
-    """A network camera's process is told to repeat a picture, frozen, or killed."""
+    """Make a network camera's process repeat an image, freeze, or die."""
     rows: dict[str, dict[str, Any]] = {}
     for name in ("camera repeats its picture", "camera's process frozen", "camera unplugged"):
         twin.reset(1)
@@ -128,7 +128,7 @@ def camera_faults(twin: Twin) -> dict[str, dict[str, Any]]:
                 "camera unplugged": lambda s=stream: os.kill(s.pid, signal.SIGKILL),
             }
             camera = watched_camera(OpenCVCamera(stream.url), arm)
-            time.sleep(1.0)  # what the stream's reader kept back while it opened has passed
+            time.sleep(1.0)  # wait for frames buffered during opening to pass
             try:
                 rows[name] = in_a_motion(twin, arm, causes[name])
                 rows[name]["then"] = after_the_fault(camera)
@@ -138,7 +138,7 @@ def camera_faults(twin: Twin) -> dict[str, dict[str, Any]]:
 
 
 def after_the_fault(camera: Any) -> str:
-    """What the next look of the loop would say."""
+    """Return the error that the control loop would report next."""
     from robot.cameras.camera import CheckedCamera
 
     checked = CheckedCamera(camera)
@@ -152,7 +152,7 @@ def after_the_fault(camera: Any) -> str:
 
 
 def arm_faults() -> dict[str, dict[str, Any]]:
-    """All faults, by name."""
+    """Measure all faults of the arm, by name."""
     rows: dict[str, dict[str, Any]] = {}
     with Twin("grasp") as twin:
         rows |= camera_faults(twin)
@@ -178,7 +178,7 @@ def arm_faults() -> dict[str, dict[str, Any]]:
 
 
 def collision(twin: Twin) -> dict[str, Any]:
-    """The fingers are driven into the table; the fault is their first touch."""
+    """Drive the fingers into the table; the fault is the first contact."""
     twin.reset(1)
     with FrankaArm(config(twin), WATCH) as arm:
         target = arm.state().state
@@ -193,7 +193,7 @@ def collision(twin: Twin) -> dict[str, Any]:
 
 
 def requests(twin: Twin) -> dict[str, dict[str, Any]]:
-    """What is asked of an arm and not done."""
+    """Measure requests that the arm must refuse."""
     twin.reset(1)
     rows: dict[str, dict[str, Any]] = {}
     with FrankaArm(config(twin), WATCH) as arm:
@@ -211,7 +211,7 @@ def requests(twin: Twin) -> dict[str, dict[str, Any]]:
 
 
 def server_faults() -> dict[str, dict[str, Any]]:
-    """The arm's server is killed or frozen in the middle of a motion."""
+    """Kill or freeze the arm's server during a motion."""
     rows: dict[str, dict[str, Any]] = {}
     for name, kind in (("server killed", signal.SIGKILL), ("server frozen", signal.SIGSTOP)):
         with Twin("grasp") as own:
@@ -226,7 +226,7 @@ def server_faults() -> dict[str, dict[str, Any]]:
 
 
 def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
-    """The process that plans is killed or frozen in the middle of a motion."""
+    """Kill or freeze the planner process during a motion."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "planner.py"
         script.write_text(PLANNER, encoding="utf-8")

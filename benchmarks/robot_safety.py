@@ -1,8 +1,8 @@
-"""Driver, watchdog and safety layer over libfranka's own protocol, on the simulated arm.
+"""Test driver, watchdog and safety layer over libfranka's protocol on the simulated arm.
 
-For each fault: the time until the arm is at rest, how far it moved, and the message that the
-person reads. Then thousands of random, extreme and not-a-number commands, driven through the safety
-layer: about an hour on two idle cores; a killed run resumes.
+For each fault: the time until the arm is at rest, how far it moved, and the message. Then thousands
+of random, extreme and NaN commands pass through the safety layer, which takes about an hour on two
+idle cores; a killed run resumes.
 
     python benchmarks/robot_safety.py [--only faults|commands|page] [--commands 10000]
 
@@ -27,7 +27,7 @@ WORK = HERE.parent / "runs" / "robot-commands"
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--only", choices=("faults", "commands", "page"), help="one part; page: only write the page"
@@ -64,7 +64,7 @@ def fault_table(faults: dict[str, dict[str, Any]]) -> str:
 
 
 def command_text(found: dict[str, Any]) -> str:
-    """Describe what the random commands did."""
+    """Describe the results of the random commands."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in found["kinds"].items())
     stops = ", ".join(f"{n} times {why}" for why, n in found["stops"].items()) or "none"
     reasons = ", ".join(f"{kind} {count}" for kind, count in found["counts"].items())

@@ -1,7 +1,7 @@
-"""Samples per second of a post-training step beside the plain step; memory at ViT-g size.
+"""Benchmark a post-training step against a plain step, and compute the memory at ViT-g size.
 
 `python benchmarks/training.py` (about a minute on a CPU); writes benchmarks/results/training.json.
-The plain step encodes frames every time (no cache), works in float32 and builds its mask anew.
+The plain step encodes frames every time (no cache), computes in float32 and rebuilds its mask.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ BATCH, FRAMES, SIDE, REPEATS = 2, 8, 128, 4
 
 
 def timed(step: Callable[[], None]) -> float:
-    """Samples a second, the better of `REPEATS` steps after a warm-up."""
+    """Return the samples per second of the best of `REPEATS` steps after a warm-up."""
     step()
     best = float("inf")
     for _ in range(REPEATS):
@@ -38,7 +38,7 @@ def timed(step: Callable[[], None]) -> float:
 
 
 def vitg_memory() -> dict[str, Any]:
-    """Bytes of one AC training step at ViT-g size, counted from shapes, not measured.
+    """Return the bytes of one AC training step at ViT-g size, computed from shapes.
 
     Activations are those of the teacher-forced pass (15 frames) in bfloat16.
     """

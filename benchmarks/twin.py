@@ -1,4 +1,4 @@
-"""The same episodes in plain MuJoCo and through libfranka's protocol, with the embedded model.
+"""Compare episodes in plain MuJoCo and through libfranka's protocol, with the embedded model.
 
 python benchmarks/twin.py [--reach 20] [--pick-place 10] [--others 20]
 """
@@ -21,16 +21,16 @@ from planning.options import EvalOptions, SceneOptions
 HERE = Path(__file__).resolve().parent
 OUT, PAGE = HERE / "results" / "twin.json", HERE.parent / "docs" / "robot-twin.md"
 OTHERS = 2
-"""Seed of pick-and-place episodes beyond those of `worldmodel eval` with its usual seed."""
+"""Seed of pick-and-place episodes outside those of `worldmodel eval` with its default seed."""
 
 
 def brief(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What became of each episode."""
+    """Return the outcome of each episode."""
     return [{name: e[name] for name in ("seed", "success", "error_m", "reason")} for e in episodes]
 
 
 def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
-    """`worldmodel eval` without baselines."""
+    """Run `worldmodel eval` without baselines."""
     options = EvalOptions(scene=SceneOptions(task=task), episodes=episodes, seed=seed)
     found = run_agents(options, ())["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
@@ -39,7 +39,7 @@ def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
 
 
 def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:
-    """`worldmodel drive robot=twin`, and what `worldmodel data index` says of its recordings."""
+    """Run `worldmodel drive robot=twin`, then index its recordings."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
             "drive",
@@ -63,7 +63,7 @@ def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run both, write figures and page."""
+    """Run both and write the results and the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reach", type=int, default=20)
     parser.add_argument("--pick-place", type=int, default=10)
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def unlike(row: dict[str, Any]) -> list[tuple[str, ...]]:
-    """List the episodes that did not succeed in both."""
+    """List the episodes that failed in at least one of them."""
     lines: list[tuple[str, ...]] = []
     for far, near in zip(row["protocol"]["each"], row["plain"]["each"], strict=True):
         if not (far["success"] and near["success"]):

@@ -1,4 +1,4 @@
-"""Pages of the site that are made when it is built: home, contributing, changes, API reference."""
+"""Generate pages when the site is built: home, contributing, changes, API reference."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ COPIED = {
     "changelog.md": "CHANGELOG.md",
     "examples.md": "examples/README.md",
 }
-"""Pages that are files of the repository's root, whose links are adapted."""
+"""Pages copied from the repository's root, with adapted links."""
 PACKAGES = ("worldmodel", "planning", "robot", "envs")
 NOT_API = ("planning.cli",)
-"""Command line: `worldmodel COMMAND --help` documents it."""
+"""Excluded from the reference: `worldmodel COMMAND --help` documents it."""
 
 
 def api_folders() -> list[str]:
-    """List the packages that get a page, by dotted name."""
+    """Return the dotted names of the packages with a page."""
     found = [
         ".".join(file.parent.relative_to(ROOT).parts)
         for package in PACKAGES
@@ -35,7 +35,7 @@ def api_folders() -> list[str]:
 
 
 def api_page(package: str) -> str:
-    """Write one package's page: the package, then its modules."""
+    """Return a package's page: the package, then its modules."""
     folder = ROOT / package.replace(".", "/")
     modules = [f.stem for f in sorted(folder.glob("*.py")) if not f.stem.startswith("_")]
     lines = [f"# {package}\n", f"::: {package}\n    options:\n      members: false\n"]
@@ -44,7 +44,7 @@ def api_page(package: str) -> str:
 
 
 def adapt_links(text: str) -> str:
-    """Point a root file's links at the site; links to other files of the repository become text."""
+    """Adapt a root file's links to the site; links to other repository files become text."""
     pages = {source: page for page, source in COPIED.items()}
     text = re.sub(r"\]\((?:\.\./)?docs/", "](", text)
     text = re.sub(r"\]\(([\w/]+\.md)\)", lambda m: f"]({pages.get(m[1], m[1])})", text)
@@ -60,7 +60,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that are made here."""
+    """Add the generated pages."""
     for page, source in COPIED.items():
         text = adapt_links((ROOT / source).read_text(encoding="utf-8"))
         files.append(File.generated(config, page, content=text))

@@ -2,8 +2,8 @@
 
     python examples/evaluate_in_mujoco.py [EPISODES]
 
-This is the loop inside `worldmodel eval`, without baselines and report. A robot of your own works
-in the same way: everything with an `arm_spec`, a picture and a state can stand in for `env`.
+This is the loop of `worldmodel eval`, without baselines and report. Your own robot works in the
+same way: replace `env` by any object that provides an `arm_spec`, images and states.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from worldmodel import load_world_model
 
 
 def main(episodes: int = 3) -> int:
-    """Run episodes; print each and return the number of successes."""
+    """Run episodes, print each outcome and return the number of successes."""
     env = envs.make("reach", terminate_on_success=True)
-    # connect() checks period, state and action sizes, and adopts the arm's step limits.
+    # connect() checks the period and the state and action sizes, and adopts the arm's step limits.
     policy = Policy(load_world_model("default")).connect(env.arm_spec)
     successes = 0
     for seed in range(episodes):
@@ -27,7 +27,7 @@ def main(episodes: int = 3) -> int:
         memory, steps, done = None, 0, False
         while not done:
             plan, memory = policy.plan(seen, goal, memory)
-            # Carry out the first action only, then look again: model predictive control.
+            # Execute only the first action, then observe again: model predictive control.
             seen, _, terminated, truncated, info = env.step(plan.actions_KA[0].numpy())
             done, steps = terminated or truncated, steps + 1
         successes += info["success"]

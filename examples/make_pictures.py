@@ -1,4 +1,4 @@
-"""Render the two pictures of `examples/pictures`: the table now, and the goal.
+"""Render the two images in `examples/pictures`: the current scene and the goal.
 
 python examples/make_pictures.py
 """
@@ -16,9 +16,10 @@ from envs.mujoco_arm import rest_joints
 
 PICTURES = Path(__file__).parent / "pictures"
 START_M = np.array([0.50, 0.00, 0.1766])
-"""Fingertips in the first picture [m]: the flange is then at `worldmodel plan`'s default state."""
+"""Fingertips in the first image [m]: it puts the flange at the default state of `worldmodel
+plan`."""
 GOAL_M = np.array([0.55, 0.06, 0.14])
-"""Fingertips in the goal picture [m]."""
+"""Fingertips in the goal image [m]."""
 
 
 def main() -> None:

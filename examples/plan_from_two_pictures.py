@@ -1,8 +1,8 @@
-"""Plan one action from two pictures: the scene now, and the goal.
+"""Plan an action from two images: the current scene and the goal.
 
     python examples/plan_from_two_pictures.py [NOW.png GOAL.png]
 
-The pictures may have any size. The default pair was rendered by examples/make_pictures.py.
+The images may have any size. The default pair was rendered by examples/make_pictures.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worldmodel import load_world_model
 
 PICTURES = Path(__file__).parent / "pictures"
 STATE = [0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0]
-"""State in the first picture: flange x y z [m], extrinsic xyz Euler angles [rad], closedness."""
+"""State in the first image: flange x y z [m], extrinsic xyz Euler angles [rad], closedness."""
 
 
 def main(now: str = "", goal: str = "") -> np.ndarray:
@@ -28,7 +28,7 @@ def main(now: str = "", goal: str = "") -> np.ndarray:
     seen = np.asarray(Image.open(now or PICTURES / "now.png").convert("RGB"))
     wanted = np.asarray(Image.open(goal or PICTURES / "goal.png").convert("RGB"))
 
-    # The plan's energy is the distance between the imagined tokens and the goal's tokens.
+    # The plan's energy is the distance between the predicted tokens and the goal's tokens.
     plan, _ = policy.plan({"image": seen, "state": np.array(STATE)}, policy.encode(wanted))
     action = plan.actions_KA[0].numpy()
     x_cm, y_cm, z_cm = 100 * action[:3]

@@ -3,8 +3,8 @@
     python examples/train_on_your_episodes.py [FOLDER] [STEPS]
 
 Replace the first command by your own recordings: raw DROID, RLDS or LeRobot episodes in one folder.
-A few steps only show that everything runs; docs/model-card.md lists the commands of the shipped
-models.
+A few steps only show that the pipeline works; docs/model-card.md lists the commands that trained
+the shipped models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worldmodel import load_world_model
 
 SMALL = ["image_size=64", "patch_size=64", "stem_channels=[8,16]", "encoder_dim=32"]
 SMALL += ["predictor_dim=32", "predictor_depth=1"]
-"""Sizes that train in seconds on a CPU."""
+"""Model sizes that train in seconds on a CPU."""
 
 
 def run(*words: str) -> None:
@@ -29,7 +29,7 @@ def run(*words: str) -> None:
 
 
 def main(folder: str = "runs/example", steps: str = "20") -> dict[str, float]:
-    """Run the four steps in `folder`; returns the validation figures of the last step."""
+    """Run the four steps in `folder` and return the last validation metrics."""
     data, index, out = f"{folder}/data", f"{folder}/index", f"{folder}/run"
     run("collect", f"out={data}", "episodes=6", "length=8", "workers=1")
     run("data", "index", f"root={data}", f"out={index}")
