@@ -99,7 +99,7 @@ class FlangeIK:
             q = np.clip(q + inverse @ error + REST_SHARE * rest, self.low, self.high)
         raise UnreachableError(
             f"No joint positions bring the flange to {np.round(target[:6], 3).tolist()}: "
-            f"{np.linalg.norm(error[:3]):.3f} m remain. Ask for a pose nearer the table's middle"
+            f"{np.linalg.norm(error[:3]):.3f} m short. Choose a pose nearer the table's centre"
         )
 
 

@@ -102,7 +102,7 @@ class WorkcellOptions:
         unused = changed_fields(self.scene) if real else changed_fields(self.franka)
         if unused:
             fix = (
-                "a simulated robot (twin, mujoco, fake). Goals of a real arm are pictures: "
+                "a simulated robot (twin, mujoco, fake). Goals of a real arm are images: "
                 "`worldmodel capture-goal`"
                 if real
                 else "robot=franka"
@@ -114,7 +114,7 @@ class WorkcellOptions:
         if self.camera and self.robot not in WITH_CAMERA:
             raise PlanError(
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "
-                "own pictures. Leave it out, or use robot=franka or robot=fake."
+                "own images. Leave it out, or use robot=franka or robot=fake."
             )
 
 

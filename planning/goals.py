@@ -60,7 +60,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
     except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be read as a picture: {error}") from error
+        raise PlanError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _read(path: Path) -> GoalPicture:
@@ -100,7 +100,7 @@ def read_goals(where: str | Path | Sequence[str | Path], steps: list[int]) -> li
     paths = [picture for path in named for picture in _pictures_in(path)]
     if not paths:
         listed = ", ".join(map(str, named)) or "an empty list"
-        raise PlanError(f"No pictures in {listed}: capture some with `worldmodel capture-goal`")
+        raise PlanError(f"No images in {listed}: capture some with `worldmodel capture-goal`")
     goals = [_read(path) for path in paths]
     if not steps:
         return goals

@@ -111,7 +111,7 @@ def solve_axes(
     u, sizes, vt = np.linalg.svd(w)
     if np.linalg.det(u @ vt) < 0:
         raise CalibrationError(
-            "The inferred moves are mirrored: is the picture flipped, or the camera behind the arm?"
+            "The inferred moves are mirrored: is the image flipped, or the camera behind the arm?"
         )
     r = u @ vt
     return Axes(

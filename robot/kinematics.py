@@ -177,7 +177,7 @@ class Kinematics:
         left = float(np.linalg.norm(error[:3]))
         raise UnreachableError(
             f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: "
-            f"{why if at else f'{left:.3f} m remain'}. Ask for a pose nearer the table's middle"
+            f"{why if at else f'{left:.3f} m short'}. Choose a pose nearer the table's centre"
         )
 
     @staticmethod
@@ -186,5 +186,5 @@ class Kinematics:
         if found < STRETCHED and found < stretch(start):
             raise UnreachableError(
                 f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: the arm would be "
-                f"stretched ({found:.3f}, at least {STRETCHED}). Ask for a pose nearer the base"
+                f"stretched ({found:.3f}, at least {STRETCHED}). Choose a pose nearer the base"
             )

@@ -83,6 +83,6 @@ def capture_goals(options: CaptureOptions, operator: Operator) -> Iterator[GoalC
         capture = GoalCapture(options, workcell, arm)
         yield capture
     if not capture.goals:
-        raise DriveError("No goal was kept. Type k to keep the picture that the camera sees.")
+        raise DriveError("No goal was kept. Type k to keep the current camera image.")
     names, steps = [g.name for g in capture.goals], [g.steps for g in capture.goals]
     write_json(out / "summary.json", {"goals": names, "steps": steps})

@@ -89,7 +89,7 @@ def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frame
         DataError: `states` does not hold 14 numbers.
     """
     if len(states) != 14:
-        raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each picture.")
+        raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each image.")
     return (_picture(image), _picture(goal)), torch.tensor(states).view(2, 7)
 
 

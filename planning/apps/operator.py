@@ -78,16 +78,16 @@ def require_recovery_confirmation(
         return
     if not is_attended(options, motion):
         raise DriveError(
-            f"The arm is stopped ({errors}). Look at it and remove the cause. Then drive with "
+            f"The arm is stopped ({errors}). Inspect it and remove the cause. Then drive with "
             f"execute=true and without confirm=false, and type {RECOVER_WORD}."
         )
-    operator.tell(f"The arm is stopped: {errors}\nLook at it and remove the cause.")
+    operator.tell(f"The arm is stopped: {errors}\nInspect it and remove the cause.")
     if operator.ask(f"Type {RECOVER_WORD} to clear the stop: ") != RECOVER_WORD:
         raise DriveError(f"Not recovered: the arm stays stopped ({errors}).")
     workcell.arm.recover()
     left = "; ".join(workcell.arm.state().errors)
     if left:
-        raise DriveError(f"The arm did not recover ({left}). Look at it, then at Desk.")
+        raise DriveError(f"The arm did not recover ({left}). Inspect it, then check Desk.")
 
 
 def step_question(operator: Operator) -> Callable[[Sent], bool]:

@@ -25,7 +25,7 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
         PlanError: an image is missing or damaged, or the state's length differs from the model's.
     """
     if not options.image or not options.goal:
-        raise PlanError("Two pictures are needed: give image=FILE goal=FILE.")
+        raise PlanError("Two images are needed: give image=FILE goal=FILE.")
     image, goal_image = read_image(Path(options.image)), read_image(Path(options.goal))
     policy = open_policy(options.model, options.planner, device=options.device)
     policy.connect(ArmSpec(period_s=policy.period_s), SIMULATED_BOX_M)

@@ -44,9 +44,7 @@ def find_logs(where: str) -> list[Path]:
         return [root]
     found = sorted(p.parent for p in (root / "logs").glob("*/log.jsonl")) if where else []
     if not found:
-        raise PlanError(
-            f"There are no logs in {where!r}. Give run=FOLDER, the out= of a `worldmodel drive`."
-        )
+        raise PlanError(f"No logs in {where!r}. Give run=FOLDER, the out= of a `worldmodel drive`.")
     return found
 
 

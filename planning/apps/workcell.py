@@ -29,7 +29,7 @@ from worldmodel.resources import config_folder
 
 Image = NDArray[np.uint8]
 NO_SCRIPTED_GOALS = (
-    "A real arm has no scripted goals. Take pictures with `worldmodel capture-goal`, then give "
+    "A real arm has no scripted goals. Capture images with `worldmodel capture-goal`, then give "
     "goals=FOLDER."
 )
 DEFAULT_IMAGE_SIZE = 128

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Options = CaptureOptions
 
 HELP = """Type keys, then Enter: w/s forward/back, a/d left/right, r/f up/down, c/o close/open.
-k NAME [STEPS] keeps this picture as the next goal; q ends. By hand: guide the arm, then k."""
+k NAME [STEPS] keeps this image as the next goal; q ends. By hand: guide the arm, then k."""
 
 
 def follow(capture: GoalCapture, line: str) -> str:

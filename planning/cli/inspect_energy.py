@@ -49,7 +49,7 @@ class Options:
             )
         if pictures and (self.first, self.last) != (0, 1):
             raise PlanError(
-                f"first={self.first} last={self.last} have no effect with pictures. Leave them out."
+                f"first={self.first} last={self.last} have no effect with images. Leave them out."
             )
 
 

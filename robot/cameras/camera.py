@@ -86,7 +86,7 @@ class SequenceCamera:
             files = [source]
         if not files or not source.exists():
             raise CameraError(
-                f"No pictures at {source}; allowed: a video, or a folder of PNG or JPEG files"
+                f"No images at {source}; allowed: a video, or a folder of PNG or JPEG files"
             )
         self.live, self._began = live, 0.0
         self.frames = self._decode(files, size, 0.0 if source.is_file() else 1.0 / fps)
@@ -114,7 +114,7 @@ class SequenceCamera:
         """
         found = next(self.frames, None)
         if found is None:
-            raise CameraError("End of the recording: there are no more pictures")
+            raise CameraError("End of the recording: there are no more images")
         image, due_s = found
         if self.live:
             self._began = self._began or time.monotonic() - due_s
@@ -163,7 +163,9 @@ class OpenCVCamera:
         else:
             self.device = cv2.VideoCapture(source)
         if not self.device.isOpened():
-            raise CameraError(f"Camera {source!r} cannot be opened: is it plugged in and unused?")
+            raise CameraError(
+                f"Camera {source!r} cannot be opened: is it plugged in and not in use elsewhere?"
+            )
         self.device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def read(self) -> Frame:
@@ -215,13 +217,15 @@ class CheckedCamera:
         if age > self.max_age_s:
             raise CameraError(f"The newest frame is {age:.2f} s old, at most {self.max_age_s} s")
         if float(frame.image.mean()) < self.dark:
-            raise CameraError("The camera's picture is black: is the cap on, or the light off?")
+            raise CameraError("The camera image is black: is the lens cap on, or the light off?")
         last = self._last
         if last is None or not np.array_equal(last.image, frame.image):
             self._last = frame
         elif frame.time_s - last.time_s > self.frozen_s:
             same = frame.time_s - last.time_s
-            raise CameraError(f"The camera's picture has not changed for {same:.2f} s: it hangs")
+            raise CameraError(
+                f"The camera image has not changed for {same:.2f} s: the camera hangs"
+            )
         return frame
 
     def close(self) -> None:

@@ -188,7 +188,7 @@ def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
         if wanted != found:
             raise CheckpointError(
                 f"{file.path}: config.json has {name}={wanted}, the weights have {found}: files "
-                "are missing, or do not belong together; fetch all of them again"
+                "are missing or inconsistent; download all of them again"
             )
 
 

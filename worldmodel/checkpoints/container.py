@@ -51,9 +51,9 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{where} is not JSON ({error}): fetch it again") from error
+        raise CheckpointError(f"{where} is not JSON ({error}): download it again") from error
     if not isinstance(found, dict):
-        raise CheckpointError(f"{where} is not a JSON object: fetch it again")
+        raise CheckpointError(f"{where} is not a JSON object: download it again")
     return found
 
 

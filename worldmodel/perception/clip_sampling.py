@@ -1,4 +1,4 @@
-"""Choose which frames of a video make a clip, as in the published video loader.
+"""Select the frames of a video's clips, as in the published video loader.
 
 Shapes: K segments of a video, T frames of a clip.
 """
@@ -20,7 +20,7 @@ COUNT = between(1, 2**16)
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSampling(Checked):
-    """How clips are cut out of a video."""
+    """Sampling of clips from a video."""
 
     num_frames: int = field(default=16, metadata=COUNT)
     """Number of frames of a clip."""
@@ -29,14 +29,14 @@ class ClipSampling(Checked):
     fps: int | None = field(default=None, metadata=COUNT)
     """Frames of the clip per second of video [Hz]."""
     duration_s: float | None = field(default=None, metadata=between(1e-3, 1e6))
-    """Time that a clip spans [s]."""
+    """Duration of a clip [s]."""
     num_segments: int = field(default=1, metadata=COUNT)
     """Number of clips, spread evenly over the video."""
     random: bool = False
-    """Draw the place of a clip in a segment longer than it; False takes the segment's start. The
-    published evaluation draws, too, so that long videos give another clip each time."""
+    """Whether to draw a clip's position within a longer segment; False uses the segment's start.
+    The published evaluation also draws it, so long videos give a different clip each time."""
     allow_overlap: bool = True
-    """Let the clips of a short video overlap; False repeats the last frame of each segment."""
+    """Whether clips of a short video overlap; False repeats each segment's last frame."""
 
     def step_at(self, video_fps: float) -> int:
         """Return the number of video frames per clip frame at a frame rate [Hz].
@@ -51,7 +51,7 @@ class ClipSampling(Checked):
             step = int(self.duration_s * video_fps / self.num_frames)
         if step < 1:
             raise DataError(
-                f"the video has {video_fps:g} frames a second, fewer than the sampling "
+                f"the video has {video_fps:g} frames per second, fewer than the sampling "
                 f"(fps={self.fps}, duration_s={self.duration_s}) needs: lower fps or raise "
                 "duration_s"
             )
@@ -72,9 +72,9 @@ def frame_numbers(
 
     Args:
         length: number of frames of the video.
-        sampling: how to cut the clips.
+        sampling: clip sampling options.
         video_fps: frame rate of the video [Hz]; only `fps` and `duration_s` use it.
-        generator: random generator for `sampling.random`, one draw for each long segment.
+        generator: random generator for `sampling.random`, with one draw per long segment.
 
     Raises:
         DataError: the video has fewer than two frames, or too low a frame rate.

@@ -184,7 +184,7 @@ def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
         file = h5py.File(out, "a")
     except OSError as error:
         raise DataError(
-            f"{out} cannot be opened ({error}): it is not an HDF5 file, is torn, or another "
+            f"{out} cannot be opened ({error}): it is not an HDF5 file, is damaged, or another "
             "process writes it; use another out="
         ) from error
     for key, value in made_by.items():

@@ -14,14 +14,14 @@ from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
 
 FOUR_LEVELS = {24: (17, 19, 21, 23), 32: (25, 27, 29, 31), 40: (24, 29, 34, 39)}
-"""Depth of the encoder -> blocks (from 0) that the Diving48 and Jester probes of V-JEPA 2 read."""
+"""Encoder depth -> blocks (from 0) read by V-JEPA 2's Diving48 and Jester probes."""
 
 
 def four_levels(encoder: FrameEncoder) -> tuple[int, ...]:
-    """Return the four blocks that V-JEPA 2's multi-level probes read of an encoder.
+    """Return the four encoder blocks that V-JEPA 2's multi-level probes read.
 
     Raises:
-        ConfigError: no levels are published for an encoder of this kind or depth.
+        ConfigError: no levels are published for this kind or depth of encoder.
     """
     depth = encoder.backbone.config.depth if isinstance(encoder, VideoEncoder) else 0
     if depth not in FOUR_LEVELS:
@@ -33,11 +33,11 @@ def four_levels(encoder: FrameEncoder) -> tuple[int, ...]:
 
 
 def view_tokens(encoder: FrameEncoder, clips_KVBTHWC: Tensor, levels: Sequence[int] = ()) -> Tensor:
-    """Encode every clip by itself and join the segments of each view.
+    """Encode every clip separately and concatenate the segments of each view.
 
     Args:
         encoder: frozen encoder.
-        clips_KVBTHWC: uint8 RGB clips; sides are multiples of the patch size.
+        clips_KVBTHWC: uint8 RGB clips, with sides divisible by the patch size.
         levels: blocks (from 0) whose outputs are read, each through the final norm and joined
             along the tokens of a segment; empty reads the last block.
 
@@ -66,5 +66,5 @@ def view_tokens(encoder: FrameEncoder, clips_KVBTHWC: Tensor, levels: Sequence[i
 
 
 def average_views(logits_VBC: Tensor) -> Tensor:
-    """Return the class probabilities [B, C]: the softmax of each view, averaged."""
+    """Return the class probabilities [B, C], averaged over views after the softmax."""
     return torch.softmax(logits_VBC.float(), dim=-1).mean(dim=0)

@@ -1,7 +1,7 @@
-"""Lists and folders of labelled videos and images, and the clips of one item.
+"""Read lists and folders of labelled videos and images, and the clips of an item.
 
-An item that is missing, damaged, too short or mislabelled is named with its reason and counted; no
-other item replaces it.
+A missing, damaged, too short or mislabelled item is reported with its reason and never replaced by
+another.
 
 Shapes: K segments, V views, T frames, H W pixels.
 """
@@ -28,12 +28,12 @@ from worldmodel.perception.views import evaluation_views
 PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
 LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
 SEPARATORS = (" ", "::", ",", "\t")
-"""What may stand between path and label; the last one of a line counts, so paths have spaces."""
+"""Separators of path and label; the last one in a line counts, so paths may have spaces."""
 
 
 @dataclass(frozen=True)
 class LabelledItem:
-    """A video or image file and its class."""
+    """A video or image file and its class index."""
 
     path: Path
     label: int
@@ -41,13 +41,13 @@ class LabelledItem:
 
 @dataclass(frozen=True)
 class LabelledItems:
-    """The usable items of a list or folder, and the reasons why others are not."""
+    """Usable items of a list or folder, and the reasons for rejecting others."""
 
     items: tuple[LabelledItem, ...]
     rejected: dict[str, str]
     """Line or path -> reason."""
     classes: tuple[str, ...] = ()
-    """Names of the classes, where they are known."""
+    """Class names, if known."""
 
 
 def read_list(
@@ -59,10 +59,10 @@ def read_list(
     names a path and a label column. Paths may contain spaces.
 
     Args:
-        path: the list.
-        root: folder of relative paths; None takes the list's own folder.
-        num_classes: number of classes, to check labels; 0 takes that of `classes`, if any.
-        classes: names of the classes; a label may then be a name.
+        path: list file.
+        root: base folder of relative paths; None uses the list's own folder.
+        num_classes: number of classes, to check labels; 0 uses the length of `classes`, if any.
+        classes: class names, which labels may then use.
 
     Raises:
         DataError: the list cannot be read, or has no usable line.
@@ -92,7 +92,7 @@ def read_list(
 
 
 def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tuple[str, str]]]:
-    """Yield the line number, path and label of every line that is not empty."""
+    """Yield the line number, path and label of every non-empty line."""
     header = next(csv.reader(lines[:1]), [])
     columns = [name.strip().lower() for name in header]
     where = next((columns.index(c) for c in PATH_COLUMNS if c in columns), None)
@@ -110,7 +110,7 @@ def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tupl
 
 
 def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
-    """Split a line at the separator behind which there is a label."""
+    """Split a line at the separator before the label."""
     for separator in SEPARATORS:
         path, _, label = text.rpartition(separator)
         if path and (label.strip() in number or label.strip().lstrip("-").isdigit()):
@@ -133,7 +133,7 @@ def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: in
 
 
 def read_class_folders(root: Path) -> LabelledItems:
-    """List the images and videos of a folder with one sub-folder a class, in sorted order.
+    """List the images and videos of a folder with one subfolder per class, in sorted order.
 
     Raises:
         DataError: there is no class folder, or no file in any.
@@ -164,9 +164,9 @@ def read_clips(
 
     Args:
         path: video or image file.
-        sampling: how clips are cut; an image is one segment.
+        sampling: clip sampling options; an image is one segment.
         crop: side of a view [px].
-        num_views: number of views of each clip.
+        num_views: number of views per clip.
         generator: random generator for random sampling.
 
     Returns:

@@ -21,7 +21,7 @@ from worldmodel.errors import DataError
 
 @dataclass(frozen=True)
 class Video:
-    """Frames of a video file or of a folder of pictures."""
+    """Frames of a video file or of a folder of images."""
 
     path: Path
     first: int = 0

@@ -1,7 +1,7 @@
 """Train many probe heads at once on the same frozen tokens, as published for V-JEPA 2.
 
-Every head has an AdamW of its own, with weight decay on all parameters, and a cosine schedule from
-its learning rate to zero that advances before each update. Gradients are not clipped.
+Every head has its own AdamW, with weight decay on all parameters, and a cosine schedule from its
+learning rate to zero that advances before each update. Gradients are not clipped.
 
 Shapes: V views, B videos, N tokens, D width, C classes, P heads.
 """
@@ -30,7 +30,7 @@ class HeadSettings(Checked):
     """Optimiser settings of one head of the grid."""
 
     lr: float = field(default=1e-3, metadata=between(0, 10))
-    """Largest learning rate."""
+    """Maximum learning rate."""
     weight_decay: float = field(default=0.01, metadata=between(0, 10))
     """Weight decay, on all parameters."""
     warmup_steps: int = field(default=0, metadata=between(0, 10**9))
@@ -40,7 +40,7 @@ class HeadSettings(Checked):
 def grid(
     rates: Sequence[float], decays: Sequence[float], warmup_steps: int = 0
 ) -> tuple[HeadSettings, ...]:
-    """Return settings for every pair of a learning rate and a weight decay."""
+    """Return settings for every combination of learning rate and weight decay."""
     return tuple(
         HeadSettings(lr=lr, weight_decay=decay, warmup_steps=warmup_steps)
         for lr, decay in product(rates, decays)
@@ -48,13 +48,13 @@ def grid(
 
 
 TWENTY_HEADS = grid((5e-3, 3e-3, 1e-3, 3e-4, 1e-4), (0.8, 0.4, 0.1, 0.01))
-"""Grid of K400, Something-Something v2 and COIN."""
+"""Published grid for K400, Something-Something v2 and COIN."""
 THREE_HEADS = grid((1e-3, 3e-4, 1e-4), (0.8,))
-"""Grid of Diving48 and Jester."""
+"""Published grid for Diving48 and Jester."""
 
 
 def cosine_to_zero(step: int, total: int, warmup: int = 0) -> float:
-    """Return the share of the learning rate at a step, counted from 1: warm-up, then a cosine."""
+    """Return the learning rate factor at a step (from 1): warm-up, then cosine to zero."""
     if step < warmup:
         return step / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -62,7 +62,7 @@ def cosine_to_zero(step: int, total: int, warmup: int = 0) -> float:
 
 
 class ProbeGrid(nn.Module):
-    """Heads of one architecture that are trained on the same tokens.
+    """Heads of one architecture, trained on the same tokens.
 
     Args:
         config: sizes of a head.
@@ -71,7 +71,7 @@ class ProbeGrid(nn.Module):
         seed: seed of the weights; all heads start from the same weights.
 
     Raises:
-        ConfigError: no settings, or fewer than one step.
+        ConfigError: there are no settings, or fewer than one step.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ProbeGrid(nn.Module):
         )
 
     def training_state(self) -> dict[str, Any]:
-        """Return all that an exact continuation of the training needs."""
+        """Return the state needed for an exact resume of training."""
         return {
             "heads": self.heads.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
@@ -130,7 +130,7 @@ class ProbeGrid(nn.Module):
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state of the same grid."""
+        """Resume from a state of the same grid."""
         self.heads.load_state_dict(state["heads"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -1,4 +1,4 @@
-"""Evaluation transform of the published probes: resize, then one centre crop or several views.
+"""Evaluation transform of the published probes: resize, then a centre crop or several views.
 
 `resize_as_opencv` gives OpenCV's pixels (INTER_LINEAR on uint8), bit for bit, without OpenCV.
 
@@ -38,8 +38,8 @@ def _weights(distance: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[
 def resize_as_opencv(frames_THWC: Tensor, height: int, width: int) -> Tensor:
     """Resize uint8 frames [T, H, W, C] bilinearly, without antialias, in OpenCV's integers.
 
-    OpenCV weights columns at the border fully to the last pixel and rounds rows by 4, 16 and 2 bits
-    in turn; only the same steps give the same pixels.
+    OpenCV gives border columns the full weight of the last pixel and rounds rows by 4, 16 and 2
+    bits in turn; the same steps are needed for identical pixels.
     """
     rows, columns = frames_THWC.shape[1:3]
     if (rows, columns) == (height, width):
@@ -60,7 +60,7 @@ def resize_as_opencv(frames_THWC: Tensor, height: int, width: int) -> Tensor:
 
 
 def evaluation_views(frames_THWC: Tensor, crop: int, num_views: int = 1) -> Tensor:
-    """Cut the views of a clip that a published probe is evaluated on.
+    """Cut the views of a clip for the evaluation of a published probe.
 
     One view: the short side becomes 256/224 of the crop, then the centre is cut out. Several: the
     short side becomes the crop, and views are spread evenly along the long side.
@@ -74,7 +74,7 @@ def evaluation_views(frames_THWC: Tensor, crop: int, num_views: int = 1) -> Tens
         uint8 [V, T, crop, crop, 3].
 
     Raises:
-        ShapeError: wrong rank, channels or dtype.
+        ShapeError: the rank, channels or dtype are wrong.
         ConfigError: `crop` or `num_views` is less than 1.
     """
     frames = check_frames(frames_THWC)

@@ -176,7 +176,7 @@ class CheckpointStore:
             if not damage:
                 self._read(path, model, optimizer)
                 return step_of(path)
-            log.warning("%s is torn (%s); trying the one before it", path, damage)
+            log.warning("%s is damaged (%s); trying the previous one", path, damage)
         if paths:
             raise CheckpointError(
                 f"None of the {len(paths)} checkpoints in {self.folder} is whole; "

@@ -63,7 +63,7 @@ class Ranks:
         if not self.grouped:
             if kind == "fsdp":
                 raise ConfigError(
-                    "parallel=fsdp has no effect in one process: start with torchrun, or say "
+                    "parallel=fsdp has no effect in one process: start with torchrun, or set "
                     "launcher=slurm or launcher=local"
                 )
             return model

@@ -70,7 +70,7 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
     if is_conv and sizes.tubelet_size != 1:
         raise ConfigError(
             f"tubelet_size={sizes.tubelet_size} with stem=conv, which takes every frame by "
-            "itself: say tubelet_size=1, or stem=patch"
+            "itself: set tubelet_size=1, or stem=patch"
         )
     config = EncoderConfig(
         image_size=(sizes.image_size, sizes.image_size),

@@ -142,7 +142,7 @@ class LaunchConfig(Checked):
             if value != defaults[name]:
                 raise ConfigError(
                     f"{name}={value} has no effect with launcher={self.launcher}: leave it out, or "
-                    "say launcher=slurm (processes_per_node and minutes: also launcher=local)"
+                    "set launcher=slurm (processes_per_node and minutes: also launcher=local)"
                 )
 
 

@@ -76,7 +76,7 @@ def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
     if size and encoder.image_size != (size, size):
         raise ConfigError(
             f"image_size={size}, and encoder={start.encoder} takes {encoder.image_size} pixels: "
-            f"say image_size={encoder.image_size[0]}, or leave it out"
+            f"set image_size={encoder.image_size[0]}, or leave it out"
         )
     return encoder
 

@@ -52,12 +52,12 @@ def judge_prediction(row: Row) -> list[Finding]:
         Finding(
             "actions",
             listens,
-            f"The model {'listens' if listens else 'does NOT listen'} to its actions: with the "
+            f"The model {'uses' if listens else 'does NOT use'} its actions: with the "
             f"actions of other clips the loss is {shuffled:.4f}, {difference(worse)}.",
         ),
     ]
     keys = ("val_action_error_m", "val_action_zero_m")
-    return found + _compare(row, "planning", keys, "Planning recorded moves errs by", "not moving")
+    return found + _compare(row, "planning", keys, "The error of planned moves is", "not moving")
 
 
 def _compare(row: Row, name: str, keys: tuple[str, str], what: str, base: str) -> list[Finding]:
@@ -90,7 +90,7 @@ def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
         Finding(
             "features",
             alive,
-            f"The features {'are alive' if alive else 'have COLLAPSED'}: spread {std:.3f} "
+            f"The features {'are healthy' if alive else 'have COLLAPSED'}: spread {std:.3f} "
             f"(collapsed below {collapsed_std}), effective rank {rank:.1f}.",
         ),
         *_judge_probes(row),

@@ -74,5 +74,5 @@ def test_a_frozen_camera_is_noticed_and_a_lively_one_is_not():
 
 
 def test_missing_pictures_are_an_error(tmp_path):
-    with pytest.raises(CameraError, match="No pictures"):
+    with pytest.raises(CameraError, match="No images"):
         SequenceCamera(tmp_path / "nowhere.mp4")

@@ -135,7 +135,7 @@ def test_bad_videos_are_named_and_the_rest_is_written(tmp_path, model):
     with pytest.raises(ConfigError, match="another out"):
         write_features(tmp_path / "in", tmp_path / "f.h5", model, "other", CONFIG)
     (tmp_path / "torn.h5").write_bytes(b"no hdf5")
-    with pytest.raises(DataError, match="torn"):
+    with pytest.raises(DataError, match="damaged"):
         write_features(tmp_path / "in", tmp_path / "torn.h5", model, "m", CONFIG)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no video"):

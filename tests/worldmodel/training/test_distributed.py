@@ -83,7 +83,7 @@ def test_torn_sharded_checkpoint_is_named_and_the_one_before_used(one, tmp_path,
     shard.write_bytes(torn)
     launch(out, 2, "save_every=100")
     log = (tmp_path / "torn.log.0").read_text()
-    assert "step-00000004 is torn" in log
+    assert "step-00000004 is damaged" in log
     assert shard.name in log
     assert "step-00000003" not in log
     assert [x["step"] for x in rows(out)] == list(range(6))

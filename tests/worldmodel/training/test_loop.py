@@ -117,7 +117,7 @@ def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, state, f
     newest = tmp_path / "step-00000002" / file
     newest.write_bytes(newest.read_bytes()[:-10])
     assert store.load(*state) == 1
-    assert "step-00000002 is torn" in caplog.text
+    assert "step-00000002 is damaged" in caplog.text
     (tmp_path / "step-00000001" / file).write_bytes(b"")
     with pytest.raises(CheckpointError, match="None of the 2"):
         store.load(*state)

@@ -253,7 +253,7 @@ def test_errors_say_the_fix(tmp_path):
         objective_of(tiny(tmp_path, patch_size=32))
     file = tmp_path / "encoder.safetensors"
     save(file, VideoEncoder.of(build_encoder(tiny(tmp_path))))
-    with pytest.raises(ConfigError, match="say image_size=32"):
+    with pytest.raises(ConfigError, match="set image_size=32"):
         open_encoder(EncoderStart(encoder=str(file), image_size=64), seed=0)
 
 

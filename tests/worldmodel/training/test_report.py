@@ -20,8 +20,8 @@ def test_a_good_models_verdict_has_words_and_figures():
     assert all(f.good for f in found)
     text = " ".join(f.text for f in found)
     assert "better than copying the last frame: loss 0.5000, 50 % below the copy's 1.0000" in text
-    assert "listens to its actions: with the actions of other clips the loss is 0.8000" in text
-    assert "errs by 1.2 cm, less than the 3.4 cm of not moving" in text
+    assert "uses its actions: with the actions of other clips the loss is 0.8000" in text
+    assert "error of planned moves is 1.2 cm, less than the 3.4 cm of not moving" in text
     assert as_dict(found)["good"] is True
 
 
@@ -30,7 +30,7 @@ def test_a_good_models_verdict_has_words_and_figures():
     [
         ({"val_true": 1.1}, "prediction", "NOT better than copying"),
         ({"val_true": 0.99}, "prediction", "NOT better than copying"),
-        ({"val_shuffled": 0.5}, "actions", "does NOT listen"),
+        ({"val_shuffled": 0.5}, "actions", "does NOT use"),
         ({"val_action_error_m": 0.05}, "planning", "NOT less than"),
     ],
 )
@@ -84,7 +84,7 @@ def test_the_page_holds_verdict_curves_options_and_no_link(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 40, "lo')  # a kill cut the last row
     options = JointOptions(run=RunConfig(out=str(tmp_path)), loop=LoopConfig(steps=40))
     html = write_report(tmp_path, options, judge_prediction).read_text()
-    assert "listens to its actions" in html
+    assert "uses its actions" in html
     assert html.count("<svg") == 5
     assert "40 of 40 steps" in html
     assert "regularizers.variance" in html

@@ -1,8 +1,8 @@
-"""I-JEPA's layouts: read them as the V-JEPA layout of one frame, and write Hugging Face's.
+"""Read I-JEPA layouts as single-frame V-JEPA layouts, and write the Hugging Face layout.
 
-Its files hold `encoder`, `predictor` and `target_encoder`. A patch embedding is a 2-D convolution,
-there is one tensor `mask_token`, and the position tables are of an image. Hugging Face's files hold
-the online `encoder`; the paper evaluates `target_encoder`.
+I-JEPA files hold `encoder`, `predictor` and `target_encoder`. A patch embedding is a 2-D
+convolution, there is a single `mask_token`, and the position tables are 2-D. Hugging Face's files
+hold the online `encoder`; the paper evaluates `target_encoder`.
 
 Source: I-JEPA (arXiv 2301.08243).
 """
@@ -31,26 +31,28 @@ HUGGING_FACE = {
     "mlp.fc2": "output.dense",
     "norm": "layernorm",
 }
-"""Published name of a layer -> its name on Hugging Face."""
+"""Published layer name -> name on Hugging Face."""
 
 
 def is_image_part(tensors: dict[str, Tensor]) -> bool:
-    """Tell whether tensors are of an I-JEPA encoder or predictor."""
+    """Return whether tensors belong to an I-JEPA encoder or predictor."""
     patch = tensors.get(PATCH)
     return "mask_token" in tensors or (patch is not None and patch.ndim == 4)
 
 
 def as_video_layout(tensors: dict[str, Tensor], asked: LoadOverrides, where: str) -> LoadOverrides:
-    """Rename and reshape I-JEPA's tensors in place; return the settings to build the model with.
+    """Rename and reshape I-JEPA's tensors in place; return the settings for building the model.
 
     Raises:
-        CheckpointError: There is no position table [1, N, D].
-        ConfigError: The table is not of a square image, nor of `image_size`.
+        CheckpointError: The position table [1, N, D] is missing.
+        ConfigError: The table matches neither `image_size` nor a square image.
     """
     is_predictor = PATCH not in tensors
     table = tensors.get("predictor_pos_embed" if is_predictor else "pos_embed")
     if table is None or table.ndim != 3:
-        raise CheckpointError(f"{where}: there is no position table [1, N, D]: fetch it again")
+        raise CheckpointError(
+            f"{where}: the position table [1, N, D] is missing: download the file again"
+        )
     patch = 16  # of the predictor only the grid counts
     if is_predictor:
         tensors["mask_tokens.0"] = tensors.pop("mask_token")
@@ -63,14 +65,14 @@ def as_video_layout(tensors: dict[str, Tensor], asked: LoadOverrides, where: str
 
 
 def _grid(tokens: int, image_size: tuple[int, int], patch: int, where: str) -> tuple[int, int]:
-    """Return patch rows and columns: of the image size if its count fits, else of a square."""
+    """Return patch rows and columns: of `image_size` if the count matches, else of a square."""
     rows, columns = (side // patch for side in image_size)
     side = math.isqrt(tokens)
     if rows * columns == tokens:
         return rows, columns
     if side * side != tokens:
         raise ConfigError(
-            f"{where}: the position table has {tokens} tokens, which is no square: pass the "
+            f"{where}: the position table has {tokens} tokens, not a square number: pass the "
             "image_size that the model was trained with"
         )
     return side, side
@@ -97,7 +99,7 @@ def write_huggingface(encoder: VisionTransformer, folder: Path) -> None:
     """Write an I-JEPA encoder as a folder that `transformers.IJepaModel.from_pretrained` reads.
 
     Raises:
-        ConfigError: It is not an I-JEPA encoder, or its images are not square.
+        ConfigError: The encoder is not an I-JEPA encoder, or its images are not square.
     """
     c = encoder.config
     if c.position != "sincos_2d" or c.stem != "patch" or c.image_size[0] != c.image_size[1]:

@@ -1,4 +1,4 @@
-"""Load attentive probes of every published layout: one head, a list of heads, or a bare pooler."""
+"""Load published attentive probes: a single head, a list of heads, or a bare pooler."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def _reader(tensors: dict[str, Tensor], num_heads: int | None, where: str) -> Pa
 def load_pooler(
     state: Mapping[str, Tensor], *, num_heads: int | None = None, where: str = "pooler"
 ) -> AttentivePooler:
-    """Make an attentive pooler from its tensors.
+    """Build an attentive pooler from its tensors.
 
     Args:
         state: tensors under the published names, with or without `module.` and `pooler.`; those of
             classifiers beside the pooler are left out.
-        num_heads: number of attention heads; None takes that of the published probes.
-        where: what error messages call the tensors.
+        num_heads: number of attention heads; None uses that of the published probes.
+        where: name of the tensors' source, for error messages.
 
     Raises:
-        CheckpointError: keys or shapes do not fit; the message names them.
+        CheckpointError: keys or shapes do not match; the message names them.
         ConfigError: the number of heads is unknown or not a divisor of the width.
     """
     bare = clean_keys(state, where)
@@ -54,11 +54,11 @@ def load_pooler(
 
 
 def load_probes(path: str | Path, *, num_heads: int | None = None) -> list[AttentiveClassifier]:
-    """Load all heads of a probe file; training a grid of heads leaves one head for each setting.
+    """Load all heads of a probe file; a trained grid has one head per setting.
 
     Args:
         path: V-JEPA 1's file (one head), V-JEPA 2's (a list of heads), or a Hugging Face folder.
-        num_heads: number of attention heads; None takes that of the published probes.
+        num_heads: number of attention heads; None uses that of the published probes.
 
     Raises:
         CheckpointError: the file is damaged or holds no probe.

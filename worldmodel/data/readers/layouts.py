@@ -49,7 +49,7 @@ def detect_layout(root: Path) -> str:
         DataError: The folder does not exist.
     """
     if not root.is_dir():
-        raise DataError(f"There is no folder {root}: pass root=DIR, the folder of the episodes")
+        raise DataError(f"Folder {root} does not exist: pass root=DIR, the folder of the episodes")
     if (root / "meta" / "info.json").is_file():
         return "lerobot"
     if (root / "features.json").is_file() or any(root.glob("*.tfrecord*")):

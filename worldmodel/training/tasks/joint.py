@@ -166,7 +166,7 @@ class JointTask(PredictorTask):
         if terms and terms.object and not (clips.labelled and unseen.labelled):
             raise ConfigError(
                 f"object={terms.object} learns from a simulator's object positions, and not every "
-                "episode has them: say object=0, or use episodes of `worldmodel collect`"
+                "episode has them: set object=0, or use episodes of `worldmodel collect`"
             )
         gripper: Gripper = "command" if clips.sent else "difference"
         return cls(options, Sources(clips, unseen), encoder, gripper)

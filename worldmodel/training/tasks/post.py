@@ -103,7 +103,7 @@ class FeatureReader:
             out["features"] = torch.as_tensor(batch["features"]).to(self.device).float()
             return out
         if self.encoder is None:
-            raise ConfigError("the data holds frames: say encoder=NAME, which encodes them")
+            raise ConfigError("the data holds frames: set encoder=NAME to encode them")
         frames = torch.as_tensor(batch["frames"])
         low = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
         with low:

@@ -115,7 +115,7 @@ class Validation:
         objective.train()
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(
-                "features have collapsed: their spread over clips is %.4f (alive: above %.2f); "
+                "features have collapsed: their spread over clips is %.4f (healthy: above %.2f); "
                 "lower lr, or raise momentum",
                 row["feature_std"],
                 COLLAPSED_STD,
