@@ -1,4 +1,4 @@
-"""Anticipate actions: tokens of the seen and of the imagined future, a probe, its loss and metric.
+"""Action anticipation: tokens of observed and predicted frames, probe, loss and metric.
 
 Source: V-JEPA 2 (arXiv 2506.09985), sec. 6; focal loss: Lin et al. (arXiv 1708.02002).
 
@@ -28,21 +28,21 @@ from worldmodel.models.probe import AttentivePooler
 
 Target = Literal["verb", "noun", "action"]
 TARGETS: tuple[Target, ...] = get_args(Target)
-"""What is classified, in the order of the probe's queries."""
+"""Targets of classification, in the order of the probe's queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FutureConfig(Checked):
-    """Which tokens the probe reads."""
+    """Tokens that the probe reads."""
 
     fps: float = field(default=8.0, metadata=between(1e-3, 1000))
     """Frames per second of the clip."""
     num_output_frames: int = field(default=2, metadata=between(2, 4096))
     """Number of future frames whose tokens are predicted, a multiple of the tubelet."""
     num_steps: int = field(default=1, metadata=between(1, 1024))
-    """Number of predictions; each next one takes the last one as the newest context."""
+    """Number of prediction steps; each step adds its output to the context of the next."""
     parts: Literal["both", "encoder", "predictor"] = "both"
-    """Read the encoder's tokens, the predicted ones, or both."""
+    """Whether to read the encoder's tokens, the predicted ones, or both."""
     mask_token: int = field(default=1, metadata={"min": 0})
     """Index of the mask token, modulo their number; published probes were trained with 1, which
     V-JEPA 2 left at its initial zero."""
@@ -51,7 +51,7 @@ class FutureConfig(Checked):
 def future_ids(
     seconds_B: Tensor, num_context: int, patches: int, tubelet: int, config: FutureConfig
 ) -> Tensor:
-    """Return the token ids [B, M] of the future frames, counted on from the clip's tokens."""
+    """Return the token ids [B, M] of the future frames, continuing the clip's ids."""
     skip_B = (seconds_B * config.fps / tubelet).long()
     ids = torch.arange(patches * (config.num_output_frames // tubelet), device=seconds_B.device)
     return num_context + skip_B[:, None] * patches + ids
@@ -69,7 +69,7 @@ def _predict(
     token = config.mask_token % predictor.config.num_mask_tokens
     found: list[Tensor] = []
     for _ in range(config.num_steps):
-        # The ids stay the same: each step is one gap after the newest token of its context.
+        # The ids do not change: each step is one gap after the newest token of its context.
         new: Tensor = predictor(x_BND, context_ids, ids_BM, token, grid=grid)
         x_BND = torch.cat([x_BND[:, new.shape[1] :], new], dim=1)
         found.append(new)
@@ -89,15 +89,16 @@ def anticipation_tokens(
         encoder: The target encoder of a V-JEPA 2 file.
         predictor: The predictor of the same file.
         pixels_BCTHW: Normalised clips.
-        seconds_B: Time from the end of each clip to the frames that are predicted [s].
-        config: Which tokens; None takes the published choice.
+        seconds_B: Time from the end of each clip to the predicted frames [s].
+        config: Choice of tokens; None uses the published one.
 
     Returns:
         Tokens [B, N + num_steps * M, D]: the clip's tokens, then the predicted ones.
 
     Raises:
-        ShapeError: There is not one time for each clip, or the clip does not fit the patches.
-        ConfigError: The predictor is not V-JEPA 2's, or a setting does not fit the model.
+        ShapeError: The numbers of times and clips differ, or the clip is not divisible into
+            patches.
+        ConfigError: The predictor is not V-JEPA 2's, or an option does not match the model.
     """
     config, sizes = config or FutureConfig(), encoder.config
     _check(predictor, pixels_BCTHW, seconds_B, config.num_output_frames, sizes.tubelet_size)
@@ -212,8 +213,8 @@ def focal_loss(
     Args:
         logits_BC: Logits of every class.
         labels_B: long class indices.
-        alpha: Weight of the right class; the others have 1 - alpha.
-        gamma: Exponent that lowers the weight of classes that are already well told apart.
+        alpha: Weight of the correct class; the others have 1 - alpha.
+        gamma: Exponent that reduces the weight of well-classified examples.
     """
     right = F.one_hot(labels_B, logits_BC.shape[1]).bool()
     signed = torch.where(right, logits_BC, -logits_BC)
@@ -226,13 +227,13 @@ class Recall:
     """Scores of one target [%]."""
 
     mean_class_recall: float
-    """Mean over the classes that occur of the share of their clips that are hits."""
+    """Mean over occurring classes of the fraction of their clips that are hits."""
     accuracy: float
-    """Share of clips that are hits."""
+    """Fraction of clips that are hits."""
     num_clips: int
-    """Clips that were scored."""
+    """Number of scored clips."""
     num_classes: int
-    """Classes that occur in the labels."""
+    """Number of classes that occur in the labels."""
 
 
 def class_mean_recall(
@@ -240,18 +241,18 @@ def class_mean_recall(
 ) -> Recall:
     """Score a whole split; a clip is a hit if its label is among the `k` highest scores.
 
-    Give every clip once: the released loop counts some clips twice and leaves others out.
+    Pass every clip once; the released loop counts some clips twice and omits others.
 
     Args:
         logits_BC: Logits over all training classes.
         labels_B: long class indices.
         k: Number of guesses.
-        valid_classes: long class indices; the scores of others become 0, and clips of others are
-            left out. None takes all classes.
+        valid_classes: long class indices; scores of other classes are set to 0, and their clips are
+            ignored. None uses all classes.
 
     Raises:
-        ShapeError: Logits and labels do not fit together, or no clip is left.
-        ConfigError: `k` is beyond the number of classes.
+        ShapeError: Logits and labels are inconsistent, or no clip remains.
+        ConfigError: `k` exceeds the number of classes.
     """
     if logits_BC.ndim != 2 or labels_B.shape != logits_BC.shape[:1]:
         raise ShapeError(

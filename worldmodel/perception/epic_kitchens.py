@@ -1,4 +1,4 @@
-"""Read EPIC-KITCHENS-100's annotations and choose the frames that anticipate each action.
+"""Read EPIC-KITCHENS-100's annotations and select the frames before each action.
 
 Source: Damen et al., EPIC-KITCHENS-100 (arXiv 2006.13256); V-JEPA 2 (arXiv 2506.09985), sec. 6.
 """
@@ -23,14 +23,14 @@ COLUMNS = ("video_id", "start_frame", "stop_frame", "verb_class", "noun_class")
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One annotated action."""
+    """An annotated action."""
 
     video: str
     """Name of the video, for example `P01_01`."""
     start: int
-    """Number of the action's first frame."""
+    """Index of the action's first frame."""
     stop: int
-    """Number of the action's last frame."""
+    """Index of the action's last frame."""
     verb: int
     """Class id of the verb in the annotations."""
     noun: int
@@ -50,7 +50,7 @@ class ActionClasses:
         """Return the output indices of an action's verb, noun and (verb, noun) pair.
 
         Raises:
-            DataError: The training annotations do not have the pair.
+            DataError: The pair does not occur in the training annotations.
         """
         verbs, nouns, actions = self._indices
         pair = (action.verb, action.noun)
@@ -70,7 +70,7 @@ def read_actions(path: Path) -> list[Action]:
     """Read `EPIC_100_train.csv` or `EPIC_100_validation.csv`, in the order of the file.
 
     Raises:
-        DataError: The file is missing, lacks a column, or a row holds no numbers.
+        DataError: The file is missing, lacks a column, or a row is not numeric.
     """
     return [_action(path, i, row) for i, row in enumerate(read_rows(path, COLUMNS), 1)]
 
@@ -99,7 +99,7 @@ def class_order(train: Iterable[Action]) -> ActionClasses:
 
 
 def known_actions(actions: Iterable[Action], classes: ActionClasses) -> list[Action]:
-    """Return the actions whose pair the classes have.
+    """Return the actions whose (verb, noun) pair is among the classes.
 
     Videos come in the order of their first action, and the actions of a video by start frame.
     """
@@ -113,12 +113,12 @@ def known_actions(actions: Iterable[Action], classes: ActionClasses) -> list[Act
 
 @dataclass(frozen=True, kw_only=True)
 class AnticipationClip(Checked):
-    """Which frames before an action the model sees."""
+    """Sampling of the frames before an action."""
 
     num_frames: int = field(default=32, metadata=between(1, 4096))
     """Number of frames of a clip."""
     fps: float = field(default=8.0, metadata=between(1e-3, 1000))
-    """Frames per second that the clip is thinned to."""
+    """Frame rate to which the clip is subsampled [Hz]."""
     seconds: tuple[float, float] = field(default=(1.0, 1.0), metadata=between(0, 3600))
     """Range of the gap between the clip's end and the anchor [s]; published training: .25 to
     1.75."""
@@ -126,7 +126,7 @@ class AnticipationClip(Checked):
     """Range of the anchor's place, 1: the action's start, 0: its stop; published training: 0 to
     0.25. None takes 1, the benchmark's task, or 0 with `as_released`."""
     as_released: bool = False
-    """Anchor at the action's stop, so that a clip may show the action itself."""
+    """Whether to anchor at the action's stop, so that a clip may show the action itself."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,7 +146,7 @@ class AnticipationClip(Checked):
     def frames(
         self, action: Action, video_fps: float, seconds: float, place: float
     ) -> NDArray[np.int64]:
-        """Return the rising frame numbers [num_frames] of a clip; those before 0 become 0.
+        """Return the increasing frame indices [num_frames] of a clip, clamped to 0.
 
         Args:
             action: The action to anticipate.
@@ -155,7 +155,7 @@ class AnticipationClip(Checked):
             place: Place of the anchor between the action's stop (0) and start (1).
 
         Raises:
-            ConfigError: The video has fewer frames per second than the clip.
+            ConfigError: The video's frame rate is below the clip's.
         """
         step = int(video_fps / self.fps)
         if step < 1:

@@ -20,25 +20,25 @@ from worldmodel.errors import ShapeError
 
 Scores = NDArray[np.float64]
 NUM_THRESHOLDS = 100
-"""Thresholds that the best absolute accuracy is searched over."""
+"""Number of thresholds searched for the best absolute accuracy."""
 QUANTILE = 0.9
-"""Share of possible videos below the fixed threshold."""
+"""Fraction of possible videos below the fixed threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairMetrics:
-    """Scores of a set of pairs; `mean` and `max` tell how windows become one score of a video."""
+    """Scores of a set of pairs; `mean` and `max` name the reduction from windows to videos."""
 
     num_pairs: int
     relative_mean: float
-    """Pairs whose impossible video surprises more [%]; a tie counts as wrong."""
+    """Pairs whose impossible video is more surprising [%]; ties count as wrong."""
     relative_max: float
     absolute_max: float
-    """Videos on their side of `threshold` [%]."""
+    """Videos on the correct side of `threshold` [%]."""
     threshold: float
     """The 90 % quantile of the possible videos' scores."""
     best_absolute_max: float
-    """The best accuracy of 100 thresholds, chosen on these very videos [%]."""
+    """Best accuracy of 100 thresholds, selected on the same videos [%]."""
     best_threshold: float
     auroc_mean: float
     auroc_max: float
@@ -47,7 +47,7 @@ class PairMetrics:
 
 
 def min_over_contexts(rows: Sequence[Tensor]) -> Tensor:
-    """Return the least surprise of each window [windows] over contexts of equal length."""
+    """Return each window's minimum surprise [windows] over contexts of equal length."""
     return torch.stack(list(rows)).amin(0)
 
 
@@ -64,7 +64,7 @@ def video_scores(
     Args:
         rows: Surprises [windows] of each video; lengths may differ.
         how: Mean or maximum over the windows.
-        published_padding: Fill short videos up with zeros first, as the released evaluation does,
+        published_padding: Whether to pad short videos with zeros, as in the released evaluation,
             which lowers their means.
     """
     rows = list(pad_as_published(rows)) if published_padding else rows
@@ -110,7 +110,7 @@ def pair_metrics(
         published_padding: See `video_scores`.
 
     Raises:
-        ShapeError: There is no pair, a video is without its partner, or a video has no window.
+        ShapeError: There is no pair, a video has no partner, or a video has no window.
     """
     pairs, rows = len(possible), [*possible, *impossible]
     if not pairs or len(impossible) != pairs or any(not len(row) for row in rows):
@@ -121,7 +121,7 @@ def pair_metrics(
     means = video_scores(rows, "mean", published_padding=published_padding)
     highest = video_scores(rows, "max")
     good, bad = highest[:pairs], highest[pairs:]
-    # The released code stops with fewer than 10 pairs, where this index is beyond the last.
+    # The released code fails for fewer than 10 pairs, for which this index is out of range.
     threshold = float(np.sort(good)[min(math.ceil(QUANTILE * pairs), pairs - 1)])
     tried = np.linspace(good.min(), bad.max(), NUM_THRESHOLDS)
     accuracies = [_accuracy(good, bad, value) for value in tried]

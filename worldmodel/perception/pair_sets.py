@@ -1,7 +1,7 @@
-"""Read the sets of possible and impossible videos: IntPhys, GRASP, InfLevel and IntPhys 2.
+"""Read sets of possible and impossible videos: IntPhys, GRASP, InfLevel and IntPhys 2.
 
-Folders are read as their authors publish them. A missing or damaged video costs its pair, which is
-named with the reason in `PairSet.rejected`; no other pair takes its place.
+Folders are read in their published layout. The pair of a missing or damaged video is listed with
+its reason in `PairSet.rejected` and never replaced by another.
 
 | set | files |
 |---|---|
@@ -31,7 +31,7 @@ DIFFICULTY = {
     "BasicLevel_0": "easy",
     **dict.fromkeys(("SaltFlats_0", "DesertMap_0", "RaceTrack_0", "TropicalIsland_0"), "medium"),
 }
-"""IntPhys 2's `env` -> difficulty; every other one is hard."""
+"""IntPhys 2's `env` -> difficulty; all others are hard."""
 FIXED_CAMERA = {
     "FixedMarryPoppins",
     "FixedJumpSolidity",
@@ -40,7 +40,7 @@ FIXED_CAMERA = {
     "SphereFallingDown",
     "SolidityFallingFlat",
 }
-"""IntPhys 2's `game_name` of scenes whose camera does not move."""
+"""IntPhys 2's `game_name` of scenes with a static camera."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Pair:
     group: str
     """Property that the pair tests."""
     tags: dict[str, str] = field(default_factory=dict)
-    """Further divisions of the set, for example the difficulty."""
+    """Subsets of the pair, for example by difficulty."""
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """Pairs of a set and what could not be read."""
+    """Pairs of a set, and the unreadable items."""
 
     pairs: list[Pair]
     rejected: dict[str, str]
@@ -68,7 +68,7 @@ class PairSet:
 def _collect(
     items: Iterable[tuple[str, Callable[[], list[Pair]]]], where: Path, needed: str
 ) -> PairSet:
-    """Make the pairs of each item; an item that cannot be read is named with the reason."""
+    """Collect the pairs of each item; record unreadable items with their reasons."""
     pairs: list[Pair] = []
     rejected: dict[str, str] = {}
     for name, make in items:
@@ -129,7 +129,7 @@ def _is_possible(path: Path) -> bool:
 
 
 def read_grasp(root: Path) -> PairSet:
-    """Read GRASP's level 2; files of one name in `P_X` and `IP_X` are a pair.
+    """Read GRASP's level 2; files with the same name in `P_X` and `IP_X` form a pair.
 
     Raises:
         DataError: No pair can be read.
@@ -143,7 +143,7 @@ def read_grasp(root: Path) -> PairSet:
 
 
 def _without_partner(root: Path) -> Iterator[Path]:
-    """Yield the names of possible videos that are missing beside impossible ones."""
+    """Yield the names of missing possible videos of existing impossible ones."""
     for bad in sorted((root / "level2").glob("IP_*/*.mp4")):
         good = bad.parent.with_name(bad.parent.name.removeprefix("I")) / bad.name
         if not good.exists():
@@ -159,11 +159,11 @@ def _grasp_pair(root: Path, good: Path) -> list[Pair]:
 def read_inflevel(root: Path, pairs_csv: Path) -> PairSet:
     """Read pairs of InfLevel-lab; video 1 of a row is the possible one.
 
-    Frames count from the end of the second priming part on; the longer video of a pair loses
-    frames at its start.
+    Frames count from the end of the second priming part; the longer video of a pair is trimmed at
+    its start.
 
     Args:
-        root: Folder that the paths in the CSV count from.
+        root: Base folder of the paths in the CSV.
         pairs_csv: CSV of pairs, as published.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Measure surprise on a set of pairs, and score it by the property that the pairs test."""
+"""Measure surprise on a set of pairs, and score it by tested property."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions(Checked):
-    """How the videos of a set are read."""
+    """Reading of a set's videos."""
 
     step: int = field(default=2, metadata=between(1, 1000))
     """Every `step`-th frame is used; published: 2 for IntPhys, 5 for InfLevel, 10 for GRASP and for
@@ -31,12 +31,12 @@ class PairOptions(Checked):
     transform: Transform = "center_crop"
     """Image transform to the model's size; published for InfLevel: squeeze."""
     batch_size: int = field(default=8, metadata=between(1, 4096))
-    """Windows that go through the networks together."""
+    """Number of windows per batch."""
 
 
 @dataclass(frozen=True)
 class PairSurprise:
-    """Surprises of a pair: one tensor [windows] for each context."""
+    """Surprises of a pair: one tensor [windows] per context."""
 
     pair: Pair
     possible: list[Tensor]
@@ -49,7 +49,7 @@ class SetSurprise:
 
     pairs: list[PairSurprise]
     rejected: dict[str, str]
-    """Pair or scene -> reason why it was left out."""
+    """Pair or scene -> reason for its rejection."""
 
     def metrics(
         self, context: int | None = None, *, published_padding: bool = False
@@ -57,9 +57,10 @@ class SetSurprise:
         """Score each property; the key `all` has all pairs together.
 
         Args:
-            context: Index of the context; None takes the least surprise of each window over all
-                contexts ("filtered"), which needs contexts without `growing_start`.
-            published_padding: Fill short videos up with zeros, as the released evaluation does.
+            context: Index of the context; None uses each window's minimum surprise over all
+                contexts ("filtered"), which requires contexts without `growing_start`.
+            published_padding: Whether to pad short videos with zeros, as in the released
+                evaluation.
         """
         groups: dict[str, list[PairSurprise]] = {"all": self.pairs}
         for item in self.pairs:
@@ -89,9 +90,9 @@ def measure_pairs(
 
     Args:
         model: The three networks, in eval mode.
-        found: The pairs.
+        found: Pairs of the set.
         config: Windows and contexts.
-        options: How the videos are read.
+        options: Reading of the videos.
         image_size: Height and width that the videos are transformed to [px].
 
     Returns:

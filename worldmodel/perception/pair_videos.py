@@ -1,4 +1,4 @@
-"""Read the videos of pair sets, and match the four videos of an IntPhys scene.
+"""Read videos of pair sets, and match the four videos of an IntPhys scene.
 
 Shapes: T frames, H W pixels, C channels.
 """
@@ -25,9 +25,10 @@ class Video:
 
     path: Path
     first: int = 0
-    """Number of the first frame that counts."""
+    """Index of the first frame to use."""
     whole_steps: bool = False
-    """Use the first (n - 1) // step * step of n frames, as published for IntPhys."""
+    """Whether to use only the first (n - 1) // step * step of n frames, as published for
+    IntPhys."""
 
     def frames(self, step: int = 1) -> Tensor:
         """Read every `step`-th frame: uint8 RGB [T, H, W, 3].
@@ -61,10 +62,9 @@ def _picture(path: Path) -> NDArray[np.uint8]:
 
 
 def breaking_point(first_THWC: Tensor, second_THWC: Tensor, *, as_released: bool = False) -> int:
-    """Return the number of the first frame in which two videos differ, or their length.
+    """Return the index of the first frame in which two videos differ, or their length.
 
-    With `as_released` only the sums over all pixels are compared, so a change of place can be
-    missed.
+    With `as_released` only the sums over all pixels are compared, which can miss a displacement.
 
     Raises:
         DataError: The videos differ in length or size.
@@ -81,9 +81,9 @@ def breaking_point(first_THWC: Tensor, second_THWC: Tensor, *, as_released: bool
 def match_scene(
     videos: Sequence[Tensor], *, as_released: bool = False
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Divide the four videos of an IntPhys scene into pairs with a common beginning.
+    """Divide the four videos of an IntPhys scene into pairs with a common start.
 
-    The partner of video 0 is the first of those that differ from it last.
+    The partner of video 0 is the first among those that diverge from it last.
 
     Raises:
         DataError: There are not four videos, or they differ in length or size.

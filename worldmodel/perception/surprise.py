@@ -1,8 +1,8 @@
-"""Measure how far a video departs from what the masked predictor expects.
+"""Measure surprise: the deviation of a video from the masked predictor's expectation.
 
 A window slides over the video. The encoder sees the first frames of the window (the context), the
-predictor imagines the tokens of the rest, and the surprise is their mean absolute difference from
-the target encoder's tokens of the whole window.
+predictor predicts the tokens of the remaining frames, and the surprise is their mean absolute
+difference from the target encoder's tokens for the whole window.
 
 Source: Garrido et al., "Intuitive physics understanding emerges from self-supervised pretraining on
 natural videos" (arXiv 2502.11831), and IntPhys 2 (arXiv 2506.09849).
@@ -30,28 +30,29 @@ from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 
 Grid = tuple[int, int, int]
 RELEASED_PATCHES = 14 * 14
-"""Patches of a tubelet that the released evaluation assumes at every image size."""
+"""Number of patches per tubelet that the released evaluation assumes at every image size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurpriseConfig(Checked):
-    """Windows and contexts, and what is normalised before the comparison."""
+    """Windows, contexts and normalisation."""
 
     num_frames: int = field(default=16, metadata=between(2, 4096))
-    """Number of frames of a window."""
+    """Number of frames per window."""
     contexts: tuple[int, ...] = field(default=(2, 4, 6, 8, 10), metadata=between(1, 4096))
-    """Numbers of frames that the encoder sees; each must be below `num_frames`."""
+    """Numbers of context frames; each must be below `num_frames`."""
     stride: int = field(default=2, metadata=between(1, 4096))
-    """Number of frames from one window to the next."""
+    """Number of frames between the starts of consecutive windows."""
     normalise_context: bool = False
-    """Apply a LayerNorm without weights to the context tokens before the predictor."""
+    """Whether to apply LayerNorm without weights to the context tokens before the predictor."""
     normalise_targets: bool = True
-    """Apply a LayerNorm without weights to the target tokens."""
+    """Whether to apply LayerNorm without weights to the target tokens."""
     growing_start: bool = False
-    """Put the surprises of all shorter contexts on the first window before those of a context, so
-    that the video's first frames count too (IntPhys 2)."""
+    """Whether to prepend the first window's surprises for all shorter contexts, so that the video's
+    first frames count too (IntPhys 2)."""
     as_released: bool = False
-    """Count tokens in 14 x 14 patches at every image size, an error of the released evaluation."""
+    """Whether to assume 14 x 14 patches at every image size, reproducing an error of the released
+    evaluation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -75,10 +76,10 @@ class SurpriseModel:
     """Index of the predictor's mask token; V-JEPA 2 trained only token 0."""
 
     def __post_init__(self) -> None:
-        """Check the widths.
+        """Check that the widths of the networks match.
 
         Raises:
-            ConfigError: The predictor belongs to other encoders, or needs several levels.
+            ConfigError: The predictor is for other encoders, or needs several levels.
         """
         sizes = self.predictor.config
         seen, wanted = self.encoder.config.embed_dim, self.target_encoder.config.embed_dim
@@ -91,7 +92,7 @@ class SurpriseModel:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the predictor expected of windows, and what the target encoder found."""
+    """Predicted and target tokens of a batch of windows."""
 
     context_ids: Tensor
     """long [B, K]"""
@@ -126,7 +127,7 @@ def load_surprise_model(
         num_heads: Attention heads of the encoders; None takes the published number.
         predictor_heads: Attention heads of the predictor; None takes the published number.
         image_size: Side, or height and width, of the images [px].
-        num_frames: Number of frames of a window.
+        num_frames: Number of frames per window.
         mask_token: Index of the predictor's mask token.
 
     Raises:
