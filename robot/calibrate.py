@@ -49,7 +49,7 @@ class Axes:
         """Read a file that `write` wrote.
 
         Raises:
-            CalibrationError: There is no such file, or it holds no rotation.
+            CalibrationError: The file is missing or holds no rotation.
         """
         try:
             said = json.loads(path.read_text(encoding="utf-8"))

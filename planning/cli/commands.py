@@ -25,12 +25,12 @@ SEE = "See and plan"
 GROUPS = {
     SEE: {
         "demo": "Watch the embedded model pick and place from goal images.",
-        "eval": "Measure success rates beside baselines and write a report.",
+        "eval": "Measure success rates against baselines and write a report.",
         "plan": "Plan actions from two images on disk.",
     },
     "Train": {
         "train": "Train an action-conditioned world model.",
-        "pretrain": "Train a video encoder by masked prediction, unlabelled.",
+        "pretrain": "Train a video encoder by masked prediction.",
         "collect": "Record simulated episodes in the raw DROID layout.",
     },
     "Perceive": {
@@ -40,22 +40,22 @@ GROUPS = {
         "probe predict": "Print the most likely classes of videos and images.",
         "anticipate": "Score action anticipation on EPIC-KITCHENS-100.",
         "surprise": "Compare surprise at possible and impossible videos.",
-        "inspect energy": "Draw the energy over a grid of actions.",
-        "inspect probes": "Measure what the latent knows about robot and object.",
+        "inspect energy": "Plot the energy over a grid of actions.",
+        "inspect probes": "Decode robot and object positions from the latent.",
     },
     "Drive a robot arm": {
         "drive": "Move an arm toward goal images; a dry run by default.",
-        "replay": "Show the log of a drive and plan its actions again.",
+        "replay": "Show the log of a drive and replan its actions.",
         "calibrate axes": "Estimate the model-to-robot rotation.",
         "check-view": "Check that the camera has not moved.",
         "capture-goal": "Record goal images by moving the arm.",
     },
     "Data and models": {
         "data index": "List usable episodes and rejection reasons.",
-        "data prepare": "Cut episodes to frames or features, once.",
+        "data prepare": "Store episodes as frames or features.",
         "models": "List published models, their sizes and licences.",
         "convert": "Convert a published checkpoint to safetensors.",
-        "bench planning": "Time our planner beside the published loop.",
+        "bench planning": "Compare planning speed with the published loop.",
     },
 }
 """Job -> command -> its line in the list of commands."""

@@ -170,7 +170,7 @@ PROBES: dict[str, Published] = {
 
 
 def is_known(name: str) -> bool:
-    """Tell whether a name is that of a published model or probe."""
+    """Return whether a name belongs to a published model or probe."""
     return name in REGISTRY or name in PROBES
 
 

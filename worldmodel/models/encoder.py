@@ -226,7 +226,7 @@ class VisionTransformer(nn.Module):
             The levels, concatenated along the tokens: [B, levels * N, D].
 
         Raises:
-            ConfigError: there is no such block, or it has no norm.
+            ConfigError: the block does not exist or has no norm.
             ShapeError: the clip is not divisible by the patch or tubelet size.
         """
         known = self.config.norm_blocks or tuple(range(self.config.depth))

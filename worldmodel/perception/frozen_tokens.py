@@ -46,7 +46,7 @@ def view_tokens(encoder: FrameEncoder, clips_KVBTHWC: Tensor, levels: Sequence[i
 
     Raises:
         ShapeError: wrong rank, channels, dtype or size.
-        ConfigError: the encoder has no such blocks.
+        ConfigError: the encoder does not have these blocks.
     """
     if clips_KVBTHWC.ndim != 7:
         raise ShapeError(

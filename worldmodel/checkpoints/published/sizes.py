@@ -95,7 +95,7 @@ class PartReader:
         return hidden / dim if int(dim * (hidden / dim)) == hidden else (hidden + 0.5) / dim
 
     def heads(self, published: int | None, dim: int, key: str, *, rotary: bool) -> int:
-        """Return the number of attention heads: as asked, else that of the published model."""
+        """Return the number of attention heads: as requested, else as published."""
         where, heads = self.where, self.asked.num_heads or published
         if heads is None:
             raise ConfigError(
