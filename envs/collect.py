@@ -108,30 +108,30 @@ def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    there = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
-    wanted = range(config.seed, config.seed + config.episodes)
-    todo = [(config, write, seed) for seed in wanted if seed not in there]
-    kinds: Counter[str] = Counter()
+    recorded = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
+    seeds = range(config.seed, config.seed + config.episodes)
+    pending = [(config, write, seed) for seed in seeds if seed not in recorded]
+    kind_counts: Counter[str] = Counter()
     lifted = frames = 0
     started = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     with context.Pool(config.workers, initializer=_start_worker) as pool:
         try:
-            jobs = pool.imap_unordered(_job, todo, chunksize=2)
-            for row in tqdm(jobs, total=len(todo), unit="episode"):
-                kinds[row["kind"]] += 1
+            jobs = pool.imap_unordered(_job, pending, chunksize=2)
+            for row in tqdm(jobs, total=len(pending), unit="episode"):
+                kind_counts[row["kind"]] += 1
                 lifted += row["lifted"]
                 frames += row["frames"]
         except KeyboardInterrupt:
             pool.terminate()
     seconds = time.perf_counter() - started
     return {
-        "episodes": sum(kinds.values()),
-        "already_there": len(set(wanted) & there),
+        "episodes": sum(kind_counts.values()),
+        "already_there": len(set(seeds) & recorded),
         "frames": frames,
         "seconds": seconds,
         "frames_per_s": frames / seconds,
-        "kinds": dict(kinds),
+        "kinds": dict(kind_counts),
         "lifted": lifted,
         "seed": config.seed,
         "split": config.split,

@@ -84,19 +84,19 @@ class FlangeIK:
         Raises:
             UnreachableError: No solution within the joint limits.
         """
-        wanted = euler_to_matrix(target[3:6])
+        target_rotation = euler_to_matrix(target[3:6])
         q = np.clip(q, self.low, self.high)
         error = np.zeros(6)
         for _ in range(iterations):
             self.kinematics.place(q)
             error[:3] = target[:3] - self.kinematics.position
-            error[3:] = _rotation_vector(wanted @ self.kinematics.rotation.T)
+            error[3:] = _rotation_vector(target_rotation @ self.kinematics.rotation.T)
             if np.abs(error[:3]).max() < tolerance_m and np.abs(error[3:]).max() < 10 * tolerance_m:
                 return q
             j = self.kinematics.jacobian()
             inverse = damped_least_squares(np.eye(6), j)
-            rest = (np.eye(7) - inverse @ j) @ (REST_Q - q)
-            q = np.clip(q + inverse @ error + REST_SHARE * rest, self.low, self.high)
+            rest_step = (np.eye(7) - inverse @ j) @ (REST_Q - q)
+            q = np.clip(q + inverse @ error + REST_SHARE * rest_step, self.low, self.high)
         raise UnreachableError(
             f"No joint positions bring the flange to {np.round(target[:6], 3).tolist()}: "
             f"{np.linalg.norm(error[:3]):.3f} m short. Choose a pose nearer the table's centre"

@@ -160,24 +160,28 @@ class Kinematics:
                 of a joint limit, or it stretches the arm.
         """
         pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
-        wanted, joints = euler_to_matrix(pose[3:6]), start.copy()
+        target_rotation, joints = euler_to_matrix(pose[3:6]), start.copy()
         low, high = np.minimum(self.low, start), np.maximum(self.high, start)
         error = np.full(6, np.inf)
         for _ in range(iterations):
             flange = flange_pose(joints)
             error[:3] = pose[:3] - flange[:3, 3]
-            error[3:] = rotation_vector(wanted @ flange[:3, :3].T)
+            error[3:] = rotation_vector(target_rotation @ flange[:3, :3].T)
             if np.abs(error[:3]).max() < 5e-4 and np.abs(error[3:]).max() < 5e-3:
                 self._check_stretch(pose, start, joints)
                 return joints
             step = damped_least_squares(error, jacobian(joints))
             joints = np.clip(joints + step, low, high)
-        at = [str(i + 1) for i in range(7) if joints[i] <= low[i] or joints[i] >= high[i]]
-        why = f"joint {', '.join(at)} would come within {self.margin_rad} rad of its limit"
-        left = float(np.linalg.norm(error[:3]))
+        at_limit = [str(i + 1) for i in range(7) if joints[i] <= low[i] or joints[i] >= high[i]]
+        if at_limit:
+            reason = (
+                f"joint {', '.join(at_limit)} would come within {self.margin_rad} rad of its limit"
+            )
+        else:
+            reason = f"{np.linalg.norm(error[:3]):.3f} m short"
         raise UnreachableError(
-            f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: "
-            f"{why if at else f'{left:.3f} m short'}. Choose a pose nearer the table's centre"
+            f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: {reason}. Choose a pose "
+            "nearer the table's centre"
         )
 
     @staticmethod

@@ -44,14 +44,16 @@ def collect_moves(
     Raises:
         DriveError: a move was refused.
     """
-    turn = np.radians(options.turn_deg)
-    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    angle_rad = np.radians(options.turn_deg)
+    rotation = np.array(
+        [[np.cos(angle_rad), -np.sin(angle_rad)], [np.sin(angle_rad), np.cos(angle_rad)]]
+    )
     rng, camera = np.random.default_rng(options.seed), workcell.checked()
-    done, seen = [], []
+    true_moves, inferred_moves = [], []
     moves = draw_moves(rng, options.moves, options.length_m, options.reach_m)
     for index, move in enumerate(tqdm(moves, desc="moves")):
         before, state = camera.read().image, arm.state().state
-        sent = arm.send([*(turned @ move), 0, 0, 0, 0, 0])
+        sent = arm.send([*(rotation @ move), 0, 0, 0, 0, 0])
         if sent.refused:
             reasons = "; ".join(str(reason) for reason in sent.reasons)
             raise DriveError(
@@ -60,9 +62,9 @@ def collect_moves(
             )
         moved = (arm.state().state - state)[:2]
         # The test rotation is hidden inside the arm, which reports the requested move.
-        done.append(turned.T @ moved)
-        seen.append(infer_move(policy, before, camera.read().image, state, index))
-    return np.array(done), np.array(seen)
+        true_moves.append(rotation.T @ moved)
+        inferred_moves.append(infer_move(policy, before, camera.read().image, state, index))
+    return np.array(true_moves), np.array(inferred_moves)
 
 
 def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:

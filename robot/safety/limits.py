@@ -120,14 +120,14 @@ class Limits:
         reasons: list[Reason] = []
         numbers, grip = np.clip(asked[:6], -10, 10), float(asked[6])
         if kind == "pose":
-            wanted = np.append(numbers, float(grip > 0.5))
+            requested = np.append(numbers, float(grip > 0.5))
         else:
             if abs(grip) > 1:
                 reasons.append(Reason("gripper", "beyond -1 to 1"))
             moved = apply_action(base, np.append(numbers, 0.0))
-            wanted = np.append(moved[:6], float(is_closed_after(grip, closed)))
-        target, more = self.allow(base, wanted, q)
-        reasons += more
+            requested = np.append(moved[:6], float(is_closed_after(grip, closed)))
+        target, changes = self.allow(base, requested, q)
+        reasons += changes
         if target is None:
             return Sent(action=np.zeros(7), target=base, reasons=tuple(reasons), refused=True)
         action = pose_diff(base, target)

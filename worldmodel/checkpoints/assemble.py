@@ -177,17 +177,17 @@ def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
         CheckpointError: a size differs, because shards are missing or the files do not belong
             together.
     """
-    pairs = {
+    sizes = {
         "num_hidden_layers": encoder.config.depth,
         "hidden_size": encoder.config.embed_dim,
         "tubelet_size": encoder.config.tubelet_size,
         "patch_size": encoder.config.patch_size,
     }
-    for name, found in pairs.items():
-        wanted = file.settings.get(name, found)
-        if wanted != found:
+    for name, size in sizes.items():
+        expected = file.settings.get(name, size)
+        if expected != size:
             raise CheckpointError(
-                f"{file.path}: config.json has {name}={wanted}, the weights have {found}: files "
+                f"{file.path}: config.json has {name}={expected}, the weights have {size}: files "
                 "are missing or inconsistent; download all of them again"
             )
 

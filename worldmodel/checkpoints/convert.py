@@ -37,7 +37,7 @@ def convert(source: str, out: Path, config: ConvertConfig) -> Converted:
         ConfigError: an option contradicts the file.
         DownloadError: a published file cannot be downloaded.
     """
-    path, known = find_source(source)
+    path, published = find_source(source)
     if out.suffix != ".safetensors":
         raise ConfigError(f"out={str(out)!r} must end in .safetensors")
     if not path.exists():
@@ -45,11 +45,11 @@ def convert(source: str, out: Path, config: ConvertConfig) -> Converted:
             f"source={source!r} is neither a file nor a published name; `worldmodel models` "
             "lists the names"
         )
-    file = PublishedFile(path, config, known)
+    file = PublishedFile(path, config, published)
     model, kept = assemble(file)
-    notes = {"source": source, "licence": known.licence if known else "as the source's"}
+    notes = {"source": source, "licence": published.licence if published else "as the source's"}
     save(out, model, notes=notes, dtype=getattr(torch, config.dtype))
-    have = file.entries
-    dropped = [f"{key} ({size / 1e6:.1f} MB)" for key, size in have.items() if key not in kept]
+    entries = file.entries
+    dropped = [f"{key} ({size / 1e6:.1f} MB)" for key, size in entries.items() if key not in kept]
     kind = "world model" if isinstance(model, WorldModel) else type(model).__name__
-    return Converted(out, kind, [key for key in have if key in kept], dropped)
+    return Converted(out, kind, [key for key in entries if key in kept], dropped)

@@ -145,13 +145,13 @@ def fetch(remote: Remote, path: Path) -> Path:
         if path.is_file():  # another process downloaded it in the meantime
             return path
         for _ in range(ATTEMPTS):
-            whole, known = _attempt(remote, path, part)
-            if whole:
+            complete, metadata = _attempt(remote, path, part)
+            if complete:
                 break
         else:
-            have = part.stat().st_size if part.is_file() else 0
+            received = part.stat().st_size if part.is_file() else 0
             raise DownloadError(
-                f"{remote.name}: received {have} of {known.get('size')} bytes in {ATTEMPTS} "
+                f"{remote.name}: received {received} of {metadata.get('size')} bytes in {ATTEMPTS} "
                 f"attempts; they are kept in {part}: run it again to resume. "
                 f"{remote.offline_help(path)}"
             )

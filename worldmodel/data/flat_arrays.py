@@ -88,11 +88,11 @@ def read_sequences(
     objects_T3, sent = episode.objects_T3, np.array(episode.actions_TA is not None)
     if objects_T3 is None:
         objects_T3 = np.full((steps, 3), np.nan)
-    found: list[dict[str, np.ndarray]] = []
+    arrays: list[dict[str, np.ndarray]] = []
     try:
         source = episode.camera(row["camera"]).frames
         for part in sequences(episode.times_s[:steps], options.fps):
-            found.append(
+            arrays.append(
                 {
                     "frames": options.preprocess(torch.from_numpy(source.read(part))).numpy(),
                     "states": episode.states_TS[part].astype(np.float32),
@@ -103,7 +103,7 @@ def read_sequences(
             )
     except EpisodeError as error:
         raise DataError(f"Episode {row['path']} cannot be used: {error}") from error
-    return found
+    return arrays
 
 
 def index_folder(

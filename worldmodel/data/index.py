@@ -216,41 +216,41 @@ def build_index(
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
     out.mkdir(parents=True, exist_ok=True)
-    seen, prints = _previous(out, options), {u.key: fingerprint(u) for u in units}
+    previous, fingerprints = _previous(out, options), {u.key: fingerprint(u) for u in units}
     results = {
-        u.key: seen[u.key]["rows"]
+        u.key: previous[u.key]["rows"]
         for u in units
-        if u.key in seen and seen[u.key]["print"] == prints[u.key]
+        if u.key in previous and previous[u.key]["print"] == fingerprints[u.key]
     }
     todo = [u for u in units if u.key not in results]
-    for unit, found in tqdm(
+    for unit, unit_rows in tqdm(
         _run(todo, options, workers), total=len(todo), desc="indexing", unit="unit"
     ):
-        results[unit.key] = found
+        results[unit.key] = unit_rows
     rows = _check_sizes([row for u in units for row in results[u.key]], options)
-    good = [r for r in rows if "reason" not in r]
-    bad = [r for r in rows if "reason" in r]
-    paths = {r["path"] for r in good}
+    accepted = [r for r in rows if "reason" not in r]
+    rejected = [r for r in rows if "reason" in r]
+    paths = {r["path"] for r in accepted}
     summary = {
         "root": str(root),
         "layout": units[0].layout,
-        "accepted": len(good),
-        "rejected": len(bad),
-        "reasons": dict(Counter(r["reason"] for r in bad).most_common()),
-        "notes": dict(Counter(n for r in good for n in r["notes"])),
-        "hours": round(sum(r["seconds"] for r in good) / 3600, 6),
+        "accepted": len(accepted),
+        "rejected": len(rejected),
+        "reasons": dict(Counter(r["reason"] for r in rejected).most_common()),
+        "notes": dict(Counter(n for r in accepted for n in r["notes"])),
+        "hours": round(sum(r["seconds"] for r in accepted) / 3600, 6),
         "inspected": len(todo),
         "camera": options.read.camera,
-        "fingerprint": digest_of([prints[u.key] for u in units if u.path in paths]),
+        "fingerprint": digest_of([fingerprints[u.key] for u in units if u.path in paths]),
     }
-    write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in good))
-    write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in bad))
+    write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in accepted))
+    write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in rejected))
     write_json(out / SUMMARY, summary)
-    units_seen = {k: {"print": prints[k], "rows": v} for k, v in results.items()}
+    units_seen = {k: {"print": fingerprints[k], "rows": v} for k, v in results.items()}
     write_json(out / SEEN, {"options": _asked(options), "units": units_seen}, indent=None)
-    if not good:
+    if not accepted:
         raise DataError(
-            f"None of the {len(bad)} episodes under {root} can be used; reasons: "
+            f"None of the {len(rejected)} episodes under {root} can be used; reasons: "
             f"{summary['reasons']}. See {out / REJECTS}"
         )
     return summary

@@ -182,7 +182,7 @@ def prepare(
         )
     write_json(path, plan, indent=None)
     groups = range(0, len(rows), options.episodes_per_shard)
-    made = frames = size = 0
+    num_written = num_frames = num_bytes = 0
     for number, first in enumerate(tqdm(groups, desc="preparing", unit="shard")):
         shard = out / f"shard-{number:06d}.safetensors"
         if not is_complete(shard):
@@ -194,16 +194,16 @@ def prepare(
                     "with a larger min_seconds"
                 )
             write_shard(shard, _pack(runs, options, encode))
-            made += 1
-        size += shard.stat().st_size
+            num_written += 1
+        num_bytes += shard.stat().st_size
         with safe_open(shard, framework="pt") as file:
-            frames += file.get_slice("states").get_shape()[0]
+            num_frames += file.get_slice("states").get_shape()[0]
     summary = {
         "shards": len(groups),
-        "made": made,
-        "bytes": size,
+        "made": num_written,
+        "bytes": num_bytes,
         "what": options.what,
-        "frames": frames,
+        "frames": num_frames,
         "encoder_hash": options.encoder_hash,
         "episodes": len(rows),
     }

@@ -110,23 +110,23 @@ def energy_grid(
     tokens = model.encode(frames_2HWC)
     device = tokens.device
     states = states_2S.to(device, torch.float32)
-    true = pose_diff(states[:1], states[1:])[0]
+    true_action = pose_diff(states[:1], states[1:])[0]
     energies: dict[str, Tensor] = {}
-    best = (float("inf"), true)
+    best = (float("inf"), true_action)
     for name, actions in planes.items():
-        found = action_energies(
+        plane_energies = action_energies(
             model, tokens[:1], states[0], tokens[1:], actions.to(device), batch_size
         ).cpu()
-        at = int(found.argmin())
-        best = min(best, (float(found[at]), actions[at]), key=lambda pair: pair[0])
-        energies[name] = found.view(num_points, num_points)
-    real = action_energies(model, tokens[:1], states[0], tokens[1:], true[None])
+        lowest = int(plane_energies.argmin())
+        best = min(best, (float(plane_energies[lowest]), actions[lowest]), key=lambda pair: pair[0])
+        energies[name] = plane_energies.view(num_points, num_points)
+    true_energy = action_energies(model, tokens[:1], states[0], tokens[1:], true_action[None])
     middle = num_points // 2
     return EnergyGrid(
         values_m=values,
         planes=energies,
-        true_action=true.cpu(),
-        true_energy=float(real),
+        true_action=true_action.cpu(),
+        true_energy=float(true_energy),
         best_action=best[1],
         best_energy=best[0],
         still_energy=float(energies["xy"][middle, middle]),

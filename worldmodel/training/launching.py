@@ -74,13 +74,13 @@ def submit(work: Work, options: AnyOptions) -> Job[Summary]:
             f"launcher={launch.launcher} cannot start a job on this machine ({error}) Run the "
             "command on a login node of the cluster, or use launcher=here or launcher=local"
         ) from error
-    more = {"slurm_partition": launch.partition} if launch.partition else {}
+    partition = {"slurm_partition": launch.partition} if launch.partition else {}
     executor.update_parameters(
         name="worldmodel",
         nodes=launch.nodes,
         tasks_per_node=launch.processes_per_node,
         timeout_min=launch.minutes,
-        **more,
+        **partition,
     )
     return executor.submit(TrainingJob(work, options))
 

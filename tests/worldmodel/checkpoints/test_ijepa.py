@@ -89,7 +89,7 @@ def test_unknown_heads_and_tables_of_no_square_are_errors(tmp_path):
     state = torch.load(FILE, weights_only=True)["encoder"]
     cut = state | {"module.pos_embed": state["module.pos_embed"][:, :-1]}
     torch.save({"encoder": cut}, tmp_path / "cut.pth.tar")
-    with pytest.raises(ConfigError, match="no square"):
+    with pytest.raises(ConfigError, match="not a square number"):
         load_published(tmp_path / "cut.pth.tar", "encoder", num_heads=2)
     del cut["module.pos_embed"]
     torch.save({"encoder": cut}, tmp_path / "none.pth.tar")

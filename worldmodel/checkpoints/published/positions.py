@@ -61,6 +61,6 @@ def table_grid(table_1ND: Tensor, asked: Grid, usual_tubelets: int, where: str) 
             f"{where}: the position table has {tokens} tokens, not {asked} = {math.prod(asked)}: "
             "pass the image_size and num_frames that the model was trained with"
         )
-    found = (matching or likely)[0]
-    log.info("%s: position table of %d x %d x %d tokens", where, *found)
-    return found
+    grid = (matching or likely)[0]
+    log.info("%s: position table of %d x %d x %d tokens", where, *grid)
+    return grid

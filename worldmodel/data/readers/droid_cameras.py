@@ -37,23 +37,23 @@ def camera_serials(
         EpisodeError: The metadata name no camera or contradict themselves.
     """
     stems = _stems(metadata)
-    outside = [stems[slot] for slot in ("ext1", "ext2") if slot in stems]
+    exterior = [stems[slot] for slot in ("ext1", "ext2") if slot in stems]
     names: dict[str, str] = {}
     for side in ("left", "right"):
         if metadata.get(f"{side}_mp4_path"):
             names[side] = _stem(metadata[f"{side}_mp4_path"])
-            if outside and names[side] not in stems.values():
+            if exterior and names[side] not in stems.values():
                 raise EpisodeError(
                     "camera_unknown", f"{side}_mp4_path is {names[side]}; the cameras are {stems}"
                 )
     notes: tuple[str, ...] = ()
     if "left" not in names:
-        rest = {s: _pose(file, metadata, stems, s) for s in outside if s != names.get("right")}
-        found, notes = name_sides(rest)
-        names = found | names
-    rest_of = [s for s in outside if s not in names.values()]
-    if "right" not in names and rest_of:
-        names["right"] = rest_of[0]
+        poses = {s: _pose(file, metadata, stems, s) for s in exterior if s != names.get("right")}
+        sides, notes = name_sides(poses)
+        names = sides | names
+    unnamed = [s for s in exterior if s not in names.values()]
+    if "right" not in names and unnamed:
+        names["right"] = unnamed[0]
     if "wrist" in stems:
         names["wrist"] = stems["wrist"]
     if not names:
