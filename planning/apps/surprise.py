@@ -108,12 +108,15 @@ def draw(
     for number, item in enumerate(found.pairs[:count]):
         videos = [item.pair.possible, item.pair.impossible]
         first, second = (transform(video.frames(options.step)) for video in videos)
-        windows = (len(first) - config.num_frames) // config.stride + 1
-        curves = [row[shortest] for row in (item.possible, item.impossible)]
+        # With a growing start, surprises of the first window with shorter contexts come first.
+        curves = [
+            row[shortest][-((len(video) - config.num_frames) // config.stride + 1) :]
+            for row, video in zip((item.possible, item.impossible), (first, second), strict=True)
+        ]
         draw_pair(
             out / f"pair_{number:04d}.png",
             (first, second),
-            (curves[0][-windows:], curves[1][-windows:]),
+            (curves[0], curves[1]),
             (config.num_frames, config.stride),
             f"{item.pair.group}: {item.pair.name}",
         )
