@@ -19,7 +19,7 @@ from torch import Tensor
 
 from worldmodel.atomic_io import atomic_file, write_json
 from worldmodel.checkpoints import registry
-from worldmodel.checkpoints.container import read_description
+from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_encoder, load_probe
 from worldmodel.errors import ConfigError, DataError
@@ -224,6 +224,8 @@ def open_probe(name: str, encoder: str, device: str) -> Known:
         own, classes = notes.get("encoder", ""), json.loads(notes.get("classes", "[]"))
     elif name in registry.PROBES:
         own, recipe = _published(name)
+    elif (Path(name) / "config.json").is_file():
+        own, (recipe, classes) = name, _huggingface(read_json(Path(name) / "config.json"))
     if not (encoder or own):
         raise ConfigError(f"probe={name} does not tell its encoder: give encoder=NAME")
     return Known(probe, encoder or own, recipe, classes)
@@ -231,6 +233,14 @@ def open_probe(name: str, encoder: str, device: str) -> Known:
 
 def _recipe(values: dict[str, Any]) -> Recipe:
     return Recipe(**values | {key: tuple(values[key]) for key in ("rates", "decays")})
+
+
+def _huggingface(settings: dict[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe and the class names of a Hugging Face classification model."""
+    recipe, names = RECIPES["ssv2"], settings.get("id2label", {})
+    num_frames = int(settings.get("frames_per_clip", recipe.num_frames))
+    classes = [str(names[key]) for key in sorted(names, key=int)]
+    return dataclasses.replace(recipe, num_frames=num_frames), classes
 
 
 def _published(name: str) -> tuple[str, Recipe]:

@@ -15,8 +15,11 @@ from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception import probe_run
+from worldmodel.perception.clip_sampling import ClipSampling
+from worldmodel.perception.labelled_videos import read_clips
 from worldmodel.perception.probe_config import RECIPES, ClipOptions
 from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 
 SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
 CLIPS = ["clips.num_frames=4", "frame_step=2", "num_segments=1", "num_views=2"]
@@ -154,3 +157,43 @@ def test_wrong_inputs_are_named(run, folder, tmp_path):
         probe_run.train_probe(probe_options(few))
     with pytest.raises(ConfigError, match="other items"):
         probe_run.train_probe(probe_options([*words, f"root={folder}"]))
+
+
+@torch.no_grad()
+def test_prediction_agrees_with_transformers(folder, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.VJEPA2Config(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_hidden_layers=2,
+        pred_hidden_size=24,
+        pred_num_attention_heads=2,
+        pred_num_hidden_layers=1,
+        crop_size=32,
+        frames_per_clip=4,
+        num_pooler_layers=1,
+        num_labels=3,
+        initializer_range=0.2,
+        id2label={0: "run", 1: "sit", 2: "walk"},
+    )
+    theirs = transformers.VJEPA2ForVideoClassification(config).eval()
+    theirs.save_pretrained(tmp_path)
+    video = folder / "val" / "clip 1.mp4"
+    options = probe_run.PredictOptions(
+        probe=str(tmp_path),
+        videos=str(video),
+        device="cpu",
+        clips=ClipOptions(num_segments=1, num_views=1, frame_step=2),
+    )
+    (found,) = probe_run.predict(options)[0].values()
+    sampling = ClipSampling(num_frames=4, frame_step=2)
+    pixels = read_clips(video, sampling, crop=32)[0].float() / 255
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    clip = ((pixels - mean) / std).permute(0, 1, 4, 2, 3)
+    wanted = theirs(clip).logits.softmax(-1)[0]
+    assert found[0][0] == ["run", "sit", "walk"][int(wanted.argmax())]
+    for name, probability in found:
+        assert probability == pytest.approx(
+            float(wanted[["run", "sit", "walk"].index(name)]), abs=2e-5
+        )
