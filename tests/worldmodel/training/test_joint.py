@@ -71,7 +71,7 @@ def test_a_run_of_the_command_line_ends_with_its_verdict(tmp_path, capsys):
     assert main(["train", *words, f"out={tmp_path}/run", "tensorboard=true"]) == 0
     printed = capsys.readouterr().out
     assert "than copying the last frame" in printed
-    assert "uses its actions" in printed
+    assert "its actions: with the actions of other clips" in printed
     assert "cm of not moving" in printed
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert [f["name"] for f in summary["verdict"]["findings"]] == [
