@@ -47,7 +47,7 @@ class FrankaOptions:
     """Arm model."""
     realtime: bool = True
     """Require a real-time kernel; disable for simulated arms only."""
-    patience: float = field(default=1.0, metadata=between(1, 1000))
+    patience: float = field(default=1.0, metadata=between(0, 1000))
     """Factor (1 or more) on all timeouts and maximum ages; above 1 requires realtime=false."""
 
     def __post_init__(self) -> None:
