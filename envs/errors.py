@@ -19,3 +19,7 @@ class UnreachableError(EnvError, ValueError):
 
 class RenderingError(EnvError, RuntimeError):
     """This machine cannot render images."""
+
+
+class TwinError(EnvError, RuntimeError):
+    """The simulated robot behind libfranka's protocol is not installed, or does not start."""

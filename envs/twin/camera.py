@@ -38,7 +38,7 @@ class TwinCamera(Closing):
         noise: Standard deviation of the sensor noise (0..255).
 
     Raises:
-        EnvError: The process did not start.
+        TwinError: The process did not start.
     """
 
     def __init__(self, twin: Twin, seed: int, *, fps: float = 20.0, noise: float = 2.0) -> None:

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from envs.errors import EnvError
+from envs.errors import TwinError
 
 TESTED = "1.0."
 """Prefix of the franky-sim versions that the twin is tested with."""
@@ -21,16 +21,16 @@ def require_franky_sim() -> None:
     """Check that a supported franky-sim is installed, without importing it.
 
     Raises:
-        EnvError: franky-sim is missing or another version; the message has the pip command.
+        TwinError: franky-sim is missing or another version; the message has the pip command.
     """
     try:
         found = importlib.metadata.version("franky-sim")
     except importlib.metadata.PackageNotFoundError as error:
-        raise EnvError(
+        raise TwinError(
             "The twin needs franky-sim, which is not installed: pip install 'worldmodel[twin]'"
         ) from error
     if not found.startswith(TESTED):
-        raise EnvError(
+        raise TwinError(
             f"franky-sim {found} is installed; supported: {TESTED}x. The twin relies on its "
             f"internals: pip install 'franky-sim=={TESTED}*'"
         )

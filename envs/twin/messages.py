@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.errors import EnvError
+from envs.errors import TwinError
 
 HEAD = 2
 """Number of shared values before the joint positions: sequence number and simulated time [s]."""
@@ -58,7 +58,7 @@ def wait_for(pipe: Connection, process: BaseProcess, what: str) -> str:
         what: What the process was asked to do, for the error message.
 
     Raises:
-        EnvError: The process failed, ended, or hangs.
+        TwinError: The process failed, ended, or hangs.
     """
     until = time.monotonic() + HANG_S
     why = f"no answer within {HANG_S:.0f} s"
@@ -76,4 +76,4 @@ def wait_for(pipe: Connection, process: BaseProcess, what: str) -> str:
     except (EOFError, OSError):
         process.join(1.0)
         why = f"its process ended with status {process.exitcode}"
-    raise EnvError(f"The twin did not {what}: {why}. Is port 1337 of some 127.x.y.z free?")
+    raise TwinError(f"The twin did not {what}: {why}. Is port 1337 of some 127.x.y.z free?")

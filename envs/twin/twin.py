@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv
-from envs.errors import EnvError
+from envs.errors import TaskError
 from envs.goals import SubGoal, choose_sub_goals
 from envs.twin.messages import CLIENT_S, HEAD, Reflex, Start, wait_for
 from robot.arm import Closing
@@ -48,8 +48,9 @@ class Twin(Closing):
         client_s: Client silence after which a motion is aborted [s].
 
     Raises:
-        EnvError: franky-sim is missing or has an unsupported version, there is more than one object
-            shape, or the server process failed.
+        TaskError: There is more than one object shape.
+        TwinError: franky-sim is missing or has an unsupported version, or the server process
+            failed.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Twin(Closing):
         client_s: float = CLIENT_S,
     ) -> None:
         if len(objects) != 1:
-            raise EnvError(f"The twin serves one object shape, not {list(objects)}: choose one")
+            raise TaskError(f"The twin serves one object shape, not {list(objects)}: choose one")
         from envs.twin.server import serve  # imports franky-sim or raises with the install command
 
         self.scene: dict[str, Any] = {

@@ -305,11 +305,17 @@ def test_a_killed_driver_says_so(arm):
         arm.send(FAR)
 
 
+AGES = {  # a server that freezes shows by the age of its states alone
+    signal.SIGKILL: PATIENT,
+    signal.SIGSTOP: replace(PATIENT, state_s=4.0, kill_s=5.0),
+}
+
+
 @pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "freezes"])
 def test_a_server_that_dies_or_freezes(kind):
     with Twin("grasp") as own:
         own.reset(5)
-        with FrankaArm(config(own.address), replace(PATIENT, state_s=1.0, kill_s=2.0)) as arm:
+        with FrankaArm(config(own.address), AGES[kind]) as arm:
             message, _ = during_a_motion(arm, lambda: os.kill(own.pid, kind))
             assert "cable" in message or "arm's newest state" in message
         os.kill(own.pid, signal.SIGKILL)
