@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import socket
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,13 +105,13 @@ class OpenSimulator(BaseSimulator):
         super().__init__()
         self.robot = robot
 
+    @abstractmethod
     def start_physics(self) -> None:
         """Put the arm at its initial joint positions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step_physics(self) -> None:
         """Advance the physics by a millisecond."""
-        raise NotImplementedError
 
     def _get_robots(self) -> list[OpenRobot]:
         return [self.robot]

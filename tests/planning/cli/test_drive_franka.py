@@ -39,7 +39,7 @@ def goals(tmp_path):
 
 
 @pytest.fixture
-def workplace(monkeypatch):
+def fake_workcell(monkeypatch):
     """A fake arm and a noisy camera where `open_franka` would connect; what was asked."""
     rng = np.random.default_rng(0)
     camera = CallableCamera(lambda: rng.integers(60, 120, (128, 128, 3), dtype=np.uint8))
@@ -63,27 +63,27 @@ def drive(goals, out, *words):
     return main(["drive", "robot=franka", f"goals={goals}", *SMALL, f"out={out}", *words])
 
 
-def test_a_stopped_arm_is_recovered_on_a_typed_word(goals, tmp_path, workplace, capsys):
+def test_a_stopped_arm_is_recovered_on_a_typed_word(goals, tmp_path, fake_workcell, capsys):
     arm = FakeArm(faults=(Fault("reflex", 0),))
-    asked = workplace(arm, "move", "recover")
+    asked = fake_workcell(arm, "move", "recover")
     assert drive(goals, tmp_path / "out", *MOVE) == 0
     assert any("recover" in question for question in asked)
     assert "The arm is stopped: reflex" in capsys.readouterr().out
     assert arm.steps > 0
 
 
-def test_another_word_leaves_it_stopped(goals, tmp_path, workplace, capsys):
+def test_another_word_leaves_it_stopped(goals, tmp_path, fake_workcell, capsys):
     arm = FakeArm(faults=(Fault("reflex", 0),))
-    workplace(arm, "move", "yes")
+    fake_workcell(arm, "move", "yes")
     assert drive(goals, tmp_path / "out", *MOVE) == 2
     assert "Not recovered" in capsys.readouterr().err
     assert arm.recovered_at < 0
 
 
 @pytest.mark.parametrize("words", [[], ["execute=true", "confirm=false", "unattended=true"]])
-def test_without_a_person_a_stopped_arm_is_refused(words, goals, tmp_path, workplace, capsys):
+def test_without_a_person_a_stopped_arm_is_refused(words, goals, tmp_path, fake_workcell, capsys):
     arm = FakeArm(faults=(Fault("reflex", 0),))
-    asked = workplace(arm)
+    asked = fake_workcell(arm)
     assert drive(goals, tmp_path / "out", *words) == 2
     said = capsys.readouterr().err
     assert "The arm is stopped (reflex)" in said
@@ -93,10 +93,10 @@ def test_without_a_person_a_stopped_arm_is_refused(words, goals, tmp_path, workp
 
 
 def test_a_reflex_ends_one_episode_and_a_person_sees_to_the_next(
-    goals, tmp_path, workplace, capsys
+    goals, tmp_path, fake_workcell, capsys
 ):
     arm = FakeArm(faults=(Fault("reflex", 2),))
-    asked = workplace(arm, "move", "", "recover")
+    asked = fake_workcell(arm, "move", "", "recover")
     assert drive(goals, tmp_path / "out", *MOVE, "episodes=2") == 0
     assert len(asked) == 3
     first, second = logs(tmp_path / "out")
@@ -108,24 +108,26 @@ def test_a_reflex_ends_one_episode_and_a_person_sees_to_the_next(
     assert "ended early" in capsys.readouterr().out
 
 
-def test_a_reflex_in_the_last_episode_is_an_error(goals, tmp_path, workplace, capsys):
-    workplace(FakeArm(faults=(Fault("reflex", 2),)), "move")
+def test_a_reflex_in_the_last_episode_is_an_error(goals, tmp_path, fake_workcell, capsys):
+    fake_workcell(FakeArm(faults=(Fault("reflex", 2),)), "move")
     assert drive(goals, tmp_path / "out", *MOVE) == 2
     assert "reflex" in capsys.readouterr().err
     assert "stopped" in [row["kind"] for row in logs(tmp_path / "out")[0]]
 
 
-def test_a_reflex_costs_a_workplace_that_renews_itself_its_episode_only(
-    goals, tmp_path, workplace, monkeypatch, capsys
+def test_a_reflex_costs_a_workcell_that_renews_itself_its_episode_only(
+    goals, tmp_path, fake_workcell, monkeypatch, capsys
 ):
-    workplace(FakeArm(faults=(Fault("reflex", 2),)), "move")
+    fake_workcell(FakeArm(faults=(Fault("reflex", 2),)), "move")
     monkeypatch.setattr(Workcell, "auto_recovers", True)
     assert drive(goals, tmp_path / "out", *MOVE) == 0
     assert "ended early" in capsys.readouterr().out
 
 
-def test_a_lost_connection_is_an_error_there_too(goals, tmp_path, workplace, monkeypatch, capsys):
-    workplace(FakeArm(faults=(Fault("disconnect", 2),)), "move")
+def test_a_lost_connection_is_an_error_there_too(
+    goals, tmp_path, fake_workcell, monkeypatch, capsys
+):
+    fake_workcell(FakeArm(faults=(Fault("disconnect", 2),)), "move")
     monkeypatch.setattr(Workcell, "auto_recovers", True)
     assert drive(goals, tmp_path / "out", *MOVE) == 2
     assert "connection is lost" in capsys.readouterr().err
@@ -154,9 +156,9 @@ def test_the_twin_begins_anew_after_a_reflex():
         workcell.arm.send([0.01, 0, 0, 0, 0, 0, 0])
 
 
-def test_plans_from_old_frames_are_not_sent(goals, tmp_path, workplace, monkeypatch, capsys):
+def test_plans_from_old_frames_are_not_sent(goals, tmp_path, fake_workcell, monkeypatch, capsys):
     arm = FakeArm()
-    workplace(arm, "move")
+    fake_workcell(arm, "move")
     act = PlanningAgent.act
 
     def later(self, observation):
