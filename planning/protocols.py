@@ -113,6 +113,33 @@ class WorldModel(Dynamics, Protocol):
         """Convert states of `frame` to the model's state frame."""
 
 
+class ObjectPose(Protocol):
+    """Decoded object poses of B frames in M slots; a model's `ObjectPose` implements it."""
+
+    @property
+    def position_m(self) -> Tensor:
+        """Centres of the objects [B, M, 3] in the robot base frame [m]."""
+
+    @property
+    def yaw_rad(self) -> Tensor:
+        """Rotations [B, M] about the vertical, modulo pi, within +-pi/2 [rad]."""
+
+    @property
+    def yaw_certainty(self) -> Tensor:
+        """Certainty [B, M] of the yaw, 0 to 1; near 0 for objects whose yaw cannot be told."""
+
+    @property
+    def presence(self) -> Tensor:
+        """Probability [B, M] of the slot over that of the frame's most probable slot, 0 to 1."""
+
+
+class ObjectLocator(Protocol):
+    """Decodes object poses from tokens; a world model with an object head implements it."""
+
+    def locate(self, z_BND: Tensor) -> ObjectPose | None:
+        """Decode encoded or predicted tokens [B, N, D]; None if the model has no object head."""
+
+
 class SubGoal(Protocol):
     """A goal image and its step budget."""
 

@@ -1,6 +1,7 @@
 """Our checkpoint format: safetensors files that include configuration and specs.
 
-Keys are `encoder.*` (the backbone's), `predictor.*` and, in a probe's file, the probe's own.
+Keys are `encoder.*` (the backbone's), `predictor.*`, `object_head.*` if the world model has one,
+and, in a probe's file, the probe's own.
 Nothing is ever unpickled.
 """
 
@@ -21,6 +22,7 @@ from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
 from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, ModelConfig
+from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.models.world_model import WorldModel
@@ -31,7 +33,8 @@ Model = WorldModel | FrameEncoder | LatentDynamics | AttentiveClassifier
 def networks(model: Model) -> dict[str, nn.Module]:
     """Return the networks of a model by their key prefix in a file."""
     if isinstance(model, WorldModel):
-        return {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
+        parts = {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
+        return parts if model.object_head is None else parts | {"object_head.": model.object_head}
     if isinstance(model, FrameEncoder):
         return {"encoder.": model.backbone}
     if isinstance(model, LatentDynamics):
@@ -99,7 +102,10 @@ def empty_model(kind: object, config: Any) -> Model:
     """
     if kind == "world_model":
         model = from_dict(ModelConfig, config)
-        return WorldModel(_empty_encoder(model.frame_encoder), _empty_dynamics(model.dynamics))
+        with torch.device("meta"):
+            head = None if model.object_head is None else ObjectHead(model.object_head)
+        encoder = _empty_encoder(model.frame_encoder)
+        return WorldModel(encoder, _empty_dynamics(model.dynamics), head)
     if kind == "video_model":
         return _empty_encoder(from_dict(FrameEncoderConfig, config))
     if kind == "latent_dynamics":

@@ -180,6 +180,26 @@ class ProbeConfig(_Transformer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ObjectHeadConfig(Checked):
+    """Sizes and units of an object head."""
+
+    token_dim: int = field(default=256, metadata=WIDTH)
+    """Width of the tokens it reads."""
+    num_tokens: int = field(default=1, metadata=between(1, 4096))
+    """Number of tokens of a frame."""
+    num_slots: int = field(default=2, metadata=between(1, 64))
+    """Number of objects it can tell apart."""
+    hidden_dim: int = field(default=256, metadata=WIDTH)
+    """Width of its two hidden layers."""
+    centre_m: tuple[float, float, float] = field(
+        default=(0.5, 0.0, 0.05), metadata={**between(-10, 10), "unit": "m"}
+    )
+    """Centre of the positions in the robot base frame."""
+    scale_m: float = field(default=0.1, metadata={**between(1e-6, 10), "unit": "m"})
+    """Unit of the decoded positions."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransformersConfig(Checked):
     """A backbone of the `transformers` package, rebuilt offline from its own settings."""
 

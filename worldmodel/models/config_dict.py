@@ -84,6 +84,7 @@ def _value(value: Any, hint: Any) -> Any:
     if TransformersConfig in typing.get_args(hint):  # the two kinds of backbone
         is_ours = isinstance(value, dict) and "settings" not in value
         return from_dict(EncoderConfig if is_ours else TransformersConfig, value)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return from_dict(hint, value)
+    for kind in (hint, *typing.get_args(hint)):  # a nested config, or one that may be None
+        if value is not None and dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return from_dict(kind, value)
     return tuple(value) if isinstance(value, list) else value

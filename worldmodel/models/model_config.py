@@ -10,7 +10,12 @@ from dataclasses import dataclass, field
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import EncoderConfig, PredictorConfig, TransformersConfig
+from worldmodel.models.config import (
+    EncoderConfig,
+    ObjectHeadConfig,
+    PredictorConfig,
+    TransformersConfig,
+)
 from worldmodel.specs import ActionSpec, ObservationSpec
 
 
@@ -105,6 +110,8 @@ class ModelConfig:
     observation: ObservationSpec
     action: ActionSpec = DEFAULT_ACTION
     scaling: Scaling = UNSCALED
+    object_head: ObjectHeadConfig | None = None
+    """Head that decodes object poses; None in a model without one."""
 
     def __post_init__(self) -> None:
         if self.encoder.embed_dim != self.predictor.encoder_dim:
@@ -116,6 +123,13 @@ class ModelConfig:
             raise ConfigError(
                 f"state_dim={self.observation.state_dim} in the observation spec, "
                 f"{self.predictor.state_dim} in the predictor: make them equal"
+            )
+        head, rows_and_columns = self.object_head, self.predictor.grid
+        tokens = (rows_and_columns[0] * rows_and_columns[1], self.encoder.embed_dim)
+        if head is not None and (head.num_tokens, head.token_dim) != tokens:
+            raise ConfigError(
+                f"The object head reads {head.num_tokens} tokens of width {head.token_dim}, a "
+                f"frame has {tokens[0]} of width {tokens[1]}: use the head of this encoder"
             )
         _ = self.frame_encoder, self.dynamics  # validate the parts together
 

@@ -13,6 +13,7 @@ from worldmodel.models.config import EncoderConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
 from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
+from worldmodel.models.object_head import ObjectHead, ObjectPose
 from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.specs import ActionSpec, ObservationSpec, StateFrame
 
@@ -32,28 +33,35 @@ class WorldModel(nn.Module):
     Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
     """
 
-    def __init__(self, encoder: FrameEncoder, dynamics: LatentDynamics) -> None:
-        """Combine an encoder and a dynamics.
+    def __init__(
+        self, encoder: FrameEncoder, dynamics: LatentDynamics, object_head: ObjectHead | None = None
+    ) -> None:
+        """Combine an encoder, a dynamics and, if there is one, an object head.
 
         Raises:
-            ConfigError: the dynamics expects other tokens, states or normalisation.
+            ConfigError: the dynamics expects other tokens, states or normalisation, or the head
+                other tokens.
         """
         super().__init__()
         self.encoder = encoder
         self.dynamics = dynamics
+        self.object_head = object_head
         self.config = ModelConfig(
             encoder=encoder.config.encoder,
             predictor=dynamics.config.predictor,
             observation=encoder.config.observation,
             action=dynamics.config.action,
             scaling=dynamics.config.scaling,
+            object_head=None if object_head is None else object_head.config,
         )
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> WorldModel:
         """Build a world model with random weights, drawn for the encoder first."""
         encoder = build_frame_encoder(config.frame_encoder)
-        return cls(encoder, LatentDynamics(config.dynamics))
+        dynamics = LatentDynamics(config.dynamics)
+        head = None if config.object_head is None else ObjectHead(config.object_head)
+        return cls(encoder, dynamics, head)
 
     @property
     def predictor(self) -> ActionConditionedPredictor:
@@ -86,6 +94,10 @@ class WorldModel(nn.Module):
             ShapeError: the rank, channels, dtype or size are wrong.
         """
         return self.encoder.encode(frames_BHWC)
+
+    def locate(self, z_BND: Tensor) -> ObjectPose | None:
+        """Decode object poses from encoded or predicted tokens; None without an object head."""
+        return None if self.object_head is None else self.object_head.locate(z_BND)
 
     def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:
         """Convert states [..., 7] of `frame` to the model's state frame."""

@@ -1,0 +1,101 @@
+"""The object head learns poses from one label a frame, and travels inside the model's file."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from worldmodel import load_world_model
+from worldmodel.checkpoints.io import save
+from worldmodel.errors import ConfigError
+from worldmodel.models.config import EncoderConfig, ObjectHeadConfig, PredictorConfig
+from worldmodel.models.model_config import ModelConfig
+from worldmodel.models.object_head import ObjectHead
+from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import ObservationSpec
+
+CONFIG = ObjectHeadConfig(token_dim=16, num_tokens=1, hidden_dim=64)
+
+
+def scenes(count, generator):
+    """Tokens that hold two poses, the second only if the scene has two objects."""
+    place_F23 = torch.rand(count, 2, 3, generator=generator) * 0.3 + torch.tensor([0.35, -0.15, 0])
+    place_F23[:, :, 1] = place_F23[:, :, 1].abs() * torch.tensor([1.0, -1.0])  # left and right
+    yaw_F2 = torch.rand(count, 2, generator=generator) * 3 - 1.5
+    two_F = torch.rand(count, generator=generator) < 0.5
+    turn = torch.stack([(2 * yaw_F2).cos(), (2 * yaw_F2).sin()], -1)
+    parts = torch.cat([(place_F23 - 0.4) * 5, turn], -1)
+    parts[:, 1] *= two_F[:, None]
+    z = torch.cat([parts.flatten(1), two_F[:, None].float(), torch.zeros(count, 5)], -1)
+    return z[:, None], place_F23, yaw_F2, two_F
+
+
+def trained_head(steps=600):
+    torch.manual_seed(0)
+    head, generator = ObjectHead(CONFIG), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / steps)
+        z, place, yaw, two = scenes(256, generator)
+        which = (torch.rand(256, generator=generator) < 0.5) & two  # the one that was grasped
+        i = torch.arange(256), which.long()
+        known = torch.rand(256, generator=generator) < 0.7
+        loss = head.loss(z, place[i], yaw[i], known, known)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return head
+
+
+def test_finds_both_objects_from_one_label_a_frame():
+    head = trained_head()
+    z, place, yaw, two = scenes(500, torch.Generator().manual_seed(9))
+    found = head.locate(z)
+    gap_FMO = torch.cdist(found.position_m, place)
+    assert gap_FMO[:, :, 0].amin(1).median() < 0.015
+    assert gap_FMO[two][:, :, 1].amin(1).median() < 0.015
+    best = gap_FMO[:, :, 0].argmin(1, keepdim=True)
+    turned = torch.remainder(found.yaw_rad.gather(1, best)[:, 0] - yaw[:, 0] + 1.5708, 3.1416)
+    assert (turned - 1.5708).abs().median() < 0.1
+    assert found.presence.amax(1).eq(1).all()
+    weaker = found.presence.amin(1)
+    assert weaker[two].median() > 0.3 > 0.1 > weaker[~two].median()
+
+
+def test_loss_ignores_frames_without_a_label():
+    head = ObjectHead(CONFIG)
+    z, place, yaw, _ = scenes(8, torch.Generator().manual_seed(1))
+    known = torch.tensor([True, False] * 4)
+    wrong = torch.where(known[:, None], place[:, 0], torch.full_like(place[:, 0], torch.nan))
+    loss = head.loss(z, wrong, yaw[:, 0], known, known)
+    assert torch.equal(loss, head.loss(z[::2], place[::2, 0], yaw[::2, 0], *[known[::2]] * 2))
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in head.parameters())
+    nothing = torch.zeros(8, dtype=torch.bool)
+    assert head.loss(z, place[:, 0], yaw[:, 0], nothing, nothing) == 0
+
+
+def test_travels_inside_the_model_file(tmp_path):
+    encoder = EncoderConfig(image_size=(32, 32), embed_dim=16, depth=0, num_heads=1, patch_size=32)
+    predictor = PredictorConfig(grid=(1, 1), encoder_dim=16, embed_dim=16, depth=1, num_heads=1)
+    config = ModelConfig(
+        encoder=encoder,
+        predictor=predictor,
+        observation=ObservationSpec(image_size=(32, 32)),
+        object_head=CONFIG,
+    )
+    world = WorldModel.from_config(config)
+    save(tmp_path / "with.safetensors", world)
+    again = load_world_model(tmp_path / "with.safetensors", "cpu")
+    z = torch.randn(3, 1, 16)
+    assert torch.allclose(again.locate(z).position_m, world.locate(z).position_m, atol=1e-6)
+    assert again.config == world.config
+    other = dataclasses.replace(CONFIG, num_tokens=4)
+    with pytest.raises(ConfigError, match="4 tokens"):
+        dataclasses.replace(config, object_head=other)
+
+
+def test_models_without_a_head_locate_nothing():
+    world = load_world_model("default", "cpu")
+    assert world.locate(torch.randn(1, 1, 256)) is None
+    assert world.config.object_head is None
