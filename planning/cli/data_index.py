@@ -36,6 +36,11 @@ class Options:
     """Whether camera poses are required for an episode to be usable."""
     frame_size: Literal["majority", "any"] = "majority"
     """Accept only the most frequent frame size, or any."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files, and arrays of HDF5 files that lie in other
+    files, must stay inside the data set, or may lead anywhere (`all`, for your own links)."""
+    rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
     workers: int = field(default=0, metadata=between(0, 1024))
     """Number of processes (0: one per core)."""
 
@@ -56,6 +61,8 @@ def run(options: Options) -> int:
             check_all_cameras=options.check == "all",
             decode=options.verify == "decode",
             max_missing_frames=options.max_missing_frames,
+            links=options.links,
+            rlds_fps=options.rlds_fps,
         ),
         failures=options.failures,
         min_seconds=options.min_seconds,

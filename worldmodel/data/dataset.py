@@ -16,7 +16,7 @@ from tqdm import tqdm
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.index import Manifest
 from worldmodel.data.readers.layouts import Unit, read_one
-from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
@@ -31,7 +31,13 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
         DataError: The files changed since the index was built.
     """
     unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
-    options = ReadOptions(camera=row["camera"], check_all_cameras=False, inspect=False)
+    options = ReadOptions(
+        camera=row["camera"],
+        check_all_cameras=False,
+        inspect=False,
+        links=manifest.summary.get("links", "inside"),
+        rlds_fps=manifest.summary.get("rlds_fps", CONTROL_HZ),
+    )
     try:
         return read_one(unit, options)
     except EpisodeError as error:

@@ -5,6 +5,8 @@ Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), K requeste
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +25,26 @@ class EpisodeError(DataError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(f"{reason}: {message}")
         self.reason = reason
+
+
+@contextlib.contextmanager
+def rejecting(name: str) -> Iterator[None]:
+    """Turn any fault of reading one episode into an `EpisodeError`, so that it stops no other.
+
+    Args:
+        name: Name of the episode for the message.
+
+    Raises:
+        EpisodeError: As raised in the block, or `reader_failed` for any other exception.
+        DataError: As raised in the block: a fault of the whole data set.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # anything that the bytes of a stranger's file can provoke
+        message = f"{name}: {type(error).__name__}: {str(error)[:500]}"
+        raise EpisodeError("reader_failed", message) from error
 
 
 class FrameSource(Protocol):
@@ -108,7 +130,7 @@ class Episode:
         """Return the camera poses [T, 6] of a view in the robot base frame [m, rad].
 
         Raises:
-            EpisodeError: The poses were not recorded or are not finite.
+            EpisodeError: The poses were not recorded: missing, NaN, all zero, or not in metres.
         """
         found_TE = self.camera(name).extrinsics_TE
         if found_TE is None or found_TE.shape[1:] != (6,) or len(found_TE) < len(self):
@@ -117,8 +139,13 @@ class Episode:
                 "extrinsics_missing",
                 f"the poses of camera {name} of {self.id} are {shape}; [T, 6] is needed",
             )
-        if not np.isfinite(found_TE).all():
-            raise EpisodeError("extrinsics_missing", f"camera {name} of {self.id} has NaN poses")
+        unknown = np.flatnonzero(~known_poses(found_TE))
+        if len(unknown):
+            raise EpisodeError(
+                "extrinsics_missing",
+                f"{len(unknown)} poses of camera {name} of {self.id} are NaN, zero or not in "
+                f"metres, first at step {unknown[0]}",
+            )
         return found_TE[: len(self)]
 
 
@@ -177,20 +204,41 @@ def check_times(times_s: Array) -> None:
         )
 
 
+MAX_CAMERA_M = 10.0
+"""Maximum coordinate of a plausible camera pose in the robot base frame [m]."""
+
+
+def known_poses(poses_TE: Array) -> NDArray[np.bool_]:
+    """Return which of the camera poses [T, 6] were recorded: finite, not all zero, in metres."""
+    recorded_T = np.isfinite(poses_TE).all(1) & (poses_TE != 0).any(1)
+    known_T: NDArray[np.bool_] = recorded_T & (np.abs(poses_TE[:, :3]) <= MAX_CAMERA_M).all(1)
+    return known_T
+
+
+def first_pose(poses_TE: Array | None) -> Array | None:
+    """Return the first known pose [6] of camera poses [T, 6], or None."""
+    if poses_TE is None:
+        return None
+    steps = np.flatnonzero(known_poses(poses_TE))
+    return poses_TE[steps[0]] if len(steps) else None
+
+
 def name_sides(poses: dict[str, Array | None]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Determine which exterior view is the left one: the one with the larger y in the base frame.
 
     Args:
-        poses: View -> camera pose [6], or None if it was not recorded.
+        poses: View -> camera pose [6], or None if it was not recorded. A pose that is not finite,
+            all zero or not in metres counts as not recorded.
 
     Returns:
-        Side -> view, and notes: `left_assumed` if the first of two views is assumed to be the left.
+        Side -> view, and notes: `left_assumed` if the first of two views is assumed to be the left,
+        because a pose is unknown or both have the same y.
     """
-    if not poses:
-        return {}, ()
-    known = {view: pose for view, pose in poses.items() if pose is not None and len(pose) > 1}
+    found = {view: first_pose(pose[None]) for view, pose in poses.items() if pose is not None}
+    known = {view: pose for view, pose in found.items() if pose is not None}
     order = list(poses)
-    if len(known) == len(poses):
+    sides = {float(pose[1]) for pose in known.values()}
+    if len(sides) == len(poses):
         order.sort(key=lambda view: -float(known[view][1]))
-    notes = ("left_assumed",) if len(poses) > 1 and len(known) < len(poses) else ()
+    notes = ("left_assumed",) if len(poses) > 1 and len(sides) < len(poses) else ()
     return dict(zip(("left", "right"), order, strict=False)), notes

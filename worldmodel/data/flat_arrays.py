@@ -29,7 +29,8 @@ from tqdm import tqdm
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
-from worldmodel.data.index import IndexOptions, Manifest, Row, build_index, open_manifest
+from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
+from worldmodel.data.index_store import Row
 from worldmodel.data.readers.layouts import find_units
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import sequences, state_actions

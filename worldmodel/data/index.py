@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,14 +20,15 @@ from tqdm import tqdm
 
 from worldmodel.atomic_io import write_json, write_text
 from worldmodel.data.cache import code_digest, digest_of
-from worldmodel.data.episode import Episode, EpisodeError
+from worldmodel.data.episode import Episode, EpisodeError, rejecting
+from worldmodel.data.index_store import IndexStore, Row
 from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
-Row = dict[str, Any]
 MANIFEST, REJECTS, SUMMARY = "manifest.jsonl", "rejects.jsonl", "summary.json"
-SEEN = ".seen.json"
+ERRORS = "errors.log"
+"""Tracebacks of the rejects `reader_failed`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,26 +80,39 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
 
 
 def index_unit(unit: Unit, options: IndexOptions) -> list[Row]:
-    """Return one row per episode of a unit; a row with a `reason` is a reject."""
-    rows = []
-    for record, outcome in read_unit(unit, options.read):
-        try:
-            if isinstance(outcome, EpisodeError):
-                raise outcome
-            rows.append(_accepted(unit, record, outcome, options))
-        except EpisodeError as error:
-            rows.append(_rejected(unit, record, error.reason, str(error)))
+    """Return one row per episode of a unit; a row with a `reason` is a reject.
+
+    Whatever a reader raises becomes a reject: one file never ends the run. A fault that no reader
+    expects has the reason `reader_failed`, and its row holds the `traceback`.
+    """
+    rows: list[Row] = []
+    try:
+        for record, outcome in read_unit(unit, options.read):
+            try:
+                if isinstance(outcome, EpisodeError):
+                    raise outcome
+                with rejecting(unit.key):
+                    rows.append(_accepted(unit, record, outcome, options))
+            except EpisodeError as error:
+                rows.append(_rejected(unit, record, error))
+    except EpisodeError as error:
+        rows.append(_rejected(unit, unit.record, error))
+    except DataError as error:  # a description of the whole set that changed meanwhile
+        rows.append(_rejected(unit, unit.record, EpisodeError("data_set_unreadable", str(error))))
     return rows
 
 
-def _rejected(unit: Unit, record: int, reason: str, message: str) -> Row:
-    return {
+def _rejected(unit: Unit, record: int, error: EpisodeError) -> Row:
+    row = {
         "path": unit.path,
         "record": record,
         "layout": unit.layout,
-        "reason": reason,
-        "message": message,
+        "reason": error.reason,
+        "message": str(error),
     }
+    if error.reason == "reader_failed" and error.__cause__ is not None:
+        row["traceback"] = "".join(traceback.format_exception(error.__cause__))
+    return row
 
 
 def _run(
@@ -126,25 +141,13 @@ def _alone(unit: Unit, options: IndexOptions) -> list[Row]:
         with ProcessPoolExecutor(1) as pool:
             return pool.submit(index_unit, unit, options).result()
     except BrokenProcessPool:
-        return [_rejected(unit, unit.record, "reader_crashed", "the decoder died on this file")]
+        error = EpisodeError("reader_crashed", "the decoder died on this file")
+        return [_rejected(unit, unit.record, error)]
 
 
 def _asked(options: IndexOptions) -> dict[str, Any]:
-    """Return the options that the rows depend on, normalised through JSON."""
-    asked: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options)))
-    return {**asked, "code": code_digest()}
-
-
-def _previous(out: Path, options: IndexOptions) -> dict[str, dict[str, Any]]:
-    """Return the results of an earlier run with the same options, by unit."""
-    path = out / SEEN
-    if not path.is_file():
-        return {}
-    try:
-        seen = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return dict(seen["units"]) if seen.get("options") == _asked(options) else {}
+    """Return everything except the files that the rows depend on."""
+    return {**dataclasses.asdict(options), "code": code_digest()}
 
 
 def _majority(rows: list[Row], fact: str) -> object:
@@ -216,18 +219,16 @@ def build_index(
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
     out.mkdir(parents=True, exist_ok=True)
-    previous, fingerprints = _previous(out, options), {u.key: fingerprint(u) for u in units}
-    results = {
-        u.key: previous[u.key]["rows"]
-        for u in units
-        if u.key in previous and previous[u.key]["print"] == fingerprints[u.key]
-    }
-    todo = [u for u in units if u.key not in results]
+    store, fingerprints = IndexStore(out, _asked(options)), {u.key: fingerprint(u) for u in units}
+    todo = [u for u in units if store.get(u.key, fingerprints[u.key]) is None]
     for unit, unit_rows in tqdm(
         _run(todo, options, workers), total=len(todo), desc="indexing", unit="unit"
     ):
-        results[unit.key] = unit_rows
-    rows = _check_sizes([row for u in units for row in results[u.key]], options)
+        store.add(unit.key, fingerprints[unit.key], unit_rows)
+    store.close(set(fingerprints))
+    found = [dict(row) for u in units for row in store.units[u.key][1]]
+    _write_tracebacks(out / ERRORS, found)
+    rows = _check_sizes(found, options)
     accepted = [r for r in rows if "reason" not in r]
     rejected = [r for r in rows if "reason" in r]
     paths = {r["path"] for r in accepted}
@@ -241,19 +242,29 @@ def build_index(
         "hours": round(sum(r["seconds"] for r in accepted) / 3600, 6),
         "inspected": len(todo),
         "camera": options.read.camera,
+        "links": options.read.links,
+        "rlds_fps": options.read.rlds_fps,
         "fingerprint": digest_of([fingerprints[u.key] for u in units if u.path in paths]),
     }
     write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in accepted))
     write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in rejected))
     write_json(out / SUMMARY, summary)
-    units_seen = {k: {"print": fingerprints[k], "rows": v} for k, v in results.items()}
-    write_json(out / SEEN, {"options": _asked(options), "units": units_seen}, indent=None)
     if not accepted:
         raise DataError(
             f"None of the {len(rejected)} episodes under {root} can be used; reasons: "
             f"{summary['reasons']}. See {out / REJECTS}"
         )
     return summary
+
+
+def _write_tracebacks(path: Path, rows: list[Row]) -> None:
+    """Move the tracebacks of rejects into a log file."""
+    found = [(row, row.pop("traceback")) for row in rows if "traceback" in row]
+    if found:
+        parts = [f"{row['path']}#{row['record']}: {row['message']}\n{text}" for row, text in found]
+        write_text(path, "\n".join(parts).encode("ascii", "backslashreplace").decode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

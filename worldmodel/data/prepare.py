@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.data.dataset import check_extrinsics, open_row
-from worldmodel.data.index import Manifest, Row
+from worldmodel.data.index import Manifest
+from worldmodel.data.index_store import Row
 from worldmodel.data.sampling import grid_runs, states_of
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError

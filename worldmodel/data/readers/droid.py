@@ -5,7 +5,6 @@ Source of the layout: the DROID data set (arXiv 2403.12945). Timestamps are in m
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from worldmodel.atomic_io import is_temporary
-from worldmodel.data.episode import Array, Episode, EpisodeError, check_states
+from worldmodel.data.episode import Array, Episode, EpisodeError, check_states, rejecting
+from worldmodel.data.files import Links, read_json, require_file, walk
 from worldmodel.data.readers.droid_cameras import camera_serials, read_cameras, read_times
 from worldmodel.data.readers.droid_file import (
     GRIPPER,
@@ -23,20 +22,25 @@ from worldmodel.data.readers.droid_file import (
     OBJECT,
     SENT,
     STATE,
-    read_array,
+    Trajectory,
 )
 from worldmodel.data.readers.options import ReadOptions
 
 
 def find_episodes(root: Path) -> Iterator[Path]:
     """Yield the folders that hold, or should hold, an episode, in a fixed order."""
-    found = {p.parent for p in root.rglob("trajectory.h5")}
-    found |= {p.parent for p in root.rglob("metadata_*.json")}
-    found |= {p.parent for p in root.rglob("recordings") if p.is_dir()}
-    yield from sorted(p for p in found if not is_temporary(p.relative_to(root)))
+    yield from sorted(
+        folder
+        for folder, folders, files in walk(root)
+        if "recordings" in folders or "trajectory.h5" in (*files, *folders) or _metadata(files)
+    )
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
+def _metadata(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith("metadata_") and name.endswith(".json")]
+
+
+def read_metadata(folder: Path, root: Path, links: Links = "inside") -> dict[str, Any]:
     """Read the metadata of an episode.
 
     Raises:
@@ -45,37 +49,42 @@ def read_metadata(folder: Path) -> dict[str, Any]:
     paths = sorted(folder.glob("metadata_*.json"))
     if not paths:
         raise EpisodeError("metadata_missing", f"no metadata_*.json in {folder.name}")
-    try:
-        metadata = json.loads(paths[0].read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise EpisodeError("metadata_unreadable", f"{paths[0].name}: {error}") from error
+    metadata = read_json(paths[0], root, links=links, reason="metadata_unreadable")
     if not isinstance(metadata, dict):
         raise EpisodeError("metadata_unreadable", f"{paths[0].name} is not a JSON object")
     return metadata
 
 
-def read_droid(folder: Path, options: ReadOptions | None = None) -> Episode:
+def read_droid(
+    folder: Path, options: ReadOptions | None = None, root: Path | None = None
+) -> Episode:
     """Read an episode and check it for all known defects of the format.
+
+    Args:
+        folder: Folder of the episode.
+        options: How strictly it is inspected.
+        root: Folder of the data set; None for `folder`.
 
     Raises:
         EpisodeError: The episode is unusable; the error holds the reason.
     """
-    options = options or ReadOptions()
+    options, root = options or ReadOptions(), root or folder
     path = folder / "trajectory.h5"
-    if not path.is_file():
-        raise EpisodeError("trajectory_missing", f"no trajectory.h5 in {folder.name}")
-    metadata = read_metadata(folder)
+    require_file(path, root, links=options.links, missing="trajectory_missing")
+    metadata = read_metadata(folder, root, options.links)
     try:
-        with h5py.File(path, "r") as file:
-            return _read(file, folder, metadata, options)
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, EpisodeError):
+        with rejecting(path.name), h5py.File(path, "r") as file:
+            return _read(Trajectory(file, folder, root, options.links), metadata, options)
+    except EpisodeError as error:
+        cause = error.__cause__
+        if error.reason != "reader_failed" or not isinstance(cause, (OSError, RuntimeError)):
             raise
-        raise EpisodeError("trajectory_unreadable", f"trajectory.h5: {error}") from error
+        # HDF5's answers to a damaged file
+        raise EpisodeError("trajectory_unreadable", f"trajectory.h5: {cause}") from cause
 
 
-def _states(file: h5py.File) -> Array:
-    pose, gripper = read_array(file, STATE), read_array(file, GRIPPER).reshape(-1)
+def _states(file: Trajectory) -> Array:
+    pose, gripper = file.read(STATE), file.read(GRIPPER).reshape(-1)
     if pose.size == 0:
         raise EpisodeError("zero_length", "the trajectory has no control step")
     if pose.ndim != 2 or pose.shape[1] != 6 or len(pose) != len(gripper):
@@ -88,10 +97,10 @@ def _states(file: h5py.File) -> Array:
     return states_TS
 
 
-def _moving(file: h5py.File, steps: int) -> Array:
+def _moving(file: Trajectory, steps: int) -> Array:
     if MOVING not in file:
         return np.ones(steps)
-    moving = read_array(file, MOVING).reshape(-1)
+    moving = file.read(MOVING).reshape(-1)
     if len(moving) != steps:
         raise EpisodeError("lengths_differ", f"{MOVING} has {len(moving)} of {steps} steps")
     if not moving.any():
@@ -99,24 +108,23 @@ def _moving(file: h5py.File, steps: int) -> Array:
     return moving
 
 
-def _rows(file: h5py.File, key: str, steps: int) -> Array | None:
-    """Return an array [T, width] that only our own recordings have, or None."""
-    if key not in file:
-        return None
-    rows = read_array(file, key)
-    if rows.ndim != 2 or len(rows) != steps or not rows.shape[1]:
-        raise EpisodeError("lengths_differ", f"{key} is {rows.shape}; expected [{steps}, size]")
-    return rows
+def _success(folder: Path, metadata: dict[str, Any]) -> bool:
+    success = metadata.get("success")
+    if success is None:
+        return "failure" not in folder.parts
+    if success not in (True, False):
+        raise EpisodeError("metadata_unreadable", f"success is {success!r}; allowed: true, false")
+    return bool(success)
 
 
-def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: ReadOptions) -> Episode:
+def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> Episode:
     states_TS = _states(file)
     steps = len(states_TS)
-    names, notes = camera_serials(file, folder, metadata)
+    names, notes = camera_serials(file, metadata, steps)
     chosen = options.camera
     if chosen in {"left", "right", "wrist"} and chosen not in names:
         raise EpisodeError("camera_unknown", f"no {chosen} camera; there are {sorted(names)}")
-    cameras, lost = read_cameras(file, folder, names, steps, options)
+    cameras, lost = read_cameras(file, names, steps, options)
     notes += lost
     main = names.get(chosen, chosen)
     times_s = read_times(file, main, steps)
@@ -124,24 +132,21 @@ def _read(file: h5py.File, folder: Path, metadata: dict[str, Any], options: Read
     kept = min(len(camera.frames) for camera in cameras.values())
     if kept < steps:
         notes = (*notes, f"video_short_by_{steps - kept}")
-    success = metadata.get("success")
-    if success is None:
-        success = "failure" not in folder.parts
-    joints = read_array(file, JOINTS)[:kept] if JOINTS in file else None
-    sent, objects = _rows(file, SENT, steps), _rows(file, OBJECT, steps)
+    joints, sent, objects = (
+        file.rows(key, steps, width) if key in file else None
+        for key, width in ((JOINTS, 0), (SENT, 0), (OBJECT, 3))
+    )
     if sent is not None and not np.isfinite(sent).all():
         raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
-    if objects is not None and objects.shape[1] != 3:
-        raise EpisodeError("lengths_differ", f"{OBJECT} is {objects.shape}; expected [{steps}, 3]")
     return Episode(
-        id=str(metadata.get("uuid") or folder.name),
+        id=str(metadata.get("uuid") or file.folder.name),
         layout="droid",
         states_TS=states_TS[:kept],
         times_s=times_s[:kept],
         cameras=cameras,
         moving_T=moving_T[:kept],
-        joints_TJ=joints,
-        success=bool(success),
+        joints_TJ=None if joints is None else joints[:kept],
+        success=_success(file.folder, metadata),
         actions_TA=None if sent is None else sent[:kept],
         objects_T3=None if objects is None else objects[:kept],
         task=str(metadata.get("current_task") or ""),

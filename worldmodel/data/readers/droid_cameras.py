@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from worldmodel.data.episode import Array, Camera, EpisodeError, check_times, name_sides
-from worldmodel.data.readers.droid_file import EVENTS, read_array
+from worldmodel.data.episode import Array, Camera, EpisodeError, check_times, first_pose, name_sides
+from worldmodel.data.files import require_file
+from worldmodel.data.readers.droid_file import EVENTS, Trajectory
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.video import VideoFrames, inspect_video
 
@@ -20,7 +20,7 @@ def _stems(metadata: dict[str, Any]) -> dict[str, str]:
     for slot in ("wrist", "ext1", "ext2"):
         serial, path = metadata.get(f"{slot}_cam_serial"), metadata.get(f"{slot}_mp4_path")
         if serial or path:
-            stems[slot] = str(serial) if serial else _stem(path)
+            stems[slot] = _plain_name(serial) if serial else _stem(path)
         if serial and path and _stem(path) != str(serial):
             raise EpisodeError(
                 "camera_unknown", f"the metadata call {slot} camera {serial} and its video {path}"
@@ -29,7 +29,7 @@ def _stems(metadata: dict[str, Any]) -> dict[str, str]:
 
 
 def camera_serials(
-    file: h5py.File, folder: Path, metadata: dict[str, Any]
+    file: Trajectory, metadata: dict[str, Any], steps: int
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Map camera names to file stems of their recordings; also return notes.
 
@@ -48,7 +48,8 @@ def camera_serials(
                 )
     notes: tuple[str, ...] = ()
     if "left" not in names:
-        poses = {s: _pose(file, metadata, stems, s) for s in exterior if s != names.get("right")}
+        unnamed = [s for s in exterior if s != names.get("right")]
+        poses = {s: _pose(file, metadata, stems, s, steps) for s in unnamed}
         sides, notes = name_sides(poses)
         names = sides | names
     unnamed = [s for s in exterior if s not in names.values()]
@@ -57,36 +58,54 @@ def camera_serials(
     if "wrist" in stems:
         names["wrist"] = stems["wrist"]
     if not names:
-        raise EpisodeError("camera_unknown", f"the metadata of {folder.name} names no camera")
+        raise EpisodeError("camera_unknown", f"the metadata of {file.folder.name} names no camera")
     return names, notes
 
 
 def _stem(path: object) -> str:
     """Return the serial number in a recording's path."""
-    return Path(str(path)).stem.removesuffix("-stereo")
+    return _plain_name(Path(str(path)).stem.removesuffix("-stereo"))
+
+
+def _plain_name(serial: object) -> str:
+    """Return a serial number, which names files and HDF5 keys, so it must not be a path."""
+    name = str(serial)
+    if not isinstance(serial, (str, int)) or name in {"", ".", ".."} or set(name) & set("/\\\0"):
+        raise EpisodeError(
+            "path_outside", f"the metadata name a camera {name[:200]!r}; allowed: a serial number"
+        )
+    return name
 
 
 def _pose(
-    file: h5py.File, metadata: dict[str, Any], stems: dict[str, str], serial: str
+    file: Trajectory, metadata: dict[str, Any], stems: dict[str, str], serial: str, steps: int
 ) -> Array | None:
     """Return the camera's pose in the robot base frame, or None if not recorded."""
     slot = next(name for name, stem in stems.items() if stem == serial)
-    pose = metadata.get(f"{slot}_cam_extrinsics")
+    key = f"{slot}_cam_extrinsics"
+    pose = metadata.get(key)
     if pose is None:
-        found = _extrinsics(file, serial)
-        pose = None if found is None else found[0]
-    return None if pose is None else np.asarray(pose, np.float64)
+        return first_pose(_extrinsics(file, serial, steps))
+    if not isinstance(pose, list) or len(pose) != 6 or not all(map(_is_number, pose)):
+        message = f"{key} is {str(pose)[:200]}; six numbers are needed"
+        raise EpisodeError("metadata_unreadable", message)
+    return np.array(pose, np.float64)
 
 
-def _extrinsics(file: h5py.File, serial: str) -> Array | None:
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not abs(value) >= 1e9  # NaN counts as unknown
+
+
+def _extrinsics(file: Trajectory, serial: str, steps: int) -> Array | None:
+    """Return the camera poses [T, 6], or None if not recorded."""
     for key in (f"{serial}_left", serial):
         name = f"observation/camera_extrinsics/{key}"
         if name in file:
-            return np.asarray(file[name][()], np.float64)
+            return file.rows(name, steps, 6)
     return None
 
 
-def read_times(file: h5py.File, serial: str, steps: int) -> Array:
+def read_times(file: Trajectory, serial: str, steps: int) -> Array:
     """Read the times [T] of a camera's frames, in seconds since the first step.
 
     Raises:
@@ -97,7 +116,7 @@ def read_times(file: h5py.File, serial: str, steps: int) -> Array:
         key = f"{folder}/{serial}_{event}"
         if key not in file:
             continue
-        stamps = read_array(file, key).reshape(-1)
+        stamps = file.read(key).reshape(-1)
         if len(stamps) != steps or (~np.isfinite(stamps)).any() or (stamps[1:] <= 0).any():
             raise EpisodeError(
                 "timestamps_missing",
@@ -110,24 +129,23 @@ def read_times(file: h5py.File, serial: str, steps: int) -> Array:
     raise EpisodeError("timestamps_missing", f"no timestamps of camera {serial} in {folder}")
 
 
-def _video(
-    file: h5py.File, folder: Path, stem: str, steps: int, options: ReadOptions
-) -> VideoFrames:
-    videos = folder / "recordings" / "MP4"
-    types = file.get("observation/camera_type")
-    if types is not None and len(types) and stem not in types:
+def _video(file: Trajectory, stem: str, steps: int, options: ReadOptions) -> VideoFrames:
+    videos = file.folder / "recordings" / "MP4"
+    types = file.names("observation/camera_type")
+    if types and stem not in types:
         raise EpisodeError(
-            "camera_unknown", f"the metadata names camera {stem}; trajectory.h5 has {sorted(types)}"
+            "camera_unknown", f"the metadata names camera {stem}; trajectory.h5 has {types}"
         )
     path = videos / f"{stem}.mp4"
-    if not path.is_file():
+    try:
+        require_file(path, file.root, links=file.links, missing="video_missing")
+    except EpisodeError as error:
         there = sorted(p.stem for p in videos.glob("*.mp4")) if videos.is_dir() else []
-        claimed = set(types) if types is not None else set()
-        if set(there) - claimed:
+        if error.reason == "video_missing" and set(there) - set(types or ()):
             raise EpisodeError(
                 "camera_unknown", f"no recording of camera {stem}; there are {there}"
-            )
-        raise EpisodeError("video_missing", f"there is no {path.relative_to(folder)}")
+            ) from error
+        raise
     if not options.inspect:
         return VideoFrames(path, steps)
     facts = inspect_video(path, decode=options.decode)
@@ -143,7 +161,7 @@ def _video(
 
 
 def read_cameras(
-    file: h5py.File, folder: Path, names: dict[str, str], steps: int, options: ReadOptions
+    file: Trajectory, names: dict[str, str], steps: int, options: ReadOptions
 ) -> tuple[dict[str, Camera], tuple[str, ...]]:
     """Return the views by name, and notes; a missing view is an error only if it was chosen.
 
@@ -157,14 +175,14 @@ def read_cameras(
         if not options.check_all_cameras and not chosen:
             continue
         try:
-            frames = _video(file, folder, stem, steps, options)
+            frames = _video(file, stem, steps, options)
         except EpisodeError as error:
             if chosen or error.reason not in {"video_missing", "camera_unknown"}:
                 raise
             notes = (*notes, f"no_recording_{name}")
             continue
         cameras[name] = Camera(
-            name=name, serial=stem, frames=frames, extrinsics_TE=_extrinsics(file, stem)
+            name=name, serial=stem, frames=frames, extrinsics_TE=_extrinsics(file, stem, steps)
         )
     if not cameras:
         raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")

@@ -13,7 +13,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from worldmodel.data.episode import Episode, EpisodeError
+from worldmodel.atomic_io import is_temporary
+from worldmodel.data.episode import Episode, EpisodeError, rejecting
+from worldmodel.data.files import walk
 from worldmodel.data.readers import droid
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
@@ -85,7 +87,8 @@ def find_units(root: Path) -> list[Unit]:
     layout = detect_layout(root)
     require_extra(layout)
     if layout == "rlds":
-        return [Unit(layout, root, p.name) for p in sorted(root.glob("*.tfrecord*"))]
+        shards = sorted(p for p in root.glob("*.tfrecord*") if not is_temporary(p))
+        return [Unit(layout, root, p.name) for p in shards]
     if layout == "lerobot":
         from worldmodel.data.readers import lerobot
 
@@ -100,13 +103,20 @@ def fingerprint(unit: Unit) -> str:
         from worldmodel.data.readers import lerobot
 
         files = lerobot.episode_files(unit.root, unit.record)
+    elif path.is_dir():
+        files = sorted(folder / name for folder, _, names in walk(path) for name in names)
     else:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    facts = [
-        (str(p), p.stat().st_size, p.stat().st_mtime_ns) if p.is_file() else (str(p), 0, 0)
-        for p in files
-    ]
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        files = [path]
+    return hashlib.sha256(repr([_facts(p) for p in files]).encode()).hexdigest()[:16]
+
+
+def _facts(path: Path) -> tuple[str, int, int]:
+    """Return a file's path, size and modification time; zeros if it is missing."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return (str(path), 0, 0)
+    return (str(path), facts.st_size, facts.st_mtime_ns)
 
 
 def read_unit(unit: Unit, options: ReadOptions) -> Iterator[Outcome]:
@@ -129,12 +139,13 @@ def read_one(unit: Unit, options: ReadOptions) -> Episode:
         EpisodeError: The episode is unusable; the error holds the reason.
     """
     require_extra(unit.layout)
-    if unit.layout == "droid":
-        return droid.read_droid(unit.root / unit.path, options)
-    if unit.layout == "lerobot":
-        from worldmodel.data.readers import lerobot
+    with rejecting(unit.key):
+        if unit.layout == "droid":
+            return droid.read_droid(unit.root / unit.path, options, unit.root)
+        if unit.layout == "lerobot":
+            from worldmodel.data.readers import lerobot
 
-        return lerobot.read_lerobot(unit.root, unit.record, options)
-    from worldmodel.data.readers import rlds
+            return lerobot.read_lerobot(unit.root, unit.record, options)
+        from worldmodel.data.readers import rlds
 
-    return rlds.read_record(unit.root / unit.path, unit.record, options)
+        return rlds.read_record(unit.root / unit.path, unit.record, options)

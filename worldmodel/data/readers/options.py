@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from worldmodel.data.files import Links
+
+CONTROL_HZ = 15.0
+"""Control rate of DROID [Hz]."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
@@ -20,3 +25,8 @@ class ReadOptions:
     are dropped."""
     inspect: bool = True
     """Whether to inspect videos; False trusts an index that did."""
+    links: Links = "inside"
+    """Whether linked files and HDF5 references must stay inside the data set (`inside`), or may
+    lead anywhere (`all`, for sets that live on links by intent). Linked folders are followed."""
+    rlds_fps: float = CONTROL_HZ
+    """Control rate of an RLDS data set [Hz]; DROID's is 15."""

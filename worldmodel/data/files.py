@@ -1,0 +1,138 @@
+"""Find and check the files of a data set, which may come from anybody.
+
+Only regular files are opened, so that a FIFO cannot hang a reader. A path that the data name lies
+inside the data set. Linked folders are followed, each once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from worldmodel.atomic_io import PART_SUFFIX
+from worldmodel.data.episode import EpisodeError
+
+log = logging.getLogger(__name__)
+Links = Literal["inside", "all"]
+MAX_JSON_BYTES = 2**28
+"""Maximum size of a JSON file [bytes]; longer ones are not descriptions of episodes."""
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yield each folder under `root` with the sorted names of its folders and files.
+
+    Linked folders are followed, and a folder that is reached twice is yielded once, so a link to a
+    folder above it ends. Temporary names are skipped. A folder that cannot be listed is logged.
+    """
+    seen: set[tuple[int, int]] = set()
+    starts = [root]
+    for start in starts:  # grows while it is walked: linked folders come after real ones
+        for name, folders, files in os.walk(start, onerror=_warn):
+            here = Path(name)
+            facts = here.stat()
+            if (facts.st_dev, facts.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((facts.st_dev, facts.st_ino))
+            folders[:] = sorted(f for f in folders if not f.endswith(PART_SUFFIX))
+            starts += [here / f for f in folders if (here / f).is_symlink()]
+            yield here, list(folders), sorted(f for f in files if not f.endswith(PART_SUFFIX))
+
+
+def _warn(error: OSError) -> None:
+    log.warning("a folder of the data set is left out: %s", error)
+
+
+def inside(root: Path, named: object) -> Path:
+    """Return the path under `root` that a data file names.
+
+    Raises:
+        EpisodeError: `path_outside`: the path is absolute, leads upwards, or is not a path.
+    """
+    path = PurePosixPath(str(named).replace("\\", "/"))
+    if not named or path.is_absolute() or ".." in path.parts or "\0" in str(named):
+        raise EpisodeError(
+            "path_outside",
+            f"the data name the path {str(named)[:200]!r}; allowed: a path inside the data set",
+        )
+    return root / path
+
+
+def require_file(
+    path: Path, root: Path, *, links: Links = "inside", missing: str
+) -> os.stat_result:
+    """Check that `path` is a regular file that may be opened, and return its facts.
+
+    Args:
+        path: File of a data set.
+        root: Folder of the data set.
+        links: `inside` refuses a linked file that points out of the data set and out of its own
+            folder; `all` allows it.
+        missing: Reason code if there is no such file.
+
+    Raises:
+        EpisodeError: `missing`, `not_a_file`, or `path_outside`.
+    """
+    try:
+        facts = path.stat()
+        outside = links == "inside" and path.is_symlink() and _leaves(path, root)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links
+        raise EpisodeError(missing, f"there is no file {_below(path, root)} ({error})") from error
+    if not stat.S_ISREG(facts.st_mode):
+        kind = KINDS.get(stat.S_IFMT(facts.st_mode), "no regular file")
+        raise EpisodeError(
+            "not_a_file", f"{_below(path, root)} is {kind}; a regular file is needed"
+        )
+    if outside:
+        raise EpisodeError(
+            "path_outside",
+            f"{_below(path, root)} is a link to {path.resolve()}, outside the data set: copy the "
+            "file, or, if the links are yours, index with links=all",
+        )
+    return facts
+
+
+def _leaves(path: Path, root: Path) -> bool:
+    target = path.resolve()
+    return not any(target.is_relative_to(place.resolve()) for place in (path.parent, root))
+
+
+def _below(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def read_json(path: Path, root: Path, *, links: Links = "inside", reason: str) -> Any:
+    """Read a JSON file of a data set.
+
+    Args:
+        path: The file.
+        root: Folder of the data set.
+        links: See `require_file`.
+        reason: Reason code if the file is missing or not JSON.
+
+    Raises:
+        EpisodeError: The file cannot be opened, is too long, or is not JSON.
+    """
+    facts = require_file(path, root, links=links, missing=reason)
+    if facts.st_size > MAX_JSON_BYTES:
+        raise EpisodeError(
+            reason, f"{path.name} has {facts.st_size} bytes; at most {MAX_JSON_BYTES} are allowed"
+        )
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EpisodeError(reason, f"{path.name}: {error}") from error
+    except RecursionError as error:
+        raise EpisodeError(reason, f"{path.name} is nested too deeply") from error

@@ -1,0 +1,100 @@
+"""Results of an index, appended as they come, so that a run that ends early resumes.
+
+A file of JSON lines: first the options, then for each unit its key, the fingerprint of its files
+and its rows. A line that cannot be read, such as one that a power cut tore, counts as missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from worldmodel.atomic_io import write_text
+
+Row = dict[str, Any]
+SEEN = ".seen.jsonl"
+
+
+class IndexStore:
+    """Rows of each unit that was inspected, by the unit's key.
+
+    Args:
+        folder: Output folder of the index.
+        options: Everything that the rows depend on; results of other options are dropped.
+    """
+
+    def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
+        self.path = folder / SEEN
+        self.options = json.loads(json.dumps(options))
+        self.units: dict[str, tuple[str, list[Row]]] = {}
+        lines = _read(self.path)
+        if next(lines, None) == {"options": self.options}:
+            found = (_unit(line) for line in lines)
+            self.units = {unit[0]: unit[1:] for unit in found if unit is not None}
+        self._file: IO[str] | None = None
+
+    def get(self, key: str, fingerprint: str) -> list[Row] | None:
+        """Return the rows of a unit, or None if it changed or was not inspected."""
+        before, rows = self.units.get(key, ("", []))
+        return rows if before == fingerprint else None
+
+    def add(self, key: str, fingerprint: str, rows: list[Row]) -> None:
+        """Append the rows of a unit; they survive the end of the process."""
+        self.units[key] = (fingerprint, rows)
+        if self._file is None:
+            self._rewrite()
+            self._file = self.path.open("a", encoding="utf-8")
+        else:
+            self._file.write(_line(key, fingerprint, rows))
+            self._file.flush()
+
+    def close(self, keys: set[str]) -> None:
+        """Drop the units that are not in `keys`, and close the file."""
+        if self._file is not None:
+            self._file.close()
+        self.units = {key: value for key, value in self.units.items() if key in keys}
+        self._rewrite()
+
+    def _rewrite(self) -> None:
+        lines = [json.dumps({"options": self.options}) + "\n"]
+        lines += [_line(key, *value) for key, value in self.units.items()]
+        write_text(self.path, "".join(lines))
+
+
+def _line(key: str, fingerprint: str, rows: list[Row]) -> str:
+    return json.dumps({"unit": key, "print": fingerprint, "rows": rows}) + "\n"
+
+
+def _read(path: Path) -> Iterator[object]:
+    """Yield the values of the lines that are JSON."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+
+
+def _unit(line: object) -> tuple[str, str, list[Row]] | None:
+    if not isinstance(line, dict):
+        return None
+    key, fingerprint, rows = line.get("unit"), line.get("print"), line.get("rows")
+    if not isinstance(key, str) or not isinstance(fingerprint, str) or not isinstance(rows, list):
+        return None
+    return (key, fingerprint, rows) if all(map(_is_row, rows)) else None
+
+
+FACTS = {"path": str, "record": int, "layout": str}
+ACCEPTED = {"id": str, "steps": int, "seconds": float, "camera": str, "notes": list}
+
+
+def _is_row(row: object) -> bool:
+    """Return whether a value has the entries of a row, accepted or rejected."""
+    if not isinstance(row, dict):
+        return False
+    facts = FACTS | ({"reason": str, "message": str} if "reason" in row else ACCEPTED)
+    return all(isinstance(row.get(name), kind) for name, kind in facts.items())
