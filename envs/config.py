@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from envs.errors import ConfigError
+from robot.ranges import between, check_ranges
 
 Shape = Literal["cube", "box", "cup", "cylinder"]
 Split = Literal["train", "held_out"]
@@ -27,17 +27,17 @@ class CollectConfig:
 
     out: str = "runs/data/train"
     """Folder to write the data set to."""
-    episodes: int = field(default=2400, metadata={"min": 1})
+    episodes: int = field(default=2400, metadata=between(1, 10_000_000))
     """Number of episodes."""
-    length: int = field(default=28, metadata={"min": 2, "unit": "control steps"})
+    length: int = field(default=28, metadata=between(2, 100_000, "control steps"))
     """Control steps per episode, at 4 Hz."""
-    seed: int = field(default=0, metadata={"min": 0})
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the first episode; episode i uses seed + i."""
     split: Split = "train"
     """Appearance distribution; held_out uses colours and textures unseen in training."""
-    image_size: int = field(default=128, metadata={"min": 16, "max": 2048, "unit": "px"})
+    image_size: int = field(default=128, metadata=between(16, 2048, "px"))
     """Side of the square images [px]; H.264 needs an even number."""
-    workers: int = field(default=2, metadata={"min": 1})
+    workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
     fidelity: Fidelity = "fast"
     """Appearance of the arm: fast shows the collision meshes, visual the detailed ones."""
@@ -47,24 +47,10 @@ class CollectConfig:
     """Cameras to record."""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value, low = getattr(self, item.name), item.metadata.get("min")
-            high = item.metadata.get("max", math.inf)
-            if low is not None and not low <= value <= high:
-                most = "" if high == math.inf else f", at most {high}"
-                raise ConfigError(f"{item.name}={value}; allowed: at least {low}{most}")
+        for name in ("objects", "cameras"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; allowed: at least one")
+        check_ranges(self, ConfigError)
         if self.image_size % 2:
             raise ConfigError(f"image_size={self.image_size}; allowed: even numbers (H.264 video)")
-        _check_choices("split", (self.split,), get_args(Split))
-        _check_choices("fidelity", (self.fidelity,), get_args(Fidelity))
-        for name, known in (("objects", OBJECTS), ("cameras", CAMERA_NAMES)):
-            values = tuple(getattr(self, name))
-            object.__setattr__(self, name, values)
-            _check_choices(name, values, known)
-
-
-def _check_choices(name: str, values: tuple[str, ...], known: tuple[str, ...]) -> None:
-    wrong = [value for value in values if value not in known]
-    if wrong or not values:
-        found = wrong[0] if wrong else "empty"
-        raise ConfigError(f"{name} is {found!r}; allowed: {', '.join(known)}")

@@ -7,15 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import (
-    Device,
-    PlannerOptions,
-    SceneOptions,
-    SubGoals,
-    between,
-    check_fields,
-    require_single_plans,
-)
+from planning.options import Device, PlannerOptions, SceneOptions, SubGoals, require_single_plans
+from planning.ranges import between, check_fields
 
 Robot = Literal["franka", "twin", "mujoco", "fake"]
 REAL_ROBOTS = ("franka",)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import between, check_fields
+from planning.ranges import between, check_fields
 
 Size = Literal["small", "medium", "ac-vitl", "ac"]
 

@@ -8,11 +8,11 @@ imports neither torch nor MuJoCo, so that `--help` is fast.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from planning.errors import PlanError
+from planning.ranges import between, check_fields
 
 Device = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
@@ -24,41 +24,6 @@ SubGoals = Literal["default", "three", "one"]
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
 START_STATE = (0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0)
-
-
-def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
-    """Return field metadata for a number from `low` to `high`, inclusive."""
-    return {"min": low, "max": high, "unit": unit}
-
-
-def check_fields(options: object) -> None:
-    """Check every field of an options dataclass against its `Literal` or range.
-
-    Raises:
-        PlanError: a value is not among the choices, out of range, NaN or infinite.
-    """
-    hints = get_type_hints(type(options))
-    for item in dataclasses.fields(options):  # type: ignore[arg-type]
-        value, hint = getattr(options, item.name), hints[item.name]
-        for part in value if isinstance(value, list) else [value]:
-            _check_choice(item.name, part, get_args(hint)[0] if get_origin(hint) is list else hint)
-            if isinstance(part, int | float) and not isinstance(part, bool):
-                _check_number(item, part)
-
-
-def _check_choice(name: str, value: object, hint: object) -> None:
-    if get_origin(hint) is Literal and value not in get_args(hint):
-        known = ", ".join(str(c) for c in get_args(hint) if c != "")
-        raise PlanError(f"{name}={value!r} is not available. Choose one of: {known}.")
-
-
-def _check_number(item: dataclasses.Field[Any], value: float) -> None:
-    low, high = item.metadata.get("min", -math.inf), item.metadata.get("max", math.inf)
-    if math.isfinite(value) and low <= value <= high:
-        return
-    unit = item.metadata.get("unit", "")
-    allowed = f"{low:g} to {high:g} {unit}".rstrip() if math.isfinite(high) else "finite numbers"
-    raise PlanError(f"{item.name}={value} is out of range. Allowed: {allowed}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +190,9 @@ class PlanOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
     """Device of the model."""
-    state: list[float] = field(default_factory=lambda: list(START_STATE))
+    state: list[float] = field(
+        default_factory=lambda: list(START_STATE), metadata=between(-10, 10, "m or rad")
+    )
     """Robot state: flange x y z [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)."""
     planner: PlannerOptions = field(default_factory=PlannerOptions)
     """Search settings of the planner."""

@@ -14,8 +14,8 @@ from torch import Tensor
 from planning.approach import approach_step
 from planning.bounds import Bounds
 from planning.energy import plan_energy
-from planning.errors import PlanError
 from planning.protocols import Dynamics, Past
+from planning.ranges import between, check_fields
 from planning.solvers.cem import CEM
 from planning.solvers.search import Cost, Plan, Solver
 
@@ -33,30 +33,30 @@ class PlannerConfig:
         default_factory=lambda: CEM(num_samples=150, iterations=4, num_elites=12)
     )
     """Search algorithm and its settings."""
-    horizon: int = 1
-    """Planning horizon in actions, 1 to 16."""
-    stretch: int = 3
+    horizon: int = field(default=1, metadata=between(1, 16))
+    """Planning horizon in actions."""
+    stretch: int = field(default=3, metadata=between(1, 16))
     """Maximum number of equal steps planned toward a goal beyond the reach of one step. A single
     clipped step would bend the path, since its free axes compensate for the clipped one."""
-    approach_slope: float = 1.0
+    approach_slope: float = field(default=1.0, metadata=between(0, 100))
     """Height above the goal per lateral distance during the descent; 0 descends in a straight line.
     Fingers that approach low from the side knock the object over."""
     norm: Literal["l1", "l2"] = "l1"
     """Distance between tokens: mean absolute or mean squared difference."""
     over: Literal["final", "sum"] = "final"
     """Compare the goal with the final predicted frame, or average over all frames."""
-    chunk: int = 1024
+    chunk: int = field(default=1024, metadata=between(1, 1_000_000))
     """Number of samples evaluated at once, which bounds the memory."""
     gripper_free: bool = True
     """Whether to plan the gripper; if False, every plan leaves it unchanged."""
-    gate_m: float = 0.025
+    gate_m: float = field(default=0.025, metadata=between(0, 10, "m"))
     """Plan the gripper only if the planned move is shorter than this [m], or if operating the
     gripper alone lowers the energy more than moving; 0 always plans it. Without this gate the
     gripper closes too early."""
-    deadline_s: float | None = None
+    deadline_s: float | None = field(default=None, metadata=between(0, 3600, "s"))
     """Time limit of each search [s], after which the best plan so far is used; None for no
     limit."""
-    history: int = 1
+    history: int = field(default=1, metadata=between(1, 2))
     """Number of context frames: 1 is the current frame only, 2 includes the previous frame and the
     action planned there."""
     warm_start: bool = False
@@ -64,10 +64,7 @@ class PlannerConfig:
     spread."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.horizon <= 16:
-            raise PlanError(f"horizon is {self.horizon}; allowed: 1 to 16")
-        if self.history not in (1, 2):
-            raise PlanError(f"history is {self.history}; allowed: 1 or 2 frames")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M, PERIOD_S
-from robot.errors import ConfigError
+from robot.ranges import between, check_ranges
 
 Array = NDArray[np.float64]
 
@@ -19,31 +20,30 @@ class ArmSpec:
     """State and action conventions of an arm, which a policy checks against its model's.
 
     Raises:
-        ConfigError: A number is not positive and finite.
+        ConfigError: A value is out of its range.
     """
 
-    period_s: float = PERIOD_S
+    period_s: float = field(default=PERIOD_S, metadata=between(1e-3, 60, "s"))
     """Control period [s]."""
     state_frame: Literal["flange", "tcp"] = "flange"
     """Point whose position the state gives; the orientation is the flange's for both."""
-    state_dim: int = 7
+    state_dim: int = field(default=7, metadata=between(1, 1024))
     """State size: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
-    action_dim: int = 7
+    action_dim: int = field(default=7, metadata=between(1, 1024))
     """Action size: change of position [m], change of rotation [rad], gripper."""
     gripper: Literal["command", "difference"] = "command"
     """Meaning of the gripper action: close/keep/open command, or difference of closedness."""
-    max_step_m: float = MAX_STEP_M
+    max_step_m: float = field(default=MAX_STEP_M, metadata=between(1e-6, 1, "m"))
     """Maximum change of position per action and axis [m]."""
-    max_rotation_rad: float = MAX_ROTATION_RAD
+    max_rotation_rad: float = field(
+        default=MAX_ROTATION_RAD, metadata=between(1e-6, math.pi, "rad")
+    )
     """Maximum rotation per action and axis [rad]."""
     camera: str | None = None
     """Simulated camera that shows the arm: left, right or wrist; None where people place one."""
 
     def __post_init__(self) -> None:
-        for name in ("period_s", "state_dim", "action_dim", "max_step_m", "max_rotation_rad"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value}; allowed: finite and above 0")
+        check_ranges(self)
 
 
 ReasonKind = Literal[

@@ -20,9 +20,9 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def between(low: float, high: float) -> dict[str, float]:
+def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
     """Return field metadata for numbers from `low` to `high`, inclusive."""
-    return {"min": low, "max": high}
+    return {"min": low, "max": high, "unit": unit}
 
 
 def _check(name: str, value: object, hint: object, limits: Limits) -> None:
@@ -52,12 +52,13 @@ def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Limi
 def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None:
     if isinstance(value, int if whole else (int, float)) and not isinstance(value, bool):
         low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
-        if math.isfinite(value) and low <= value <= high:
+        # NaN fails every comparison; math.isfinite would overflow on large integers.
+        if low <= value <= high and abs(value) < math.inf:
             return
     allowed = ["an integer" if whole else "a finite number"]
     bounds = {"min": "at least", "max": "at most"}
     allowed += [f"{words} {limits[key]:g}" for key, words in bounds.items() if key in limits]
-    unit = f" [{limits['unit']}]" if "unit" in limits else ""
+    unit = f" [{limits['unit']}]" if limits.get("unit") else ""
     raise ConfigError(f"{name}={value!r}; allowed: {', '.join(allowed)}{unit}")
 
 

@@ -47,11 +47,14 @@ def read_limits(name: str) -> SafetyConfig:
         path = config_folder() / "robot" / f"{name}.yaml"
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"Limits {name!r} cannot be read ({error}). Allowed: franka, twin or a file.yaml."
         ) from error
-    return SafetyConfig.read(values)
+    try:
+        return SafetyConfig.read(values)
+    except ConfigError as error:
+        raise ConfigError(f"Limits {str(path)!r}: {error}") from error
 
 
 class Workcell(Closing):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planning.errors import PlanError
-from planning.options import Device, between, check_fields
+from planning.options import Device
+from planning.ranges import between, check_fields
 
 if TYPE_CHECKING:
     from worldmodel.perception.anticipation_eval import AnticipationScores

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import between, check_fields
+from planning.ranges import between, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

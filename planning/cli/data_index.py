@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from planning.options import between, check_fields
+from planning.ranges import between, check_fields
 from worldmodel.errors import ConfigError
 
 

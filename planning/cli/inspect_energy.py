@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from planning.errors import PlanError
-from planning.options import Device, between, check_fields
+from planning.options import Device
+from planning.ranges import between, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,7 @@ class Options:
     """Image file of the current scene, of any size, instead of a trajectory."""
     goal: str = ""
     """Image file of the goal, of any size, instead of a trajectory."""
-    states: list[float] = field(default_factory=list)
+    states: list[float] = field(default_factory=list, metadata=between(-10, 10, "m or rad"))
     """Robot states at both frames, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper."""
     model: str = "default"
     """World model: an embedded or published name, or a file."""

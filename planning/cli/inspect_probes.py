@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from planning.options import between, check_fields
+from planning.ranges import between, check_fields
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import Device, between, check_fields
+from planning.options import Device
+from planning.ranges import between, check_fields
 
 STEPS = {"intphys": 2, "intphys2": 10, "grasp": 10, "inflevel": 5}
 """Published frame steps."""

@@ -107,12 +107,11 @@ def allowed_range(option: Option) -> str:
 def _check_number(option: Option, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    allowed = allowed_range(option)
-    if not math.isfinite(value):
-        raise _MismatchError(allowed or "finite numbers")
-    low, high = option.low, option.high
-    if (low is not None and value < low) or (high is not None and value > high):
-        raise _MismatchError(allowed)
+    low = -math.inf if option.low is None else option.low
+    high = math.inf if option.high is None else option.high
+    # NaN fails every comparison; math.isfinite would overflow on large integers.
+    if not (low <= value <= high and abs(value) < math.inf):
+        raise _MismatchError(allowed_range(option) or "finite numbers")
 
 
 def _from_text(kind: object, text: str) -> object:

@@ -14,11 +14,12 @@ Shapes: B samples, E elites, K horizon, 4 = planned numbers (x, y, z, gripper).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from planning.ranges import between
 from planning.solvers.search import EliteSolver, Problem, Search, elite_update, gaussian_samples
 
 
@@ -26,11 +27,11 @@ from planning.solvers.search import EliteSolver, Problem, Search, elite_update, 
 class CEM(EliteSolver):
     """Cross-entropy method with momentum."""
 
-    num_samples: int = 800
-    iterations: int = 10
-    momentum_position: float = 0.15
+    num_samples: int = field(default=800, metadata=between(1, 1_000_000))
+    iterations: int = field(default=10, metadata=between(1, 10_000))
+    momentum_position: float = field(default=0.15, metadata=between(0, 1))
     """Momentum of mean and standard deviation for positions."""
-    momentum_gripper: float = 0.15
+    momentum_gripper: float = field(default=0.15, metadata=between(0, 1))
     """Momentum of mean and standard deviation for the gripper."""
 
     def start(self, problem: Problem) -> Search:

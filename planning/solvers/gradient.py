@@ -13,12 +13,13 @@ Shapes: B starts, K horizon, 4 = planned numbers (x, y, z, gripper).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from planning.errors import PlanError
+from planning.ranges import between
 from planning.solvers.search import Problem, Search, Solver
 
 GRIPS = (0.0, -1.0, 1.0)
@@ -35,16 +36,11 @@ class Gradient(Solver):
     The search stops if no start moved farther than `min_spread_m` in an iteration.
     """
 
-    num_samples: int = 12
+    num_samples: int = field(default=12, metadata=between(1, 1_000_000))
     """Number of starts, optimised in parallel."""
-    iterations: int = 20
-    step: float = 0.25
+    iterations: int = field(default=20, metadata=between(1, 10_000))
+    step: float = field(default=0.25, metadata=between(1e-6, 100))
     """Adam's step size in half widths of the box; decays linearly to a twentieth."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.step > 0:
-            raise PlanError(f"step is {self.step}; allowed: above 0")
 
     def start(self, problem: Problem) -> Search:
         """Return a new search."""

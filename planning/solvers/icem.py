@@ -12,12 +12,12 @@ Shapes: B samples, E elites, K horizon, F frequencies, 4 = planned numbers (x, y
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from planning.errors import PlanError
+from planning.ranges import between
 from planning.solvers.search import EliteSolver, Problem, Search, elite_update
 
 
@@ -46,22 +46,17 @@ def coloured_noise(batch: int, horizon: int, beta: float, generator: torch.Gener
 class ICEM(EliteSolver):
     """Improved cross-entropy method."""
 
-    iterations: int = 3
-    num_elites: int = 8
-    momentum: float = 0.1
+    iterations: int = field(default=3, metadata=between(1, 10_000))
+    num_elites: int = field(default=8, metadata=between(2, 1_000_000))
+    momentum: float = field(default=0.1, metadata=between(0, 1))
     """Momentum of mean and standard deviation."""
-    noise_beta: float = 2.0
+    noise_beta: float = field(default=2.0, metadata=between(0, 10))
     """Exponent of the noise spectrum; 0 is white, larger values give smoother plans."""
-    keep: float = 0.3
+    keep: float = field(default=0.3, metadata=between(0, 1))
     """Fraction of the elites added to the next iteration's samples."""
-    shrink: float = 1.25
+    shrink: float = field(default=1.25, metadata=between(1, 1000))
     """Divisor of the population after each iteration; it stays at least twice the number of
     elites."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shrink < 1:
-            raise PlanError(f"shrink is {self.shrink}; allowed: 1 or more")
 
     def start(self, problem: Problem) -> Search:
         """Return a new search."""

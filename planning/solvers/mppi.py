@@ -11,12 +11,12 @@ Shapes: B samples, K horizon, 4 = planned numbers (x, y, z, gripper).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from planning.errors import PlanError
+from planning.ranges import between
 from planning.solvers.search import Problem, Search, Solver, gaussian_samples
 
 LEAST_STD = 1e-6
@@ -27,17 +27,9 @@ LEAST_STD = 1e-6
 class MPPI(Solver):
     """Iterated softmax-weighted mean of samples."""
 
-    num_samples: int = 256
-    temperature: float = 0.1
+    num_samples: int = field(default=256, metadata=between(2, 1_000_000))
+    temperature: float = field(default=0.1, metadata=between(1e-6, 1e6))
     """Temperature of the weights, in standard deviations of an iteration's energies."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_samples < 2 or not self.temperature > 0:
-            raise PlanError(
-                f"num_samples {self.num_samples} must be 2 or more, temperature "
-                f"{self.temperature} above 0"
-            )
 
     def start(self, problem: Problem) -> Search:
         """Return a new search."""

@@ -17,13 +17,14 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from planning.bounds import Bounds
 from planning.errors import EnergyError, PlanError
+from planning.ranges import between, check_fields
 
 Cost = Callable[[Tensor], Tensor]
 """Actions [B, K, A] -> energies [B]."""
@@ -173,18 +174,20 @@ class Search(ABC):
 class Solver(ABC):
     """Base class of all optimisers: shared settings and the search loop."""
 
-    num_samples: int = 64
+    num_samples: int = field(default=64, metadata=between(1, 1_000_000))
     """Number of plans per iteration."""
-    iterations: int = 6
+    iterations: int = field(default=6, metadata=between(1, 10_000))
     """Maximum number of iterations."""
-    min_spread_m: float = 0.0
+    min_spread_m: float = field(default=0.0, metadata=between(0, 1, "m"))
     """Stop once the spread of positions is below this [m]; 0 never stops."""
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or self.iterations < 1:
-            raise PlanError(
-                f"num_samples {self.num_samples} and iterations {self.iterations} must be 1 or more"
-            )
+        """Check every field.
+
+        Raises:
+            PlanError: a value is out of its range.
+        """
+        check_fields(self)
 
     @abstractmethod
     def start(self, problem: Problem) -> Search:
@@ -241,13 +244,13 @@ class Solver(ABC):
 class EliteSolver(Solver):
     """Base class of optimisers that keep the lowest-energy samples."""
 
-    num_elites: int = 10
+    num_elites: int = field(default=10, metadata=between(2, 1_000_000))
     """Number of lowest-energy samples that update mean and standard deviation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 < self.num_elites <= self.num_samples:
+        if self.num_elites > self.num_samples:
             raise PlanError(
-                f"num_elites {self.num_elites} must be above 1 and at most num_samples "
-                f"{self.num_samples}"
+                f"num_elites={self.num_elites} is more than num_samples={self.num_samples}. Lower "
+                "num_elites or raise num_samples."
             )

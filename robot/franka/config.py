@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from robot.arm import Reason
 from robot.constants import MIN_HELD_M
-from robot.errors import ConfigError
+from robot.ranges import between, check_ranges
 
 Array = NDArray[np.float64]
 
@@ -20,47 +20,46 @@ class FrankaConfig:
     """Options of the Franka driver.
 
     Raises:
-        ConfigError: `dynamics` is out of its range.
+        ConfigError: A value is out of its range.
     """
 
     address: str = "172.16.0.2"
     """Host name or IP address of the arm's control box."""
     realtime: bool = True
     """Whether libfranka requires a real-time kernel; disable it for simulation only."""
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = field(default=5.0, metadata=between(0.1, 86400, "s"))
     """Connection timeout [s]."""
-    dynamics: float = 0.2
+    dynamics: float = field(default=0.2, metadata=between(0.01, 1))
     """Fraction of the arm's maximum speed, acceleration and jerk that motions use (0..1)."""
-    max_speed_m_s: float = 0.1
+    max_speed_m_s: float = field(default=0.1, metadata=between(0.001, 1, "m/s"))
     """Maximum speed of the end effector [m/s]."""
-    gripper_force_n: float = 20.0
+    gripper_force_n: float = field(default=20.0, metadata=between(0.01, 30, "N"))
     """Grasping force [N]."""
-    gripper_speed_m_s: float = 0.1
+    gripper_speed_m_s: float = field(default=0.1, metadata=between(0.001, 0.2, "m/s"))
     """Speed of the fingers [m/s]."""
-    max_torque_nm: float = 20.0
+    max_torque_nm: float = field(default=20.0, metadata=between(0.1, 100, "Nm"))
     """Collision threshold of every joint [Nm]; above it the arm's own reflex stops the motion."""
-    max_force_n: float = 20.0
+    max_force_n: float = field(default=20.0, metadata=between(0.1, 100, "N"))
     """Collision threshold of the hand [N]; above it the arm's own reflex stops the motion."""
-    contact_n: float = 10.0
+    contact_n: float = field(default=10.0, metadata=between(0, 100, "N"))
     """Force at the hand that ends a motion early [N]; 0 relies on the collision thresholds
     alone."""
-    slow_below_m: float = 0.04
+    slow_below_m: float = field(default=0.04, metadata=between(-3, 3, "m"))
     """Height of the end effector in the base frame below which downward motions are slowed [m]."""
-    slow_m_s: float = 0.03
+    slow_m_s: float = field(default=0.03, metadata=between(0.001, 1, "m/s"))
     """Speed of slowed downward motions [m/s]."""
-    joint_rad_s: float = 0.6
+    joint_rad_s: float = field(default=0.6, metadata=between(0.01, 3, "rad/s"))
     """Maximum mean joint speed of a motion [rad/s]; it slows a stretched arm down."""
-    motion_timeout_s: float = 5.0
+    motion_timeout_s: float = field(default=5.0, metadata=between(0.1, 86400, "s"))
     """Motion timeout [s]; a motion that takes longer is stopped."""
-    preempt_s: float = 0.0
+    preempt_s: float = field(default=0.0, metadata=between(0, 10, "s"))
     """Time after which the next command preempts a motion [s]; 0 waits for each motion to end, as
     published."""
-    min_held_m: float = MIN_HELD_M
+    min_held_m: float = field(default=MIN_HELD_M, metadata=between(0, 0.08, "m"))
     """Closed fingers wider than this hold an object [m]."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.dynamics <= 1:
-            raise ConfigError(f"dynamics is {self.dynamics}; allowed: above 0, at most 1")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)

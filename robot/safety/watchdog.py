@@ -12,25 +12,33 @@ import contextlib
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from robot.ranges import between, check_ranges
 from robot.safety.shared_state import SharedArmState
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchdogConfig:
-    """Maximum ages while the arm moves [s]."""
+    """Maximum ages while the arm moves [s].
 
-    planner_s: float = 0.2
+    Raises:
+        ConfigError: A value is out of its range.
+    """
+
+    planner_s: float = field(default=0.2, metadata=between(0.001, 3600, "s"))
     """Maximum age of the planner's heartbeat [s]."""
-    frame_s: float = 0.3
+    frame_s: float = field(default=0.3, metadata=between(0.001, 3600, "s"))
     """Maximum age of the newest good camera frame [s]."""
-    state_s: float = 0.2
+    state_s: float = field(default=0.2, metadata=between(0.001, 3600, "s"))
     """Maximum time since the arm's clock last advanced [s]."""
-    kill_s: float = 0.8
+    kill_s: float = field(default=0.8, metadata=between(0.001, 3600, "s"))
     """Time allowed for a stop before the driver process is killed [s]."""
-    period_s: float = 0.01
+    period_s: float = field(default=0.01, metadata=between(0.0001, 1, "s"))
     """Time between two checks [s]."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +26,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worldmodel.checked import Checked, between
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
@@ -46,16 +47,16 @@ MAX_REJECT_FRACTION = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeOptions:
+class DecodeOptions(Checked):
     """Options of the decoded arrays."""
 
-    image_size: int
+    image_size: int = field(metadata=between(1, 4096, "px"))
     """Height and width of the frames [px]."""
     transform: Transform = "droid"
     """Kind of the image transform, see `Preprocess`."""
     camera: str = "left"
     """View to decode: `left`, `right`, `wrist` or a serial number."""
-    fps: float = FPS
+    fps: float = field(default=FPS, metadata=between(1e-6, 1000, "Hz"))
     """Frames per second [Hz]."""
 
     @property

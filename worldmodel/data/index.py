@@ -19,6 +19,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from worldmodel.atomic_io import write_json, write_text
+from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
 from worldmodel.data.index_store import IndexStore, Row
@@ -32,14 +33,14 @@ ERRORS = "errors.log"
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexOptions:
+class IndexOptions(Checked):
     """Criteria for accepting episodes."""
 
     read: ReadOptions = field(default_factory=ReadOptions)
     """How strictly each episode is inspected."""
     failures: Literal["keep", "drop"] = "keep"
     """Whether failed episodes are kept, as for V-JEPA 2-AC, or rejected."""
-    min_seconds: float = 0.0
+    min_seconds: float = field(default=0.0, metadata=between(0, 86_400, "s"))
     """Minimum duration of an accepted episode [s] (V-JEPA 2-AC: 4)."""
     extrinsics: Literal["any", "required"] = "any"
     """Whether to reject episodes without poses of the chosen camera (`required`)."""

@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json, write_text
+from worldmodel.checked import Checked, between
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
@@ -38,12 +39,12 @@ Encode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions:
+class PrepareOptions(Checked):
     """Contents of a shard, recorded in `plan.json`; a folder holds shards of one plan only."""
 
-    fps: float = 4.0
+    fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
     """Frame rate, measured by the recorded timestamps [Hz]."""
-    image_size: int = 256
+    image_size: int = field(default=256, metadata=between(1, 4096, "px"))
     """Height and width of the frames [px]."""
     transform: Transform = "droid"
     """Kind of the image transform, see `Preprocess`."""
@@ -53,7 +54,7 @@ class PrepareOptions:
     """Frame codec: `raw` is exact, `jpeg` (quality 95) takes about a tenth of the space."""
     state_frame: StateFrame = "flange"
     """Frame whose pose, in the robot base frame, the states hold."""
-    episodes_per_shard: int = 16
+    episodes_per_shard: int = field(default=16, metadata=between(1, 100_000))
     """Number of episodes per file."""
     extrinsics: bool = False
     """Whether to store the camera's pose at each frame."""

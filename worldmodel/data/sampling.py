@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.actions import convert_state, pose_diff
-from worldmodel.checked import Checked
+from worldmodel.checked import Checked, between
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.specs import StateFrame
 
@@ -23,10 +23,10 @@ from worldmodel.specs import StateFrame
 class ClipOptions(Checked):
     """Length, rate and content of clips."""
 
-    num_frames: int = field(default=16, metadata={"min": 2})
-    fps: float = field(default=4.0, metadata={"min": 1e-6})
+    num_frames: int = field(default=16, metadata=between(2, 4096, "frames"))
+    fps: float = field(default=4.0, metadata=between(1e-6, 1000, "Hz"))
     """Frame rate, measured by the recorded timestamps [Hz]; 16 frames at 4 Hz span 3.75 s."""
-    stride_s: float = field(default=0.25, metadata={"min": 1e-6})
+    stride_s: float = field(default=0.25, metadata=between(1e-6, 86_400, "s"))
     """Time between the starts of consecutive clips of an episode [s]."""
     state_frame: StateFrame = "flange"
     """Frame whose pose, in the robot base frame, the states hold."""

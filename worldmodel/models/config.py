@@ -152,7 +152,7 @@ class MaskedPredictorConfig(_Transformer):
     """Whether to add learnable image and video embeddings to all tokens (V-JEPA 2.1)."""
     predict_context: bool = False
     """Whether to have a second output at the context tokens (V-JEPA 2.1)."""
-    embed_hidden: int = 0
+    embed_hidden: int = field(default=0, metadata=between(0, MAX_WIDTH))
     """Hidden width of the Linear-GELU-Linear embedding (V-JEPA 2.1 g, G); 0 uses one Linear."""
 
 
@@ -205,7 +205,7 @@ class TransformersConfig(Checked):
 
     settings: str
     """The backbone's configuration as JSON, from `config.to_json_string()`."""
-    image_size: tuple[int, int]
+    image_size: tuple[int, int] = field(metadata=between(1, 2**14))
     """Height and width of the backbone's input images [px]."""
     patch_size: int = field(metadata=DIM)
     """Side of a patch [px]."""

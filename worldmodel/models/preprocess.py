@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldmodel.checked import Checked
+from worldmodel.checked import Checked, between
 from worldmodel.errors import ShapeError
 from worldmodel.specs import Transform
 
@@ -78,7 +78,7 @@ class Preprocess(Checked):
     """
 
     kind: Transform
-    size: tuple[int, int] = field(metadata={"min": 1, "unit": "px"})
+    size: tuple[int, int] = field(metadata=between(1, 2**14, "px"))
 
     def exact(self, frames_HWC: Tensor) -> Tensor:
         """Transform frames to float in 0..255, without rounding to integers."""

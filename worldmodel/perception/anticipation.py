@@ -43,7 +43,7 @@ class FutureConfig(Checked):
     """Number of prediction steps; each step adds its output to the context of the next."""
     parts: Literal["both", "encoder", "predictor"] = "both"
     """Whether to read the encoder's tokens, the predicted ones, or both."""
-    mask_token: int = field(default=1, metadata={"min": 0})
+    mask_token: int = field(default=1, metadata=between(0, 1024))
     """Index of the mask token, modulo their number; published probes were trained with 1, which
     V-JEPA 2 left at its initial zero."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from worldmodel.checked import Checked
+from worldmodel.checked import Checked, between
 from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,
@@ -83,7 +83,7 @@ class FinetuneOptions(_MemoryRun):
     mode: Literal["finetune"] = "finetune"
     """Training mode; a recipe sets its own."""
     start: EncoderStart = field(default_factory=EncoderStart)
-    encoder_lr_scale: float = field(default=0.3, metadata={"min": 0.0})
+    encoder_lr_scale: float = field(default=0.3, metadata=between(0, 100))
     """Factor on the encoder's learning rate."""
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)
 
@@ -123,7 +123,7 @@ class PretrainOptions(Checked):
         default_factory=lambda: TrapezoidConfig(lr_start=1e-4, lr_end=1e-6, warmup=300, decay=600)
     )
     loop: PretrainLoopConfig = field(default_factory=PretrainLoopConfig)
-    probe_frames: int = field(default=768, metadata={"min": 8, "unit": "frames"})
+    probe_frames: int = field(default=768, metadata=between(8, 10_000_000, "frames"))
     """Number of frames to fit the linear probe on at a validation."""
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 

@@ -31,16 +31,16 @@ TRIES = 20
 class ImageMask(Checked):
     """Blocks of I-JEPA's masks; the defaults are the published ones."""
 
-    num_targets: int = field(default=4, metadata={"min": 1})
+    num_targets: int = field(default=4, metadata=between(1, 1024))
     """Number of blocks to predict."""
     target_scale: Range = field(default=(0.15, 0.2), metadata=SHARE)
     """Range of the share of the image's tokens in a target block."""
-    target_aspect: Range = field(default=(0.75, 1.5), metadata={"min": 1e-6})
+    target_aspect: Range = field(default=(0.75, 1.5), metadata=between(1e-6, 1e6))
     """Range of a target block's height over width."""
     context_scale: Range = field(default=(0.85, 1.0), metadata=SHARE)
     """Range of the share of the image's tokens in the context block, before the targets in it are
     removed; its aspect ratio is 1."""
-    min_keep: int = field(default=10, metadata={"min": 0})
+    min_keep: int = field(default=10, metadata=between(0, 2**20))
     """A block and the context each have more tokens than this."""
     as_released: bool = False
     """Repeat two mistakes of the released code: a block never reaches the last row or column, and

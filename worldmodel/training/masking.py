@@ -29,10 +29,10 @@ MAX_TRIES = 200
 class BlockMask(Checked):
     """Settings of a mask kind."""
 
-    num_blocks: int = field(metadata={"min": 1})
+    num_blocks: int = field(metadata=between(1, 1024))
     scale: float = field(metadata=between(1e-6, 1))
     """Fraction of a frame's patches in a block, 0..1."""
-    aspect: tuple[float, float] = field(default=(0.75, 1.5), metadata={"min": 1e-6})
+    aspect: tuple[float, float] = field(default=(0.75, 1.5), metadata=between(1e-6, 1e6))
     """Range of a block's aspect ratio (height / width)."""
     duration: float = field(default=1.0, metadata=between(1e-6, 1))
     """Fraction of the clip's tubelets that a block spans; 1 as published."""

@@ -1,8 +1,8 @@
 """Groups of training options, composed in `worldmodel.training.config` to one class per mode.
 
 This module does not import torch, so that `--help` is fast. The docstring under a field is its help
-text. Fields may have `min` and `max` in their metadata; every class validates its values on
-construction and raises `ConfigError`.
+text. Every number declares its range; every class validates its values on construction and raises
+`ConfigError`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worldmodel.checked import Checked
+from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+
+MAX_STEPS, MAX_WIDTH, MAX_DEPTH = 1_000_000_000, 2**16, 1024
+"""Largest numbers of steps, width of a token and number of blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +28,11 @@ class RunConfig(Checked):
     """Folder of the held-out episodes."""
     out: str = "runs/train"
     """Folder for checkpoints, metrics, the report and the exported model."""
-    seed: int = field(default=0, metadata={"min": 0})
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the initial weights, data order, masks and augmentation."""
     device: str = "auto"
     """Device: auto (CUDA if present), cpu, cuda or cuda:N."""
-    threads: int = field(default=0, metadata={"min": 0, "max": 1024})
+    threads: int = field(default=0, metadata=between(0, 1024))
     """Number of CPU threads (0: torch's default)."""
 
 
@@ -37,13 +40,13 @@ class RunConfig(Checked):
 class OptimizerConfig(Checked):
     """AdamW."""
 
-    lr: float = field(default=1e-3, metadata={"min": 0.0})
+    lr: float = field(default=1e-3, metadata=between(1e-12, 10))
     """Peak learning rate."""
-    weight_decay: float = field(default=0.04, metadata={"min": 0.0})
+    weight_decay: float = field(default=0.04, metadata=between(0, 10))
     """Weight decay of matrices; biases and norms have none."""
-    beta2: float = field(default=0.98, metadata={"min": 0.0, "max": 0.999999})
+    beta2: float = field(default=0.98, metadata=between(0, 0.999999))
     """AdamW's second beta."""
-    clip_norm: float = field(default=1.0, metadata={"min": 0.0})
+    clip_norm: float = field(default=1.0, metadata=between(1e-6, 1e6))
     """Gradient norm above which gradients are clipped."""
 
 
@@ -51,13 +54,13 @@ class OptimizerConfig(Checked):
 class TrapezoidConfig(Checked):
     """Learning rate schedule: linear warm-up, constant, linear decay."""
 
-    lr_start: float = field(default=7.5e-5, metadata={"min": 0.0})
+    lr_start: float = field(default=7.5e-5, metadata=between(0, 10))
     """Learning rate at the first step."""
-    lr_end: float = field(default=0.0, metadata={"min": 0.0})
+    lr_end: float = field(default=0.0, metadata=between(0, 10))
     """Learning rate at the last step."""
-    warmup: int = field(default=4500, metadata={"min": 0, "unit": "steps"})
+    warmup: int = field(default=4500, metadata=between(0, MAX_STEPS, "steps"))
     """Number of warm-up steps from lr_start to lr."""
-    decay: int = field(default=4500, metadata={"min": 0, "unit": "steps"})
+    decay: int = field(default=4500, metadata=between(0, MAX_STEPS, "steps"))
     """Number of final steps from lr to lr_end (0: constant lr)."""
 
 
@@ -65,24 +68,24 @@ class TrapezoidConfig(Checked):
 class LoopConfig(Checked):
     """Length, batch size and logging intervals of a run."""
 
-    steps: int = field(default=12000, metadata={"min": 1, "unit": "steps"})
+    steps: int = field(default=12000, metadata=between(1, MAX_STEPS, "steps"))
     """Number of optimiser steps of the whole run, which sets the schedule."""
-    stop_after: int = field(default=0, metadata={"min": 0, "unit": "steps"})
+    stop_after: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
     """Stop after this many steps without changing the schedule (0: run to the end)."""
-    batch_size: int = field(default=64, metadata={"min": 1, "unit": "clips"})
+    batch_size: int = field(default=64, metadata=between(1, 1_000_000, "clips"))
     """Number of clips per optimiser step, over all processes."""
-    accumulate: int = field(default=1, metadata={"min": 1})
+    accumulate: int = field(default=1, metadata=between(1, 1_000_000))
     """Number of micro-batches per optimiser step, to save memory. Batch statistics (variance,
     covariance) are computed per micro-batch."""
     bf16: bool = True
     """Compute in bfloat16 by autocast; weights stay float32."""
-    save_every: int = field(default=500, metadata={"min": 1, "unit": "steps"})
+    save_every: int = field(default=500, metadata=between(1, MAX_STEPS, "steps"))
     """Number of steps between checkpoints."""
-    log_every: int = field(default=50, metadata={"min": 1, "unit": "steps"})
+    log_every: int = field(default=50, metadata=between(1, MAX_STEPS, "steps"))
     """Number of steps between rows of metrics.jsonl."""
-    eval_every: int = field(default=500, metadata={"min": 1, "unit": "steps"})
+    eval_every: int = field(default=500, metadata=between(1, MAX_STEPS, "steps"))
     """Number of steps between validations, which fall on logged steps."""
-    val_clips: int = field(default=256, metadata={"min": 1, "unit": "clips"})
+    val_clips: int = field(default=256, metadata=between(1, 1_000_000, "clips"))
     """Number of held-out clips per validation."""
     tensorboard: bool = False
     """Write TensorBoard events as well, in groups train/ and val/."""
@@ -97,11 +100,11 @@ class LoopConfig(Checked):
 class PretrainLoopConfig(LoopConfig):
     """Length, batch size and logging intervals of a pretraining run, which may have 0 steps."""
 
-    steps: int = field(default=3000, metadata={"min": 0, "unit": "steps"})
+    steps: int = field(default=3000, metadata=between(0, MAX_STEPS, "steps"))
     """Number of optimiser steps of the whole run (0: export the initial encoder)."""
-    batch_size: int = field(default=32, metadata={"min": 1, "unit": "clips"})
+    batch_size: int = field(default=32, metadata=between(1, 1_000_000, "clips"))
     """Number of clips per optimiser step, over all processes."""
-    val_clips: int = field(default=128, metadata={"min": 1, "unit": "clips"})
+    val_clips: int = field(default=128, metadata=between(1, 1_000_000, "clips"))
     """Number of held-out clips per validation."""
 
 
@@ -114,11 +117,11 @@ class LaunchConfig(Checked):
     same job on this machine)."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """Parallelism: ddp replicates the weights in every process, fsdp shards them."""
-    nodes: int = field(default=1, metadata={"min": 1, "max": 4096})
+    nodes: int = field(default=1, metadata=between(1, 4096))
     """Number of machines; requires launcher=slurm."""
-    processes_per_node: int = field(default=1, metadata={"min": 1, "max": 1024})
+    processes_per_node: int = field(default=1, metadata=between(1, 1024))
     """Number of processes per machine, one per GPU; requires launcher=slurm or local."""
-    minutes: int = field(default=60, metadata={"min": 1, "unit": "minutes"})
+    minutes: int = field(default=60, metadata=between(1, 525_600, "minutes"))
     """Time limit of the job; requires launcher=slurm or local."""
     partition: str = ""
     """Slurm partition; requires launcher=slurm."""
@@ -150,16 +153,16 @@ class LaunchConfig(Checked):
 class _AnyClips(Checked):
     """What clips of every kind of run are cut by."""
 
-    num_frames: int = field(default=4, metadata={"min": 2, "unit": "frames"})
+    num_frames: int = field(default=4, metadata=between(2, 4096, "frames"))
     """Number of frames per clip."""
-    fps: float = field(default=4.0, metadata={"min": 0.01, "max": 1000.0, "unit": "1/s"})
+    fps: float = field(default=4.0, metadata=between(0.01, 1000, "1/s"))
     """Frame rate; faster recordings are subsampled by their timestamps."""
     transform: Literal["droid", "published", "squeeze"] = "droid"
     """Image transform: droid crops to an aspect ratio of 1.35 and squeezes, published crops the
     centre, squeeze uses the whole frame."""
     camera: str = "left"
     """Camera: left, right, wrist or a serial number."""
-    max_reject_fraction: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
+    max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
     """Maximum fraction of rejected episodes; above it the run stops."""
 
 
@@ -181,9 +184,9 @@ class PostClipConfig(_AnyClips):
     """Add a predictor token for the camera pose."""
     idle: Literal["keep", "drop"] = "keep"
     """Keep or drop clips with steps at which movement was not enabled."""
-    make_data: int = field(default=0, metadata={"min": 0, "unit": "episodes"})
+    make_data: int = field(default=0, metadata=between(0, 1_000_000, "episodes"))
     """Number of synthetic episodes to write to out/data and train on (0: use data)."""
-    workers: int = field(default=2, metadata={"min": 1, "max": 1024})
+    workers: int = field(default=2, metadata=between(1, 1024))
     """Number of decoding threads."""
 
 
@@ -191,17 +194,17 @@ class PostClipConfig(_AnyClips):
 class SmallEncoderConfig(Checked):
     """A small single-frame encoder with a convolutional stem."""
 
-    image_size: int = field(default=128, metadata={"min": 8, "unit": "px"})
+    image_size: int = field(default=128, metadata=between(8, 4096, "px"))
     """Height and width of the frames."""
-    patch_size: int = field(default=128, metadata={"min": 1, "unit": "px"})
+    patch_size: int = field(default=128, metadata=between(1, 4096, "px"))
     """Patch size per token."""
-    stem_channels: tuple[int, ...] = field(default=(16, 32, 64, 96), metadata={"min": 1})
+    stem_channels: tuple[int, ...] = field(default=(16, 32, 64, 96), metadata=between(1, MAX_WIDTH))
     """Output channels of the stem's stride-2 convolutions."""
-    encoder_dim: int = field(default=256, metadata={"min": 1})
+    encoder_dim: int = field(default=256, metadata=between(1, MAX_WIDTH))
     """Width of a token."""
-    encoder_depth: int = field(default=1, metadata={"min": 1})
+    encoder_depth: int = field(default=1, metadata=between(1, MAX_DEPTH))
     """Number of transformer blocks after the stem."""
-    encoder_heads: int = field(default=4, metadata={"min": 1})
+    encoder_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
     """Number of attention heads of the encoder."""
 
 
@@ -209,11 +212,11 @@ class SmallEncoderConfig(Checked):
 class PredictorSizes(Checked):
     """Size of the predictor."""
 
-    predictor_dim: int = field(default=256, metadata={"min": 1})
+    predictor_dim: int = field(default=256, metadata=between(1, MAX_WIDTH))
     """Width of the predictor's tokens."""
-    predictor_depth: int = field(default=4, metadata={"min": 1})
+    predictor_depth: int = field(default=4, metadata=between(1, MAX_DEPTH))
     """Number of transformer blocks of the predictor."""
-    predictor_heads: int = field(default=4, metadata={"min": 1})
+    predictor_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
     """Number of attention heads of the predictor."""
 
 
@@ -221,9 +224,9 @@ class PredictorSizes(Checked):
 class RolloutConfig(Checked):
     """Prediction losses; teacher forcing has weight 1."""
 
-    rollout: float = field(default=1.0, metadata={"min": 0.0})
+    rollout: float = field(default=1.0, metadata=between(0, 1e6))
     """Weight of the rollout loss."""
-    rollout_steps: int = field(default=2, metadata={"min": 1})
+    rollout_steps: int = field(default=2, metadata=between(1, 1024))
     """Number of predicted steps in the rollout loss (published: 2)."""
 
 
@@ -231,15 +234,15 @@ class RolloutConfig(Checked):
 class RegularizerConfig(Checked):
     """Regularisers that prevent collapse while the encoder is trained; 0 disables a term."""
 
-    variance: float = field(default=1.0, metadata={"min": 0.0})
+    variance: float = field(default=1.0, metadata=between(0, 1e6))
     """Weight of the variance hinge (VICReg)."""
-    covariance: float = field(default=0.05, metadata={"min": 0.0})
+    covariance: float = field(default=0.05, metadata=between(0, 1e6))
     """Weight of the covariance term (VICReg)."""
-    inverse: float = field(default=0.5, metadata={"min": 0.0})
+    inverse: float = field(default=0.5, metadata=between(0, 1e6))
     """Weight of decoding the action from two consecutive latents."""
-    state: float = field(default=0.5, metadata={"min": 0.0})
+    state: float = field(default=0.5, metadata=between(0, 1e6))
     """Weight of decoding the robot state from the latent."""
-    object: float = field(default=0.0, metadata={"min": 0.0})
+    object: float = field(default=0.0, metadata=between(0, 1e6))
     """Weight of decoding the object position, a label from simulators only."""
 
 
@@ -247,9 +250,9 @@ class RegularizerConfig(Checked):
 class ColourConfig(Checked):
     """Colour augmentation, the same for all frames of a clip."""
 
-    augment: float = field(default=0.1, metadata={"min": 0.0, "max": 1.0})
+    augment: float = field(default=0.1, metadata=between(0, 1))
     """Standard deviation of the random brightness and colour gains."""
-    hue_deg: float = field(default=0.0, metadata={"min": 0.0, "max": 180.0, "unit": "deg"})
+    hue_deg: float = field(default=0.0, metadata=between(0, 180, "deg"))
     """Maximum random hue rotation."""
 
 
@@ -257,7 +260,7 @@ class ColourConfig(Checked):
 class AugmentationConfig(ColourConfig):
     """Colour and pattern augmentation, the same for all frames of a clip."""
 
-    pattern: float = field(default=0.0, metadata={"min": 0.0, "max": 1.0})
+    pattern: float = field(default=0.0, metadata=between(0, 1))
     """Maximum relative change of brightness by a static random pattern."""
 
 
@@ -267,7 +270,7 @@ class EncoderStart(Checked):
 
     encoder: str = ""
     """Model name, file, folder, hf:NAME (transformers), or random:SIZE for untrained weights."""
-    image_size: int = field(default=0, metadata={"min": 0, "unit": "px"})
+    image_size: int = field(default=0, metadata=between(0, 4096, "px"))
     """Height and width of the frames (0: the encoder's); any other size is rejected."""
 
 
@@ -275,7 +278,7 @@ class EncoderStart(Checked):
 class PlanCheckConfig(Checked):
     """Planning check at validations, which gives the action error."""
 
-    plan_clips: int = field(default=4, metadata={"min": 0, "unit": "clips"})
+    plan_clips: int = field(default=4, metadata=between(0, 1_000_000, "clips"))
     """Number of held-out clips whose first move is planned and compared with the recorded one."""
 
 
@@ -293,13 +296,13 @@ class BlockConfig(Checked):
 class MaskConfig(Checked):
     """Multi-block masks of pretraining."""
 
-    short_blocks: int = field(default=8, metadata={"min": 1})
+    short_blocks: int = field(default=8, metadata=between(1, 1024))
     """Short-range mask: number of blocks per clip."""
-    short_scale: float = field(default=0.15, metadata={"min": 0.001, "max": 1.0})
+    short_scale: float = field(default=0.15, metadata=between(0.001, 1))
     """Short-range mask: fraction of a frame per block."""
-    long_blocks: int = field(default=2, metadata={"min": 1})
+    long_blocks: int = field(default=2, metadata=between(1, 1024))
     """Long-range mask: number of blocks per clip."""
-    long_scale: float = field(default=0.7, metadata={"min": 0.001, "max": 1.0})
+    long_scale: float = field(default=0.7, metadata=between(0.001, 1))
     """Long-range mask: fraction of a frame per block."""
 
 
@@ -307,9 +310,9 @@ class MaskConfig(Checked):
 class MomentumConfig(Checked):
     """Moving average of the encoder, which provides the targets and is exported."""
 
-    momentum: float = field(default=0.99925, metadata={"min": 0.0, "max": 1.0})
+    momentum: float = field(default=0.99925, metadata=between(0, 1))
     """Momentum at the first step."""
-    momentum_end: float = field(default=0.99925, metadata={"min": 0.0, "max": 1.0})
+    momentum_end: float = field(default=0.99925, metadata=between(0, 1))
     """Momentum at the last step; it changes linearly."""
 
 
@@ -326,19 +329,21 @@ class PretrainEncoderConfig(Checked):
     size: str = ""
     """Published size (vit_tiny, vit_small, ...) instead of encoder_dim, encoder_depth and
     encoder_heads."""
-    image_size: int = field(default=128, metadata={"min": 8, "unit": "px"})
+    image_size: int = field(default=128, metadata=between(8, 4096, "px"))
     """Height and width of the frames."""
     stem: Literal["conv", "patch"] = "conv"
     """Stem: stride-2 convolutions (conv) or one strided convolution (patch)."""
-    stem_channels: tuple[int, ...] = field(default=(16, 48, 96, 128), metadata={"min": 1})
+    stem_channels: tuple[int, ...] = field(
+        default=(16, 48, 96, 128), metadata=between(1, MAX_WIDTH)
+    )
     """Output channels of the stride-2 convolutions, with stem=conv."""
-    patch_size: int = field(default=32, metadata={"min": 1, "unit": "px"})
+    patch_size: int = field(default=32, metadata=between(1, 4096, "px"))
     """Patch size per token."""
-    tubelet_size: int = field(default=1, metadata={"min": 1, "unit": "frames"})
+    tubelet_size: int = field(default=1, metadata=between(1, 64, "frames"))
     """Number of frames per token; 1 with stem=conv."""
-    encoder_dim: int = field(default=128, metadata={"min": 1})
+    encoder_dim: int = field(default=128, metadata=between(1, MAX_WIDTH))
     """Width of a token."""
-    encoder_depth: int = field(default=2, metadata={"min": 1})
+    encoder_depth: int = field(default=2, metadata=between(1, MAX_DEPTH))
     """Number of transformer blocks of the encoder."""
-    encoder_heads: int = field(default=4, metadata={"min": 1})
+    encoder_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
     """Number of attention heads of the encoder."""

@@ -113,7 +113,7 @@ def test_wrong_shapes_are_refused_at_the_border():
 
 def test_settings_without_samples_or_iterations_are_refused():
     for wrong in ({"iterations": 0}, {"num_samples": 0}):
-        with pytest.raises(PlanError, match="1 or more"):
+        with pytest.raises(PlanError, match="is out of range"):
             MPPI(**wrong)
 
 

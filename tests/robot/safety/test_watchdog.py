@@ -1,6 +1,5 @@
 """The watchdog on shared memory alone: what counts as silence, and what follows a stop."""
 
-import math
 import multiprocessing
 import os
 import subprocess
@@ -14,6 +13,7 @@ from robot.safety.shared_state import Reading, SharedArmState
 from robot.safety.watchdog import WatchdogConfig, find_fault, watch
 
 CONTEXT = multiprocessing.get_context("spawn")
+NEVER_S = 3600.0
 STRICT = WatchdogConfig(planner_s=0.2, frame_s=0.3, state_s=0.2)
 
 
@@ -47,9 +47,9 @@ def test_a_lively_arm_and_an_arm_at_rest_have_no_fault():
 @pytest.mark.parametrize(
     ("who", "off"),
     [
-        ("planner", {"frame_s": math.inf, "state_s": math.inf}),
-        ("camera frame", {"planner_s": math.inf, "state_s": math.inf}),
-        ("arm's newest state", {"planner_s": math.inf, "frame_s": math.inf}),
+        ("planner", {"frame_s": NEVER_S, "state_s": NEVER_S}),
+        ("camera frame", {"planner_s": NEVER_S, "state_s": NEVER_S}),
+        ("arm's newest state", {"planner_s": NEVER_S, "frame_s": NEVER_S}),
     ],
 )
 def test_each_silence_is_told_with_its_age_and_limit(who, off):
@@ -82,7 +82,7 @@ def test_the_first_reason_is_kept_until_cleared():
 def test_a_driver_that_does_not_stop_is_killed_and_the_stop_stays():
     link = alive()
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    config = WatchdogConfig(planner_s=0.2, frame_s=math.inf, state_s=math.inf, kill_s=0.3)
+    config = WatchdogConfig(planner_s=0.2, frame_s=NEVER_S, state_s=NEVER_S, kill_s=0.3)
     process = CONTEXT.Process(
         target=watch, args=(link, config, driver.pid, os.getpid()), daemon=True
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from worldmodel.checked import Checked, between
 from worldmodel.data.files import Links
 
 CONTROL_HZ = 15.0
@@ -11,7 +12,7 @@ CONTROL_HZ = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadOptions:
+class ReadOptions(Checked):
     """How strictly an episode is inspected."""
 
     camera: str = "left"
@@ -20,7 +21,7 @@ class ReadOptions:
     """Whether the videos of all cameras must be complete, or only the chosen camera's."""
     decode: bool = True
     """Whether inspection decodes every frame or only counts packets."""
-    max_missing_frames: int = 1
+    max_missing_frames: int = field(default=1, metadata=between(0, 1000, "frames"))
     """Number of frames that may be missing at the end of a video (in DROID often one); their steps
     are dropped."""
     inspect: bool = True

@@ -1,0 +1,71 @@
+"""Ranges of options and settings: declared in field metadata, checked on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import numbers
+import types
+from collections.abc import Mapping
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from planning.errors import PlanError
+
+
+def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
+    """Return field metadata for a number from `low` to `high`, inclusive."""
+    return {"min": low, "max": high, "unit": unit}
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def check_fields(options: Any) -> None:
+    """Check every field of a dataclass: type, `Literal` choices, and the range of numbers.
+
+    The elements of lists and tuples are checked one by one. NaN and infinity are never in range.
+
+    Raises:
+        PlanError: a value is invalid; the message names the field, the value and what is allowed.
+    """
+    kind: Any = type(options)
+    hints = _hints(kind)
+    for item in dataclasses.fields(options):
+        _check(item.name, getattr(options, item.name), hints[item.name], item.metadata)
+
+
+def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) -> None:
+    origin, kinds = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        if value not in kinds:
+            known = ", ".join(str(c) for c in kinds if c != "")
+            raise PlanError(f"{name}={value!r} is not available. Choose one of: {known}.")
+    elif origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise PlanError(f"{name}={value!r} is no list. Allowed: a list, for example [a, b].")
+        for part in value:
+            _check(name, part, kinds[0], limits)
+    elif origin in (Union, types.UnionType):
+        if value is not None:
+            _check(name, value, kinds[0], limits)
+    elif hint in (int, float):
+        _check_number(name, value, hint is int, limits)
+    elif hint in (str, bool) and not isinstance(value, hint):
+        what = "text" if hint is str else "true, false"
+        raise PlanError(f"{name}={value!r} has the wrong type. Allowed: {what}.")
+
+
+def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any]) -> None:
+    low, high = limits.get("min", -math.inf), limits.get("max", math.inf)
+    is_number = isinstance(value, numbers.Integral if whole else numbers.Real)
+    # NaN fails every comparison; math.isfinite would overflow on large integers.
+    if is_number and not isinstance(value, bool) and low <= value <= high and abs(value) < math.inf:
+        return
+    what = "" if is_number else "whole numbers from " if whole else "numbers from "
+    unit = f" {limits['unit']}" if limits.get("unit") else ""
+    raise PlanError(
+        f"{name}={value} is out of range. Allowed: {what}{low:.10g} to {high:.10g}{unit}."
+    )
