@@ -29,5 +29,5 @@ class ReadOptions(Checked):
     links: Links = "inside"
     """Whether linked files and HDF5 references must stay inside the data set (`inside`), or may
     lead anywhere (`all`, for sets that live on links by intent). Linked folders are followed."""
-    rlds_fps: float = CONTROL_HZ
+    rlds_fps: float = field(default=CONTROL_HZ, metadata=between(0.1, 1000, "Hz"))
     """Control rate of an RLDS data set [Hz]; DROID's is 15."""
