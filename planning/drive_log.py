@@ -19,7 +19,8 @@ from PIL import Image
 
 from planning.driving import Step
 from planning.errors import PlanError
-from planning.goals import GoalPicture, read_image
+from planning.goals import GoalPicture
+from planning.pictures import read_image
 from planning.protocols import SubGoal
 
 

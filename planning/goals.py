@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from planning.errors import PlanError
+from planning.pictures import read_image
+from planning.states import check_state
 
 KINDS = {".png", ".jpg", ".jpeg", ".bmp"}
 DEFAULT_STEPS = 8
@@ -50,19 +52,6 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
     return path
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image as RGB uint8 [H, W, 3].
-
-    Raises:
-        PlanError: the file is missing or not an image.
-    """
-    try:
-        with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except (OSError, ValueError) as error:
-        raise PlanError(f"{path} cannot be read as an image: {error}") from error
-
-
 def _read(path: Path) -> GoalPicture:
     image, facts = read_image(path), path.with_suffix(".json")
     if not facts.is_file():
@@ -75,6 +64,8 @@ def _read(path: Path) -> GoalPicture:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
     if state.shape != (7,):
         raise PlanError(f"{facts}: state has shape {state.shape}; allowed: seven numbers")
+    if not np.isnan(state).all():
+        check_state(state, f"{facts}: state")
     return goal
 
 

@@ -23,6 +23,7 @@ from planning.errors import PlanError
 from planning.planner import Memory, Observation, Planner, PlannerConfig
 from planning.protocols import ActionSpec, ArmSpec, Image, Reading, StateFrame, WorldModel
 from planning.solvers.search import Plan
+from planning.states import check_state
 
 ACTION_DIM = 7
 """Length of a planned action: position (3), rotation (3), gripper (1)."""
@@ -157,7 +158,8 @@ class Policy:
             state: the arm's state [S], in the arm's state frame.
 
         Raises:
-            PlanError: the state's length differs from the model's.
+            PlanError: the state's length differs from the model's, or its numbers cannot be m,
+                rad and closedness.
         """
         wanted = self.model.observation_spec.state_dim
         values_S = np.asarray(state, dtype=np.float32)
@@ -166,6 +168,7 @@ class Policy:
                 f"The state has shape {values_S.shape}. This model needs {wanted} numbers: "
                 "position [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)"
             )
+        check_state(values_S)
         z_1ND = self.encode(image)
         state_1S = torch.tensor(values_S, device=z_1ND.device)[None]
         x, y, z = (float(v) for v in values_S[:3])

@@ -11,7 +11,7 @@ from PIL import Image
 from planning.apps.open_workcell import open_workcell
 from planning.arm_options import CheckViewOptions
 from planning.errors import DriveError
-from planning.goals import read_image
+from planning.pictures import read_image
 from robot.calibrate import View, compare_views, overlay
 from worldmodel.atomic_io import write_json
 

@@ -11,7 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from planning.goals import read_image
+from planning.pictures import read_image
+from planning.states import check_state
 from worldmodel.errors import DataError
 from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
 from worldmodel.models.world_model import WorldModel
@@ -71,12 +72,16 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
             f"{path}: observations {frames.shape} and states {states.shape} do not fit. Allowed: "
             "uint8 [..., T, H, W, 3] and [..., T, 7]."
         )
+    if frames.dtype != np.uint8:
+        raise DataError(f"{path}: observations are {frames.dtype}. Allowed: uint8, 0 to 255.")
     frames, states = frames.reshape(-1, *frames.shape[-3:]), states.reshape(-1, 7)
     count = min(len(frames), len(states))
     if not (0 <= first < count and 0 <= last < count):
         raise DataError(
             f"{path} has no frames first={first} and last={last}. Allowed: 0 to {count - 1}."
         )
+    for i in (first, last):
+        check_state(states[i], f"{path}: state {i}")
     now, goal = (torch.from_numpy(frames[i]) for i in (first, last))
     return (now, goal), torch.from_numpy(states[[first, last]])
 
@@ -90,6 +95,8 @@ def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frame
     """
     if len(states) != 14:
         raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each image.")
+    check_state(states[:7], "states[0:7]")
+    check_state(states[7:], "states[7:14]")
     return (_picture(image), _picture(goal)), torch.tensor(states).view(2, 7)
 
 

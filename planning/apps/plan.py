@@ -8,8 +8,8 @@ from typing import Any
 from planning.apps.policies import SIMULATED_BOX_M, open_policy
 from planning.energy import energy
 from planning.errors import PlanError
-from planning.goals import read_image
 from planning.options import PlanOptions
+from planning.pictures import read_image
 from planning.planner import Memory
 from robot.arm import ArmSpec
 from worldmodel.atomic_io import write_json

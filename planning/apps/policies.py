@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.mujoco_arm import BOX_HIGH_M, BOX_LOW_M
+from planning.errors import PlanError
 from planning.options import Device, PlannerOptions
 from planning.planner import PlannerConfig
 from planning.policy import Box, Point, Policy
@@ -32,6 +33,24 @@ def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:
     """Return the number of plans that fit into `memory_gb`, at least 1."""
     each = world.bytes_per_sample(max(options.horizon, options.stretch))
     return max(1, int(options.memory_gb * 1e9 / each))
+
+
+def check_steps(world: WorldModel, options: PlannerOptions) -> None:
+    """Check that the longest plan fits into the frames that the model's predictor takes.
+
+    The planner compares a plan with the same plan after a gripper action, one step more.
+
+    Raises:
+        PlanError: `horizon` or `stretch` is too large for this model.
+    """
+    frames = world.predictor.config.num_frames
+    allowed = frames - options.history
+    for name, steps in (("horizon", options.horizon), ("stretch", options.stretch)):
+        if steps > allowed:
+            raise PlanError(
+                f"{name} is {steps}; allowed: 1 to {allowed} with this model, whose predictor "
+                f"takes {frames} frames, of which history={options.history} are seen."
+            )
 
 
 def planner_config(
@@ -89,8 +108,12 @@ def open_policy(
         device: device to load the model on.
         axes: calibration file; empty for none.
         gripper_free: whether to plan the gripper.
+
+    Raises:
+        PlanError: see `check_steps`.
     """
     world = load_world_model(model, device) if isinstance(model, str) else model
+    check_steps(world, planner)
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)
     config = planner_config(planner, chunk=chunk, device=str(where), gripper_free=gripper_free)

@@ -36,7 +36,15 @@ def cache_root(cache: str | Path = "") -> Path:
         ConfigError: Neither the option, nor WORLDMODEL_CACHE, nor a home folder is set.
     """
     chosen = str(cache) or os.environ.get(VARIABLE, "")
-    return Path(chosen).expanduser() if chosen else _user_caches() / "worldmodel"
+    if not chosen:
+        return _user_caches() / "worldmodel"
+    try:
+        return Path(chosen).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"The cache folder {chosen} cannot be resolved: {error} Pass cache=DIR or set "
+            f"{VARIABLE} to a path without ~"
+        ) from error
 
 
 def _user_caches() -> Path:

@@ -304,7 +304,7 @@ def open_manifest(folder: Path) -> Manifest:
     """Read the index that `build_index` wrote to `folder`.
 
     Raises:
-        DataError: There is no index in `folder`.
+        DataError: There is no index in `folder`, or its data set is not there any more.
     """
     if not (folder / MANIFEST).is_file() or not (folder / SUMMARY).is_file():
         raise DataError(
@@ -312,4 +312,10 @@ def open_manifest(folder: Path) -> Manifest:
         )
     lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
     summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    return Manifest(Path(summary["root"]), [json.loads(x) for x in lines], summary)
+    root = Path(summary["root"])
+    if not root.is_dir():
+        raise DataError(
+            f"The index in {folder} lists episodes of {root}, which is not a folder here. If it "
+            f"moved, run `worldmodel data index root=NEW_FOLDER out={folder}`"
+        )
+    return Manifest(root, [json.loads(x) for x in lines], summary)

@@ -1,4 +1,6 @@
-"""Read video frames by their index in the file, never by the header's frame rate.
+"""Read video frames by their index among the frames shown, never by the header's frame rate.
+
+`worldmodel.data.video_file` defines which frames are shown, and how they are turned.
 
 PyAV bundles FFmpeg and is always available. torchcodec (extra `video`) needs the system's FFmpeg
 libraries; if it can be loaded, it reads the clips instead, see `choose_decoder`.
@@ -18,25 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import EpisodeError, Frames
+from worldmodel.data.orientation import upright
+from worldmodel.data.video_file import VideoFacts, inspect_video, open_video
 from worldmodel.errors import ConfigError
+
+__all__ = ["DECODER", "VideoFacts", "VideoFrames", "choose_decoder", "inspect_video"]
 
 Decoder = Literal["pyav", "torchcodec"]
 DECODER = "WORLDMODEL_DECODER"
 """Environment variable that selects the decoder: `auto` (default), `pyav` or `torchcodec`."""
-
-
-@dataclass(frozen=True)
-class VideoFacts:
-    """Properties of a video, measured in one pass."""
-
-    frames: int
-    """Number of frames in the file."""
-    width: int
-    """Width [px]."""
-    height: int
-    """Height [px]."""
-    header_fps: float
-    """Frame rate claimed by the header [Hz]."""
 
 
 @lru_cache(maxsize=1)
@@ -80,60 +72,6 @@ def choose_decoder(wanted: str | None = None) -> Decoder:
         "'worldmodel[video]' and install the system's FFmpeg libraries (Debian: apt-get install "
         f"ffmpeg), or set {DECODER}=pyav"
     )
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    if not path.is_file():
-        raise EpisodeError("video_missing", f"there is no file {path}")
-    if path.stat().st_size == 0:
-        raise EpisodeError("video_truncated", f"{path.name} is empty")
-    try:
-        container = av.open(str(path))
-    except av.FFmpegError as error:
-        raise EpisodeError(
-            "video_truncated", f"{path.name} cannot be opened ({error}): cut off, or not a video"
-        ) from error
-    if not container.streams.video:
-        container.close()
-        raise EpisodeError("video_truncated", f"{path.name} holds no video stream")
-    return container
-
-
-def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
-    """Count the frames of a file with PyAV, which reports damaged frames.
-
-    Args:
-        path: Video file.
-        decode: Whether to decode every frame, which detects damage; False only counts packets.
-
-    Raises:
-        EpisodeError: The file is missing, truncated or damaged.
-    """
-    with _open(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "NONE"
-        fps = float(stream.average_rate or 0)
-        listed, size, count = stream.frames, (stream.width, stream.height), 0
-        try:
-            if decode:
-                for frame in container.decode(stream):
-                    if frame.is_corrupt or (frame.width, frame.height) != size:
-                        raise EpisodeError(
-                            "video_damaged",
-                            f"frame {count} of {path.name} is damaged or changes size",
-                        )
-                    count += 1
-            else:
-                count = sum(1 for packet in container.demux(stream) if packet.size)
-        except av.FFmpegError as error:
-            raise EpisodeError(
-                "video_truncated", f"{path.name} breaks off after {count} frames ({error})"
-            ) from error
-    if listed and count < listed:
-        raise EpisodeError(
-            "video_truncated", f"{path.name} lists {listed} frames and holds {count}"
-        )
-    return VideoFacts(count, *size, fps)
 
 
 @dataclass(frozen=True)
@@ -184,7 +122,7 @@ def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
 
 
 def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
-    with _open(path) as container:
+    with open_video(path) as container:
         found = dict(_frames(path, container, set(wanted)))
     missing = [step for step in wanted if step not in found]
     if missing:
@@ -198,13 +136,17 @@ def _frames(
     stream = container.streams.video[0]
     stream.thread_type = "NONE"
     last = max(wanted)
-    ranks = _seek(path, container, min(wanted))
+    ranks: dict[int | None, int] = {}
+    if min(wanted):
+        stamp, ranks = _key_frame(path, min(wanted))
+        if stamp is not None:
+            container.seek(stamp, stream=stream, backward=True)
     number = 0
     try:
         for frame in container.decode(stream):
             number = ranks.get(frame.pts, number)
             if number in wanted:
-                yield number, frame.to_ndarray(format="rgb24")
+                yield number, upright(frame)
             number += 1
             if number > last:
                 return
@@ -214,26 +156,26 @@ def _frames(
         ) from error
 
 
-def _seek(path: Path, container: av.container.InputContainer, first: int) -> dict[int | None, int]:
-    """Seek to the key frame before frame `first`; return the frame index of each time.
+def _key_frame(path: Path, first: int) -> tuple[int | None, dict[int | None, int]]:
+    """Return the time stamp to seek to for frame `first`, and the frame index of each stamp.
 
-    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. The result
-    is empty when reading starts at the first frame, since frames are then simply counted.
+    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. Without a
+    stamp, frames are counted from the start: where an edit list hides frames, whose stamps may
+    repeat, or where stamps are missing.
     """
-    stream = container.streams.video[0]
-    if first == 0:
-        return {}
     stamps, keys = [], []
-    for packet in container.demux(stream):
-        if packet.size and packet.pts is not None:
-            stamps.append(packet.pts)
-            if packet.is_keyframe:
-                keys.append(packet.pts)
+    with open_video(path) as container:
+        for packet in container.demux(container.streams.video[0]):
+            if packet.size and (packet.is_discard or packet.pts is None):
+                return None, {}
+            if packet.size and packet.pts is not None:
+                stamps.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
     order = sorted(stamps)
     if first >= len(order):
         raise EpisodeError(
             "video_too_short", f"{path.name} has {len(order)} frames, none at {first}"
         )
     start = max((key for key in keys if key <= order[first]), default=order[0])
-    container.seek(start, stream=stream, backward=True)
-    return {stamp: rank for rank, stamp in enumerate(order)}
+    return start, {stamp: rank for rank, stamp in enumerate(order)}

@@ -5,6 +5,7 @@ Shapes: B clips, T frames, H W pixels, C classes.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -88,9 +89,14 @@ def read_clip(
     """
     path = video_path(root, action.video)
     facts = inspect_video(path, decode=False)
-    numbers, places = np.unique(clip.frames(action, facts.header_fps, *drawn), return_inverse=True)
-    if numbers[-1] >= facts.frames:
-        raise DataError(f"{path} has {facts.frames} frames; needed: number {numbers[-1]}")
+    played, rate = facts.played()
+    if rate != facts.header_fps:  # annotations number the frames of the file
+        start, stop = np.searchsorted(played, (action.start, action.stop)).tolist()
+        action = dataclasses.replace(action, start=start, stop=stop)
+    wanted = clip.frames(action, rate, *drawn)
+    if wanted[-1] >= len(played):
+        raise DataError(f"{path} has {len(played)} frames; needed: number {wanted[-1]}")
+    numbers, places = np.unique(played[wanted], return_inverse=True)
     return torch.from_numpy(VideoFrames(path, facts.frames).read(numbers)[places])
 
 

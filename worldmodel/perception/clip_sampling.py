@@ -38,6 +38,11 @@ class ClipSampling(Checked):
     allow_overlap: bool = True
     """Whether clips of a short video overlap; False repeats each segment's last frame."""
 
+    @property
+    def is_timed(self) -> bool:
+        """Return whether frames are chosen by their times, not by their numbers."""
+        return self.fps is not None or self.duration_s is not None
+
     def step_at(self, video_fps: float) -> int:
         """Return the number of video frames per clip frame at a frame rate [Hz].
 
@@ -82,8 +87,7 @@ def frame_numbers(
     count, segments = sampling.num_frames, sampling.num_segments
     if length < 2:
         raise DataError(f"the video has {length} frames; a clip needs at least 2")
-    timed = sampling.fps is not None or sampling.duration_s is not None
-    step = sampling.step_at(video_fps) if timed else sampling.frame_step
+    step = sampling.step_at(video_fps) if sampling.is_timed else sampling.frame_step
     span, part = count * step, length // segments
     if part > span:
         ends = [_end(span, part, sampling.random, generator) for _ in range(segments)]

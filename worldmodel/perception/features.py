@@ -9,12 +9,12 @@ Shapes: T frames of a clip, H W pixels, C 3 channels RGB, N tokens, D width.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import h5py
 import numpy as np
 import torch
@@ -22,11 +22,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
+from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
+from worldmodel.data.video_file import shown_frames
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.images import IMAGES, is_image, read_image
+from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -82,22 +84,16 @@ def find_videos(path: Path) -> list[Path]:
 def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[Any, Any]]]:
     """Yield the time [s] and RGB frame [H, W, 3] of the first frame at or after each tick.
 
+    Ticks that pass while the file shows no new frame are skipped.
+
     Raises:
         DataError: the file has no video stream, or cannot be decoded.
     """
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DataError(f"{path} has no video stream")
-            next_s, start_s = 0.0, None
-            for frame in container.decode(video=0):
-                start_s = frame.time if start_s is None else start_s
-                time_s = (frame.time or 0.0) - (start_s or 0.0)
-                if time_s >= next_s - 1e-6:
-                    next_s += 1.0 / fps
-                    yield time_s, frame.to_ndarray(format="rgb24")
-    except av.FFmpegError as error:
-        raise DataError(f"{path} cannot be decoded ({error})") from error
+    next_s = 0.0
+    for shown in shown_frames(path):
+        if shown.time_s >= next_s - 1e-6:
+            yield shown.time_s, shown.pixels()
+            next_s = (math.floor((shown.time_s + 1e-6) * fps) + 1) / fps
 
 
 def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, Any], list[float]]]:
@@ -107,7 +103,7 @@ def clips(path: Path, config: FeatureConfig) -> Iterator[tuple[np.ndarray[Any, A
     An image is a clip of one frame at time 0.
     """
     if is_image(path):
-        yield read_image(path)[None], [0.0]
+        yield read_picture(path)[None], [0.0]
         return
     frames: list[np.ndarray[Any, Any]] = []
     times: list[float] = []

@@ -18,11 +18,12 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
+from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.features import SUFFIXES
-from worldmodel.perception.images import IMAGES, is_image, read_image
+from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.perception.views import evaluation_views
 
 PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
@@ -176,14 +177,15 @@ def read_clips(
         DataError: the file is missing, damaged or too short; the message names it.
     """
     if is_image(path):
-        image = torch.from_numpy(read_image(path))[None]
+        image = torch.from_numpy(read_picture(path))[None]
         views = evaluation_views(image, crop, num_views)
         return views.expand(-1, sampling.num_frames, -1, -1, -1)[None]
     facts = inspect_video(path, decode=False)
+    played, rate = facts.played() if sampling.is_timed else (np.arange(facts.frames), 0.0)
     try:
-        numbers_KT = frame_numbers(
-            facts.frames, sampling, video_fps=facts.header_fps, generator=generator
-        )
+        numbers_KT = played[
+            frame_numbers(len(played), sampling, video_fps=rate, generator=generator)
+        ]
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     wanted, place = np.unique(numbers_KT, return_inverse=True)

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
 
@@ -46,19 +45,11 @@ class Video:
             )
         if files is None:
             return torch.from_numpy(VideoFrames(self.path, count).read(numbers))
-        return torch.from_numpy(np.stack([_picture(files[i]) for i in numbers]))
+        return torch.from_numpy(np.stack([read_picture(files[i]) for i in numbers]))
 
 
 def _pictures(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in {".png", ".jpg", ".jpeg"})
-
-
-def _picture(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} cannot be read ({error})") from error
 
 
 def breaking_point(first_THWC: Tensor, second_THWC: Tensor, *, as_released: bool = False) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from worldmodel.data.episode import (
     Array,
@@ -29,6 +29,7 @@ from worldmodel.data.episode import (
     check_states,
     name_sides,
 )
+from worldmodel.data.pictures import rgb_frame
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
@@ -64,8 +65,8 @@ class JpegFrames:
 def _decode(data: bytes) -> Frames:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+            return rgb_frame(image)
+    except Exception as error:  # Pillow's readers raise errors of any kind
         raise EpisodeError("image_damaged", f"an image cannot be decoded: {error}") from error
 
 

@@ -1,0 +1,114 @@
+"""Frames as players show them: turned, inside the edit list, at the file's own times."""
+
+import os
+
+import numpy as np
+import pytest
+
+from tests.worldmodel.data import odd_videos as odd
+from worldmodel.data import video_file
+from worldmodel.data.episode import EpisodeError
+from worldmodel.data.video import DECODER, VideoFrames, inspect_video
+from worldmodel.data.video_file import shown_frames
+from worldmodel.perception.features import sampled_frames
+
+TURNS = {
+    "upright": ((1, 0, 0, 1), (48, 64), (False, False)),
+    "90 clockwise": ((0, 1, -1, 0), (64, 48), (False, True)),
+    "180": ((-1, 0, 0, -1), (48, 64), (True, True)),
+    "90 anticlockwise": ((0, -1, 1, 0), (64, 48), (True, False)),
+    "mirrored": ((-1, 0, 0, 1), (48, 64), (False, True)),
+    "upside down": ((1, 0, 0, -1), (48, 64), (True, False)),
+    "transposed": ((0, 1, 1, 0), (64, 48), (False, False)),
+}
+
+
+@pytest.fixture(autouse=True)
+def by_pyav(monkeypatch):
+    monkeypatch.setenv(DECODER, "pyav")
+
+
+@pytest.mark.parametrize("name", TURNS)
+def test_every_reader_turns_the_frames(name, tmp_path):
+    matrix, size, corner = TURNS[name]
+    path = odd.turn(odd.write(tmp_path / "phone.mp4", 20), matrix)
+    for decode in (True, False):
+        facts = inspect_video(path, decode=decode)
+        assert (facts.height, facts.width, facts.frames) == (*size, 20)
+    clip = VideoFrames(path, 20).read(np.array([0, 12]))
+    _, sampled = next(iter(sampled_frames(path, 4.0)))
+    for frame in (*clip, sampled):
+        assert frame.shape == (*size, 3)
+        assert odd.corner_of(frame) == corner
+    np.testing.assert_array_equal(clip[0], sampled)
+
+
+def test_an_angle_between_is_refused(tmp_path):
+    path = odd.turn(odd.write(tmp_path / "tilted.mp4", 5), (0.7, 0.7, -0.7, 0.7))
+    with pytest.raises(EpisodeError, match="multiple of 90 degrees"):
+        VideoFrames(path, 5).read(np.array([0]))
+
+
+@pytest.mark.parametrize(("first", "count"), [(25, 23), (7, 30), (0, 20)])
+def test_hidden_frames_do_not_count(first, count, tmp_path):
+    path = odd.edit(odd.write(tmp_path / "cut.mp4", 60), first / 15, count / 15)
+    facts = inspect_video(path)
+    assert facts == inspect_video(path, decode=False)
+    assert facts.frames == count
+    shown = [odd.number_of(frame.pixels()) for frame in shown_frames(path)]
+    assert shown == list(range(first, first + count))
+    for steps in (range(count), [count - 1], range(5, count, 3), [11]):
+        frames = VideoFrames(path, count).read(np.asarray(steps))
+        assert [odd.number_of(f) for f in frames] == [first + step for step in steps]
+    with pytest.raises(EpisodeError, match="video_too_short"):
+        VideoFrames(path, count).read(np.array([count]))
+
+
+GAPS = {
+    "one gap": [33 * i for i in range(60)] + [6000 + 33 * i for i in range(60)],
+    "slow start": [500 * i for i in range(5)] + [2500 + 40 * i for i in range(60)],
+    "two gaps": [40 * i for i in range(40)]
+    + [9000, 9040, 9080]
+    + [20_000 + 40 * i for i in range(40)],
+}
+
+
+@pytest.mark.parametrize("name", GAPS)
+@pytest.mark.parametrize("fps", [2.0, 4.0, 10.0])
+def test_no_burst_after_a_gap(name, fps, tmp_path):
+    stamps = np.array(GAPS[name]) / 1000
+    path = odd.write(tmp_path / "gaps.mp4", len(stamps), fps=30, times_ms=GAPS[name])
+    times = np.array([t for t, _ in sampled_frames(path, fps)])
+    ticks = np.floor((times + 1e-6) * fps)
+    assert (np.diff(ticks) >= 1).all(), "at most one frame a tick"
+    reachable = np.unique(np.searchsorted(stamps, np.arange(0, stamps[-1] + 1e-6, 1 / fps) - 1e-6))
+    assert len(times) <= len(reachable)
+    assert set(np.round(times, 6)) <= set(np.round(stamps - stamps[0], 6))
+    played, rate = inspect_video(path, decode=False).played()
+    at = np.arange(len(played)) / rate
+    assert (np.append(stamps, np.inf)[played + 1] > at).all(), "no frame is shown too long"
+    assert (stamps[played] <= at + 0.5 / rate).all(), "no frame is shown before its time"
+
+
+def test_a_constant_rate_is_played_frame_by_frame(tmp_path):
+    for fps in (15, 30, 24):
+        facts = inspect_video(odd.write(tmp_path / f"{fps}.mp4", 50, fps=fps))
+        played, rate = facts.played()
+        np.testing.assert_array_equal(played, np.arange(50))
+        assert rate == fps
+
+
+def test_only_regular_files_are_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (tmp_path / "folder.mp4").mkdir()
+    for name in ("pipe.mp4", "folder.mp4"):
+        for read in (inspect_video, lambda path: next(iter(sampled_frames(path, 4.0)))):
+            with pytest.raises(EpisodeError, match="not a regular file"):
+                read(tmp_path / name)
+
+
+def test_absurd_sizes_are_refused(tmp_path, monkeypatch):
+    path = odd.write(tmp_path / "a.mp4", 5)
+    monkeypatch.setattr(video_file, "MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(EpisodeError, match=r"64 x 48 px"):
+        inspect_video(path)

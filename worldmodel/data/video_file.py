@@ -1,0 +1,222 @@
+"""Open a video file, and list its frames as a player shows them.
+
+Frames that an edit list hides do not count; frames are turned as the display matrix says; times are
+those of the file, which may vary from frame to frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from worldmodel.data.episode import Array, EpisodeError, Frames
+from worldmodel.data.orientation import shown_size, upright
+
+MAX_PIXELS = 2**26
+"""Largest frame that is decoded (8192 x 8192 px); a file may declare any size."""
+MAX_PLAYED = 10_000_000
+"""Largest number of steps of `VideoFacts.played`, 46 hours at 60 Hz; a file may claim any gap."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """Properties of a video, measured in one pass."""
+
+    frames: int
+    """Number of frames shown."""
+    width: int
+    """Width as shown [px]."""
+    height: int
+    """Height as shown [px]."""
+    header_fps: float
+    """Frame rate claimed by the header [Hz]."""
+    times_s: Array = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
+    """Time of each frame since the first one [s]; empty if the file has no times."""
+
+    def played(self) -> tuple[NDArray[np.int64], float]:
+        """Return the frames on the screen at a constant rate.
+
+        For a constant frame rate these are all frames, at the header's rate. For a variable one, a
+        frame is held until the next one, as players do, at the rate of the median interval.
+
+        Returns:
+            Frame indices [N], and the rate [Hz].
+        """
+        numbers = np.arange(self.frames)
+        steady = not len(self.times_s) or self.header_fps <= 0
+        if steady or np.abs(self.times_s - numbers / self.header_fps).max() * self.header_fps < 1:
+            return numbers, self.header_fps
+        rate = 1 / float(np.median(np.diff(self.times_s)))
+        count = 1 + round(min(self.times_s[-1] * rate, MAX_PLAYED))
+        at = np.arange(count) / rate + 0.25 / rate
+        return np.searchsorted(self.times_s, at, side="right") - 1, rate
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """A decoded frame and its time."""
+
+    time_s: float
+    """Time since the first frame [s]."""
+    frame: av.VideoFrame
+
+    def pixels(self) -> Frames:
+        """Return uint8 RGB [H, W, 3], right side up."""
+        return upright(self.frame)
+
+
+def open_video(path: Path) -> av.container.InputContainer:
+    """Open a regular file with at least one video stream.
+
+    Raises:
+        EpisodeError: The file is missing, is no video, or declares frames of an absurd size.
+    """
+    if not path.is_file():
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise EpisodeError("video_missing", f"{path} {problem}")
+    if path.stat().st_size == 0:
+        raise EpisodeError("video_truncated", f"{path.name} is empty")
+    try:
+        container = av.open(str(path))
+    except av.FFmpegError as error:
+        raise EpisodeError(
+            "video_truncated", f"{path.name} cannot be opened ({error}): cut off, or not a video"
+        ) from error
+    if not container.streams.video:
+        container.close()
+        raise EpisodeError("video_truncated", f"{path.name} holds no video stream")
+    coded = container.streams.video[0].codec_context
+    if coded.width * coded.height > MAX_PIXELS:
+        container.close()
+        raise EpisodeError(
+            "video_damaged",
+            f"{path.name} declares frames of {coded.width} x {coded.height} px; at most "
+            f"{MAX_PIXELS} pixels are decoded",
+        )
+    coded.options = {"max_pixels": str(MAX_PIXELS)}
+    return container
+
+
+def _num_listed(container: av.container.InputContainer) -> int:
+    """Return the number of frames that the file promises; 0 if unknown.
+
+    A MOV or MP4 file also lists frames that its edit list leaves out; FFmpeg's index does not.
+    """
+    stream = container.streams.video[0]
+    return len(stream.index_entries) if "mov" in container.format.name else stream.frames
+
+
+def _seconds(stamps: list[int], stream: av.VideoStream) -> Array:
+    """Return times since the first frame [s] from stamps, in order of time."""
+    if not stamps or stream.time_base is None:
+        return np.zeros(0)
+    sorted_T = np.sort(np.asarray(stamps, np.int64))
+    return (sorted_T - sorted_T[0]).astype(np.float64) * float(stream.time_base)
+
+
+@dataclass
+class _Count:
+    """State of one pass over a file."""
+
+    shown: int = 0
+    hidden: int = 0
+    size: tuple[int, int] = (0, 0)
+    stamps: list[int] = field(default_factory=list)
+
+    def add(self, stamp: int | None) -> None:
+        self.shown += 1
+        if stamp is not None:
+            self.stamps.append(stamp)
+
+
+def _count_packets(container: av.container.InputContainer, count: _Count) -> None:
+    """Count packets, and decode only as far as the first frame, which tells the size as shown."""
+    for packet in container.demux(container.streams.video[0]):
+        if packet.size and packet.is_discard:
+            count.hidden += 1
+        elif packet.size:
+            count.add(packet.pts)
+        if not any(count.size):
+            for frame in packet.decode():
+                count.size = shown_size(frame)
+
+
+def _count_frames(container: av.container.InputContainer, path: Path, count: _Count) -> None:
+    for packet in container.demux(container.streams.video[0]):
+        count.hidden += bool(packet.size and packet.is_discard)
+        for frame in packet.decode():
+            size = shown_size(frame)
+            if frame.is_corrupt or count.size not in {(0, 0), size}:
+                raise EpisodeError(
+                    "video_damaged",
+                    f"frame {count.shown} of {path.name} is damaged or changes size",
+                )
+            count.size = size
+            count.add(frame.pts)
+
+
+def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
+    """Count the frames of a file with PyAV, which reports damaged frames.
+
+    Args:
+        path: Video file.
+        decode: Whether to decode every frame, which detects damage; False only counts packets.
+
+    Raises:
+        EpisodeError: The file is missing, truncated or damaged.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        fps = float(stream.average_rate or 0)
+        listed, count = _num_listed(container), _Count()
+        try:
+            if decode:
+                _count_frames(container, path, count)
+            else:
+                _count_packets(container, count)
+        except av.FFmpegError as error:
+            raise EpisodeError(
+                "video_truncated", f"{path.name} breaks off after {count.shown} frames ({error})"
+            ) from error
+        times_s = _seconds(count.stamps, stream)
+    if listed and count.shown + count.hidden < listed:
+        raise EpisodeError(
+            "video_truncated",
+            f"{path.name} lists {listed} frames and holds {count.shown + count.hidden}",
+        )
+    height, width = count.size
+    whole = len(times_s) == count.shown
+    return VideoFacts(count.shown, width, height, fps, times_s if whole else np.zeros(0))
+
+
+def shown_frames(path: Path) -> Iterator[ShownFrame]:
+    """Decode a file from its start, frame by frame.
+
+    Raises:
+        EpisodeError: The file is missing, truncated or damaged, or its frames have no times.
+    """
+    with open_video(path) as container:
+        stream = container.streams.video[0]
+        start_s, size, number = None, None, 0
+        try:
+            for frame in container.decode(stream):
+                if frame.time is None:
+                    raise EpisodeError("video_damaged", f"frame {number} of {path} has no time")
+                start_s = frame.time if start_s is None else start_s
+                size = size or (frame.height, frame.width)
+                if frame.is_corrupt or size != (frame.height, frame.width):
+                    raise EpisodeError(
+                        "video_damaged", f"frame {number} of {path} is damaged or changes size"
+                    )
+                yield ShownFrame(frame.time - start_s, frame)
+                number += 1
+        except av.FFmpegError as error:
+            raise EpisodeError(
+                "video_truncated", f"{path} cannot be decoded from frame {number} on ({error})"
+            ) from error
