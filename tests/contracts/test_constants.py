@@ -22,6 +22,7 @@ def test_gripper_and_hand():
     world, arm = worldmodel.constants, robot.constants
     assert planning.bounds.GRIPPER_DEAD_BAND == world.GRIPPER_DEAD_BAND == arm.GRIPPER_DEAD_BAND
     assert world.FLANGE_TO_TCP_M == arm.FLANGE_TO_TCP_M
+    assert world.FLANGE_TO_HAND_YAW_RAD == arm.FLANGE_TO_TCP_YAW
 
 
 def test_distance_of_tokens():

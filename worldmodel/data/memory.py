@@ -1,6 +1,7 @@
 """In-memory clips of short episodes, for fast training of small models.
 
-Shapes: B clips, K frames of a clip, H W pixels, S state (7), A action (7).
+Shapes: B clips, K frames of a clip, F frames of all sequences, H W pixels, S state (7), A action
+(7).
 """
 
 from __future__ import annotations
@@ -12,13 +13,29 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.data.flat_arrays import FIELDS, FPS, MAX_REJECT_FRACTION, DecodeOptions, decoded
+from worldmodel.data.hindsight import hindsight_labels
+from worldmodel.errors import DataError
 from worldmodel.specs import Transform
 
 
 class MemoryClips:
     """Every window of `num_frames` consecutive frames of every sequence."""
 
-    def __init__(self, folder: Path, num_frames: int) -> None:
+    def __init__(
+        self, folder: Path, num_frames: int, *, hindsight: bool = False, contact_share: float = 0.0
+    ) -> None:
+        """Open decoded arrays.
+
+        Args:
+            folder: Folder of the arrays, see `worldmodel.data.flat_arrays`.
+            num_frames: Frames of a clip.
+            hindsight: Whether batches hold `hindsight`, see `batch`.
+            contact_share: Minimum share of clips in which the fingers hold or may touch an object,
+                as the robot states tell; such clips are repeated as often as that needs.
+
+        Raises:
+            DataError: A share of contacts is set, and no clip has one.
+        """
         self.num_frames = num_frames
         self.arrays: dict[str, np.ndarray] = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "frames" else None)
@@ -27,9 +44,31 @@ class MemoryClips:
         starts = np.load(folder / "starts.npy")
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
         self.firsts = np.concatenate(firsts)
+        if hindsight or contact_share:
+            labels = [
+                hindsight_labels(self.arrays["states"][a:b]) for a, b in itertools.pairwise(starts)
+            ]
+        if hindsight:
+            poses = [np.column_stack([label.position_T3, label.yaw_T]) for label in labels]
+            self.arrays["hindsight"] = np.concatenate(poses)
+        if contact_share:
+            self._repeat_contacts(np.concatenate([x.contact_T for x in labels]), contact_share)
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
         """Whether actions are those sent (with a gripper command), not differences of states."""
+
+    def _repeat_contacts(self, contact_F: np.ndarray, share: float) -> None:
+        """Append clips with contacts, in order and repeatedly, until they have their share."""
+        before_F = np.r_[0, np.cumsum(contact_F)]
+        has_contact = before_F[self.firsts + self.num_frames] > before_F[self.firsts]
+        contacts = self.firsts[has_contact]
+        if not len(contacts):
+            raise DataError(
+                f"contact_share={share:g}, and the fingers hold nothing in any of "
+                f"{len(self.firsts)} clips: set contact_share=0, or collect grasps"
+            )
+        missing = (share * len(self.firsts) - len(contacts)) / (1 - share)
+        self.firsts = np.concatenate([self.firsts, np.resize(contacts, max(0, round(missing)))])
 
     @property
     def labelled(self) -> bool:
@@ -40,10 +79,24 @@ class MemoryClips:
         """Return the number of clips."""
         return len(self.firsts)
 
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3]."""
-        steps = self.firsts[indices][:, None] + np.arange(self.num_frames)
-        out = {name: np.asarray(self.arrays[name][steps]) for name in FIELDS}
+    def steps(self, indices: np.ndarray) -> np.ndarray:
+        """Return the frame numbers [B, K] of clips, among the frames of all sequences."""
+        steps_BK: np.ndarray = self.firsts[indices][:, None] + np.arange(self.num_frames)
+        return steps_BK
+
+    def batch(self, indices: np.ndarray, *, skip: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+        """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3].
+
+        With hindsight labels also `hindsight` [B,K,4]: position [m] and yaw [rad] of the grasped
+        object, NaN where they are not known (`worldmodel.data.hindsight`).
+
+        Args:
+            indices: Numbers of the clips.
+            skip: Arrays to leave out.
+        """
+        steps_BK = self.steps(indices)
+        names = [name for name in self.arrays if name not in skip]
+        out = {name: np.asarray(self.arrays[name][steps_BK]) for name in names}
         out["actions"] = np.ascontiguousarray(out["actions"][:, :-1])
         return out
 
@@ -59,6 +112,8 @@ def open_clips(
     workers: int = 2,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
+    hindsight: bool = False,
+    contact_share: float = 0.0,
 ) -> MemoryClips:
     """Open the clips of the episodes under `root`, indexing and decoding them on first use.
 
@@ -72,6 +127,8 @@ def open_clips(
         workers: Number of decoding processes.
         max_reject_fraction: Maximum fraction of episodes that may be rejected, 0 to 1.
         cache: Folder of the decoded arrays; empty for the default, see `cache_root`.
+        hindsight: Whether to label grasped objects, see `MemoryClips`.
+        contact_share: Minimum share of clips with contacts, see `MemoryClips`.
 
     Raises:
         DataError: There is no episode, or more were rejected than allowed; the message lists the
@@ -82,4 +139,4 @@ def open_clips(
     with decoded(
         Path(root), options, workers=workers, max_reject_fraction=max_reject_fraction, cache=cache
     ) as folder:
-        return MemoryClips(folder, num_frames)
+        return MemoryClips(folder, num_frames, hindsight=hindsight, contact_share=contact_share)

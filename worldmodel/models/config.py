@@ -192,10 +192,10 @@ class ObjectHeadConfig(Checked):
     hidden_dim: int = field(default=256, metadata=WIDTH)
     """Width of its two hidden layers."""
     centre_m: tuple[float, float, float] = field(
-        default=(0.5, 0.0, 0.05), metadata={**between(-10, 10), "unit": "m"}
+        default=(0.5, 0.0, 0.05), metadata=between(-10, 10, "m")
     )
     """Centre of the positions in the robot base frame."""
-    scale_m: float = field(default=0.1, metadata={**between(1e-6, 10), "unit": "m"})
+    scale_m: float = field(default=0.1, metadata=between(1e-6, 10, "m"))
     """Unit of the decoded positions."""
 
 

@@ -113,6 +113,20 @@ class ObjectHead(nn.Module):
         known_B = has_position_B.to(loss_B.dtype)
         return torch.where(has_position_B, loss_B, 0.0).sum() / known_B.sum().clamp(min=1.0)
 
+    def match(self, imagined_BND: Tensor, encoded_BND: Tensor) -> Tensor:
+        """Return the difference of the poses decoded from imagined and from encoded tokens.
+
+        The encoded frame is the target and receives no gradient; its slots count by their
+        probability.
+        """
+        out_BM6 = self(imagined_BND)
+        with torch.no_grad():
+            target_BM6 = self(encoded_BND)
+            share_BM = target_BM6[..., 5].softmax(-1)
+        error_BM = _smooth(out_BM6[..., :3], target_BM6[..., :3])
+        error_BM = error_BM + YAW_WEIGHT * _smooth(out_BM6[..., 3:5], target_BM6[..., 3:5])
+        return (share_BM * error_BM).sum(-1).mean()
+
 
 def _smooth(out: Tensor, target: Tensor) -> Tensor:
     """Return the smooth L1 error, averaged over the last axis."""

@@ -6,19 +6,24 @@ so that `--help` is fast.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from worldmodel.checked import Checked, between
+from worldmodel.errors import ConfigError
 from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,
     ClipConfig,
     ColourConfig,
+    ContactClipConfig,
     EncoderStart,
+    HindsightConfig,
     LaunchConfig,
     LoopConfig,
     MaskConfig,
+    MemoryRolloutConfig,
     MomentumConfig,
     OptimizerConfig,
     PlanCheckConfig,
@@ -31,6 +36,7 @@ from worldmodel.training.option_groups import (
     RunConfig,
     SmallEncoderConfig,
     TrapezoidConfig,
+    WorldStart,
 )
 
 
@@ -53,7 +59,9 @@ class _PredictorRun(Checked):
 class _MemoryRun(_PredictorRun):
     """The groups of runs on episodes that fit in memory."""
 
-    clips: ClipConfig = field(default_factory=ClipConfig)
+    clips: ContactClipConfig = field(default_factory=ContactClipConfig)
+    objective: MemoryRolloutConfig = field(default_factory=MemoryRolloutConfig)
+    object_head: HindsightConfig = field(default_factory=HindsightConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 
@@ -73,7 +81,24 @@ class FrozenOptions(_MemoryRun):
 
     mode: Literal["frozen"] = "frozen"
     """Training mode; a recipe sets its own."""
-    start: EncoderStart = field(default_factory=EncoderStart)
+    start: WorldStart = field(default_factory=WorldStart)
+    cache_latents: bool = False
+    """Encode every frame once, before the first step, and keep the tokens in memory; excludes
+    augmentation."""
+
+    def __post_init__(self) -> None:
+        """Reject augmentation of frames that are encoded only once.
+
+        Raises:
+            ConfigError: an option is out of range or has no effect.
+        """
+        super().__post_init__()
+        augmented = dataclasses.asdict(self.augmentation)
+        if self.cache_latents and any(augmented.values()):
+            raise ConfigError(
+                f"cache_latents=true encodes frames once, without augmentation, and {augmented} is "
+                "set: set augment=0 hue_deg=0 pattern=0"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +107,7 @@ class FinetuneOptions(_MemoryRun):
 
     mode: Literal["finetune"] = "finetune"
     """Training mode; a recipe sets its own."""
-    start: EncoderStart = field(default_factory=EncoderStart)
+    start: WorldStart = field(default_factory=WorldStart)
     encoder_lr_scale: float = field(default=0.3, metadata=between(0, 100))
     """Factor on the encoder's learning rate."""
     regularizers: RegularizerConfig = field(default_factory=RegularizerConfig)

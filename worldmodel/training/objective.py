@@ -14,15 +14,23 @@ from torch.nn import functional as F
 from worldmodel.constants import POSE_DIM
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.object_head import ObjectHead
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.batches import Batch
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
-from worldmodel.training.option_groups import AugmentationConfig, RegularizerConfig, RolloutConfig
+from worldmodel.training.option_groups import (
+    AugmentationConfig,
+    HindsightConfig,
+    MemoryRolloutConfig,
+    RegularizerConfig,
+    RolloutConfig,
+)
+from worldmodel.training.rollouts import free_rollout, published_rollout_loss
 
 OBJECT_CENTRE_M = (0.5, 0.0, 0.1)
 """Centre of the table's working area in the robot base frame [m]."""
 OBJECT_SCALE_M = 0.1
-"""Unit of the object head's targets [m]."""
+"""Unit of the label head's targets [m]."""
 DECODED_STATE = (0, 1, 2, 6)
 """State components that the state head decodes: position and closedness."""
 
@@ -34,6 +42,7 @@ class ObjectiveConfig:
     rollout: RolloutConfig = RolloutConfig()  # noqa: RUF009 - frozen
     regularizers: RegularizerConfig | None = None
     """Regularisers for a trained encoder; None if the encoder is frozen."""
+    object_head: HindsightConfig = HindsightConfig()  # noqa: RUF009 - frozen
     augmentation: AugmentationConfig | None = None
     """Augmentation of the frames; None for none."""
 
@@ -45,11 +54,15 @@ def _head(width: int, out: int) -> nn.Module:
 class Objective(nn.Module):
     """Encoder (if it is trained or augmented), dynamics and training heads.
 
-    `forward` maps a batch to its losses. The heads are not exported.
+    `forward` maps a batch to its losses. Of the heads, only the object head is exported.
     """
 
     def __init__(
-        self, dynamics: LatentDynamics, config: ObjectiveConfig, encoder: FrameEncoder | None = None
+        self,
+        dynamics: LatentDynamics,
+        config: ObjectiveConfig,
+        encoder: FrameEncoder | None = None,
+        object_head: ObjectHead | None = None,
     ) -> None:
         """Compose the objective; without an encoder, batches must hold `features`."""
         super().__init__()
@@ -62,7 +75,8 @@ class Objective(nn.Module):
         self.decoded = list(DECODED_STATE) if is_pose else list(range(p.state_dim))
         self.inverse_head = _head(2 * width, p.action_dim) if terms and terms.inverse else None
         self.state_head = nn.Linear(width, len(self.decoded)) if terms and terms.state else None
-        self.object_head = _head(width, 3) if terms and terms.object else None
+        self.label_head = _head(width, 3) if terms and terms.object else None
+        self.object_head = object_head
 
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
         """Encode each frame of a clip to tokens [B,T,N,D], with augmentation in training."""
@@ -78,40 +92,87 @@ class Objective(nn.Module):
         z = self.encoder.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
 
-    def rollout_loss(self, z_BTND: Tensor, first_BND: Tensor, batch: Batch) -> Tensor:
-        """Return the error of frames predicted from the model's own outputs.
-
-        The rollout starts from `first_BND`, the first teacher-forced output.
-        """
-        steps = min(self.config.rollout.rollout_steps, batch["actions"].shape[1])
-        frames, loss = [z_BTND[:, 0], first_BND], z_BTND.new_zeros(())
-        for k in range(1, steps):
-            context = torch.stack(frames, dim=1)
-            out = self.dynamics.predict(
-                context,
-                batch["actions"][:, : k + 1],
-                batch["states"][:, : k + 1],
-                batch["extrinsics"][:, : k + 1] if "extrinsics" in batch else None,
-            )
-            frames.append(out[:, -1])
-            loss = loss + prediction_loss(out[:, -1], z_BTND[:, k + 1])
-        return loss / max(1, steps - 1)
-
     def forward(self, batch: Batch) -> Batch:
         """Return the loss and its parts for a batch of frames (or features), states and actions."""
         z_BTND = batch["features"] if "features" in batch else self.encode(batch["frames"])
-        actions_BTA, states_BTS = batch["actions"], batch["states"]
-        poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None
-        out_BTND = self.dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS[:, :-1], poses_BT6)
-        parts = {"teacher_forcing": prediction_loss(out_BTND, z_BTND[:, 1:])}
-        total = parts["teacher_forcing"]
-        if self.config.rollout.rollout and actions_BTA.shape[1] > 1:
-            parts["rollout"] = self.rollout_loss(z_BTND, out_BTND[:, 0], batch)
-            total = total + self.config.rollout.rollout * parts["rollout"]
+        parts: dict[str, Tensor] = {}
+        if self._free is None:
+            out_BTND, total = self._published(z_BTND, batch, self.config.rollout, parts)
+        else:
+            out_BTND, total = self._imagine(z_BTND, batch, self._free, parts)
         if self.config.regularizers:
             terms = self.config.regularizers
             total = total + self._regularize(z_BTND.float(), out_BTND.float(), batch, terms, parts)
+        if self.object_head is not None:
+            total = total + self._locate(self.object_head, z_BTND, out_BTND, batch, parts)
         return {"loss": total, **parts}
+
+    @property
+    def _free(self) -> MemoryRolloutConfig | None:
+        """Options of a free rollout; None if the rollout is the published one."""
+        found = self.config.rollout
+        free = isinstance(found, MemoryRolloutConfig) and found.rollout_kind == "free"
+        return found if free else None  # type: ignore[return-value]
+
+    def _teacher_forced(self, z_BTND: Tensor, batch: Batch) -> Tensor:
+        poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None
+        states_BTS = batch["states"][:, :-1]
+        return self.dynamics.predict(z_BTND[:, :-1], batch["actions"], states_BTS, poses_BT6)
+
+    def _published(
+        self, z_BTND: Tensor, batch: Batch, rollout: RolloutConfig, parts: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return teacher-forced outputs and the loss, with the published rollout."""
+        out_BTND = self._teacher_forced(z_BTND, batch)
+        parts["teacher_forcing"] = prediction_loss(out_BTND, z_BTND[:, 1:])
+        weight = rollout.teacher_forcing if isinstance(rollout, MemoryRolloutConfig) else 1.0
+        total = weight * parts["teacher_forcing"]
+        if rollout.rollout and batch["actions"].shape[1] > 1:
+            first_BND, steps = out_BTND[:, 0], rollout.rollout_steps
+            parts["rollout"] = published_rollout_loss(
+                self.dynamics, z_BTND, first_BND, batch, steps
+            )
+            total = total + rollout.rollout * parts["rollout"]
+        return out_BTND, total
+
+    def _imagine(
+        self, z_BTND: Tensor, batch: Batch, rollout: MemoryRolloutConfig, parts: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return freely imagined frames and the loss on each of their steps."""
+        actions_BKA = batch["actions"][:, : rollout.rollout_steps]
+        start = z_BTND[:, 0], batch["states"][:, 0]
+        out_BKND = free_rollout(self.dynamics, *start, actions_BKA, rollout.rollout_restart)
+        parts["rollout"] = prediction_loss(out_BKND, z_BTND[:, 1 : 1 + out_BKND.shape[1]])
+        total = rollout.rollout * parts["rollout"]
+        if rollout.teacher_forcing:
+            forced_BTND = self._teacher_forced(z_BTND, batch)
+            parts["teacher_forcing"] = prediction_loss(forced_BTND, z_BTND[:, 1:])
+            total = total + rollout.teacher_forcing * parts["teacher_forcing"]
+        return out_BKND, total
+
+    def _locate(
+        self,
+        head: ObjectHead,
+        z_BTND: Tensor,
+        out_BKND: Tensor,
+        batch: Batch,
+        parts: dict[str, Tensor],
+    ) -> Tensor:
+        """Return the loss of the object head on encoded and imagined frames."""
+        terms, steps = self.config.object_head, out_BKND.shape[1]
+        total = z_BTND.new_zeros(())
+        if terms.hindsight:
+            position_BT3, yaw_BT = batch["hindsight"][..., :3], batch["hindsight"][..., 3]
+            known = ~position_BT3.isnan().any(-1), ~yaw_BT.isnan()
+            labels = position_BT3, yaw_BT, *known
+            parts["hindsight"] = head.loss(z_BTND, *labels)
+            later = [value[:, 1 : 1 + steps] for value in labels]
+            parts["hindsight_imagined"] = head.loss(out_BKND, *later)
+            total = terms.hindsight * (parts["hindsight"] + parts["hindsight_imagined"])
+        if terms.head_match:
+            parts["head_match"] = head.match(out_BKND, z_BTND[:, 1 : 1 + steps])
+            total = total + terms.head_match * parts["head_match"]
+        return total
 
     def _regularize(
         self,
@@ -136,20 +197,20 @@ class Objective(nn.Module):
             state = self.dynamics.scale_state(batch["states"])[..., self.decoded]
             parts["state"] = F.smooth_l1_loss(self.state_head(z_BTK), state, beta=0.1)
             total = total + terms.state * parts["state"]
-        if self.object_head is not None:
+        if self.label_head is not None:
             centre = batch["objects"].new_tensor(OBJECT_CENTRE_M)
             place = (batch["objects"] - centre) / OBJECT_SCALE_M
-            encoded = F.smooth_l1_loss(self.object_head(z_BTK), place, beta=0.1)
-            imagined = self.object_head(out_BTND.flatten(2))
-            predicted = F.smooth_l1_loss(imagined, place[:, 1:], beta=0.1)
+            encoded = F.smooth_l1_loss(self.label_head(z_BTK), place, beta=0.1)
+            imagined = self.label_head(out_BTND.flatten(2))
+            predicted = F.smooth_l1_loss(imagined, place[:, 1 : 1 + out_BTND.shape[1]], beta=0.1)
             parts["object"], parts["object_predicted"] = encoded, predicted
             total = total + terms.object * (encoded + predicted)
         return total
 
     @torch.no_grad()
     def object_errors(self, z_BTND: Tensor, out_BTND: Tensor, objects_BT3: Tensor) -> Batch:
-        """Return the object head's mean error [m] on encoded and predicted frames."""
-        if self.object_head is None:
+        """Return the label head's mean error [m] on encoded and predicted frames."""
+        if self.label_head is None:
             return {}
         centre = objects_BT3.new_tensor(OBJECT_CENTRE_M)
         errors = {}
@@ -157,6 +218,6 @@ class Objective(nn.Module):
             ("encoded", z_BTND, objects_BT3),
             ("predicted", out_BTND, objects_BT3[:, 1:]),
         ):
-            decoded = self.object_head(z.flatten(2)) * OBJECT_SCALE_M + centre
+            decoded = self.label_head(z.flatten(2)) * OBJECT_SCALE_M + centre
             errors[f"val_object_{name}_m"] = (decoded - place).norm(dim=-1).mean()
         return errors

@@ -175,6 +175,15 @@ class ClipConfig(_AnyClips):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContactClipConfig(ClipConfig):
+    """Clips of episodes that fit in memory, with a minimum share of contacts."""
+
+    contact_share: float = field(default=0.0, metadata=between(0, 0.95))
+    """Minimum share of clips in which the fingers hold or may touch an object, as the robot states
+    tell; such clips are repeated as often as that needs (0: every clip once)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PostClipConfig(_AnyClips):
     """Clips of raw or prepared episodes of any size."""
 
@@ -231,6 +240,51 @@ class RolloutConfig(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MemoryRolloutConfig(RolloutConfig):
+    """Prediction losses of runs on episodes in memory."""
+
+    rollout_kind: Literal["published", "free"] = "published"
+    """Kind of rollout. published: after one teacher-forced step, with recorded robot states, and
+    the whole past computed again at each step; free: from the first frame alone, as the planner
+    imagines, with cached keys and values and robot states that follow from the actions."""
+    rollout_restart: float = field(default=0.0, metadata=between(0, 1))
+    """Probability that a free rollout forgets its past at a random step, as long plans do; requires
+    rollout_kind=free."""
+    teacher_forcing: float = field(default=1.0, metadata=between(0, 1000))
+    """Weight of the teacher-forced loss; the published rollout needs it above 0."""
+
+    def __post_init__(self) -> None:
+        """Reject options that the kind of rollout would ignore.
+
+        Raises:
+            ConfigError: an option is out of range or has no effect.
+        """
+        super().__post_init__()
+        if self.rollout_kind == "published" and self.rollout_restart:
+            raise ConfigError(
+                f"rollout_restart={self.rollout_restart:g} has no effect with "
+                "rollout_kind=published: leave it out, or set rollout_kind=free"
+            )
+        if self.rollout_kind == "published" and not self.teacher_forcing:
+            raise ConfigError(
+                "teacher_forcing=0 needs rollout_kind=free: the published rollout starts with a "
+                "teacher-forced step"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HindsightConfig(Checked):
+    """Object head, trained on poses that the robot states tell in hindsight; no simulator label."""
+
+    hindsight: float = field(default=0.0, metadata=between(0, 1000))
+    """Weight of decoding the pose of the grasped object from encoded and from imagined frames (0:
+    no object head)."""
+    head_match: float = field(default=0.0, metadata=between(0, 1000))
+    """Weight of the difference between the object positions decoded from imagined and from encoded
+    frames; needs an object head."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RegularizerConfig(Checked):
     """Regularisers that prevent collapse while the encoder is trained; 0 disables a term."""
 
@@ -272,6 +326,15 @@ class EncoderStart(Checked):
     """Model name, file, folder, hf:NAME (transformers), or random:SIZE for untrained weights."""
     image_size: int = field(default=0, metadata=between(0, 4096, "px"))
     """Height and width of the frames (0: the encoder's); any other size is rejected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldStart(EncoderStart):
+    """Pretrained encoder or world model that a run starts from."""
+
+    warm_predictor: bool = False
+    """Continue from the predictor, the scales and the object head of encoder=, which then is a
+    world model; false builds a new predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)

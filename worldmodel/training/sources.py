@@ -28,7 +28,7 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.option_groups import ClipConfig, EncoderStart, RunConfig
+from worldmodel.training.option_groups import ClipConfig, ContactClipConfig, EncoderStart, RunConfig
 
 log = logging.getLogger(__name__)
 VIEWS = {"left", "right", "wrist"}
@@ -82,7 +82,7 @@ def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
 
 
 def open_memory(
-    run: RunConfig, config: ClipConfig, image_size: int, ranks: Ranks
+    run: RunConfig, config: ClipConfig, image_size: int, ranks: Ranks, *, hindsight: bool = False
 ) -> tuple[MemoryClips, MemoryClips]:
     """Open training and held-out clips of episodes that fit in memory.
 
@@ -92,8 +92,9 @@ def open_memory(
         DataError: there is no episode, or more were rejected than allowed; the message lists the
             reasons.
     """
+    share = config.contact_share if isinstance(config, ContactClipConfig) else 0.0
 
-    def open_folder(folder: str) -> MemoryClips:
+    def open_folder(folder: str, contact_share: float = 0.0) -> MemoryClips:
         return open_clips(
             folder,
             config.num_frames,
@@ -103,11 +104,13 @@ def open_memory(
             fps=config.fps,
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
+            hindsight=hindsight,
+            contact_share=contact_share,
         )
 
     if ranks.rank:
         ranks.barrier()
-    pair = open_folder(run.data), open_folder(run.val)
+    pair = open_folder(run.data, share), open_folder(run.val)
     if not ranks.rank:
         ranks.barrier()
     return pair

@@ -8,7 +8,7 @@ from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.config import JointOptions
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.option_groups import AugmentationConfig, SmallEncoderConfig
-from worldmodel.training.tasks.joint import small_encoder
+from worldmodel.training.small_models import small_encoder
 
 
 def test_patterns_stay_within_their_spread_and_differ_between_clips():

@@ -9,8 +9,9 @@ import torch
 from planning.cli.app import compose_options, main
 from worldmodel import load_world_model
 from worldmodel.training.run import run_task
+from worldmodel.training.small_models import measure_scaling
 from worldmodel.training.sources import Sources
-from worldmodel.training.tasks.joint import JointTask, measure_scaling
+from worldmodel.training.tasks.joint import JointTask
 
 SIZES = [
     *("image_size=32", "patch_size=32", "stem_channels=[4,8]", "encoder_dim=16", "encoder_heads=2"),

@@ -25,6 +25,7 @@ from worldmodel.training.masking import TokenIds, hide_pixels
 from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfig
 from worldmodel.training.run import run_task
 from worldmodel.training.schedules import rate_at
+from worldmodel.training.small_models import Start
 from worldmodel.training.sources import Sources, open_encoder
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.pretrain import PretrainTask, momentum_at
@@ -215,7 +216,7 @@ def small(out, mode, **changes):
 
 def train_on(options, clips, file) -> dict:
     encoder = load_encoder(str(file), "cpu")
-    return run_task(JointTask(options, Sources(clips, clips), encoder))
+    return run_task(JointTask(options, Sources(clips, clips), Start(encoder=encoder)))
 
 
 def test_training_starts_from_the_encoder_frozen_or_not(tmp_path):

@@ -16,111 +16,55 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
-from worldmodel.constants import POSE_DIM
-from worldmodel.data.clip_source import ClipSource
+from worldmodel.data.memory import MemoryClips
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import EncoderConfig, PredictorConfig
+from worldmodel.evaluation.object_errors import hindsight_errors
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
-from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
-from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, Scaling
+from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.world_model import WorldModel, build_frame_encoder
-from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
+from worldmodel.specs import ActionSpec, Gripper
 from worldmodel.training.batches import Batch
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
 from worldmodel.training.distributed import Ranks
+from worldmodel.training.encoded_clips import EncodedClips
 from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
+from worldmodel.training.rollouts import free_rollout
 from worldmodel.training.schedules import warmup_flat_cosine
-from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_memory
+from worldmodel.training.small_models import (
+    SmallOptions,
+    Start,
+    check_conventions,
+    freeze_unused,
+    new_object_head,
+    open_start,
+    small_dynamics,
+    small_encoder,
+)
+from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_groups, part_of
 
-SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
-SCALE_CLIPS = 2048
-"""Number of clips from which state and action scales are estimated."""
+NEW = Start()
+"""No trained parts."""
 
 
-def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
-    """Estimate state offset and scale, and action scale, from a sample of clips.
+def _check_head(options: SmallOptions, start: Start) -> None:
+    """Check that weights that need an object head find one.
 
-    Returns:
-        Scaling, state size and action size.
+    Raises:
+        ConfigError: there is no object head.
     """
-    sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
-    states, actions = sample["states"], sample["actions"]
-    states_FS = states.reshape(-1, states.shape[-1])
-    actions_FA = actions.reshape(-1, actions.shape[-1])
-    is_pose = (states_FS.shape[1], actions_FA.shape[1]) == (POSE_DIM, POSE_DIM)
-    measure = _pose_scales if is_pose else _plain_scales
-    offset, scale, action = (tuple(map(float, row)) for row in measure(states_FS, actions_FA))
-    scaling = Scaling(
-        state_offset=offset, state_scale=scale, action_scale=action, wrap_angles=is_pose
-    )
-    return scaling, states_FS.shape[1], actions_FA.shape[1]
-
-
-def _plain_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
-    return states_FS.mean(0), states_FS.std(0), actions_FA.std(0)
-
-
-def _pose_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the scales of DROID poses, with unwrapped angles and known gripper ranges."""
-    angles = states_FS[:, 3:6]
-    middle = np.arctan2(np.sin(angles).mean(0), np.cos(angles).mean(0))
-    wrapped = (angles - middle + np.pi) % (2 * np.pi) - np.pi
-    offset = np.concatenate([states_FS[:, :3].mean(0), middle, [0.0]])
-    scale = np.concatenate([states_FS[:, :3].std(0), np.maximum(wrapped.std(0), 0.15), [0.4]])
-    action = np.concatenate(
-        [actions_FA[:, :3].std(0), np.maximum(actions_FA[:, 3:6].std(0), 0.05), [0.5]]
-    )
-    return offset, scale, action
-
-
-def small_encoder(options: JointOptions) -> VideoEncoder:
-    """Build the small single-frame encoder of `mode=joint`."""
-    sizes = options.encoder
-    config = EncoderConfig(
-        image_size=(sizes.image_size, sizes.image_size),
-        num_frames=1,
-        patch_size=sizes.patch_size,
-        tubelet_size=1,
-        embed_dim=sizes.encoder_dim,
-        depth=sizes.encoder_depth,
-        num_heads=sizes.encoder_heads,
-        rope="interleaved",
-        stem="conv",
-        stem_channels=sizes.stem_channels,
-        affine_norm=False,
-    )
-    spec = ObservationSpec(image_size=config.image_size, transform="droid", frames_per_token=1)
-    return VideoEncoder(FrameEncoderConfig(encoder=config, observation=spec))
-
-
-def small_dynamics(
-    options: SmallOptions, encoder: FrameEncoder, clips: ClipSource, gripper: Gripper
-) -> LatentDynamics:
-    """Build a residual predictor for an encoder's tokens, scaled to the data."""
-    scaling, state_dim, action_dim = measure_scaling(clips, options.run.seed)
-    sizes = options.predictor
-    predictor = PredictorConfig(
-        grid=encoder.token_grid,
-        encoder_dim=encoder.embed_dim,
-        embed_dim=sizes.predictor_dim,
-        depth=sizes.predictor_depth,
-        num_heads=sizes.predictor_heads,
-        num_frames=16,
-        state_dim=state_dim,
-        action_dim=action_dim,
-        rope="interleaved",
-        residual=True,
-        embed_init_std=0.3,
-    )
-    action = ActionSpec(action_dim=action_dim, gripper=gripper, period_s=1 / options.clips.fps)
-    dynamics = LatentDynamics(DynamicsConfig(predictor=predictor, action=action, scaling=scaling))
-    for name, parameter in dynamics.named_parameters():
-        if "extrinsics" in name:  # unused: keep it out of DDP and the optimiser
-            parameter.requires_grad_(False)
-    return dynamics
+    terms = options.object_head
+    trains = terms.hindsight > 0 and not isinstance(options, FrozenOptions)
+    needed = terms.head_match or terms.hindsight
+    if needed and not trains and start.object_head is None:
+        raise ConfigError(
+            f"head_match={terms.head_match:g} and hindsight={terms.hindsight:g} need an object "
+            "head, and there is none: set hindsight above 0 in mode=joint or mode=finetune, or "
+            "warm_predictor=true with a world model that has one"
+        )
 
 
 class JointTask(PredictorTask):
@@ -132,7 +76,7 @@ class JointTask(PredictorTask):
         self,
         options: SmallOptions,
         sources: Sources,
-        encoder: FrameEncoder | None = None,
+        start: Start = NEW,
         gripper: Gripper = "command",
     ) -> None:
         """Prepare a run.
@@ -140,28 +84,32 @@ class JointTask(PredictorTask):
         Args:
             options: options of the mode.
             sources: clips with frames at the encoder's image size.
-            encoder: pretrained encoder; None in `mode=joint`.
+            start: trained parts; none in `mode=joint`.
             gripper: gripper convention of the actions.
         """
         super().__init__(options, sources)
-        self.start, self.gripper = encoder, gripper
+        self.start, self.gripper = start, gripper
 
     @classmethod
     def open(cls, options: SmallOptions, ranks: Ranks) -> JointTask:
         """Open the encoder and the clips selected by the options.
 
         Raises:
-            ConfigError: the object loss is set on data without object positions, or the image size
-                differs from the encoder's.
+            ConfigError: the object loss is set on data without object positions, the image size
+                differs from the encoder's, or a weight needs an object head that is not there.
             DataError: there are no usable episodes.
         """
-        encoder = None
+        start = open_start(options)
         if isinstance(options, JointOptions):
             image_size = options.encoder.image_size
         else:
-            encoder = open_encoder(options.start, options.run.seed)
-            image_size = encoder.image_size[0]
-        clips, unseen = open_memory(options.run, options.clips, image_size, ranks)
+            assert start.encoder is not None
+            image_size = start.encoder.image_size[0]
+        _check_head(options, start)
+        hindsight = options.object_head.hindsight > 0
+        clips, unseen = open_memory(
+            options.run, options.clips, image_size, ranks, hindsight=hindsight
+        )
         terms = getattr(options, "regularizers", None)
         if terms and terms.object and not (clips.labelled and unseen.labelled):
             raise ConfigError(
@@ -169,28 +117,69 @@ class JointTask(PredictorTask):
                 "episode has them: set object=0, or use episodes of `worldmodel collect`"
             )
         gripper: Gripper = "command" if clips.sent else "difference"
-        return cls(options, Sources(clips, unseen), encoder, gripper)
+        return cls(options, Sources(clips, unseen), start, gripper)
 
     def build(self, device: torch.device) -> nn.Module:
-        """Build encoder, predictor and heads, initialising the encoder first."""
+        """Build or continue encoder, predictor and heads, initialising the encoder first."""
         options, self.device = self.options, device
-        encoder = self.start
+        encoder = self.start.encoder
         if isinstance(options, JointOptions):
             encoder = small_encoder(options)
         assert encoder is not None
-        encoder.requires_grad_(not isinstance(options, FrozenOptions))
-        dynamics = small_dynamics(options, encoder, self.sources.train, self.gripper)
-        terms = None if isinstance(options, FrozenOptions) else options.regularizers
+        is_frozen = isinstance(options, FrozenOptions)
+        encoder.requires_grad_(not is_frozen)
         config = ObjectiveConfig(
-            rollout=options.objective, regularizers=terms, augmentation=options.augmentation
+            rollout=options.objective,
+            regularizers=None if isinstance(options, FrozenOptions) else options.regularizers,
+            object_head=options.object_head,
+            augmentation=options.augmentation,
         )
-        self.objective = Objective(dynamics, config, encoder).to(device)
+        dynamics = self._dynamics(encoder)
+        head = self._object_head(encoder)
+        self.objective = Objective(dynamics, config, encoder, head).to(device)
         encoder.set_observation(self.observation(encoder, "flange"))
+        if isinstance(options, FrozenOptions) and options.cache_latents:
+            self.sources = self._encoded(encoder)
         chosen = choose_clips(
             self.sources.held_out, options.loop.val_clips, options.run.seed
         )  # random order, so that the next clip is from another episode
         self.held_out = self._tensors(self.sources.held_out.batch(chosen))
         return self.objective
+
+    def _dynamics(self, encoder: FrameEncoder) -> LatentDynamics:
+        """Return the dynamics to continue from, or a new one."""
+        options, clips = self.options, self.sources.train
+        found = self.start.dynamics
+        if found is None:
+            return small_dynamics(options, encoder, clips, self.gripper)
+        sample = clips.batch(np.arange(1))
+        action = ActionSpec(
+            action_dim=sample["actions"].shape[-1],
+            gripper=self.gripper,
+            period_s=1 / options.clips.fps,
+        )
+        check_conventions(found, action, sample["states"].shape[-1])
+        freeze_unused(found)
+        return found
+
+    def _object_head(self, encoder: FrameEncoder) -> ObjectHead | None:
+        """Return the object head: kept beside a frozen encoder, else trained if it has a weight."""
+        head = self.start.object_head
+        if isinstance(self.options, FrozenOptions):
+            return head if head is None else head.requires_grad_(False)
+        if not self.options.object_head.hindsight:
+            return None
+        return new_object_head(encoder) if head is None else head.requires_grad_(True)
+
+    def _encoded(self, encoder: FrameEncoder) -> Sources:
+        """Return the sources with every frame encoded once."""
+        clips, bf16 = self.sources, self.options.loop.bf16
+        assert isinstance(clips.train, MemoryClips)
+        assert isinstance(clips.held_out, MemoryClips)
+        return Sources(
+            EncodedClips(clips.train, encoder, bf16=bf16),
+            EncodedClips(clips.held_out, encoder, bf16=bf16),
+        )
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
         return {name: torch.from_numpy(value).to(self.device) for name, value in batch.items()}
@@ -222,7 +211,7 @@ class JointTask(PredictorTask):
         objective, batch = self.objective, self.held_out
         objective.eval()
         dynamics = objective.dynamics
-        z_BTND = objective.encode(batch["frames"])
+        z_BTND = batch["features"] if "features" in batch else objective.encode(batch["frames"])
         states_BTS, actions_BTA = batch["states"][:, :-1], batch["actions"]
         out_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS)
         wrong_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA.roll(1, 0), states_BTS)
@@ -232,11 +221,32 @@ class JointTask(PredictorTask):
             "val_copy": float((z_BTND[:, :-1] - target).abs().mean()),
             "val_shuffled": float((wrong_BTND - target).abs().mean()),
         }
-        if objective.object_head is not None:
+        row |= self._rollout_errors(z_BTND, batch)
+        if objective.label_head is not None:
             errors = objective.object_errors(z_BTND, out_BTND, batch["objects"])
             row |= {name: float(value) for name, value in errors.items()}
         row |= self.action_error(z_BTND, batch["states"], actions_BTA)
         objective.train()
+        return row
+
+    def _rollout_errors(self, z_BTND: Tensor, batch: Batch) -> Row:
+        """Measure free rollouts: their mean error, and the object head's, against hindsight."""
+        objective, steps = self.objective, batch["actions"].shape[1]
+        start = z_BTND[:, 0], batch["states"][:, 0]
+        out_BKND = free_rollout(objective.dynamics, *start, batch["actions"])
+        row = {
+            f"val_free_{k}": float((out_BKND[:, k - 1] - z_BTND[:, k]).abs().mean())
+            for k in sorted({1, (steps + 1) // 2, steps})
+        }
+        if objective.object_head is None or "hindsight" not in batch:
+            return row
+        for name, z, labels in (
+            ("encoded", z_BTND, batch["hindsight"]),
+            ("imagined", out_BKND[:, -1], batch["hindsight"][:, -1]),
+        ):
+            error_m, turn_rad = hindsight_errors(objective.object_head.locate(z), labels)
+            row[f"val_hindsight_{name}_m"] = float(error_m.nanmedian())
+            row[f"val_hindsight_{name}_rad"] = float(turn_rad.nanmedian())
         return row
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
@@ -245,8 +255,12 @@ class JointTask(PredictorTask):
         with torch.random.fork_rng(devices=[]):
             encoder = build_frame_encoder(self.objective.encoder.config)
         encoder.load_state_dict(part_of(weights, "encoder"))
-        world = WorldModel(encoder, self.trained(weights))
-        label = "yes" if self.objective.object_head is not None else "no"
+        head = self.objective.object_head
+        if head is not None:
+            head.load_state_dict(part_of(weights, "object_head"))
+        world = WorldModel(encoder, self.trained(weights), head)
+        labelled = self.objective.label_head is not None or self.start.simulator_label
+        label = "yes" if labelled else "no"
         save(path, world, notes={"simulator_label": label}, dtype=torch.float16)
         return {
             "parameters": sum(p.numel() for p in world.parameters()),

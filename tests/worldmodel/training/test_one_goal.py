@@ -1,0 +1,108 @@
+"""Both phases of the one-goal recipe on simulated play: the head, the warm start, cached tokens."""
+
+import json
+
+import pytest
+import torch
+
+from planning.cli.app import compose_options, main
+from worldmodel import load_world_model
+from worldmodel.data.memory import open_clips
+from worldmodel.errors import ConfigError, DataError
+from worldmodel.training.encoded_clips import EncodedClips
+
+SIZES = [
+    *("image_size=32", "patch_size=32", "stem_channels=[4,8]", "encoder_dim=16", "encoder_heads=2"),
+    *("predictor_dim=16", "predictor_depth=1", "predictor_heads=2"),
+]
+RUN = [
+    *("batch_size=4", "steps=3", "val_clips=6", "log_every=1", "bf16=false", "threads=1"),
+    *("num_frames=5", "rollout_kind=free", "rollout_steps=4", "plan_clips=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A small model of phase 1, its data and its command line."""
+    root = tmp_path_factory.mktemp("one_goal")
+    data = root / "data"
+    words = ["collect", f"out={data}", "episodes=3", "length=24", "workers=1", "seed=1"]
+    assert main(words) == 0
+    folders = [f"data={data}", f"val={data}", f"cache={root}/cache"]
+    words = [*SIZES, *RUN, *folders, "hindsight=1", "head_match=0.5", "contact_share=0.7"]
+    assert main(["train", *words, f"out={root}/first"]) == 0
+    return root, folders
+
+
+def test_phase_one_exports_the_head_and_uses_no_simulator_label(world):
+    root, _ = world
+    summary = json.loads((root / "first" / "summary.json").read_text())
+    assert summary["simulator_label"] == "no"
+    assert {"hindsight", "hindsight_imagined", "head_match", "val_free_4"} <= summary["last"].keys()
+    assert load_world_model(root / "first", "cpu").locate(torch.zeros(1, 1, 16)) is not None
+
+
+def test_phase_two_trains_the_predictor_alone_and_resumes(world):
+    root, folders = world
+    words = [*RUN, *folders, "mode=frozen", f"encoder={root}/first", "warm_predictor=true"]
+    words += ["cache_latents=true", "augment=0", "hindsight=1", "rollout_restart=0.5"]
+    words += ["teacher_forcing=0", "save_every=1"]
+    assert main(["train", *words, f"out={root}/second"]) == 0
+    assert main(["train", *words, f"out={root}/killed", "stop_after=2"]) == 0
+    assert main(["train", *words, f"out={root}/killed"]) == 0
+    first, second, killed = (
+        load_world_model(root / name, "cpu").state_dict() for name in ("first", "second", "killed")
+    )
+    changed = {k.split(".")[0] for k in first if not torch.equal(first[k], second[k])}
+    assert changed == {"dynamics"}
+    assert all(torch.equal(second[k], killed[k]) for k in second)
+
+
+def test_cached_tokens_are_those_of_the_encoder(world):
+    root, folders = world
+    model = load_world_model(root / "first", "cpu")
+    clips = open_clips(folders[0][5:], 5, 32, cache=folders[2][6:], hindsight=True)
+    found = EncodedClips(clips, model.encoder, bf16=False).batch(torch.arange(4).numpy())
+    frames = clips.batch(torch.arange(4).numpy())["frames"]
+    z = model.encode(torch.from_numpy(frames).flatten(0, 1)).unflatten(0, (4, 5))
+    assert torch.allclose(torch.from_numpy(found["features"]), z, atol=2e-3)
+    assert "frames" not in found
+    assert found["hindsight"].shape == (4, 5, 4)
+
+
+def test_clips_with_contacts_have_their_share(world):
+    _, folders = world
+    options = {"cache": folders[2][6:], "hindsight": True}
+    plain = open_clips(folders[0][5:], 5, 32, **options)
+    many = open_clips(folders[0][5:], 5, 32, contact_share=0.9, **options)
+    assert (many.firsts[: len(plain)] == plain.firsts).all()
+    extra = many.firsts[len(plain) :]
+    with_contact = set(extra.tolist())
+    share = sum(first in with_contact for first in many.firsts.tolist()) / len(many)
+    assert share >= 0.9 - 1 / len(many)
+
+
+def test_contradictions_are_rejected(world):
+    root, folders = world
+    with pytest.raises(ConfigError, match="cache_latents=true encodes frames once"):
+        compose_options("train", ["mode=frozen", "cache_latents=true"])
+    start = ["mode=frozen", f"encoder={root}/first", *folders, *RUN, f"out={root}/x"]
+    with pytest.raises(ConfigError, match="need an object head"):
+        run(start, "hindsight=1")
+    with pytest.raises(ConfigError, match="leave the sizes out"):
+        run(start, "warm_predictor=true", "predictor_dim=32")
+    with pytest.raises(ConfigError, match="warm_predictor=false"):
+        run(start, "warm_predictor=true", "fps=2")
+
+
+def run(words, *more):
+    from worldmodel.training.run import train
+
+    train(compose_options("train", [*words, *more]))
+
+
+def test_a_share_of_contacts_needs_contacts(tmp_path):
+    data = tmp_path / "data"
+    assert main(["collect", f"out={data}", "episodes=1", "length=4", "workers=1"]) == 0
+    with pytest.raises(DataError, match="contact_share=0"):
+        open_clips(data, 3, 32, cache=tmp_path / "cache", contact_share=0.5)

@@ -1,0 +1,197 @@
+"""Build small world models, or continue from a trained one.
+
+Shapes: B clips, T frames, F frames of a sample, S state, A action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from worldmodel.checkpoints.container import read_description
+from worldmodel.checkpoints.loading import embedded_path, load_world_model
+from worldmodel.constants import POSE_DIM
+from worldmodel.data.clip_source import ClipSource
+from worldmodel.errors import ConfigError
+from worldmodel.models.config import EncoderConfig, ObjectHeadConfig, PredictorConfig
+from worldmodel.models.dynamics import LatentDynamics
+from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
+from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, Scaling
+from worldmodel.models.object_head import ObjectHead
+from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
+from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
+from worldmodel.training.option_groups import PredictorSizes
+from worldmodel.training.sources import choose_clips, open_encoder
+
+SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
+SCALE_CLIPS = 2048
+"""Number of clips from which state and action scales are estimated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Trained parts that a run starts from; None for parts that it builds anew."""
+
+    encoder: FrameEncoder | None = None
+    dynamics: LatentDynamics | None = None
+    object_head: ObjectHead | None = None
+    simulator_label: bool = False
+    """Whether a label from a simulator was used in training these parts."""
+
+
+def open_start(options: SmallOptions) -> Start:
+    """Load the parts that a run starts from, on the CPU.
+
+    Raises:
+        CheckpointError: the name is unknown, the file is damaged, or it is not what is needed.
+        ConfigError: the options contradict the loaded parts.
+    """
+    if isinstance(options, JointOptions):
+        return Start()
+    start, seed = options.start, options.run.seed
+    label = _simulator_label(start.encoder)
+    if not start.warm_predictor:
+        return Start(encoder=open_encoder(start, seed), simulator_label=label)
+    world = load_world_model(start.encoder, "cpu")
+    encoder = open_encoder(start, seed)  # checks the image size
+    _check_sizes(options.predictor, world.config.predictor)
+    world.dynamics.requires_grad_(True)
+    return Start(
+        encoder=encoder,
+        dynamics=world.dynamics.train(),
+        object_head=world.object_head,
+        simulator_label=label,
+    )
+
+
+def _check_sizes(sizes: PredictorSizes, found: PredictorConfig) -> None:
+    """Check that predictor sizes, if they are set, are those of the loaded predictor."""
+    loaded = PredictorSizes(
+        predictor_dim=found.embed_dim, predictor_depth=found.depth, predictor_heads=found.num_heads
+    )
+    if sizes not in (PredictorSizes(), loaded):
+        raise ConfigError(
+            f"warm_predictor=true continues from a predictor of {loaded}, and the options ask for "
+            f"{sizes}: leave the sizes out, or set warm_predictor=false"
+        )
+
+
+def _simulator_label(name: str) -> bool:
+    """Return whether the file of a model says that a simulator's label was used in training it."""
+    paths = (Path(name), Path(name) / "model.safetensors", embedded_path(name or "default"))
+    file = next((p for p in paths if p.suffix == ".safetensors" and p.is_file()), None)
+    description = read_description(file) if file else None
+    return (description or {}).get("notes", {}).get("simulator_label") == "yes"
+
+
+def check_conventions(dynamics: LatentDynamics, expected: ActionSpec, state_dim: int) -> None:
+    """Check that a loaded dynamics takes the states and actions of the training data.
+
+    Raises:
+        ConfigError: sizes, gripper or period differ; the message names both.
+    """
+    found = dynamics.action_spec
+    have = found.action_dim, found.gripper, found.period_s, dynamics.config.predictor.state_dim
+    want = expected.action_dim, expected.gripper, expected.period_s, state_dim
+    if have != want:
+        raise ConfigError(
+            f"The predictor of encoder= takes (action size, gripper, period, state size) {have}, "
+            f"and the episodes have {want}: set warm_predictor=false, or use other episodes"
+        )
+
+
+def new_object_head(encoder: FrameEncoder) -> ObjectHead:
+    """Build an object head with random weights for an encoder's tokens."""
+    rows, columns = encoder.token_grid
+    config = ObjectHeadConfig(token_dim=encoder.embed_dim, num_tokens=rows * columns)
+    return ObjectHead(config)
+
+
+def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
+    """Estimate state offset and scale, and action scale, from a sample of clips.
+
+    Returns:
+        Scaling, state size and action size.
+    """
+    sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
+    states, actions = sample["states"], sample["actions"]
+    states_FS = states.reshape(-1, states.shape[-1])
+    actions_FA = actions.reshape(-1, actions.shape[-1])
+    is_pose = (states_FS.shape[1], actions_FA.shape[1]) == (POSE_DIM, POSE_DIM)
+    measure = _pose_scales if is_pose else _plain_scales
+    offset, scale, action = (tuple(map(float, row)) for row in measure(states_FS, actions_FA))
+    scaling = Scaling(
+        state_offset=offset, state_scale=scale, action_scale=action, wrap_angles=is_pose
+    )
+    return scaling, states_FS.shape[1], actions_FA.shape[1]
+
+
+def _plain_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
+    return states_FS.mean(0), states_FS.std(0), actions_FA.std(0)
+
+
+def _pose_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the scales of DROID poses, with unwrapped angles and known gripper ranges."""
+    angles = states_FS[:, 3:6]
+    middle = np.arctan2(np.sin(angles).mean(0), np.cos(angles).mean(0))
+    wrapped = (angles - middle + np.pi) % (2 * np.pi) - np.pi
+    offset = np.concatenate([states_FS[:, :3].mean(0), middle, [0.0]])
+    scale = np.concatenate([states_FS[:, :3].std(0), np.maximum(wrapped.std(0), 0.15), [0.4]])
+    action = np.concatenate(
+        [actions_FA[:, :3].std(0), np.maximum(actions_FA[:, 3:6].std(0), 0.05), [0.5]]
+    )
+    return offset, scale, action
+
+
+def small_encoder(options: JointOptions) -> VideoEncoder:
+    """Build the small single-frame encoder of `mode=joint`."""
+    sizes = options.encoder
+    config = EncoderConfig(
+        image_size=(sizes.image_size, sizes.image_size),
+        num_frames=1,
+        patch_size=sizes.patch_size,
+        tubelet_size=1,
+        embed_dim=sizes.encoder_dim,
+        depth=sizes.encoder_depth,
+        num_heads=sizes.encoder_heads,
+        rope="interleaved",
+        stem="conv",
+        stem_channels=sizes.stem_channels,
+        affine_norm=False,
+    )
+    spec = ObservationSpec(image_size=config.image_size, transform="droid", frames_per_token=1)
+    return VideoEncoder(FrameEncoderConfig(encoder=config, observation=spec))
+
+
+def small_dynamics(
+    options: SmallOptions, encoder: FrameEncoder, clips: ClipSource, gripper: Gripper
+) -> LatentDynamics:
+    """Build a residual predictor for an encoder's tokens, scaled to the data."""
+    scaling, state_dim, action_dim = measure_scaling(clips, options.run.seed)
+    sizes = options.predictor
+    predictor = PredictorConfig(
+        grid=encoder.token_grid,
+        encoder_dim=encoder.embed_dim,
+        embed_dim=sizes.predictor_dim,
+        depth=sizes.predictor_depth,
+        num_heads=sizes.predictor_heads,
+        num_frames=16,
+        state_dim=state_dim,
+        action_dim=action_dim,
+        rope="interleaved",
+        residual=True,
+        embed_init_std=0.3,
+    )
+    action = ActionSpec(action_dim=action_dim, gripper=gripper, period_s=1 / options.clips.fps)
+    dynamics = LatentDynamics(DynamicsConfig(predictor=predictor, action=action, scaling=scaling))
+    freeze_unused(dynamics)
+    return dynamics
+
+
+def freeze_unused(dynamics: LatentDynamics) -> None:
+    """Keep the unused camera pose weights out of DDP and the optimiser."""
+    for name, parameter in dynamics.named_parameters():
+        if "extrinsics" in name:
+            parameter.requires_grad_(False)
