@@ -5,8 +5,8 @@ Shapes: B clips, K frames, H W pixels, S state (7), A action (7).
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodel.data.episode import Episode, EpisodeError
+from worldmodel.data.episode_cache import MAX_BYTES, EpisodeCache
 from worldmodel.data.index import Manifest
 from worldmodel.data.readers.layouts import Unit, read_one
 from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
@@ -21,6 +22,7 @@ from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
 
+log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
 
 
@@ -70,17 +72,25 @@ class RawClips:
         options: Length, rate and content of the clips.
         transform: Image transform to the model's size.
         workers: Number of decoding threads.
+        max_bytes: Maximum memory of the opened episodes that are kept [bytes].
 
     Raises:
         DataError: An episode changed since it was indexed, or none is long enough for a clip.
     """
 
     def __init__(
-        self, manifest: Manifest, options: ClipOptions, transform: Preprocess, *, workers: int = 2
+        self,
+        manifest: Manifest,
+        options: ClipOptions,
+        transform: Preprocess,
+        *,
+        workers: int = 2,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.manifest, self.options, self.transform = manifest, options, transform
         self.pool = ThreadPoolExecutor(workers)
-        self.open = lru_cache(maxsize=4096)(self._open)
+        self.open = EpisodeCache(self._open, max_bytes)
+        log.info("up to %d MiB of opened episodes are kept in memory", max_bytes >> 20)
         self.items: list[tuple[int, float]] = []
         rows = range(len(manifest.rows))
         for row, starts in enumerate(
@@ -97,7 +107,13 @@ class RawClips:
         return open_row(self.manifest, self.manifest.rows[row])
 
     def _starts(self, row: int) -> np.ndarray:
-        episode, steps = self.open(row), self.manifest.rows[row]["steps"]
+        facts = self.manifest.rows[row]
+        steps: int = facts["steps"]
+        if facts["layout"] == "rlds" and not self.options.extrinsics:
+            # records hold no clock, so there is no reason to read them all
+            times_s = np.arange(steps) / self.manifest.summary.get("rlds_fps", CONTROL_HZ)
+            return find_clips(times_s, np.ones(steps, bool), self.options)
+        episode = self.open(row)
         if self.options.extrinsics:
             check_extrinsics(episode, self.manifest.rows[row])
         return find_clips(episode.times_s[:steps], episode.moving_T[:steps], self.options)

@@ -23,7 +23,13 @@ from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
 from worldmodel.data.index_store import IndexStore, Row
-from worldmodel.data.readers.layouts import Unit, find_units, fingerprint, read_unit
+from worldmodel.data.readers.layouts import (
+    Unit,
+    check_description,
+    find_units,
+    fingerprint,
+    read_unit,
+)
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
 
@@ -219,6 +225,7 @@ def build_index(
             f"No episode under {root}: it must hold raw DROID folders (trajectory.h5), RLDS shards "
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
+    check_description(root, options.read.links)
     out.mkdir(parents=True, exist_ok=True)
     store, fingerprints = IndexStore(out, _asked(options)), {u.key: fingerprint(u) for u in units}
     todo = [u for u in units if store.get(u.key, fingerprints[u.key]) is None]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from worldmodel.atomic_io import is_temporary
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
-from worldmodel.data.files import walk
+from worldmodel.data.files import Links, walk
 from worldmodel.data.readers import droid
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
@@ -149,3 +149,15 @@ def read_one(unit: Unit, options: ReadOptions) -> Episode:
         from worldmodel.data.readers import rlds
 
         return rlds.read_record(unit.root / unit.path, unit.record, options)
+
+
+def check_description(root: Path, links: Links) -> None:
+    """Check that the description of a whole data set can be read, before any episode is.
+
+    Raises:
+        DataError: It cannot; the message names the file.
+    """
+    if detect_layout(root) == "rlds":
+        from worldmodel.data.readers import rlds_features
+
+        rlds_features.describe(root, links)

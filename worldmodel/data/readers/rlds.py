@@ -1,197 +1,94 @@
 """Read DROID as RLDS (TFRecord shards), without TensorFlow.
 
-This module strips the TFRecord framing; the NumPy parser of tensorflow-datasets decodes the records
-as described by the folder's `features.json`. Without a `features.json` the records' own keys are
-used. Images stay encoded until a frame is needed. An RLDS episode has no timestamps: the data set
-defines its steps to be 1/15 s apart. Source: DROID (arXiv 2403.12945).
+Images stay encoded until a frame is needed. An RLDS episode has no timestamps: the data set defines
+its control rate (`rlds_fps`), 15 Hz for DROID. Source: DROID (arXiv 2403.12945).
 """
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from worldmodel.data.episode import (
     Array,
     Camera,
     Episode,
     EpisodeError,
-    Frames,
     check_states,
     name_sides,
+    rejecting,
 )
-from worldmodel.data.pictures import rgb_frame
+from worldmodel.data.files import require_file
+from worldmodel.data.readers.images import JpegFrames, encoded_frames
 from worldmodel.data.readers.options import ReadOptions
-from worldmodel.errors import DataError
+from worldmodel.data.readers.rlds_features import decode_record
+from worldmodel.data.readers.tfrecord import Place, RecordFile, find_records, read_records, scan
 
-CONTROL_HZ = 15.0
+__all__ = ["JpegFrames", "parse_record", "read_record", "read_records", "read_shard"]
 OBSERVATION = "steps/observation"
 VIEWS = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
-
-
-@dataclass(frozen=True)
-class JpegFrames:
-    """Encoded images of one camera, one per control step."""
-
-    images: tuple[bytes, ...]
-    """Encoded JPEG or PNG images."""
-    size: tuple[int, int] | None = None
-    """Height and width [px]."""
-
-    def __len__(self) -> int:
-        """Return the number of frames of the episode."""
-        return len(self.images)
-
-    def read(self, steps: NDArray[np.int64]) -> Frames:
-        """Decode the frames [K, H, W, 3] of some steps.
-
-        Raises:
-            EpisodeError: An image is damaged or missing.
-        """
-        if len(steps) and int(steps.max()) >= len(self.images):
-            raise EpisodeError("video_too_short", f"no frame {int(steps.max())}")
-        return np.stack([_decode(self.images[int(step)]) for step in steps])
-
-
-def _decode(data: bytes) -> Frames:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return rgb_frame(image)
-    except Exception as error:  # Pillow's readers raise errors of any kind
-        raise EpisodeError("image_damaged", f"an image cannot be decoded: {error}") from error
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """Yield the payloads of a TFRecord file.
-
-    A record is a length (8 bytes), its checksum (4), the data, and their checksum (4).
-
-    Raises:
-        EpisodeError: The file ends inside a record.
-    """
-    with path.open("rb") as file:
-        while header := file.read(12):
-            if len(header) < 12:
-                raise EpisodeError("record_truncated", f"{path.name} ends inside a header")
-            (length,) = struct.unpack("<Q", header[:8])
-            if length > path.stat().st_size:
-                raise EpisodeError("record_damaged", f"{path.name} claims {length} bytes")
-            data = file.read(length + 4)
-            if len(data) < length + 4:
-                raise EpisodeError(
-                    "record_truncated", f"{path.name}: {len(data)} of {length + 4} bytes"
-                )
-            yield data[:length]
+UNCHECKED = "record_unchecked"
+"""Note of a record whose file has no checksums."""
 
 
 def read_shard(path: Path, options: ReadOptions) -> Iterator[tuple[int, Episode | EpisodeError]]:
     """Yield every episode of a shard with its number, or the reason why it is unusable."""
-    records, number = read_records(path), 0
-    while True:
-        try:
-            data = next(records, None)
-        except EpisodeError as error:
-            yield number, error
-            return
-        if data is None:
-            return
-        try:
-            yield number, parse_record(data, f"{path.name}#{number}", options, path.parent)
-        except EpisodeError as error:
-            yield number, error
-        number += 1
+    try:
+        require_file(path, path.parent, links=options.links, missing="record_truncated")
+        with rejecting(path.name), RecordFile(path) as file:
+            notes = () if file.checked else (UNCHECKED,)
+            for number, data in enumerate(scan(file)):
+                yield number, _outcome(data, path, number, options, notes)
+    except EpisodeError as error:
+        yield 0, error
 
 
-@lru_cache(maxsize=8)
-def _payloads(path: Path) -> list[tuple[int, int]]:
-    places, at = [], 0
-    for data in read_records(path):
-        places.append((at + 12, len(data)))
-        at += len(data) + 16
-    return places
+def _outcome(
+    data: bytes | EpisodeError,
+    path: Path,
+    number: int,
+    options: ReadOptions,
+    notes: tuple[str, ...],
+) -> Episode | EpisodeError:
+    if isinstance(data, EpisodeError):
+        return data
+    name = f"{path.name}#{number}"
+    try:
+        with rejecting(name):
+            return parse_record(data, name, options, path.parent, notes)
+    except EpisodeError as error:
+        return error
+
+
+@lru_cache(maxsize=4096)
+def _payloads(path: Path, stamp: tuple[int, int]) -> list[Place]:
+    """Return the places of a shard's records; `stamp` is its modification time and size."""
+    return find_records(path)
 
 
 def read_record(path: Path, record: int, options: ReadOptions) -> Episode:
-    """Read the episode with the number `record` of a shard.
+    """Read the episode with the number `record` of a shard; other records are not read.
 
     Raises:
         EpisodeError: The episode is unusable; the error holds the reason.
     """
-    start, length = _payloads(path)[record]
-    with path.open("rb") as file:
-        file.seek(start)
-        return parse_record(file.read(length), f"{path.name}#{record}", options, path.parent)
+    facts = require_file(path, path.parent, links=options.links, missing="record_truncated")
+    places = _payloads(path, (facts.st_mtime_ns, facts.st_size))
+    if record >= len(places):
+        raise EpisodeError("record_truncated", f"{path.name} has {len(places)} records")
+    with RecordFile(path) as file:
+        data = file.payload(places[record])
+        notes = () if file.checked else (UNCHECKED,)
+    return parse_record(data, f"{path.name}#{record}", options, path.parent, notes)
 
 
-@lru_cache(maxsize=8)
-def _parser(folder: Path) -> Any | None:
-    """Return tensorflow-datasets' parser for the folder's features.json, or None without it.
-
-    Raises:
-        DataError: features.json cannot be read.
-    """
-    path = folder / "features.json"
-    if not path.is_file():
-        return None
-    from tensorflow_datasets.core import example_parser, features
-
-    try:
-        described = features.FeaturesDict.from_config(str(folder))
-        return example_parser.ExampleParserNp(described.get_serialized_info())
-    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise DataError(
-            f"{path} does not describe the records ({error!r}): download it again, or remove it "
-            "to read the records by their own keys"
-        ) from error
-
-
-def _flat(nested: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def decode_record(data: bytes, folder: Path) -> dict[str, Any]:
-    """Return a record's values by `path/of/the/feature`: arrays, or bytes for texts and images.
-
-    Raises:
-        EpisodeError: The record is damaged or does not match features.json.
-        DataError: features.json cannot be read.
-    """
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-    from tensorflow_datasets.proto import tf_example_pb2
-
-    parser = _parser(folder)
-    try:
-        if parser is not None:
-            return dict(_flat(parser.parse_example(data)))
-        found = tf_example_pb2.Example.FromString(data).features.feature
-    except DecodeError as error:
-        raise EpisodeError("record_damaged", f"it cannot be parsed: {error}") from error
-    except (KeyError, ValueError, AttributeError, TypeError) as error:
-        raise EpisodeError(
-            "record_damaged", f"it is not as features.json describes it: {error!r}"
-        ) from error
-    kinds = ("bytes_list", "float_list", "int64_list")
-    lists = {
-        key: next((getattr(v, k).value for k in kinds if v.HasField(k)), ())
-        for key, v in found.items()
-    }
-    return {key: list(values) for key, values in lists.items()}
-
-
-def parse_record(data: bytes, name: str, options: ReadOptions, folder: Path) -> Episode:
+def parse_record(
+    data: bytes, name: str, options: ReadOptions, folder: Path, notes: tuple[str, ...] = ()
+) -> Episode:
     """Parse an episode from a serialised tf.train.Example.
 
     Args:
@@ -199,49 +96,92 @@ def parse_record(data: bytes, name: str, options: ReadOptions, folder: Path) -> 
         name: Name of the episode if the record has no path.
         options: How strictly the episode is inspected.
         folder: Folder of the shard, with its features.json.
+        notes: Notes on the record.
 
     Raises:
         EpisodeError: The episode is unusable; the error holds the reason.
     """
-    values = decode_record(data, folder)
-    pose = _floats(values, f"{OBSERVATION}/cartesian_position").reshape(-1, 6)
-    grip = _floats(values, f"{OBSERVATION}/gripper_position").reshape(-1, 1)
+    values = decode_record(data, folder, options.links)
+    pose = _rows(values, f"{OBSERVATION}/cartesian_position", 6)
+    grip = _rows(values, f"{OBSERVATION}/gripper_position", 1)
     if len(pose) != len(grip):
         raise EpisodeError("lengths_differ", f"{len(pose)} poses and {len(grip)} grippers")
     states_TS = np.concatenate([pose, grip], axis=1)
     check_states(states_TS)
     steps = len(states_TS)
-    cameras, notes = _cameras(values, steps, options)
-    joints = f"{OBSERVATION}/joint_position"
+    cameras, camera_notes = _cameras(values, steps, options)
     path = _text(values, "episode_metadata/file_path")
     return Episode(
         id=path or name,
         layout="rlds",
         states_TS=states_TS,
-        times_s=np.arange(steps) / CONTROL_HZ,
+        times_s=np.arange(steps) / options.rlds_fps,
         cameras=cameras,
         moving_T=np.ones(steps, bool),
-        joints_TJ=_floats(values, joints).reshape(steps, -1) if joints in values else None,
+        joints_TJ=_joints(values, steps),
         success=None if not path else "failure" not in path,
         task=_text(values, "steps/language_instruction"),
-        notes=notes,
+        notes=(*notes, *camera_notes, *_rate_notes(values, steps, options.rlds_fps)),
     )
 
 
 def _floats(values: dict[str, Any], key: str) -> Array:
     if key not in values:
         raise EpisodeError("trajectory_key_missing", f"the record has no {key}")
-    return np.asarray(values[key], dtype=np.float64).reshape(-1)
+    try:
+        return np.asarray(values[key], dtype=np.float64).reshape(-1)
+    except (TypeError, ValueError) as error:
+        raise EpisodeError("record_damaged", f"{key} holds no numbers ({error})") from error
+
+
+def _rows(values: dict[str, Any], key: str, width: int) -> Array:
+    numbers = _floats(values, key)
+    if numbers.size % width:
+        raise EpisodeError("lengths_differ", f"{key} has {numbers.size} values, {width} a step")
+    return numbers.reshape(-1, width)
+
+
+def _joints(values: dict[str, Any], steps: int) -> Array | None:
+    key = f"{OBSERVATION}/joint_position"
+    if key not in values:
+        return None
+    joints = _floats(values, key)
+    if not joints.size or joints.size % steps:
+        raise EpisodeError("lengths_differ", f"{key} has {joints.size} values for {steps} steps")
+    return joints.reshape(steps, -1)
 
 
 def _bytes(values: dict[str, Any], key: str) -> tuple[bytes, ...]:
     found = values.get(key, ())
-    return (found,) if isinstance(found, bytes) else tuple(bytes(value) for value in found)
+    rows = tuple(found) if isinstance(found, list) else tuple(np.asarray(found, object).flat)
+    if not all(isinstance(row, bytes) for row in rows):
+        raise EpisodeError("record_damaged", f"{key} holds numbers; bytes are needed")
+    return rows
 
 
 def _text(values: dict[str, Any], key: str) -> str:
     found = _bytes(values, key)
     return found[0].decode("utf-8", "replace") if found else ""
+
+
+UNITS_S = (1.0, 1e-3, 1e-6, 1e-9)
+"""Units in which timestamps are recorded [s]."""
+
+
+def _rate_notes(values: dict[str, Any], steps: int, fps: float) -> tuple[str, ...]:
+    """Return a note if timestamps that the record happens to hold contradict the control rate."""
+    for key, stamps in values.items():
+        if "timestamp" not in key.rpartition("/")[2].lower() or np.size(stamps) != steps:
+            continue
+        try:
+            gap = float(np.median(np.diff(np.asarray(stamps, np.float64).reshape(-1))))
+        except (TypeError, ValueError):
+            continue
+        rates = [1 / (gap * unit) for unit in UNITS_S] if gap > 0 else []
+        if rates and not any(abs(rate / fps - 1) < 0.1 for rate in rates):
+            likely = min(rates, key=lambda rate: abs(np.log(rate / fps)))
+            return (f"timestamps_say_{likely:.2g}_fps",)
+    return ()
 
 
 EXTRINSICS = {
@@ -260,22 +200,30 @@ def _cameras(
     for view, frames in images.items():
         if len(frames) != steps:
             raise EpisodeError("video_too_short", f"{len(frames)} of {steps} images of {view}")
-    keys = {view: f"episode_metadata/{EXTRINSICS[view]}" for view in images}
-    poses = {view: _floats(values, key) if key in values else None for view, key in keys.items()}
+    poses = {view: _pose(values, f"episode_metadata/{EXTRINSICS[view]}") for view in images}
     names, notes = name_sides({v: p for v, p in poses.items() if v != "wrist_image_left"})
     if "wrist_image_left" in images:
         names["wrist"] = "wrist_image_left"
     cameras = {}
     for name, view in names.items():
-        if options.inspect and options.decode:
-            sizes = {_decode(image).shape[:2] for image in images[view]}
-            if len(sizes) > 1:
-                raise EpisodeError("frame_size", f"{view} has frames of sizes {sorted(sizes)}")
-        size, pose = _decode(images[view][0]).shape[:2], poses[view]
+        if not options.check_all_cameras and options.camera not in {name, view}:
+            continue  # its images would only take memory
+        pose = poses[view]
         cameras[name] = Camera(
             name=name,
             serial=view,
-            frames=JpegFrames(images[view], size),
+            frames=encoded_frames(images[view], view, options),
             extrinsics_TE=None if pose is None else np.tile(pose, (steps, 1)),
         )
+    if not cameras:
+        raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
     return cameras, notes
+
+
+def _pose(values: dict[str, Any], key: str) -> Array | None:
+    if key not in values:
+        return None
+    poses = _rows(values, key, 6)
+    if len(poses) != 1:
+        raise EpisodeError("lengths_differ", f"{key} has {poses.size} values; 6 are needed")
+    return np.asarray(poses[0])
