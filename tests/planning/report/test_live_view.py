@@ -2,6 +2,10 @@
 
 import io
 import json
+import re
+import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
@@ -13,6 +17,7 @@ from PIL import Image
 from planning.driving import NotSent, Step
 from planning.errors import DriveError
 from planning.protocols import Decision
+from planning.report import live_view
 from planning.report.live_view import LiveView
 from robot.arm import Reason
 
@@ -88,3 +93,163 @@ def test_a_taken_port_says_the_mend_and_closing_ends_the_page():
     view.close()
     with pytest.raises(OSError, match=r"."):
         get(view.url)
+
+
+def port_of(view):
+    return view.server.server_address[1]
+
+
+def path_of(view, part=""):
+    return f"/{view.server.token}/{part}"
+
+
+def ask(view, path, *hosts):
+    """Status line and body of one request over a plain socket."""
+    with socket.create_connection(("127.0.0.1", port_of(view)), timeout=30) as link:
+        lines = [f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "", ""]
+        link.sendall("\r\n".join(lines).encode())
+        answer = b"".join(iter(lambda: link.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:{port}",
+        "127.0.0.1.evil.example:{port}",
+        "127.0.0.1",
+        "127.0.0.1:{port}.evil.example",
+        "127.0.0.1:1",
+        "0.0.0.0:{port}",
+        "[::1]:{port}",
+        "user@127.0.0.1:{port}",
+        "",
+    ],
+)
+def test_a_name_that_was_rebound_to_this_machine_reads_nothing(view, host):
+    for part in ("", "state.json", "camera.png", "goal.png"):
+        status, body = ask(view, path_of(view, part), host.format(port=port_of(view)))
+        assert status == 403
+        assert b"worldmodel drive" in body
+        assert len(body) < 200
+
+
+def test_no_host_and_two_hosts_are_refused(view):
+    own = f"127.0.0.1:{port_of(view)}"
+    assert ask(view, path_of(view), own)[0] == 200
+    assert ask(view, path_of(view), f"localhost:{port_of(view)}")[0] == 200
+    assert ask(view, path_of(view))[0] == 403
+    assert ask(view, path_of(view), own, "evil.example")[0] == 403
+    assert ask(view, f"http://evil.example{path_of(view)}", own)[0] == 403
+
+
+def test_the_token_is_needed_and_is_another_one_each_time(view):
+    own = f"127.0.0.1:{port_of(view)}"
+    token = view.server.token
+    assert len(token) >= 20
+    for path in ("/", "/state.json", "//state.json", f"/{token[:-1]}/", f"/{token}x/state.json"):
+        assert ask(view, path, own)[0] == 403
+    assert ask(view, "/\xff/state.json", own)[0] == 403
+    assert ask(view, path_of(view, "state.json"), own)[0] == 200
+    with LiveView() as other:
+        assert other.server.token != token
+
+
+def test_it_listens_on_the_loopback_interface_only(view):
+    assert view.server.server_address[0] == "127.0.0.1"
+    assert re.fullmatch(rf"http://127\.0\.0\.1:{port_of(view)}/[\w-]+/", view.url)
+
+
+def half_requests(view, count):
+    links = [socket.create_connection(("127.0.0.1", port_of(view))) for _ in range(count)]
+    for link in links:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: ")
+    return links
+
+
+def wait_until(condition, seconds=60.0):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def serving_threads(before):
+    return [thread for thread in threading.enumerate() if thread not in before]
+
+
+def test_half_requests_hold_a_bounded_number_of_threads_and_the_page_answers(view):
+    before = set(threading.enumerate())
+    links = half_requests(view, 3 * live_view.MAX_CLIENTS)
+    wait_until(lambda: len(view.server.open) == live_view.MAX_CLIENTS)
+    for index in range(5):  # the page's own requests push the oldest half requests out
+        view.step(step_without_goal(index))
+        assert ask(view, path_of(view, "state.json"), f"127.0.0.1:{port_of(view)}")[0] == 200
+    wait_until(lambda: len(serving_threads(before)) <= live_view.MAX_CLIENTS)
+    assert len(view.server.open) <= live_view.MAX_CLIENTS
+    for link in links:
+        link.close()
+
+
+def step_without_goal(index):
+    last = step(index, 0.0)
+    return Step(index, last.frame, last.image, last.state, None, None, {})
+
+
+def test_a_request_that_drips_ends_at_its_deadline(view, monkeypatch):
+    monkeypatch.setattr(live_view, "REQUEST_S", 0.5)
+    before = set(threading.enumerate())
+    (link,) = half_requests(view, 1)
+    wait_until(lambda: len(serving_threads(before)) == 1)
+
+    def is_closed():
+        try:
+            link.sendall(b"x")  # one byte at a time keeps a plain socket timeout from firing
+        except OSError:
+            return True
+        return False
+
+    wait_until(is_closed)
+    wait_until(lambda: not serving_threads(before))
+    assert not view.server.open
+    link.close()
+
+
+def test_a_reader_that_stops_reading_ends_too_and_steps_never_wait(view, monkeypatch):
+    monkeypatch.setattr(live_view, "REQUEST_S", 0.5)
+    before = set(threading.enumerate())
+    view.server.parts["state.json"] = lambda: ("application/json", bytes(50_000_000))
+    link = socket.create_connection(("127.0.0.1", port_of(view)))
+    own = f"127.0.0.1:{port_of(view)}"
+    link.sendall(f"GET {path_of(view, 'state.json')} HTTP/1.1\r\nHost: {own}\r\n\r\n".encode())
+    wait_until(lambda: len(serving_threads(before)) == 1)
+    steps = threading.Thread(target=lambda: [view.step(step_without_goal(i)) for i in range(100)])
+    steps.start()
+    steps.join(60)
+    assert not steps.is_alive()
+    assert view.now.count == 100
+    wait_until(lambda: not serving_threads(before))
+    link.close()
+
+
+def test_a_step_s_images_are_compressed_once(view, monkeypatch):
+    calls = []
+    monkeypatch.setattr(live_view, "png_bytes", lambda image, scale: calls.append(scale) or b"png")
+    view.step(step_without_goal(0))
+    for _ in range(5):
+        assert get(view.url + "camera.png")[1] == b"png"
+    assert len(calls) == 1
+
+
+def test_closing_ends_open_connections():
+    before = set(threading.enumerate())
+    view = LiveView()
+    links = half_requests(view, 3)
+    wait_until(lambda: len(view.server.open) == 3)
+    view.close()
+    wait_until(lambda: not serving_threads(before))
+    for link in links:
+        assert link.recv(100) == b""
+        link.close()
