@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint docs
+.PHONY: setup demo test cases lint docs
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+
+# Inputs that went wrong once: prints what each expects and what it got.
+cases: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/cases/run_all.py
 
 lint: setup
 	$(BIN)/ruff check .

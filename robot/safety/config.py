@@ -94,9 +94,9 @@ class SafetyConfig:
         """Build the limits from a mapping, as read from a configuration file.
 
         Raises:
-            ConfigError: No mapping, an unknown name, or a value out of its range.
+            ConfigError: No or an empty mapping, an unknown name, or a value out of its range.
         """
-        if not isinstance(values, dict):
+        if not isinstance(values, dict) or not values:
             raise ConfigError(f"Limits {values!r}; allowed: one `name: value` per line")
         known = {f.name for f in fields(cls)}
         wrong = sorted(str(name) for name in values if name not in known)
