@@ -219,7 +219,7 @@ def build_index(
         DataError: There is no usable episode.
     """
     options, root = options or IndexOptions(), root.resolve()
-    units = find_units(root)
+    units = find_units(root, options.read.links)
     if not units:
         raise DataError(
             f"No episode under {root}: it must hold raw DROID folders (trajectory.h5), RLDS shards "
@@ -227,7 +227,10 @@ def build_index(
         )
     check_description(root, options.read.links)
     out.mkdir(parents=True, exist_ok=True)
-    store, fingerprints = IndexStore(out, _asked(options)), {u.key: fingerprint(u) for u in units}
+    store, fingerprints = (
+        IndexStore(out, _asked(options)),
+        {u.key: fingerprint(u, options.read.links) for u in units},
+    )
     todo = [u for u in units if store.get(u.key, fingerprints[u.key]) is None]
     for unit, unit_rows in tqdm(
         _run(todo, options, workers), total=len(todo), desc="indexing", unit="unit"

@@ -78,8 +78,8 @@ def require_extra(layout: str) -> None:
         )
 
 
-def find_units(root: Path) -> list[Unit]:
-    """Return all units under `root` in a fixed order.
+def find_units(root: Path, links: Links = "inside") -> list[Unit]:
+    """Return all units under `root` in a fixed order; see `ReadOptions.links`.
 
     Raises:
         DataError: The folder does not exist, or the package required by its layout is missing.
@@ -92,25 +92,31 @@ def find_units(root: Path) -> list[Unit]:
     if layout == "lerobot":
         from worldmodel.data.readers import lerobot
 
-        return [Unit(layout, root, "meta/info.json", n) for n in lerobot.episode_numbers(root)]
+        numbers = lerobot.episode_numbers(root, links)
+        return [Unit(layout, root, "meta/info.json", number) for number in numbers]
     return [Unit(layout, root, str(p.relative_to(root))) for p in droid.find_episodes(root)]
 
 
-def fingerprint(unit: Unit) -> str:
-    """Return a hash of the unit's file names, sizes and modification times."""
-    path = unit.root / unit.path
+def fingerprint(unit: Unit, links: Links = "inside") -> str:
+    """Return a hash of all that a unit is read from: names, sizes and times of its files.
+
+    It includes the descriptions of the whole data set, and folders behind links.
+    """
+    path, facts = unit.root / unit.path, ""
     if unit.layout == "lerobot":
         from worldmodel.data.readers import lerobot
 
-        files = lerobot.episode_files(unit.root, unit.record)
-    elif path.is_dir():
-        files = sorted(folder / name for folder, _, names in walk(path) for name in names)
+        files = lerobot.episode_files(unit.root, unit.record, links)
+        facts = lerobot.episode_facts(unit.root, unit.record, links)
+    elif unit.layout == "rlds":
+        files = [path, unit.root / "features.json"]
     else:
-        files = [path]
-    return hashlib.sha256(repr([_facts(p) for p in files]).encode()).hexdigest()[:16]
+        files = sorted(folder / name for folder, _, names in walk(path) for name in names)
+    stamps = repr([_stamp(p) for p in files]) + facts
+    return hashlib.sha256(stamps.encode(errors="backslashreplace")).hexdigest()[:16]
 
 
-def _facts(path: Path) -> tuple[str, int, int]:
+def _stamp(path: Path) -> tuple[str, int, int]:
     """Return a file's path, size and modification time; zeros if it is missing."""
     try:
         facts = path.stat()

@@ -1,0 +1,207 @@
+"""The description of a LeRobot data set: `meta/info.json`, the list of episodes, and their places.
+
+A v3.0 file holds many episodes, so the places of all episodes are computed once, not per episode.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from worldmodel.data.episode import EpisodeError
+from worldmodel.data.files import Links, inside, read_json, require_file, walk
+from worldmodel.data.readers.lerobot_spans import Row, Span, video_spans, whole_number
+from worldmodel.errors import DataError
+
+VIEWS = ("exterior_1_left", "exterior_2_left", "wrist_left")
+PLACE = re.compile(
+    r"\{(video_key|(chunk_index|file_index|episode_chunk|episode_index)(:0?\d{1,2}d?)?)\}"
+)
+"""Place holders that a path template may have; others could ask for attributes or gigabytes."""
+
+
+def _refuse(path: Path, key: str, value: object, allowed: str) -> DataError:
+    return DataError(f"{path}: {key} is {str(value)[:200]!r}; allowed: {allowed}")
+
+
+@lru_cache(maxsize=8)
+def read_info(root: Path, links: Links = "inside") -> dict[str, Any]:
+    """Read and check the `info.json` of a data set.
+
+    Raises:
+        DataError: The file cannot be read, its version is neither 2.x nor 3.x, or an entry that
+            every episode depends on is missing or wrong; the message names file and key.
+    """
+    path = root / "meta" / "info.json"
+    try:
+        info = read_json(path, root, links=links, reason="info_unreadable")
+    except EpisodeError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not isinstance(info, dict):
+        raise DataError(f"{path} is not a JSON object")
+    version = str(info.get("codebase_version")).removeprefix("v")
+    if version[:2] not in {"2.", "3."}:
+        raise _refuse(path, "codebase_version", version, "v2.x and v3.x")
+    chunks = info.get("chunks_size")
+    if version[0] == "2" and (type(chunks) is not int or chunks < 1):
+        raise _refuse(path, "chunks_size", chunks, "a whole number from 1")
+    fps = info.get("fps")
+    if fps is not None and (type(fps) not in (int, float) or not 0.01 <= fps <= 1e5):
+        raise _refuse(path, "fps", fps, "0.01 to 100,000 frames per second")
+    if not isinstance(info.get("features", {}), dict):
+        raise _refuse(path, "features", info["features"], "an object")
+    for name in ("data_path", "video_path") if video_keys(info) else ("data_path",):
+        template = info.get(name)
+        if not isinstance(template, str) or set(PLACE.sub("", template)) & {"{", "}"}:
+            raise _refuse(path, name, template, "a path with {episode_index:06d} and the like")
+    return info
+
+
+def view_keys(info: dict[str, Any]) -> dict[str, str]:
+    """Return view -> feature of the views that a data set has."""
+    keys = {view: f"observation.images.{view}" for view in VIEWS}
+    return {view: key for view, key in keys.items() if key in info.get("features", {})}
+
+
+def is_image(info: dict[str, Any], key: str) -> bool:
+    """Return whether a view is stored as images in the rows, not as a video."""
+    feature = info["features"][key]
+    return isinstance(feature, dict) and feature.get("dtype") == "image"
+
+
+def video_keys(info: dict[str, Any]) -> list[str]:
+    """Return the features of the views that are stored as videos."""
+    return [key for key in view_keys(info).values() if not is_image(info, key)]
+
+
+def is_v3(info: dict[str, Any]) -> bool:
+    """Return whether files hold many episodes."""
+    return str(info["codebase_version"]).removeprefix("v").startswith("3")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The list of episodes."""
+
+    rows: dict[int, Row]
+    """Episode number -> row. A row without a number has a negative one and the entry `fault`."""
+    spans: dict[str, dict[int, Span]]
+    """Video key -> episode number -> place; empty if each episode has files of its own."""
+
+
+@lru_cache(maxsize=8)
+def list_episodes(root: Path, links: Links = "inside") -> Listing:
+    """Read the list of episodes. An episode with a wrong row is rejected, the others remain.
+
+    Raises:
+        DataError: The list cannot be read, or lacks a column; the message names the file.
+    """
+    info = read_info(root, links)
+    listed: dict[int, Row] = {}
+    for where, row in _v3_rows(root, info, links) if is_v3(info) else _v2_rows(root, links):
+        number = row.get("episode_index") if isinstance(row, dict) else None
+        if type(number) is not int or number < 0:
+            fault = f"{where} has the episode_index {str(number)[:200]}; a whole number is needed"
+            listed[-1 - len(listed)] = {"fault": fault}
+        elif number in listed:
+            listed[number] = {"fault": f"{where}: episode {number} is listed twice"}
+        else:
+            listed[number] = row
+    keys = video_keys(info) if is_v3(info) else []
+    return Listing(listed, {key: video_spans(listed, key, info.get("fps")) for key in keys})
+
+
+def _v2_rows(root: Path, links: Links) -> Iterator[tuple[str, Any]]:
+    path = root / "meta" / "episodes.jsonl"
+    try:
+        require_file(path, root, links=links, missing="list_missing")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError, EpisodeError) as error:
+        raise DataError(f"The list of episodes {path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"line {number} of {path.name}", _json(line)
+
+
+def _json(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _v3_rows(root: Path, info: dict[str, Any], links: Links) -> Iterator[tuple[str, Row]]:
+    folder = root / "meta" / "episodes"
+    paths = sorted(
+        here / name for here, _, names in walk(folder) for name in names if name[-8:] == ".parquet"
+    )
+    if not paths:
+        raise DataError(f"The list of episodes {folder} holds no .parquet file")
+    needed = ["episode_index", "length", "data/chunk_index", "data/file_index"]
+    optional = ["tasks"]
+    for key in video_keys(info):
+        facts = ("chunk_index", "file_index", "from_timestamp")
+        needed += [f"videos/{key}/{name}" for name in facts]
+        optional.append(f"videos/{key}/to_timestamp")
+    for path in paths:
+        try:
+            require_file(path, root, links=links, missing="list_missing")
+            there = pq.read_schema(path).names
+            lacking = sorted(set(needed) - set(there))
+            if lacking:
+                raise DataError(f"The list of episodes {path} has no column {lacking[0]!r}")
+            columns = [*needed, *(name for name in optional if name in there)]
+            rows = pq.read_table(path, columns=columns, partitioning=None).to_pylist()
+        except (OSError, ValueError, pa.ArrowException, EpisodeError) as error:
+            raise DataError(f"The list of episodes {path} cannot be read: {error}") from error
+        yield from ((f"row {n} of {path.name}", row) for n, row in enumerate(rows))
+
+
+def episode_row(root: Path, number: int, links: Links = "inside") -> Row:
+    """Return the row of an episode.
+
+    Raises:
+        EpisodeError: The row is wrong.
+    """
+    row = list_episodes(root, links).rows.get(number, {"fault": f"episode {number} is not listed"})
+    if "fault" in row:
+        raise EpisodeError("list_entry", row["fault"])
+    return row
+
+
+def data_path(root: Path, number: int, links: Links = "inside") -> Path:
+    """Return the file with an episode's rows, inside `root`.
+
+    Raises:
+        EpisodeError: The list does not say, or the path leads out of `root`.
+    """
+    info, row = read_info(root, links), episode_row(root, number, links)
+    return inside(root, str(info["data_path"]).format(**_places(info, row, number, "data")))
+
+
+def video_path(root: Path, number: int, key: str, links: Links = "inside") -> Path:
+    """Return the file with an episode's frames of a view, inside `root`.
+
+    Raises:
+        EpisodeError: The list does not say, or the path leads out of `root`.
+    """
+    info, row = read_info(root, links), episode_row(root, number, links)
+    places = _places(info, row, number, f"videos/{key}")
+    return inside(root, str(info["video_path"]).format(video_key=key, **places))
+
+
+def _places(info: dict[str, Any], row: Row, number: int, prefix: str) -> dict[str, int]:
+    chunk, file = "chunk_index", "file_index"
+    if is_v3(info):
+        found = {name: whole_number(row, f"{prefix}/{name}") for name in (chunk, file)}
+        return found | {"episode_chunk": found[chunk], "episode_index": number}
+    there = number // info["chunks_size"]
+    return {"episode_chunk": there, "episode_index": number, chunk: there, file: number}
