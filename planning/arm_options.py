@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import Device, PlannerOptions, SceneOptions, SubGoals, require_single_plans
+from planning.options import (
+    Device,
+    GoalPlannerOptions,
+    PlannerOptions,
+    SceneOptions,
+    SubGoals,
+    changed_fields,
+    has_one_image,
+    require_single_plans,
+)
 from planning.ranges import between, check_fields
 
 Robot = Literal["franka", "twin", "mujoco", "fake"]
@@ -15,19 +23,6 @@ REAL_ROBOTS = ("franka",)
 """Arms that can hurt somebody: they move only with a person's word."""
 WITH_CAMERA = ("franka", "fake")
 """Robots that see through `camera=`; the others render their own images."""
-
-
-def changed_fields(options: object) -> list[str]:
-    """Return `name=value` for every field that differs from its default."""
-    changed = []
-    for item in dataclasses.fields(options):  # type: ignore[arg-type]
-        usual = item.default
-        if item.default_factory is not dataclasses.MISSING:
-            usual = item.default_factory()
-        value = getattr(options, item.name)
-        if value != usual:
-            changed.append(f"{item.name}={value}")
-    return changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +138,7 @@ class DriveOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
     """Device of the model."""
-    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
     goals: list[str] = field(default_factory=list)
     """Goal images in order: a folder or files (empty: the simulated task's goals)."""
@@ -192,6 +187,13 @@ class DriveOptions:
         for option, (applies, needed) in unused.items():
             if applies:
                 raise PlanError(f"{option} has an effect only with {needed}.")
+        self.resolved_planner()  # refuses options without effect
+
+    def resolved_planner(self) -> GoalPlannerOptions:
+        """Return the planner's options with `method=auto` resolved for the goal images."""
+        scripted = not self.goals
+        one_image = scripted and has_one_image(self.workcell.scene.task, self.sub_goals)
+        return self.planner.resolved(one_image=one_image)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from planning.errors import PlanError
 from planning.ranges import between, check_fields
+from planning.skill_options import SkillOptions
 
 Device = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
@@ -20,10 +21,26 @@ Task = Literal["", "reach", "grasp", "reach_with_object", "pick_place", "push"]
 Split = Literal["train", "held_out"]
 ObjectShape = Literal["cube", "box", "cup", "cylinder"]
 SubGoals = Literal["default", "three", "one"]
+Method = Literal["auto", "actions", "skills"]
+ONE_IMAGE_TASKS = ("push",)
+"""Tasks whose default goal is a single image of moved objects with the arm at its start."""
 
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
 START_STATE = (0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0)
+
+
+def changed_fields(options: object, kind: type | None = None) -> list[str]:
+    """Return `name=value` for every field, or every field of a base class, that is not default."""
+    changed = []
+    for item in dataclasses.fields(kind or options):  # type: ignore[arg-type]
+        usual = item.default
+        if item.default_factory is not dataclasses.MISSING:
+            usual = item.default_factory()
+        value = getattr(options, item.name)
+        if value != usual:
+            changed.append(f"{item.name}={value}")
+    return changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +104,13 @@ class PlannerOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a summary or log, with the default number of elites resolved."""
-        return dataclasses.asdict(self) | {"elites": self.num_elites}
+        names = [item.name for item in dataclasses.fields(PlannerOptions)]
+        return {name: getattr(self, name) for name in names} | {"elites": self.num_elites}
+
+
+def has_one_image(task: Task, sub_goals: SubGoals) -> bool:
+    """Return whether the goal is a single image of moved objects with the arm at its start."""
+    return task in ONE_IMAGE_TASKS or (task == "pick_place" and sub_goals == "one")
 
 
 def require_single_plans(planner: PlannerOptions, command: str) -> None:
@@ -101,6 +124,51 @@ def require_single_plans(planner: PlannerOptions, command: str) -> None:
             f"history={planner.history} warm_start={planner.warm_start}: `worldmodel {command}` "
             "makes independent plans. Use history=1 warm_start=false."
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalPlannerOptions(PlannerOptions):
+    """Settings of a planner that plans single actions or skills."""
+
+    method: Method = "auto"
+    """What to plan: actions, skills, or auto (skills for a single goal image of moved objects that
+    shows the arm back at its start, else actions)."""
+    skill_search: SkillOptions = field(default_factory=SkillOptions)
+    """Search over skills."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.method == "skills":
+            self._refuse(changed_fields(self, PlannerOptions), "actions")
+        if self.method == "actions":
+            self._refuse(changed_fields(self.skill_search), "skills")
+
+    def _refuse(self, unused: list[str], other: str) -> None:
+        if unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with method={self.method}. Leave it out, or use "
+                f"method={other}."
+            )
+
+    def resolved(self, *, one_image: bool) -> GoalPlannerOptions:
+        """Return the options with `method=auto` resolved.
+
+        Args:
+            one_image: whether the goal is a single image of moved objects with the arm at its
+                start.
+
+        Raises:
+            PlanError: an option has no effect with that method.
+        """
+        if self.method != "auto":
+            return self
+        return dataclasses.replace(self, method="skills" if one_image else "actions")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a summary or log: the settings of the method in use."""
+        if self.method == "skills":
+            return {"method": self.method, "skill_search": dataclasses.asdict(self.skill_search)}
+        return super().as_dict() | {"method": self.method}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +206,7 @@ class EvalOptions:
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Evaluation seed, from which each episode's seed is derived."""
-    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
     baselines: bool = True
     """Run the baselines hold, random and pose_only as well."""
@@ -155,6 +223,11 @@ class EvalOptions:
             raise PlanError(
                 "task is empty. Choose one of: reach, grasp, reach_with_object, pick_place, push."
             )
+        self.resolved_planner()  # refuses options without effect
+
+    def resolved_planner(self) -> GoalPlannerOptions:
+        """Return the planner's options with `method=auto` resolved for the task's goal images."""
+        return self.planner.resolved(one_image=has_one_image(self.scene.task, self.sub_goals))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +240,7 @@ class DemoOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     seed: int = field(default=7, metadata=between(0, 2**31 - 1))
     """Evaluation seed, from which each episode's seed is derived."""
-    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
     workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
@@ -194,7 +267,7 @@ class PlanOptions:
         default_factory=lambda: list(START_STATE), metadata=between(-10, 10, "m or rad")
     )
     """Robot state: flange x y z [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)."""
-    planner: PlannerOptions = field(default_factory=PlannerOptions)
+    planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the search."""

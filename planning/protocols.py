@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from planning.skill_record import SkillRecord
+
 Image = NDArray[np.uint8]
 """RGB image [H, W, 3], 0..255."""
 Reading = Mapping[str, NDArray[np.generic]]
@@ -140,6 +142,13 @@ class ObjectLocator(Protocol):
         """Decode encoded or predicted tokens [B, N, D]; None if the model has no object head."""
 
 
+class SkillModel(WorldModel, ObjectLocator, Protocol):
+    """World model for long roll-outs; it may have an object head."""
+
+    def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
+        """Return the state after an action."""
+
+
 class SubGoal(Protocol):
     """A goal image and its step budget."""
 
@@ -176,6 +185,8 @@ class Decision:
     """Duration of each part [s]: encode, plan."""
     plan: list[list[float]] = field(default_factory=list)
     """All planned actions, in the model's axes."""
+    skills: SkillRecord | None = None
+    """Decision about skills; None where the agent continues a skill, or plans actions."""
 
 
 class Agent(Protocol):

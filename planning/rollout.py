@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planning.protocols import Agent, Reading, SubGoal
+from planning.skill_record import SkillRecord
 
 Info = Mapping[str, object]
 """`info` of an environment: success, holding, and positions [m] named `..._m`."""
@@ -57,6 +58,8 @@ class Episode:
     """Energy of each frame with respect to the sub-goal at that time."""
     sub_goals: list[int] = field(default_factory=list)
     """Index of the sub-goal of each action."""
+    decisions: list[SkillRecord] = field(default_factory=list)
+    """Decisions of an agent that plans skills."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """Duration of each action [s] by part: encode, plan, environment."""
 
@@ -64,6 +67,8 @@ class Episode:
         """Return the JSON serialisable fields, without images."""
         names = ("task", "seed", "success", "ever", "error_m", "reason", "actions", "energies")
         row = {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
+        if self.decisions:
+            row["decisions"] = [decision.as_row() for decision in self.decisions]
         return row | {"error_m": self.error_m if np.isfinite(self.error_m) else None}
 
 
@@ -135,6 +140,8 @@ def run_episode(
             break
         began = time.perf_counter()
         observation, _, _, _, info = env.step(decision.action)
+        if decision.skills is not None:
+            episode.decisions.append(replace(decision.skills, step=len(episode.actions)))
         taken = {**decision.seconds, "environment": time.perf_counter() - began}
         for name, seconds in taken.items():
             episode.seconds.setdefault(name, []).append(seconds)

@@ -45,6 +45,12 @@ class Context:
     object_m: Array | None = None
     """Estimated position of the object [2] or [B, 2], m; None if unknown, which makes the start
     point a parameter of each skill that needs one."""
+    heading_rad: ArrayLike = 0.0
+    """Direction of the last push, scalar or [B], rad."""
+    step_m: float = STEP_M
+    """Maximum change of position per action and axis [m]."""
+    turn_rad: float = TURN_RAD
+    """Maximum rotation per action [rad]."""
     low_m: tuple[float, float, float] = LOW_M
     """Lower corner of the fingertips' workspace [m]."""
     high_m: tuple[float, float, float] = HIGH_M
@@ -85,6 +91,7 @@ class Path:
         self.length_B = np.zeros(batch, dtype=np.int64)
         self.contact_B = np.zeros(batch, dtype=np.int64)
         self.last_B = np.zeros(batch, dtype=np.int64)
+        self.heading_B = np.broadcast_to(np.asarray(context.heading_rad, np.float64), batch).copy()
         self.object_B2 = (
             None
             if context.object_m is None
@@ -123,7 +130,10 @@ class Path:
             home = self.context.home_yaw_rad
             limited = np.clip(yaw_B, home - YAW_LIMIT_RAD, home + YAW_LIMIT_RAD)
             turn_B = np.where(where, limited - self.yaw_B, 0.0)
-        parts = np.maximum(np.abs(move_B3).max(axis=1) / STEP_M, np.abs(turn_B) / TURN_RAD)
+        parts = np.maximum(
+            np.abs(move_B3).max(axis=1) / self.context.step_m,
+            np.abs(turn_B) / self.context.turn_rad,
+        )
         count_B = np.ceil(parts - ROUNDING).astype(np.int64)
         if grip:
             count_B = np.where(
@@ -157,6 +167,7 @@ class Path:
             tcp_m=self.place_B3,
             yaw_rad=self.yaw_B,
             closed=self.closed_B,
+            heading_rad=self.heading_B,
             object_m=self.object_B2,
         )
         return Expansion(

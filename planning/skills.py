@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planning.errors import PlanError
-from planning.skill_path import STEP_M, TURN_RAD, Array, Context, Expansion, Path, nearest_grip
+from planning.skill_path import Array, Context, Expansion, Path, nearest_grip
 
 TRAVEL_Z_M = 0.09
 """Default height at which the fingertips pass over objects [m]. Objects are up to 7 cm high, and
@@ -34,6 +34,8 @@ CONTACT_M = 0.032
 RETREAT_M = 0.03
 """Distance that the fingers move back after a push before they rise [m]; rising in contact would
 drag the object along."""
+SHORTEST_M = 0.004
+"""A continued push shorter than this only retreats, along the direction of the push before [m]."""
 MARGIN_M = 0.02
 """The fingers rise before they travel if they are this far below the travel height [m]."""
 HALF_TURN = float(np.pi / 2)
@@ -129,14 +131,15 @@ def _over(path: Path, xy_B2: Array, height_B: ArrayLike, yaw_B: ArrayLike, grip:
     path.go(xy_B2, height_B, yaw_B=yaw_B, grip=grip)
 
 
-def _stroke(path: Path, move_B2: Array, height_B: ArrayLike) -> None:
-    """Push along a vector, retreat, and rise."""
+def _stroke(path: Path, length_B: Array, angle_B: Array, height_B: ArrayLike) -> None:
+    """Push in a direction, retreat, and rise."""
+    along_B2 = np.stack([np.cos(angle_B), np.sin(angle_B)], axis=1)
     path.contact_B = path.length_B
-    path.go(path.place_B3[:, :2] + move_B2)
+    path.go(path.place_B3[:, :2] + length_B[:, None] * along_B2)
     path.last_B = np.maximum(path.length_B - 1, path.contact_B)
-    length_B1 = np.linalg.norm(move_B2, axis=1, keepdims=True)
-    path.go(path.place_B3[:, :2] - RETREAT_M * move_B2 / np.maximum(length_B1, 1e-9))
+    path.go(path.place_B3[:, :2] - RETREAT_M * along_B2)
     path.go(z_B=height_B)
+    path.heading_B = angle_B
 
 
 def _push(path: Path, p: dict[str, Array]) -> None:
@@ -151,14 +154,17 @@ def _push(path: Path, p: dict[str, Array]) -> None:
     _over(path, start_B2, p["height"], yaw_B, 1.0)
     path.go(z_B=PUSH_Z_M)
     length_B = np.maximum(p["gap"] - CONTACT_M + np.linalg.norm(v_B2, axis=1), 0.0)
-    _stroke(path, length_B[:, None] * along_B2, p["height"])
+    _stroke(path, length_B, angle_B, p["height"])
     path.object_B2 = path.object_B2 + v_B2
 
 
 def _push_on(path: Path, p: dict[str, Array]) -> None:
     """Push by (vx, vy) from where the closed fingers are, retreat and rise."""
     path.go(z_B=PUSH_Z_M, grip=1.0)
-    _stroke(path, _displacement(p), p["height"])
+    length_B = np.hypot(p["vx"], p["vy"])
+    short = length_B < SHORTEST_M
+    angle_B = np.where(short, path.heading_B, np.arctan2(p["vy"], p["vx"]))
+    _stroke(path, np.where(short, 0.0, length_B), angle_B, p["height"])
     if path.object_B2 is not None:
         path.object_B2 = path.object_B2 + _displacement(p)
 
@@ -189,7 +195,7 @@ def _pick_place(path: Path, p: dict[str, Array]) -> None:
     _grip(path, p, height_B, p["turn"])
     end_B = path.yaw_B + p["turn"]
     # Turning during the lift costs no actions.
-    most_B = TURN_RAD * np.ceil(p["lift"] / STEP_M - 1e-6)
+    most_B = path.context.turn_rad * np.ceil(p["lift"] / path.context.step_m - 1e-6)
     path.go(z_B=GRIP_Z_M + p["lift"], yaw_B=path.yaw_B + np.clip(p["turn"], -most_B, most_B))
     path.go(path.place_B3[:, :2] + _displacement(p), yaw_B=end_B)
     path.go(z_B=PLACE_Z_M)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from planning.agent import PlanningAgent
 from planning.apps.drive_recorder import Recorder
 from planning.apps.drive_summary import drive_summary
 from planning.apps.evaluate import episode_seed
@@ -27,7 +26,7 @@ from planning.apps.operator import (
     require_recovery_confirmation,
     step_question,
 )
-from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
+from planning.apps.policies import SIMULATED_BOX_M, make_planning_agent, open_policy, point
 from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
 from planning.arm_options import REAL_ROBOTS, DriveOptions
 from planning.drive_log import DriveLog
@@ -40,6 +39,8 @@ from planning.report.live_view import LiveView
 from planning.report.page import write_report
 from planning.rollout import Episode
 from robot.errors import ArmError, ReflexError, RobotError
+from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.models.world_model import WorldModel
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ class Drive:
         options: options of the drive.
         workcell: connected arm and camera.
         policy: policy that plans the actions.
+        world: the policy's world model.
         operator: the operator beside the arm.
         view: live web page, or None.
         box_m: workspace of planned flange positions, which is logged; None uses the simulated
@@ -91,6 +93,7 @@ class Drive:
         options: DriveOptions,
         workcell: Workcell,
         policy: Policy,
+        world: WorldModel,
         operator: Operator,
         *,
         view: LiveView | None = None,
@@ -98,7 +101,8 @@ class Drive:
     ) -> None:
         self.options, self.workcell, self.policy = options, workcell, policy
         self.operator, self.view, self.box_m = operator, view, box_m
-        self.agent = PlanningAgent(policy)
+        planner = options.resolved_planner()
+        self.agent = make_planning_agent(policy, world, planner, workcell.spec)
         self.out = Path(options.out)
         self.ended: list[str] = []
         self.reasons: Counter[str] = Counter()
@@ -114,6 +118,7 @@ class Drive:
         return {
             "options": dataclasses.asdict(self.options),
             "seed": seed,
+            "method": self.options.resolved_planner().method,
             "box_m": self.box_m,
             "threads": torch.get_num_threads(),
             "limits": dataclasses.asdict(self.workcell.limits),
@@ -264,7 +269,8 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
     check_drive(options)
     cell = options.workcell
     box_m = plan_box(options)
-    policy = open_policy(options.model, options.planner, device=options.device, axes=options.axes)
+    world = load_world_model(options.model, options.device)
+    policy = open_policy(world, options.planner, axes=options.axes)
     with ExitStack() as stack:
         workcell = stack.enter_context(open_workcell(cell, max(policy.image_size)))
         policy.connect(workcell.spec, box_m or SIMULATED_BOX_M)
@@ -273,5 +279,5 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
         view = stack.enter_context(LiveView(options.port)) if options.view else None
         if view is not None:
             operator.tell(f"live view: {view.url}")
-        session = Drive(options, workcell, policy, operator, view=view, box_m=box_m)
+        session = Drive(options, workcell, policy, world, operator, view=view, box_m=box_m)
         session.run(finish)

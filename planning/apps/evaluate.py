@@ -13,14 +13,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.multiprocessing import get_context
 from tqdm import tqdm
 
 import envs
 from envs.arm_env import ArmEnv
-from planning.agent import PlanningAgent
-from planning.apps.policies import SIMULATED_BOX_M, open_policy
+from planning.apps.policies import (
+    SIMULATED_BOX_M,
+    make_planning_agent,
+    make_skill_agent,
+    open_policy,
+)
 from planning.arm_options import DriveOptions
 from planning.baselines import make_baseline
 from planning.metrics import median_p95, wilson
@@ -29,6 +34,7 @@ from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
+from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
 log = logging.getLogger(__name__)
@@ -37,6 +43,9 @@ FIRST_SEED = 1_000_000
 """First seed of evaluation episodes, far above the seeds used in training."""
 PLANNER = "planner"
 BASELINES = ("hold", "random", "pose_only")
+SKILL_BASELINES = ("geometry", "copy")
+"""Baselines of a planner with skills: the same skills aimed from decoded positions without
+imagination, and the same search with a model that predicts no change."""
 
 Job = tuple[str, int]
 """Agent name and episode index."""
@@ -58,23 +67,30 @@ class EpisodeRunner:
         PlanError: the policy does not match the environment's arm.
     """
 
-    def __init__(self, options: EvalOptions, policy: Policy) -> None:
+    def __init__(self, options: EvalOptions, policy: Policy, world: WorldModel) -> None:
         scene = options.scene
-        self.options = options
+        self.options, self.policy, self.world = options, policy, world
         self.env = envs.make(
             scene.task, split=scene.split, objects=scene.objects, image_size=max(policy.image_size)
         )
         policy.connect(self.env.arm_spec, SIMULATED_BOX_M)
-        self.planner: Agent = PlanningAgent(policy)
+
+    def _agent(self, name: str) -> Agent:
+        planner = self.options.resolved_planner()
+        spec = self.env.arm_spec
+        if name == PLANNER:
+            return make_planning_agent(self.policy, self.world, planner, spec)
+        if name in SKILL_BASELINES:
+            return make_skill_agent(name, self.policy, self.world, planner.skill_search, spec)
+        return make_baseline(name, spec.max_step_m)
 
     def __call__(self, job: Job) -> Episode:
         """Run one episode."""
         agent, index = job
         planned = agent == PLANNER
-        limit_m = self.env.arm_spec.max_step_m
         return run_episode(
             self.env,
-            self.planner if planned else make_baseline(agent, limit_m),
+            self._agent(agent),
             task=self.options.scene.task,
             seed=episode_seed(self.options.seed, index),
             variant=self.options.sub_goals,
@@ -95,7 +111,7 @@ _WORKER = _Worker()
 def _start_worker(options: EvalOptions, model: WorldModel) -> None:
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
-    _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner))
+    _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner), model)
 
 
 def _run_job(job: Job) -> Episode:
@@ -108,21 +124,21 @@ Mapper = Callable[[list[Job]], Iterable[Episode]]
 
 
 @contextmanager
-def episode_mapper(options: EvalOptions) -> Iterator[Mapper]:
-    """Load the model once and yield a function that runs episodes, serially or in worker processes.
+def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
+    """Yield a function that runs episodes, serially or in worker processes.
 
     Worker processes share the memory of the model's weights.
     """
-    policy = open_policy(options.model, options.planner, device=options.device)
+    policy = open_policy(world, options.planner)
     # check here, since a pool would restart failing workers
     policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)
     workers = min(options.workers, options.episodes)
     if workers == 1:
-        runner = EpisodeRunner(options, policy)
+        runner = EpisodeRunner(options, policy, world)
         yield lambda jobs: map(runner, jobs)
         return
     context = get_context("spawn")
-    with context.Pool(workers, _start_worker, (options, policy.model)) as pool:
+    with context.Pool(workers, _start_worker, (options, world)) as pool:
         yield lambda jobs: pool.imap(_run_job, jobs)
 
 
@@ -146,7 +162,7 @@ def run_episodes(mapper: Mapper, agent: str, episodes: int) -> tuple[list[Episod
 
 
 def run_agents(
-    options: EvalOptions, baselines: tuple[str, ...]
+    options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
 ) -> tuple[dict[str, list[Episode]], bool]:
     """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the others.
 
@@ -154,7 +170,7 @@ def run_agents(
         Episodes by agent, and whether Ctrl-C ended them early.
     """
     found: dict[str, list[Episode]] = {}
-    with episode_mapper(options) as mapper:
+    with episode_mapper(options, world) as mapper:
         for agent in (PLANNER, *baselines):
             found[agent], interrupted = run_episodes(mapper, agent, options.episodes)
             if interrupted:
@@ -202,18 +218,70 @@ def summarise(
     }
 
 
+def decision_figures(episodes: list[Episode]) -> dict[str, Any]:
+    """Return the time of decisions about skills, its shares, and what was decided."""
+    decisions = [decision for episode in episodes for decision in episode.decisions]
+    planned = [decision for decision in decisions if decision.chosen is not None]
+    totals: Counter[str] = Counter()
+    for decision in planned:
+        totals.update(decision.seconds)
+    whole = sum(totals.values()) or 1.0
+    return {
+        "seconds_per_decision": median_p95([sum(d.seconds.values()) for d in planned]),
+        "decision_shares": {name: value / whole for name, value in totals.items()},
+        "decisions": dict(
+            Counter("+".join(d.chosen.skills) if d.chosen else d.why for d in decisions)
+        ),
+    }
+
+
+def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
+    """Return the baselines that apply to the planner's method and model."""
+    if not options.baselines:
+        return ()
+    if options.resolved_planner().method != "skills":
+        return BASELINES
+    if world.object_head is None:
+        log.warning("The model has no object head: the baseline geometry is left out.")
+        return (*BASELINES, "copy")
+    return (*BASELINES, *SKILL_BASELINES)
+
+
 def _evaluate(
-    options: EvalOptions, baselines: tuple[str, ...]
+    options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[Episode]]:
-    found, interrupted = run_agents(options, baselines)
+    found, interrupted = run_agents(options, world, baselines)
     episodes = found.pop(PLANNER)
     summary = summarise(episodes, found, options, options.scene)
+    planner = options.resolved_planner()
+    summary["planner"] = planner.as_dict()
+    if planner.method == "skills":
+        summary |= decision_figures(episodes)
+        write_imagined(Path(options.out), episodes)
     return summary | {"interrupted": interrupted}, episodes
+
+
+def write_imagined(out: Path, episodes: list[Episode]) -> None:
+    """Write the imagined tokens of each episode to `imagined/SEED.npz`.
+
+    `step_D` holds the step of each decision that was imagined, and `z_DNC` the tokens at the end
+    of the chosen skills in float16.
+    """
+    folder = out / "imagined"
+    for episode in episodes:
+        shown = [d for d in episode.decisions if d.imagined_ND is not None]
+        if not shown:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        tokens = np.stack([d.imagined_ND for d in shown if d.imagined_ND is not None])
+        steps = np.array([d.step for d in shown])
+        np.savez_compressed(folder / f"{episode.seed}.npz", step_D=steps, z_DNC=tokens)
 
 
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
-    summary, episodes = _evaluate(options, BASELINES if options.baselines else ())
+    world = load_world_model(options.model, options.device)
+    summary, episodes = _evaluate(options, world, baselines_of(options, world))
     title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
     return summary, write_report(Path(options.out), title, summary, episodes)
 
@@ -228,7 +296,8 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
         planner=options.planner,
         workers=options.workers,
     )
-    summary, episodes = _evaluate(settings, ("pose_only",))
+    world = load_world_model(settings.model, settings.device)
+    summary, episodes = _evaluate(settings, world, ("pose_only",))
     out = Path(options.out)
     page = write_report(out, "Pick and place by imagination", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]

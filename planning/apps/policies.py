@@ -9,12 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.mujoco_arm import BOX_HIGH_M, BOX_LOW_M
+from planning.agent import PlanningAgent
 from planning.errors import PlanError
-from planning.options import Device, PlannerOptions
+from planning.options import Device, GoalPlannerOptions, PlannerOptions
 from planning.planner import PlannerConfig
 from planning.policy import Box, Point, Policy
+from planning.protocols import Agent
+from planning.skill_agent import CopyModel, Fingertips, GeometryChooser, SearchChooser, SkillAgent
+from planning.skill_imagination import Imagination
+from planning.skill_options import SkillOptions
+from planning.skill_search import SkillSearch
 from planning.solvers.registry import make_optimiser
+from robot.arm import ArmSpec
 from robot.calibrate import Axes
+from robot.pose import flange_to_tcp
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
@@ -118,3 +126,74 @@ def open_policy(
     chunk = samples_at_once(world, planner)
     config = planner_config(planner, chunk=chunk, device=str(where), gripper_free=gripper_free)
     return Policy(world, config, axes=read_axes(axes))
+
+
+def fingertips_of(spec: ArmSpec) -> Fingertips:
+    """Return the function that reads the fingertips' pose from a state of an arm."""
+
+    def fingertips(state: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+        tcp = flange_to_tcp(state)  # the orientation is the flange's in both frames
+        return (tcp[:3] if spec.state_frame == "flange" else state[:3].copy()), float(tcp[5])
+
+    return fingertips
+
+
+SKILL_AGENTS = ("planner", "geometry", "copy")
+"""Agents that execute skills: by imagination, by decoded positions alone, and by a model that
+predicts no change."""
+
+
+def make_skill_agent(
+    name: str, policy: Policy, world: WorldModel, options: SkillOptions, spec: ArmSpec
+) -> SkillAgent:
+    """Create one of `SKILL_AGENTS`.
+
+    Args:
+        name: name of the agent.
+        policy: policy, connected to the arm.
+        world: the policy's world model.
+        options: settings of the search.
+        spec: conventions of the arm.
+
+    Raises:
+        PlanError: the options or the agent need an object head, which the model lacks; or the
+            policy rotates actions.
+    """
+    if policy.axes is not None:
+        raise PlanError(
+            "Skills are planned in the robot's base frame, and axes= rotates it. Leave axes= out, "
+            "or use method=actions"
+        )
+    frames = world.predictor.config.num_frames
+    if options.roll_out > frames:
+        raise PlanError(
+            f"roll_out is {options.roll_out}; allowed: 1 to {frames} with this model, whose "
+            f"predictor takes {frames} frames."
+        )
+    needs_head = name == "geometry" or options.energy == "object"
+    if needs_head and world.object_head is None:
+        what = "The baseline geometry" if name == "geometry" else "energy=object"
+        raise PlanError(
+            f"{what} needs a model with an object head, which this one lacks. Use such a model "
+            "(`worldmodel models` lists the embedded ones), or leave it out"
+        )
+    model = CopyModel(world) if name == "copy" else world
+    search = SkillSearch(Imagination(model, options.roll_out), options)
+    chooser = GeometryChooser() if name == "geometry" else SearchChooser(search)
+    return SkillAgent(policy, world, options, fingertips_of(spec), chooser)
+
+
+def make_planning_agent(
+    policy: Policy, world: WorldModel, options: GoalPlannerOptions, spec: ArmSpec
+) -> Agent:
+    """Create the agent of a planner whose method is resolved.
+
+    Args:
+        policy: policy, connected to the arm.
+        world: the policy's world model.
+        options: settings of the planner.
+        spec: conventions of the arm.
+    """
+    if options.method == "skills":
+        return make_skill_agent("planner", policy, world, options.skill_search, spec)
+    return PlanningAgent(policy)

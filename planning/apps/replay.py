@@ -13,17 +13,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from planning.agent import PlanningAgent
-from planning.apps.policies import SIMULATED_BOX_M, open_policy, point
+from planning.apps.policies import SIMULATED_BOX_M, make_planning_agent, open_policy, point
 from planning.apps.safety_replay import replay_safety_log
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture
-from planning.options import ELITE_SOLVERS, PlannerOptions, ReplayOptions
-from planning.policy import Policy
-from planning.protocols import SubGoal
+from planning.options import ELITE_SOLVERS, GoalPlannerOptions, ReplayOptions
+from planning.protocols import Agent, SubGoal
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode
+from planning.skill_options import SkillOptions
 from robot.arm import ArmSpec
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.preprocess import Preprocess
@@ -48,14 +47,16 @@ def find_logs(where: str) -> list[Path]:
     return found
 
 
-def logged_planner(options: Mapping[str, Any]) -> PlannerOptions:
+def logged_planner(options: Mapping[str, Any]) -> GoalPlannerOptions:
     """Return the planner settings of a log; older logs hold them among the other options."""
     said = options.get("planner", options)
-    known = {f.name for f in dataclasses.fields(PlannerOptions)}
+    known = {f.name for f in dataclasses.fields(GoalPlannerOptions)}
     values = {name: value for name, value in said.items() if name in known}
     if values.get("optimiser", "cem") not in ELITE_SOLVERS:
         values.pop("elites", None)
-    return PlannerOptions(**values)
+    if "skill_search" in values:
+        values["skill_search"] = SkillOptions(**values["skill_search"])
+    return GoalPlannerOptions(**values)
 
 
 def logged_task(logged: Logged) -> str:
@@ -65,23 +66,25 @@ def logged_task(logged: Logged) -> str:
     return str(scene["task"] or "goals")
 
 
-def logged_policy(logged: Logged, load: LoadModel, model: str = "") -> Policy:
-    """Return the policy of a log, optionally with another model."""
+def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
+    """Return the agent of a log, optionally with another model."""
     header, options = logged.header, logged.header["options"]
     world = load(model or options["model"], options["device"])
-    policy = open_policy(world, logged_planner(options), axes=options["axes"])
+    planner = logged_planner(options)
+    policy = open_policy(world, planner, axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M
     arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
-    return policy.connect(arm, (point(low), point(high)))
+    policy.connect(arm, (point(low), point(high)))
+    plans_skills = header.get("method", "actions") == "skills"
+    return make_planning_agent(policy, world, planner.resolved(one_image=plans_skills), arm)
 
 
-def replan(logged: Logged, policy: Policy) -> list[float]:
+def replan(logged: Logged, agent: Agent) -> list[float]:
     """Replan every step; return each step's maximum difference from the logged action.
 
     Raises:
         PlanError: the step budgets end before the log does.
     """
-    agent = PlanningAgent(policy)
     agent.begin(logged.goals, logged.header["seed"])
     differences = []
     threads = torch.get_num_threads()
@@ -135,7 +138,7 @@ def replay_log(logged: Logged, options: ReplayOptions, load: LoadModel) -> dict[
     """Replan the steps of a log and recheck its commands; return the differences."""
     differences = []
     if options.plan:
-        differences = replan(logged, logged_policy(logged, load, options.model))
+        differences = replan(logged, logged_agent(logged, load, options.model))
     safety = replay_safety_log(logged)
     return {
         "log": str(logged.folder),

@@ -1,0 +1,206 @@
+"""Programs: sequences of skills applied to objects, and the Gaussians of their parameters.
+
+Shapes: B samples, P parameters, E elites, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from torch import Tensor
+
+from planning.planner import Observation
+from planning.skill_imagination import Located, pair_objects, wrap_half_turn
+from planning.skill_path import Array, Context, Expansion, join
+from planning.skills import HOME, PUSH_ON, Parameter, Skill, get_skill
+
+INFORMED = 0.5
+"""Share of the first samples drawn around the decoded displacement of the object."""
+NARROW = 0.35
+"""Spread of the informed samples, in spreads of the parameter."""
+WIDE = 0.15
+"""Probability that a parameter of a first sample is drawn from its whole range."""
+FLOOR = 0.05
+"""Smallest spread after a refit, in first spreads."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """A skill applied to one object."""
+
+    skill: Skill
+    """The skill."""
+    target: int | None
+    """Index of the object; None if the position is searched or not needed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """What a search starts from."""
+
+    seen: Observation
+    """Tokens and state of the current frame."""
+    goal_1ND: Tensor
+    """Tokens of the goal image."""
+    context: Context
+    """Poses of the gripper now and at the start of the episode; without an object."""
+    objects: Sequence[Located] | None = None
+    """Objects decoded from the current frame; None if unknown."""
+    goals: Sequence[Located] | None = None
+    """Objects decoded from the goal image; None if unknown."""
+    budget: int
+    """Number of actions left, including those of the return home."""
+    pushing: bool = False
+    """Whether the closed fingers are behind an object, so that a push can continue."""
+
+    def moves(self, names: Sequence[str], *, first: bool) -> list[Move]:
+        """Return the possible moves: each skill on each object.
+
+        Args:
+            names: Skills to choose from.
+            first: Whether the move is the first of its program.
+        """
+        targets: list[int | None] = list(range(len(self.objects))) if self.objects else [None]
+        moves = [Move(get_skill(name), target) for name in names for target in targets]
+        if first and self.pushing and "push" in names:
+            moves.append(Move(PUSH_ON, None))
+        return moves
+
+    def informed(self, move: Move) -> dict[str, float]:
+        """Return parameters aimed by the decoded poses of an object now and in the goal image."""
+        if move.target is None or not self.objects or not self.goals:
+            return {}
+        pairs = dict(pair_objects(self.objects, self.goals))
+        if move.target not in pairs:
+            return {}
+        now, goal = self.objects[move.target], self.goals[pairs[move.target]]
+        change = goal.position_m - now.position_m
+        known = {"vx": float(change[0]), "vy": float(change[1])}
+        if now.yaw_rad is not None:
+            known["grip_yaw"] = wrap_half_turn(now.yaw_rad - self.context.home_yaw_rad)
+            if goal.yaw_rad is not None:
+                known["turn"] = wrap_half_turn(goal.yaw_rad - now.yaw_rad)
+        return known
+
+
+def go_home(context: Context) -> Expansion:
+    """Expand the return to the start pose from a context without or with a batch axis."""
+    batch = 1 if context.tcp_m.ndim == 1 else len(context.tcp_m)
+    return HOME.expand(context, np.zeros((batch, 0)))
+
+
+@dataclass
+class Program:
+    """A sequence of moves, and the Gaussian from which its parameters are drawn."""
+
+    problem: Problem
+    moves: tuple[Move, ...]
+    parameters: tuple[Parameter, ...]
+    mean_P: Array
+    std_P: Array
+    informed_P: Array | None
+    """Parameters aimed by the decoded poses; None where they are unknown."""
+    params_BP: Array = field(init=False)
+    """Parameters of every sample so far."""
+    energies_B: Array = field(init=False)
+    """Energies of every sample so far."""
+
+    def __post_init__(self) -> None:
+        self.params_BP = np.zeros((0, len(self.parameters)))
+        self.energies_B = np.zeros(0)
+
+    @classmethod
+    def of(cls, problem: Problem, move: Move) -> Program:
+        """Return the program of one move, with the skill's own prior."""
+        start = problem.context if move.target is None else replace(problem.context, object_m=_XY)
+        parameters = move.skill.parameters(start)
+        known = problem.informed(move)
+        informed_P = np.array([known.get(p.name, p.mean) for p in parameters]) if known else None
+        mean_P = np.array([p.mean for p in parameters])
+        std_P = np.array([p.spread for p in parameters])
+        return cls(problem, (move,), parameters, mean_P, std_P, informed_P)
+
+    def extended(self, move: Move) -> Program:
+        """Return the program with a further move; the earlier moves keep what was found."""
+        last = Program.of(self.problem, move)
+        informed_P = None if last.informed_P is None else [*self.mean_P, *last.informed_P]
+        return Program(
+            self.problem,
+            (*self.moves, move),
+            self.parameters + last.parameters,
+            np.concatenate([self.mean_P, last.mean_P]),
+            np.concatenate([self.std_P, last.std_P]),
+            None if informed_P is None else np.array(informed_P),
+        )
+
+    def draw(self, number: int, rng: np.random.Generator) -> Array:
+        """Draw parameters [number, P] inside their ranges; one of them is the mean."""
+        low, high = self._ranges()
+        noise = rng.standard_normal((number, len(low)))
+        params_BP = self.mean_P + self.std_P * noise
+        if len(self.energies_B):
+            params_BP[:1] = self.mean_P
+            return np.clip(params_BP, low, high)
+        if self.informed_P is not None:
+            near_BP = self.informed_P + NARROW * self.std_P * noise
+            params_BP = np.where(rng.random((number, 1)) < INFORMED, near_BP, params_BP)
+        # A lift over a wall is many spreads away from the default.
+        wide = rng.random(params_BP.shape) < WIDE
+        wide &= np.array([p.name not in ("vx", "vy", "x", "y") for p in self.parameters], bool)
+        params_BP = np.where(wide, rng.uniform(low, high, params_BP.shape), params_BP)
+        if self.informed_P is not None:
+            params_BP[:1] = self.informed_P
+        return np.clip(params_BP, low, high)
+
+    def _ranges(self) -> tuple[Array, Array]:
+        low, high = np.array([(p.low, p.high) for p in self.parameters]).reshape(-1, 2).T
+        return low, high
+
+    def note(self, params_BP: Array, energies_B: Array) -> None:
+        """Add samples and their energies."""
+        self.params_BP = np.concatenate([self.params_BP, params_BP])
+        self.energies_B = np.concatenate([self.energies_B, energies_B])
+
+    def refit(self, elites: int) -> None:
+        """Fit the Gaussian to the best samples."""
+        finite = int(np.isfinite(self.energies_B).sum())
+        if finite < 2:
+            return
+        best = self.params_BP[self.energies_B.argsort(kind="stable")[: min(elites, finite)]]
+        floor_P = FLOOR * np.array([p.spread for p in self.parameters])
+        self.mean_P, self.std_P = best.mean(axis=0), np.maximum(best.std(axis=0), floor_P)
+
+    @property
+    def least(self) -> float:
+        """Lowest energy so far; infinite without a sample that fits into the budget."""
+        return float(self.energies_B.min(initial=np.inf))
+
+    def split(self, params_BP: Array) -> Iterator[tuple[Move, Array]]:
+        """Yield each move with its own parameters [B, P]."""
+        first = 0
+        for move in self.moves:
+            count = len(Program.of(self.problem, move).parameters)
+            yield move, params_BP[:, first : first + count]
+            first += count
+
+    def expand(self, params_BP: Array) -> Expansion:
+        """Expand all moves, each from where the one before it ends."""
+        whole: Expansion | None = None
+        earlier: int | None = None
+        for move, own_BP in self.split(params_BP):
+            context = self.problem.context if whole is None else whole.end
+            if move.target is None or not self.problem.objects:
+                context = replace(context, object_m=None)
+            elif whole is None or earlier != move.target:
+                place_2 = self.problem.objects[move.target].position_m[:2]
+                context = replace(context, object_m=place_2)
+            part = move.skill.expand(context, own_BP)
+            whole, earlier = part if whole is None else join(whole, part), move.target
+        assert whole is not None, "a program has at least one move"
+        return whole
+
+
+_XY = np.zeros(2)
+"""Any position: a known object makes the start point no parameter."""
