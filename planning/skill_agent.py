@@ -278,6 +278,7 @@ class SkillAgent:
 
     def _follow(self, problem: Problem, choice: Choice | None) -> None:
         """Fill the queue with the actions until the next look."""
+        strokes = self.options.look == "stroke"
         if choice is None:
             home = go_home(problem.context)
             if self.pushing:  # retreat first: rising in contact would drag the object along
@@ -286,10 +287,9 @@ class SkillAgent:
             self.pushing = False
             self._queue(home, int(home.lengths_B[0]))
             return
-        strokes = self.options.look == "stroke" and choice.chosen.skills[0] in ("push", "push_on")
-        whole = choice.expansion
+        whole, pushes = choice.expansion, choice.chosen.skills[0] in ("push", "push_on")
         count, last = int(whole.executed_B[0]), int(whole.last_B[0])
-        self.pushing = strokes and last > int(whole.contact_B[0])
+        self.pushing = strokes and pushes and last > int(whole.contact_B[0])
         if self.pushing:
             count = last
         self.heading_rad = float(np.asarray(whole.end.heading_rad).reshape(-1)[0])
