@@ -7,8 +7,11 @@ replay.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,37 @@ def reason_kinds(row: dict[str, Any]) -> list[str]:
     return [text.partition(":")[0] for text in row["reasons"]]
 
 
+def new_folder(parent: Path, name: str) -> Path:
+    """Create and return a folder that did not exist: `name`, else `name`-2, `name`-3, ...
+
+    Names made from the time repeat when the clock is set back.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Name the file in errors of the operating system that lack it, such as a full disk.
+
+    Raises:
+        OSError: Writing failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+
+
 class DriveLog:
     """Writes the log of one episode.
 
@@ -78,26 +112,33 @@ class DriveLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         for i, goal in enumerate(goals):
-            Image.fromarray(goal.image).save(folder / f"goal-{i:02d}.png")
+            path = folder / f"goal-{i:02d}.png"
+            with named_errors(path):
+                Image.fromarray(goal.image).save(path)
         named = [{"name": g.name, "steps": g.steps, "state": _list(g.state)} for g in goals]
         self.file = (folder / "log.jsonl").open("w", encoding="utf-8")
         self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a line and flush it to disk."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        with named_errors(self.folder / "log.jsonl"):
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
 
     def step(self, step: Step) -> None:
         """Log a step and its image."""
-        picture = Image.fromarray(step.image)
-        picture.save(self.folder / f"frame-{step.index:04d}.png", compress_level=1)
+        path = self.folder / f"frame-{step.index:04d}.png"
+        with named_errors(path):
+            Image.fromarray(step.image).save(path, compress_level=1)
         self.write(step_row(step))
 
     def end(self, **facts: Any) -> None:
         """Log the outcome and close the file."""
-        self.write({"kind": "end", "time_s": time.time(), **facts})
-        self.file.close()
+        try:
+            self.write({"kind": "end", "time_s": time.time(), **facts})
+        finally:
+            with contextlib.suppress(OSError):  # writes again what a full disk did not take
+                self.file.close()
 
 
 @dataclass(frozen=True)
@@ -130,7 +171,7 @@ def read_log(folder: Path) -> Logged:
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
-        except ValueError:
+        except (ValueError, RecursionError):
             break
     if not rows or rows[0].get("kind") != "begin":
         raise PlanError(f"{path} has no header: the drive was cut off before its first step")

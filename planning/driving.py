@@ -6,7 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 
 FATAL = ("latched", "arm", "state", "person")
 """Kinds of refusal that end the episode immediately."""
+FUTURE_S = 0.05
+"""A frame whose age is below the negative of this was stamped by a wrong clock [s]."""
 FIXES = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
 """Fix to suggest when a kind of refusal repeats."""
 
@@ -148,7 +150,7 @@ def send_fresh(
 ) -> Sent:
     """Send an action unless the frame it was planned from is too old."""
     age = time.monotonic() - frame.time_s
-    if age <= max_age_s:
+    if -FUTURE_S <= age <= max_age_s:  # NaN and a clock ahead of ours refuse
         return arm.send(decision.action)
     text = f"{age:.2f} s old when the plan was ready, at most {max_age_s} s"
     target = np.asarray(reading.state, dtype=np.float64)
@@ -174,7 +176,7 @@ def drive_episode(
         agent: Chooses the actions.
         goals: Goal images of any size.
         seed: Seed of the search.
-        listen: Called with each finished step.
+        listen: Called with each finished step, and with the frame of one that an error ended.
         max_refused: Number of consecutive refusals that end the episode.
         max_age_s: Maximum age of a frame when its plan is ready [s]; older plans are not sent,
             since the scene may have changed. Use infinity for simulations that wait.
@@ -190,23 +192,38 @@ def drive_episode(
         seen = time.perf_counter()
         reading = arm.state()
         known = time.perf_counter()
-        decision = agent.act({"image": frame.image, "state": reading.state.astype(np.float32)})
-        planned = time.perf_counter()
         seconds = {"camera": seen - began, "state": known - seen}
-        if decision is None:
-            listen(Step(index, frame, frame.image, reading, None, None, seconds))
+        step = Step(index, frame, frame.image, reading, None, None, seconds)
+        try:
+            step = _act(arm, agent, step, max_age_s)
+        except BaseException:
+            listen(step)  # the episode ends here; its last frame is kept
+            raise
+        listen(step)
+        sent = step.sent
+        if sent is None:
             return ""
-        sent = send_fresh(arm, decision, frame, reading, max_age_s)
-        seconds |= decision.seconds
-        seconds["other"] = planned - known - sum(decision.seconds.values())
-        seconds["send"] = time.perf_counter() - planned
-        listen(Step(index, frame, frame.image, reading, decision, sent, seconds))
         dry_run = any(reason.kind == "dry run" for reason in sent.reasons)
         refused = refused + 1 if sent.refused and not dry_run else 0
         why = stop_reason(sent, refused, max_refused)
         if why:
             return why
     raise AssertionError
+
+
+def _act(arm: Arm, agent: Agent, step: Step, max_age_s: float) -> Step:
+    """Plan and send an action; return the step with both, or unchanged if the budgets are spent."""
+    known = time.perf_counter()
+    reading = step.state
+    decision = agent.act({"image": step.image, "state": reading.state.astype(np.float32)})
+    planned = time.perf_counter()
+    if decision is None:
+        return step
+    sent = send_fresh(arm, decision, step.frame, reading, max_age_s)
+    seconds = step.seconds | decision.seconds
+    seconds["other"] = planned - known - sum(decision.seconds.values())
+    seconds["send"] = time.perf_counter() - planned
+    return replace(step, decision=decision, sent=sent, seconds=seconds)
 
 
 def stop_reason(sent: Sent, refused: int, max_refused: int) -> str:
@@ -222,7 +239,7 @@ def stop_reason(sent: Sent, refused: int, max_refused: int) -> str:
     fatal = [reason for reason in sent.reasons if reason.kind in FATAL]
     if fatal:
         return str(fatal[0])
-    if refused >= max_refused:
+    if not refused < max_refused:
         fix = FIXES.get(sent.reasons[-1].kind, "")
         text = "; ".join(map(str, sent.reasons))
         return f"{refused} actions refused in a row, last: {text}{fix}"

@@ -38,7 +38,7 @@ class ArmSpec:
     max_rotation_rad: float = field(
         default=MAX_ROTATION_RAD, metadata=between(1e-6, math.pi, "rad")
     )
-    """Maximum rotation per action and axis [rad]."""
+    """Maximum angle of the rotation of an action [rad]."""
     camera: str | None = None
     """Simulated camera that shows the arm: left, right or wrist; None where people place one."""
 

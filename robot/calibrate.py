@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.errors import CalibrationError
+from robot.ranges import between, check_number
 
 Array = NDArray[np.float64]
 
@@ -55,14 +56,14 @@ class Axes:
             said = json.loads(path.read_text(encoding="utf-8"))
             axes = cls(**said)
             r = axes.matrix.astype(np.float64)
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise CalibrationError(
                 f"{path} holds no calibration ({error}): make one with `worldmodel calibrate axes`"
             ) from error
         if (
             r.shape != (2, 2)
             or not np.allclose(r @ r.T, np.eye(2), atol=1e-6)
-            or (np.linalg.det(r) < 0)
+            or not np.linalg.det(r) > 0
         ):
             raise CalibrationError(
                 f"{path}: {r.tolist()} is not a rotation matrix: calibrate again"
@@ -89,7 +90,10 @@ def solve_axes(
     Raises:
         CalibrationError: The moves are too few, ill-conditioned, mirrored, or leave too large a
             residual.
+        ConfigError: A maximum is out of its range.
     """
+    check_number("max_condition", max_condition, between(1, 1e6))
+    check_number("max_residual", max_residual, between(0, 1))
     a, b = np.asarray(moves_N2, dtype=np.float64), np.asarray(inferred_N2, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) < 3:
         raise CalibrationError(f"Moves {a.shape}, inferred {b.shape}; allowed: both [N, 2], N >= 3")
@@ -103,13 +107,13 @@ def solve_axes(
         )
     w = np.linalg.lstsq(a, b, rcond=None)[0]
     residual = float(np.sqrt(np.mean((a @ w - b) ** 2) / np.mean(a**2)))
-    if residual > max_residual:
+    if not residual <= max_residual:
         raise CalibrationError(
             f"{residual:.0%} of the moves remain unexplained, at most {max_residual:.0%}: the "
             "model does not see these moves. Is the arm in view, and the table as in training?"
         )
     u, sizes, vt = np.linalg.svd(w)
-    if np.linalg.det(u @ vt) < 0:
+    if not np.linalg.det(u @ vt) > 0:
         raise CalibrationError(
             "The inferred moves are mirrored: is the image flipped, or the camera behind the arm?"
         )

@@ -9,7 +9,7 @@ PERIOD_S = 0.25
 MAX_STEP_M = 0.075
 """Maximum change of position per action and axis [m]. Source: V-JEPA 2, sec. 4.2."""
 MAX_ROTATION_RAD = 0.15
-"""Maximum rotation per action and axis [rad]."""
+"""Maximum angle of the rotation of an action [rad]."""
 GRIPPER_DEAD_BAND = 0.15
 """Dead band of gripper commands: values above it close the gripper, values below its negative open
 it."""

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import ArmSpec, ArmState, Closing, Sent
 from robot.constants import MAX_WIDTH_M, PERIOD_S
-from robot.errors import ArmError, ConfigError, ReflexError
+from robot.errors import ArmError, ReflexError
 from robot.kinematics import Kinematics, flange_pose
 from robot.pose import apply_action, is_closed_after, matrix_to_euler
+from robot.ranges import between, check_ranges
 
 Array = NDArray[np.float64]
 
 READY_Q = (0.0, -0.1, 0.0, -2.3, 0.0, 2.2, 0.785)
 FaultKind = Literal["reflex", "disconnect", "stale_state", "nan_state", "short", "late"]
-FAULTS: tuple[str, ...] = get_args(FaultKind)
 
 
 @dataclass(frozen=True)
@@ -35,18 +35,17 @@ class Fault:
     | late | readings are `amount` seconds old |
 
     Raises:
-        ConfigError: Unknown kind.
+        ConfigError: An unknown kind, or a number out of its range.
     """
 
     kind: FaultKind
-    step: int = 0
+    step: int = field(default=0, metadata=between(0, 1_000_000))
     """Step at which the fault begins."""
-    amount: float = 0.5
+    amount: float = field(default=0.5, metadata=between(0, 3600))
     """Fraction of each step (short), or delay [s] (late)."""
 
     def __post_init__(self) -> None:
-        if self.kind not in FAULTS:
-            raise ConfigError(f"Unknown fault {self.kind!r}; known: {', '.join(FAULTS)}")
+        check_ranges(self)
 
 
 @dataclass

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from robot.errors import UnreachableError
-from robot.pose import euler_to_matrix
+from robot.pose import euler_to_matrix, rotation_vector
+from robot.ranges import between, check_number
 
 Array = NDArray[np.float64]
 
@@ -116,17 +117,6 @@ def damped_least_squares(
     return np.asarray(j.T @ np.linalg.solve(j @ j.T + damping * np.eye(len(j)), error))
 
 
-def rotation_vector(matrix: Array) -> Array:
-    """Return axis times angle [3, rad] of a rotation matrix [3, 3]; exact up to a half turn."""
-    skew = np.array(
-        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
-    )
-    sine, cosine = np.linalg.norm(skew) / 2, (np.trace(matrix) - 1) / 2
-    if sine < 1e-9:
-        return np.zeros(3) if cosine > 0 else np.pi * np.sqrt(np.clip(np.diag(matrix), 0, 1))
-    return skew / (2 * sine) * float(np.arctan2(sine, cosine))
-
-
 class Kinematics:
     """Damped inverse kinematics that keeps a margin from the joint limits.
 
@@ -136,11 +126,13 @@ class Kinematics:
 
     Raises:
         UnreachableError: Unknown arm model.
+        ConfigError: The margin is out of its range.
     """
 
     def __init__(self, arm: str = "fr3", margin_rad: float = 0.1) -> None:
         if arm not in LIMITS:
             raise UnreachableError(f"Unknown arm {arm!r}; known: {', '.join(LIMITS)}")
+        check_number("margin_rad", margin_rad, between(0, 0.5, "rad"))
         self.low = np.array(LIMITS[arm].low) + margin_rad
         self.high = np.array(LIMITS[arm].high) - margin_rad
         self.margin_rad = margin_rad
@@ -157,9 +149,14 @@ class Kinematics:
 
         Raises:
             UnreachableError: There is no solution within 0.5 mm and 5 mrad, it is within the margin
-                of a joint limit, or it stretches the arm.
+                of a joint limit, it stretches the arm, or a number is not finite.
         """
         pose, start = np.asarray(target, dtype=float), np.asarray(q, dtype=float)
+        if not (np.isfinite(pose[:6]).all() and np.isfinite(start).all()):
+            raise UnreachableError(
+                f"The flange cannot go to {pose[:6].tolist()} from joints {start.tolist()}: a "
+                "number is not finite. Check the arm's state"
+            )
         target_rotation, joints = euler_to_matrix(pose[3:6]), start.copy()
         low, high = np.minimum(self.low, start), np.maximum(self.high, start)
         error = np.full(6, np.inf)
@@ -187,7 +184,7 @@ class Kinematics:
     @staticmethod
     def _check_stretch(pose: Array, start: Array, joints: Array) -> None:
         found = stretch(joints)
-        if found < STRETCHED and found < stretch(start):
+        if not (found >= STRETCHED or found >= stretch(start)):
             raise UnreachableError(
                 f"The flange cannot go to {np.round(pose[:6], 3).tolist()}: the arm would be "
                 f"stretched ({found:.3f}, at least {STRETCHED}). Choose a pose nearer the base"

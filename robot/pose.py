@@ -44,6 +44,51 @@ def matrix_to_euler(matrix: ArrayLike) -> Array:
     return np.stack([roll, pitch, yaw], axis=-1)
 
 
+def rotation_vector(matrix: Array) -> Array:
+    """Return axis times angle [3, rad] of a rotation matrix [3, 3]; the angle is 0 to pi."""
+    skew = np.array(
+        [matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]
+    )
+    sine, cosine = np.linalg.norm(skew) / 2, (np.trace(matrix) - 1) / 2
+    if sine < 1e-9:
+        return np.zeros(3) if cosine > 0 else np.pi * _half_turn_axis(matrix)
+    return skew / (2 * sine) * float(np.arctan2(sine, cosine))
+
+
+def _half_turn_axis(matrix: Array) -> Array:
+    """Return the axis a [3] of a half turn, whose matrix is 2 a a^T - I."""
+    outer = (matrix + np.eye(3)) / 2
+    column = outer[:, int(np.argmax(np.diag(outer)))]
+    return np.asarray(column / max(float(np.linalg.norm(column)), 1e-9))
+
+
+def rotation_matrix(vector: ArrayLike) -> Array:
+    """Return the rotation matrix [3, 3] of axis times angle [3, rad] (Rodrigues' formula)."""
+    v = np.asarray(vector, dtype=np.float64)
+    angle = float(np.linalg.norm(v))
+    x, y, z = v / angle if angle > 0 else v
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross)
+
+
+def turn_between(angles: ArrayLike, next_angles: ArrayLike) -> Array:
+    """Return the rotation from one orientation to another as axis times angle [3, rad].
+
+    The norm is the angle of the rotation. It is not the largest of the three Euler angles of an
+    action, which may be smaller by a factor of the square root of three.
+
+    Args:
+        angles: Extrinsic xyz Euler angles [3, rad].
+        next_angles: Extrinsic xyz Euler angles [3, rad].
+    """
+    return rotation_vector(euler_to_matrix(next_angles) @ euler_to_matrix(angles).T)
+
+
+def turn_by(angles: ArrayLike, vector: ArrayLike) -> Array:
+    """Return Euler angles [3, rad] rotated by axis times angle [3, rad] in the base frame."""
+    return matrix_to_euler(rotation_matrix(vector) @ euler_to_matrix(angles))
+
+
 def pose_diff(state: ArrayLike, next_state: ArrayLike) -> Array:
     """Return the action [..., 7] that leads from `state` to `next_state`."""
     s, n = np.asarray(state, dtype=np.float64), np.asarray(next_state, dtype=np.float64)
@@ -62,8 +107,8 @@ def apply_action(state: ArrayLike, action: ArrayLike) -> Array:
 
 
 def gripper_command(value: float) -> float:
-    """Return the ternary meaning of an action's last number: +1 close, -1 open, 0 keep."""
-    return 0.0 if abs(value) <= GRIPPER_DEAD_BAND else float(np.sign(value))
+    """Return the meaning of an action's last number: +1 close, -1 open, 0 keep (also for NaN)."""
+    return float(np.sign(value)) if abs(value) > GRIPPER_DEAD_BAND else 0.0
 
 
 def is_closed_after(value: float, closed: bool) -> bool:

@@ -44,6 +44,15 @@ def check_ranges(settings: Any, error: type[Exception] = ConfigError) -> None:
             raise error(str(found)) from None
 
 
+def check_number(name: str, value: object, limits: Mapping[str, float | str]) -> None:
+    """Check a number that is no field against a range of `between`.
+
+    Raises:
+        ConfigError: It is no number, not finite, or out of its range.
+    """
+    _check_number(name, value, whole=False, limits=limits)
+
+
 def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) -> None:
     origin, kinds = get_origin(hint), get_args(hint)
     if origin is Literal:

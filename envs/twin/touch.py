@@ -157,8 +157,8 @@ class ArmServer(OpenRobotServer):
             tau_ext_hat_filtered=tuple(torques),
             K_F_ext_hat_K=(*(wrench[:3] @ axes), *(wrench[3:] @ axes)),
             O_F_ext_hat_K=tuple(wrench),
-            joint_collision=tuple(map(float, np.abs(torques) > self.thresholds.torques_nm)),
-            cartesian_collision=tuple(map(float, np.abs(wrench) > self.thresholds.wrench)),
+            joint_collision=tuple(map(float, ~(np.abs(torques) <= self.thresholds.torques_nm))),
+            cartesian_collision=tuple(map(float, ~(np.abs(wrench) <= self.thresholds.wrench))),
             errors=errors,
             reflex_reason=errors,
         )
@@ -173,8 +173,8 @@ class ArmServer(OpenRobotServer):
     def _collisions(self) -> tuple[int, ...]:
         if self.touch is None:
             return ()
-        joints = bool((np.abs(self.touch.torques) > self.thresholds.torques_nm).any())
-        hand = bool((np.abs(self.touch.wrench) > self.thresholds.wrench).any())
+        joints = not bool((np.abs(self.touch.torques) <= self.thresholds.torques_nm).all())
+        hand = not bool((np.abs(self.touch.wrench) <= self.thresholds.wrench).all())
         return (JOINT_REFLEX,) * joints + (CARTESIAN_REFLEX,) * hand
 
     def recover(self, command: Recovery) -> None:
@@ -188,7 +188,7 @@ class ArmServer(OpenRobotServer):
         self.robot.follower.begin(self.stopped_q)
 
     def _recover(self) -> None:
-        moves = max(map(abs, self.robot.inner_state.dq)) > REST_RAD_S
+        moves = not np.abs(self.robot.inner_state.dq).max() <= REST_RAD_S
         self.rested_ms = 0 if moves else self.rested_ms + 1
         if self.recovery is None or self.rested_ms < REST_MS:
             return

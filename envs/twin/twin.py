@@ -48,7 +48,7 @@ class Twin(Closing):
         client_s: Client silence after which a motion is aborted [s].
 
     Raises:
-        TaskError: There is more than one object shape.
+        TaskError: There is more than one object shape, or `client_s` is not above 0.
         TwinError: franky-sim is missing or has an unsupported version, or the server process
             failed.
     """
@@ -62,6 +62,8 @@ class Twin(Closing):
         image_size: int = 128,
         client_s: float = CLIENT_S,
     ) -> None:
+        if not 0 < client_s <= 3600:
+            raise TaskError(f"client_s={client_s}; allowed: above 0, at most 3600 [s]")
         if len(objects) != 1:
             raise TaskError(f"The twin serves one object shape, not {list(objects)}: choose one")
         from envs.twin.server import serve  # imports franky-sim or raises with the install command

@@ -44,7 +44,7 @@ def require_same_view(found: View, options: CheckViewOptions) -> None:
     Raises:
         DriveError: the view differs too much from its reference.
     """
-    shift = max(abs(pixels) for pixels in found.shift_px)
+    shift = float(np.abs(found.shift_px).max())  # max() would drop a NaN
     if shift <= options.max_shift_px and found.difference <= options.max_difference:
         return
     raise DriveError(

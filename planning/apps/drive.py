@@ -29,7 +29,7 @@ from planning.apps.operator import (
 from planning.apps.policies import SIMULATED_BOX_M, make_planning_agent, open_policy, point
 from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
 from planning.arm_options import REAL_ROBOTS, DriveOptions
-from planning.drive_log import DriveLog
+from planning.drive_log import DriveLog, new_folder
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
 from planning.goals import GoalPicture, read_goals
@@ -104,6 +104,8 @@ class Drive:
         planner = options.resolved_planner()
         self.agent = make_planning_agent(policy, world, planner, workcell.spec)
         self.out = Path(options.out)
+        self.episodes: list[Episode] = []
+        """Every episode that began, also the one that an error ended."""
         self.ended: list[str] = []
         self.reasons: Counter[str] = Counter()
 
@@ -131,17 +133,16 @@ class Drive:
         }
 
     def run(self, finish: Finish) -> None:
-        """Run all episodes; summarise the finished ones even if an error ends the drive."""
-        episodes: list[Episode] = []
+        """Run all episodes; summarise those that began even if an error ends the drive."""
         try:
             for index in range(self.options.episodes):
                 self._prepare_scene(index)
                 last = index + 1 == self.options.episodes
-                episodes.append(self.run_episode(index, lose_one_for=self._tolerated(last=last)))
+                self.run_episode(index, lose_one_for=self._tolerated(last=last))
         finally:
-            summary = drive_summary(self.options, episodes, self.ended, self.reasons)
+            summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
             title = f"drive {self.options.workcell.robot}: {summary['task']}"
-            finish(summary, write_report(self.out, title, summary, episodes))
+            finish(summary, write_report(self.out, title, summary, self.episodes))
 
     def _prepare_scene(self, index: int) -> None:
         """Let the operator reset the scene and inspect a stopped arm."""
@@ -156,15 +157,16 @@ class Drive:
             return (ArmError,)
         return (ReflexError,) if self.workcell.auto_recovers else ()
 
-    def run_episode(self, index: int, *, lose_one_for: tuple[type[ArmError], ...] = ()) -> Episode:
-        """Run one episode; its log and recording are kept even if it fails."""
+    def run_episode(self, index: int, *, lose_one_for: tuple[type[ArmError], ...] = ()) -> None:
+        """Run one episode; its log, recording and pictures are kept even if it fails."""
         seed = episode_seed(self.options.seed, index)
         self.workcell.begin(seed)
         goals = self.goals()
         shown = [self._as_seen(goal) for goal in goals]
         episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
-        records = DriveLog(self.out / "logs" / stamp, self.header(seed), goals)
+        records = DriveLog(new_folder(self.out / "logs", stamp), self.header(seed), goals)
+        self.episodes.append(episode)
         recorder = Recorder(self.options, self.workcell, episode, self.policy.preprocess)
         if self.view is not None:
             self.view.begin(goals)
@@ -174,7 +176,7 @@ class Drive:
             if ended:
                 self._stop(records)
         except BaseException as error:
-            ended = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}"
+            ended = _why(error)
             self._stop(records)
             if not isinstance(error, lose_one_for):
                 raise
@@ -183,14 +185,20 @@ class Drive:
             recorder.close(ended, self._judge if self.options.judge else None)
             self.ended.append(ended)
             self.reasons.update(recorder.reasons)
-            error_m = float(episode.error_m)
+            self._save(episode, records, recorder, ended)
+
+    def _save(self, episode: Episode, records: DriveLog, recorder: Recorder, ended: str) -> None:
+        """Write the recording and the end of the log, which is written in any case."""
+        data, error_m = "", float(episode.error_m)
+        try:
+            data = recorder.write(self.out, records.folder.name, ended)
+        finally:
             records.end(
                 ended=ended or "budgets spent",
                 success=episode.success,
                 error_m=error_m if math.isfinite(error_m) else None,
-                data=recorder.write(self.out, stamp, ended),
+                data=data,
             )
-        return episode
 
     def _as_seen(self, goal: SubGoal) -> SubGoal:
         """Return a goal with its image pre-processed for the model, for the report."""
@@ -244,13 +252,24 @@ class Drive:
         return listen
 
     def _stop(self, records: DriveLog) -> None:
-        """Stop the arm in any state."""
+        """Stop the arm in any state, and log it if the disk allows."""
+        row: dict[str, Any] = {"kind": "stopped"}
         try:
             self.workcell.arm.stop()
-            records.write({"kind": "stopped", "time_s": time.time()})
         except RobotError as error:
             log.warning("The arm did not accept the stop (%s). Use the emergency stop.", error)
-            records.write({"kind": "stop failed", "time_s": time.time(), "error": str(error)})
+            row = {"kind": "stop failed", "error": str(error)}
+        try:
+            records.write(row | {"time_s": time.time()})
+        except OSError as error:
+            log.warning("The stop is not in the log (%s).", error)
+
+
+def _why(error: BaseException) -> str:
+    """Return what ended an episode: the signal, or the error's text."""
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "Ctrl-C"
+    return str(error) or type(error).__name__
 
 
 def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:

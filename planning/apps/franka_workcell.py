@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envs.goals import SubGoal as SceneGoal
+from envs.twin.messages import HANG_S
 from envs.twin.twin import Twin
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, open_camera, read_limits
 from planning.arm_options import WorkcellOptions
@@ -16,9 +17,9 @@ from robot.errors import ConfigError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.layer import SafetyConfig
 
-SIMULATED = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=10.0, kill_s=20.0)
-"""Maximum ages for a simulated arm. They are generous because its server shares the processor with
-everything else, its clock waits, and nobody can be hurt."""
+SIMULATED = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=HANG_S, kill_s=HANG_S)
+"""Maximum ages for the twin. Its time waits for its driver, so the ages of heartbeats count in its
+own time; the host's time only tells a process that hangs from a slow one."""
 
 
 def watchdog_ages(patience: float) -> WatchdogConfig:
@@ -37,6 +38,7 @@ def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConf
     return FrankaConfig(
         address=address,
         max_speed_m_s=limits.max_speed_m_s,
+        max_turn_rad_s=limits.max_turn_rad_s,
         gripper_force_n=limits.gripper_force_n,
         max_torque_nm=limits.max_torque_nm,
         max_force_n=limits.max_force_n,
@@ -99,7 +101,7 @@ class TwinWorkcell(Workcell):
     """The `ArmEnv` scene served as a Franka, with the driver and watchdog of a real arm."""
 
     simulated = auto_recovers = True
-    frozen_s, max_age_s = float("inf"), 3.0
+    frozen_s = max_age_s = float("inf")  # an image is rendered when it is asked for
     camera_name = "left"
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
@@ -110,14 +112,16 @@ class TwinWorkcell(Workcell):
             split=scene.split,
             objects=tuple(scene.objects),
             image_size=image_size,
+            client_s=HANG_S,
         )
         try:
             config = driver_config(
                 self.limits,
                 self.twin.address,
                 realtime=False,
-                connect_timeout_s=60.0,
-                motion_timeout_s=120.0,
+                connect_timeout_s=HANG_S,
+                motion_timeout_s=30.0,
+                clock="arm",
             )
             self.driver = FrankaArm(config, SIMULATED)
         except BaseException:

@@ -144,7 +144,7 @@ def replay_log(logged: Logged, options: ReplayOptions, load: LoadModel) -> dict[
         "log": str(logged.folder),
         "steps": len(logged.steps),
         "ended": logged.end.get("ended", "cut off"),
-        "largest_difference": max(differences, default=None),
+        "largest_difference": float(np.max(differences)) if differences else None,
         "safety": None if safety is None else dataclasses.asdict(safety),
     }
 
@@ -159,7 +159,7 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
     logs = [read_log(folder) for folder in find_logs(options.run)]
     load = functools.lru_cache(maxsize=1)(load_world_model)  # all logs of a run share one model
     rows = [replay_log(logged, options, load) for logged in logs]
-    worst = max((row["largest_difference"] or 0.0 for row in rows), default=0.0)
+    worst = float(np.max([0.0, *(row["largest_difference"] or 0.0 for row in rows)]))
     judged = [row["safety"] for row in rows if row["safety"]]
     kept = all(s["largest_difference"] <= options.tolerance and not s["differ"] for s in judged)
     summary = {

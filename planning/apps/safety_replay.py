@@ -33,7 +33,7 @@ def _rows(logged: Logged) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             break
         if "n" in row:
             rows.setdefault(row["n"], row)
@@ -49,10 +49,10 @@ def _judge(limits: Limits, row: dict[str, Any], found: SafetyReplay) -> None:
         return
     if sent.refused:
         return
-    gaps = [np.abs(sent.target - row["allowed"]).max()]
+    gaps = [found.largest_difference, np.abs(sent.target - row["allowed"]).max()]
     if not row["refused"]:
         gaps.append(np.abs(sent.action - row["sent"]).max())
-    found.largest_difference = max(found.largest_difference, *(float(gap) for gap in gaps))
+    found.largest_difference = float(np.max(gaps))  # max() would drop a NaN
 
 
 def _arm_of(options: dict[str, Any]) -> str:

@@ -45,9 +45,11 @@ def read_limits(name: str) -> SafetyConfig:
     path = Path(name)
     if path.suffix != ".yaml":
         path = config_folder() / "robot" / f"{name}.yaml"
+    if path.exists() and not path.is_file():  # a pipe would hang
+        raise ConfigError(f"Limits {name!r} are no file. Allowed: franka, twin or a file.yaml.")
     try:
         values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(
             f"Limits {name!r} cannot be read ({error}). Allowed: franka, twin or a file.yaml."
         ) from error
@@ -106,7 +108,7 @@ class MujocoWorkcell(Workcell):
     """The `ArmEnv` scene, with its simulated arm."""
 
     simulated = True
-    frozen_s, max_age_s = float("inf"), 3.0
+    frozen_s = max_age_s = float("inf")  # an image is rendered when it is asked for
     camera_name: str | None = "left"
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
@@ -143,6 +145,8 @@ class MujocoWorkcell(Workcell):
 
 class FakeWorkcell(MujocoWorkcell):
     """`FakeArm` (no physics), rendered at its joint positions in the `ArmEnv` scene."""
+
+    max_age_s = 3.0  # its camera may be a real one
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         super().__init__(options, image_size)

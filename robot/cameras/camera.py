@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot.errors import CameraError
+from robot.ranges import between, check_number
+from robot.safety.shared_state import FUTURE_S
 
 Image = NDArray[np.uint8]
 
@@ -188,6 +191,14 @@ class OpenCVCamera:
         self.device.release()
 
 
+def _limit(name: str, value: float) -> float:
+    """Return a limit, which may be infinite for a check that does not apply."""
+    if isinstance(value, int | float) and value == math.inf:
+        return math.inf
+    check_number(name, value, between(0, 3600))
+    return value
+
+
 class CheckedCamera:
     """Rejects frames that are stale, frozen or black.
 
@@ -197,12 +208,17 @@ class CheckedCamera:
         frozen_s: Time of identical frames after which the camera counts as hung [s]; sensor noise
             makes real frames differ, so pass infinity for a simulation at rest.
         dark: Mean brightness (0..255) below which a frame counts as black.
+
+    Raises:
+        ConfigError: A limit is negative or no number.
     """
 
     def __init__(
         self, camera: Camera, *, max_age_s: float = 0.2, frozen_s: float = 0.5, dark: float = 4.0
     ) -> None:
-        self.camera, self.max_age_s, self.frozen_s, self.dark = camera, max_age_s, frozen_s, dark
+        self.camera = camera
+        self.max_age_s = _limit("max_age_s", max_age_s)
+        self.frozen_s, self.dark = _limit("frozen_s", frozen_s), _limit("dark", dark)
         self._last: Frame | None = None
         """First frame of the current run of identical frames."""
 
@@ -210,18 +226,22 @@ class CheckedCamera:
         """Return the newest frame.
 
         Raises:
-            CameraError: The frame is too old, black, or has not changed for `frozen_s`.
+            CameraError: The frame is no RGB image, too old, from the future, black, or has not
+                changed for `frozen_s`.
         """
         frame = self.camera.read()
+        shape, kind = np.shape(frame.image), np.asarray(frame.image).dtype
+        if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind != np.uint8:
+            raise CameraError(f"The frame is {kind} {shape}; allowed: uint8 (height, width, 3)")
         age = time.monotonic() - frame.time_s
-        if age > self.max_age_s:
+        if not -FUTURE_S <= age <= self.max_age_s:
             raise CameraError(f"The newest frame is {age:.2f} s old, at most {self.max_age_s} s")
-        if float(frame.image.mean()) < self.dark:
+        if not float(frame.image.mean()) >= self.dark:
             raise CameraError("The camera image is black: is the lens cap on, or the light off?")
         last = self._last
         if last is None or not np.array_equal(last.image, frame.image):
             self._last = frame
-        elif frame.time_s - last.time_s > self.frozen_s:
+        elif not frame.time_s - last.time_s <= self.frozen_s:
             same = frame.time_s - last.time_s
             raise CameraError(
                 f"The camera image has not changed for {same:.2f} s: the camera hangs"

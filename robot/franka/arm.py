@@ -12,6 +12,8 @@ import importlib.util
 import multiprocessing
 import os
 import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnContext
 from multiprocessing.process import BaseProcess
 
 import numpy as np
@@ -24,7 +26,8 @@ from robot.franka.config import Answer, FrankaConfig, Order
 from robot.franka.driver import serve
 from robot.kinematics import Kinematics
 from robot.pose import apply_action, is_closed_after, pose_diff
-from robot.safety.shared_state import SharedArmState
+from robot.safety.process_handle import ProcessHandle
+from robot.safety.shared_state import FUTURE_S, SharedArmState
 from robot.safety.watchdog import WatchdogConfig, watch
 
 Array = NDArray[np.float64]
@@ -44,7 +47,11 @@ COLLISIONS = "joint_reflex", "cartesian_reflex"
 START_S = 120.0
 """Timeout for a process to start [s]; a busy machine may take most of a minute."""
 GUARD_S = 1.0
-"""Commands are refused if the watchdog has been silent for this long [s]."""
+"""Commands are refused if the watchdog has been silent for this long by the ages' clock [s]."""
+STOP_S = 1.5
+"""Longest time that `stop` waits for the arm to come to rest [s]."""
+FRESH_S = 0.1
+"""A simulated arm whose time waits is waited for until its reading is newer than this [s]."""
 
 
 class FrankaArm(Closing):
@@ -71,31 +78,58 @@ class FrankaArm(Closing):
         if importlib.util.find_spec("franky") is None:
             raise ArmError("The driver needs franky: pip install 'worldmodel[robot]'")
         self.config, self.solver = config, Kinematics(kind, joint_margin_rad)
+        self._ages = watchdog or WatchdogConfig()
         context = multiprocessing.get_context("spawn")
-        self.link = SharedArmState(context)
+        self.link = SharedArmState(context, config.clock)
         self._pipe, theirs = context.Pipe()
-        self._driver = context.Process(target=serve, args=(config, self.link, theirs), daemon=True)
+        self._driver = context.Process(
+            target=serve, args=(config, self.link, theirs, self._ages.planner_s), daemon=True
+        )
         self._watchdog: BaseProcess | None = None
         self._driver.start()
         theirs.close()
-        self._wait(START_S, "start the driver's process", beat=False)
-        self._wait(config.connect_timeout_s, "connect to the arm", beat=False)
-        self._watchdog = context.Process(
-            target=watch,
-            args=(self.link, watchdog or WatchdogConfig(), self._driver.pid, os.getpid()),
-            daemon=True,
-        )
-        self._watchdog.start()
-        self._await_watchdog()
-        self.closed = bool(self.state().state[6] > 0.5)
+        try:
+            self._start_watchdog(context)
+        except BaseException:
+            self.close()
+            raise
+        self.closed = self._is_closed()
 
-    def _await_watchdog(self) -> None:
+    def _start_watchdog(self, context: SpawnContext) -> None:
+        """Wait until the driver has connected, then start the watchdog."""
+        driver = ProcessHandle(int(self._driver.pid or 0))
+        try:
+            self._wait(START_S, "start the driver's process", beat=False)
+            self._wait(self.config.connect_timeout_s, "connect to the arm", beat=False)
+            self._watchdog = context.Process(
+                target=watch, args=(self.link, self._ages, driver, os.getpid()), daemon=True
+            )
+            self._watchdog.start()
+        finally:
+            driver.close()
         until = time.monotonic() + START_S
-        while self.link.guard_age_s > GUARD_S:
-            if time.monotonic() > until or not self._watchdog or not self._watchdog.is_alive():
-                self.close()
+        while not self._is_guarded():
+            if time.monotonic() > until or not self._watchdog.is_alive():
                 raise ArmError("The watchdog's process did not start: create a new FrankaArm")
             time.sleep(0.01)
+
+    def _wait_for_the_watchdog(self) -> None:
+        """On a simulated arm whose time waits, wait for a watchdog that lacks processor time."""
+        until = time.monotonic() + self.config.connect_timeout_s
+        while (
+            self.config.clock == "arm"
+            and not self._is_guarded()
+            and self._watchdog is not None
+            and self._watchdog.is_alive()
+            and time.monotonic() <= until
+        ):
+            time.sleep(0.001)
+
+    def _is_guarded(self) -> bool:
+        return self.link.guards > 0 and -FUTURE_S <= self.link.guard_age_s <= GUARD_S
+
+    def _is_closed(self) -> bool:
+        return not self.state().state[6] <= 0.5
 
     @property
     def spec(self) -> ArmSpec:
@@ -108,12 +142,24 @@ class FrankaArm(Closing):
         return int(self._driver.pid or 0)
 
     def state(self) -> ArmState:
-        """Return the newest reading; its age counts from the last change of the arm's clock."""
+        """Return the newest reading; its age counts from the last change of the arm's clock.
+
+        A simulated arm whose time waits is waited for until its reading is fresh.
+        """
+        state, until = self._read(), time.monotonic() + self.config.connect_timeout_s
+        while self.config.clock == "arm" and not (state.age_s <= FRESH_S or state.errors):
+            if not time.monotonic() <= until:
+                break
+            time.sleep(0.001)
+            state = self._read()
+        return state
+
+    def _read(self) -> ArmState:
         state = self.link.read()
         errors = list(state.errors)
         if not self._driver.is_alive():
             errors.append("the driver's process ended: create a new FrankaArm")
-        elif self.link.stopped:
+        elif self.link.is_stopped:
             errors.append(self.link.stopped)
         return dataclasses.replace(state, errors=tuple(errors))
 
@@ -147,7 +193,8 @@ class FrankaArm(Closing):
             raise ArmError(
                 f"The arm is stopped ({'; '.join(now.errors)}): inspect it, then recover"
             )
-        if self.link.guard_age_s > GUARD_S:
+        self._wait_for_the_watchdog()
+        if not self._is_guarded():
             self.link.stop("the watchdog's process does not run")
             raise ArmError("The watchdog's process does not run: create a new FrankaArm")
         joints = self.solver.solve(wanted, now.q)
@@ -161,8 +208,8 @@ class FrankaArm(Closing):
     def stop(self) -> None:
         """Stop immediately; only `recover` lifts the stop."""
         self.link.stop("stop was called")
-        until = time.monotonic() + 1.5
-        while self.link.moving and self._driver.is_alive() and time.monotonic() < until:
+        is_late = self._timer(STOP_S)
+        while self.link.moving and self._driver.is_alive() and not is_late():
             time.sleep(0.005)
 
     def recover(self) -> None:
@@ -176,10 +223,11 @@ class FrankaArm(Closing):
         if self.link.moving or not self._driver.is_alive():
             what = "still moves" if self._driver.is_alive() else "has lost its driver's process"
             raise ArmError(f"The arm {what}: inspect it, then create a new FrankaArm")
+        seen = self.link.newest_stop
         self._drain()
-        self.link.clear()
         self._send(Order("recover"))
         self._wait(self.config.connect_timeout_s, "recover", beat=False)
+        self.link.clear(seen)
 
     def disconnect(self) -> None:
         """Release the arm and keep the driver process."""
@@ -190,7 +238,7 @@ class FrankaArm(Closing):
         """Connect again after `disconnect`."""
         self._send(Order("connect"))
         self._wait(self.config.connect_timeout_s, "connect to the arm", beat=False)
-        self.closed = bool(self.state().state[6] > 0.5)
+        self.closed = self._is_closed()
 
     def close(self) -> None:
         """Stop, release the arm and end both processes."""
@@ -217,10 +265,28 @@ class FrankaArm(Closing):
             while self._pipe.poll():
                 self._pipe.recv()
 
+    def _timer(self, timeout_s: float) -> Callable[[], bool]:
+        """Return a function that tells whether a time limit has passed.
+
+        On a simulated arm whose time waits, the limit is the arm's time; an arm whose clock has
+        not changed for `connect_timeout_s` hangs.
+        """
+        began = self.link.now_s
+
+        def is_late() -> bool:
+            if not self.link.now_s - began <= timeout_s:
+                return True
+            return self.config.clock == "arm" and not (
+                self.link.state_age_s <= self.config.connect_timeout_s
+            )
+
+        return is_late
+
     def _wait(self, timeout_s: float, what: str, *, beat: bool = True) -> Answer:
         """Wait for the driver's answer, sending heartbeats while the arm may move."""
         until = time.monotonic() + timeout_s
-        while time.monotonic() < until:
+        is_late = self._timer(timeout_s) if beat else lambda: not time.monotonic() <= until
+        while not is_late():
             if beat:
                 self.link.beat()
             try:

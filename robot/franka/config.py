@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from robot.arm import Reason
 from robot.constants import MIN_HELD_M
+from robot.errors import ConfigError
 from robot.ranges import between, check_ranges
+from robot.safety.shared_state import Clock
 
 Array = NDArray[np.float64]
 
@@ -33,6 +35,8 @@ class FrankaConfig:
     """Fraction of the arm's maximum speed, acceleration and jerk that motions use (0..1)."""
     max_speed_m_s: float = field(default=0.1, metadata=between(0.001, 1, "m/s"))
     """Maximum speed of the end effector [m/s]."""
+    max_turn_rad_s: float = field(default=0.5, metadata=between(0.001, 2, "rad/s"))
+    """Maximum rotational speed of the end effector [rad/s]."""
     gripper_force_n: float = field(default=20.0, metadata=between(0.01, 30, "N"))
     """Grasping force [N]."""
     gripper_speed_m_s: float = field(default=0.1, metadata=between(0.001, 0.2, "m/s"))
@@ -57,9 +61,14 @@ class FrankaConfig:
     published."""
     min_held_m: float = field(default=MIN_HELD_M, metadata=between(0, 0.08, "m"))
     """Closed fingers wider than this hold an object [m]."""
+    clock: Clock = "host"
+    """Clock of the time limits: the host's, or that of a simulated arm, whose time waits for its
+    driver, so that a busy machine makes it slow and not late."""
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.clock == "arm" and self.realtime:
+            raise ConfigError("clock='arm'; allowed: host, or arm with realtime=False")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from robot.franka.config import Answer, FrankaConfig, Order
 from robot.franka.gripper import GripperWorker
 from robot.franka.motion import Pace, contact_reason, make_motion, speed_scale
 from robot.pose import euler_to_matrix, matrix_to_euler
-from robot.safety.shared_state import Reading, SharedArmState
+from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
 
 Array = NDArray[np.float64]
 
@@ -42,10 +42,14 @@ class Driver:
         config: Driver options.
         link: Memory shared with the planner process and the watchdog.
         pipe: Connection that receives orders and sends answers.
+        guard_s: Maximum time since the watchdog's last check while the arm moves [s].
     """
 
-    def __init__(self, config: FrankaConfig, link: SharedArmState, pipe: Connection) -> None:
-        self.config, self.link, self.pipe = config, link, pipe
+    def __init__(
+        self, config: FrankaConfig, link: SharedArmState, pipe: Connection, guard_s: float
+    ) -> None:
+        self.config, self.link, self.pipe, self.guard_s = config, link, pipe, guard_s
+        self.leaving = False
         self.robot: Any = None
         self.gripper: GripperWorker | None = None
         self.moving, self.stopping = False, False
@@ -65,6 +69,8 @@ class Driver:
         # motions use a share of every limit, but stops use all of it
         limit = self.robot.translation_velocity_limit
         limit.set(min(limit.max, self.config.max_speed_m_s / self.config.dynamics))
+        limit = self.robot.rotation_velocity_limit
+        limit.set(min(limit.max, self.config.max_turn_rad_s / self.config.dynamics))
         self.gripper = GripperWorker(franky.Gripper(self.config.address), self.config)
         self.to_ee = np.asarray(self.robot.state.F_T_EE.matrix)
         self.moving = self.stopping = self.waiting = False
@@ -88,6 +94,8 @@ class Driver:
         pose = np.concatenate([flange[:3, 3], matrix_to_euler(flange[:3, :3]), [closed]])
         holding = self.gripper.closed and width > self.config.min_held_m and not self.gripper.busy
         self.speed = float(np.abs(state.dq).max())
+        if self.moving and not np.isfinite([*pose, *state.q, *state.dq]).all():
+            self.link.stop("the arm's state is not finite")
         names = str(state.current_errors).strip("[]")
         self.link.write(
             Reading(
@@ -112,9 +120,12 @@ class Driver:
             target: Flange pose and closedness [7].
             joints: Joint positions [7, rad] that reach the pose.
         """
+        if not (np.isfinite(target).all() and np.isfinite(joints).all()):
+            raise ValueError(f"target {target} or joints {joints} are not finite")
         self.target, self.joints, self.retries = target, joints, RETRIES
-        self.moving, self.waiting, self.began, self.ended = True, True, time.monotonic(), 0.0
+        self.moving, self.waiting, self.stopping, self.ended = True, True, False, 0.0
         self.publish()
+        self.began = self.link.now_s
         self._start()
         if self.config.preempt_s:
             self._operate_gripper()
@@ -188,23 +199,26 @@ class Driver:
 
     def _rests(self) -> bool:
         """Return whether the joints are at rest after a motion; servos lag behind their target."""
-        self.ended = self.ended or time.monotonic()
-        return self.speed < REST_RAD_S or time.monotonic() - self.ended > REST_S
+        self.ended = self.ended or self.link.now_s
+        return self.speed < REST_RAD_S or not self.link.now_s - self.ended <= REST_S
 
     def watch(self) -> None:
         """Stop the arm if the stop flag is set; report a motion that has ended."""
-        import franky
-
         if self.robot is None:
             return
-        if self.link.stopped and not self.stopping:
+        if self.moving and not self.link.is_stopped:
+            self._watch_the_watchdog()
+        if self.link.is_stopped and not self.stopping:
             self.stopping = True
             if self.moving:
-                self.robot.move(franky.CartesianStopMotion(), asynchronous=True)
-        if not self.moving:
-            return
+                self._halt()
+        if self.moving:
+            self._follow_the_motion()
+
+    def _follow_the_motion(self) -> None:
+        """Report a motion that has ended; stop one that takes too long."""
         finished = self._finished()
-        late = time.monotonic() - self.began
+        late = self.link.now_s - self.began
         if self.stopping:
             if finished:
                 self.moving = False
@@ -212,11 +226,23 @@ class Driver:
         elif finished and self._rests() and not self._operate_gripper():
             self.moving = False
             self._report()
-        elif self.config.preempt_s and late >= self.config.preempt_s:
+        elif self.config.preempt_s and not late < self.config.preempt_s:
             self.answer(Answer("done"))
-        elif late > self.config.motion_timeout_s:
+        elif not -FUTURE_S <= late <= self.config.motion_timeout_s:
             what = "the gripper" if finished else "a motion"
             self.link.stop(f"{what} took over {self.config.motion_timeout_s} s")
+
+    def _watch_the_watchdog(self) -> None:
+        age = self.link.guard_age_s
+        if not -FUTURE_S <= age <= self.guard_s:
+            text = f"the watchdog's last check is {age:.2f} s old, at most {self.guard_s}"
+            self.link.stop(f"{text} while the arm moves")
+
+    def _halt(self) -> None:
+        """Begin to stop the current motion."""
+        import franky
+
+        self.robot.move(franky.CartesianStopMotion(), asynchronous=True)
 
     def answer(self, answer: Answer) -> None:
         """Send an answer to the planner process, once per command."""
@@ -229,7 +255,7 @@ class Driver:
         if order.kind == "end":
             return False
         if order.kind == "go":
-            if self.link.stopped:
+            if self.link.is_stopped:
                 self.pipe.send(Answer("stopped", self.link.stopped))
             else:
                 assert order.target is not None
@@ -258,29 +284,44 @@ class Driver:
             self.connect()
             self.robot.recover_from_errors()
 
-    def fail(self, error: Exception) -> None:
-        """Report a failure of the arm and wait for `recover`."""
-        self.error = f"{type(error).__name__}: {error}"
+    def fail(self, error: Exception, *, ordered: bool) -> None:
+        """Report a failure of the arm and wait for `recover`.
+
+        Args:
+            error: The failure.
+            ordered: Whether an order failed, which is answered every time; a failure that repeats
+                between orders is reported once.
+        """
+        text = f"{type(error).__name__}: {error}"
+        report, self.error = ordered or self.waiting or text != self.error, text
+        if self.moving:  # the error may not be the arm's, which then would continue
+            with contextlib.suppress(Exception):
+                if self.robot.is_in_control:
+                    self._halt()
         self.moving, self.waiting = False, False
         with contextlib.suppress(Exception):
             self.publish()
-        self.pipe.send(Answer("failed", self.error))
+        if report:
+            self.pipe.send(Answer("failed", self.error))
 
     def run(self) -> None:
         """Loop until an order ends the process or the planner process has exited."""
-        while True:
+        while not self.leaving:
+            ordered = False
             try:
-                if self.pipe.poll(TICK_S) and not self.obey(self.pipe.recv()):
-                    break
+                ordered = self.pipe.poll(TICK_S)
+                if ordered and not self.obey(self.pipe.recv()):
+                    self.disconnect()
+                    return
+                ordered = False
                 self.publish()
                 self.watch()
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 self.link.stop("the planner's process is gone")
-                self._stop_and_leave()
-                return
+                self.leaving = True
             except Exception as error:  # noqa: BLE001 - franky does not export all of its errors
-                self.fail(error)
-        self.disconnect()
+                self.fail(error, ordered=ordered)
+        self._stop_and_leave()
 
     def _stop_and_leave(self) -> None:
         until = time.monotonic() + 1.0
@@ -298,15 +339,31 @@ def _force_n(state: Any) -> float:
     return float(np.linalg.norm(np.asarray(state.O_F_ext_hat_K)[:3]))
 
 
-def serve(config: FrankaConfig, link: SharedArmState, pipe: Connection) -> None:
-    """Run the driver process."""
+def serve(
+    config: FrankaConfig, link: SharedArmState, pipe: Connection, guard_s: float = 0.2
+) -> None:
+    """Run the driver process.
+
+    Args:
+        config: Driver options.
+        link: Memory shared with the planner process and the watchdog.
+        pipe: Connection that receives orders and sends answers.
+        guard_s: Maximum time since the watchdog's last check while the arm moves [s].
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner process decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     pipe.send(Answer("started"))  # the connection timeout starts here
-    driver = Driver(config, link, pipe)
+    driver = Driver(config, link, pipe, guard_s)
     try:
         driver.connect()
     except Exception as error:  # noqa: BLE001 - reported to the planner's process
         pipe.send(Answer("failed", f"{type(error).__name__}: {error}"))
         return
+
+    def leave(*_: object) -> None:
+        link.stop("the driver's process was asked to terminate")
+        driver.leaving = True
+
+    signal.signal(signal.SIGTERM, leave)
     pipe.send(Answer("ready"))
     driver.run()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Literal, Self
 
+import numpy as np
+
 from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M
 from robot.errors import ConfigError
 from robot.ranges import between, check_ranges
@@ -37,14 +39,15 @@ class SafetyConfig:
     max_step_m: float = field(default=MAX_STEP_M, metadata=between(0.0001, 0.2, "m"))
     """Maximum step along each axis [m]; a longer step is scaled down, keeping its direction."""
     max_step_rad: float = field(default=MAX_ROTATION_RAD, metadata=between(0.0001, 0.5, "rad"))
-    """Maximum rotation of a step about each axis [rad]."""
+    """Maximum angle of a step's rotation [rad]; a larger one is scaled down about the same axis."""
     max_tilt_rad: float = field(default=0.6, metadata=between(0.001, 3.2, "rad"))
     """Maximum angle between the hand and straight down [rad]. Beyond it, the hand's body and the
     wrist could touch the table while flange and fingertips are in their boxes."""
     max_speed_m_s: float = field(default=0.1, metadata=between(0.001, 1, "m/s"))
     """Maximum speed of the hand [m/s]; with `step_s` it also limits a step under preemption."""
     max_turn_rad_s: float = field(default=0.5, metadata=between(0.001, 2, "rad/s"))
-    """Maximum rotational speed of the hand [rad/s]."""
+    """Maximum rotational speed of the hand [rad/s]; with `step_s` it also limits a step under
+    preemption."""
     step_s: float | None = field(default=None, metadata=between(0.001, 10, "s"))
     """Control period of a driver that preempts steps [s]; None if it waits for each step to end."""
     joint_margin_rad: float = field(default=0.1, metadata=between(0, 1, "rad"))
@@ -70,6 +73,8 @@ class SafetyConfig:
     """Speed of slowed downward motions [m/s]; `max_speed_m_s` applies if it is lower."""
     max_lag_m: float = field(default=0.012, metadata=between(0, 0.2, "m"))
     """Actions accumulate on the last target unless the flange is farther than this from it [m]."""
+    max_lag_rad: float = field(default=0.05, metadata=between(0, 0.5, "rad"))
+    """The orientation that a step counts from is at most this far from the measured one [rad]."""
     on_violation: Literal["clip", "reject"] = "clip"
     """Handling of a command beyond the limits: clip shortens it, reject sends nothing."""
 
@@ -78,11 +83,18 @@ class SafetyConfig:
             if isinstance(getattr(self, name), list):  # as YAML and JSON have it
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         check_ranges(self)
-        for part in ("flange", "tip"):
-            low, high = getattr(self, f"{part}_low_m"), getattr(self, f"{part}_high_m")
-            if any(a + self.margin_m >= b - self.margin_m for a, b in zip(low, high, strict=True)):
+        floor = max(self.tip_low_m[2] + self.margin_m, self.table_z_m + self.clearance_m)
+        tip_low = (*self.tip_low_m[:2], floor - self.margin_m)
+        for part, low, high in (
+            ("flange", self.flange_low_m, self.flange_high_m),
+            ("tip", tip_low, self.tip_high_m),
+        ):
+            if not all(
+                a + self.margin_m < b - self.margin_m for a, b in zip(low, high, strict=True)
+            ):
                 raise ConfigError(
-                    f"{part} box is empty: low {low}, high {high}, margin_m {self.margin_m} [m]"
+                    f"{part} box is empty: low {low}, high {high}, margin_m {self.margin_m}, "
+                    f"table_z_m {self.table_z_m}, clearance_m {self.clearance_m} [m]"
                 )
         if not self.contact_n < self.max_force_n:
             raise ConfigError(
@@ -109,4 +121,11 @@ class SafetyConfig:
         """Maximum step along an axis, including the speed limit under preemption [m]."""
         if self.step_s is None:
             return self.max_step_m
-        return min(self.max_step_m, self.max_speed_m_s * self.step_s)
+        return float(np.minimum(self.max_step_m, self.max_speed_m_s * self.step_s))
+
+    @property
+    def step_rad(self) -> float:
+        """Maximum angle of a step's rotation, including the speed limit under preemption [rad]."""
+        if self.step_s is None:
+            return self.max_step_rad
+        return float(np.minimum(self.max_step_rad, self.max_turn_rad_s * self.step_s))

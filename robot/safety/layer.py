@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from robot.arm import Arm, ArmSpec, ArmState, Closing, Reason, Sent
 from robot.errors import UnreachableError
+from robot.pose import turn_between, turn_by
 from robot.safety.config import SafetyConfig
 from robot.safety.limits import Limits, Solver, outside_m, target_outside_m, tips_m
 
@@ -95,9 +96,12 @@ class SafeArm(Closing):
         return self.arm.spec
 
     def begin(self) -> None:
-        """Reset the reference pose, from which the next action counts, to the current pose."""
+        """Reset the reference pose, from which the next action counts, to the current pose.
+
+        If the arm's state is not finite, every command is refused until the next `begin`.
+        """
         state = self.arm.state()
-        self.closed = bool(state.holding) or bool(state.state[6] > 0.1)
+        self.closed = bool(state.holding) or not bool(state.state[6] <= 0.1)
         self.commanded = np.append(state.state[:6], float(self.closed))
 
     def state(self) -> ArmState:
@@ -105,10 +109,19 @@ class SafeArm(Closing):
         return self.arm.state()
 
     def _base(self, state: ArmState) -> Array:
-        if np.linalg.norm(self.commanded[:3] - state.state[:3]) <= self.config.max_lag_m:
-            return self.commanded.copy()
-        # position only: otherwise a tilt forced by a contact would persist
-        return np.concatenate([state.state[:3], self.commanded[3:]])
+        """Return the pose [7] that the step counts from: the last target, near the measured pose.
+
+        A position that lags is replaced by the measured one. Of the orientation, only what exceeds
+        `max_lag_rad` is taken back: replacing it would make a tilt forced by a contact persist.
+        """
+        base, measured = self.commanded.copy(), state.state
+        if not np.linalg.norm(base[:3] - measured[:3]) <= self.config.max_lag_m:
+            base[:3] = measured[:3]
+        lag = turn_between(measured[3:6], base[3:6])
+        angle, most = float(np.linalg.norm(lag)), self.config.max_lag_rad
+        if not angle <= most:
+            base[3:6] = turn_by(measured[3:6], lag * (most / max(angle, 1e-9)))
+        return base
 
     def send(self, action: ArrayLike) -> Sent:
         """Check a DROID delta [7], then move; gripper above 0.15 closes, below -0.15 opens."""
@@ -161,10 +174,13 @@ class SafeArm(Closing):
             return Reason("latched", self.tripped)
         if state.errors:
             return Reason("arm", ", ".join(state.errors))
-        numbers = np.concatenate([state.state, state.q])
+        scalars = [state.time_s, state.gripper_width_m]
+        numbers = np.concatenate([state.state, state.q, state.dq, scalars])
         if not np.isfinite(numbers).all():
             return Reason("state", "not finite")
-        if state.age_s > self.config.max_state_age_s:
+        if not np.isfinite(self.commanded).all():
+            return Reason("state", "the reference pose is not finite; recover the arm")
+        if not 0 <= state.age_s <= self.config.max_state_age_s:
             text = f"{state.age_s:.2f} s old, at most {self.config.max_state_age_s}"
             return Reason("state", text)
         return None
@@ -189,7 +205,7 @@ class SafeArm(Closing):
 
     def trip(self, reason: str) -> None:
         """Stop the arm and refuse all commands until `recover`."""
-        self.tripped = self.tripped or reason
+        self.tripped = self.tripped or reason or "stopped without a reason"
         self.arm.stop()
 
     def stop(self) -> None:

@@ -5,6 +5,9 @@ positions inside stays inside; rotations are checked for the volume that they sw
 An arm tracks its target within a few millimetres, more at higher speed, so targets keep `margin_m`
 from every face, of which rotations may use half. The limits hold for targets; docs/robot-faults.md
 reports how far the arm itself deviated.
+
+Comparisons are written so that NaN refuses (`not value <= limit`), and `Limits.broken` checks every
+allowed target once more, whatever way it was made.
 """
 
 from __future__ import annotations
@@ -14,9 +17,18 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.arm import Reason, Sent
+from robot.arm import Reason, ReasonKind, Sent
 from robot.errors import UnreachableError
-from robot.pose import apply_action, euler_to_matrix, flange_to_tcp, is_closed_after, pose_diff
+from robot.pose import (
+    apply_action,
+    euler_to_matrix,
+    flange_to_tcp,
+    is_closed_after,
+    matrix_to_euler,
+    pose_diff,
+    rotation_matrix,
+    turn_between,
+)
 from robot.safety.config import SafetyConfig
 
 Array = NDArray[np.float64]
@@ -57,7 +69,7 @@ def outside_m(config: SafetyConfig, state: ArrayLike) -> Array:
         config: The limits.
         state: Flange state [7].
     """
-    floor = max(config.tip_low_m[2], config.table_z_m)
+    floor = float(np.maximum(config.tip_low_m[2], config.table_z_m))  # max() would drop a NaN
     return _out(config, state, 0.0, floor)
 
 
@@ -70,7 +82,7 @@ def target_outside_m(config: SafetyConfig, state: ArrayLike, share: float = 1.0)
         share: Fraction of margin and clearance that is required.
     """
     margin, clearance = share * config.margin_m, share * config.clearance_m
-    floor = max(config.tip_low_m[2] + margin, config.table_z_m + clearance)
+    floor = float(np.maximum(config.tip_low_m[2] + margin, config.table_z_m + clearance))
     return _out(config, state, margin, floor)
 
 
@@ -91,6 +103,8 @@ def _out(config: SafetyConfig, state: ArrayLike, margin_m: float, floor_m: float
 
 TINY_M = 1e-9
 """Shifts below this are rounding errors [m]."""
+ROUNDING = 1e-6
+"""Excess of an allowed target that is a rounding error [m, rad]."""
 SWEEP_SHARE = 0.5
 """Fraction of margin and clearance that a rotation's sweep must leave free."""
 
@@ -118,6 +132,10 @@ class Limits:
             q: Present joint positions [7, rad].
         """
         reasons: list[Reason] = []
+        for what, given in (("command", asked), ("reference pose", base), ("joints", q)):
+            if not np.isfinite(given).all():
+                why = Reason("numbers", f"the {what} is not finite")
+                return Sent(action=np.zeros(7), target=base, reasons=(why,), refused=True)
         numbers, grip = np.clip(asked[:6], -10, 10), float(asked[6])
         if kind == "pose":
             requested = np.append(numbers, float(grip > 0.5))
@@ -128,7 +146,9 @@ class Limits:
             requested = np.append(moved[:6], float(is_closed_after(grip, closed)))
         target, changes = self.allow(base, requested, q)
         reasons += changes
-        if target is None:
+        why_not = None if target is None else self.broken(base, target)
+        if target is None or why_not is not None:
+            reasons += [] if why_not is None else [why_not]
             return Sent(action=np.zeros(7), target=base, reasons=tuple(reasons), refused=True)
         action = pose_diff(base, target)
         action[6] = target[6] - float(closed)
@@ -148,30 +168,54 @@ class Limits:
         reasons: list[Reason] = []
         target = self._upright(base, self._cap(base, wanted, reasons), reasons)
         shift = target_outside_m(self.config, target)
-        if np.abs(shift).max() > TINY_M:
+        if not np.abs(shift).max() <= TINY_M:
             reasons.append(Reason("box", _axes(shift)))
             target = self._into_box(base, target, shift, reasons)
         target = self._sweep(base, target, reasons)
         if reasons and self.config.on_violation == "reject":
             return None, reasons
-        still = float(np.abs(target_outside_m(self.config, target)).max())
-        if still > TINY_M and still >= float(np.abs(target_outside_m(self.config, base)).max()):
+        still = self._outside(target)
+        if not (still <= TINY_M or still < self._outside(base)):
             return None, [
                 *reasons,
                 Reason("box", f"{still * 1000:.0f} mm outside and not coming back"),
             ]
         return self._reachable(target, q, reasons)
 
+    def broken(self, base: Array, target: Array) -> Reason | None:
+        """Return the limit that a target breaks; None if it keeps all of them.
+
+        Args:
+            base: Flange state [7] from which the step counts.
+            target: Flange state [7] to send.
+        """
+        step_m = float(np.abs(target[:3] - base[:3]).max())
+        turn_rad = float(np.linalg.norm(turn_between(base[3:6], target[3:6])))
+        most_tilt = max(self.config.max_tilt_rad, tilt_rad(base))
+        checks: tuple[tuple[ReasonKind, float, float, str], ...] = (
+            ("step", step_m, self.config.step_m, "m"),
+            ("rotation", turn_rad, self.config.step_rad, "rad"),
+            ("tilt", tilt_rad(target), most_tilt, "rad"),
+            ("box", self._outside(target), self._outside(base), "m"),
+        )
+        for kind, value, most, unit in checks:
+            if not value <= most + ROUNDING:
+                return Reason(kind, f"{value:.3f} {unit}, at most {most:.3f}")
+        return None
+
+    def _outside(self, pose: Array, share: float = 1.0) -> float:
+        return float(np.abs(target_outside_m(self.config, pose, share)).max())
+
     def _cap(self, base: Array, wanted: Array, reasons: list[Reason]) -> Array:
-        step = pose_diff(base, wanted)
-        cap, turn_cap = self.config.step_m, self.config.max_step_rad
-        longest, turn = np.abs(step[:3]).max(), np.abs(step[3:6]).max()
-        if longest > cap * (1 + 1e-9):
+        step, turn = pose_diff(base, wanted), turn_between(base[3:6], wanted[3:6])
+        cap, turn_cap = self.config.step_m, self.config.step_rad
+        longest, angle = np.abs(step[:3]).max(), np.linalg.norm(turn)
+        if not longest <= cap * (1 + 1e-9):
             reasons.append(Reason("step", f"{longest:.3f} m, at most {cap:.3f}"))
             step[:3] *= cap / longest
-        if turn > turn_cap * (1 + 1e-9):
-            reasons.append(Reason("rotation", f"{turn:.3f} rad, at most {turn_cap:.3f}"))
-            step[3:6] *= turn_cap / turn
+        if not angle <= turn_cap * (1 + 1e-9):
+            reasons.append(Reason("rotation", f"{angle:.3f} rad, at most {turn_cap:.3f}"))
+            step[3:6] = matrix_to_euler(rotation_matrix(turn * (turn_cap / angle)))
         return apply_action(base, np.append(step[:6], wanted[6] - base[6]))
 
     def _upright(self, base: Array, target: Array, reasons: list[Reason]) -> Array:
@@ -198,13 +242,10 @@ class Limits:
         poses that combine one end's position with the other's rotation. These may use half of the
         margin; the other half is for the arm's tracking error.
         """
-
-        def out(pose: Array) -> float:
-            return float(np.abs(target_outside_m(self.config, pose, SWEEP_SHARE)).max())
-
         turned = np.concatenate([base[:3], target[3:]])
         unturned = np.concatenate([target[:3], base[3:6], target[6:]])
-        if max(out(turned), out(unturned)) <= max(TINY_M, out(base)):
+        most = max(TINY_M, self._outside(base, SWEEP_SHARE))
+        if all(self._outside(pose, SWEEP_SHARE) <= most for pose in (turned, unturned)):
             return target
         reasons.append(Reason("rotation", "left out, it would sweep the fingers out of the box"))
         return self._unturned(base, target)
@@ -226,7 +267,7 @@ class Limits:
         except UnreachableError as error:
             return None, [*reasons, Reason("reach", str(error))]
         most = float(np.abs(joints - q).max())
-        if most > self.config.max_joint_step_rad:
+        if not most <= self.config.max_joint_step_rad:
             text = f"{most:.2f} rad in one step, at most {self.config.max_joint_step_rad}"
             return None, [*reasons, Reason("joints", text)]
         return target, reasons

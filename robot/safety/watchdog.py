@@ -4,6 +4,9 @@ It reads shared memory only. While the arm moves, the planner's heartbeat, the n
 the arm's own clock must be recent; otherwise it sets the stop flag with the reason. A driver that
 does not stop within `kill_s` is killed: the robot then loses its connection and brakes. The flag
 stays set until an operator confirms (`FrankaArm.recover`).
+
+The driver in turn watches the watchdog: if its checks stop for `planner_s` while the arm moves, the
+driver stops the arm.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
+from types import FrameType
 
 from robot.ranges import between, check_ranges
-from robot.safety.shared_state import SharedArmState
+from robot.safety.process_handle import ProcessHandle
+from robot.safety.shared_state import FUTURE_S, SharedArmState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,7 @@ class WatchdogConfig:
     """
 
     planner_s: float = field(default=0.2, metadata=between(0.001, 3600, "s"))
-    """Maximum age of the planner's heartbeat [s]."""
+    """Maximum age of the planner's heartbeat, and of the watchdog's last check [s]."""
     frame_s: float = field(default=0.3, metadata=between(0.001, 3600, "s"))
     """Maximum age of the newest good camera frame [s]."""
     state_s: float = field(default=0.2, metadata=between(0.001, 3600, "s"))
@@ -50,34 +55,54 @@ def find_fault(link: SharedArmState, config: WatchdogConfig) -> str:
         ("the newest camera frame", link.frame_age_s, config.frame_s),
         ("the arm's newest state", link.state_age_s, config.state_s),
     ):
-        if age > most:
+        if not -FUTURE_S <= age <= most:
             return f"watchdog: {what} is {age:.2f} s old, at most {most} while the arm moves"
     return ""
 
 
-def watch(link: SharedArmState, config: WatchdogConfig, driver: int, parent: int) -> None:
+def watch(link: SharedArmState, config: WatchdogConfig, driver: ProcessHandle, parent: int) -> None:
     """Run the watchdog; when the planner process exits, it stops the arm and returns.
 
     Args:
         link: Memory shared with the planner process and the driver.
         config: Maximum ages.
-        driver: PID of the driver process.
+        driver: The driver process.
         parent: PID of the planner process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ended_by = _catch_signals(link)
     gone_since = 0.0
     while True:
         link.guard()
-        if os.getppid() != parent:
+        if os.getppid() != parent or ended_by:
             gone_since = gone_since or time.monotonic()
             link.stop("watchdog: the planner's process is gone")
-            if time.monotonic() - gone_since > 2 * config.kill_s:
+            if (ended_by and not link.moving) or not (
+                time.monotonic() - gone_since <= 2 * config.kill_s
+            ):
                 return
-        if not link.stopped:
+        if not link.is_stopped:
             reason = find_fault(link, config)
             if reason:
                 link.stop(reason)
-        elif link.moving and link.stopped_for_s > config.kill_s:
+        elif link.moving and not link.stopped_for_s <= config.kill_s:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(driver, signal.SIGKILL)
+                driver.kill()
         time.sleep(config.period_s)
+
+
+def _catch_signals(link: SharedArmState) -> list[int]:
+    """Leave Ctrl-C and a closed terminal to the planner; stop the arm when asked to terminate.
+
+    Returns:
+        A list that receives the signal that ends this process.
+    """
+    ended_by: list[int] = []
+
+    def end(number: int, _: FrameType | None) -> None:
+        link.stop("watchdog: its process was asked to terminate")
+        ended_by.append(number)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
+    return ended_by

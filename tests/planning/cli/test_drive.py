@@ -250,7 +250,10 @@ def test_ctrl_c_stops_the_arm_and_keeps_finished_episodes(tmp_path, monkeypatch)
     words = ["drive", "robot=fake", "task=reach", "execute=true", "confirm=false", "episodes=3"]
     assert main([*words, *SMALL, f"out={tmp_path}"]) == 130
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert (summary["episodes"], summary["stopped"]) == (1, ["Ctrl-C"])
+    assert (summary["episodes"], summary["stopped"]) == (2, ["Ctrl-C"])
+    page = (tmp_path / "report.html").read_text()
+    assert "failure: Ctrl-C" in page
+    assert page.count("<figcaption>what happened") == 2  # the partial episode has its pictures
     logs = sorted(tmp_path.glob("logs/*/log.jsonl"))
     last = [json.loads(line) for line in logs[-1].read_text().splitlines()]
     assert [row["kind"] for row in last[-2:]] == ["stopped", "end"]

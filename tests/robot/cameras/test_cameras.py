@@ -62,13 +62,15 @@ def test_black_and_stale_frames_are_refused():
 
 
 def test_a_frozen_camera_is_noticed_and_a_lively_one_is_not():
-    now = time.monotonic()
-    same = CheckedCamera(Scripted([Frame(grey(), now + 0.3 * i) for i in range(3)]))
+    first = time.monotonic() - 2.0
+    frames = [Frame(grey(), first + 0.3 * i) for i in range(3)]
+    same = CheckedCamera(Scripted(frames), max_age_s=60.0)
     same.read()
     same.read()
     with pytest.raises(CameraError, match="not changed for"):
         same.read()
-    lively = CheckedCamera(Scripted([Frame(grey(50 + i), now + 0.3 * i) for i in range(5)]))
+    frames = [Frame(grey(50 + i), first + 0.3 * i) for i in range(5)]
+    lively = CheckedCamera(Scripted(frames), max_age_s=60.0)
     for _ in range(5):
         lively.read()
 

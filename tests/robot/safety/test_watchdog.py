@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from robot.safety.process_handle import ProcessHandle
 from robot.safety.shared_state import Reading, SharedArmState
 from robot.safety.watchdog import WatchdogConfig, find_fault, watch
 
@@ -83,9 +84,8 @@ def test_a_driver_that_does_not_stop_is_killed_and_the_stop_stays():
     link = alive()
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     config = WatchdogConfig(planner_s=0.2, frame_s=NEVER_S, state_s=NEVER_S, kill_s=0.3)
-    process = CONTEXT.Process(
-        target=watch, args=(link, config, driver.pid, os.getpid()), daemon=True
-    )
+    handle = ProcessHandle(driver.pid)
+    process = CONTEXT.Process(target=watch, args=(link, config, handle, os.getpid()), daemon=True)
     process.start()
     try:
         assert driver.wait(timeout=30) != 0  # nobody beats: asked to stop, then ended
