@@ -64,4 +64,4 @@ class ActionSpec(Checked):
     max_step_m: float = field(default=MAX_STEP_M, metadata=between(1e-6, 1))
     """Maximum translation of one action along an axis [m]."""
     max_rotation_rad: float = field(default=MAX_ROTATION_RAD, metadata=between(0, math.pi))
-    """Maximum rotation of one action about an axis [rad]."""
+    """Maximum angle of the rotation of one action [rad]."""

@@ -140,6 +140,8 @@ class Driver:
     def _start(self) -> None:
         state, ee, config = self.robot.state, self._ee_target(), self.config
         now = np.asarray(state.O_T_EE.matrix)
+        if not np.isfinite([*now.ravel(), *state.q]).all():
+            raise ValueError("the arm's state is not finite")
         self.standing = bool(np.abs(ee - now).max() < NO_MOVE) and not self.robot.is_in_control
         if self.standing:  # franky's planner fails on zero-length motions
             return
