@@ -34,5 +34,5 @@ def test_plan_ends_with_a_plan_or_a_message(tmp_path, capsys):
     assert main(["plan", *pictures, *small, "horizon=15"]) == 0
     assert main(["plan", *pictures, *small, "horizon=16"]) != 0
     assert "horizon is 16; allowed: 1 to 15" in capsys.readouterr().err
-    assert main(["plan", *pictures, *small, "state=[500,0,280,180,0,0,0]"]) != 0
-    assert "x is 500; allowed: -3 to 3 m" in capsys.readouterr().err
+    assert main(["plan", *pictures, *small, "state=[5,0,0.28,3.14,0,0,0]"]) != 0
+    assert "x is 5; allowed: -3 to 3 m" in capsys.readouterr().err

@@ -13,14 +13,9 @@ from torch import Tensor, nn
 from worldmodel.checked import Checked, between
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.backbones import pixel_statistics, read_processor
-from worldmodel.checkpoints.published.huggingface import files_of, read_config
+from worldmodel.checkpoints.published.huggingface import open_files, read_config
 from worldmodel.checkpoints.published.loading import KEYS, Part, load_published
-from worldmodel.checkpoints.tensor_file import (
-    SafetensorsFile,
-    is_safetensors,
-    read_torch,
-    refuse_stand_ins,
-)
+from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
 from worldmodel.models.dynamics import LatentDynamics
@@ -62,11 +57,20 @@ AS_PUBLISHED = ConvertConfig()
 
 
 def _bytes(value: Any) -> int:
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Mapping):
-        return sum(_bytes(v) for v in value.values())
-    return sum(_bytes(v) for v in value) if isinstance(value, list | tuple) else 0
+    """Return the bytes of all tensors in nested containers, which may contain themselves."""
+    total, seen, waiting = 0, set[int](), [value]
+    while waiting:
+        item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Tensor):
+            total += item.numel() * item.element_size()
+        elif isinstance(item, Mapping):
+            waiting += item.values()
+        elif isinstance(item, list | tuple):
+            waiting += item
+    return total
 
 
 def inventory(path: Path) -> dict[str, int]:
@@ -74,12 +78,10 @@ def inventory(path: Path) -> dict[str, int]:
 
     It reads no tensor into memory.
     """
-    if not path.is_dir():
-        refuse_stand_ins(path)
     if not path.is_dir() and not is_safetensors(path):
         return {str(key): _bytes(value) for key, value in read_torch(path).items()}
     found: dict[str, int] = {}
-    file = SafetensorsFile(files_of(path))
+    file = open_files(path)
     for name in file.names:
         top = name.removeprefix("vjepa2.").split(".")[0]
         found[top] = found.get(top, 0) + file.num_bytes(name)

@@ -6,6 +6,7 @@ Code shipped with the weights is never run, and only safetensors are read.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,13 @@ def _describe(config: Any, processor: dict[str, Any]) -> FrameEncoderConfig:
 
 
 def _three(values: Any, default: Three) -> Three:
-    if not isinstance(values, list | tuple) or len(values) != 3:
+    if values is None:
         return default
+    is_three = isinstance(values, list | tuple) and len(values) == 3
+    if not is_three or not all(type(v) in {int, float} and math.isfinite(v) for v in values):
+        raise CheckpointError(
+            f"The image processor's settings hold {values!r} for the mean or standard deviation of "
+            "R, G and B; allowed: three numbers"
+        )
     red, green, blue = (float(v) for v in values)
     return red, green, blue

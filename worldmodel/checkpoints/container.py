@@ -44,13 +44,13 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is not a JSON object.
     """
-    return _json_object(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    return _json_object(path.read_bytes(), str(path)) if path.is_file() else {}
 
 
-def _json_object(text: str, where: str) -> dict[str, Any]:
+def _json_object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where} is not JSON ({error}): download it again") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{where} is not a JSON object: download it again")

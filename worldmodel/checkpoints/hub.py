@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+from worldmodel.checkpoints.http_identity import HEX_SHA256
 from worldmodel.errors import DownloadError
 
 
@@ -29,8 +31,8 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
         manual: Path at which the caller looks for a manually downloaded file, named in messages.
 
     Raises:
-        DownloadError: The hub is unreachable, lacks the file, or denies access. The message states
-            the fix, including the manual download.
+        DownloadError: The hub is unreachable, lacks the file, denies access or sends other content.
+            The message states the fix, including the manual download.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (
@@ -42,8 +44,9 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
     )
 
     by_hand = f"Without a network: download {page_of(repo, file)} elsewhere and put it at {manual}"
+    is_new = cached_path(repo, file) is None
     try:
-        return Path(hf_hub_download(repo, file))
+        found = Path(hf_hub_download(repo, file))
     except GatedRepoError as error:
         raise DownloadError(
             f"{repo} is open only to users who accepted its licence: accept it at "
@@ -65,6 +68,32 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
             f"{page_of(repo, file)} did not arrive complete ({_first_line(error)}): run the same "
             f"command again. {by_hand}"
         ) from error
+    if is_new:
+        _verify(found, page_of(repo, file), by_hand)
+    return found
+
+
+def _verify(path: Path, url: str, by_hand: str) -> None:
+    """Check the content of a file that the client just stored; it checks only the size itself.
+
+    The client names the content of large files by their SHA-256 checksum.
+
+    Raises:
+        DownloadError: The checksum differs; the content was removed.
+    """
+    content = path.resolve()
+    if not HEX_SHA256.fullmatch(content.name):
+        return
+    with content.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 == content.name:
+        return
+    content.unlink()
+    path.unlink(missing_ok=True)
+    raise DownloadError(
+        f"{url} has checksum {sha256}, expected {content.name}: the download was deleted. Try "
+        f"again. {by_hand}"
+    )
 
 
 def _is_offline() -> bool:

@@ -11,6 +11,7 @@ import torch
 from worldmodel.checkpoints.download import Remote, fetch
 from worldmodel.checkpoints.hub import cached_path, fetch_from_hub, page_of
 from worldmodel.checkpoints.published.loading import Part
+from worldmodel.checkpoints.tensor_file import verify_weights
 from worldmodel.data.cache import cache_root
 from worldmodel.errors import ConfigError
 from worldmodel.models.encoder import VisionTransformer, preset
@@ -136,8 +137,8 @@ REGISTRY: dict[str, Published] = {
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
     "vjepa2-vitg-fpc64-384": _hf("vjepa2-vitg-fpc64-384", "vit_giant", 384),
 }
-"""Name -> model. The hub's client verifies files of Hugging Face; the others have no published
-checksums, so their size is checked."""
+"""Name -> model. Files of Hugging Face are verified by their SHA-256 checksum. The others have no
+published checksum, so their announced size and their structure are checked."""
 
 
 def _v1_probe(name: str, task: str) -> Published:
@@ -216,7 +217,7 @@ def resolve(name: str) -> Path:
         if model.repo:
             paths.append(fetch_from_hub(model.repo, file, path))
         else:
-            paths.append(fetch(Remote(name, file), path))
+            paths.append(fetch(Remote(name, file, verify=verify_weights), path))
     return paths[0]
 
 

@@ -24,29 +24,62 @@ from worldmodel.errors import CheckpointError
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 MAGIC_ZIP = b"PK"
 LFS_POINTER = b"version https://git-lfs"
+TEXT = frozenset(b"\t\n\r" + bytes(range(32, 127)))
+"""Bytes of a text file; no weight file begins with 64 of them."""
 
 
 def refuse_stand_ins(path: Path) -> None:
     """Refuse what often lies in the place of a weight file.
 
     Raises:
-        CheckpointError: the file is empty, a Git LFS pointer or a web page.
+        CheckpointError: the file is missing, no regular file, empty, a Git LFS pointer, a web page
+            or another text file, or a torch file with the name of a safetensors file.
     """
+    if not path.is_file():
+        problem = "is not a regular file" if path.exists() else "does not exist"
+        raise CheckpointError(f"{path} {problem}: give the path of a weights file")
     with path.open("rb") as file:
-        start = file.read(len(LFS_POINTER))
+        start = file.read(64)
     if not start:
         raise CheckpointError(f"{path} is empty: download the file again")
-    if start == LFS_POINTER:
+    if start.startswith(LFS_POINTER):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`")
     if start.lstrip().startswith(b"<"):
         raise CheckpointError(f"{path} is a web page, not a model: download the file again")
+    if path.suffix == ".safetensors" and start.startswith(MAGIC_ZIP):
+        raise CheckpointError(f"{path} is a torch file, not safetensors: rename it to end in .pt")
+    if all(byte in TEXT for byte in start):
+        raise CheckpointError(
+            f"{path} is a text file that begins with {start[:40].decode()!r}, not a model: "
+            "download the file again"
+        )
 
 
 def is_safetensors(path: Path) -> bool:
     """Return whether a file starts like safetensors: a length, then a JSON object."""
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and not start.startswith(MAGIC_ZIP)
+
+
+def verify_weights(path: Path) -> None:
+    """Check that a file is a whole archive or safetensors file, without reading its tensors.
+
+    Files of torch's old format have no marked end and are only checked for stand-ins.
+
+    Raises:
+        CheckpointError: the file is a stand-in, or its end is missing.
+    """
+    refuse_stand_ins(path)
+    with path.open("rb") as file:
+        is_archive = file.read(2) == MAGIC_ZIP
+    if is_archive and not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path} is an archive without its end: download the file again")
+    if is_safetensors(path):
+        with opened(path):
+            pass
 
 
 def read_torch(path: Path) -> dict[str, Any]:
@@ -55,13 +88,15 @@ def read_torch(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is damaged, is not a torch file, or would run code.
     """
+    refuse_stand_ins(path)
+    if path.suffix == ".safetensors":  # torch would read it with that library
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: download it again")
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from error
     except (
-        SafetensorError,  # torch reads a file that is named .safetensors with that library
         RuntimeError,
         OSError,
         EOFError,
@@ -69,6 +104,11 @@ def read_torch(path: Path) -> dict[str, Any]:
         KeyError,
         IndexError,
         TypeError,
+        AttributeError,
+        MemoryError,
+        OverflowError,
+        RecursionError,
+        AssertionError,
     ) as error:
         raise _damaged(path, error) from error
     if not isinstance(loaded, dict):
@@ -114,6 +154,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[safe_open]:
     """Open a safetensors file; library errors become a CheckpointError."""
+    refuse_stand_ins(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -131,7 +172,7 @@ class SafetensorsFile:
 
     Raises:
         CheckpointError: A file is damaged or incomplete, a tensor is not float32, float16 or
-            bfloat16, or two files hold a tensor of the same name.
+            bfloat16, has no elements, or two files hold a tensor of the same name.
     """
 
     def __init__(self, paths: list[Path]) -> None:
@@ -154,6 +195,8 @@ class SafetensorsFile:
             raise CheckpointError(
                 f"{path}: tensor {name!r} is {kind}; weights are one of {', '.join(DTYPES)}"
             )
+        if 0 in shape:
+            raise CheckpointError(f"{path}: tensor {name!r} of shape {list(shape)} has no elements")
         self._paths[name], self._dtypes[name] = path, DTYPES[kind]
         self._shapes[name] = shape
 
@@ -161,6 +204,10 @@ class SafetensorsFile:
     def names(self) -> tuple[str, ...]:
         """Return the names of all tensors."""
         return tuple(self._paths)
+
+    def path_of(self, name: str) -> Path:
+        """Return the file that holds a tensor."""
+        return self._paths[name]
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor."""

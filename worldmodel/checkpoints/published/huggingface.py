@@ -26,6 +26,24 @@ PARTS = {
 MODEL_TYPES = ("vjepa2", "ijepa")
 WRAPPERS = re.compile(r"^(vjepa2|ijepa)\.")
 """Prefix of all names of the encoder in a classifier's file."""
+INDEX = "model.safetensors.index.json"
+SHARD = re.compile(r"(.*)-([0-9]{5})-of-([0-9]{5})\.safetensors")
+MAX_SHARDS = 1000
+DEPTHS = {
+    "encoder": ("num_hidden_layers", "blocks."),
+    "predictor": ("pred_num_hidden_layers", "predictor_blocks."),
+    "probe": ("num_pooler_layers", "pooler.blocks."),
+}
+"""Part -> entry of config.json with its number of blocks, and the beginning of their names."""
+LIMITS: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(
+        ("num_hidden_layers", "pred_num_hidden_layers", "num_pooler_layers"), (0, 1024)
+    ),
+    **dict.fromkeys(("num_attention_heads", "pred_num_attention_heads"), (1, 4096)),
+    **dict.fromkeys(("hidden_size", "image_size", "crop_size", "frames_per_clip"), (1, 2**16)),
+    **dict.fromkeys(("patch_size", "tubelet_size"), (1, 4096)),
+}
+"""Entry of config.json that is used -> its smallest and largest value."""
 HEADS = {
     "encoder": "num_attention_heads",
     "predictor": "pred_num_attention_heads",
@@ -76,27 +94,107 @@ def translate(name: str) -> str:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the safetensors files of a folder, or the file itself.
+    """Return the safetensors files of a folder, or the file itself with its other shards.
 
     Raises:
-        CheckpointError: The folder holds no safetensors file.
+        CheckpointError: The folder holds no safetensors file, or shards are missing.
     """
-    if path.is_file():
-        return [path]
-    files = sorted(path.glob("model*.safetensors"))
+    if not path.is_dir():
+        shard = SHARD.fullmatch(path.name)
+        return _shards(path.parent, shard[1], int(shard[3])) if shard else [path]
+    files = set(path.glob("model*.safetensors"))
+    for file in [*files]:
+        if shard := SHARD.fullmatch(file.name):
+            files |= set(_shards(path, shard[1], int(shard[3])))
+    files |= {path / name for name in _listed(path / INDEX).values()}
     if not files:
         raise CheckpointError(f"{path} has no model*.safetensors: pass a file or another folder")
+    return sorted(files)
+
+
+def _shards(folder: Path, stem: str, count: int) -> list[Path]:
+    """Return all shards of a set, in order."""
+    files = [folder / f"{stem}-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+    missing = [file.name for file in files[:MAX_SHARDS] if not file.is_file()]
+    if missing or not 1 <= count <= MAX_SHARDS:
+        shown = ", ".join(missing[:8]) or f"a set of {count} files"
+        raise CheckpointError(f"{folder}: {shown} is missing: download all shards of {stem}")
     return files
+
+
+def _listed(index: Path) -> dict[str, str]:
+    """Return the file name of each tensor in an index; empty if there is no index."""
+    listed = read_json(index).get("weight_map", {}) if index.exists() else {}
+    plain = isinstance(listed, dict) and all(
+        isinstance(name, str) and name == Path(name).name and name.endswith(".safetensors")
+        for name in listed.values()
+    )
+    if not plain:
+        raise CheckpointError(
+            f"{index}: its weight_map must give the name of a .safetensors file beside it for each "
+            "tensor: download it again"
+        )
+    return dict(listed)
+
+
+def open_files(path: Path) -> SafetensorsFile:
+    """Open all safetensors files of a folder, checked against its index.
+
+    Raises:
+        CheckpointError: A file or tensor is missing, damaged, or in another file than listed.
+    """
+    file = SafetensorsFile(files_of(path))
+    index = (path if path.is_dir() else path.parent) / INDEX
+    is_set = path.is_dir() or SHARD.fullmatch(path.name)
+    listed = _listed(index) if is_set else {}
+    have = {name: file.path_of(name).name for name in file.names}
+    wrong = sorted(
+        name for name in listed.keys() | have.keys() if listed.get(name) != have.get(name)
+    )
+    if listed and wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{index} and the files beside it differ in {len(wrong)} tensors: {name!r} is listed "
+            f"in {listed.get(name, 'no file')} and found in {have.get(name, 'none')}; download all "
+            "files again"
+        )
+    return file
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Read the config.json beside the weights; return an empty dictionary if it is missing.
 
     Raises:
-        CheckpointError: The file is not a JSON object.
+        CheckpointError: The file is not a JSON object, or one of its sizes is not a number in
+            range.
     """
-    config = read_json((path if path.is_dir() else path.parent) / "config.json")
-    return config if config.get("model_type", "vjepa2") in MODEL_TYPES else {}
+    where = (path if path.is_dir() else path.parent) / "config.json"
+    config = read_json(where)
+    if config.get("model_type", "vjepa2") not in MODEL_TYPES:
+        return {}
+    for name, (least, most) in LIMITS.items():
+        value = config.get(name, most)
+        if type(value) is not int or not least <= value <= most:
+            raise CheckpointError(
+                f"{where}: {name}={value!r}; allowed: an integer from {least} to {most}. Download "
+                "it again"
+            )
+    eps = config.get("layer_norm_eps", 1e-6)
+    if type(eps) not in {int, float} or not 0 <= eps <= 1:
+        raise CheckpointError(f"{where}: layer_norm_eps={eps!r}; allowed: a number from 0 to 1")
+    return config
+
+
+def _check_depth(tensors: dict[str, Tensor], part: str, config: dict[str, Any], path: Path) -> None:
+    """Check the number of blocks against config.json."""
+    name, prefix = DEPTHS[part]
+    numbers = {k.split(".")[prefix.count(".")] for k in tensors if k.startswith(prefix)}
+    expected = config.get(name, len(numbers))
+    if len(numbers) != expected:
+        raise CheckpointError(
+            f"{path}: config.json has {name}={expected}, the weights have {len(numbers)} blocks: "
+            "files are missing or inconsistent; download all of them again"
+        )
 
 
 def _of_part(file: SafetensorsFile, part: str) -> dict[str, str]:
@@ -137,7 +235,7 @@ def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise CheckpointError(
             f"The Hugging Face layout has no {part!r}: it holds one encoder; use part 'encoder'"
         )
-    file = SafetensorsFile(files_of(path))
+    file, config = open_files(path), read_config(path)
     whole, fused = _place(_of_part(file, part))
     tensors: dict[str, Tensor] = {}
     for ours, name in whole.items():
@@ -148,7 +246,8 @@ def read_part(path: Path, part: str) -> tuple[dict[str, Tensor], dict[str, Any]]
     for key in [k for k in tensors if k == "mask_tokens"]:
         for i, token in enumerate(tensors.pop(key)):
             tensors[f"mask_tokens.{i}"] = token
-    return tensors, read_config(path)
+    _check_depth(tensors, part, config, path)
+    return tensors, config
 
 
 def _fuse(file: SafetensorsFile, ours: str, thirds: dict[str, str]) -> Tensor:

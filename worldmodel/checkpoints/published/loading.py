@@ -65,6 +65,14 @@ def clean_keys(state: Mapping[str, Any], where: str) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{where}: {key!r} is {value.dtype}; weights are float32, float16 or bfloat16"
             )
+        if value.layout != torch.strided or value.device.type != "cpu":
+            raise CheckpointError(f"{where}: {key!r} is not a plain tensor with values")
+        stored = value.untyped_storage().nbytes()
+        if not value.numel() or value.numel() * value.element_size() > stored:
+            raise CheckpointError(
+                f"{where}: {key!r} has shape {tuple(value.shape)}, and the file holds {stored} "
+                "bytes of it: damaged, or made to exhaust the memory"
+            )
         if name in cleaned:
             raise CheckpointError(f"{where}: {key!r} and another key both mean {name!r}")
         cleaned[name] = value

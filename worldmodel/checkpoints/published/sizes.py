@@ -85,9 +85,20 @@ class PartReader:
         return shape
 
     def count(self, names: str) -> int:
-        """Return how many numbered modules (or tensors) of a name there are."""
-        pattern = re.compile(rf"{re.escape(names)}\.(\d+)(?:\.|$)")
-        return max((int(m[1]) for k in self.tensors if (m := pattern.match(k))), default=-1) + 1
+        """Return how many numbered modules (or tensors) of a name there are.
+
+        Raises:
+            CheckpointError: Their numbers are not 0, 1, 2, ...: some are missing.
+        """
+        pattern = re.compile(rf"{re.escape(names)}\.([0-9]{{1,9}})(?:\.|$)")
+        numbers = {int(m[1]) for k in self.tensors if (m := pattern.match(k))}
+        if numbers and max(numbers) != len(numbers) - 1:
+            missing = next(i for i in range(len(numbers)) if i not in numbers)
+            raise CheckpointError(
+                f"{self.where}: {names}.{max(numbers)} is there and {names}.{missing} is not: the "
+                "file is incomplete, or of another layout; download all of its parts again"
+            )
+        return len(numbers)
 
     def ratio(self, block: str, dim: int) -> float:
         """Return the hidden width of a block's MLP over its width."""
@@ -100,7 +111,7 @@ class PartReader:
         if heads is None:
             raise ConfigError(
                 f"{where}: no published model has this width ({dim}) and depth, so its head count "
-                "is unknown: pass num_heads="
+                "is unknown: pass num_heads=, or download the file again if blocks are missing"
             )
         if heads < 1 or dim % heads:
             raise ConfigError(
