@@ -13,6 +13,10 @@ IDS = {
     "reach_with_object": "FrankaReachWithObject-v0",
     "pick_place": "FrankaPickPlace-v0",
     "push": "FrankaPush-v0",
+    "push_pose": "FrankaPushPose-v0",
+    "two_objects": "FrankaTwoObjects-v0",
+    "over_wall": "FrankaOverWall-v0",
+    "sort": "FrankaSort-v0",
 }
 
 
@@ -20,7 +24,7 @@ def make(task: str = "reach", **options: Any) -> ArmEnv:
     """Create an environment.
 
     Args:
-        task: reach, grasp, reach_with_object, pick_place or push.
+        task: Name in `IDS`.
         **options: Passed to `ArmEnv`.
 
     Raises:

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.errors import TaskError
-from envs.scene import CAMERAS, look_at, nominal_size, resize_object
+from envs.objects import WALL
+from envs.scene import CAMERAS, look_at
+from envs.shapes import NOMINAL_M
+from envs.world import World
+
+Colour = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,8 @@ class AppearanceDistribution:
     """Maximum rotation of the exterior cameras about the centre of the table [deg]."""
     half_size_m: tuple[float, float]
     """Range of an object's half width [m]."""
+    walls: tuple[tuple[float, float, float], ...]
+    """Wall colours (RGB, 0..1)."""
 
 
 SPLITS = {
@@ -64,6 +71,7 @@ SPLITS = {
         light=(0.45, 0.85),
         camera_deg=3.0,
         half_size_m=(0.019, 0.024),
+        walls=((0.6, 0.42, 0.28), (0.42, 0.45, 0.5), (0.78, 0.76, 0.7), (0.4, 0.5, 0.42)),
     ),
     "held_out": AppearanceDistribution(
         hues=((0.55, 0.1, 0.6), (0.05, 0.6, 0.65), (0.95, 0.35, 0.45)),
@@ -73,40 +81,69 @@ SPLITS = {
         light=(0.4, 0.9),
         camera_deg=5.0,
         half_size_m=(0.018, 0.025),
+        walls=((0.5, 0.3, 0.36), (0.62, 0.66, 0.74)),
     ),
 }
 """Appearance distribution of each split; `held_out` shares only the texture `plain` with
 `train`."""
 
 
-def randomise(model: mujoco.MjModel, split: str, rng: np.random.Generator) -> None:
-    """Randomise colours, texture, light, cameras and object size of a compiled model, in place.
+OTHER_HUE = 0.35
+"""Smallest distance of the colours of two objects in a scene, as a norm of RGB differences."""
+
+
+def randomise(world: World, appearance: AppearanceDistribution, rng: np.random.Generator) -> None:
+    """Randomise colours, texture, light, cameras and object sizes of a world, in place.
 
     Args:
-        model: Compiled scene.
-        split: Name in `SPLITS`.
+        world: Scene to change.
+        appearance: Distribution of appearances.
         rng: Random generator.
-
-    Raises:
-        TaskError: Unknown split.
     """
-    if split not in SPLITS:
-        raise TaskError(f"Unknown split {split!r}; known: {', '.join(SPLITS)}")
-    appearance = SPLITS[split]
+    model = world.model
     table = model.geom("table").id
     colour = np.array(appearance.tables[rng.integers(len(appearance.tables))])
     model.geom_rgba[table, :3] = np.clip(colour + rng.uniform(-0.05, 0.05), 0, 1)
     model.geom_matid[table] = model.material(str(rng.choice(appearance.textures))).id
-    geom = model.geom("object").id
-    hue = np.array(appearance.hues[rng.integers(len(appearance.hues))])
-    jitter = rng.uniform(-appearance.colour_jitter, appearance.colour_jitter, 3)
-    model.geom_rgba[geom] = [*np.clip(hue + jitter, 0, 1), 1.0]
-    model.geom_matid[geom] = -1
-    resize_object(model, nominal_size(model) * (rng.uniform(*appearance.half_size_m) / 0.022))
+    first = world.objects[0]
+    used = [_draw_colour(appearance, rng)]
+    first.colour(used[0])
+    first.resize(_draw_scale(appearance, rng))
     model.light_diffuse[model.light("sun").id] = rng.uniform(*appearance.light)
     model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
+    _turn_cameras(model, appearance.camera_deg, rng)
+    for item in world.objects[1:]:
+        used.append(_draw_other_colour(appearance, used, rng))
+        item.colour(used[-1])
+        item.resize(_draw_scale(appearance, rng))
+    if world.has_wall:
+        wall = np.array(appearance.walls[rng.integers(len(appearance.walls))])
+        model.geom_rgba[model.geom(WALL).id, :3] = np.clip(wall + rng.uniform(-0.05, 0.05), 0, 1)
+
+
+def _draw_colour(appearance: AppearanceDistribution, rng: np.random.Generator) -> Colour:
+    hue = np.array(appearance.hues[rng.integers(len(appearance.hues))])
+    jitter = rng.uniform(-appearance.colour_jitter, appearance.colour_jitter, 3)
+    return np.clip(hue + jitter, 0, 1)
+
+
+def _draw_other_colour(
+    appearance: AppearanceDistribution, used: list[Colour], rng: np.random.Generator
+) -> Colour:
+    """Draw a colour that differs from those of the other objects."""
+    while True:
+        colour = _draw_colour(appearance, rng)
+        if min(float(np.linalg.norm(colour - other)) for other in used) >= OTHER_HUE:
+            return colour
+
+
+def _draw_scale(appearance: AppearanceDistribution, rng: np.random.Generator) -> float:
+    return float(rng.uniform(*appearance.half_size_m)) / NOMINAL_M
+
+
+def _turn_cameras(model: mujoco.MjModel, most_deg: float, rng: np.random.Generator) -> None:
     for name, position, target, _ in CAMERAS:
-        turn = np.radians(rng.uniform(-appearance.camera_deg, appearance.camera_deg))
+        turn = np.radians(rng.uniform(-most_deg, most_deg))
         offset = np.array(position) - target
         c, s = np.cos(turn), np.sin(turn)
         moved = target + np.array(

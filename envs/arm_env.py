@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
@@ -13,20 +13,17 @@ from numpy.typing import NDArray
 from envs.appearance import SPLITS, randomise
 from envs.config import CAMERA_NAMES, OBJECTS
 from envs.errors import TaskError
-from envs.expert import (
-    WayPoint,
-    flange_position,
-    grasp_points,
-    pick_place_points,
-    push_points,
-    run_expert,
-)
-from envs.goals import SubGoal, choose_sub_goals
+from envs.expert import WayPoint, flange_position, grasp_points, run_expert
+from envs.experts import expert_points
+from envs.goals import SubGoal, render_sub_goals
+from envs.layout import Clutter, Layout
 from envs.mujoco_arm import MujocoArm, rest_joints
-from envs.rendering import Renderer
-from envs.scene import build_model
-from envs.tasks import ARM_HIGH_M, ARM_LOW_M, OBJECT_HIGH_M, OBJECT_LOW_M, draw_apart, get_task
+from envs.objects import SceneObject, place_wall
+from envs.shapes import yaw_difference
+from envs.starts import draw_clutter, draw_layout
+from envs.tasks import ObjectError, get_task
 from envs.tasks import succeeded as task_succeeded
+from envs.world import World
 
 Array = NDArray[np.float64]
 
@@ -53,14 +50,16 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     terminated only with `terminate_on_success`.
 
     Args:
-        task: reach, grasp, reach_with_object, pick_place or push.
+        task: Name of a task in `envs.tasks.TASKS`.
         image_size: Side of the square images [px].
         split: Distribution of appearances, train or held_out.
         fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).
-        objects: Object shapes; each reset picks one at random.
+        objects: Object shapes; each reset picks one at random for each object. Empty uses the
+            task's own.
         cameras: Cameras in the observation: left, right, wrist.
         max_steps: Control steps until truncation; 0 uses the task's default.
         terminate_on_success: Whether success ends the episode.
+        clutter: More objects and walls, at random places and without a goal, for data sets.
         render_mode: Gymnasium's render mode; only rgb_array is supported.
 
     Raises:
@@ -79,28 +78,26 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         image_size: int = 128,
         split: str = "train",
         fidelity: str = "fast",
-        objects: tuple[str, ...] | list[str] = ("cube",),
-        cameras: tuple[str, ...] | list[str] = ("left",),
+        objects: Sequence[str] = (),
+        cameras: Sequence[str] = ("left",),
         max_steps: int = 0,
         terminate_on_success: bool = False,
+        clutter: Clutter | None = None,
         render_mode: str | None = "rgb_array",
     ) -> None:
         self.task = get_task(task)
-        if split not in SPLITS:
-            raise TaskError(f"Unknown split {split!r}; known: {', '.join(SPLITS)}")
-        for shape in objects:
-            if shape not in OBJECTS:
-                raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
-        for camera in cameras:
-            if camera not in CAMERA_NAMES:
-                raise TaskError(f"Unknown camera {camera!r}; known: {', '.join(CAMERA_NAMES)}")
+        objects = tuple(objects) or self.task.objects
+        _check_names("split", (split,), tuple(SPLITS))
+        _check_names("object", objects, OBJECTS)
+        _check_names("camera", cameras, CAMERA_NAMES)
         if image_size < 1:
             raise TaskError(f"image_size={image_size}; allowed: at least 1")
-        self.split, self.objects, self.cameras = split, tuple(objects), tuple(cameras)
+        self.split, self.objects, self.cameras = split, objects, tuple(cameras)
         self.image_size, self.fidelity, self.render_mode = image_size, fidelity, render_mode
         self.max_steps = max_steps or self.task.max_steps
         self.terminate_on_success = terminate_on_success
-        self._worlds: dict[str, tuple[mujoco.MjModel, mujoco.MjData, MujocoArm, Renderer]] = {}
+        self.clutter = clutter or Clutter()
+        self._worlds: dict[tuple[tuple[str, ...], bool], World] = {}
         picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
         spaces["state"] = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
@@ -108,43 +105,46 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         limits = [self.arm_spec.max_step_m] * 3 + [self.arm_spec.max_rotation_rad] * 3 + [1.0]
         most = np.array(limits, dtype=np.float32)
         self.action_space = gymnasium.spaces.Box(-most, most, dtype=np.float32)
-        self.goal_tcp_m, self.target_m = np.zeros(3), np.zeros(3)
-        self._open(self.objects[0])
+        self._open(objects[:1] * self.task.num_objects, wall=self.task.has_wall)
+        self.layout: Layout
 
     @staticmethod
     def _key(camera: str) -> str:
         return "image" if camera == "left" else f"image_{camera}"
 
-    def _open(self, shape: str) -> None:
-        if shape not in self._worlds:
-            model = copy.deepcopy(build_model(shape, self.image_size))
-            data = mujoco.MjData(model)
-            renderer = Renderer(model, self.image_size, self.fidelity)
-            self._worlds[shape] = (model, data, MujocoArm(model, data), renderer)
-        self.shape = shape
-        self.model, self.data, self.arm, self.renderer = self._worlds[shape]
-        self.object_address = int(self.model.joint("object").qposadr[0])
+    def _open(self, shapes: tuple[str, ...], *, wall: bool) -> None:
+        if (shapes, wall) not in self._worlds:
+            shared = next((w.renderer.graphics for w in self._worlds.values()), None)
+            self._worlds[shapes, wall] = World(
+                shapes,
+                wall=wall,
+                image_size=self.image_size,
+                fidelity=self.fidelity,
+                graphics=shared,
+            )
+        self.world = self._worlds[shapes, wall]
+        self.model, self.data = self.world.model, self.world.data
+        self.arm, self.renderer = self.world.arm, self.world.renderer
+
+    @property
+    def items(self) -> tuple[SceneObject, ...]:
+        """Objects of the current scene, those that have to move first."""
+        return self.world.objects
 
     @property
     def object_m(self) -> Array:
-        """Position of the object's centre [3, m]."""
-        return self.data.qpos[self.object_address : self.object_address + 3].copy()
+        """Position of the first object's origin [3, m]."""
+        return self.items[0].position_m
 
     @property
     def tcp_m(self) -> Array:
         """Position of the point between the fingertips [3, m]."""
         return self.data.site_xpos[self.arm.tcp].copy()
 
-    def _put_object(self, place: Array) -> None:
-        pose = [*place[:2], self.half_height_m(), 1, 0, 0, 0]
-        self.data.qpos[self.object_address : self.object_address + 7] = pose
-        mujoco.mj_forward(self.model, self.data)
-
-    def half_height_m(self) -> float:
-        """Return half the object's height [m], the height of its middle when it rests."""
-        size = self.model.geom_size[self.model.geom("object").id]
-        cylinder = self.model.geom_type[self.model.geom("object").id] == 5
-        return float(size[1] if cylinder else size[2])
+    @property
+    def target_m(self) -> Array:
+        """Target of the first object's origin [3, m]."""
+        return np.append(self.layout.targets_m[0], self.items[0].half_height_m)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -157,22 +157,16 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
         Returns:
             Observation and `info()`.
+
+        Raises:
+            TaskError: The objects are too large for the table.
         """
         super().reset(seed=seed)
-        rng = self.np_random
         while True:
-            self._open(self.objects[rng.integers(len(self.objects))])
-            mujoco.mj_resetData(self.model, self.data)
-            randomise(self.model, self.split, rng)
-            start = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
-            self.arm.reset(rest_joints(self.arm.ik, flange_position(start)))
-            self._put_object(rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M))
-            self._draw_goal(rng, start)
-            for _ in range(40):
-                mujoco.mj_step(self.model, self.data)
-            mujoco.mj_forward(self.model, self.data)
+            self._draw_scene(self.np_random)
             if self.task.starts_holding:
-                run_expert(self.arm, [*grasp_points(self.object_m), WayPoint(tuple(start))])
+                home = WayPoint(tuple(self.layout.tcp_m))
+                run_expert(self.arm, [*grasp_points(self.object_m), home])
                 if not self.arm.holding():
                     continue
             if not self.success():
@@ -180,39 +174,62 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.steps = 0
         return self._observe(), self.info()
 
-    def _draw_goal(self, rng: np.random.Generator, start: Array) -> None:
-        self.target_m = np.append(draw_apart(rng, self.object_m, 0.08, 0.3), self.half_height_m())
-        if self.task.name == "push":
-            near = draw_apart(rng, self.object_m, 0.07, 0.15)
-            self.target_m = np.append(near, self.half_height_m())
-        self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
-        while np.linalg.norm(self.goal_tcp_m - start) < 0.08:
-            self.goal_tcp_m = rng.uniform(ARM_LOW_M, ARM_HIGH_M)
+    def _draw_scene(self, rng: np.random.Generator) -> None:
+        cluttered = not self.clutter.is_empty
+        if cluttered:
+            shapes, wall = self.clutter.draw_composition(self.objects, rng)
+        else:
+            indices = [rng.integers(len(self.objects)) for _ in range(self.task.num_objects)]
+            shapes, wall = tuple(self.objects[i] for i in indices), self.task.has_wall
+        self._open(shapes, wall=wall)
+        mujoco.mj_resetData(self.model, self.data)
+        randomise(self.world, SPLITS[self.split], rng)
+        radii_m = [item.radius_m for item in self.items]
+        if cluttered:
+            self.layout = draw_clutter(self.clutter, radii_m, wall, rng)
+        else:
+            self.layout = draw_layout(self.task, radii_m, rng)
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Put everything where the layout says, and let it settle."""
+        layout = self.layout
+        if layout.wall is not None:
+            place_wall(self.model, layout.wall)
+        self.arm.reset(rest_joints(self.arm.ik, flange_position(layout.tcp_m)))
+        for item, place, yaw in zip(self.items, layout.objects_m, layout.yaws_rad, strict=True):
+            item.put(place, yaw)
+        for _ in range(40):
+            mujoco.mj_step(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+
+    def errors(self) -> list[ObjectError]:
+        """Return the error of each object."""
+        layout = self.layout
+        targets = zip(self.items, layout.targets_m, layout.target_yaws_rad, strict=True)
+        return [
+            ObjectError(
+                distance_m=float(np.linalg.norm(item.position_m[:2] - target)),
+                yaw_rad=yaw_difference(item.yaw_rad, yaw, item.shape.yaw_period_rad),
+                resting=item.is_resting,
+            )
+            for item, target, yaw in targets
+        ]
 
     def success(self) -> bool:
-        """Return whether the task is solved in the current state."""
-        return task_succeeded(
+        """Return whether the task is solved; never with `clutter`, which has no goal."""
+        return self.clutter.is_empty and task_succeeded(
             self.task,
             tcp_m=self.tcp_m,
-            goal_tcp_m=self.goal_tcp_m,
-            object_m=self.object_m,
-            target_m=self.target_m,
+            goal_tcp_m=self.layout.goal_tcp_m,
+            errors=self.errors(),
             holding=self.arm.holding(),
             closed=self.arm.closed,
-            resting=bool(self.object_m[2] < self.half_height_m() + 0.01),
         )
 
     def expert_points(self) -> list[WayPoint]:
         """Return the scripted expert's waypoints from the current state."""
-        name = self.task.name
-        if name == "grasp":
-            return grasp_points(self.object_m)
-        if name == "pick_place":
-            return pick_place_points(self.object_m, self.target_m)
-        if name == "push":
-            half = float(self.model.geom_size[self.model.geom("object").id][0])
-            return push_points(self.object_m, self.target_m, half, self.tcp_m)
-        return [WayPoint(tuple(self.goal_tcp_m), 0.0, "reached", 10)]
+        return expert_points(self.task, self.arm, self.items, self.layout)
 
     def solve(self, rounds: int = 4) -> int:
         """Let the scripted expert solve the task from the current state.
@@ -232,31 +249,15 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return steps
 
     def sub_goals(self, variant: str = "default") -> list[SubGoal]:
-        """Render this reset's goal images with the expert, then restore the simulation exactly.
+        """Render this reset's goal images, then restore the simulation exactly.
 
         Args:
-            variant: Variant of `choose_sub_goals`.
+            variant: Variant of `envs.goals.VARIANTS`.
 
         Raises:
             TaskError: Unknown variant.
         """
-        choose_sub_goals([], variant)
-        saved = self.arm.snapshot()
-        goals = []
-        if self.task.name == "push":
-            self._put_object(self.target_m)
-            goals.append(self._picture("pushed", 30))
-        else:
-            for point in self.expert_points():
-                run_expert(self.arm, [point])
-                if point.name:
-                    goals.append(self._picture(point.name, point.steps))
-        self.arm.restore(saved)
-        return choose_sub_goals(goals, variant)
-
-    def _picture(self, name: str, steps: int) -> SubGoal:
-        image = self.renderer.render(self.data, "left")
-        return SubGoal(name, image, self.arm.state().state.astype(np.float32), steps)
+        return render_sub_goals(self.world, self.task, self.layout, variant)
 
     def _observe(self) -> dict[str, Any]:
         seen: dict[str, Any] = {
@@ -266,14 +267,23 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return seen
 
     def info(self) -> dict[str, Any]:
-        """Return `success`, `holding` and the positions [m] of fingertips, object and goals."""
+        """Return the outcome and the true positions, which no policy may use.
+
+        `success`, `holding`, positions [m] of fingertips, first object and goals; for each object
+        its pose `objects` [M, 4] (x, y, z [m], yaw [rad]), and for each object that has to move
+        `errors_m` and `yaw_errors_rad`.
+        """
+        errors = self.errors()[: self.task.num_moving]
         return {
             "success": self.success(),
             "tcp_m": self.tcp_m,
             "object_m": self.object_m,
-            "target_m": self.target_m.copy(),
-            "goal_tcp_m": self.goal_tcp_m.copy(),
+            "target_m": self.target_m,
+            "goal_tcp_m": self.layout.goal_tcp_m.copy(),
             "holding": self.arm.holding(),
+            "objects": np.stack([item.pose for item in self.items]),
+            "errors_m": np.array([error.distance_m for error in errors]),
+            "yaw_errors_rad": np.array([error.yaw_rad for error in errors]),
         }
 
     def step(
@@ -299,7 +309,13 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return self.renderer.render(self.data, "left")
 
     def close(self) -> None:
-        """Free the OpenGL contexts."""
-        for *_, renderer in self._worlds.values():
-            renderer.close()
+        """Free the OpenGL context."""
+        for world in self._worlds.values():
+            world.renderer.close()
         self._worlds.clear()
+
+
+def _check_names(what: str, names: Sequence[str], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise TaskError(f"Unknown {what} {name!r}; known: {', '.join(known)}")

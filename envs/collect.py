@@ -7,17 +7,24 @@ import os
 import time
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from envs.arm_env import ArmEnv
 from envs.config import CollectConfig
-from envs.play import KINDS, POLICIES
+from envs.contact_play import CONTACT_KINDS, RandomSkill, contact_actions
+from envs.layout import Clutter
+from envs.play import KINDS
 from robot.pose import gripper_command
 from robot.record import Recording
+
+MOVED_M, LIFTED_M = 0.005, 0.03
+"""A step that moves an object by more than the first, and a lift above the second, count [m]."""
 
 
 class WriteEpisode(Protocol):
@@ -39,20 +46,23 @@ class WriteEpisode(Protocol):
 _ENV: dict[str, ArmEnv] = {}
 
 
-def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dict[str, Any]:
-    """Play one episode and write it.
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSummary:
+    """Figures of a recorded episode."""
 
-    Args:
-        config: What to record.
-        write: Writes the episode.
-        seed: Seed of the scene and of the policy.
+    kind: str
+    """Policy."""
+    lifted: bool
+    """Whether an object was lifted by 3 cm at some time."""
+    frames: int
+    """Number of control steps."""
+    moved: int
+    """Number of steps that moved an object by more than 5 mm."""
+    pushed: int
+    """Number of those in which it stayed on the table."""
 
-    Returns:
-        Policy `kind`, whether the object was `lifted`, and the number of `frames`.
-    """
-    stamp = f"episode-{seed:08d}"
-    rng = np.random.default_rng(seed)
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+
+def _open_env(config: CollectConfig) -> ArmEnv:
     if "env" not in _ENV:
         _ENV["env"] = ArmEnv(
             "pick_place",
@@ -61,17 +71,37 @@ def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dic
             fidelity=config.fidelity,
             objects=config.objects,
             cameras=config.cameras,
+            clutter=Clutter(
+                objects_per_scene=config.objects_per_scene, walls=config.walls, turned=config.turned
+            ),
         )
-    env = _ENV["env"]
+    return _ENV["env"]
+
+
+def record_episode(
+    config: CollectConfig, write: WriteEpisode, skill: RandomSkill, seed: int
+) -> EpisodeSummary:
+    """Play one episode and write it.
+
+    Args:
+        config: What to record.
+        write: Writes the episode.
+        skill: Draws random skills for the mix `contact`.
+        seed: Seed of the scene and of the policy.
+    """
+    stamp = f"episode-{seed:08d}"
+    rng = np.random.default_rng(seed)
+    kinds = CONTACT_KINDS if config.mix == "contact" else KINDS
+    kind = str(rng.choice(list(kinds), p=list(kinds.values())))
+    env = _open_env(config)
     env.reset(seed=seed)
-    actions = POLICIES[kind](env, rng)
-    recording, lifted = Recording(), False
+    actions = contact_actions(kind, env, skill, rng, config.length - 1)
+    recording = Recording()
     for step in range(config.length):
         last = step + 1 == config.length
         action = np.zeros(7, np.float32) if last else next(actions)
         frames = {str(name): env.renderer.render(env.data, name) for name in config.cameras}
-        state, object_m = env.arm.state(), env.object_m
-        lifted |= bool(object_m[2] > env.half_height_m() + 0.03)
+        state, poses_M4 = env.arm.state(), np.stack([item.pose for item in env.items])
         target = env.arm.commanded if last else env.arm.send(action).target
         sent = np.array([*action[:6], gripper_command(float(action[6]))])
         recording.add(
@@ -81,58 +111,99 @@ def record_episode(config: CollectConfig, write: WriteEpisode, seed: int) -> dic
             action=sent,
             target=target,
             time_s=1.0 + env.arm_spec.period_s * step,
-            object_m=object_m,
+            object_m=poses_M4[0, :3],
+            object_poses=poses_M4.ravel(),
         )
-    facts = {"kind": kind, "object": env.shape, "seed": seed, "split": config.split}
-    write(Path(config.out), recording, success=lifted, task=kind, stamp=stamp, metadata=facts)
-    return {"kind": kind, "lifted": lifted, "frames": config.length}
+    summary = _summarise(env, kind, np.stack(recording.object_poses).reshape(config.length, -1, 4))
+    facts = {"kind": kind, "seed": seed, "split": config.split, **_describe(env)}
+    out = Path(config.out)
+    write(out, recording, success=summary.lifted, task=kind, stamp=stamp, metadata=facts)
+    return summary
+
+
+def _summarise(env: ArmEnv, kind: str, poses_TM4: NDArray[np.float64]) -> EpisodeSummary:
+    heights_M = np.array([item.half_height_m for item in env.items])
+    steps_TM = np.linalg.norm(np.diff(poses_TM4[..., :2], axis=0), axis=-1)
+    moved_TM = steps_TM > MOVED_M
+    low_TM = poses_TM4[1:, :, 2] < heights_M + 0.01
+    return EpisodeSummary(
+        kind=kind,
+        lifted=bool((poses_TM4[..., 2] > heights_M + LIFTED_M).any()),
+        frames=len(poses_TM4),
+        moved=int(moved_TM.any(axis=1).sum()),
+        pushed=int((moved_TM & low_TM).any(axis=1).sum()),
+    )
+
+
+def _describe(env: ArmEnv) -> dict[str, object]:
+    """Return the scene's shapes, scales and wall, for the metadata."""
+    wall = env.layout.wall
+    return {
+        "object": env.items[0].shape_name,
+        "objects": [item.shape_name for item in env.items],
+        "scales": [item.scale for item in env.items],
+        "wall": None if wall is None else asdict(wall),
+    }
 
 
 def _start_worker() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 
-def _job(task: tuple[CollectConfig, WriteEpisode, int]) -> dict[str, Any]:
+def _job(task: tuple[CollectConfig, WriteEpisode, RandomSkill, int]) -> EpisodeSummary:
     return record_episode(*task)
 
 
-def collect(config: CollectConfig, write: WriteEpisode) -> dict[str, Any]:
+def collect(config: CollectConfig, write: WriteEpisode, skill: RandomSkill) -> dict[str, Any]:
     """Record the episodes that are missing; Ctrl-C keeps the finished ones.
 
     Args:
         config: What to record.
         write: Writes each episode, in the worker that recorded it.
+        skill: Draws random skills for the mix `contact`, in the worker.
 
     Returns:
-        Numbers of episodes and frames, speed, and counts of the policies.
+        Numbers of episodes and frames, speed, and for each policy its episodes and the shares of
+        its steps that moved an object.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     recorded = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
     seeds = range(config.seed, config.seed + config.episodes)
-    pending = [(config, write, seed) for seed in seeds if seed not in recorded]
-    kind_counts: Counter[str] = Counter()
-    lifted = frames = 0
+    pending = [(config, write, skill, seed) for seed in seeds if seed not in recorded]
+    rows: list[EpisodeSummary] = []
     started = time.perf_counter()
     context = multiprocessing.get_context("spawn")
     with context.Pool(config.workers, initializer=_start_worker) as pool:
         try:
             jobs = pool.imap_unordered(_job, pending, chunksize=2)
-            for row in tqdm(jobs, total=len(pending), unit="episode"):
-                kind_counts[row["kind"]] += 1
-                lifted += row["lifted"]
-                frames += row["frames"]
+            rows.extend(tqdm(jobs, total=len(pending), unit="episode"))
         except KeyboardInterrupt:
             pool.terminate()
     seconds = time.perf_counter() - started
+    frames = sum(row.frames for row in rows)
     return {
-        "episodes": sum(kind_counts.values()),
+        "episodes": len(rows),
         "already_there": len(set(seeds) & recorded),
         "frames": frames,
         "seconds": seconds,
         "frames_per_s": frames / seconds,
-        "kinds": dict(kind_counts),
-        "lifted": lifted,
+        "kinds": dict(Counter(row.kind for row in rows)),
+        "lifted": sum(row.lifted for row in rows),
+        "moving_steps": _moving_shares(rows),
         "seed": config.seed,
         "split": config.split,
     }
+
+
+def _moving_shares(rows: list[EpisodeSummary]) -> dict[str, dict[str, float]]:
+    """Return for each policy, and for all, the shares of steps that moved or pushed an object."""
+    shares: dict[str, dict[str, float]] = {}
+    for kind in (*sorted({row.kind for row in rows}), "all"):
+        chosen = [row for row in rows if kind in (row.kind, "all")]
+        steps = max(1, sum(row.frames - 1 for row in chosen))
+        shares[kind] = {
+            "moved": sum(row.moved for row in chosen) / steps,
+            "pushed": sum(row.pushed for row in chosen) / steps,
+        }
+    return shares

@@ -8,10 +8,11 @@ from typing import Literal, get_args
 from envs.errors import ConfigError
 from robot.ranges import between, check_ranges
 
-Shape = Literal["cube", "box", "cup", "cylinder"]
+Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T"]
 Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
+Mix = Literal["play", "contact"]
 OBJECTS: tuple[str, ...] = get_args(Shape)
 """Object shapes; `cylinder` is reserved for the held-out split."""
 CAMERA_NAMES: tuple[str, ...] = get_args(CameraName)
@@ -33,6 +34,9 @@ class CollectConfig:
     """Control steps per episode, at 4 Hz."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the first episode; episode i uses seed + i."""
+    mix: Mix = "play"
+    """Policies: play (50 % play, 20 % demonstrations, 30 % reaches), or contact (45 % pushes that
+    end in a grasp, 25 % picks, 15 % play, 5 % demonstrations, 10 % reaches)."""
     split: Split = "train"
     """Appearance distribution; held_out uses colours and textures unseen in training."""
     image_size: int = field(default=128, metadata=between(16, 2048, "px"))
@@ -42,15 +46,26 @@ class CollectConfig:
     fidelity: Fidelity = "fast"
     """Appearance of the arm: fast shows the collision meshes, visual the detailed ones."""
     objects: tuple[Shape, ...] = ("cube",)
-    """Object shapes; each episode picks one at random."""
+    """Object shapes; each episode picks one at random for each object."""
+    objects_per_scene: tuple[float, ...] = field(default=(1.0,), metadata=between(0, 1))
+    """Shares of scenes with one, two and three objects; they sum to 1."""
+    walls: float = field(default=0.0, metadata=between(0, 1))
+    """Share of the scenes with one object that have a wall."""
+    turned: float = field(default=0.0, metadata=between(0, 1))
+    """Share of objects with a random yaw; the others start at yaw 0."""
     cameras: tuple[CameraName, ...] = ("left",)
     """Cameras to record."""
 
     def __post_init__(self) -> None:
-        for name in ("objects", "cameras"):
+        for name in ("objects", "cameras", "objects_per_scene"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; allowed: at least one")
         check_ranges(self, ConfigError)
         if self.image_size % 2:
             raise ConfigError(f"image_size={self.image_size}; allowed: even numbers (H.264 video)")
+        shares = self.objects_per_scene
+        if len(shares) > 3 or abs(sum(shares) - 1) > 1e-6:
+            raise ConfigError(
+                f"objects_per_scene={list(shares)}; allowed: one to three shares that sum to 1"
+            )

@@ -16,6 +16,12 @@ TRAVEL_Z_M = 0.16
 """Height of the fingertips while carrying [m]."""
 STEP_M = 0.07
 """Maximum change of position per step and axis [m]; below the action space's limit."""
+TURN_RAD = 0.15
+"""Maximum rotation per step [rad]."""
+NEAR_RAD = 0.03
+"""Error of the yaw that counts as reached [rad]."""
+LOWEST_M = 0.012
+"""Height of the fingertips at which they clear the table [m]."""
 FINGER_M = 0.01
 """Half the width of the closed fingertips [m]."""
 
@@ -32,16 +38,25 @@ class WayPoint:
     """Name of the sub-goal whose image is rendered here; empty for none."""
     steps: int = 8
     """Step budget of the sub-goal."""
+    yaw_rad: float | None = None
+    """Yaw of the gripper, 0 where the fingers open along y; None keeps it."""
+
+
+def turn_left(arm: MujocoArm, point: WayPoint) -> float:
+    """Return the rotation that is left to a waypoint's yaw [rad]."""
+    return 0.0 if point.yaw_rad is None else point.yaw_rad - arm.yaw_rad
 
 
 def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray[np.float32]:
     """Return the next action [7] toward a waypoint; the gripper moves once the tips are there."""
     tcp = arm.data.site_xpos[arm.tcp]
-    change = np.array(point.tcp_m) - tcp
+    change, turn = np.array(point.tcp_m) - tcp, turn_left(arm, point)
     action = np.zeros(7, dtype=np.float32)
+    if abs(turn) > NEAR_RAD:
+        action[5] = np.clip(turn, -TURN_RAD, TURN_RAD)
     if np.abs(change).max() > tolerance_m:
         action[:3] = change * min(1.0, STEP_M / np.abs(change).max())
-    else:
+    elif action[5] == 0.0:
         action[6] = point.gripper
     return action
 
@@ -50,7 +65,8 @@ def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> boo
     """Return whether a waypoint is done: gripper command sent or, without one, position reached."""
     if point.gripper:
         return bool(action[6] == point.gripper)
-    return bool(np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006)
+    near = np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006
+    return bool(near and abs(turn_left(arm, point)) <= NEAR_RAD)
 
 
 def run_expert(
@@ -74,18 +90,22 @@ def run_expert(
     return done
 
 
-def grasp_points(object_m: Array, low: bool = True) -> list[WayPoint]:
+def grasp_points(
+    object_m: Array, yaw_rad: float | None = None, above_m: float | None = None
+) -> list[WayPoint]:
     """Return waypoints that grasp an object: above it, down around it, close.
 
     Args:
         object_m: Position of the object's centre [3, m].
-        low: Whether to keep the fingertips clear of the table at the second waypoint.
+        yaw_rad: Yaw of the gripper; None keeps it.
+        above_m: Height of the fingertips before they descend [m]; None is 7 cm above the object.
     """
     x, y, z = (float(v) for v in object_m)
+    high = z + 0.07 if above_m is None else above_m
     return [
-        WayPoint((x, y, z + 0.07), -1.0),
-        WayPoint((x, y, max(z, 0.012) if low else z), 0.0),
-        WayPoint((x, y, max(z, 0.012)), 1.0, "grasped", 8),
+        WayPoint((x, y, high), -1.0, yaw_rad=yaw_rad),
+        WayPoint((x, y, max(z, LOWEST_M)), 0.0),
+        WayPoint((x, y, max(z, LOWEST_M)), 1.0, "grasped", 8),
     ]
 
 
@@ -99,6 +119,35 @@ def pick_place_points(object_m: Array, target_m: Array) -> list[WayPoint]:
         WayPoint((u, v, TRAVEL_Z_M), 0.0, "above target", 8),
         WayPoint((u, v, z + 0.003), 0.0),
         WayPoint((u, v, z + 0.003), -1.0, "placed", 6),
+    ]
+
+
+def carry_points(
+    object_m: Array,
+    target_m: Array,
+    grip_yaw_rad: float,
+    placed_yaw_rad: float,
+    travel_m: float = TRAVEL_Z_M,
+) -> list[WayPoint]:
+    """Return waypoints that grasp, lift, carry, turn, lower, open and rise.
+
+    Args:
+        object_m: Position of the object's centre [3, m].
+        target_m: Target position [>=2, m].
+        grip_yaw_rad: Yaw of the gripper when it closes.
+        placed_yaw_rad: Yaw of the gripper when it opens.
+        travel_m: Height of the fingertips on the way to the object and to the target [m].
+    """
+    x, y, z = (float(v) for v in object_m)
+    u, v = (float(w) for w in target_m[:2])
+    low = max(z, LOWEST_M) + 0.003
+    return [
+        *grasp_points(object_m, grip_yaw_rad, travel_m),
+        WayPoint((x, y, travel_m)),
+        WayPoint((u, v, travel_m), yaw_rad=placed_yaw_rad),
+        WayPoint((u, v, low)),
+        WayPoint((u, v, low), -1.0),
+        WayPoint((u, v, travel_m)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Sub-goals of a task: goal images rendered by the scripted expert."""
+"""Sub-goals of a task: goal images of a scene."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import TaskError
+from envs.expert import run_expert
+from envs.experts import expert_points
+from envs.layout import Layout
+from envs.tasks import ONE_IMAGE, Task
+from envs.world import World
+
+VARIANTS = ("default", "three", "last", "one")
+"""Variants of the sub-goals; see `render_sub_goals`."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +32,59 @@ class SubGoal:
 
 
 def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-    """Select the sub-goals of a variant.
+    """Select the sub-goals of a variant from those of the expert.
 
     Args:
-        goals: The default sub-goals of a scene.
-        variant: "default"; "three" drops pick-and-place's lift; "one" keeps only the last.
+        goals: All sub-goals, or the one image of variant "one".
+        variant: Name in `VARIANTS`.
 
     Raises:
         TaskError: Unknown variant.
     """
-    if variant not in ("default", "three", "one"):
-        raise TaskError(f"Unknown sub-goal variant {variant!r}; known: default, three, one")
+    if variant not in VARIANTS:
+        raise TaskError(f"Unknown sub-goal variant {variant!r}; known: {', '.join(VARIANTS)}")
     if variant == "three":
         goals = [goal for goal in goals if goal.name != "lifted"]
-    return goals[-1:] if variant == "one" else goals
+    return goals[-1:] if variant in ("last", "one") else goals
+
+
+def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> list[SubGoal]:
+    """Render the goal images of an episode that has just begun, then restore the simulation.
+
+    | variant | images |
+    |---|---|
+    | default | the expert's sub-goals; of push and the tasks in `ONE_IMAGE`, the same as one |
+    | three | without pick-and-place's lift |
+    | last | only the last of default |
+    | one | the objects at their targets, the arm at its start with the gripper open; of tasks that
+    move no object, the same as last |
+
+    Args:
+        world: The scene at the start of the episode.
+        task: The task.
+        layout: Start and goal of the episode.
+        variant: Name in `VARIANTS`.
+
+    Raises:
+        TaskError: Unknown variant.
+    """
+    choose_sub_goals([], variant)
+    saved = world.arm.snapshot()
+    if task.num_moving and (variant == "one" or task.name in ("push", *ONE_IMAGE)):
+        targets = zip(world.objects, layout.targets_m, layout.target_yaws_rad, strict=True)
+        for item, target_m, yaw_rad in list(targets)[: task.num_moving]:
+            item.put(target_m, yaw_rad)
+        goals = [_picture(world, "pushed" if task.name == "push" else "placed", task.max_steps)]
+    else:
+        goals = []
+        for point in expert_points(task, world.arm, world.objects, layout):
+            run_expert(world.arm, [point])
+            if point.name:
+                goals.append(_picture(world, point.name, point.steps))
+    world.arm.restore(saved)
+    return choose_sub_goals(goals, variant)
+
+
+def _picture(world: World, name: str, steps: int) -> SubGoal:
+    image = world.renderer.render(world.data, "left")
+    return SubGoal(name, image, world.arm.state().state.astype(np.float32), steps)

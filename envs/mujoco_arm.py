@@ -8,9 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
+from envs.objects import BODY_NAMES
 from robot.arm import ArmSpec, ArmState, Closing, Reason, Sent
 from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
-from robot.pose import apply_action, gripper_command, matrix_to_euler
+from robot.pose import apply_action, flange_to_tcp, gripper_command, matrix_to_euler, pose_diff
 
 Array = NDArray[np.float64]
 
@@ -40,7 +41,7 @@ class MujocoArm(Closing):
         self.ik = FlangeIK(model)
         self.flange = model.site("flange").id
         self.tcp = model.site("tcp").id
-        self.object_body = model.body("object").id
+        self.object_bodies = [i for i in range(model.nbody) if model.body(i).name in BODY_NAMES]
         self.closed = False
         self.commanded = np.zeros(7)
 
@@ -61,12 +62,16 @@ class MujocoArm(Closing):
         return np.concatenate([self.data.site_xpos[self.flange], angles, [closed]])
 
     def holding(self) -> bool:
-        """Return whether the object keeps the closed fingers apart."""
+        """Return whether an object keeps the closed fingers apart."""
         width = float(self.data.qpos[7:9].sum())
-        gap = float(
-            np.linalg.norm(self.data.xpos[self.object_body] - self.data.site_xpos[self.tcp])
-        )
+        offsets = self.data.xpos[self.object_bodies] - self.data.site_xpos[self.tcp]
+        gap = float(np.linalg.norm(offsets, axis=1).min())
         return self.closed and width > MIN_HELD_M and gap < HELD_WITHIN_M
+
+    @property
+    def yaw_rad(self) -> float:
+        """Measured yaw of the gripper [rad], 0 where the fingers open along y."""
+        return float(flange_to_tcp(self._pose())[5])
 
     def state(self) -> ArmState:
         """Read the arm."""
@@ -124,7 +129,7 @@ class MujocoArm(Closing):
         mujoco.mj_forward(self.model, self.data)
         target[6] = float(self.closed)
         self.commanded = target
-        moved = np.concatenate([target[:3] - base[:3], np.zeros(3), [grip]])
+        moved = np.append(pose_diff(base, target)[:6], grip)
         return Sent(action=moved, target=target, reasons=tuple(reasons))
 
     def snapshot(self) -> tuple[Array, bool, Array]:

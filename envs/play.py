@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv
 from envs.expert import WayPoint, grasp_points, is_done, pick_place_points, push_points, walk
-from envs.tasks import ARM_HIGH_M, ARM_LOW_M, draw_apart
+from envs.layout import ARM_HIGH_M, ARM_LOW_M, draw_apart
+from envs.shapes import nearest_grip_yaw
 from robot.constants import MAX_STEP_M
 
 Action = NDArray[np.float32]
@@ -51,10 +53,18 @@ def follow(
     for point in points:
         for _ in range(12):
             action = walk(env.arm, point, tolerance_m=0.008)
-            near = bool(np.abs(action[:3]).max() < 0.02)
+            near = bool(np.abs(action[:3]).max() < 0.02 and action[5] == 0.0)
             yield noisy(action, rng, spread_m * (0.3 if near else 1.0))
             if is_done(env.arm, point, action) or (not point.gripper and near):
                 break
+
+
+def grip_yaw(env: ArmEnv) -> float | None:
+    """Return the yaw that grips the first object, or None where objects are never turned."""
+    if env.clutter.turned == 0.0:
+        return None
+    item = env.items[0]
+    return nearest_grip_yaw(item.yaw_rad, item.shape.yaw_period_rad, env.arm.yaw_rad)
 
 
 def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
@@ -71,7 +81,7 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
             yield np.array([0, 0, 0, 0, 0, 0, -1], dtype=np.float32)
         else:
             aim = object_m + np.append(rng.normal(0, 0.006 if choice < 0.85 else 0.03, 2), 0)
-            points = grasp_points(aim)
+            points = grasp_points(aim, grip_yaw(env))
             if rng.random() < DIRECT_SHARE:
                 points = points[1:]
             yield from follow(env, points, rng, 0.008)
@@ -92,7 +102,9 @@ def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Yield pick-and-place demonstrations with a little noise, one after another."""
     while True:
         target = np.append(draw_apart(rng, env.object_m, 0.08, 0.3), 0.0)
-        yield from follow(env, pick_place_points(env.object_m, target), rng, 0.006)
+        points = pick_place_points(env.object_m, target)
+        points[0] = replace(points[0], yaw_rad=grip_yaw(env))
+        yield from follow(env, points, rng, 0.006)
         yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
 
 

@@ -52,49 +52,26 @@ def open_context(width: int, height: int) -> Any:
     )
 
 
-class Renderer:
-    """Renders named cameras of one model to uint8 RGB, without shadows and reflections.
+class Graphics:
+    """OpenGL context with uploaded meshes and textures, about 140 MB.
+
+    Scenes that differ only in boxes and cylinders can share one.
 
     Args:
-        model: Compiled scene.
+        model: Compiled scene with the meshes and textures.
         size: Side of the square images [px].
-        fidelity: fast or visual.
 
     Raises:
-        TaskError: Unknown fidelity.
         RenderingError: This machine cannot render.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int, fidelity: str = "fast") -> None:
-        if fidelity not in FIDELITIES:
-            raise TaskError(f"Unknown fidelity {fidelity!r}; known: {', '.join(FIDELITIES)}")
-        self.model, self.size = model, size
+    def __init__(self, model: mujoco.MjModel, size: int) -> None:
         self.gl = open_context(size, size)
-        self.scene = mujoco.MjvScene(model, maxgeom=400)
-        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-        self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        self.option = mujoco.MjvOption()
-        self.option.geomgroup[:] = FIDELITIES[fidelity]
-        self.camera = mujoco.MjvCamera()
-        self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
-        self.rect = mujoco.MjrRect(0, 0, size, size)
-
-    def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """Render a camera's image, uint8 RGB [size, size, 3]."""
-        self.gl.make_current()
-        self.camera.fixedcamid = self.model.camera(camera).id
-        mujoco.mjv_updateScene(
-            self.model, data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
-        )
-        mujoco.mjr_render(self.rect, self.scene, self.context)
-        out = np.empty((self.size, self.size, 3), np.uint8)
-        mujoco.mjr_readPixels(out, None, self.rect, self.context)
-        return np.ascontiguousarray(out[::-1])
 
     def close(self) -> None:
-        """Free the OpenGL context, made current first so that no other renderer's is freed."""
+        """Free the context, made current first so that no other context's memory is freed."""
         if self.gl is not None:
             self.gl.make_current()
             self.context.free()
@@ -104,3 +81,56 @@ class Renderer:
     def __del__(self) -> None:
         if getattr(self, "context", None) is not None and not sys.is_finalizing():
             self.close()
+
+
+class Renderer:
+    """Renders named cameras of one model to uint8 RGB, without shadows and reflections.
+
+    Args:
+        model: Compiled scene.
+        size: Side of the square images [px].
+        fidelity: fast or visual.
+        graphics: Context of a scene with the same meshes and textures; None opens one.
+
+    Raises:
+        TaskError: Unknown fidelity.
+        RenderingError: This machine cannot render.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        size: int,
+        fidelity: str = "fast",
+        graphics: Graphics | None = None,
+    ) -> None:
+        if fidelity not in FIDELITIES:
+            raise TaskError(f"Unknown fidelity {fidelity!r}; known: {', '.join(FIDELITIES)}")
+        self.model, self.size = model, size
+        self.graphics = graphics or Graphics(model, size)
+        self.scene = mujoco.MjvScene(model, maxgeom=400)
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self.option = mujoco.MjvOption()
+        self.option.geomgroup[:] = FIDELITIES[fidelity]
+        self.camera = mujoco.MjvCamera()
+        self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        self.rect = mujoco.MjrRect(0, 0, size, size)
+
+    def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
+        """Render a camera's image, uint8 RGB [size, size, 3]."""
+        if self.graphics.gl is None:
+            raise RenderingError("The renderer is closed; create a new environment")
+        self.graphics.gl.make_current()
+        self.camera.fixedcamid = self.model.camera(camera).id
+        mujoco.mjv_updateScene(
+            self.model, data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
+        )
+        mujoco.mjr_render(self.rect, self.scene, self.graphics.context)
+        out = np.empty((self.size, self.size, 3), np.uint8)
+        mujoco.mjr_readPixels(out, None, self.rect, self.graphics.context)
+        return np.ascontiguousarray(out[::-1])
+
+    def close(self) -> None:
+        """Free the OpenGL context, also for the renderers that share it."""
+        self.graphics.close()

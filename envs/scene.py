@@ -1,4 +1,4 @@
-"""Build the scene with MjSpec: a table, the arm and one object."""
+"""Build the scene with MjSpec: a table, the arm, one or several objects, and a wall."""
 
 from __future__ import annotations
 
@@ -11,61 +11,29 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.config import OBJECTS
 from envs.errors import TaskError
+from envs.objects import BODY_NAMES, GRIP_SOLIMP, GRIP_SOLREF, TIMESTEP_S, add_object, add_wall
 from robot.constants import FLANGE_TO_TCP_M
 
 Array = NDArray[np.float64]
 
-TIMESTEP_S = 0.0025
 FAST_COLOURS = {"link": (0.86, 0.87, 0.88, 1.0), "hand": (0.75, 0.76, 0.78, 1.0)}
+BASE = "fr3_link0"
+"""The arm's first link, which does not move."""
+EXTENT_M, CENTER_M = 2.2869633632413278, (0.42513331, 0.0, 0.04348168)
+"""Size and centre of the scene with one cube and all meshes. Rendering depends on them, and the
+same numbers for all scenes make their images comparable."""
+VISUAL_GROUP = 2
+"""Group of the arm's detailed meshes."""
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
-GRIP_SOLREF = [2 * TIMESTEP_S, 1.0]
-"""Contact parameters of fingers and objects, with the shortest stable time constant. It limits the
-stiffness of friction: with a longer one a round object, held along two lines, creeps out of the
-fingers."""
-GRIP_SOLIMP = [0.98, 0.99, 0.001, 0.5, 2.0]
-"""Impedance of the same contacts, stiffer than the default so that a small round object does not
-slide down."""
 SMALL_PAD_M = 0.005
 """Pads with a smaller half width are replaced by one flat pad."""
 _BOX = mujoco.mjtGeom.mjGEOM_BOX
 
 
-def _add_object(spec: Any, shape: str) -> None:
-    body = spec.worldbody.add_body(name="object", pos=[0.5, 0.0, 0.03])
-    body.add_freejoint(name="object")
-    cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
-    grip: dict[str, Any] = {
-        "friction": [1.2, 0.02, 0.001],
-        "condim": 4,
-        "solref": GRIP_SOLREF,
-        "solimp": GRIP_SOLIMP,
-        "group": 0,
-    }
-    h = 0.022
-    if shape == "cup":
-        body.add_geom(name="object", type=cylinder, size=[h, 0.035, 0], mass=0.06, **grip)
-        body.add_geom(
-            name="inside",
-            type=cylinder,
-            size=[0.8 * h, 0.002, 0],
-            pos=[0, 0, 0.0345],
-            mass=1e-4,
-            contype=0,
-            conaffinity=0,
-            rgba=[0.1, 0.1, 0.1, 1],
-        )
-    elif shape == "cylinder":
-        body.add_geom(name="object", type=cylinder, size=[h, h, 0], mass=0.06, **grip)
-    else:
-        size = [h, h, h] if shape == "cube" else [1.6 * h, 0.75 * h, h]
-        body.add_geom(name="object", type=_BOX, size=size, mass=0.06, **grip)
-
-
 def _tune_arm(spec: Any) -> None:
     for body in spec.bodies:
-        if body.name not in ("world", "object"):
+        if body.name != "world":
             body.gravcomp = 1.0
     for actuator in spec.actuators:
         if actuator.name == "hand":
@@ -105,7 +73,7 @@ TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
 """Name, pattern, second colour, mark and mark colour; the table's own colour multiplies them."""
 
 
-def _arm_spec() -> Any:
+def _arm_spec(detailed: bool) -> Any:
     """Parse the arm's model, with its meshes read from the archive."""
     archive = importlib.resources.files("envs") / "assets" / "franka_fr3.zip"
     with archive.open("rb") as file, zipfile.ZipFile(file) as parts:
@@ -113,13 +81,29 @@ def _arm_spec() -> Any:
     spec = mujoco.MjSpec.from_string(assets.pop("fr3.xml").decode())
     spec.meshdir = ""
     spec.assets = assets
+    if not detailed:
+        _drop_visual_meshes(spec)
     return spec
+
+
+def _drop_visual_meshes(spec: Any) -> None:
+    """Delete the detailed meshes, which take most of the compiler's time and memory.
+
+    Those of the base remain, since its mass is computed from them.
+    """
+    for geom in [g for g in spec.geoms if int(g.group) == VISUAL_GROUP]:
+        if geom.parent.name != BASE:
+            spec.delete(geom)
+    used = {geom.meshname for geom in spec.geoms}
+    for mesh in [m for m in spec.meshes if m.name not in used]:
+        spec.delete(mesh)
 
 
 def _set_options(spec: Any, image_size: int) -> None:
     spec.option.timestep = TIMESTEP_S
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
+    spec.stat.extent, spec.stat.center = EXTENT_M, CENTER_M
     spec.visual.quality.offsamples = 0
     spec.visual.global_.offwidth = spec.visual.global_.offheight = max(640, image_size)
     spec.visual.headlight.diffuse = [0.35, 0.35, 0.35]
@@ -180,26 +164,40 @@ def _add_sites_and_cameras(spec: Any) -> None:
     )
 
 
-@lru_cache(maxsize=8)
-def build_model(shape: str = "cube", image_size: int = 128) -> mujoco.MjModel:
-    """Compile the scene with one object; the result is cached, so copy it before editing.
+@lru_cache(maxsize=64)
+def build_model(
+    shape: str = "cube",
+    image_size: int = 128,
+    *,
+    others: tuple[str, ...] = (),
+    wall: bool = False,
+    detailed: bool = False,
+) -> mujoco.MjModel:
+    """Compile the scene; the result is cached, so copy it before editing.
 
     Args:
-        shape: Name in `envs.config.OBJECTS`.
+        shape: Shape of the first object, a name in `envs.shapes.SHAPES`.
         image_size: Maximum side of rendered images [px].
+        others: Shapes of the other objects, at most two.
+        wall: Whether a wall stands on the table.
+        detailed: Whether to include the arm's detailed meshes; they change no physics.
 
     Raises:
-        TaskError: Unknown shape.
+        TaskError: Unknown shape, or too many objects.
     """
-    if shape not in OBJECTS:
-        raise TaskError(f"Unknown object {shape!r}; known: {', '.join(OBJECTS)}")
-    spec = _arm_spec()
+    shapes = (shape, *others)
+    if len(shapes) > len(BODY_NAMES):
+        raise TaskError(f"{len(shapes)} objects; allowed: at most {len(BODY_NAMES)}")
+    spec = _arm_spec(detailed)
     _set_options(spec, image_size)
     _tune_arm(spec)
     _add_materials(spec)
     _add_surroundings(spec)
     _add_sites_and_cameras(spec)
-    _add_object(spec, shape)
+    for name, part in zip(BODY_NAMES, shapes, strict=False):
+        add_object(spec, part, name)
+    if wall:
+        add_wall(spec)
     model = spec.compile()
     for name in ("finger_joint1", "finger_joint2"):
         dof = model.joint(name).dofadr[0]
@@ -228,41 +226,3 @@ def look_at(position: Array, target: Array) -> Array:
     quaternion = np.zeros(4)
     mujoco.mju_mat2Quat(quaternion, matrix.ravel())
     return quaternion
-
-
-def resize_object(model: mujoco.MjModel, size: Array) -> None:
-    """Resize the object in a compiled model, in place.
-
-    The compiled bounding volumes change too: with the old ones a larger object has no contacts
-    until another body penetrates it by the difference, and contacts flicker there.
-
-    Args:
-        model: Compiled scene.
-        size: Half sizes [3, m], as MuJoCo's `geom_size` defines them for the shape.
-    """
-    geom = model.geom("object").id
-    body = model.geom_bodyid[geom]
-    model.geom_size[geom] = size
-    round_ = model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_CYLINDER
-    half = size[[0, 0, 1]] if round_ else size
-    model.geom_aabb[geom, 3:] = half
-    model.geom_rbound[geom] = np.linalg.norm(size[:2] if round_ else size)
-    parts = np.flatnonzero(model.geom_bodyid == body)
-    middles = model.geom_pos - model.body_ipos[body]
-    around_all = (np.abs(middles[parts]) + model.geom_aabb[parts, 3:]).max(axis=0)
-    first = model.body_bvhadr[body]
-    for node in range(first, first + model.body_bvhnum[body]):
-        if model.bvh_nodeid[node] == geom:
-            model.bvh_aabb[node] = [*middles[geom], *half]
-        elif model.bvh_nodeid[node] < 0:
-            model.bvh_aabb[node] = [0, 0, 0, *around_all]
-
-
-def nominal_size(model: mujoco.MjModel) -> Array:
-    """Return the object's half sizes [3, m] before any resizing."""
-    kind = model.geom_type[model.geom("object").id]
-    if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
-        tall = "inside" in {model.geom(i).name for i in range(model.ngeom)}
-        return np.array([0.022, 0.035 if tall else 0.022, 0.0])
-    size = model.geom_size[model.geom("object").id]
-    return np.array([0.022] * 3 if np.ptp(size) < 1e-3 else [0.0352, 0.0165, 0.022])

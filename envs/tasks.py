@@ -1,4 +1,4 @@
-"""The five tasks: initial positions and success criteria."""
+"""The tasks: initial conditions and success criteria."""
 
 from __future__ import annotations
 
@@ -12,39 +12,62 @@ from envs.errors import TaskError
 Array = NDArray[np.float64]
 
 NEAR_M = 0.04
-"""Success radius [m]."""
-ARM_LOW_M, ARM_HIGH_M = np.array([0.42, -0.15, 0.10]), np.array([0.60, 0.15, 0.24])
-"""Workspace of the fingertips' initial and goal positions [m]."""
-OBJECT_LOW_M, OBJECT_HIGH_M = np.array([0.43, -0.14]), np.array([0.59, 0.14])
-"""Workspace of object and target positions [m]."""
+"""Default success radius [m]."""
+STILL_M = 0.03
+"""An object that has to stay may move by this much [m]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
     """Initial conditions and success criteria of a task."""
 
     name: str
     starts_holding: bool = False
     """Whether the arm holds the object at the start."""
-    moves_object: bool = False
-    """Whether success requires the object at its target."""
     needs_grip: bool = False
     """Whether success requires the object between the fingers."""
     reaches: bool = False
     """Whether success requires the fingertips at the goal."""
+    num_objects: int = 1
+    """Number of objects; those that do not move have to stay within `STILL_M`."""
+    num_moving: int = 0
+    """Number of objects, the first ones, that have to be at rest at their targets."""
+    near_m: float = NEAR_M
+    """Success radius [m]."""
+    near_rad: float = np.inf
+    """Largest error of an object's yaw, modulo its symmetry [rad]."""
+    opens: bool = False
+    """Whether success requires that the gripper was last commanded to open."""
+    has_wall: bool = False
+    """Whether a wall stands between the object and its target."""
+    objects: tuple[str, ...] = ("cube",)
+    """Default shapes."""
     max_steps: int = 20
     """Control steps until truncation."""
 
 
 TASKS = {
-    "reach": Task("reach", reaches=True, max_steps=12),
-    "grasp": Task("grasp", needs_grip=True, max_steps=12),
+    "reach": Task(name="reach", reaches=True, max_steps=12),
+    "grasp": Task(name="grasp", needs_grip=True, max_steps=12),
     "reach_with_object": Task(
-        "reach_with_object", starts_holding=True, needs_grip=True, reaches=True, max_steps=12
+        name="reach_with_object", starts_holding=True, needs_grip=True, reaches=True, max_steps=12
     ),
-    "pick_place": Task("pick_place", moves_object=True, max_steps=30),
-    "push": Task("push", moves_object=True, max_steps=30),
+    "pick_place": Task(name="pick_place", num_moving=1, opens=True, max_steps=30),
+    "push": Task(name="push", num_moving=1, max_steps=30),
+    "push_pose": Task(
+        name="push_pose",
+        num_moving=1,
+        near_m=0.03,
+        near_rad=float(np.radians(15)),
+        objects=("long_box",),
+        max_steps=60,
+    ),
+    "two_objects": Task(name="two_objects", num_objects=2, num_moving=1, max_steps=60),
+    "over_wall": Task(name="over_wall", num_moving=1, has_wall=True, max_steps=30),
+    "sort": Task(name="sort", num_objects=3, num_moving=3, max_steps=90),
 }
+ONE_IMAGE = ("push_pose", "two_objects", "over_wall", "sort")
+"""Tasks whose default goal is one image of the objects at their targets."""
 
 
 def get_task(name: str) -> Task:
@@ -58,22 +81,16 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def draw_apart(rng: np.random.Generator, other_m: Array, least_m: float, most_m: float) -> Array:
-    """Draw a position [x, y] on the table within a range of distances from another one.
+@dataclass(frozen=True, kw_only=True)
+class ObjectError:
+    """Distance of an object from where it should be."""
 
-    If no position is in range, because the other one is off the table, return any position.
-
-    Args:
-        rng: Random generator.
-        other_m: The other position [>=2, m].
-        least_m: Smallest distance [m].
-        most_m: Maximum distance [m].
-    """
-    for _ in range(1000):
-        place = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
-        if least_m <= float(np.linalg.norm(place - other_m[:2])) <= most_m:
-            break
-    return place
+    distance_m: float
+    """Horizontal distance from its target, or from its start if it has to stay [m]."""
+    yaw_rad: float
+    """Angle from its target yaw, modulo its symmetry [rad]."""
+    resting: bool
+    """Whether it rests on the table."""
 
 
 def succeeded(
@@ -81,11 +98,9 @@ def succeeded(
     *,
     tcp_m: Array,
     goal_tcp_m: Array,
-    object_m: Array,
-    target_m: Array,
+    errors: list[ObjectError],
     holding: bool,
     closed: bool,
-    resting: bool,
 ) -> bool:
     """Return whether the task's success criteria are met.
 
@@ -93,18 +108,15 @@ def succeeded(
         task: Task with the success criteria.
         tcp_m: Position of the point between the fingertips [3, m].
         goal_tcp_m: Goal of that point [3, m].
-        object_m: Position of the object's centre [3, m].
-        target_m: Target of the object [3, m].
-        holding: Whether the object is between the closed fingers.
+        errors: Errors of the task's objects in order; more objects are ignored.
+        holding: Whether an object is between the closed fingers.
         closed: Whether the gripper was last commanded to close.
-        resting: Whether the object rests on the table.
     """
-    ok = True
-    if task.reaches:
-        ok &= bool(np.linalg.norm(tcp_m - goal_tcp_m) <= NEAR_M)
-    if task.needs_grip:
-        ok &= holding and closed
-    if task.moves_object:
-        near = bool(np.linalg.norm(object_m[:2] - target_m[:2]) <= NEAR_M)
-        ok &= near and resting and (task.name == "push" or not closed)
-    return ok
+    moving, staying = errors[: task.num_moving], errors[task.num_moving : task.num_objects]
+    placed = all(
+        e.distance_m <= task.near_m and e.yaw_rad <= task.near_rad and e.resting for e in moving
+    )
+    stayed = not moving or all(e.distance_m <= STILL_M for e in staying)
+    reached = not task.reaches or bool(np.linalg.norm(tcp_m - goal_tcp_m) <= task.near_m)
+    gripped = not task.needs_grip or (holding and closed)
+    return placed and stayed and reached and gripped and not (task.opens and closed)

@@ -145,8 +145,8 @@ class DriveOptions:
     steps: list[int] = field(default_factory=list, metadata=between(1, 100_000))
     """Step budget of each goal image (empty: the captured budget, else 8)."""
     sub_goals: SubGoals = "default"
-    """Goal images of a simulated task: default (all), three (without the lift) or one (the
-    last)."""
+    """Goal images of a simulated task: default (the task's own), three (without the lift), last
+    (the last of default), or one (the objects at their targets and the arm at its start)."""
     episodes: int = field(default=1, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from planning.errors import PlanError
 from planning.ranges import between, check_fields
@@ -17,12 +17,23 @@ from planning.skill_options import SkillOptions
 
 Device = Literal["auto", "cpu", "cuda"]
 SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
-Task = Literal["", "reach", "grasp", "reach_with_object", "pick_place", "push"]
+Task = Literal[
+    "",
+    "reach",
+    "grasp",
+    "reach_with_object",
+    "pick_place",
+    "push",
+    "push_pose",
+    "two_objects",
+    "over_wall",
+    "sort",
+]
 Split = Literal["train", "held_out"]
-ObjectShape = Literal["cube", "box", "cup", "cylinder"]
-SubGoals = Literal["default", "three", "one"]
+ObjectShape = Literal["cube", "box", "cup", "cylinder", "long_box", "T"]
+SubGoals = Literal["default", "three", "last", "one"]
 Method = Literal["auto", "actions", "skills"]
-ONE_IMAGE_TASKS = ("push",)
+ONE_IMAGE_TASKS = ("push", "push_pose", "two_objects", "over_wall", "sort")
 """Tasks whose default goal is a single image of moved objects with the arm at its start."""
 
 DEFAULT_ELITES = 12
@@ -179,13 +190,12 @@ class SceneOptions:
     """Task of the scene; empty is the scene of reach without a scripted goal."""
     split: Split = "train"
     """Appearance split of the scene."""
-    objects: list[ObjectShape] = field(default_factory=lambda: ["cube"])
-    """Object shapes; each episode picks one at random."""
+    objects: list[ObjectShape] = field(default_factory=list)
+    """Object shapes; each episode picks one at random for each object (empty: the task's own, a
+    long box in push_pose, else a cube)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.objects:
-            raise PlanError("objects=[] is empty. Name at least one of: cube, box, cup, cylinder.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +211,8 @@ class EvalOptions:
     )
     """Simulated scene."""
     sub_goals: SubGoals = "default"
-    """Goal images: default (all), three (without the lift) or one (the last)."""
+    """Goal images: default (the task's own), three (without the lift), last (the last of default),
+    or one (the objects at their targets and the arm at its start)."""
     episodes: int = field(default=50, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -220,9 +231,8 @@ class EvalOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         if not self.scene.task:
-            raise PlanError(
-                "task is empty. Choose one of: reach, grasp, reach_with_object, pick_place, push."
-            )
+            known = ", ".join(name for name in get_args(Task) if name)
+            raise PlanError(f"task is empty. Choose one of: {known}.")
         self.resolved_planner()  # refuses options without effect
 
     def resolved_planner(self) -> GoalPlannerOptions:

@@ -27,7 +27,9 @@ class Recording:
     times_s: list[float] = field(default_factory=list)
     """Time of each step [s]."""
     objects: list[Array] = field(default_factory=list)
-    """Positions of the object's centre [3, m]; empty for real arms."""
+    """Positions of the first object's centre [3, m]; empty for real arms."""
+    object_poses: list[Array] = field(default_factory=list)
+    """Position [m] and yaw [rad] of each object [M * 4]; empty for real arms. For evaluation."""
 
     def add(
         self,
@@ -39,6 +41,7 @@ class Recording:
         target: Array,
         time_s: float,
         object_m: Array | None = None,
+        object_poses: Array | None = None,
     ) -> None:
         """Append a control step."""
         for name, frame in frames.items():
@@ -50,3 +53,5 @@ class Recording:
         self.times_s.append(time_s)
         if object_m is not None:
             self.objects.append(object_m)
+        if object_poses is not None:
+            self.object_poses.append(object_poses)

@@ -1,4 +1,4 @@
-"""Messages between the twin and its server process; imports neither franky-sim nor MuJoCo."""
+"""Messages between the twin and its server process; imports no part of franky-sim."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.errors import TwinError
+from envs.objects import Wall
 
 HEAD = 2
 """Number of shared values before the joint positions: sequence number and simulated time [s]."""
@@ -29,8 +30,10 @@ class Start:
 
     qpos: NDArray[np.float64]
     """Joint positions and object pose, in MuJoCo's layout."""
-    size: NDArray[np.float64]
-    """Half sizes of the object [m]."""
+    scales: tuple[float, ...]
+    """Size of each object over its nominal size."""
+    wall: Wall | None
+    """The wall, if the scene has one."""
     closed: bool
     """Whether the gripper was last commanded to close."""
 

@@ -19,7 +19,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.scene import build_model, resize_object
+from envs.objects import BODY_NAMES, SceneObject, place_wall
+from envs.scene import build_model
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
 from envs.twin.joints import Follower
 from envs.twin.messages import CLIENT_S, HEAD, Answer, Reflex, Start
@@ -103,27 +104,28 @@ class TableRobot(OpenRobot):
 
 
 class TableSimulator(OpenSimulator):
-    """Simulator of one arm, a table and an object.
+    """Simulator of one arm, a table and its objects.
 
     Args:
-        shape: Shape of the object.
+        shapes: Shapes of the objects.
+        wall: Whether a wall stands on the table.
         image_size: Side of the images [px].
         shared: Shared memory: `HEAD` values, then the joint positions.
     """
 
-    def __init__(self, shape: str, image_size: int, shared: Any) -> None:
+    def __init__(self, shapes: tuple[str, ...], wall: bool, image_size: int, shared: Any) -> None:
         super().__init__(TableRobot(kp=STIFFNESS, kv=DAMPING))
-        self.model = copy.deepcopy(build_model(shape, image_size))
+        compiled = build_model(shapes[0], image_size, others=shapes[1:], wall=wall)
+        self.model = copy.deepcopy(compiled)
         self.model.opt.timestep = TICK_S
-        object_body = self.model.body("object").id
-        for body in range(1, self.model.nbody):
-            if body != object_body:
-                self.model.body_gravcomp[body] = 0.0
+        self.model.body_gravcomp[:] = 0.0
         for i in range(self.model.nu):
             if self.model.actuator(i).name != "hand":
                 self.model.actuator_gainprm[i, :] = 0.0
                 self.model.actuator_biasprm[i, :] = 0.0
         self.data = mujoco.MjData(self.model)
+        names = zip(shapes, BODY_NAMES, strict=False)
+        self.items = [SceneObject(self.model, self.data, s, name) for s, name in names]
         self.shared = shared
 
     def start_physics(self) -> None:
@@ -148,7 +150,10 @@ class TableSimulator(OpenSimulator):
 
     def put(self, start: Start) -> None:
         """Begin an episode."""
-        resize_object(self.model, start.size)
+        for item, scale in zip(self.items, start.scales, strict=True):
+            item.resize(scale)
+        if start.wall is not None:
+            place_wall(self.model, start.wall)
         self.data.qpos[:] = start.qpos
         self.data.qvel[:] = 0.0
         self.data.qacc_warmstart[:] = 0.0
@@ -189,12 +194,18 @@ class LockstepClock:
 
 
 def serve(
-    shape: str, image_size: int, shared: Any, pipe: Connection, client_s: float = CLIENT_S
+    shapes: tuple[str, ...],
+    wall: bool,
+    image_size: int,
+    shared: Any,
+    pipe: Connection,
+    client_s: float = CLIENT_S,
 ) -> None:
     """Run the server process at 1 kHz until the pipe closes.
 
     Args:
-        shape: Shape of the object.
+        shapes: Shapes of the objects.
+        wall: Whether a wall stands on the table.
         image_size: Side of the images [px]; the compiled model depends on it.
         shared: Shared memory: `HEAD` values, then the joint positions.
         pipe: Connection that receives orders and sends answers.
@@ -202,7 +213,7 @@ def serve(
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        simulator = TableSimulator(shape, image_size, shared)
+        simulator = TableSimulator(shapes, wall, image_size, shared)
         simulator.init()
         server = TableServer(simulator)
         server.init()

@@ -43,7 +43,7 @@ class Twin(Closing):
     Args:
         task: As in `ArmEnv`.
         split: As in `ArmEnv`.
-        objects: Tuple of one object shape.
+        objects: Tuple of one shape, which every object has; empty uses the task's own.
         image_size: Side of the camera's square images [px].
         client_s: Client silence after which a motion is aborted [s].
 
@@ -58,13 +58,13 @@ class Twin(Closing):
         task: str = "reach",
         *,
         split: str = "train",
-        objects: tuple[str, ...] = ("cube",),
+        objects: tuple[str, ...] = (),
         image_size: int = 128,
         client_s: float = CLIENT_S,
     ) -> None:
         if not 0 < client_s <= 3600:
             raise TaskError(f"client_s={client_s}; allowed: above 0, at most 3600 [s]")
-        if len(objects) != 1:
+        if len(objects) > 1:
             raise TaskError(f"The twin serves one object shape, not {list(objects)}: choose one")
         from envs.twin.server import serve  # imports franky-sim or raises with the install command
 
@@ -78,9 +78,9 @@ class Twin(Closing):
         context = multiprocessing.get_context("spawn")
         self.shared = context.RawArray("d", HEAD + self.env.model.nq)
         self._pipe, theirs = context.Pipe()
-        self._server = context.Process(
-            target=serve, args=(objects[0], image_size, self.shared, theirs, client_s), daemon=True
-        )
+        world = self.env.world
+        orders = (world.shapes, world.has_wall, image_size, self.shared, theirs, client_s)
+        self._server = context.Process(target=serve, args=orders, daemon=True)
         self._server.start()
         theirs.close()
         try:
@@ -110,9 +110,9 @@ class Twin(Closing):
         """
         self.env.reset(seed=seed)
         goals = self.env.sub_goals(variant)
-        model, data = self.env.model, self.env.data
-        size = model.geom_size[model.geom("object").id].copy()
-        self._pipe.send(Start(data.qpos.copy(), size, self.env.arm.closed))
+        scales = tuple(item.scale for item in self.env.items)
+        wall, closed = self.env.layout.wall, self.env.arm.closed
+        self._pipe.send(Start(self.env.data.qpos.copy(), scales, wall, closed))
         self._wait("begin an episode")
         return goals
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 import envs
 from envs.arm_env import ArmEnv
+from envs.tasks import TASKS
 from planning.apps.policies import (
     SIMULATED_BOX_M,
     make_planning_agent,
@@ -210,7 +211,7 @@ def summarise(
             **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
         },
         "split": scene.split,
-        "objects": list(scene.objects),
+        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects),
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),
         "time_shares": time_shares(episodes),

@@ -13,10 +13,11 @@ Options = CollectConfig
 def run(options: CollectConfig) -> int:
     """Record the episodes and print the summary."""
     from envs.collect import collect
+    from planning.skill_play import random_skill
     from worldmodel.atomic_io import write_json
     from worldmodel.data.writers.droid import write_episode
 
-    summary = collect(options, write_episode)
+    summary = collect(options, write_episode, random_skill)
     write_json(Path(options.out) / "summary.json", summary)
     print(json.dumps(summary, indent=2))
     return 0

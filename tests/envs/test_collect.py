@@ -7,6 +7,7 @@ import pytest
 
 from envs.collect import collect
 from envs.config import CollectConfig
+from planning.skill_play import random_skill
 from worldmodel.data.memory import open_clips
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import DataError
@@ -18,6 +19,7 @@ def folder(tmp_path_factory):
     collect(
         CollectConfig(out=str(out), episodes=3, length=6, image_size=64, workers=1, seed=40),
         write_episode,
+        random_skill,
     )
     return out
 
@@ -40,7 +42,7 @@ def test_a_second_run_only_adds_what_is_missing(folder):
     options = CollectConfig(
         out=str(folder), episodes=3, length=6, image_size=64, workers=1, seed=40
     )
-    assert collect(options, write_episode)["already_there"] == 3
+    assert collect(options, write_episode, random_skill)["already_there"] == 3
 
 
 def test_clips_read_back_what_was_recorded(folder):

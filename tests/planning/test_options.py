@@ -32,7 +32,6 @@ FRANKA = {"robot": "franka", "camera": "0"}
         (lambda: PlannerOptions(elites=20, samples=10), "more than samples=10"),
         (lambda: PlannerOptions(elites=5, optimiser="mppi"), "no effect with optimiser=mppi"),
         (lambda: SceneOptions(objects=["ball"]), "objects='ball'.*cylinder"),
-        (lambda: SceneOptions(objects=[]), "objects"),
         (lambda: EvalOptions(scene=SceneOptions()), "task is empty"),
         (lambda: PlanOptions(planner=PlannerOptions(warm_start=True)), "independent plans"),
         (lambda: PlanOptions(state=[float("nan")] * 7), "state=nan"),

@@ -1,6 +1,6 @@
 """A recorded episode, independent of its storage layout, and checks of its content.
 
-Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), K requested frames.
+Shapes: T control steps, S state (7), J joints (7), E extrinsics (6), M objects, K requested frames.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class Episode:
     """Actions as sent [T, A] (`action/delta` of our own recordings); None if unknown, in which case
     differences of the states serve as actions."""
     objects_T3: Array | None = None
-    """Object position in the robot base frame [T, 3, m]; a label from simulators only."""
+    """Position of the first object in the robot base frame [T, 3, m]; a label from simulators."""
+    object_poses_TM4: Array | None = None
+    """Position [m] and yaw [rad] of each object [T, M, 4]; from simulators, for evaluation only."""
     success: bool | None = None
     """Whether the task succeeded; None if it was not recorded."""
     task: str = ""

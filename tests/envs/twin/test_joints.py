@@ -73,7 +73,7 @@ def test_feed_forward_is_the_commands_own_velocity_and_inertia(follower):
 
 
 def test_the_arm_keeps_up_with_a_motion_of_ten_centimetres_a_second():
-    simulator = TableSimulator("cube", 32, [0.0] * (HEAD + 16))
+    simulator = TableSimulator(("cube",), False, 32, [0.0] * (HEAD + 16))
     simulator.init()
     simulator.start()
     robot, model, data = simulator.robot, simulator.model, simulator.data

@@ -39,7 +39,7 @@ def test_starts_goals_and_pictures_are_those_of_the_environment(twin):
 
 def test_sub_goal_variants(twin):
     assert [goal.name for goal in twin.reset(3, "three")] == ["grasped", "above target", "placed"]
-    assert [goal.name for goal in twin.reset(3, "one")] == ["placed"]
+    assert [goal.name for goal in twin.reset(3, "last")] == ["placed"]
 
 
 def test_one_shape_only():
@@ -49,7 +49,7 @@ def test_one_shape_only():
 
 def widths_m(speed_m_s, milliseconds, width_m=0.0):
     """Distance of the fingers, each millisecond after an order; the arm hangs in the air."""
-    simulator = TableSimulator("cube", 32, [0.0] * (HEAD + 16))
+    simulator = TableSimulator(("cube",), False, 32, [0.0] * (HEAD + 16))
     simulator.init()
     simulator.start()
     simulator.robot.set_hand_goal(width_m, speed_m_s, 20.0)

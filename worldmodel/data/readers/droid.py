@@ -20,6 +20,7 @@ from worldmodel.data.readers.droid_file import (
     JOINTS,
     MOVING,
     OBJECT,
+    OBJECT_POSES,
     SENT,
     STATE,
     Trajectory,
@@ -132,9 +133,9 @@ def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> E
     kept = min(len(camera.frames) for camera in cameras.values())
     if kept < steps:
         notes = (*notes, f"video_short_by_{steps - kept}")
-    joints, sent, objects = (
+    joints, sent, objects, poses = (
         file.rows(key, steps, width) if key in file else None
-        for key, width in ((JOINTS, 0), (SENT, 0), (OBJECT, 3))
+        for key, width in ((JOINTS, 0), (SENT, 0), (OBJECT, 3), (OBJECT_POSES, 0))
     )
     if sent is not None and not np.isfinite(sent).all():
         raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
@@ -149,6 +150,7 @@ def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> E
         success=_success(file.folder, metadata),
         actions_TA=None if sent is None else sent[:kept],
         objects_T3=None if objects is None else objects[:kept],
+        object_poses_TM4=None if poses is None else poses[:kept].reshape(kept, -1, 4),
         task=str(metadata.get("current_task") or ""),
         notes=notes,
     )

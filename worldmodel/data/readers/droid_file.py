@@ -22,7 +22,9 @@ MOVING = "observation/controller_info/movement_enabled"
 SENT = "action/delta"
 """Actions as sent; only our own recordings have them."""
 OBJECT = "observation/simulation/object_position"
-"""Object position [m]; a label from simulators."""
+"""Position of the first object [m]; a label from simulators."""
+OBJECT_POSES = "observation/simulation/object_poses"
+"""Position [m] and yaw [rad] of each object [T, M * 4]; from simulators, for evaluation."""
 EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
 """Kinds of camera timestamps in order of preference."""
 MAX_VALUES = 2**24

@@ -2,8 +2,9 @@
 
 `<root>/<lab>/<success|failure>/<date>/<stamp>/` holds `metadata_<uuid>.json`, `trajectory.h5` and
 `recordings/MP4/<serial>.mp4`, with one frame per control step and camera. Besides DROID's own keys,
-`trajectory.h5` may hold `action/delta` [T, A], the actions as sent, and
-`observation/simulation/object_position` [T, 3], a label from simulators.
+`trajectory.h5` may hold `action/delta` [T, A], the actions as sent, and from simulators
+`observation/simulation/object_position` [T, 3] of the first object, a label, and
+`observation/simulation/object_poses` [T, M * 4] (x, y, z, yaw of each object), for evaluation.
 
 Shapes: T control steps, S state (pose 6, closedness 1), J joints, A action, H W pixels.
 Source of the layout: the DROID data set (arXiv 2403.12945).
@@ -21,7 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.atomic_io import atomic_folder, write_json
-from worldmodel.data.readers.droid_file import EVENTS, GRIPPER, JOINTS, MOVING, OBJECT, SENT, STATE
+from worldmodel.data.readers.droid_file import (
+    EVENTS,
+    GRIPPER,
+    JOINTS,
+    MOVING,
+    OBJECT,
+    OBJECT_POSES,
+    SENT,
+    STATE,
+)
 from worldmodel.data.writers.video import RECORDING_CODEC, write_video
 from worldmodel.errors import DataError
 
@@ -59,7 +69,11 @@ class RecordedSteps(Protocol):
 
     @property
     def objects(self) -> Sequence[Array]:
-        """Object position [3, m]; empty unless simulated."""
+        """Position of the first object [3, m]; empty unless simulated."""
+
+    @property
+    def object_poses(self) -> Sequence[Array]:
+        """Position [m] and yaw [rad] of each object [M * 4]; empty unless simulated."""
 
 
 def write_episode(
@@ -142,10 +156,13 @@ def _check_lengths(recording: RecordedSteps) -> None:
         "times_s": recording.times_s,
         **{f"frames of {name}": frames for name, frames in recording.frames.items()},
     }
-    optional = (("joints", recording.joints), ("actions", recording.actions))
+    optional = (
+        ("joints", recording.joints),
+        ("actions", recording.actions),
+        ("objects", recording.objects),
+        ("object_poses", recording.object_poses),
+    )
     columns |= {name: rows for name, rows in optional if rows}
-    if recording.objects:
-        columns["objects"] = recording.objects
     wrong = {name: len(rows) for name, rows in columns.items() if len(rows) != steps}
     if wrong or not recording.frames or not steps:
         raise DataError(
@@ -185,7 +202,12 @@ def _arrays(
         "action/cartesian_position": targets[:, :6],
         "action/gripper_position": targets[:, 6],
     }
-    columns = ((JOINTS, recording.joints), (SENT, recording.actions), (OBJECT, recording.objects))
+    columns = (
+        (JOINTS, recording.joints),
+        (SENT, recording.actions),
+        (OBJECT, recording.objects),
+        (OBJECT_POSES, recording.object_poses),
+    )
     arrays |= {key: np.stack(rows) for key, rows in columns if rows}
     for name in recording.frames:
         serial = serials[name]

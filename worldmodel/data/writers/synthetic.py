@@ -45,6 +45,7 @@ class DrawnSteps:
     times_s: Sequence[float]
     actions: Sequence[Array] = ()
     objects: Sequence[Array] = ()
+    object_poses: Sequence[Array] = ()
 
 
 def random_states(steps: int, seed: int) -> Array:

@@ -1,0 +1,48 @@
+"""A compiled scene with its arm, objects and renderer."""
+
+from __future__ import annotations
+
+import copy
+
+import mujoco
+
+from envs.mujoco_arm import MujocoArm
+from envs.objects import BODY_NAMES, SceneObject
+from envs.rendering import Graphics, Renderer
+from envs.scene import build_model
+
+
+class World:
+    """Model, simulation data, arm, objects and renderer of one composition of a scene.
+
+    Args:
+        shapes: Shapes of the objects.
+        wall: Whether a wall stands on the table.
+        image_size: Side of the square images [px].
+        fidelity: Appearance of the arm, fast or visual.
+        graphics: OpenGL context of another world; None opens one.
+
+    Raises:
+        TaskError: Unknown shape or fidelity, or too many objects.
+        RenderingError: This machine cannot render.
+    """
+
+    def __init__(
+        self,
+        shapes: tuple[str, ...],
+        *,
+        wall: bool,
+        image_size: int,
+        fidelity: str,
+        graphics: Graphics | None = None,
+    ) -> None:
+        self.shapes, self.has_wall = shapes, wall
+        compiled = build_model(
+            shapes[0], image_size, others=shapes[1:], wall=wall, detailed=fidelity == "visual"
+        )
+        self.model = copy.deepcopy(compiled)
+        self.data = mujoco.MjData(self.model)
+        self.renderer = Renderer(self.model, image_size, fidelity, graphics)
+        self.arm = MujocoArm(self.model, self.data)
+        names = zip(shapes, BODY_NAMES, strict=False)
+        self.objects = tuple(SceneObject(self.model, self.data, s, name) for s, name in names)
