@@ -112,9 +112,9 @@ def record_episode(
             target=target,
             time_s=1.0 + env.arm_spec.period_s * step,
             object_m=poses_M4[0, :3],
-            object_poses=poses_M4.ravel(),
+            object_poses=poses_M4,
         )
-    summary = _summarise(env, kind, np.stack(recording.object_poses).reshape(config.length, -1, 4))
+    summary = _summarise(env, kind, np.stack(recording.object_poses))
     facts = {"kind": kind, "seed": seed, "split": config.split, **_describe(env)}
     out = Path(config.out)
     write(out, recording, success=summary.lifted, task=kind, stamp=stamp, metadata=facts)

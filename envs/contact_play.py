@@ -29,7 +29,7 @@ CONTACT_KINDS = {"push": 0.45, "pick": 0.25, "play": 0.15, "demonstration": 0.05
 """Probability of each kind of episode."""
 GRASP_ABOVE_M = 0.09
 """Height from which the last grasp descends [m]; higher than every object."""
-MARGIN_STEPS = 3
+MARGIN_STEPS = 4
 """Steps that a grasp may need beyond those of its straight lines."""
 BURST_SHARE = 0.08
 """Probability of a few random actions before a skill."""

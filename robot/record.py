@@ -29,7 +29,7 @@ class Recording:
     objects: list[Array] = field(default_factory=list)
     """Positions of the first object's centre [3, m]; empty for real arms."""
     object_poses: list[Array] = field(default_factory=list)
-    """Position [m] and yaw [rad] of each object [M * 4]; empty for real arms. For evaluation."""
+    """Position [m] and yaw [rad] of each object [M, 4]; empty for real arms. For evaluation."""
 
     def add(
         self,

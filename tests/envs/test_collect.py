@@ -5,10 +5,12 @@ import h5py
 import numpy as np
 import pytest
 
-from envs.collect import collect
+from envs.collect import collect, record_episode
 from envs.config import CollectConfig
+from envs.contact_play import CONTACT_KINDS
 from planning.skill_play import random_skill
 from worldmodel.data.memory import open_clips
+from worldmodel.data.readers.droid import read_droid
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import DataError
 
@@ -59,3 +61,40 @@ def test_clips_read_back_what_was_recorded(folder):
 def test_an_empty_folder_says_how_to_fill_it(tmp_path):
     with pytest.raises(DataError, match="worldmodel collect"):
         open_clips(tmp_path, 4, 64)
+
+
+def test_contact_episodes_keep_every_objects_pose_and_pushes_end_in_a_grasp(tmp_path):
+    options = CollectConfig(
+        out=str(tmp_path),
+        mix="contact",
+        objects=("cube", "long_box"),
+        objects_per_scene=(0.0, 1.0),
+        turned=1.0,
+        episodes=6,
+        length=28,
+        image_size=32,
+        workers=1,
+    )
+    summary = collect(options, write_episode, random_skill)
+    assert 0 < summary["moving_steps"]["all"]["moved"] < 1
+    assert {"push", "pick"} & set(summary["kinds"]) <= set(CONTACT_KINDS)
+    held = 0
+    for folder in tmp_path.glob("SIM/*/*/episode-*"):
+        episode = read_droid(folder)
+        assert episode.object_poses_TM4.shape == (28, 2, 4)
+        np.testing.assert_allclose(episode.object_poses_TM4[:, 0, :3], episode.objects_T3)
+        held += episode.task == "push" and 0.3 < episode.states_TS[-1, 6] < 0.7
+    assert held >= 0.6 * summary["kinds"]["push"]
+
+
+def test_the_same_seed_gives_the_same_contact_episode(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        options = CollectConfig(
+            out=str(tmp_path / name), mix="contact", walls=1.0, episodes=1, length=6, image_size=32
+        )
+        record_episode(options, write_episode, random_skill, 5)
+        (folder,) = (tmp_path / name).glob("SIM/*/*/episode-*")
+        found.append(read_droid(folder))
+    np.testing.assert_array_equal(found[0].states_TS, found[1].states_TS)
+    np.testing.assert_array_equal(found[0].object_poses_TM4, found[1].object_poses_TM4)

@@ -118,6 +118,17 @@ def _success(folder: Path, metadata: dict[str, Any]) -> bool:
     return bool(success)
 
 
+def _object_poses(file: Trajectory, steps: int) -> Array | None:
+    if OBJECT_POSES not in file:
+        return None
+    poses = file.read(OBJECT_POSES)
+    if poses.ndim != 3 or len(poses) != steps or poses.shape[2] != 4:
+        raise EpisodeError(
+            "lengths_differ", f"{OBJECT_POSES} is {poses.shape}; expected [{steps}, objects, 4]"
+        )
+    return poses
+
+
 def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> Episode:
     states_TS = _states(file)
     steps = len(states_TS)
@@ -133,10 +144,11 @@ def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> E
     kept = min(len(camera.frames) for camera in cameras.values())
     if kept < steps:
         notes = (*notes, f"video_short_by_{steps - kept}")
-    joints, sent, objects, poses = (
+    joints, sent, objects = (
         file.rows(key, steps, width) if key in file else None
-        for key, width in ((JOINTS, 0), (SENT, 0), (OBJECT, 3), (OBJECT_POSES, 0))
+        for key, width in ((JOINTS, 0), (SENT, 0), (OBJECT, 3))
     )
+    poses = _object_poses(file, steps)
     if sent is not None and not np.isfinite(sent).all():
         raise EpisodeError("action_not_finite", f"{SENT} holds NaN or infinity")
     return Episode(
@@ -150,7 +162,7 @@ def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> E
         success=_success(file.folder, metadata),
         actions_TA=None if sent is None else sent[:kept],
         objects_T3=None if objects is None else objects[:kept],
-        object_poses_TM4=None if poses is None else poses[:kept].reshape(kept, -1, 4),
+        object_poses_TM4=None if poses is None else poses[:kept],
         task=str(metadata.get("current_task") or ""),
         notes=notes,
     )

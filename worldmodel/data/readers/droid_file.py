@@ -24,7 +24,7 @@ SENT = "action/delta"
 OBJECT = "observation/simulation/object_position"
 """Position of the first object [m]; a label from simulators."""
 OBJECT_POSES = "observation/simulation/object_poses"
-"""Position [m] and yaw [rad] of each object [T, M * 4]; from simulators, for evaluation."""
+"""Position [m] and yaw [rad] of each object [T, M, 4]; from simulators, for evaluation."""
 EVENTS = ("estimated_capture", "frame_received", "read_start", "read_end")
 """Kinds of camera timestamps in order of preference."""
 MAX_VALUES = 2**24

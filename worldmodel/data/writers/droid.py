@@ -4,7 +4,7 @@
 `recordings/MP4/<serial>.mp4`, with one frame per control step and camera. Besides DROID's own keys,
 `trajectory.h5` may hold `action/delta` [T, A], the actions as sent, and from simulators
 `observation/simulation/object_position` [T, 3] of the first object, a label, and
-`observation/simulation/object_poses` [T, M * 4] (x, y, z, yaw of each object), for evaluation.
+`observation/simulation/object_poses` [T, M, 4] (x, y, z, yaw) of all objects, for evaluation.
 
 Shapes: T control steps, S state (pose 6, closedness 1), J joints, A action, H W pixels.
 Source of the layout: the DROID data set (arXiv 2403.12945).
@@ -73,7 +73,7 @@ class RecordedSteps(Protocol):
 
     @property
     def object_poses(self) -> Sequence[Array]:
-        """Position [m] and yaw [rad] of each object [M * 4]; empty unless simulated."""
+        """Position [m] and yaw [rad] of each object [M, 4]; empty unless simulated."""
 
 
 def write_episode(
