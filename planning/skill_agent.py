@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +21,13 @@ from planning.energy import energy
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.protocols import Decision, Reading, SkillModel, SubGoal
-from planning.skill_imagination import Located, locate, pair_objects, wrap_half_turn
+from planning.skill_choosers import Choice, Chooser, yaw_error
+from planning.skill_imagination import Located, locate, pair_objects
 from planning.skill_options import SkillOptions
 from planning.skill_path import STEP_M, Array, Context, Expansion, join
 from planning.skill_programs import Problem, go_home
-from planning.skill_record import Candidate, SkillRecord, Why
-from planning.skill_search import SkillPlan, SkillSearch
-from planning.skills import PICK_PLACE, PUSH_ON
+from planning.skill_record import SkillRecord, Why
+from planning.skills import PUSH_ON
 
 CLOSED = 0.5
 """Closedness above which the gripper counts as closed."""
@@ -37,77 +36,20 @@ BLOCKED_M = 0.03
 something is in the way or the action was not sent [m]."""
 LEAST_ACTIONS = 5
 """With fewer actions left, the arm goes home."""
-YAW_TOLERANCE_RAD = 0.12
+AT_HOME_M, AT_HOME_RAD = 0.01, 0.05
+"""Distance and rotation from the start pose within which the arm is at home."""
+YAW_TOLERANCE_RAD = 0.2
 """Yaw error below which an object counts as turned to its goal [rad]."""
 
 Fingertips = Callable[[NDArray[np.float64]], tuple[Array, float]]
 """Position [3, m] of the fingertips and yaw [rad] of the gripper for a state of the arm."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Skills to execute next."""
-
-    chosen: Candidate
-    """The chosen skills."""
-    expansion: Expansion
-    """Their actions, a batch of 1."""
-    plan: SkillPlan | None = None
-    """The search behind the choice; None without imagination."""
-
-
-class Chooser(Protocol):
-    """Chooses the next skills."""
-
-    def choose(self, problem: Problem, rng: np.random.Generator) -> Choice | None:
-        """Return the next skills, or None to go home."""
-
-
-class SearchChooser:
-    """Chooses by search; goes home if no plan is imagined to be better."""
-
-    def __init__(self, search: SkillSearch) -> None:
-        self.search = search
-
-    def choose(self, problem: Problem, rng: np.random.Generator) -> Choice | None:
-        """Return the best plan, or None if going home is imagined to end nearer the goal."""
-        plan = self.search.plan(problem, rng)
-        if plan is None or plan.best.energy >= plan.rest_energy:
-            return None
-        return Choice(chosen=plan.best, expansion=plan.expansion, plan=plan)
-
-
-class GeometryChooser:
-    """Baseline without imagination: picks the object that has to move farthest, and places it.
-
-    Both positions are those of the object head; all other parameters have their defaults.
-    """
-
-    def choose(self, problem: Problem, rng: np.random.Generator) -> Choice | None:
-        """Return a pick-and-place by the decoded displacement, or None if nothing was decoded."""
-        if not problem.objects or not problem.goals:
-            return None
-        pairs = pair_objects(problem.objects, problem.goals)
-        moves = [(problem.objects[i], problem.goals[j]) for i, j in pairs]
-        now, goal = max(moves, key=lambda pair: distance_m(*pair))
-        context = replace(problem.context, object_m=now.position_m[:2])
-        change = goal.position_m - now.position_m
-        params = PICK_PLACE.defaults(context)
-        names = [parameter.name for parameter in PICK_PLACE.parameters(context)]
-        params[names.index("vx")], params[names.index("vy")] = change[0], change[1]
-        expansion = PICK_PLACE.expand(context, params)
-        if len(go_home(expansion.end).actions_BKA[0]) + expansion.lengths_B[0] > problem.budget:
-            return None
-        values = {name: float(value) for name, value in zip(names, params, strict=True)}
-        chosen = Candidate(
-            skills=("pick_place",), targets=(None,), params=(values,), energy=float("nan")
-        )
-        return Choice(chosen=chosen, expansion=expansion)
-
-
-def distance_m(now: Located, goal: Located) -> float:
-    """Return the horizontal distance of an object from its goal [m]."""
-    return float(np.linalg.norm((goal.position_m - now.position_m)[:2]))
+def is_home(context: Context) -> bool:
+    """Return whether the open gripper is at its start pose."""
+    away_m = np.linalg.norm(context.tcp_m - context.home_tcp_m)
+    turned_rad = abs(float(np.asarray(context.yaw_rad)) - context.home_yaw_rad)
+    return bool(away_m < AT_HOME_M and turned_rad < AT_HOME_RAD and not context.closed)
 
 
 @dataclass
@@ -146,6 +88,7 @@ class SkillAgent:
         self.rng = np.random.default_rng(seed)
         self.goals = [self._goal(goal) for goal in goals]
         self.index = self.spent = 0
+        self.finished = False
         self.queue: list[NDArray[np.float32]] = []
         self.start: tuple[Array, float] | None = None
         self.pushing, self.heading_rad = False, 0.0
@@ -170,12 +113,11 @@ class SkillAgent:
         self._drop_if_blocked(state)
         record = None
         while not self.queue:
-            if self.spent < self.goals[self.index].steps:
-                record = self._look(seen, state, encoded - began)
-            if not self.queue:  # at home with nothing to do, or no budget left
-                self.index, self.spent = self.index + 1, 0
+            if self.finished or self.spent >= self.goals[self.index].steps:
+                self.index, self.spent, self.finished = self.index + 1, 0, False
                 if self.index >= len(self.goals):
                     return None
+            record = self._look(seen, state, encoded - began)
         goal = self.goals[self.index]
         action, *rest = self.queue
         self.queue, self.spent = rest, self.spent + 1
@@ -236,17 +178,15 @@ class SkillAgent:
             budget=goal.steps - self.spent,
             pushing=self.pushing,
         )
-        why: Why = "plan"
-        choice = None
+        choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:
-            why = "budget"
+            why: Why = "budget"
         elif self._reached(problem):
             why = "reached"
         else:
-            choice = self.chooser.choose(problem, self.rng)
+            choice, plan = self.chooser.choose(problem, self.rng)
             why = "no better plan" if choice is None else "plan"
         self._follow(problem, choice)
-        plan = choice.plan if choice else None
         parts = dict(plan.seconds) if plan else {}
         other = time.perf_counter() - began - sum(parts.values())
         return SkillRecord(
@@ -268,11 +208,10 @@ class SkillAgent:
             return False
         pairs = pair_objects(problem.objects, problem.goals)
         for now, goal in [(problem.objects[i], problem.goals[j]) for i, j in pairs]:
-            if distance_m(now, goal) >= self.options.stop_m:
+            away_m = np.linalg.norm((goal.position_m - now.position_m)[:2])
+            if away_m >= self.options.stop_m:
                 return False
-            if now.yaw_rad is None or goal.yaw_rad is None:
-                continue
-            if abs(wrap_half_turn(goal.yaw_rad - now.yaw_rad)) > YAW_TOLERANCE_RAD:
+            if self.chooser.turns and yaw_error(now, goal) > YAW_TOLERANCE_RAD:
                 return False
         return True
 
@@ -280,6 +219,9 @@ class SkillAgent:
         """Fill the queue with the actions until the next look."""
         strokes = self.options.look == "stroke"
         if choice is None:
+            if is_home(problem.context):  # nothing to do: a last action without motion
+                self.queue, self.finished = [np.zeros(7, dtype=np.float32)], True
+                return
             home = go_home(problem.context)
             if self.pushing:  # retreat first: rising in contact would drag the object along
                 retreat = PUSH_ON.expand(problem.context, PUSH_ON.defaults(problem.context))
@@ -306,25 +248,3 @@ def _point(values: Array) -> tuple[float, float, float]:
 
 def _poses(objects: Sequence[Located] | None) -> list[tuple[float, float, float, float | None]]:
     return [(*_point(o.position_m), o.yaw_rad) for o in objects or ()]
-
-
-class CopyModel:
-    """Baseline model: predicts that no action changes anything.
-
-    Args:
-        model: World model that encodes, decodes and converts.
-    """
-
-    def __init__(self, model: SkillModel) -> None:
-        self.model = model
-        self.observation_spec, self.action_spec = model.observation_spec, model.action_spec
-        self.preprocess, self.encode = model.preprocess, model.encode
-        self.convert_state, self.remember = model.convert_state, model.remember
-        self.next_state, self.locate = model.next_state, model.locate
-
-    def unroll(
-        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: object = None
-    ) -> Tensor:
-        """Return the current tokens for every step [B, K, N, D]."""
-        batch, horizon = actions_BKA.shape[:2]
-        return z_BND.expand(batch, -1, -1)[:, None].expand(-1, horizon, -1, -1)

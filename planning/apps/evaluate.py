@@ -44,9 +44,9 @@ FIRST_SEED = 1_000_000
 """First seed of evaluation episodes, far above the seeds used in training."""
 PLANNER = "planner"
 BASELINES = ("hold", "random", "pose_only")
-SKILL_BASELINES = ("geometry", "copy")
-"""Baselines of a planner with skills: the same skills aimed from decoded positions without
-imagination, and the same search with a model that predicts no change."""
+SKILL_BASELINES = ("geometry", "geometry_yaw", "copy")
+"""Baselines of a planner with skills: pick-and-place aimed from decoded positions (and yaws), and
+the same search with a model that predicts no change."""
 
 Job = tuple[str, int]
 """Agent name and episode index."""
@@ -243,7 +243,9 @@ def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
     if options.resolved_planner().method != "skills":
         return BASELINES
     if world.object_head is None:
-        log.warning("The model has no object head: the baseline geometry is left out.")
+        log.warning(
+            "The model has no object head: the baselines geometry and geometry_yaw are left out."
+        )
         return (*BASELINES, "copy")
     return (*BASELINES, *SKILL_BASELINES)
 

@@ -15,7 +15,8 @@ from planning.options import Device, GoalPlannerOptions, PlannerOptions
 from planning.planner import PlannerConfig
 from planning.policy import Box, Point, Policy
 from planning.protocols import Agent
-from planning.skill_agent import CopyModel, Fingertips, GeometryChooser, SearchChooser, SkillAgent
+from planning.skill_agent import Fingertips, SkillAgent
+from planning.skill_choosers import Chooser, CopyModel, GeometryChooser, SearchChooser
 from planning.skill_imagination import Imagination
 from planning.skill_options import SkillOptions
 from planning.skill_search import SkillSearch
@@ -138,18 +139,28 @@ def fingertips_of(spec: ArmSpec) -> Fingertips:
     return fingertips
 
 
-SKILL_AGENTS = ("planner", "geometry", "copy")
-"""Agents that execute skills: by imagination, by decoded positions alone, and by a model that
-predicts no change."""
+def chooser_of(name: str, world: WorldModel, options: SkillOptions) -> Chooser:
+    """Return what chooses the skills of an agent.
+
+    Args:
+        name: planner (by imagination), geometry (by decoded positions alone), geometry_yaw (by
+            decoded positions and yaws alone) or copy (by a model that predicts no change).
+        world: world model.
+        options: settings of the search.
+    """
+    if name.startswith("geometry"):
+        return GeometryChooser(turns=name == "geometry_yaw")
+    model = CopyModel(world) if name == "copy" else world
+    return SearchChooser(SkillSearch(Imagination(model, options.roll_out), options))
 
 
 def make_skill_agent(
     name: str, policy: Policy, world: WorldModel, options: SkillOptions, spec: ArmSpec
 ) -> SkillAgent:
-    """Create one of `SKILL_AGENTS`.
+    """Create an agent that executes skills.
 
     Args:
-        name: name of the agent.
+        name: what chooses the skills; see `chooser_of`.
         policy: policy, connected to the arm.
         world: the policy's world model.
         options: settings of the search.
@@ -170,16 +181,14 @@ def make_skill_agent(
             f"roll_out is {options.roll_out}; allowed: 1 to {frames} with this model, whose "
             f"predictor takes {frames} frames."
         )
-    needs_head = name == "geometry" or options.energy == "object"
-    if needs_head and world.object_head is None:
-        what = "The baseline geometry" if name == "geometry" else "energy=object"
+    geometry = name.startswith("geometry")
+    if (geometry or options.energy == "object") and world.object_head is None:
+        what = f"The baseline {name}" if geometry else "energy=object"
         raise PlanError(
             f"{what} needs a model with an object head, which this one lacks. Use such a model "
             "(`worldmodel models` lists the embedded ones), or leave it out"
         )
-    model = CopyModel(world) if name == "copy" else world
-    search = SkillSearch(Imagination(model, options.roll_out), options)
-    chooser = GeometryChooser() if name == "geometry" else SearchChooser(search)
+    chooser = chooser_of(name, world, options)
     return SkillAgent(policy, world, options, fingertips_of(spec), chooser)
 
 

@@ -11,7 +11,8 @@ from planning.errors import EnergyError
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.rollout import run_episode
-from planning.skill_agent import CopyModel, GeometryChooser, SearchChooser, SkillAgent
+from planning.skill_agent import SkillAgent
+from planning.skill_choosers import CopyModel, GeometryChooser, SearchChooser
 from planning.skill_imagination import Imagination, Located, locate, pair_objects, wrap_half_turn
 from planning.skill_options import SkillOptions
 from planning.skill_path import Context
@@ -209,7 +210,9 @@ def test_a_model_that_predicts_no_change_stays_at_home():
     env = ToyEnv([pose(0.5, 0.1)], [pose(0.55, 0.0)])
     planner = agent(env.model, SearchChooser(search(CopyModel(env.model))))
     episode = run_episode(env, planner, task="push", seed=0)
-    assert (episode.success, episode.actions) == (False, [])
+    assert (episode.success, len(episode.actions)) == (False, 1)
+    assert not np.any(episode.actions)
+    assert [decision.why for decision in episode.decisions] == ["no better plan"]
 
 
 def test_objects_are_paired_by_the_smallest_total_distance():

@@ -2,8 +2,16 @@
 
 import json
 
+import numpy as np
+import pytest
+
 from planning.apps import evaluate
 from planning.cli.app import main
+from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.models.config import ObjectHeadConfig
+from worldmodel.models.object_head import ObjectHead
+from worldmodel.models.world_model import WorldModel
 
 SMALL = ["samples=20", "iterations=2", "elites=4"]
 
@@ -34,3 +42,68 @@ def test_ctrl_c_keeps_finished_episodes_and_skips_the_baselines(tmp_path, monkey
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<th>final error [m]</th><td>median " in page  # words and short numbers, not JSON
     assert "&quot;" not in page
+
+
+@pytest.fixture(scope="module")
+def model_with_head(tmp_path_factory):
+    """File of the default model with an untrained object head."""
+    world = load_world_model("default", "cpu")
+    spec = world.config.predictor
+    head = ObjectHead(ObjectHeadConfig(token_dim=spec.encoder_dim))
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save(path, WorldModel(world.encoder, world.dynamics, head))
+    return path
+
+
+SKILLS = ["skill_samples=8", "skill_elites=2", "skill_iterations=1", "workers=1"]
+
+
+def test_one_goal_image_is_planned_with_skills_beside_their_baselines(tmp_path, model_with_head):
+    words = ["eval", "task=push", "episodes=1", f"model={model_with_head}", *SKILLS]
+    assert main([*words, f"out={tmp_path}"]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    names = {"hold", "random", "pose_only", "geometry", "geometry_yaw", "copy"}
+    assert set(summary["baselines"]) == names
+    assert summary["planner"]["method"] == "skills"
+    assert summary["planner"]["skill_search"]["skill_samples"] == 8
+    assert sum(summary["decisions"].values()) >= 1
+    assert set(summary["seconds_per_decision"]) == {"median", "p95"}
+    (row,) = map(json.loads, (tmp_path / "episodes.jsonl").read_text().splitlines())
+    imagined = [d for d in row["decisions"] if d["rest_energy"] is not None]
+    for seed_file in (tmp_path / "imagined").glob("*.npz"):
+        with np.load(seed_file) as found:
+            assert len(found["step_D"]) == len(found["z_DNC"]) == len(imagined)
+
+
+def test_a_model_without_an_object_head_has_no_geometry_baseline(tmp_path):
+    words = ["eval", "task=push", "episodes=1", *SKILLS, f"out={tmp_path}"]
+    assert main(words) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert set(summary["baselines"]) == {"hold", "random", "pose_only", "copy"}
+
+
+def test_options_of_the_other_method_are_refused(capsys):
+    assert main(["eval", "task=push", "samples=20"]) == 2
+    assert "samples=20 has no effect with method=skills" in capsys.readouterr().err
+    assert main(["eval", "task=reach", "skill_samples=20"]) == 2
+    assert "skill_samples=20 has no effect with method=actions" in capsys.readouterr().err
+    assert main(["eval", "task=push", "energy=object", "episodes=1"]) == 2
+    assert "object head" in capsys.readouterr().err
+
+
+def test_a_plan_of_skills_names_the_skill_and_its_parameters(tmp_path):
+    pictures = ["image=examples/pictures/now.png", "goal=examples/pictures/goal.png"]
+    words = ["plan", *pictures, "method=skills", "skill_samples=8", "skill_elites=2"]
+    assert main([*words, "skill_iterations=1", f"out={tmp_path}"]) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert len(found["skills"]) == len(found.get("parameters", []))
+    assert all(len(action) == 7 for action in found["actions"])
+
+
+def test_a_replay_of_skills_plans_the_same(tmp_path):
+    words = ["drive", "robot=mujoco", "task=push", "execute=true", "confirm=false"]
+    words += ["skill_samples=8", "skill_elites=2", "skill_iterations=1", "episodes=1"]
+    assert main([*words, f"out={tmp_path}/drive"]) == 0
+    assert main(["replay", f"run={tmp_path}/drive", f"out={tmp_path}/replay"]) == 0
+    found = json.loads((tmp_path / "replay" / "summary.json").read_text())
+    assert found["same"]

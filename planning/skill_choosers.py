@@ -1,0 +1,132 @@
+"""What chooses the next skills: a search by imagination, or decoded poses alone as a baseline.
+
+Shapes: B samples, N tokens, D width, K horizon, S state, A action.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from planning.protocols import SkillModel
+from planning.skill_imagination import M_PER_RAD, Located, pair_objects, wrap_half_turn
+from planning.skill_path import Expansion
+from planning.skill_programs import Move, Problem, Program, go_home
+from planning.skill_record import Candidate
+from planning.skill_search import SkillPlan, SkillSearch
+from planning.skills import PICK_PLACE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Skills to execute next."""
+
+    chosen: Candidate
+    """The chosen skills."""
+    expansion: Expansion
+    """Their actions, a batch of 1."""
+
+
+class Chooser(Protocol):
+    """Chooses the next skills."""
+
+    turns: bool
+    """Whether objects have to be turned to their goal's yaw as well."""
+
+    def choose(
+        self, problem: Problem, rng: np.random.Generator
+    ) -> tuple[Choice | None, SkillPlan | None]:
+        """Return the next skills (None to go home), and the search behind the choice, if any."""
+
+
+class SearchChooser:
+    """Chooses by search; goes home if no plan is imagined to be better."""
+
+    turns = True
+
+    def __init__(self, search: SkillSearch) -> None:
+        self.search = search
+
+    def choose(
+        self, problem: Problem, rng: np.random.Generator
+    ) -> tuple[Choice | None, SkillPlan | None]:
+        """Return the best plan, or no choice if going home is imagined to end nearer the goal."""
+        plan = self.search.plan(problem, rng)
+        if plan is None or plan.best.energy >= plan.rest_energy:
+            return None, plan
+        return Choice(chosen=plan.best, expansion=plan.expansion), plan
+
+
+class GeometryChooser:
+    """Baseline without imagination: picks the object that is farthest from its goal, and places it.
+
+    Both positions are those of the object head. All other parameters have their defaults, which
+    keep the yaw.
+
+    Args:
+        turns: Whether to grip and turn by the decoded yaws as well.
+    """
+
+    def __init__(self, *, turns: bool = False) -> None:
+        self.turns = turns
+
+    def choose(
+        self, problem: Problem, rng: np.random.Generator
+    ) -> tuple[Choice | None, SkillPlan | None]:
+        """Return a pick-and-place by the decoded poses, or no choice if nothing was decoded."""
+        if not problem.objects or not problem.goals:
+            return None, None
+        pairs = pair_objects(problem.objects, problem.goals)
+        moves = {i: pose_error_m(problem.objects[i], problem.goals[j]) for i, j in pairs}
+        move = Move(PICK_PLACE, max(moves, key=lambda i: moves[i]))
+        program = Program.of(problem, move)
+        known = problem.informed(move)
+        aimed = known if self.turns else {name: known[name] for name in ("vx", "vy")}
+        values = {p.name: aimed.get(p.name, p.mean) for p in program.parameters}
+        expansion = program.expand(np.array([list(values.values())]))
+        needed = expansion.lengths_B + go_home(expansion.end).lengths_B
+        if needed[0] > problem.budget:
+            return None, None
+        chosen = Candidate(
+            skills=("pick_place",), targets=(move.target,), params=(values,), energy=float("nan")
+        )
+        return Choice(chosen=chosen, expansion=expansion), None
+
+
+def pose_error_m(now: Located, goal: Located) -> float:
+    """Return how far an object is from its goal [m]; a yaw error counts by `M_PER_RAD`."""
+    return float(np.linalg.norm((goal.position_m - now.position_m)[:2])) + M_PER_RAD * yaw_error(
+        now, goal
+    )
+
+
+def yaw_error(now: Located, goal: Located) -> float:
+    """Return the yaw error modulo half a turn [rad]; 0 where a yaw is unknown."""
+    if now.yaw_rad is None or goal.yaw_rad is None:
+        return 0.0
+    return abs(wrap_half_turn(goal.yaw_rad - now.yaw_rad))
+
+
+class CopyModel:
+    """Baseline model: predicts that no action changes anything.
+
+    Args:
+        model: World model that encodes, decodes and converts.
+    """
+
+    def __init__(self, model: SkillModel) -> None:
+        self.model = model
+        self.observation_spec, self.action_spec = model.observation_spec, model.action_spec
+        self.preprocess, self.encode = model.preprocess, model.encode
+        self.convert_state, self.remember = model.convert_state, model.remember
+        self.next_state, self.locate = model.next_state, model.locate
+
+    def unroll(
+        self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: object = None
+    ) -> Tensor:
+        """Return the current tokens for every step [B, K, N, D]."""
+        batch, horizon = actions_BKA.shape[:2]
+        return z_BND.expand(batch, -1, -1)[:, None].expand(-1, horizon, -1, -1)
