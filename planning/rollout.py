@@ -15,6 +15,8 @@ from planning.skill_record import SkillRecord
 
 Info = Mapping[str, object]
 """`info` of an environment: success, holding, and positions [m] named `..._m`."""
+MOVES_OBJECTS = ("pick_place", "push", "push_pose", "two_objects", "over_wall", "sort")
+"""Tasks whose error is the largest distance of an object from its target."""
 NEAR_TARGET_M = 0.04
 """Distance from the target beyond which an object was released in the wrong place [m]."""
 
@@ -79,9 +81,13 @@ def _gap_m(info: Info, what: str, where: str, axes: int = 3) -> float:
 
 
 def final_error_m(task: str, info: Info) -> float:
-    """Return the task's error [m]: the distance of fingertips or object from their goal."""
-    if task in ("pick_place", "push"):
-        return _gap_m(info, "object_m", "target_m", axes=2)
+    """Return the task's error [m]: the distance of fingertips or objects from their goal.
+
+    Of several objects that have to move, the largest distance counts.
+    """
+    if task in MOVES_OBJECTS:
+        found = np.asarray(info.get("errors_m", ()), dtype=np.float64)
+        return float(found.max()) if found.size else _gap_m(info, "object_m", "target_m", axes=2)
     if task == "grasp":
         return _gap_m(info, "tcp_m", "object_m")
     return _gap_m(info, "tcp_m", "goal_tcp_m")
@@ -104,8 +110,10 @@ def failure_reason(task: str, trace: Sequence[Info]) -> str:
         if _gap_m(released, "object_m", "target_m", axes=2) > NEAR_TARGET_M:
             return f"let go {error * 100:.1f} cm from the target"
         return f"placed {error * 100:.1f} cm from the target or not at rest"
-    if task == "push":
-        return f"object ended {error * 100:.1f} cm from the target"
+    if task in MOVES_OBJECTS:
+        yaws = np.degrees(np.asarray(last.get("yaw_errors_rad", ()), dtype=np.float64))
+        turned = f" and {yaws.max():.0f} degrees" if task == "push_pose" and yaws.size else ""
+        return f"object ended {error * 100:.1f} cm{turned} from the target"
     return f"fingertips ended {error * 100:.1f} cm from the goal"
 
 

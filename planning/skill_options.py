@@ -18,14 +18,14 @@ SkillLook = Literal["end", "stroke"]
 class SkillOptions:
     """Search over skills, their parameters and their order."""
 
-    skills: list[SkillName] = field(default_factory=lambda: ["push", "pick_place", "regrasp"])
+    skills: list[SkillName] = field(default_factory=lambda: ["push", "pick_place"])
     """Skills to choose from."""
-    skill_samples: int = field(default=96, metadata=between(8, 100_000))
+    skill_samples: int = field(default=64, metadata=between(8, 100_000))
     """Number of skills imagined per iteration; the first iteration imagines twice as many,
     or six times if it has to search over the table."""
     skill_iterations: int = field(default=3, metadata=between(1, 1_000))
     """Number of iterations for each depth."""
-    skill_elites: int = field(default=10, metadata=between(2, 10_000))
+    skill_elites: int = field(default=8, metadata=between(2, 10_000))
     """Number of best skills from which the next iteration is drawn."""
     depth: int = field(default=1, metadata=between(1, 3))
     """Maximum number of skills planned in a row."""

@@ -30,9 +30,11 @@ KEPT = 4
 """Smallest number of samples to which a program's Gaussian is refitted."""
 BEAM = 3
 """Number of programs that are extended by a further move."""
-MEAN_SLACK = 0.02
-"""Relative energy by which the mean of the elites may be worse than the best sample and is still
-chosen. The mean is steadier: the best of many samples is partly the model's luckiest error."""
+MEAN_SLACK, MEAN_SLACK_M = 0.05, 0.01
+"""Energy by which the mean of the elites may be worse than the best sample and is still chosen:
+relative for the latent energy, in metres for the object energy."""
+SPREAD_SHARE = 0.25
+"""Share of the later samples that is spread evenly over all programs."""
 DEEPER_GAIN = 0.05
 """Relative energy that a further move must gain."""
 ACTION_COST = 0.001
@@ -136,15 +138,26 @@ class _Run:
             elites = self._elites(programs)
             if not elites.any():
                 return None
-            shares = elites / elites.sum()
+            shares = (1 - SPREAD_SHARE) * elites / elites.sum() + SPREAD_SHARE / len(programs)
             for program, count in zip(programs, elites, strict=True):
                 program.refit(max(KEPT, int(count)))
+        return self._choose([p for p in programs if np.isfinite(p.least)])
+
+    def _choose(self, programs: Sequence[Program]) -> Found:
+        """Choose the best mean of a program's elites, or the best sample if it is clearly better.
+
+        The best of many samples is partly the model's luckiest error; the means compare programs
+        more fairly.
+        """
         best = min(programs, key=lambda program: program.least)
         energy, params_P = best.least, best.params_BP[best.energies_B.argmin()]
-        self._try([(best, best.mean_P[None])])
-        mean_energy = float(best.energies_B[-1])
-        if mean_energy <= (1 + MEAN_SLACK) * energy:
-            return mean_energy, best, best.mean_P
+        self._try([(program, program.mean_P[None]) for program in programs])
+        steady = min(programs, key=lambda program: float(program.energies_B[-1]))
+        mean_energy = float(steady.energies_B[-1])
+        object_energy = self.options.energy == "object"
+        slack = MEAN_SLACK_M if object_energy else MEAN_SLACK * energy
+        if mean_energy <= energy + slack:
+            return mean_energy, steady, steady.mean_P
         return energy, best, params_P
 
     def _first_factor(self) -> int:
