@@ -1,0 +1,100 @@
+"""Numbers of every option of every command and mode: 0, -1, 1e30, nan, inf, nothing, a word."""
+
+import dataclasses
+import math
+from collections import Counter
+from typing import get_args, get_origin
+
+import pytest
+
+from planning.cli import compose
+from planning.cli.commands import COMMANDS, is_refusal, load_command
+from planning.cli.fields import layout, unwrap_optional
+from planning.cli.request import read_request
+
+VALUES = ("0", "-1", "1e30", "nan", "inf", "", "word")
+NEEDED = {
+    "anticipate": ["annotations=a", "videos=v", "probe=p"],
+    "convert": ["source=s", "out=o"],
+    "data prepare": [],
+    "features": ["videos=v", "out=o"],
+    "inspect energy": ["trajectory=t"],
+    "plan": ["image=a", "goal=b"],
+    "probe eval": ["probe=p", "val=v"],
+    "probe predict": ["probe=p", "videos=v"],
+    "probe train": ["train=t", "val=v"],
+    "replay": ["run=r"],
+    "surprise": ["benchmark=grasp", "data=d"],
+}
+"""Words that a command cannot do without."""
+
+
+def is_numeric(kind):
+    inner, _ = unwrap_optional(kind)
+    if get_origin(inner) in (list, tuple):
+        return all(is_numeric(part) for part in get_args(inner) if part is not Ellipsis)
+    return inner in (int, float)
+
+
+def cases(name):
+    for mode, kind in load_command(name).kinds.items():
+        words = [*NEEDED.get(name, []), *([f"mode={mode}"] if mode else [])]
+        for option in layout(kind).options.values():
+            if is_numeric(option.kind):
+                yield from ((words, option, value) for value in VALUES)
+
+
+def numbers_in(value):
+    parts = value if isinstance(value, list | tuple) else [value]
+    return [part for part in parts if part is not None]
+
+
+def value_of(options, name):
+    for part in name.split("."):
+        options = getattr(options, part)
+    return options
+
+
+def outcome(name, words, option, text):
+    """What parsing does: `refused`, or the value that the command would run with."""
+    kinds = load_command(name).kinds
+    try:
+        request = read_request(name, kinds, [*words, f"{option.name}={text}"])
+        built = compose.build(request.kind, compose.compose_tree(request))
+    except Exception as error:
+        assert is_refusal(error), f"{option.name}={text}: {error!r}"
+        said = str(error)
+        assert option.leaf in said, f"{option.name}={text}: {said}"
+        assert "\n" not in said
+        return "refused", None
+    return "accepted", value_of(built, option.name)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_wrong_numbers_are_refused_and_the_rest_is_in_range(name):
+    counts = Counter()
+    for words, option, text in cases(name):
+        what, value = outcome(name, words, option, text)
+        counts[what] += 1
+        if what == "refused":
+            continue
+        assert text not in ("1e30", "nan", "inf", "word"), f"{option.name}={text} is {value}"
+        if text == "":  # nothing means none, or an empty list, where the type has these
+            assert value is None or value in ([], ()), option.name
+        for number in numbers_in(value):
+            assert math.isfinite(number)
+            assert option.low <= number <= option.high, f"{option.name}={text}"
+    print(f"{name}: {dict(counts)}")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_recipes_and_files_are_as_strict(name, tmp_path):
+    """A YAML file refuses what the command line refuses."""
+    wrong = {"1e30": 1e30, "nan": math.nan, "inf": math.inf, "word": "word"}
+    for option in {o.name: o for _, o, _ in cases(name)}.values():
+        found = layout(next(iter(load_command(name).kinds.values())))
+        if option.name not in found.options:
+            continue
+        for value in [*wrong.values(), option.low - 1, option.high + 1, True]:
+            with pytest.raises(compose.UsageError, match=option.name):
+                compose.check(dataclasses.replace(option), value)
