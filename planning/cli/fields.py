@@ -132,6 +132,14 @@ def choices(kind: object) -> tuple[object, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
+def is_text(kind: object) -> bool:
+    """Whether values are texts or paths, also inside a list or optional."""
+    kind, _ = unwrap_optional(kind)
+    if get_origin(kind) in (list, tuple):
+        return is_text(get_args(kind)[0])
+    return kind in (str, Path) or any(isinstance(choice, str) for choice in choices(kind))
+
+
 @cache
 def _classes_of(file: str) -> dict[str, ast.ClassDef]:
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))

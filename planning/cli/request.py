@@ -11,18 +11,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 from planning.cli.commands import file_name
-from planning.cli.fields import Layout, Option, Section, UsageError, group_names, layout
+from planning.cli.fields import Layout, Option, Section, UsageError, group_names, is_text, layout
 from planning.cli.values import check, read_text, split_words
 from worldmodel.resources import config_folder
 
 Tree = dict[str, object]
 """Nested plain values by option name."""
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A value of a YAML file, as YAML reads it and as it is written."""
+
+    value: object
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +169,10 @@ def _choose_mode(
 
 
 def _read_yaml(key: str, group: str, name: str) -> Tree:
-    """Read `configs/<group>/<name>.yaml`, or the file `name` if it ends in `.yaml`."""
+    """Read `configs/<group>/<name>.yaml`, or the file `name` if it ends in `.yaml`.
+
+    The leaves of the tree are `Scalar`s and lists of them.
+    """
     known = group_names(group)
     if name not in known and not name.endswith(".yaml"):
         close = difflib.get_close_matches(name, known, n=1)
@@ -167,13 +181,30 @@ def _read_yaml(key: str, group: str, name: str) -> Tree:
         raise UsageError(f"{key}={name} is unknown.{hint} {listed} a path that ends in .yaml.")
     path = config_folder() / group / f"{name}.yaml" if name in known else Path(name)
     try:
-        tree = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        text = path.read_text(encoding="utf-8")
+        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+        written = yaml.load(text, Loader=yaml.BaseLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"{name} cannot be read as a YAML file of options: {reason}.") from error
     if not isinstance(tree, dict):
         raise UsageError(f"{name} is not a file of options: it has no `key: value` lines.")
-    return {str(key): value for key, value in tree.items()}
+    return {str(key): _scalars(value, _part(written, str(key))) for key, value in tree.items()}
+
+
+def _part(written: object, key: str) -> object:
+    """Return the part of a file's texts under a key; None for keys that YAML's `<<` merged in."""
+    return written.get(key) if isinstance(written, dict) else None
+
+
+def _scalars(value: object, written: object) -> object:
+    """Pair every leaf of a file's values with its text."""
+    if isinstance(value, dict):
+        return {str(key): _scalars(part, _part(written, str(key))) for key, part in value.items()}
+    if isinstance(value, list):
+        texts = written if isinstance(written, list) else [None] * len(value)
+        return [_scalars(part, text) for part, text in zip(value, texts, strict=True)]
+    return Scalar(value, written if isinstance(written, str) else str(value))
 
 
 def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
@@ -199,9 +230,23 @@ def set_value(tree: Tree, name: str, value: object) -> None:
 
 def _check_in_file(option: Option, value: object, where: str) -> object:
     try:
-        return check(option, value)
+        return check(option, _as_written(value) if is_text(option.kind) else _as_read(value))
     except UsageError as error:
         raise UsageError(f"In {where}: {error}") from error
+
+
+def _as_written(value: object) -> object:
+    """Return the texts of a file: `out: 2024_11_25` is a name, not the number 20241125."""
+    if isinstance(value, list):
+        return [_as_written(part) for part in value]
+    return value.text if isinstance(value, Scalar) and value.value is not None else None
+
+
+def _as_read(value: object) -> object:
+    """Return the values of a file as YAML reads them."""
+    if isinstance(value, list):
+        return [_as_read(part) for part in value]
+    return value.value if isinstance(value, Scalar) else value
 
 
 def _flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, object]]:

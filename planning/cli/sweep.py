@@ -6,15 +6,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import PurePath
+from typing import TextIO
 
 from hydra import initialize
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +36,36 @@ LAUNCHER = "hydra/launcher="
 
 
 @dataclass(frozen=True)
+class JobResult:
+    """End of a job, as it returns from the process that ran it."""
+
+    status: int
+    """Exit status of the command."""
+    out: str
+    """Output folder; empty for a command without one."""
+    printed: str
+    """Standard output of the command."""
+    error: str
+    """Message of a refused command, or an empty string."""
+    process: int
+    """PID of the process."""
+
+
+class _Copy(io.TextIOBase):
+    """Standard output that also keeps its text."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.target, self.kept = target, io.StringIO()
+
+    def write(self, text: str) -> int:
+        self.kept.write(text)
+        return self.target.write(text)
+
+    def flush(self) -> None:
+        self.target.flush()
+
+
+@dataclass(frozen=True)
 class SweepJob:
     """A job of a sweep; Hydra calls it with the composed config, possibly in another process."""
 
@@ -38,20 +74,24 @@ class SweepJob:
     out: str
     """Dotted name of the output folder option that each job numbers; empty for none."""
 
-    def __call__(self, config: DictConfig) -> int:
-        """Run the command and return its exit status, which is 2 for invalid options."""
-        tree = plain_tree(config)
+    def __call__(self, config: DictConfig) -> JobResult:
+        """Run the command; its exit status is 2 for invalid options."""
+        tree, folder, error = plain_tree(config), "", ""
         tree.pop("hydra", None)
         if self.out:
-            folder = PurePath(str(OmegaConf.select(config, self.out)))
-            set_value(tree, self.out, str(folder / str(HydraConfig.get().job.num)))
+            parent = PurePath(str(OmegaConf.select(config, self.out)))
+            folder = str(parent / str(HydraConfig.get().job.num))
+            set_value(tree, self.out, folder)
+        copy = _Copy(sys.stdout)
         try:
-            return load_command(self.command).run(build(self.kind, tree))
-        except Exception as error:
-            if not is_refusal(error):
+            with contextlib.redirect_stdout(copy):
+                status = load_command(self.command).run(build(self.kind, tree))
+        except Exception as found:
+            if not is_refusal(found):
                 raise
+            error, status = str(found), 2
             print(f"error: {error}", file=sys.stderr)
-            return 2
+        return JobResult(status, folder, copy.kept.getvalue(), error, os.getpid())
 
 
 def require_launcher(hydra_words: list[str]) -> None:
@@ -95,4 +135,22 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
             results = hydra.multirun(config_name=ROOT, task_function=job, overrides=words)
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(" ".join(str(error).split())) from error
-    return max(int(result.return_value) for batch in results for result in batch)
+    return show_results([result for batch in results for result in batch])
+
+
+def show_results(jobs: Sequence[JobReturn]) -> int:
+    """Print what differs between the jobs and their results; return the highest exit status.
+
+    What a job printed is repeated only if another process printed it, into its log file.
+    """
+    shared = set.intersection(*(set(job.overrides or []) for job in jobs))
+    for number, job in enumerate(jobs):
+        result: JobResult = job.return_value
+        words = " ".join(word for word in job.overrides or [] if word not in shared)
+        where = f", in {result.out}" if result.out else ""
+        print(f"#{number} {words}: exit status {result.status}{where}")
+        if result.process != os.getpid():
+            print(result.printed, end="")
+            if result.error:
+                print(f"error: {result.error}")
+    return max(int(job.return_value.status) for job in jobs)

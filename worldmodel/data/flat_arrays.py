@@ -123,7 +123,11 @@ def index_folder(
         ConfigError: The cache folder is not writable.
     """
     if not root.is_dir() or not find_units(root):
-        raise DataError(f"No episodes under {root}: make some with `worldmodel collect out={root}`")
+        what = "No episodes under" if root.is_dir() else "There is no folder"
+        raise DataError(
+            f"{what} {root}: give data=FOLDER and val=FOLDER of episodes, or make some with "
+            f"`worldmodel collect out={root}`"
+        )
     index = cache_slot("index", root, {"camera": camera}, cache)
     options = IndexOptions(read=ReadOptions(camera=camera))
     with locked(index / "lock"):

@@ -32,7 +32,7 @@ class RunConfig(Checked):
     """Seed of the initial weights, data order, masks and augmentation."""
     device: str = "auto"
     """Device: auto (CUDA if present), cpu, cuda or cuda:N."""
-    threads: int = field(default=0, metadata=between(0, 1024))
+    threads: int = field(default=0, metadata=between(0, 256))
     """Number of CPU threads (0: torch's default)."""
 
 

@@ -75,8 +75,9 @@ def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
     encoder = load_encoder(start.encoder, "cpu", seed=seed, image_size=size or 256)
     if size and encoder.image_size != (size, size):
         raise ConfigError(
-            f"image_size={size}, and encoder={start.encoder} takes {encoder.image_size} pixels: "
-            f"set image_size={encoder.image_size[0]}, or leave it out"
+            f"image_size={size} (given, or the recipe's) does not fit encoder={start.encoder}, "
+            f"which takes {encoder.image_size[0]} x {encoder.image_size[1]} pixels: set image_size="
+            f"{encoder.image_size[0]}, or image_size=0 for the encoder's own"
         )
     return encoder
 

@@ -222,7 +222,7 @@ def test_unexpected_failure_names_the_command(command, capsys):
     assert "error: `worldmodel fake 'out=a b'` failed: TypeError: broken" in printed
 
 
-def test_sweep_runs_every_combination_in_its_own_folder(command, tmp_path, monkeypatch):
+def test_sweep_runs_every_combination_in_its_own_folder(command, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert app.main(["fake", "-m", "episodes=1,2", "task=reach,push", "out=all"]) == 0
     found = [(o.episodes, o.task, o.out) for o in command.seen]
@@ -233,6 +233,8 @@ def test_sweep_runs_every_combination_in_its_own_folder(command, tmp_path, monke
         (2, "push", "all/3"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["all"]
+    printed = capsys.readouterr().out
+    assert "#2 episodes=2 task='reach': exit status 0, in all/2" in printed
     assert app.main(["fake", "-m", "out=a,'b,c'", "objects=[x,y],[z]"]) == 0
     assert {o.out for o in command.seen[4:]} == {"a", "b,c"}
     assert [o.objects for o in command.seen[4:]] == [["x", "y"], ["z"]] * 2
@@ -253,9 +255,13 @@ def test_sweep_refuses_a_launcher_that_cannot_run_here(command, capsys, monkeypa
     assert command.seen == []
 
 
-def test_sweep_through_submitit(tmp_path, monkeypatch):
+def test_sweep_through_submitit(tmp_path, monkeypatch, capfd):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     monkeypatch.chdir(tmp_path)
     assert app.main(["models", "-m", "hydra/launcher=submitit_local", "out=a,b"]) == 0
+    printed = capfd.readouterr().out
+    for number, name in enumerate("ab"):
+        assert f"#{number} out='{name}': exit status 0" in printed
+    assert printed.count("vjepa2-vitl ") == 2  # each job printed the list, in its own process
     for name in ("a", "b"):
         assert len(json.loads((tmp_path / name / "summary.json").read_text())) > 10

@@ -51,7 +51,10 @@ def detect_layout(root: Path) -> str:
         DataError: The folder does not exist.
     """
     if not root.is_dir():
-        raise DataError(f"Folder {root} does not exist: pass root=DIR, the folder of the episodes")
+        raise DataError(
+            f"Folder {root} does not exist: give the folder of the episodes (root= of `worldmodel "
+            "data index`, data= and val= of `worldmodel train`)"
+        )
     if (root / "meta" / "info.json").is_file():
         return "lerobot"
     if (root / "features.json").is_file() or any(root.glob("*.tfrecord*")):
