@@ -63,10 +63,19 @@ def _require_convergence(loss: Tensor, batch: Batch, step: int, out: Path) -> No
     out.mkdir(parents=True, exist_ok=True)
     replay = out / f"diverged-step-{step}.pt"
     torch.save(batch, replay)
+    wrong = [name for name, part in batch.items() if not _is_finite(part)]
+    advice = "lower the learning rate, or check the data in it"
+    if wrong:
+        advice = f"its {' and '.join(wrong)} hold NaN or infinity: fix the data"
     raise TrainingError(
         f"The loss is {value} at step {step}; allowed: finite and below {MAX_LOSS:g}. The batch is "
-        f"saved in {replay}: lower the learning rate, or check the data in it"
+        f"saved in {replay}: {advice}"
     )
+
+
+def _is_finite(part: object) -> bool:
+    values = torch.as_tensor(part) if isinstance(part, (Tensor, np.ndarray)) else None
+    return values is None or not values.is_floating_point() or bool(values.isfinite().all())
 
 
 def _gradients(

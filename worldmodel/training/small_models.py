@@ -5,6 +5,7 @@ Shapes: B clips, T frames, F frames of a sample, S state, A action.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from worldmodel.checkpoints.container import read_description
 from worldmodel.checkpoints.loading import embedded_path, load_world_model
 from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
-from worldmodel.errors import ConfigError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.config import EncoderConfig, ObjectHeadConfig, PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
@@ -28,6 +29,12 @@ from worldmodel.training.sources import choose_clips, open_encoder
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
 SCALE_CLIPS = 2048
 """Number of clips from which state and action scales are estimated."""
+STATE_FLOOR_M, ACTION_FLOOR_M = 0.005, 0.001
+"""Minimum scales of positions, and of moves in one step [m]."""
+CONSTANT = 1e-6
+"""Standard deviation below which a component of unknown unit counts as constant."""
+POSE_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +119,14 @@ def new_object_head(encoder: FrameEncoder) -> ObjectHead:
 def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
     """Estimate state offset and scale, and action scale, from a sample of clips.
 
+    A component that is almost constant in the data, such as the height in planar data, gets a floor
+    for its scale, and a warning that names it.
+
     Returns:
         Scaling, state size and action size.
+
+    Raises:
+        DataError: states or actions are not finite.
     """
     sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
     states, actions = sample["states"], sample["actions"]
@@ -121,11 +134,43 @@ def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
     actions_FA = actions.reshape(-1, actions.shape[-1])
     is_pose = (states_FS.shape[1], actions_FA.shape[1]) == (POSE_DIM, POSE_DIM)
     measure = _pose_scales if is_pose else _plain_scales
-    offset, scale, action = (tuple(map(float, row)) for row in measure(states_FS, actions_FA))
+    _require_finite("states", states_FS)
+    _require_finite("actions", actions_FA)
+    offset_S, scale_S, scale_A = measure(states_FS, actions_FA)
+    names = POSE_NAMES if is_pose else None
     scaling = Scaling(
-        state_offset=offset, state_scale=scale, action_scale=action, wrap_angles=is_pose
+        state_offset=tuple(map(float, offset_S)),
+        state_scale=_floored("states", scale_S, names, STATE_FLOOR_M if is_pose else 0.0),
+        action_scale=_floored("actions", scale_A, names, ACTION_FLOOR_M if is_pose else 0.0),
+        wrap_angles=is_pose,
     )
     return scaling, states_FS.shape[1], actions_FA.shape[1]
+
+
+def _require_finite(kind: str, rows_FC: np.ndarray) -> None:
+    columns = np.flatnonzero(~np.isfinite(rows_FC).all(0)).tolist()
+    if columns:
+        raise DataError(
+            f"The {kind} of the training clips hold NaN or infinity in components {columns}: index "
+            "the episodes again, and see the rejects"
+        )
+
+
+def _floored(
+    kind: str, scale_C: np.ndarray, names: tuple[str, ...] | None, floor: float
+) -> tuple[float, ...]:
+    """Return scales of at least `floor`; without one, 1 replaces a scale of (almost) 0."""
+    low_C = scale_C < max(floor, CONSTANT)
+    if low_C.any():
+        columns = [names[c] if names else str(c) for c in np.flatnonzero(low_C)]
+        log.warning(
+            "The %s of the training data are almost constant in: %s. Their scale is set to %g; the "
+            "model cannot learn what a change of them does",
+            kind,
+            ", ".join(columns),
+            floor or 1.0,
+        )
+    return tuple(map(float, np.where(low_C, floor or 1.0, scale_C)))
 
 
 def _plain_scales(states_FS: np.ndarray, actions_FA: np.ndarray) -> tuple[np.ndarray, ...]:

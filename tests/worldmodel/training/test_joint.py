@@ -8,6 +8,7 @@ import torch
 
 from planning.cli.app import compose_options, main
 from worldmodel import load_world_model
+from worldmodel.errors import DataError
 from worldmodel.training.run import run_task
 from worldmodel.training.small_models import measure_scaling
 from worldmodel.training.sources import Sources
@@ -63,6 +64,36 @@ def test_scales_of_poses_wrap_angles_and_keep_the_grippers_range():
     assert abs(abs(scaling.state_offset[3]) - np.pi) < 0.02
     assert scaling.state_scale[3] == pytest.approx(0.15)
     assert (scaling.state_scale[6], scaling.action_scale[6]) == pytest.approx((0.4, 0.5))
+
+
+@pytest.mark.parametrize("sizes", [(7, 7), (4, 4)])
+def test_constant_components_get_a_floor_and_are_named(tmp_path, caplog, sizes):
+    clips = Clips(*sizes)
+    clips.states[..., 2] = 0.3
+    clips.actions[..., 2] = 0.0
+    options = compose_options("train", [*SIZES, f"out={tmp_path}"])
+    scaling, *_ = measure_scaling(clips, seed=0)
+    assert min(scaling.state_scale + scaling.action_scale) >= 0.001
+    named = "z" if sizes == (7, 7) else "2"
+    assert [r.message.split("constant in: ")[1][: len(named) + 1] for r in caplog.records] == [
+        f"{named}."
+    ] * 2
+    summary = run_task(JointTask(options, Sources(clips, clips)))
+    assert np.isfinite(summary["last"]["loss"])
+
+
+def test_scales_of_data_that_vary_are_plain_deviations():
+    clips = Clips(7, 7)
+    scaling, *_ = measure_scaling(clips, seed=0)
+    states = clips.batch(np.arange(len(clips)))["states"].reshape(-1, 7)
+    assert scaling.state_scale[:3] == pytest.approx(states[:, :3].std(0).tolist(), rel=1e-5)
+
+
+def test_a_sample_that_is_not_finite_names_its_components():
+    clips = Clips(7, 7)
+    clips.states[0, 0, 4] = np.nan
+    with pytest.raises(DataError, match=r"states.*\[4\]"):
+        measure_scaling(clips, seed=0)
 
 
 def test_a_run_of_the_command_line_ends_with_its_verdict(tmp_path, capsys):
