@@ -22,7 +22,8 @@ from worldmodel.atomic_io import write_json, write_text
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
-from worldmodel.data.index_store import IndexStore, Row
+from worldmodel.data.files import inside, read_json
+from worldmodel.data.index_store import IndexStore, Row, is_accepted, is_summary
 from worldmodel.data.readers.layouts import (
     Unit,
     check_description,
@@ -320,12 +321,35 @@ def open_manifest(folder: Path) -> Manifest:
         raise DataError(
             f"No index in {folder}: make one with `worldmodel data index root=DIR out={folder}`"
         )
-    lines = (folder / MANIFEST).read_text(encoding="utf-8").splitlines()
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+    summary = read_json(folder / SUMMARY, folder, links="all", reason="index_unreadable")
+    if not is_summary(summary):
+        raise DataError(f"{folder / SUMMARY} is not the summary of an index: index the data again")
     root = Path(summary["root"])
     if not root.is_dir():
         raise DataError(
             f"The index in {folder} lists episodes of {root}, which is not a folder here. If it "
             f"moved, run `worldmodel data index root=NEW_FOLDER out={folder}`"
         )
-    return Manifest(root, [json.loads(x) for x in lines], summary)
+    rows = list(_read_rows(folder / MANIFEST, root))
+    if len(rows) != summary["accepted"]:
+        raise DataError(
+            f"{folder / MANIFEST} lists {len(rows)} of {summary['accepted']} episodes: index the "
+            "data again"
+        )
+    return Manifest(root, rows, summary)
+
+
+def _read_rows(path: Path, root: Path) -> Iterator[Row]:
+    """Yield the rows of a manifest, whose paths must lie inside the data set."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                valid = is_accepted(row) and bool(inside(root, row["path"]))
+            except (ValueError, RecursionError, EpisodeError):
+                valid = False
+            if not valid:
+                raise DataError(
+                    f"Line {number} of {path} is not an episode of {root}: index the data again"
+                )
+            yield row

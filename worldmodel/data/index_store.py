@@ -15,6 +15,8 @@ from worldmodel.atomic_io import write_text
 
 Row = dict[str, Any]
 SEEN = ".seen.jsonl"
+MAX_STEPS, MAX_RECORDS = 2**24, 2**40
+"""Maximum number of control steps of an episode, and of episodes."""
 
 
 class IndexStore:
@@ -89,12 +91,42 @@ def _unit(line: object) -> tuple[str, str, list[Row]] | None:
 
 
 FACTS = {"path": str, "record": int, "layout": str}
-ACCEPTED = {"id": str, "steps": int, "seconds": float, "camera": str, "notes": list}
+REJECTED = {**FACTS, "reason": str, "message": str}
+ACCEPTED = {
+    **FACTS,
+    "id": str,
+    "steps": int,
+    "seconds": float,
+    "camera": str,
+    "cameras": dict,
+    "state_dim": int,
+    "action_dim": int,
+    "notes": list,
+}
+SUMMARY = {"root": str, "accepted": int, "rejected": int, "reasons": dict, "notes": dict}
+
+
+def _has(row: object, facts: Mapping[str, type]) -> bool:
+    return isinstance(row, dict) and all(type(row.get(key)) is facts[key] for key in facts)
 
 
 def _is_row(row: object) -> bool:
     """Return whether a value has the entries of a row, accepted or rejected."""
-    if not isinstance(row, dict):
+    return _has(row, REJECTED) if isinstance(row, dict) and "reason" in row else is_accepted(row)
+
+
+def is_accepted(row: object) -> bool:
+    """Return whether a value has the entries of an accepted row, with plausible counts."""
+    if not isinstance(row, dict) or not _has(row, ACCEPTED):
         return False
-    facts = FACTS | ({"reason": str, "message": str} if "reason" in row else ACCEPTED)
-    return all(isinstance(row.get(name), kind) for name, kind in facts.items())
+    sizes = (row["steps"], row["state_dim"], row["action_dim"])
+    return all(0 < size <= MAX_STEPS for size in sizes) and 0 <= row["record"] < MAX_RECORDS
+
+
+def is_summary(value: object) -> bool:
+    """Return whether a value has the entries of a summary."""
+    return (
+        isinstance(value, dict)
+        and _has(value, SUMMARY | {"fingerprint": str})
+        and min(value["accepted"], value["rejected"]) >= 0
+    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,58 @@ from PIL import Image
 from safetensors import safe_open
 
 from worldmodel.actions import pose_diff
+from worldmodel.data.files import read_json
 from worldmodel.data.prepare import PrepareOptions, is_complete
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
+MAX_SHARDS = 1_000_000
+
+
+def _unreadable(path: Path, what: object) -> DataError:
+    return DataError(
+        f"{path} does not hold what `worldmodel data prepare` writes: {what}. Prepare it again"
+    )
+
+
+def _read_options(path: Path) -> PrepareOptions:
+    """Read the options in a plan.json; entries that an older one lacks have their defaults."""
+    plan = read_json(path, path.parent, links="all", reason="plan_unreadable")
+    options = plan.get("options") if isinstance(plan, dict) else None
+    if not isinstance(options, dict):
+        raise _unreadable(path, "it has no options")
+    try:
+        return PrepareOptions(**options)
+    except (TypeError, ConfigError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _count_shards(folder: Path) -> int:
+    path = folder / "summary.json"
+    summary = read_json(path, folder, links="all", reason="summary_unreadable")
+    count = summary.get("shards") if isinstance(summary, dict) else None
+    if type(count) is not int or not 0 <= count <= MAX_SHARDS:
+        raise _unreadable(path, f"shards is {count!r}; allowed: 0 to {MAX_SHARDS}")
+    return count
+
+
+def _read_runs(
+    path: Path, options: PrepareOptions
+) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
+    """Read the states [F,S], camera poses [F,6] and starts of the runs of a shard."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            states = file.get_tensor("states").numpy()
+            poses = file.get_tensor("extrinsics").numpy() if options.extrinsics else None
+            starts = file.get_tensor("starts").tolist()
+    except Exception as error:  # the file is not safetensors, or lacks a tensor
+        raise _unreadable(path, error) from error
+    fits = states.ndim == 2 and (poses is None or poses.shape == (len(states), 6))
+    if not fits or not np.isfinite(states).all():
+        raise _unreadable(path, f"its states are {states.shape}, or not finite")
+    if not starts or starts[0] != 0 or starts[-1] != len(states) or starts != sorted(starts):
+        raise _unreadable(path, f"its runs do not divide {len(states)} frames")
+    return states, poses, starts
 
 
 class PreparedClips:
@@ -43,11 +90,9 @@ class PreparedClips:
                 f"{folder} holds no complete prepared data: run `worldmodel data prepare "
                 f"out={folder}`, which resumes an interrupted run"
             )
-        self.plan = json.loads(plan.read_text(encoding="utf-8"))
-        self.options = PrepareOptions(**self.plan["options"])
+        self.options = _read_options(plan)
         self.num_frames = num_frames
-        count = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["shards"]
-        self.shards = [folder / f"shard-{i:06d}.safetensors" for i in range(count)]
+        self.shards = [folder / f"shard-{i:06d}.safetensors" for i in range(_count_shards(folder))]
         self.states: list[np.ndarray] = []
         self.poses: list[np.ndarray] = []
         items = []
@@ -57,11 +102,10 @@ class PreparedClips:
                     f"{path} is damaged (its hash differs): run `worldmodel data prepare "
                     f"out={folder}` again, which replaces it"
                 )
-            with safe_open(path, framework="pt") as file:
-                self.states.append(file.get_tensor("states").numpy())
-                if self.options.extrinsics:
-                    self.poses.append(file.get_tensor("extrinsics").numpy())
-                starts = file.get_tensor("starts").tolist()
+            states, poses, starts = _read_runs(path, self.options)
+            self.states.append(states)
+            if poses is not None:
+                self.poses.append(poses)
             for first, last in itertools.pairwise(starts):
                 items += [(number, at) for at in range(first, last - num_frames + 1)]
         if not items:
@@ -77,6 +121,12 @@ class PreparedClips:
         return len(self.items)
 
     def _views(self, shard: int, at: int) -> tuple[str, Any]:
+        try:
+            return self._read_views(shard, at)
+        except Exception as error:  # a damaged image or a missing tensor, in a shard of any origin
+            raise _unreadable(self.shards[shard], error) from error
+
+    def _read_views(self, shard: int, at: int) -> tuple[str, Any]:
         file, end = self.file(shard), at + self.num_frames
         if self.options.what == "features":
             return "features", file.get_slice("features")[at:end]
