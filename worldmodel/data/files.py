@@ -136,3 +136,8 @@ def read_json(path: Path, root: Path, *, links: Links = "inside", reason: str) -
         raise EpisodeError(reason, f"{path.name}: {error}") from error
     except RecursionError as error:
         raise EpisodeError(reason, f"{path.name} is nested too deeply") from error
+
+
+def list_files(root: Path) -> list[Path]:
+    """Return all files under `root` in sorted order, also behind linked folders, see `walk`."""
+    return sorted(folder / name for folder, _, names in walk(root) for name in names)

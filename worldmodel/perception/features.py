@@ -22,6 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
+from worldmodel.data.files import list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
@@ -73,7 +74,7 @@ def find_videos(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     known = SUFFIXES | IMAGES
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in known)
+    found = [p for p in list_files(path) if p.suffix.lower() in known]
     if not found:
         raise DataError(
             f"{path} holds no video or image ({', '.join(sorted(known))}): give videos=PATH"

@@ -18,6 +18,7 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
+from worldmodel.data.files import list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
@@ -143,7 +144,7 @@ def read_class_folders(root: Path) -> LabelledItems:
     known = SUFFIXES | IMAGES
     items, rejected = [], {}
     for label, name in enumerate(names):
-        for path in sorted(p for p in (root / name).rglob("*") if p.is_file()):
+        for path in list_files(root / name):
             if path.suffix.lower() in known:
                 items.append(LabelledItem(path, label))
             else:

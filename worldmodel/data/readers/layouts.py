@@ -15,7 +15,7 @@ from pathlib import Path
 
 from worldmodel.atomic_io import is_temporary
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
-from worldmodel.data.files import Links, walk
+from worldmodel.data.files import Links, list_files
 from worldmodel.data.readers import droid
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
@@ -114,7 +114,7 @@ def fingerprint(unit: Unit, links: Links = "inside") -> str:
     elif unit.layout == "rlds":
         files = [path, unit.root / "features.json"]
     else:
-        files = sorted(folder / name for folder, _, names in walk(path) for name in names)
+        files = list_files(path)
     stamps = repr([_stamp(p) for p in files]) + facts
     return hashlib.sha256(stamps.encode(errors="backslashreplace")).hexdigest()[:16]
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from worldmodel.data.episode import EpisodeError
-from worldmodel.data.files import Links, inside, read_json, require_file, walk
+from worldmodel.data.files import Links, inside, list_files, read_json, require_file
 from worldmodel.data.readers.lerobot_spans import Row, Span, video_spans, whole_number
 from worldmodel.errors import DataError
 
@@ -140,9 +140,7 @@ def _json(line: str) -> Any:
 
 def _v3_rows(root: Path, info: dict[str, Any], links: Links) -> Iterator[tuple[str, Row]]:
     folder = root / "meta" / "episodes"
-    paths = sorted(
-        here / name for here, _, names in walk(folder) for name in names if name[-8:] == ".parquet"
-    )
+    paths = [path for path in list_files(folder) if path.suffix == ".parquet"]
     if not paths:
         raise DataError(f"The list of episodes {folder} holds no .parquet file")
     needed = ["episode_index", "length", "data/chunk_index", "data/file_index"]
