@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,9 +44,6 @@ class WriteEpisode(Protocol):
         """Write the episode under `root` and return its folder."""
 
 
-_ENV: dict[str, ArmEnv] = {}
-
-
 @dataclass(frozen=True, kw_only=True)
 class EpisodeSummary:
     """Figures of a recorded episode."""
@@ -62,20 +60,32 @@ class EpisodeSummary:
     """Number of those in which it stayed on the table."""
 
 
+Job = tuple[CollectConfig, WriteEpisode, RandomSkill, int]
+
+
+class RunJobs(Protocol):
+    """Runs jobs in worker processes."""
+
+    def __call__(
+        self, function: Callable[[Job], EpisodeSummary], jobs: list[Job], workers: int
+    ) -> AbstractContextManager[Iterator[EpisodeSummary]]:
+        """Return a context manager that yields the results as the jobs complete."""
+
+
+@functools.lru_cache(maxsize=1)
 def _open_env(config: CollectConfig) -> ArmEnv:
-    if "env" not in _ENV:
-        _ENV["env"] = ArmEnv(
-            "pick_place",
-            image_size=config.image_size,
-            split=config.split,
-            fidelity=config.fidelity,
-            objects=config.objects,
-            cameras=config.cameras,
-            clutter=Clutter(
-                objects_per_scene=config.objects_per_scene, walls=config.walls, turned=config.turned
-            ),
-        )
-    return _ENV["env"]
+    """Return this process's environment for a configuration."""
+    return ArmEnv(
+        "pick_place",
+        image_size=config.image_size,
+        split=config.split,
+        fidelity=config.fidelity,
+        objects=config.objects,
+        cameras=config.cameras,
+        clutter=Clutter(
+            objects_per_scene=config.objects_per_scene, walls=config.walls, turned=config.turned
+        ),
+    )
 
 
 def record_episode(
@@ -146,25 +156,34 @@ def _describe(env: ArmEnv) -> dict[str, object]:
     }
 
 
-def _start_worker() -> None:
+def _job(task: Job) -> EpisodeSummary:
     os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _job(task: tuple[CollectConfig, WriteEpisode, RandomSkill, int]) -> EpisodeSummary:
     return record_episode(*task)
 
 
-def collect(config: CollectConfig, write: WriteEpisode, skill: RandomSkill) -> dict[str, Any]:
-    """Record the episodes that are missing; Ctrl-C keeps the finished ones.
+def _here(
+    function: Callable[[Job], EpisodeSummary], jobs: list[Job], _: int
+) -> AbstractContextManager[Iterator[EpisodeSummary]]:
+    return nullcontext(map(function, jobs))
+
+
+def collect(
+    config: CollectConfig,
+    write: WriteEpisode,
+    skill: RandomSkill,
+    run_jobs: RunJobs | None = None,
+) -> dict[str, Any]:
+    """Record the episodes that are missing; a signal keeps the finished ones.
 
     Args:
         config: What to record.
         write: Writes each episode, in the worker that recorded it.
         skill: Draws random skills for the mix `contact`, in the worker.
+        run_jobs: Runs the episodes in `config.workers` processes; None runs them in this one.
 
     Returns:
-        Numbers of episodes and frames, speed, and for each policy its episodes and the shares of
-        its steps that moved an object.
+        Numbers of episodes and frames, speed, for each policy its episodes and the shares of its
+        steps that moved an object, and whether a signal `interrupted` the recording.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -172,14 +191,14 @@ def collect(config: CollectConfig, write: WriteEpisode, skill: RandomSkill) -> d
     seeds = range(config.seed, config.seed + config.episodes)
     pending = [(config, write, skill, seed) for seed in seeds if seed not in recorded]
     rows: list[EpisodeSummary] = []
+    interrupted = False
     started = time.perf_counter()
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(config.workers, initializer=_start_worker) as pool:
-        try:
-            jobs = pool.imap_unordered(_job, pending, chunksize=2)
-            rows.extend(tqdm(jobs, total=len(pending), unit="episode"))
-        except KeyboardInterrupt:
-            pool.terminate()
+    try:
+        with (run_jobs or _here)(_job, pending, config.workers) as results:
+            for row in tqdm(results, total=len(pending), unit="episode"):
+                rows.append(row)
+    except KeyboardInterrupt:
+        interrupted = True
     seconds = time.perf_counter() - started
     frames = sum(row.frames for row in rows)
     return {
@@ -193,6 +212,7 @@ def collect(config: CollectConfig, write: WriteEpisode, skill: RandomSkill) -> d
         "moving_steps": _moving_shares(rows),
         "seed": config.seed,
         "split": config.split,
+        "interrupted": interrupted,
     }
 
 

@@ -10,6 +10,7 @@ import importlib
 import sys
 
 from worldmodel.resources import require_own_packages
+from worldmodel.shutdown import leave
 
 
 def main() -> int:
@@ -19,7 +20,11 @@ def main() -> int:
     except ImportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    status: int = importlib.import_module("planning.cli.app").main()
+    try:
+        status: int = importlib.import_module("planning.cli.app").main()
+    except KeyboardInterrupt:  # before the command line handles signals
+        return 130
+    leave(status)
     return status
 
 

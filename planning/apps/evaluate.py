@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import platform
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.multiprocessing import get_context
 from tqdm import tqdm
 
 import envs
@@ -35,8 +33,11 @@ from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
+from worldmodel.atomic_io import write_bytes
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
+from worldmodel.processes import WorkerPool
+from worldmodel.shutdown import name_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,6 @@ _WORKER = _Worker()
 
 def _start_worker(options: EvalOptions, model: WorldModel) -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner), model)
 
 
@@ -128,7 +128,7 @@ Mapper = Callable[[list[Job]], Iterable[Episode]]
 def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     """Yield a function that runs episodes, serially or in worker processes.
 
-    Worker processes share the memory of the model's weights.
+    The function yields episodes as they end. Worker processes share the memory of the weights.
     """
     policy = open_policy(world, options.planner)
     # check here, since a pool would restart failing workers
@@ -138,37 +138,39 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
         runner = EpisodeRunner(options, policy, world)
         yield lambda jobs: map(runner, jobs)
         return
-    context = get_context("spawn")
-    with context.Pool(workers, _start_worker, (options, world)) as pool:
-        yield lambda jobs: pool.imap(_run_job, jobs)
+    start = (options, world)
+    with WorkerPool(_run_job, workers, method="spawn", start=_start_worker, args=start) as pool:
+        yield lambda jobs: (episode for _, episode in pool.unordered(jobs))
 
 
 def run_episodes(mapper: Mapper, agent: str, episodes: int) -> tuple[list[Episode], bool]:
     """Run all episodes of one agent.
 
     Returns:
-        The finished episodes, and whether Ctrl-C ended them early.
+        The finished episodes in the order of their seeds, and whether a signal ended them early.
     """
     done: list[Episode] = []
+    interrupted = False
     with tqdm(total=episodes, desc=agent, unit="episode") as bar:
         try:
             for episode in mapper([(agent, index) for index in range(episodes)]):
                 done.append(episode)
                 bar.update(1)
                 bar.set_postfix(success=sum(e.success for e in done) / len(done))
-        except KeyboardInterrupt:
-            log.warning("Stopped by Ctrl-C: %d episodes of %s are finished.", len(done), agent)
-            return done, True
-    return done, False
+        except KeyboardInterrupt as error:
+            name = name_of(error)
+            log.warning("Stopped by %s: %d episodes of %s are finished.", name, len(done), agent)
+            interrupted = True
+    return sorted(done, key=lambda episode: episode.seed), interrupted
 
 
 def run_agents(
     options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
 ) -> tuple[dict[str, list[Episode]], bool]:
-    """Run the planner and baselines; Ctrl-C keeps the finished episodes and skips the others.
+    """Run the planner and baselines; a signal keeps the finished episodes and skips the others.
 
     Returns:
-        Episodes by agent, and whether Ctrl-C ended them early.
+        Episodes by agent, and whether a signal ended them early.
     """
     found: dict[str, list[Episode]] = {}
     with episode_mapper(options, world) as mapper:
@@ -305,5 +307,5 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
     page = write_report(out, "Pick and place by imagination", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
-        (out / "demo.gif").write_bytes(gif_bytes(frames))
+        write_bytes(out / "demo.gif", gif_bytes(frames))
     return summary, page

@@ -6,6 +6,7 @@ dataclass `Options` (or one dataclass per mode in `MODES`) and a function `run(o
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import sys
@@ -16,13 +17,16 @@ from planning.cli.commands import LoadedCommand, find_command, is_refusal, load_
 from planning.cli.completion import candidates, script
 from planning.cli.fields import UsageError
 from planning.cli.helptext import command_help
+from planning.cli.run_command import log_crash, run_command
 from worldmodel.resources import require_own_packages
+from worldmodel.shutdown import exit_status, name_of, stop_signals
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 HELP = ("-h", "--help")
 SWEEP = ("-m", "--multirun")
 CFG = ("-c", "--cfg")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a full disk, a spent quota and a file size limit."""
 
 
 def parse_options(command: str, kind: type[T], words: list[str]) -> T:
@@ -53,33 +57,39 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit status.
 
     The status is 0 on success, 1 after an unexpected failure, 2 for invalid options or inputs, and
-    130 after Ctrl-C.
+    130, 143 or 129 after SIGINT (Ctrl-C), SIGTERM or SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        require_own_packages()
-        return _dispatch(words)
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C; finished work is kept", file=sys.stderr)
-        return 130
+        with stop_signals():
+            require_own_packages()
+            return _dispatch(words)
+    except KeyboardInterrupt as error:
+        again = "; the same command goes on from there" if words else ""
+        print(f"stopped by {name_of(error)}; finished work is kept{again}", file=sys.stderr)
+        return exit_status()
     except BrokenPipeError:  # the output pipe was closed, as in `worldmodel ... | head`
         sys.stdout = None
         return 141
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence; the log has the traceback
         if is_refusal(error):
             print(f"error: {explain(error)}", file=sys.stderr)
             return 2
-        log.exception("unexpected failure")
         called = shlex.join(["worldmodel", *words])
-        print(f"error: `{called}` failed: {type(error).__name__}: {error}", file=sys.stderr)
+        print(
+            f"error: `{called}` failed: {type(error).__name__}: {explain(error)}\n"
+            f"The traceback is in {log_crash(error, words)}",
+            file=sys.stderr,
+        )
         return 1
 
 
 def explain(error: Exception) -> str:
-    """Return an error's message; of an operating system's error, what to do about the path."""
-    if not isinstance(error, OSError) or error.strerror is None or error.filename is None:
-        return str(error)
+    """Return an error's message with its notes; of a system's error, what to do about the path."""
+    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    if not isinstance(error, OSError) or error.strerror is None:
+        return " ".join([str(error), *notes])
     fixes = {
         FileExistsError: "A file of this name is in the way: choose another folder",
         NotADirectoryError: "A part of this path is a file: choose another folder",
@@ -87,7 +97,10 @@ def explain(error: Exception) -> str:
         PermissionError: "Choose a path that you may read and write",
     }
     fix = next((text for kind, text in fixes.items() if isinstance(error, kind)), "")
-    return f"{error.filename}: {error.strerror}. {fix}".rstrip(". ")
+    if error.errno in FULL:
+        fix = "Free space there and start the same command again: finished work is kept"
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return " ".join([f"{where}{error.strerror}. {fix}".rstrip(". "), *notes])
 
 
 def _dispatch(words: list[str]) -> int:
@@ -144,7 +157,7 @@ def _run(command: LoadedCommand, words: list[str]) -> int:
         from planning.cli.sweep import run_sweep
 
         return run_sweep(request, hydra_words)
-    return int(command.run(compose.build(request.kind, compose.compose_tree(request))))
+    return run_command(command, compose.build(request.kind, compose.compose_tree(request)))
 
 
 def _take_cfg(words: list[str]) -> tuple[list[str], bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ class Command:
 
 
 SEE = "See and plan"
+BUGS = (RecursionError, NotImplementedError, UnicodeError, json.JSONDecodeError)
+"""Kinds of ValueError and RuntimeError that name neither the file nor a fix."""
 
 GROUPS = {
     SEE: {
@@ -110,9 +113,9 @@ def load_command(name: str) -> LoadedCommand:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether an error is the user's to fix; a plain ValueError is a bug."""
+    """Return whether an error is the user's to fix; Python's own ValueErrors are bugs."""
     known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
-    return known and type(error) not in (ValueError, RuntimeError)
+    return known and not isinstance(error, BUGS) and type(error) not in (ValueError, RuntimeError)
 
 
 def overview() -> str:

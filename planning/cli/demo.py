@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from planning.cli.eval import INTERRUPTED, print_table
+from planning.cli.eval import print_table
 from planning.options import DemoOptions
+from worldmodel.shutdown import exit_status
 
 Options = DemoOptions
 
@@ -21,4 +22,4 @@ def run(options: DemoOptions) -> int:
     summary, page = demonstrate(options)
     print_table(summary)
     print(f"report: {page.resolve()}")
-    return INTERRUPTED if summary["interrupted"] else 0
+    return exit_status() if summary["interrupted"] else 0

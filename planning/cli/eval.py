@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from planning.options import EvalOptions
+from worldmodel.shutdown import exit_status
 
 Options = EvalOptions
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, when the finished episodes have been written."""
 
 
 def print_table(summary: dict[str, Any]) -> None:
@@ -28,7 +27,7 @@ def run(options: EvalOptions) -> int:
     """Evaluate, then print the success rates and the path of the report.
 
     Returns:
-        0, or 130 if Ctrl-C ended the evaluation early.
+        0, or 130, 143 or 129 if a signal ended the evaluation early.
     """
     from planning.apps.evaluate import evaluate
 
@@ -37,4 +36,4 @@ def run(options: EvalOptions) -> int:
     pace = summary["seconds_per_action"]["median"]
     print("no actions" if pace is None else f"seconds per action, median: {pace:.3f}")
     print(page)
-    return INTERRUPTED if summary["interrupted"] else 0
+    return exit_status() if summary["interrupted"] else 0

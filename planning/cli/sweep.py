@@ -29,6 +29,7 @@ from planning.cli.commands import is_refusal, load_command
 from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
 from planning.cli.request import Request, hydra_text, set_value
+from planning.cli.run_command import run_command
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
 """Folder of Hydra's records if the jobs share no output folder."""
@@ -85,7 +86,7 @@ class SweepJob:
         copy = _Copy(sys.stdout)
         try:
             with contextlib.redirect_stdout(copy):
-                status = load_command(self.command).run(build(self.kind, tree))
+                status = run_command(load_command(self.command), build(self.kind, tree))
         except Exception as found:
             if not is_refusal(found):
                 raise

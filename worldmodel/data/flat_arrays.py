@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from worldmodel.atomic_io import write_json
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.dataset import open_row
@@ -37,6 +36,7 @@ from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import sequences, state_actions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
+from worldmodel.processes import WorkerPool
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -190,8 +190,8 @@ def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Pa
     files = {name: _GrowingArray(folder / f"{name}.npy") for name in FIELDS}
     starts, sent = [0], set()
     read = functools.partial(read_sequences, manifest=manifest, options=options)
-    with ProcessPoolExecutor(workers) as pool:
-        jobs = pool.map(read, manifest.rows, chunksize=8)
+    with WorkerPool(read, workers) as pool:
+        jobs = pool.ordered(manifest.rows)
         bar = tqdm(jobs, total=len(manifest.rows), desc="decoding", unit="episode")
         for sequence in itertools.chain.from_iterable(bar):
             for name in FIELDS:
@@ -208,7 +208,7 @@ def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Pa
             "in folders of their own"
         )
     facts = {"root": str(manifest.root), "index": manifest.summary, "sent": sent == {True}}
-    (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+    write_json(folder / "facts.json", facts, indent=None)
 
 
 @contextmanager

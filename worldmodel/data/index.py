@@ -5,13 +5,13 @@ Every episode appears either in the manifest or among the rejects.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import traceback
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,7 @@ from worldmodel.data.readers.layouts import (
 )
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.errors import DataError
+from worldmodel.processes import WorkerPool
 
 MANIFEST, REJECTS, SUMMARY = "manifest.jsonl", "rejects.jsonl", "summary.json"
 ERRORS = "errors.log"
@@ -125,32 +126,20 @@ def _rejected(unit: Unit, record: int, error: EpisodeError) -> Row:
 
 def _run(
     units: list[Unit], options: IndexOptions, workers: int
-) -> Iterator[tuple[Unit, list[Row]]]:
+) -> Generator[tuple[Unit, list[Row]], None, None]:
     """Inspect units in parallel; a file that crashes its reader is rejected by itself."""
     if workers <= 1 or len(units) <= 1:
         for unit in units:
             yield unit, index_unit(unit, options)
         return
-    done: set[str] = set()
-    try:
-        with ProcessPoolExecutor(min(workers, len(units))) as pool:
-            jobs = {pool.submit(index_unit, unit, options): unit for unit in units}
-            for job in as_completed(jobs):
-                rows = job.result()
-                done.add(jobs[job].key)
-                yield jobs[job], rows
-    except BrokenProcessPool:
-        for unit in (u for u in units if u.key not in done):
-            yield unit, _alone(unit, options)
 
-
-def _alone(unit: Unit, options: IndexOptions) -> list[Row]:
-    try:
-        with ProcessPoolExecutor(1) as pool:
-            return pool.submit(index_unit, unit, options).result()
-    except BrokenProcessPool:
-        error = EpisodeError("reader_crashed", "the decoder died on this file")
+    def crashed(unit: Unit, how: str) -> list[Row]:
+        error = EpisodeError("reader_crashed", f"the decoder died on this file ({how})")
         return [_rejected(unit, unit.record, error)]
+
+    work = functools.partial(index_unit, options=options)
+    with WorkerPool(work, min(workers, len(units))) as pool:
+        yield from pool.unordered(units, crashed)
 
 
 def _asked(options: IndexOptions) -> dict[str, Any]:
@@ -233,10 +222,9 @@ def build_index(
         {u.key: fingerprint(u, options.read.links) for u in units},
     )
     todo = [u for u in units if store.get(u.key, fingerprints[u.key]) is None]
-    for unit, unit_rows in tqdm(
-        _run(todo, options, workers), total=len(todo), desc="indexing", unit="unit"
-    ):
-        store.add(unit.key, fingerprints[unit.key], unit_rows)
+    with contextlib.closing(_run(todo, options, workers)) as inspected:
+        for unit, unit_rows in tqdm(inspected, total=len(todo), desc="indexing", unit="unit"):
+            store.add(unit.key, fingerprints[unit.key], unit_rows)
     store.close(set(fingerprints))
     found = [dict(row) for u in units for row in store.units[u.key][1]]
     _write_tracebacks(out / ERRORS, found)

@@ -72,6 +72,6 @@ class Prefetcher:
             self._request(*((step + 1, 0) if last else (step, micro + 1)))
             yield self.waiting.pop((step, micro)).result()
 
-    def close(self) -> None:
-        """Stop reading, after finishing the batch in progress."""
-        self.pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool = True) -> None:
+        """Stop reading; by default wait for the batch in progress."""
+        self.pool.shutdown(wait=wait, cancel_futures=True)

@@ -1,8 +1,9 @@
 """Checkpoints of one or many processes: saved on N ranks, resumed on M.
 
-A checkpoint is a folder `step-STEP` written by torch.distributed.checkpoint. It is written to
-`step-STEP.part` and flushed; every rank hashes its files; rank 0 lists the hashes in `whole.json`
-and renames the folder. A checkpoint is complete if all hashes match; incomplete ones are skipped.
+A checkpoint is a folder `step-STEP` written by torch.distributed.checkpoint. It is written to a
+folder with a unique temporary name and flushed; every rank hashes its files; rank 0 lists the
+hashes in `whole.json`, with the facts of the run, and renames the folder. A checkpoint is complete
+if all hashes match; incomplete ones are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import logging
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
@@ -28,7 +29,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.optim import Optimizer
 
-from worldmodel.atomic_io import sync_folder, write_json
+from worldmodel.atomic_io import PART_SUFFIX, sync_folder, temporary_path, write_json
 from worldmodel.errors import CheckpointError, TrainingError
 
 log = logging.getLogger(__name__)
@@ -76,12 +77,20 @@ def step_of(path: Path) -> int:
     return int(path.stem.split("-")[1])
 
 
+def facts_of(path: Path) -> dict[str, object] | None:
+    """Return the facts of a checkpoint's run; None if an older version wrote it."""
+    facts: dict[str, object] | None = json.loads((path / WHOLE).read_text("utf-8")).get("run")
+    return facts
+
+
 class CheckpointStore:
     """Saves checkpoints, and loads those of any number of ranks."""
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
-        """Keep the newest `keep` checkpoints in `folder`."""
-        self.folder, self.keep = folder, keep
+    def __init__(
+        self, folder: Path, keep: int = 2, facts: Mapping[str, object] | None = None
+    ) -> None:
+        """Keep the newest `keep` checkpoints in `folder`, each with the facts of its run."""
+        self.folder, self.keep, self.facts = folder, keep, facts
         self.rank, self.count = _group()
 
     @property
@@ -96,11 +105,10 @@ class CheckpointStore:
             TrainingError: The write failed, for example on a full disk; older checkpoints are kept.
         """
         path = self.folder / f"step-{step:08d}"
-        part = path.with_suffix(".part")
+        part = _from_rank_0(temporary_path(path))
         try:
             problem = ""
             if self.rank == 0:
-                shutil.rmtree(part, ignore_errors=True)
                 part.mkdir(parents=True)
             self._barrier()
             weights, moments = get_state_dict(model, optimizer)
@@ -117,6 +125,12 @@ class CheckpointStore:
                 f"Cannot write the checkpoint of step {step} to {self.folder}: {problem}. Free "
                 "space there and start the same command again; it resumes from the last checkpoint"
             )
+
+    def _remove_parts(self) -> None:
+        """Remove what killed runs left; the run's lock keeps other runs out of the folder."""
+        if self.rank == 0:
+            for part in self.folder.glob(f"*{PART_SUFFIX}"):
+                shutil.rmtree(part, ignore_errors=True)
 
     def _barrier(self) -> None:
         if self.count > 1:
@@ -137,7 +151,8 @@ class CheckpointStore:
         if self.rank:
             return ""
         try:
-            write_json(part / WHOLE, {"step": step, "sha256": hashes}, indent=None)
+            whole = {"step": step, "sha256": hashes, "run": self.facts}
+            write_json(part / WHOLE, whole, indent=None)
             shutil.rmtree(path, ignore_errors=True)
             part.rename(path)
             sync_folder(self.folder)
@@ -161,21 +176,18 @@ class CheckpointStore:
         wrong = sorted(itertools.chain.from_iterable(_from_all(bad)))
         return f"{', '.join(wrong)} missing or changed" if wrong else ""
 
-    def load(self, model: nn.Module, optimizer: Optimizer) -> int:
-        """Load the newest complete checkpoint and return its step; 0 without one.
-
-        If the number of ranks is unchanged, the random generator continues exactly; otherwise it is
-        reseeded from the seed, the step and the rank.
+    def newest(self) -> Path | None:
+        """Return the newest complete checkpoint; None without any.
 
         Raises:
             CheckpointError: No checkpoint is complete, or an older version wrote them.
         """
+        self._remove_parts()
         paths = _from_rank_0(self._folders()[::-1])
         for path in paths:
             damage = self._damage(path)
             if not damage:
-                self._read(path, model, optimizer)
-                return step_of(path)
+                return path
             log.warning("%s is damaged (%s); trying the previous one", path, damage)
         if paths:
             raise CheckpointError(
@@ -187,7 +199,22 @@ class CheckpointStore:
                 f"{self.folder} holds checkpoints of an older version, which cannot be resumed: "
                 "choose another out folder, or delete this one to start again"
             )
-        return 0
+        return None
+
+    def load(self, model: nn.Module, optimizer: Optimizer) -> int:
+        """Load the newest complete checkpoint and return its step; 0 without one.
+
+        If the number of ranks is unchanged, the random generator continues exactly; otherwise it is
+        reseeded from the seed, the step and the rank.
+
+        Raises:
+            CheckpointError: No checkpoint is complete, or an older version wrote them.
+        """
+        path = self.newest()
+        if path is None:
+            return 0
+        self._read(path, model, optimizer)
+        return step_of(path)
 
     def _read(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         weights, moments = get_state_dict(model, optimizer)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from worldmodel.errors import ConfigError, TrainingError
 
+T = TypeVar("T")
 TIMEOUT = timedelta(seconds=45)
 """Timeout of collective operations."""
 
@@ -100,6 +101,21 @@ class Ranks:
         row = torch.tensor([values[name] for name in names], device=device)
         dist.all_reduce(row)
         return dict(zip(names, (row / self.count).tolist(), strict=True))
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the ranks' numbers; every rank must call it."""
+        if self.count == 1:
+            return number
+        box = torch.tensor(number)
+        dist.all_reduce(box, dist.ReduceOp.MAX)
+        return int(box)
+
+    def from_rank_0(self, value: T) -> T:
+        """Return rank 0's value; every rank must call it."""
+        box = [value]
+        if self.count > 1:
+            dist.broadcast_object_list(box, src=0)
+        return box[0]
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

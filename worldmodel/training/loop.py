@@ -10,8 +10,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldmodel.errors import TrainingError
+from worldmodel.errors import ConfigError, TrainingError
+from worldmodel.shutdown import deferred_stop, stop
 from worldmodel.training.batches import Batch
-from worldmodel.training.checkpointing import CheckpointStore
+from worldmodel.training.checkpointing import CheckpointStore, facts_of, step_of
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.metrics import MetricsLog, Row, open_tensorboard, write_scalars
 from worldmodel.training.option_groups import LoopConfig
@@ -107,7 +108,10 @@ def _gradients(
 class _Logger:
     """Progress bar, metrics.jsonl and TensorBoard events of a run."""
 
-    def __init__(self, out: Path, first: int, config: LoopConfig, ranks: Ranks) -> None:
+    def __init__(
+        self, out: Path, first: int, config: LoopConfig, ranks: Ranks, changed: list[str]
+    ) -> None:
+        self.forced: Row = {f"forced {name}": 1.0 for name in changed}
         self.ranks, self.last_step = ranks, config.last_step
         self.main = ranks.rank == 0
         self.metrics = MetricsLog(out / "metrics.jsonl", first) if self.main else None
@@ -119,13 +123,19 @@ class _Logger:
         """Add a step's data waiting time [s] and number of clips."""
         self.waited, self.seen = self.waited + waited_s, self.seen + clips
 
+    def close(self) -> None:
+        """Write what TensorBoard still holds back."""
+        if self.board:
+            self.board.close()
+
     def write(self, step: int, row: Row, callbacks: Callbacks, validate: bool) -> Row:
         """Complete and write the metrics of a step, including a validation if due."""
         span = max(1e-9, time.perf_counter() - self.since)
         speed, share = self.seen * self.ranks.count / span, self.waited / span
         row |= {"samples_per_s": speed, "data_wait": share}
         row["eta_s"] = (self.last_step - 1 - step) * span / (step - self.logged)
-        row |= callbacks.figures(step) if callbacks.figures else {}
+        row |= self.forced | (callbacks.figures(step) if callbacks.figures else {})
+        self.forced = {}
         found = callbacks.validate() if validate and callbacks.validate else {}
         if found:
             log.info("step %d: %s", step, {k: round(v, 4) for k, v in found.items()})
@@ -137,6 +147,44 @@ class _Logger:
                 callbacks.report()
         self.waited, self.seen, self.since, self.logged = 0.0, 0, time.perf_counter(), step
         return row | found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """What a run says of itself in its checkpoints, and how it is compared with them."""
+
+    facts: Mapping[str, object]
+    """Facts of this run."""
+    check: Callable[[dict[str, object] | None, int], list[str]]
+    """Facts and step of a checkpoint -> names of differences to record; raises if refused."""
+
+
+def _open_checkpoint(
+    store: CheckpointStore,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: LoopConfig,
+    resume: Resume | None,
+) -> tuple[int, list[str]]:
+    """Load the newest checkpoint; return its step and the differences to record.
+
+    Raises:
+        ConfigError: the checkpoint is of another run, or has more steps than this one.
+    """
+    path = store.newest()
+    if path is None:
+        return 0, []
+    first = step_of(path)
+    if first > config.last_step:
+        name = "stop_after" if config.last_step < config.steps else "steps"
+        raise ConfigError(
+            f"{store.folder} holds step {first}, and {name}={config.last_step} is below: nothing "
+            f"is left to train. Raise {name} to {first} or more, or choose another out="
+        )
+    changed = resume.check(facts_of(path), first) if resume else []
+    store.load(model, optimizer)
+    log.info("resuming at step %d of %d", first, config.last_step)
+    return first, changed
 
 
 def run_loop(
@@ -152,8 +200,12 @@ def run_loop(
     clip_norm: float = 1.0,
     ranks: Ranks | None = None,
     callbacks: Callbacks | None = None,
+    resume: Resume | None = None,
 ) -> Row:
     """Train to `config.last_step`, from the last checkpoint in `out` if there is one.
+
+    A signal ends the run after the step in progress, which is saved if that takes less than
+    `worldmodel.shutdown.DEFER_S`.
 
     Args:
         model: module with everything to save; its frozen parts require no gradient.
@@ -167,42 +219,53 @@ def run_loop(
         clip_norm: maximum gradient norm.
         ranks: rank of this process; None for a single process.
         callbacks: hooks of the task.
+        resume: comparison with the run of the checkpoint; None compares nothing.
 
     Returns:
         Last logged metrics; empty if no steps remained.
 
     Raises:
         CheckpointError: Checkpoints exist, but none is complete.
+        ConfigError: The checkpoint is of another run, or has more steps than this one.
+        Stopped: A signal ended the run.
         TrainingError: The loss diverged, or a checkpoint could not be written.
     """
     ranks, callbacks = ranks or Ranks(), callbacks or Callbacks()
     seed_everything(seed + 1_000_003 * ranks.rank)  # augmentation differs between ranks
-    store = CheckpointStore(out / "checkpoints")
-    first, last = store.load(model, optimizer), config.last_step
-    if first:
-        log.info("resuming at step %d of %d", first, last)
-    logger = _Logger(out, first, config, ranks)
+    store = CheckpointStore(out / "checkpoints", facts=resume.facts if resume else None)
+    first, changed = _open_checkpoint(store, model, optimizer, config, resume)
+    last = config.last_step
+    logger = _Logger(out, first, config, ranks, changed)
     device = next(model.parameters()).device
     row: Row = {}
     model.train()
     bar = tqdm(range(first, last), initial=first, total=last, unit="step", disable=not logger.main)
-    for step in bar:
-        rate = learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("lr_scale", 1.0)
-        optimizer.zero_grad(set_to_none=True)
-        parts, waited, seen = _gradients(loss_fn, batches(step), step, out, config, device)
-        logger.count(waited, seen)
-        live = [p for p in model.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(live, clip_norm)
-        optimizer.step()
-        if callbacks.after_step:
-            callbacks.after_step(step)
-        end = step + 1 == last
-        if step % config.log_every == 0 or end:
-            row = {"step": step, "lr": rate, "grad_norm": float(norm), **ranks.mean(parts, device)}
-            row = logger.write(step, row, callbacks, end or step % config.eval_every == 0)
-            bar.set_postfix(loss=f"{row['loss']:.4f}", sps=f"{row['samples_per_s']:.0f}")
-        if (step + 1) % config.save_every == 0 or end:
-            store.save(step + 1, model, optimizer)
+    with closing(logger), deferred_stop() as waiting:
+        for step in bar:
+            rate = learning_rate(step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("lr_scale", 1.0)
+            optimizer.zero_grad(set_to_none=True)
+            parts, waited, seen = _gradients(loss_fn, batches(step), step, out, config, device)
+            logger.count(waited, seen)
+            live = [p for p in model.parameters() if p.grad is not None]
+            norm = nn.utils.clip_grad_norm_(live, clip_norm)
+            optimizer.step()
+            if callbacks.after_step:
+                callbacks.after_step(step)
+            end = step + 1 == last
+            if step % config.log_every == 0 or end:
+                row = {
+                    "step": step,
+                    "lr": rate,
+                    "grad_norm": float(norm),
+                    **ranks.mean(parts, device),
+                }
+                row = logger.write(step, row, callbacks, end or step % config.eval_every == 0)
+                bar.set_postfix(loss=f"{row['loss']:.4f}", sps=f"{row['samples_per_s']:.0f}")
+            stopped = ranks.largest(waiting())
+            if (step + 1) % config.save_every == 0 or end or stopped:
+                store.save(step + 1, model, optimizer)
+            if stopped and not end:
+                stop(stopped)
     return row

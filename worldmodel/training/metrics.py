@@ -41,6 +41,9 @@ class ScalarWriter(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         """Add one value."""
 
+    def close(self) -> None:
+        """Write everything to disk and close the file."""
+
 
 def open_tensorboard(out: Path) -> ScalarWriter:
     """Open an event writer in out/tensorboard."""

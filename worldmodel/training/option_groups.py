@@ -34,6 +34,9 @@ class RunConfig(Checked):
     """Device: auto (CUDA if present), cpu, cuda or cuda:N."""
     threads: int = field(default=0, metadata=between(0, 256))
     """Number of CPU threads (0: torch's default)."""
+    resume: Literal["same", "force"] = "same"
+    """Whether the checkpoints in `out` must be of a run with the same options and data (same), or
+    may be of another one, which the metrics then record (force)."""
 
 
 @dataclass(frozen=True, kw_only=True)

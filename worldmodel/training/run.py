@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -12,14 +14,16 @@ import torch
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.output_guard import output_guard
 from worldmodel.training import launching
 from worldmodel.training.batches import Batch, Prefetcher, batch_indices, micro_batch
 from worldmodel.training.config import AnyOptions, PostOptions, PretrainOptions
 from worldmodel.training.distributed import Ranks, process_group
 from worldmodel.training.launching import Summary
-from worldmodel.training.loop import Callbacks, run_loop
+from worldmodel.training.loop import Callbacks, Resume, run_loop
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.report import write_report
+from worldmodel.training.resume import Facts, check_resume, run_facts
 from worldmodel.training.task import Task
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
@@ -52,7 +56,9 @@ def train(options: AnyOptions) -> Summary:
 def train_here(options: AnyOptions) -> Summary:
     """Train in this process, which may be one of several started by torchrun or a job."""
     with process_group() as ranks:
-        return run_task(open_task(options, ranks), ranks)
+        guard = nullcontext() if ranks.rank else output_guard(Path(options.run.out))
+        with guard:
+            return run_task(open_task(options, ranks), ranks)
 
 
 def open_task(options: AnyOptions, ranks: Ranks) -> Task:
@@ -75,6 +81,12 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
     if run.threads:
         torch.set_num_threads(run.threads)
     out, started = Path(run.out), time.perf_counter()
+    facts = ranks.from_rank_0({} if ranks.rank else run_facts(options, clips, task.start_modules()))
+    folder = str(out / "checkpoints")
+
+    def check(saved: Facts | None, step: int) -> list[str]:
+        return check_resume(saved, facts, options, step=step, where=folder)
+
     torch.manual_seed(run.seed)
     device = ranks.device(resolve_device(run.device))
     model = task.build(device)
@@ -98,7 +110,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
         write_report(out, options, task.findings)
 
     batches = Prefetcher(load, loop.accumulate, loop.last_step)
-    with ranks.guarded():
+    with ranks.guarded(), _closing(batches):
         run_loop(
             model=model,
             optimizer=optimizer,
@@ -113,9 +125,20 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
             callbacks=Callbacks(
                 figures=task.figures, validate=validate, after_step=task.after_step, report=report
             ),
+            resume=Resume(facts=facts, check=check),
         )
-    batches.close()
     return _finish(task, ranks, ranks.full_state(model), time.perf_counter() - started)
+
+
+@contextmanager
+def _closing(batches: Prefetcher) -> Iterator[None]:
+    """Stop reading at the end of the block, at once if it raises."""
+    try:
+        yield
+    except BaseException:
+        batches.close(wait=False)
+        raise
+    batches.close()
 
 
 def _finish(task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds: float) -> Summary:

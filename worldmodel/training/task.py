@@ -77,6 +77,10 @@ class Task(ABC):
         It is called once, after seeding the random generators.
         """
 
+    def start_modules(self) -> Iterable[nn.Module]:
+        """Return the trained modules that the run starts from: none."""
+        return ()
+
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return the parameters that are optimised; those without gradients are left out."""
         return decayed_groups(self.objective.parameters(), self.options.optimizer.weight_decay)

@@ -9,6 +9,7 @@ Shapes: B clips, T frames, N tokens, D width, S state, A action.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,11 @@ class JointTask(PredictorTask):
             )
         gripper: Gripper = "command" if clips.sent else "difference"
         return cls(options, Sources(clips, unseen), start, gripper)
+
+    def start_modules(self) -> Iterable[nn.Module]:
+        """Return the trained parts that the run starts from."""
+        parts = (self.start.encoder, self.start.dynamics, self.start.object_head)
+        return [part for part in parts if part is not None]
 
     def build(self, device: torch.device) -> nn.Module:
         """Build or continue encoder, predictor and heads, initialising the encoder first."""

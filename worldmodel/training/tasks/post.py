@@ -9,6 +9,7 @@ state, A action.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -136,6 +137,10 @@ class PostTask(PredictorTask):
         if start.encoder:
             encoder = open_encoder(start, options.run.seed)
         return cls(options, open_post(options, encoder, ranks), encoder)
+
+    def start_modules(self) -> Iterable[nn.Module]:
+        """Return the encoder, if the run has one."""
+        return () if self.encoder is None else (self.encoder.backbone,)
 
     def build(self, device: torch.device) -> nn.Module:
         """Build the predictor for the token shape of the first clip."""

@@ -1,0 +1,68 @@
+"""Run a command while it holds its output, and log the traceback of an unexpected failure."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from planning.cli.commands import LoadedCommand
+from worldmodel.errors import ConfigError
+from worldmodel.output_guard import output_guard
+
+CRASHES = "crash.log"
+"""Name of the file that tracebacks are appended to."""
+
+
+def run_command(command: LoadedCommand, options: object) -> int:
+    """Run a command; another run that writes the same `out` ends with an error.
+
+    Training takes its lock itself, since its process may be a job of a cluster.
+
+    Raises:
+        OutputInUseError: A run that is alive writes to the same output.
+    """
+    out = getattr(options, "out", "")
+    if not out:
+        return command.run(options)
+    fields = getattr(type(options), "__dataclass_fields__", {})
+    with output_guard(Path(out), is_file=bool(fields["out"].metadata.get("file"))):
+        return command.run(options)
+
+
+def log_crash(error: Exception, words: list[str]) -> str:
+    """Append an error's traceback to a log; return the path, or why there is none.
+
+    The log is in the `out` folder that the words name, else in the cache, else in the folder of
+    temporary files.
+    """
+    text = "".join(traceback.format_exception(error))
+    head = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(['worldmodel', *words])}\n"
+    problem = ""
+    for folder in _log_folders(words):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / CRASHES).open("a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{head}{text}\n")
+        except OSError as failure:
+            problem = f"nowhere ({failure})"
+            continue
+        return str(folder / CRASHES)
+    return problem
+
+
+def _log_folders(words: list[str]) -> list[Path]:
+    from worldmodel.data.cache import cache_root
+
+    folders = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key.rpartition(".")[2] == "out" and value:
+            path = Path(value)
+            folders.append(path.parent if path.suffix else path)
+    with contextlib.suppress(ConfigError):  # no home folder
+        folders.append(cache_root())
+    return [*folders, Path(tempfile.gettempdir()) / "worldmodel"]

@@ -1,0 +1,116 @@
+"""Commands in processes of their own that a signal ends: readiness, children and exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 240
+"""Longest wait for something that takes seconds when the machine is free."""
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+def processes_of(session: int) -> list[int]:
+    """Return the processes of a session that still run; the resource tracker ends by itself."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+            command = (stat.parent / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if (
+            int(fields[3]) == session
+            and fields[0] not in "ZX"
+            and b"resource_tracker" not in command
+        ):
+            found.append(int(stat.parent.name))
+    return found
+
+
+def stop_limit_s() -> float:
+    """Return the 2 s within which a command stops, times how many wait for each core."""
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return 2.0 * max(1.0, 2.0 * waiting)
+
+
+def _defaults() -> None:
+    for number in STATUS:
+        signal.signal(number, signal.SIG_DFL)
+
+
+@dataclass
+class Ended:
+    """What a signal left."""
+
+    status: int
+    seconds: float
+    left: list[int]
+    text: str
+
+    def check(self, number: signal.Signals) -> None:
+        """Check status, time, children and words."""
+        assert self.status == STATUS[number], self.text[-3000:]
+        assert self.left == []
+        assert self.seconds < stop_limit_s(), self.text[-3000:]
+        assert "Traceback" not in self.text
+
+
+def end(
+    words: list[str],
+    log: Path,
+    ready: Callable[[str], bool],
+    number: signal.Signals,
+    *,
+    group: bool = False,
+) -> Ended:
+    """Start `worldmodel WORDS`, wait until its output is `ready`, and send a signal.
+
+    Args:
+        words: Command and options.
+        log: File of its output.
+        ready: Whether the command is in the middle of its work, from its output.
+        number: Signal.
+        group: Whether the signal goes to all processes, as Ctrl-C in a terminal does.
+    """
+    with log.open("wb") as file:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "worldmodel", *words],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            preexec_fn=_defaults,
+        )
+    try:
+        until = time.monotonic() + TIMEOUT_S
+        while not ready(log.read_text(errors="replace")):
+            assert child.poll() is None, log.read_text(errors="replace")[-3000:]
+            assert time.monotonic() < until, log.read_text(errors="replace")[-3000:]
+            time.sleep(0.005)
+        began = time.monotonic()
+        (os.killpg if group else os.kill)(child.pid, number)
+        status = child.wait(TIMEOUT_S)
+        seconds = time.monotonic() - began
+        left = processes_of(child.pid)
+    finally:
+        for pid in processes_of(child.pid):
+            os.kill(pid, signal.SIGKILL)
+    return Ended(status, seconds, left, log.read_text(errors="replace"))
+
+
+def run(words: list[str]) -> str:
+    """Run `worldmodel WORDS` to its end and return its output."""
+    done = subprocess.run(
+        [sys.executable, "-m", "worldmodel", *words],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout + done.stderr

@@ -1,0 +1,147 @@
+"""Every long command ends on SIGINT, SIGTERM and SIGHUP: soon, alone, and so that it can resume."""
+
+import json
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from envs.collect import collect
+from envs.config import CollectConfig
+from planning.skill_play import random_skill
+from worldmodel.data.index import build_index
+from worldmodel.data.writers.droid import write_episode
+from worldmodel.data.writers.video import write_video
+
+sys.path.insert(0, str(Path(__file__).parent))
+from ended_command import end, run
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+EPISODES = 8
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Path:
+    """Return a folder of raw episodes, their index, and videos of noise."""
+    root = tmp_path_factory.mktemp("inputs")
+    config = CollectConfig(out=str(root / "data"), episodes=EPISODES, length=12, image_size=64)
+    collect(config, write_episode, random_skill)
+    build_index(root / "data", root / "index", workers=1)
+    frames = np.random.default_rng(0).integers(0, 256, (48, 240, 320, 3), dtype=np.uint8)
+    for i in range(EPISODES):
+        write_video(root / "videos" / f"{i}.mp4", frames)
+    return root
+
+
+def has(*texts: str):
+    """Return whether one of the texts is in a command's output."""
+    return lambda output: any(text in output for text in texts)
+
+
+def begun(count: int, least: int = 1):
+    """Return whether a progress bar has counted some of its items."""
+    return has(*(f" {done}/{count} [" for done in range(least, count)))
+
+
+RUN = ["log_every=1", "batch_size=8", "val_clips=8", "steps=100000", "device=cpu"]
+COMMANDS = {
+    "collect": (["collect", "episodes=60", "workers=2"], begun(60)),
+    "eval": (["eval", "task=reach", "episodes=60", "workers=2", "samples=16"], begun(60)),
+    "eval alone": (["eval", "task=reach", "episodes=60", "workers=1", "samples=16"], begun(60)),
+    "demo": (["demo", "episodes=60", "workers=2", "samples=16"], has("pick-and-place episodes")),
+    "data prepare": (
+        ["data", "prepare", "index={inputs}/index", "episodes_per_shard=1", "image_size=1024"],
+        begun(EPISODES),
+    ),
+    "features": (
+        ["features", "videos={inputs}/videos", "model=default", "num_frames=1"],
+        has("features:"),
+    ),
+    "train": (["train", "data={inputs}/data", "val={inputs}/data", *RUN], has("loss=")),
+    "pretrain": (["pretrain", "data={inputs}/data", "val={inputs}/data", *RUN], has("loss=")),
+    "drive": (
+        ["drive", "robot=fake", "task=reach", "execute=true", "confirm=false", "episodes=60"],
+        has("energy="),
+    ),
+    "bench": (["bench", "planning", "sizes=[small]", "horizons=[1,8]"], has("baseline")),
+}
+FILES = {"features": "f.h5"}
+
+
+def words_of(name: str, inputs: Path, out: Path) -> list[str]:
+    words = [word.format(inputs=inputs) for word in COMMANDS[name][0]]
+    return [*words, f"out={out / FILES.get(name, '')}"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_sigterm_ends_a_command_soon_with_its_children(name, inputs, tmp_path):
+    out = tmp_path / "out"
+    words, ready = words_of(name, inputs, out), COMMANDS[name][1]
+    end(words, tmp_path / "log", ready, signal.SIGTERM).check(signal.SIGTERM)
+    assert not list(out.rglob("*.lock"))
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS[1:])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_signals_end_a_command_as_well(name, number, inputs, tmp_path):
+    words, ready = words_of(name, inputs, tmp_path / "out"), COMMANDS[name][1]
+    end(words, tmp_path / "log", ready, number).check(number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_an_index_goes_on_after_a_signal_to_the_whole_terminal(inputs, tmp_path, number):
+    data = tmp_path / "data"
+    config = CollectConfig(out=str(data), episodes=2, length=12, image_size=64)
+    collect(config, write_episode, random_skill)
+    first = next(data.glob("*/*/*/episode-*"))
+    words = ["data", "index", f"root={data}", f"out={tmp_path}/out", "workers=2"]
+    for i in range(200):
+        shutil.copytree(first, first.parent / f"copy-{i}")
+    seen = tmp_path / "out" / ".seen.jsonl"
+    started = end(words, tmp_path / "log", lambda _: seen.exists(), number, group=True)
+    started.check(number)
+    assert seen.read_text().count('"unit"') >= 1
+    run(words)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    total = summary["accepted"] + summary["rejected"]
+    assert 0 < summary["inspected"] < total
+
+
+def test_collect_goes_on_where_a_signal_ended_it(tmp_path):
+    words = ["collect", "episodes=6", "length=12", "workers=2", f"out={tmp_path}/out"]
+    ended = end(words, tmp_path / "log", begun(6), signal.SIGTERM)
+    ended.check(signal.SIGTERM)
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["interrupted"]
+    run(words)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["already_there"] >= 1
+    assert len(list((tmp_path / "out").glob("SIM/*/*/episode-*"))) == 6
+
+
+def test_a_second_run_in_the_same_folder_is_refused(inputs, tmp_path):
+    words = words_of("train", inputs, tmp_path / "out")
+    text: list[str] = []
+
+    def second(output: str) -> bool:
+        if "loss=" in output:
+            text.append(run_refused(words))
+        return bool(text)
+
+    end(words, tmp_path / "log", second, signal.SIGTERM).check(signal.SIGTERM)
+    assert "is in use by another run: process" in text[0]
+
+
+def run_refused(words: list[str]) -> str:
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", "worldmodel", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    return done.stderr

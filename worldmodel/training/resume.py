@@ -1,0 +1,149 @@
+"""What a checkpoint says of its run, so that a resumed run does not become a mixture of two.
+
+The run's options, a hash of the weights that it started from and a fingerprint of its data stand in
+each checkpoint. A second run may differ in where it runs and what it reports, but not in what it
+computes, unless `resume=force` says so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from torch import nn
+
+from worldmodel.data.clip_source import ClipSource
+from worldmodel.data.prepare import encoder_hash
+from worldmodel.errors import ConfigError
+from worldmodel.training.config import AnyOptions
+
+log = logging.getLogger(__name__)
+Facts = dict[str, object]
+"""Dotted name of an option, or `data` or `start weights` -> value."""
+PROBED_CLIPS = 32
+"""Number of clips whose content is compared, spread evenly over the data."""
+
+FREE_GROUPS = ("launch.", "planning.")
+"""Groups of options that do not change what a run computes."""
+FREE = (
+    "recipe",
+    "run.data",
+    "run.val",
+    "run.out",
+    "run.device",
+    "run.threads",
+    "run.resume",
+    "start.encoder",
+    "loop.stop_after",
+    "loop.accumulate",
+    "loop.save_every",
+    "loop.log_every",
+    "loop.eval_every",
+    "loop.val_clips",
+    "loop.tensorboard",
+    "clips.cache",
+    "clips.workers",
+    "clips.make_data",
+    "clips.max_reject_fraction",
+    "blocks.compile",
+    "blocks.checkpoint_activations",
+    "probe_frames",
+)
+"""Other such options. Data and start weights are compared by content, not by name."""
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def option_facts(options: AnyOptions) -> Facts:
+    """Return the options that change what a run computes, normalised through JSON."""
+    facts = {
+        name: value
+        for name, value in _flat(dataclasses.asdict(options))
+        if name not in FREE and not name.startswith(FREE_GROUPS)
+    }
+    found: Facts = json.loads(json.dumps(facts))
+    return found
+
+
+def data_fingerprint(source: ClipSource) -> str:
+    """Return a hash of the number of clips and of the content of `PROBED_CLIPS` of them."""
+    count = len(source)
+    chosen = np.unique(np.linspace(0, max(0, count - 1), min(count, PROBED_CLIPS)).astype(np.int64))
+    digest = hashlib.sha256(f"{count}".encode())
+    for name, values in sorted(source.batch(chosen).items()):
+        digest.update(f"{name}{values.dtype}{values.shape}".encode())
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()[:16]
+
+
+def run_facts(options: AnyOptions, source: ClipSource, start: Iterable[nn.Module]) -> Facts:
+    """Return the facts of a run.
+
+    Args:
+        options: Options of the run.
+        source: Training clips.
+        start: Trained modules that the run starts from.
+    """
+    hashes = [encoder_hash(module) for module in start]
+    return {
+        **option_facts(options),
+        "data": data_fingerprint(source),
+        "start weights": " ".join(hashes) or "none",
+    }
+
+
+def differences(saved: Facts, asked: Facts, defaults: Facts) -> list[str]:
+    """Return the names of the facts that differ.
+
+    Options that an older version did not have count as their defaults, and those that this version
+    no longer has are ignored.
+    """
+    before = {**defaults, **saved}
+    return [name for name, value in asked.items() if name in before and before[name] != value]
+
+
+def check_resume(
+    saved: Facts | None, asked: Facts, options: AnyOptions, *, step: int, where: str
+) -> list[str]:
+    """Check that a run may go on from a checkpoint.
+
+    Args:
+        saved: Facts in the checkpoint; None for one of an older version, which has none.
+        asked: Facts of this run.
+        options: Options of this run.
+        step: Step of the checkpoint.
+        where: Folder of the checkpoints, for messages.
+
+    Returns:
+        Names of the facts that differ, which `resume=force` accepts.
+
+    Raises:
+        ConfigError: Facts differ; the message lists them.
+    """
+    if saved is None:
+        log.warning(
+            "The checkpoint in %s does not say which run it is of: it is not compared", where
+        )
+        return []
+    found = differences(saved, asked, option_facts(type(options)()))
+    if not found:
+        return []
+    listed = ", ".join(f"{name}: {saved.get(name, 'default')} -> {asked[name]}" for name in found)
+    if options.run.resume == "force":
+        log.warning("resume=force at step %d in spite of %s", step, listed)
+        return found
+    raise ConfigError(
+        f"{where} holds step {step} of another run ({listed}). Give the same options and data, "
+        "choose another out=, or accept the change with resume=force, which metrics.jsonl and "
+        "summary.json then record"
+    )
