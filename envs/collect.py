@@ -168,10 +168,7 @@ def _here(
 
 
 def collect(
-    config: CollectConfig,
-    write: WriteEpisode,
-    skill: RandomSkill,
-    run_jobs: RunJobs | None = None,
+    config: CollectConfig, write: WriteEpisode, skill: RandomSkill, run_jobs: RunJobs | None = None
 ) -> dict[str, Any]:
     """Record the episodes that are missing; a signal keeps the finished ones.
 

@@ -32,20 +32,10 @@ EXIT_S = 0.3
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the process to end.
-
-    Attributes:
-        number: The signal.
-    """
+    """A signal asked the process to end; its text is Ctrl-C or the signal's name."""
 
     def __init__(self, number: int) -> None:
-        self.number = signal.Signals(number)
-        super().__init__(self.name)
-
-    @property
-    def name(self) -> str:
-        """Return what ended the process, for messages: Ctrl-C or the signal's name."""
-        return "Ctrl-C" if self.number == signal.SIGINT else self.number.name
+        super().__init__("Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name)
 
 
 @dataclass
@@ -78,7 +68,7 @@ def exit_status() -> int:
 
 def name_of(error: KeyboardInterrupt) -> str:
     """Return what interrupted the command: Ctrl-C, SIGTERM or SIGHUP."""
-    return error.name if isinstance(error, Stopped) else "Ctrl-C"
+    return str(error) or "Ctrl-C"
 
 
 def stop(number: int) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import signal
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from envs.arm_env import ArmEnv
-from envs.twin.messages import Answer, wait_for
+from envs.twin.messages import Answer, leave_signals_to_parent, wait_for
 from envs.twin.twin import Twin, sync
 from robot.arm import Closing
 
@@ -124,7 +123,7 @@ def _serve(
     noise: float,
 ) -> None:
     """Run the camera process until its parent exits."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     env = ArmEnv(**scene)
     env.reset(seed=seed)
     rng, newest, body = np.random.default_rng(seed), _Newest(), b""

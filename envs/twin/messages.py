@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -50,6 +51,12 @@ class Answer:
     kind: Literal["done", "failed"]
     text: str = ""
     """Address of the arm after start-up, or why the order failed."""
+
+
+def leave_signals_to_parent() -> None:
+    """Ignore what ends a terminal: the parent first stops the arm, then ends this process."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wait_for(pipe: Connection, process: BaseProcess, what: str) -> str:

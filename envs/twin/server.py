@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import select
-import signal
 import time
 from multiprocessing.connection import Connection
 from typing import Any
@@ -23,7 +22,7 @@ from envs.objects import BODY_NAMES, SceneObject, place_wall
 from envs.scene import build_model
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
 from envs.twin.joints import Follower
-from envs.twin.messages import CLIENT_S, HEAD, Answer, Reflex, Start
+from envs.twin.messages import CLIENT_S, HEAD, Answer, Reflex, Start, leave_signals_to_parent
 from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
 from robot.constants import MAX_WIDTH_M
 
@@ -211,7 +210,7 @@ def serve(
         pipe: Connection that receives orders and sends answers.
         client_s: Client silence after which a motion is aborted [s].
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     try:
         simulator = TableSimulator(shapes, wall, image_size, shared)
         simulator.init()

@@ -41,6 +41,7 @@ from planning.rollout import Episode
 from robot.errors import ArmError, ReflexError, RobotError
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
+from worldmodel.shutdown import name_of, patient
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ class Drive:
 def _why(error: BaseException) -> str:
     """Return what ended an episode: the signal, or the error's text."""
     if isinstance(error, KeyboardInterrupt):
-        return str(error) or "Ctrl-C"
+        return name_of(error)
     return str(error) or type(error).__name__
 
 
@@ -299,4 +300,5 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
         if view is not None:
             operator.tell(f"live view: {view.url}")
         session = Drive(options, workcell, policy, world, operator, view=view, box_m=box_m)
-        session.run(finish)
+        with patient():  # the arm is stopped and the episode written, however long a plan takes
+            session.run(finish)

@@ -29,6 +29,7 @@ from worldmodel.data.video_file import shown_frames
 from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
+from worldmodel.perception.hdf5_file import open_results
 from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.specs import Transform
 
@@ -176,14 +177,7 @@ def _one_video(
 
 
 def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = h5py.File(out, "a")
-    except OSError as error:
-        raise DataError(
-            f"{out} cannot be opened ({error}): it is not an HDF5 file, is damaged, or another "
-            "process writes it; use another out="
-        ) from error
+    file = open_results(out)
     for key, value in made_by.items():
         if file.attrs.get(key, value) != value:
             old = file.attrs[key]

@@ -23,6 +23,7 @@ from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
+from worldmodel.perception.hdf5_file import open_results
 from worldmodel.perception.labelled_videos import LabelledItems, read_clips
 from worldmodel.perception.probe_config import Recipe
 
@@ -133,13 +134,7 @@ def encode_items(
 
 
 def _open(path: Path, made_by: str) -> h5py.File:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        file = h5py.File(path, "a")
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be opened ({error}): delete it, or use another out="
-        ) from error
+    file = open_results(path)
     if file.attrs.get("made_by_hash", _digest(made_by)) != _digest(made_by):
         file.close()
         raise ConfigError(
