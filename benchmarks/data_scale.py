@@ -1,0 +1,201 @@
+"""Benchmark the index of large data sets: time, bytes read, and speed against another checkout.
+
+`python benchmarks/data_scale.py [before=DIR]` (about five minutes); writes
+benchmarks/results/data_scale.json. `before` is a checkout whose index is timed in turn with this
+one's, on the same files and in processes of their own. Times are CPU time of one process.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from worldmodel.data.dataset import open_row
+from worldmodel.data.episode_cache import MAX_BYTES, size_of
+from worldmodel.data.index import IndexOptions, build_index, open_manifest
+from worldmodel.data.readers.crc32c import masked_crc32c
+from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset
+
+EPISODES, STEPS, PER_FILE = 95_600, 4, 1000
+"""DROID's number of episodes, with few steps each: their videos are not written."""
+KEYS = [f"observation.images.{v}" for v in ("exterior_1_left", "exterior_2_left", "wrist_left")]
+SHARDS, PER_SHARD, RECORD_STEPS = 6, 8, 60
+ROUNDS = 7
+TIMED = """
+import sys, time
+from pathlib import Path
+from worldmodel.data.index import build_index
+root, out = Path(sys.argv[1]), Path(sys.argv[2])
+build_index(root, out / "warm", workers=1)
+start = time.process_time()
+build_index(root, out / "timed", workers=1)
+print(time.process_time() - start)
+"""
+
+
+def write_lerobot_list(root: Path) -> None:
+    """Write a LeRobot v3.0 set of rows and lists, without videos."""
+    (root / "meta" / "episodes").mkdir(parents=True)
+    info = {
+        "codebase_version": "v3.0",
+        "fps": 15,
+        "features": {key: {"dtype": "video"} for key in KEYS},
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    }
+    (root / "meta" / "info.json").write_text(json.dumps(info), encoding="utf-8")
+    number = np.arange(EPISODES)
+    columns = {
+        "episode_index": number,
+        "length": np.full(EPISODES, STEPS),
+        "data/chunk_index": np.zeros(EPISODES, int),
+        "data/file_index": number // PER_FILE,
+    }
+    for key in KEYS:
+        start_s = number % 100 * STEPS / 15
+        columns |= {
+            f"videos/{key}/chunk_index": number // 100_000,
+            f"videos/{key}/file_index": number // 100,
+            f"videos/{key}/from_timestamp": start_s,
+            f"videos/{key}/to_timestamp": start_s + STEPS / 15,
+        }
+    pq.write_table(pa.table(columns), root / "meta" / "episodes" / "file-000.parquet")
+    (root / "data" / "chunk-000").mkdir(parents=True)
+    for file, first in enumerate(range(0, EPISODES, PER_FILE)):
+        episodes = np.repeat(number[first : first + PER_FILE], STEPS)
+        states = random_states(len(episodes), file)
+        table = pa.table(
+            {
+                "episode_index": episodes,
+                "timestamp": np.tile(np.arange(STEPS) / 15, len(episodes) // STEPS),
+                "observation.state.cartesian_position": list(states[:, :6]),
+                "observation.state.gripper_position": list(states[:, 6:]),
+            }
+        )
+        pq.write_table(table, root / "data" / "chunk-000" / f"file-{file:03d}.parquet")
+
+
+def jpeg(frame: np.ndarray) -> bytes:
+    """Encode a frame."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def write_rlds(root: Path) -> int:
+    """Write shards of equal records; return the bytes of one."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    states = random_states(RECORD_STEPS, 0)
+    example = tf_example_pb2.Example()
+    feature = example.features.feature
+    place = "steps/observation/"
+    feature[place + "cartesian_position"].float_list.value.extend(states[:, :6].ravel())
+    feature[place + "gripper_position"].float_list.value.extend(states[:, 6])
+    for view in (1, 2):
+        frames = [jpeg(frame) for frame in draw_frames(states, (180, 320), side=3 - 2 * view)]
+        feature[f"{place}exterior_image_{view}_left"].bytes_list.value.extend(frames)
+    data = example.SerializeToString()
+    header = len(data).to_bytes(8, "little")
+    parts = [header, masked_crc32c(header).to_bytes(4, "little")]
+    record = b"".join([*parts, data, masked_crc32c(data).to_bytes(4, "little")])
+    root.mkdir()
+    for shard in range(SHARDS):
+        (root / f"d.tfrecord-{shard:05d}-of-{SHARDS:05d}").write_bytes(record * PER_SHARD)
+    return len(record)
+
+
+def bytes_read() -> int:
+    """Return the bytes that this process has read (Linux)."""
+    return int(Path("/proc/self/io").read_text(encoding="ascii").split()[1])
+
+
+def time_list(folder: Path) -> dict[str, Any]:
+    """Index the rows and lists of as many episodes as DROID has."""
+    write_lerobot_list(folder / "list")
+    options = IndexOptions(read=ReadOptions(inspect=False))
+    cpu, start = time.process_time(), time.perf_counter()
+    summary = build_index(folder / "list", folder / "list-index", options, workers=1)
+    return {
+        "what": f"LeRobot v3.0, {len(KEYS)} cameras, {STEPS} steps an episode, no videos",
+        "episodes": EPISODES,
+        "accepted": summary["accepted"],
+        "cpu_s": round(time.process_time() - cpu, 1),
+        "wall_s": round(time.perf_counter() - start, 1),
+    }
+
+
+def read_at_random(folder: Path) -> dict[str, Any]:
+    """Open RLDS episodes in random order and count the bytes read."""
+    size = write_rlds(folder / "rlds")
+    build_index(folder / "rlds", folder / "rlds-index", workers=1)
+    manifest = open_manifest(folder / "rlds-index")
+    order = np.random.default_rng(0).permutation(len(manifest.rows))
+    episode = open_row(manifest, manifest.rows[0])
+    before = bytes_read()
+    for number in order:
+        open_row(manifest, manifest.rows[number])
+    return {
+        "record_bytes": size,
+        "shards": SHARDS,
+        "records_per_shard": PER_SHARD,
+        "bytes_read_per_record_bytes": round((bytes_read() - before) / len(order) / size, 4),
+        "bytes_kept_of_an_open_episode": size_of(episode),
+        "most_bytes_kept_in_all": MAX_BYTES,
+    }
+
+
+def compare(folder: Path, before: Path) -> dict[str, Any]:
+    """Time the index of both checkouts in turn."""
+    write_dataset(folder / "raw", episodes=6, steps=90, size=(180, 320))
+    found: dict[str, Any] = {}
+    for name, root in (("raw DROID", folder / "raw"), ("RLDS", folder / "rlds")):
+        took: dict[str, list[float]] = {"before": [], "now": []}
+        trees = {"before": before, "now": Path(__file__).parents[1]}
+        for turn in range(ROUNDS):
+            for which in list(trees)[:: 1 if turn % 2 else -1]:
+                out = folder / f"{name}-{which}-{turn}"
+                words = [sys.executable, "-c", TIMED, str(root), str(out)]
+                done = subprocess.run(
+                    words, cwd=trees[which], capture_output=True, text=True, check=True
+                )
+                took[which].append(float(done.stdout))
+        old, new = (statistics.median(times) for times in took.values())
+        found[name] = {
+            "before_cpu_s": round(old, 3),
+            "now_cpu_s": round(new, 3),
+            "ratio": round(new / old, 3),
+        }
+    return found
+
+
+def main() -> None:
+    """Measure and write the results."""
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        result = {"index_of_lists": time_list(folder), "rlds": read_at_random(folder)}
+        if "before" in words:
+            result["index_cpu"] = compare(folder, Path(words["before"]))
+    result["machine"] = {"cpu": platform.machine(), "python": platform.python_version()}
+    out = Path(__file__).parent / "results" / "data_scale.json"
+    out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
