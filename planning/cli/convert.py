@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from planning.cli.summary_beside import summary_path, write_summary
 from planning.errors import PlanError
 from planning.ranges import between, check_fields
 
@@ -17,7 +18,7 @@ class Options:
     source: str
     """Published name, checkpoint file, or Hugging Face folder."""
     out: str = field(metadata={"file": True})
-    """Safetensors file to write; a .json file beside it records what was kept."""
+    """Safetensors file to write; FILE.json records what was kept."""
     part: Literal["", "encoder", "target_encoder", "probe"] = ""
     """Part of the source to keep (empty: the published choice)."""
     encoder: str = ""
@@ -45,10 +46,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Convert the checkpoint and print what was kept and dropped."""
-    from worldmodel.atomic_io import write_json
     from worldmodel.checkpoints.convert import ConvertConfig, convert
 
     out = Path(options.out)
+    if out.exists() and Path(options.source).exists() and out.samefile(options.source):
+        raise PlanError(f"out={out} is the source itself. Give another out=.")
+    where = summary_path(out, "convert")
     config = ConvertConfig(
         part=options.part,
         encoder=options.encoder,
@@ -68,7 +71,7 @@ def run(options: Options) -> int:
         "step_seconds": options.step_seconds,
     }
     del summary["path"]
-    write_json(out.with_suffix(".json"), summary)
+    write_summary(where, "convert", summary)
     print(f"{done.kind}: {done.path} ({size / 1e6:.1f} MB)")
     print(f"kept: {', '.join(done.kept) or 'only the configuration of the source'}")
     print(f"dropped: {', '.join(done.dropped) or 'nothing'}")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from planning.cli.summary_beside import summary_path, write_summary
 from planning.errors import PlanError
 from planning.options import Device
 from planning.ranges import between, check_fields
@@ -18,7 +19,8 @@ class Options:
     videos: str
     """Video or image file, or a folder of them; an image is a clip of one frame."""
     out: str = field(metadata={"file": True})
-    """HDF5 file to write; a rerun resumes after the last complete video."""
+    """HDF5 file to write; a rerun resumes after the last complete video. FILE.json is its
+    summary."""
     model: str = "vjepa2-vitl"
     """Encoder: a published or embedded name, or a file."""
     num_frames: int = field(default=16, metadata=between(1, 1024, "frames"))
@@ -36,16 +38,10 @@ class Options:
         check_fields(self)
         if not self.videos or not self.out:
             raise PlanError("videos or out is empty. Give videos=FILE_OR_FOLDER out=FILE.h5.")
-        if Path(self.out).suffix == ".json":
-            raise PlanError(
-                f"out={self.out} is the name of the summary that is written beside the features. "
-                "Give out=FILE.h5."
-            )
 
 
 def run(options: Options) -> int:
     """Write the features, then print the counts and the rejected videos."""
-    from worldmodel.atomic_io import write_json
     from worldmodel.checkpoint import load_any
     from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.world_model import WorldModel
@@ -53,6 +49,8 @@ def run(options: Options) -> int:
 
     if not Path(options.videos).exists():
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
+    out = Path(options.out)
+    summary = summary_path(out, "features")
     model = load_any(options.model, options.device)
     if not isinstance(model, WorldModel | FrameEncoder):
         raise PlanError(
@@ -64,9 +62,8 @@ def run(options: Options) -> int:
         transform=options.transform or model.observation_spec.transform,
         dtype=options.dtype,
     )
-    out = Path(options.out)
     result = write_features(Path(options.videos), out, model, options.model, config)
-    write_json(out.with_suffix(".json"), {**asdict(options), **asdict(config), **asdict(result)})
+    write_summary(summary, "features", asdict(options) | asdict(config) | asdict(result))
     print(f"{out}: {result.clips} clips of {result.videos} videos ({result.skipped} done before)")
     for name, reason in result.rejected.items():
         print(f"rejected {name}: {reason}")

@@ -27,12 +27,14 @@ from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.checked import Checked, between
+from worldmodel.data.cache import code_digest
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
 from worldmodel.data.sampling import grid_runs, states_of
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.model_hash import model_hash, weights_hash
 from worldmodel.specs import StateFrame, Transform
 
 Encode = Callable[[Tensor], Tensor]
@@ -63,12 +65,16 @@ class PrepareOptions(Checked):
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
-    """Return a SHA-256 hash (16 hexadecimal digits) of the names and bytes of all weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    """Return a hash (16 hexadecimal digits) of an encoder's weights and configuration.
+
+    The image size and clip length of its training are left out: the options hold the actual ones.
+    """
+    return model_hash(encoder, without=("image_size", "num_frames"))
+
+
+def is_encoder(encoder: torch.nn.Module, digest: str) -> bool:
+    """Return whether a digest is that of an encoder; older folders hashed the weights alone."""
+    return digest in {encoder_hash(encoder), weights_hash(encoder)}
 
 
 def _jpeg(frame: np.ndarray) -> bytes:
@@ -175,12 +181,19 @@ def prepare(
         raise ConfigError(f"what={options.what}: features need an encoder, frames must have none")
     out.mkdir(parents=True, exist_ok=True)
     rows = manifest.rows
-    plan = {"options": asdict(options), "root": str(manifest.root), "rows": rows}
+    plan = {
+        "options": asdict(options),
+        "root": str(manifest.root),
+        "rows": rows,
+        "data": manifest.summary.get("fingerprint", ""),
+        "code": code_digest(),
+    }
     plan = json.loads(json.dumps(plan))
     path = out / "plan.json"
     if path.is_file() and read_plan(path) != plan:
         raise ConfigError(
-            f"{out} holds shards of another plan (other options or episodes): use another out="
+            f"{out} holds shards of another plan (other options or episodes, changed files or "
+            "another version of this package): use another out="
         )
     write_json(path, plan, indent=None)
     groups = range(0, len(rows), options.episodes_per_shard)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -22,14 +23,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
+from worldmodel.data.cache import code_digest
+from worldmodel.data.episode import rejecting
 from worldmodel.data.files import list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
-from worldmodel.errors import ConfigError, DataError, ShapeError
+from worldmodel.errors import DataError
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.hdf5_file import open_results
+from worldmodel.perception.hdf5_file import open_resumable, source_stamp
 from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.specs import Transform
 
@@ -68,6 +72,8 @@ class Result:
 
 def find_videos(path: Path) -> list[Path]:
     """Return all videos and images below a folder in sorted order, or the given file itself.
+
+    Linked folders are searched, too.
 
     Raises:
         DataError: the folder holds neither.
@@ -146,7 +152,7 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
                 chunks=(1, *row.shape),
             )
     if group["features"].shape[1:] != value.shape:
-        raise ShapeError(
+        raise DataError(
             f"the clip has features {value.shape}, the file {group['features'].shape[1:]}: "
             "the frames changed size; use another out="
         )
@@ -158,13 +164,23 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
+    if name in file and file[name].attrs.get("source") != source_stamp(path):
+        log.warning("%s has changed since its features were written: encoding it again", path)
+        del file[name]
     group = file.require_group(name)
+    group.attrs["source"] = source_stamp(path)
     done = min((len(group[k]) for k in ("features", "times_s") if k in group), default=0)
     for key in group:
         group[key].resize(done, axis=0)  # an interrupted run may have written only one of the two
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
-    for clip, times in clips(path, config):
+    read = clips(path, config)
+    while True:
+        with rejecting(str(path)):
+            found = next(read, None)
+        if found is None:
+            break
+        clip, times = found
         count += 1
         if count > done:
             frames = transform(torch.from_numpy(clip))
@@ -176,18 +192,12 @@ def _one_video(
     return count
 
 
-def _open(out: Path, made_by: dict[str, Any]) -> h5py.File:
-    file = open_results(out)
-    for key, value in made_by.items():
-        if file.attrs.get(key, value) != value:
-            old = file.attrs[key]
-            file.close()
-            raise ConfigError(
-                f"{out} was written with {key}={old!r}, this run has {value!r}: one file holds "
-                "features of one kind; use another out="
-            )
-        file.attrs[key] = value
-    return file
+def _is_complete(file: h5py.File, name: str, path: Path) -> bool:
+    """Return whether a file holds all features of a video as it is now."""
+    if name not in file or not path.is_file():
+        return False
+    attrs = file[name].attrs
+    return bool(attrs.get("complete")) and attrs.get("source") == source_stamp(path)
 
 
 def write_features(
@@ -199,22 +209,24 @@ def write_features(
         videos: video or image file, or folder of them.
         out: output HDF5 file.
         model: encoder, or a world model, which encodes each frame separately.
-        name: name of the model, recorded in the file and checked on resuming.
+        name: name of the model, recorded in the file; on resuming its hash is compared.
         config: clip sampling and feature storage.
 
     Raises:
         DataError: no video could be read, or `out` is damaged.
-        ConfigError: `out` was written with a different model or sampling.
+        ConfigError: `out` was written with a different model, sampling or version of this package.
     """
     config = replace(config, transform=config.transform or model.observation_spec.transform)
     paths = find_videos(videos)
     root = videos if videos.is_dir() else videos.parent
     rejected: dict[str, str] = {}
     clips_done = skipped = 0
-    with _open(out, {"model": name, **asdict(config)}) as file:
+    made_by = {"model_hash": model_hash(model), "code": code_digest(), **asdict(config)}
+    with open_resumable(out, made_by) as file:
+        file.attrs["model"] = name
         for path in tqdm(paths, desc="features", unit="video"):
-            key = path.relative_to(root).as_posix()
-            if key in file and file[key].attrs.get("complete"):
+            key = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
+            if _is_complete(file, key, path):
                 skipped += 1
                 continue
             try:

@@ -1,16 +1,49 @@
-"""Open HDF5 files of results, with messages that tell a busy file from a damaged one."""
+"""HDF5 files of results, which a second run of the same command continues."""
 
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 
 import h5py
 
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
 FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def source_stamp(path: Path) -> str:
+    """Return size and modification time of a file, by which a changed file is recognised.
+
+    It is empty for a file that is missing.
+    """
+    try:
+        facts = path.stat()
+    except OSError:
+        return ""
+    return f"{facts.st_size} bytes, {facts.st_mtime_ns} ns"
+
+
+def open_resumable(path: Path, made_by: Mapping[str, object]) -> h5py.File:
+    """Open a file of results as `open_results` does, and record what it is made by.
+
+    Args:
+        path: HDF5 file.
+        made_by: All that its content depends on: HDF5 attributes by name.
+
+    Raises:
+        DataError: The file cannot be opened; the message says why.
+        ConfigError: It was made by something else; the message names the difference.
+    """
+    file = open_results(path)
+    try:
+        _record(file, path, made_by)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def open_results(path: Path) -> h5py.File:
@@ -19,8 +52,9 @@ def open_results(path: Path) -> h5py.File:
     Raises:
         DataError: The file cannot be opened; the message says why.
     """
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: give out= a file")
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise DataError(f"{path} is {what}: give out= a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return h5py.File(path, "a")
@@ -40,3 +74,16 @@ def _reason(path: Path, error: OSError) -> str:
     if path.is_file() and not h5py.is_hdf5(path):
         return "it is not an HDF5 file, or is damaged; use another out="
     return f"{error}; it may be damaged, use another out="
+
+
+def _record(file: h5py.File, path: Path, made_by: Mapping[str, object]) -> None:
+    is_new = not len(file) and not len(file.attrs)
+    for key, value in made_by.items():
+        old = value if is_new else file.attrs.get(key, "an unknown one")
+        if old != value:
+            raise ConfigError(
+                f"{path} was written with {key}={old!r}, this run has {value!r}: one file holds "
+                "results of one kind; use another out="
+            )
+    for key, value in made_by.items():
+        file.attrs[key] = value

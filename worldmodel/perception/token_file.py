@@ -19,11 +19,14 @@ from numpy.random import RandomState
 from torch import Tensor
 from tqdm import tqdm
 
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.data.cache import code_digest
+from worldmodel.data.episode import rejecting
+from worldmodel.errors import DataError
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.hdf5_file import open_results
+from worldmodel.perception.hdf5_file import open_resumable, source_stamp
 from worldmodel.perception.labelled_videos import LabelledItems, read_clips
 from worldmodel.perception.probe_config import Recipe
 
@@ -50,7 +53,8 @@ def encode_file(
         random=generator is not None,
     )
     crop = encoder.image_size[0]
-    clips = read_clips(path, sampling, crop=crop, num_views=num_views, generator=generator)
+    with rejecting(str(path)):
+        clips = read_clips(path, sampling, crop=crop, num_views=num_views, generator=generator)
     levels = four_levels(encoder) if recipe.levels == "four" else ()
     return view_tokens(encoder, clips[:, :, None], levels)[:, 0]
 
@@ -93,7 +97,7 @@ def encode_items(
         encoder: frozen encoder.
         items: items and labels.
         recipe: clips and levels.
-        name: name of the encoder, compared when a run is resumed.
+        name: name of the encoder, recorded in the file; on resuming its hash is compared.
         num_views: number of crops of each clip.
         dtype: number format of the stored tokens.
         draw_seed: seed of drawn clips; None takes each segment's start.
@@ -104,9 +108,16 @@ def encode_items(
     """
     paths = [(str(item.path), item.label) for item in items.items]
     clips = (recipe.num_frames, recipe.frame_step, recipe.num_segments, recipe.levels, num_views)
-    made_by = json.dumps([name, clips, dtype, draw_seed, paths])
+    sources = [source_stamp(item.path) for item in items.items]
+    made_by = {
+        "encoder_hash": model_hash(encoder),
+        "code": code_digest(),
+        "recipe": json.dumps([clips, dtype, draw_seed]),
+        "items": _digest(json.dumps([paths, sources])),
+    }
     rejected = dict(items.rejected)
-    with _open(path, made_by) as file:
+    with open_resumable(path, made_by) as file:
+        file.attrs["encoder"] = name
         rejected |= json.loads(file.attrs.get("rejected", "{}"))
         done, rows = map(int, file.attrs.get("progress", (0, 0)))
         for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
@@ -131,18 +142,6 @@ def encode_items(
         views, tokens_count, width = file["tokens"].shape[1:]
         labels = torch.from_numpy(file["labels"][:rows])
     return TokenFile(path, labels, (views, tokens_count, width), rejected)
-
-
-def _open(path: Path, made_by: str) -> h5py.File:
-    file = open_results(path)
-    if file.attrs.get("made_by_hash", _digest(made_by)) != _digest(made_by):
-        file.close()
-        raise ConfigError(
-            f"{path} holds tokens of other items, another encoder or another recipe: delete it, "
-            "or use another out="
-        )
-    file.attrs["made_by_hash"] = _digest(made_by)
-    return file
 
 
 def _digest(text: str) -> str:

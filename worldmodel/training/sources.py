@@ -17,7 +17,7 @@ from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
 from worldmodel.data.memory import MemoryClips, open_clips
-from worldmodel.data.prepare import encoder_hash
+from worldmodel.data.prepare import encoder_hash, is_encoder
 from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import ClipOptions
@@ -206,14 +206,13 @@ def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) 
             f"{folder} was prepared without the camera's poses: prepare it again with "
             "extrinsics=true, or train with extrinsics=false"
         )
-    if plan.what == "features" and encoder is not None:
-        found = encoder_hash(encoder.backbone)
-        if found != plan.encoder_hash:
-            raise ConfigError(
-                f"{folder} holds features of encoder {plan.encoder_hash}, "
-                f"encoder={options.start.encoder} is {found}: prepare again, or name the encoder "
-                "that made them"
-            )
+    named = encoder.backbone if plan.what == "features" and encoder is not None else None
+    if named is not None and not is_encoder(named, plan.encoder_hash):
+        raise ConfigError(
+            f"{folder} holds features of encoder {plan.encoder_hash}, "
+            f"encoder={options.start.encoder} is {encoder_hash(named)}: prepare again, or name the "
+            "encoder that made them"
+        )
     rows = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["rows"]
     if not rows:
         raise DataError(f"{folder} holds no episode")

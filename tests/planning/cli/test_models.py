@@ -30,7 +30,7 @@ def test_convert_prints_what_it_dropped(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "kept: encoder, predictor" in printed
     assert "target_encoder" in printed.split("dropped:")[1]
-    assert json.loads(out.with_suffix(".json").read_text())["step_seconds"] == 0.25
+    assert json.loads(out.with_name(out.name + ".json").read_text())["step_seconds"] == 0.25
 
 
 def test_user_errors_are_two_lines_at_most(capsys, tmp_path):

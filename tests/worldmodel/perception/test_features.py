@@ -132,10 +132,11 @@ def test_bad_videos_are_named_and_the_rest_is_written(tmp_path, model):
     assert list(result.rejected) == ["b.mp4"]
     with pytest.raises(DataError, match="none of 1"):
         write_features(tmp_path / "in" / "b.mp4", tmp_path / "g.h5", model, "m", CONFIG)
-    with pytest.raises(ConfigError, match="another out"):
-        write_features(tmp_path / "in", tmp_path / "f.h5", model, "other", CONFIG)
+    other = VideoEncoder.of(VisionTransformer(SMALL))
+    with pytest.raises(ConfigError, match=r"model_hash.*another out"):
+        write_features(tmp_path / "in", tmp_path / "f.h5", other, "m", CONFIG)
     (tmp_path / "torn.h5").write_bytes(b"no hdf5")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="not an HDF5 file"):
         write_features(tmp_path / "in", tmp_path / "torn.h5", model, "m", CONFIG)
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds no video"):

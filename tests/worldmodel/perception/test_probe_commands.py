@@ -155,7 +155,7 @@ def test_wrong_inputs_are_named(run, folder, tmp_path):
     few = [*words, f"root={folder}", f"out={tmp_path}/few"]
     with pytest.raises(DataError, match="leave none"):
         probe_run.train_probe(probe_options(few))
-    with pytest.raises(ConfigError, match="other items"):
+    with pytest.raises(ConfigError, match="items="):
         probe_run.train_probe(probe_options([*words, f"root={folder}"]))
 
 

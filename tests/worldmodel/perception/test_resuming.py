@@ -1,0 +1,153 @@
+"""What stored features and tokens depend on is compared when a run is resumed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.worldmodel.data.odd_videos import write
+from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.config import EncoderConfig
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.model_hash import model_hash, weights_hash
+from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_class_folders
+from worldmodel.perception.probe_config import Recipe
+from worldmodel.perception.token_file import encode_items
+
+SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
+CONFIG = FeatureConfig(num_frames=4, fps=4.0)
+
+
+def made(config=SMALL, seed=0):
+    torch.manual_seed(seed)
+    return VideoEncoder.of(VisionTransformer(config))
+
+
+def test_a_hash_tells_weights_and_configuration():
+    one = made()
+    assert model_hash(one) == model_hash(made())
+    assert model_hash(one) != model_hash(made(seed=1))
+    heads = made(replace(SMALL, num_heads=3))
+    assert weights_hash(heads) == weights_hash(one)
+    assert model_hash(heads) != model_hash(one)
+
+
+@pytest.mark.parametrize("change", ["weights", "heads", "fps", "code"])
+def test_features_of_another_kind_are_not_added(tmp_path, change, monkeypatch):
+    write(tmp_path / "in" / "a.mp4", 30)
+    out = tmp_path / "f.h5"
+    write_features(tmp_path / "in", out, made(), "name", CONFIG)
+    again = write_features(tmp_path / "in", out, made(), "a moved file", CONFIG)
+    assert (again.skipped, again.clips) == (1, 0)
+    model, config = made(), CONFIG
+    if change == "weights":
+        model = made(seed=1)
+    elif change == "heads":
+        model = made(replace(SMALL, num_heads=3))
+    elif change == "fps":
+        config = replace(CONFIG, fps=2.0)
+    else:
+        monkeypatch.setattr("worldmodel.perception.features.code_digest", lambda: "later")
+    with pytest.raises(ConfigError, match="another out"):
+        write_features(tmp_path / "in", out, model, "name", config)
+
+
+def test_features_without_a_recorded_model_are_not_added_to(tmp_path):
+    write(tmp_path / "in" / "a.mp4", 30)
+    write_features(tmp_path / "in", tmp_path / "f.h5", made(), "name", CONFIG)
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        del file.attrs["model_hash"]
+    with pytest.raises(ConfigError, match="unknown"):
+        write_features(tmp_path / "in", tmp_path / "f.h5", made(), "name", CONFIG)
+
+
+def test_a_video_that_changed_is_encoded_again(tmp_path):
+    path, out = write(tmp_path / "in" / "a.mp4", 30), tmp_path / "f.h5"
+    write(tmp_path / "in" / "b.mp4", 30)
+    write_features(tmp_path / "in", out, made(), "name", CONFIG)
+    write(path, 45)
+    result = write_features(tmp_path / "in", out, made(), "name", CONFIG)
+    assert (result.skipped, result.videos) == (1, 2)
+    write_features(tmp_path / "in", tmp_path / "fresh.h5", made(), "name", CONFIG)
+    with h5py.File(out) as file, h5py.File(tmp_path / "fresh.h5") as fresh:
+        for name in ("a.mp4", "b.mp4"):
+            np.testing.assert_array_equal(file[name]["features"], fresh[name]["features"])
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    write(tmp_path / "in" / "a.mp4", 30)
+    for name, data in {"text.h5": b"mine", "f.json": b'{"mine": 1}'}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(DataError, match="not an HDF5 file"):
+            write_features(tmp_path / "in", tmp_path / name, made(), "name", CONFIG)
+        assert (tmp_path / name).read_bytes() == data
+    os.mkfifo(tmp_path / "pipe.h5")
+    with pytest.raises(DataError, match="regular file"):
+        write_features(tmp_path / "in", tmp_path / "pipe.h5", made(), "name", CONFIG)
+
+
+def test_a_file_that_another_process_writes_is_not_called_damaged(tmp_path):
+    write(tmp_path / "in" / "a.mp4", 30)
+    out = tmp_path / "f.h5"
+    write_features(tmp_path / "in", out, made(), "name", CONFIG)
+    code = f"import h5py; f = h5py.File({str(out)!r}, 'a'); print('open', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline().strip() == "open"
+        with pytest.raises(DataError, match="another process"):
+            write_features(tmp_path / "in", out, made(), "name", CONFIG)
+        other.communicate("\n")
+    assert write_features(tmp_path / "in", out, made(), "name", CONFIG).skipped == 1
+
+
+def test_odd_names_links_and_things(tmp_path):
+    write(tmp_path / "elsewhere" / "a.mp4", 30)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "linked").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (folder / "loop").symlink_to(folder, target_is_directory=True)
+    odd = os.fsdecode(os.fsencode(folder) + b"/caf\xe9.mp4")
+    shutil.copy(tmp_path / "elsewhere" / "a.mp4", odd)
+    (folder / "dangling.mp4").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "pipe.mp4")
+    result = write_features(folder, tmp_path / "f.h5", made(), "name", CONFIG)
+    assert set(result.rejected) == {"dangling.mp4", "pipe.mp4"}
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert file["linked/a.mp4"].attrs["complete"]
+        assert file["caf\\xe9.mp4"].attrs["complete"]
+
+
+def test_class_folders_behind_links_count(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere" / "a.png")
+    (tmp_path / "in" / "cats").mkdir(parents=True)
+    (tmp_path / "in" / "cats" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "dogs").symlink_to(tmp_path / "elsewhere")
+    found = read_class_folders(tmp_path / "in")
+    assert [item.label for item in found.items] == [0, 1]
+
+
+@pytest.mark.parametrize("change", ["weights", "item"])
+def test_tokens_of_another_encoder_or_item_are_not_reused(tmp_path, change):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 40), (200, 10, 10)).save(path)
+    items = LabelledItems((LabelledItem(path, 0),), {})
+    recipe, out = Recipe(num_frames=2, frame_step=1, num_segments=1), tmp_path / "t.h5"
+    first = encode_items(out, made(), items, recipe, name="m", num_views=1)
+    again = encode_items(out, made(), items, recipe, name="moved", num_views=1)
+    assert first.shape == again.shape
+    encoder = made(seed=int(change == "weights"))
+    if change == "item":
+        Image.new("RGB", (44, 40), (10, 200, 10)).save(path)
+    with pytest.raises(ConfigError, match="encoder_hash=" if change == "weights" else "items="):
+        encode_items(out, encoder, items, recipe, name="m", num_views=1)
