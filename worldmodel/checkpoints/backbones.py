@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.checkpoints.container import read_json
+from worldmodel.checkpoints.hub import is_reachable
 from worldmodel.errors import CheckpointError
 from worldmodel.models.config import TransformersConfig
 from worldmodel.models.model_config import FrameEncoderConfig
@@ -30,10 +31,13 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
         ConfigError: the transformers package is not installed.
     """
     package = transformers_package()
+    offline = not Path(name).is_dir() and not is_reachable()
     try:
-        config = package.AutoConfig.from_pretrained(str(name), trust_remote_code=False)
+        config = package.AutoConfig.from_pretrained(
+            str(name), trust_remote_code=False, local_files_only=offline
+        )
     except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        first = "no connection to the hub, and not in its cache." if offline else _first_line(error)
         raise CheckpointError(
             f"No backbone {str(name)!r}: {first} Give a folder with config.json and "
             "model.safetensors, or a hub name such as facebook/dinov2-small"
@@ -44,25 +48,45 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
         )
     try:
         backbone = package.AutoModel.from_pretrained(
-            str(name), config=config, trust_remote_code=False, use_safetensors=True
+            str(name),
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=offline,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(f"{name}: the weights cannot be read ({first})") from error
-    return TransformersEncoder(_describe(config, _processor(name)), backbone.eval())
+        raise CheckpointError(
+            f"{name}: the weights cannot be read ({_first_line(error)})"
+        ) from error
+    return TransformersEncoder(_describe(config, _processor(name, offline)), backbone.eval())
 
 
-def _processor(name: str | Path) -> dict[str, Any]:
-    """Read the processor settings of a folder or hub name; empty if there are none."""
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _processor(name: str | Path, offline: bool) -> dict[str, Any]:
+    """Read the processor settings of a folder or hub name; empty if there are none.
+
+    Raises:
+        CheckpointError: without a network, the hub's cache holds the model but not these settings,
+            which give the mean and the standard deviation of the pixels.
+    """
     if Path(name).is_dir():
         return read_processor(Path(name))
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return read_processor(Path(hf_hub_download(str(name), PROCESSORS[0])).parent)
+        file = hf_hub_download(str(name), PROCESSORS[0], local_files_only=offline)
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"{name}: {PROCESSORS[0]} is not in the cache of Hugging Face, and the hub cannot be "
+            "reached: load the model once with a network"
+        ) from error
     except EntryNotFoundError:
         return {}
+    return read_processor(Path(file).parent)
 
 
 def read_processor(folder: Path) -> dict[str, Any]:

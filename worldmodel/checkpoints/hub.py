@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from worldmodel.checkpoints.http_identity import HEX_SHA256
 from worldmodel.errors import DownloadError
@@ -12,6 +15,31 @@ from worldmodel.errors import DownloadError
 def page_of(repo: str, file: str) -> str:
     """Return the URL of a file, for a manual download."""
     return f"https://huggingface.co/{repo}/resolve/main/{file}"
+
+
+CONNECT_S = 5.0
+"""Time to wait for a connection to the hub [s]."""
+
+
+def is_reachable() -> bool:
+    """Return whether the hub accepts a connection, or is behind a proxy that may.
+
+    The hub's client repeats a failed request for half a minute; without a network, callers read its
+    cache at once.
+    """
+    from huggingface_hub.constants import ENDPOINT
+
+    if _is_offline():
+        return False
+    address = urlsplit(ENDPOINT)
+    if getproxies().get(address.scheme):
+        return True
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def cached_path(repo: str, file: str) -> Path | None:
@@ -44,9 +72,9 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
     )
 
     by_hand = f"Without a network: download {page_of(repo, file)} elsewhere and put it at {manual}"
-    is_new = cached_path(repo, file) is None
+    is_new, reachable = cached_path(repo, file) is None, is_reachable()
     try:
-        found = Path(hf_hub_download(repo, file))
+        found = Path(hf_hub_download(repo, file, local_files_only=not reachable))
     except GatedRepoError as error:
         raise DownloadError(
             f"{repo} is open only to users who accepted its licence: accept it at "
@@ -54,7 +82,7 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
             f"{by_hand}"
         ) from error
     except LocalEntryNotFoundError as error:
-        reason = "HF_HUB_OFFLINE is set" if _is_offline() else _first_line(error.__cause__ or error)
+        reason = _reason(error, reachable)
         raise DownloadError(
             f"{page_of(repo, file)} cannot be reached ({reason}), and the cache of Hugging Face "
             f"does not hold it. {by_hand}"
@@ -94,6 +122,12 @@ def _verify(path: Path, url: str, by_hand: str) -> None:
         f"{url} has checksum {sha256}, expected {content.name}: the download was deleted. Try "
         f"again. {by_hand}"
     )
+
+
+def _reason(error: Exception, reachable: bool) -> str:
+    if _is_offline():
+        return "HF_HUB_OFFLINE is set"
+    return _first_line(error.__cause__ or error) if reachable else "no connection"
 
 
 def _is_offline() -> bool:

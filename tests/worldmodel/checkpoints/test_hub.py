@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -118,7 +119,47 @@ def test_without_a_network_the_message_says_which_file_to_put_where(hub):
     said = fetch(hub, "config.json", HF_HUB_OFFLINE="1")
     assert "HF_HUB_OFFLINE is set" in said
     assert place in said
-    hub.refusal = (403, "")  # a proxy that forbids; the client retries a refused connection 23 s
+    hub.refusal = (403, "")  # a proxy that forbids
     said = fetch(hub, "config.json")
     assert "cannot be reached (403 Forbidden" in said
     assert place in said
+
+
+def closed_port():
+    """Address of a port on which nothing listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{found.getsockname()[1]}"
+
+
+BACKBONE = """
+import sys
+from worldmodel.checkpoints.backbones import load_transformers_encoder
+from worldmodel.errors import CheckpointError
+try:
+    load_transformers_encoder("facebook/dinov2-small")
+except CheckpointError as error:
+    print("error:", error)
+"""
+
+
+@pytest.mark.parametrize("code", [CODE, BACKBONE])
+def test_without_a_connection_nothing_is_tried_again(code, tmp_path):
+    if code is BACKBONE:
+        pytest.importorskip("transformers")
+    settings = {"HF_ENDPOINT": closed_port(), "HF_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "config.json"],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "no connection" in done.stdout
+    assert "Retrying" not in done.stderr
+
+
+def test_cached_files_are_read_without_a_connection(hub):
+    path = fetch(hub)
+    hub.address = closed_port()
+    assert fetch(hub) == path
