@@ -16,6 +16,8 @@ from planning.pictures import read_image
 from planning.states import check_state
 
 KINDS = {".png", ".jpg", ".jpeg", ".bmp"}
+MAX_STEPS = 100_000
+"""Largest step budget of a goal."""
 DEFAULT_STEPS = 8
 
 
@@ -59,9 +61,12 @@ def _read(path: Path) -> GoalPicture:
     try:
         said = json.loads(facts.read_text(encoding="utf-8"))
         state = np.array(said["state"], np.float32)
-        goal = GoalPicture(str(said["name"]), image, state, int(said["steps"]))
+        name, steps = str(said["name"]), said["steps"]
     except (ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
+    if not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
+        raise PlanError(f"{facts}: steps={steps!r}; allowed: 1 to {MAX_STEPS}")
+    goal = GoalPicture(name, image, state, steps)
     if state.shape != (7,):
         raise PlanError(f"{facts}: state has shape {state.shape}; allowed: seven numbers")
     if not np.isnan(state).all():

@@ -58,6 +58,11 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.contexts and self.num_frames < 8:
+            raise PlanError(
+                f"num_frames={self.num_frames} is too short for the default contexts, eighths of a "
+                "window. Give 8 or more frames, or contexts=[...]."
+            )
         if bool(self.pairs) != (self.benchmark == "inflevel"):
             raise PlanError(
                 f"pairs={self.pairs!r} with benchmark={self.benchmark}. Give pairs=FILE.csv with "

@@ -39,6 +39,23 @@ from worldmodel.training.option_groups import (
     WorldStart,
 )
 
+PUBLISHED_ROLLOUT = 2
+"""Steps of the published rollout, which a clip of two frames shortens to one."""
+
+
+def check_rollout(objective: RolloutConfig, num_frames: int) -> None:
+    """Check that clips are long enough for the rollout loss.
+
+    Raises:
+        ConfigError: the rollout is longer than a clip's actions.
+    """
+    steps = objective.rollout_steps
+    if objective.rollout and steps > max(PUBLISHED_ROLLOUT, num_frames - 1):
+        raise ConfigError(
+            f"rollout_steps={steps} is longer than the {num_frames - 1} actions of a clip with "
+            f"num_frames={num_frames}: set num_frames={steps + 1} or more, or lower rollout_steps"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _PredictorRun(Checked):
@@ -63,6 +80,10 @@ class _MemoryRun(_PredictorRun):
     objective: MemoryRolloutConfig = field(default_factory=MemoryRolloutConfig)
     object_head: HindsightConfig = field(default_factory=HindsightConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rollout(self.objective, self.clips.num_frames)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +145,10 @@ class PostOptions(_PredictorRun):
     schedule: TrapezoidConfig = field(default_factory=TrapezoidConfig)
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(val_clips=32))
     blocks: BlockConfig = field(default_factory=BlockConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_rollout(self.objective, self.clips.num_frames)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -254,14 +254,15 @@ def run_loop(
             if callbacks.after_step:
                 callbacks.after_step(step)
             end = step + 1 == last
-            if step % config.log_every == 0 or end:
+            is_due = end or step % config.eval_every == 0
+            if is_due or step % config.log_every == 0:
                 row = {
                     "step": step,
                     "lr": rate,
                     "grad_norm": float(norm),
                     **ranks.mean(parts, device),
                 }
-                row = logger.write(step, row, callbacks, end or step % config.eval_every == 0)
+                row = logger.write(step, row, callbacks, is_due)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", sps=f"{row['samples_per_s']:.0f}")
             stopped = ranks.largest(waiting())
             if (step + 1) % config.save_every == 0 or end or stopped:

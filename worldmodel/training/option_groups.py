@@ -87,7 +87,7 @@ class LoopConfig(Checked):
     log_every: int = field(default=50, metadata=between(1, MAX_STEPS, "steps"))
     """Number of steps between rows of metrics.jsonl."""
     eval_every: int = field(default=500, metadata=between(1, MAX_STEPS, "steps"))
-    """Number of steps between validations, which fall on logged steps."""
+    """Number of steps between validations, each of which is a row of metrics.jsonl."""
     val_clips: int = field(default=256, metadata=between(1, 1_000_000, "clips"))
     """Number of held-out clips per validation."""
     tensorboard: bool = False

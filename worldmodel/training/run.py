@@ -24,6 +24,7 @@ from worldmodel.training.loop import Callbacks, Resume, run_loop
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.report import write_report
 from worldmodel.training.resume import Facts, check_resume, run_facts
+from worldmodel.training.schedules import warn_if_shortened
 from worldmodel.training.task import Task
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
@@ -78,6 +79,8 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
     run, loop, launch = options.run, options.loop, options.launch
     clips = task.sources.train
     task.sources.require(loop.batch_size, loop.accumulate, ranks.count)
+    if isinstance(options, PostOptions | PretrainOptions):
+        warn_if_shortened(options)
     if run.threads:
         torch.set_num_threads(run.threads)
     out, started = Path(run.out), time.perf_counter()

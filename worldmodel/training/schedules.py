@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 
 from worldmodel.training.config import PostOptions, PretrainOptions
+
+log = logging.getLogger(__name__)
 
 
 def warmup_constant_decay(
@@ -17,6 +20,19 @@ def warmup_constant_decay(
         return peak
     done = min(1.0, (step - warmup - constant) / max(1, decay))
     return peak + (end - peak) * done
+
+
+def warn_if_shortened(options: PostOptions | PretrainOptions) -> None:
+    """Log that a run is too short for its warm-up and decay."""
+    schedule, steps = options.schedule, options.loop.steps
+    if schedule.warmup + schedule.decay > steps:
+        log.warning(
+            "warmup=%d and decay=%d need more than steps=%d: each is cut to the run's length, and "
+            "the decay begins after the warm-up",
+            schedule.warmup,
+            schedule.decay,
+            steps,
+        )
 
 
 def rate_at(step: int, options: PostOptions | PretrainOptions) -> float:

@@ -12,7 +12,9 @@ from fast_process import CONTEXT, wait_for_change
 from worldmodel.errors import CheckpointError, TrainingError
 from worldmodel.training.batches import Prefetcher, batch_indices, micro_batch
 from worldmodel.training.checkpointing import CheckpointStore
+from worldmodel.training.loop import Callbacks, run_loop
 from worldmodel.training.metrics import MetricsLog
+from worldmodel.training.option_groups import LoopConfig
 from worldmodel.training.schedules import warmup_constant_decay, warmup_flat_cosine
 
 MODULE = """
@@ -185,3 +187,26 @@ def test_schedules():
     cosine = {"peak": 1.0, "total": 100, "warmup": 0.05, "flat": 0.6, "floor": 0.02}
     assert warmup_flat_cosine(30, **cosine) == 1.0
     assert warmup_flat_cosine(100, **cosine) == pytest.approx(0.02)
+
+
+def small_run(out, validate=None, **config):
+    """Train one weight on ones; returns the steps that validate."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(1, 1)
+    run_loop(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters()),
+        loss_fn=lambda batch: {"loss": model(batch["x"]).square().mean()},
+        batches=lambda step: iter([{"x": torch.ones(1, 1)}]),
+        learning_rate=lambda step: 1e-3,
+        out=out,
+        config=LoopConfig(bf16=False, **config),
+        callbacks=Callbacks(validate=validate),
+    )
+
+
+def test_validations_come_when_they_are_asked_for_whatever_is_logged(tmp_path):
+    small_run(tmp_path, lambda: {"val": 1.0}, steps=21, log_every=7, eval_every=5)
+    rows = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "val" in row] == [0, 5, 10, 15, 20]
+    assert [row["step"] for row in rows] == [0, 5, 7, 10, 14, 15, 20]
