@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from typing import Any
 from page_blocks import fill_blocks, markdown_table
 
 from planning.apps.evaluate import evaluate
-from planning.options import EvalOptions, SceneOptions
+from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
+from worldmodel.checkpoints.loading import embedded_path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "eval"
@@ -31,18 +33,46 @@ SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
 
+ONE_GOAL = "one_goal"
+"""Embedded model that plans skills toward one goal image."""
+ONE_IMAGE_SEED = 600
+"""Evaluation seed of the rows with one goal image: environment seeds from 7,000,000."""
+
+
 def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> EvalOptions:
     return EvalOptions(scene=SceneOptions(task=task, **scene), episodes=episodes, model=model)
 
 
+def _one_image(task: str, episodes: int = 40, **scene: Any) -> EvalOptions:
+    row = _row(task, episodes, model=ONE_GOAL, **scene)
+    return replace(row, sub_goals="one", seed=ONE_IMAGE_SEED)
+
+
 CYLINDER = {"split": "held_out", "objects": ["cylinder"]}
+ONE_IMAGE_ROWS: dict[str, EvalOptions] = {
+    "one image: pick_place": _one_image("pick_place"),
+    "one image: push": _one_image("push"),
+    "one image: push_pose": _one_image("push_pose"),
+    "one image: over_wall": _one_image("over_wall"),
+    "one image: two_objects": _one_image("two_objects"),
+    "one image: pick_place, held-out appearance": _one_image("pick_place", split="held_out"),
+    "one image: pick_place, cup": _one_image("pick_place", objects=["cup"]),
+    "one image: pick_place, box": _one_image("pick_place", objects=["box"]),
+    "one image: pick_place, held-out appearance and shape": _one_image("pick_place", **CYLINDER),
+    "one image: push, held-out appearance": _one_image("push", split="held_out"),
+    "one image: push_pose, T": _one_image("push_pose", objects=["T"]),
+    "one image: sort": _one_image("sort", 10),
+}
+"""Rows of the first table: the goal is one image with the arm back at its start."""
+ACTIONS = GoalPlannerOptions(method="actions")
 ROWS: dict[str, EvalOptions] = {
+    **ONE_IMAGE_ROWS,
     "reach": _row("reach", 50),
     "grasp": _row("grasp", 50),
     "reach_with_object": _row("reach_with_object", 50),
     "pick_place": _row("pick_place", 40),
     "pick_place, three sub-goals": replace(_row("pick_place", 40), sub_goals="three"),
-    "push, one goal image": _row("push", 40),
+    "push, one goal image": replace(_row("push", 40), planner=ACTIONS),
     "pick_place, held-out appearance": _row("pick_place", 40, split="held_out"),
     "pick_place, held-out appearance and shape": _row("pick_place", 40, **CYLINDER),
     "pick_place, cup": _row("pick_place", 40, objects=["cup"]),
@@ -59,7 +89,9 @@ ROWS: dict[str, EvalOptions] = {
     "unlabelled: reach": _row("reach", 50, model="unlabelled"),
     "unlabelled: grasp": _row("grasp", 50, model="unlabelled"),
     "unlabelled: pick_place": _row("pick_place", 40, model="unlabelled"),
-    "unlabelled: push, one goal image": _row("push", 40, model="unlabelled"),
+    "unlabelled: push, one goal image": replace(
+        _row("push", 40, model="unlabelled"), planner=ACTIONS
+    ),
 }
 
 
@@ -80,6 +112,20 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         rows.append([name, f"**{rate(row)}**", error, pace, *others])
     head = ["task", "planner", "median error", "s/action", "pose-only", "random", "hold"]
     return markdown_table(head, rows)
+
+
+def one_image_table(found: dict[str, dict[str, Any]]) -> str:
+    """Format the table of the rows with one goal image."""
+    baselines = ("geometry", "geometry_yaw", "pose_only", "copy", "random", "hold")
+    rows = []
+    for name, row in found.items():
+        others = [row["baselines"].get(k) for k in baselines]
+        counts = [f"{b['successes']}/{b['episodes']}" if b else "" for b in others]
+        error = f"{100 * row['final_error_m']['median']:.1f} cm"
+        pace = f"{row['seconds_per_decision']['median']:.2f}"
+        rows.append([name.removeprefix("one image: "), f"**{rate(row)}**", *counts, error, pace])
+    names = [name.replace("_", " + ").replace("pose + only", "pose-only") for name in baselines]
+    return markdown_table(["task", "planner", *names, "median error", "s/decision"], rows)
 
 
 def probe_table() -> str:
@@ -112,10 +158,15 @@ def stored(name: str, folder: Path = RESULTS) -> Path:
     return folder / f"{name.replace(': ', '-').replace(', ', '-').replace(' ', '_')}.json"
 
 
-def read_rows(folder: Path) -> dict[str, dict[str, Any]]:
+def read_rows(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Read the finished rows of a folder."""
-    files = {name: stored(name, folder) for name in ROWS}
+    files = {name: stored(name, folder) for name in names}
     return {n: json.loads(f.read_text(encoding="utf-8")) for n, f in files.items() if f.is_file()}
+
+
+def is_missing(model: str) -> bool:
+    """Return whether a model is neither embedded nor a file."""
+    return not embedded_path(model).is_file() and not Path(model).is_file()
 
 
 def main() -> None:
@@ -127,8 +178,8 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name, options in ROWS.items():
         file = stored(name)
-        if options.model == SECOND and not Path(SECOND).is_file():
-            print(f"{name}: no {SECOND}, see the top of this script; skipped")
+        if is_missing(options.model):
+            print(f"{name}: no {options.model}, see the top of this script; skipped")
         elif only in name and not file.is_file():
             out = f"runs/evaluate/{file.stem}"
             summary, page = evaluate(replace(options, out=out))
@@ -143,7 +194,12 @@ def main() -> None:
 
 def write_page() -> None:
     """Fill the blocks of docs/results.md from the finished rows."""
-    blocks = {"success": table(read_rows(RESULTS)), "earlier": table(read_rows(EARLIER))}
+    sub_goals = [name for name in ROWS if name not in ONE_IMAGE_ROWS]
+    blocks = {
+        "one_image": one_image_table(read_rows(RESULTS, ONE_IMAGE_ROWS)),
+        "success": table(read_rows(RESULTS, sub_goals)),
+        "earlier": table(read_rows(EARLIER, sub_goals)),
+    }
     fill_blocks(PAGE, blocks | {"probes": probe_table(), "appearance": appearance_table()})
 
 

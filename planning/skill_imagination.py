@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 
 PRESENT = 0.3
 """Presence below which a slot of the object head is empty."""
+IN_AIR_M = 0.08
+"""Height above which a decoded object is taken for the gripper's shadow if another one lies on the
+table; an agent looks with an empty gripper [m]."""
 SAME_M = 0.03
 """Slots closer together than this are the same object [m]."""
 CERTAIN = 0.5
@@ -60,7 +63,8 @@ def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
             continue
         certain = float(found.yaw_certainty[0, slot]) >= CERTAIN
         objects.append(Located(place, float(found.yaw_rad[0, slot]) if certain else None))
-    return objects
+    lying = [item for item in objects if item.position_m[2] < IN_AIR_M]
+    return lying or objects
 
 
 def wrap_half_turn(angle: float) -> float:

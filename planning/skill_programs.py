@@ -68,6 +68,11 @@ class Problem:
             moves.append(Move(PUSH_ON, None))
         return moves
 
+    def parameters(self, move: Move) -> tuple[Parameter, ...]:
+        """Return a move's parameters; a start point only where the object's position is unknown."""
+        known = self.context if move.target is None else replace(self.context, object_m=_XY)
+        return move.skill.parameters(known)
+
     def informed(self, move: Move) -> dict[str, float]:
         """Return parameters aimed by the decoded poses of an object now and in the goal image."""
         if move.target is None or not self.objects or not self.goals:
@@ -114,8 +119,7 @@ class Program:
     @classmethod
     def of(cls, problem: Problem, move: Move) -> Program:
         """Return the program of one move, with the skill's own prior."""
-        start = problem.context if move.target is None else replace(problem.context, object_m=_XY)
-        parameters = move.skill.parameters(start)
+        parameters = problem.parameters(move)
         known = problem.informed(move)
         informed_P = np.array([known.get(p.name, p.mean) for p in parameters]) if known else None
         mean_P = np.array([p.mean for p in parameters])
@@ -181,9 +185,19 @@ class Program:
         """Yield each move with its own parameters [B, P]."""
         first = 0
         for move in self.moves:
-            count = len(Program.of(self.problem, move).parameters)
+            count = len(self.problem.parameters(move))
             yield move, params_BP[:, first : first + count]
             first += count
+
+    def named(self, params_P: Array) -> tuple[dict[str, float], ...]:
+        """Return the parameters of each move by name."""
+        return tuple(
+            {
+                parameter.name: float(value)
+                for parameter, value in zip(self.problem.parameters(move), own_1P[0], strict=True)
+            }
+            for move, own_1P in self.split(params_P[None])
+        )
 
     def expand(self, params_BP: Array) -> Expansion:
         """Expand all moves, each from where the one before it ends."""

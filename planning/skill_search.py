@@ -232,7 +232,6 @@ class _Run:
     def _candidate(
         self, program: Program, params_P: Array, energy: float, *, path: bool
     ) -> Candidate:
-        parts = list(program.split(params_P[None]))
         path_m: tuple[tuple[float, float, float], ...] = ()
         if path:
             expansion = program.expand(params_P[None])
@@ -240,17 +239,9 @@ class _Run:
             places_K3 = self.problem.context.tcp_m + np.cumsum(steps_K3, axis=0)
             path_m = tuple((float(x), float(y), float(z)) for x, y, z in places_K3)
         return Candidate(
-            skills=tuple(move.skill.name for move, _ in parts),
-            targets=tuple(move.target for move, _ in parts),
-            params=tuple(
-                {
-                    parameter.name: float(value)
-                    for parameter, value in zip(
-                        Program.of(self.problem, move).parameters, own_1P[0], strict=True
-                    )
-                }
-                for move, own_1P in parts
-            ),
+            skills=tuple(move.skill.name for move in program.moves),
+            targets=tuple(move.target for move in program.moves),
+            params=program.named(params_P),
             energy=float(energy),
             path_m=path_m,
         )
