@@ -13,10 +13,12 @@ from typing import Any
 
 from page_blocks import fill_blocks, markdown_table
 
-from planning.apps.evaluate import run_agents, summarise
+from planning.apps.eval_summary import summarise
+from planning.apps.evaluate import run_agents
 from planning.apps.workcell import read_limits
 from planning.cli.app import main as worldmodel
 from planning.options import EvalOptions, SceneOptions
+from worldmodel.checkpoints.loading import load_world_model
 
 HERE = Path(__file__).resolve().parent
 OUT, PAGE = HERE / "results" / "twin.json", HERE.parent / "docs" / "robot-twin.md"
@@ -32,7 +34,7 @@ def brief(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
     """Run `worldmodel eval` without baselines."""
     options = EvalOptions(scene=SceneOptions(task=task), episodes=episodes, seed=seed)
-    found = run_agents(options, ())["planner"]
+    found = run_agents(options, load_world_model(options.model, options.device), ())[0]["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
     figures = summarise(found, {}, options, options.scene)
     return figures | each

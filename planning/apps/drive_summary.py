@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from planning.apps.evaluate import summarise
+from planning.apps.eval_summary import summarise
 from planning.arm_options import DriveOptions
 from planning.metrics import median_p95
 from planning.rollout import Episode

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import logging
-import platform
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 import envs
 from envs.arm_env import ArmEnv
-from envs.tasks import TASKS
+from planning.apps.eval_summary import decision_figures, summarise, write_imagined
 from planning.apps.policies import (
     SIMULATED_BOX_M,
     make_planning_agent,
     make_skill_agent,
     open_policy,
 )
-from planning.arm_options import DriveOptions
 from planning.baselines import make_baseline
-from planning.metrics import median_p95, wilson
-from planning.options import DemoOptions, EvalOptions, SceneOptions
+from planning.options import EvalOptions
 from planning.policy import Policy
 from planning.protocols import Agent
-from planning.report.page import beside_goals, gif_bytes, write_report
-from planning.rollout import Episode, run_episode, seconds_per_action, time_shares
-from worldmodel.atomic_io import write_bytes
+from planning.report.page import write_report
+from planning.rollout import Episode, run_episode
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 from worldmodel.processes import WorkerPool
@@ -181,63 +174,6 @@ def run_agents(
     return found, False
 
 
-def _rates(episodes: list[Episode]) -> dict[str, Any]:
-    successes = sum(e.success for e in episodes)
-    return {
-        "successes": successes,
-        "episodes": len(episodes),
-        "success_rate": successes / max(1, len(episodes)),
-        "ci95": wilson(successes, len(episodes)),
-        "final_error_m": median_p95([e.error_m for e in episodes]),
-    }
-
-
-def summarise(
-    episodes: list[Episode],
-    baselines: dict[str, list[Episode]],
-    options: EvalOptions | DriveOptions,
-    scene: SceneOptions,
-) -> dict[str, Any]:
-    """Return the figures of `summary.json`."""
-    rates = _rates(episodes)
-    return {
-        "task": scene.task or "goals",
-        **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
-        "seconds_per_action": median_p95(seconds_per_action(episodes)),
-        "final_error_m": rates["final_error_m"],
-        "baselines": {name: _rates(rows) for name, rows in baselines.items()},
-        "model": options.model,
-        "seed": options.seed,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
-        },
-        "split": scene.split,
-        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects),
-        "sub_goals": options.sub_goals,
-        "planner": options.planner.as_dict(),
-        "time_shares": time_shares(episodes),
-        "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),
-    }
-
-
-def decision_figures(episodes: list[Episode]) -> dict[str, Any]:
-    """Return the time of decisions about skills, its shares, and what was decided."""
-    decisions = [decision for episode in episodes for decision in episode.decisions]
-    planned = [decision for decision in decisions if decision.chosen is not None]
-    totals: Counter[str] = Counter()
-    for decision in planned:
-        totals.update(decision.seconds)
-    whole = sum(totals.values()) or 1.0
-    return {
-        "seconds_per_decision": median_p95([sum(d.seconds.values()) for d in planned]),
-        "decision_shares": {name: value / whole for name, value in totals.items()},
-        "decisions": dict(
-            Counter("+".join(d.chosen.skills) if d.chosen else d.why for d in decisions)
-        ),
-    }
-
-
 def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
     """Return the baselines that apply to the planner's method and model."""
     if not options.baselines:
@@ -252,9 +188,10 @@ def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
     return (*BASELINES, *SKILL_BASELINES)
 
 
-def _evaluate(
+def evaluate_agents(
     options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
 ) -> tuple[dict[str, Any], list[Episode]]:
+    """Run the planner and baselines; return the summary and the planner's episodes."""
     found, interrupted = run_agents(options, world, baselines)
     episodes = found.pop(PLANNER)
     summary = summarise(episodes, found, options, options.scene)
@@ -266,46 +203,9 @@ def _evaluate(
     return summary | {"interrupted": interrupted}, episodes
 
 
-def write_imagined(out: Path, episodes: list[Episode]) -> None:
-    """Write the imagined tokens of each episode to `imagined/SEED.npz`.
-
-    `step_D` holds the step of each decision that was imagined, and `z_DNC` the tokens at the end
-    of the chosen skills in float16.
-    """
-    folder = out / "imagined"
-    for episode in episodes:
-        shown = [d for d in episode.decisions if d.imagined_ND is not None]
-        if not shown:
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        tokens = np.stack([d.imagined_ND for d in shown if d.imagined_ND is not None])
-        steps = np.array([d.step for d in shown])
-        np.savez_compressed(folder / f"{episode.seed}.npz", step_D=steps, z_DNC=tokens)
-
-
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
     world = load_world_model(options.model, options.device)
-    summary, episodes = _evaluate(options, world, baselines_of(options, world))
+    summary, episodes = evaluate_agents(options, world, baselines_of(options, world))
     title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
     return summary, write_report(Path(options.out), title, summary, episodes)
-
-
-def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
-    """Run pick and place and one baseline; return the summary and the report's path."""
-    settings = EvalOptions(
-        scene=SceneOptions(task="pick_place"),
-        model=options.model,
-        episodes=options.episodes,
-        seed=options.seed,
-        planner=options.planner,
-        workers=options.workers,
-    )
-    world = load_world_model(settings.model, settings.device)
-    summary, episodes = _evaluate(settings, world, ("pose_only",))
-    out = Path(options.out)
-    page = write_report(out, "Pick and place by imagination", summary, episodes)
-    frames = [frame for episode in episodes for frame in beside_goals(episode)]
-    if frames:
-        write_bytes(out / "demo.gif", gif_bytes(frames))
-    return summary, page

@@ -11,7 +11,7 @@ Options = DemoOptions
 
 def run(options: DemoOptions) -> int:
     """Run pick-and-place episodes, write the report, and print its path last."""
-    from planning.apps.evaluate import demonstrate
+    from planning.apps.demonstrate import demonstrate
 
     plans = options.planner.samples * options.planner.iterations
     print(

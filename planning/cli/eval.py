@@ -18,9 +18,20 @@ def print_table(summary: dict[str, Any]) -> None:
         error = row["final_error_m"]["median"]
         shown = "no episodes" if error is None else f"median error {100 * error:.1f} cm"
         print(
-            f"{name:10s} {row['successes']:3d}/{row['episodes']:<3d} {row['success_rate']:6.1%} "
+            f"{name:12s} {row['successes']:3d}/{row['episodes']:<3d} {row['success_rate']:6.1%} "
             f"[{low:.1%}, {high:.1%}]  {shown}"
         )
+
+
+def print_pace(summary: dict[str, Any]) -> None:
+    """Print the median time per action and, with skills, per decision."""
+    pace = summary["seconds_per_action"]["median"]
+    print("no actions" if pace is None else f"seconds per action, median: {pace:.3f}")
+    decision = summary.get("seconds_per_decision", {}).get("median")
+    if decision is not None:
+        shares = summary["decision_shares"].items()
+        parts = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+        print(f"seconds per decision, median: {decision:.2f} ({parts})")
 
 
 def run(options: EvalOptions) -> int:
@@ -33,7 +44,6 @@ def run(options: EvalOptions) -> int:
 
     summary, page = evaluate(options)
     print_table(summary)
-    pace = summary["seconds_per_action"]["median"]
-    print("no actions" if pace is None else f"seconds per action, median: {pace:.3f}")
+    print_pace(summary)
     print(page)
     return exit_status() if summary["interrupted"] else 0

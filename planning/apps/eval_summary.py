@@ -1,0 +1,92 @@
+"""Figures of an evaluation: success rates, times, and what was imagined."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.tasks import TASKS
+from planning.arm_options import DriveOptions
+from planning.metrics import median_p95, wilson
+from planning.options import EvalOptions, SceneOptions
+from planning.rollout import Episode, seconds_per_action, time_shares
+
+
+def rates_of(episodes: list[Episode]) -> dict[str, Any]:
+    """Return successes, rate, interval and error of one agent's episodes."""
+    successes = sum(e.success for e in episodes)
+    return {
+        "successes": successes,
+        "episodes": len(episodes),
+        "success_rate": successes / max(1, len(episodes)),
+        "ci95": wilson(successes, len(episodes)),
+        "final_error_m": median_p95([e.error_m for e in episodes]),
+    }
+
+
+def summarise(
+    episodes: list[Episode],
+    baselines: dict[str, list[Episode]],
+    options: EvalOptions | DriveOptions,
+    scene: SceneOptions,
+) -> dict[str, Any]:
+    """Return the figures of `summary.json`."""
+    rates = rates_of(episodes)
+    return {
+        "task": scene.task or "goals",
+        **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
+        "seconds_per_action": median_p95(seconds_per_action(episodes)),
+        "final_error_m": rates["final_error_m"],
+        "baselines": {name: rates_of(rows) for name, rows in baselines.items()},
+        "model": options.model,
+        "seed": options.seed,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
+        },
+        "split": scene.split,
+        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects),
+        "sub_goals": options.sub_goals,
+        "planner": options.planner.as_dict(),
+        "time_shares": time_shares(episodes),
+        "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),
+    }
+
+
+def decision_figures(episodes: list[Episode]) -> dict[str, Any]:
+    """Return the time of decisions about skills, its shares, and what was decided."""
+    decisions = [decision for episode in episodes for decision in episode.decisions]
+    planned = [decision for decision in decisions if decision.chosen is not None]
+    totals: Counter[str] = Counter()
+    for decision in planned:
+        totals.update(decision.seconds)
+    whole = sum(totals.values()) or 1.0
+    return {
+        "seconds_per_decision": median_p95([sum(d.seconds.values()) for d in planned]),
+        "decision_shares": {name: value / whole for name, value in totals.items()},
+        "decisions": dict(
+            Counter("+".join(d.chosen.skills) if d.chosen else d.why for d in decisions)
+        ),
+    }
+
+
+def write_imagined(out: Path, episodes: list[Episode]) -> None:
+    """Write the imagined tokens of each episode to `imagined/SEED.npz`.
+
+    `step_D` holds the step of each decision that was imagined, and `z_DNC` the tokens at the end
+    of the chosen skills in float16.
+    """
+    folder = out / "imagined"
+    for episode in episodes:
+        shown = [d for d in episode.decisions if d.imagined_ND is not None]
+        if not shown:
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        tokens = np.stack([d.imagined_ND for d in shown if d.imagined_ND is not None])
+        steps = np.array([d.step for d in shown])
+        np.savez_compressed(folder / f"{episode.seed}.npz", step_D=steps, z_DNC=tokens)
