@@ -2,10 +2,11 @@
 
 Episodes of every layout are read through the same index, readers and image transform as for all
 training; no episode is replaced by another. A folder holds `frames.npy` [F,H,W,3], `states.npy`
-[F,S], `actions.npy` [F,A] and `objects.npy` [F,3] of all sequences concatenated, `starts.npy` with
-the first frame of each sequence, and `facts.json`.
+[F,S], `actions.npy` [F,A], `objects.npy` [F,3] and `poses.npy` [F,M,4] of all sequences
+concatenated, `starts.npy` with the first frame of each sequence, and `facts.json`. Poses are x, y,
+z and yaw of each object; they come from simulators and serve evaluation only.
 
-Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A action (7).
+Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A action (7), M objects.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ from worldmodel.processes import WorkerPool
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
-FIELDS = ("frames", "states", "actions", "objects")
+FIELDS = ("frames", "states", "actions", "objects", "poses")
+"""Arrays of a folder."""
+MAX_OBJECTS = 3
+"""Objects of a frame in `poses`; NaN beyond those of the scene."""
 FPS = 4.0
 """Frame rate to which faster recordings are subsampled, by their timestamps [Hz]."""
 MAX_REJECT_FRACTION = 0.5
@@ -90,6 +94,10 @@ def read_sequences(
     objects_T3, sent = episode.objects_T3, np.array(episode.actions_TA is not None)
     if objects_T3 is None:
         objects_T3 = np.full((steps, 3), np.nan)
+    poses_TM4 = np.full((steps, MAX_OBJECTS, 4), np.nan)
+    if episode.object_poses_TM4 is not None:
+        known_TM4 = episode.object_poses_TM4[:steps, :MAX_OBJECTS]
+        poses_TM4[:, : known_TM4.shape[1]] = known_TM4
     arrays: list[dict[str, np.ndarray]] = []
     try:
         source = episode.camera(row["camera"]).frames
@@ -100,6 +108,7 @@ def read_sequences(
                     "states": episode.states_TS[part].astype(np.float32),
                     "actions": actions_between(episode, part).astype(np.float32),
                     "objects": objects_T3[part].astype(np.float32),
+                    "poses": poses_TM4[part].astype(np.float32),
                     "sent": sent & (np.diff(part) == 1).all(),
                 }
             )

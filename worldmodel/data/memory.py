@@ -95,7 +95,7 @@ class MemoryClips:
             skip: Arrays to leave out.
         """
         steps_BK = self.steps(indices)
-        names = [name for name in self.arrays if name not in skip]
+        names = [name for name in self.arrays if name not in (*skip, "poses")]
         out = {name: np.asarray(self.arrays[name][steps_BK]) for name in names}
         out["actions"] = np.ascontiguousarray(out["actions"][:, :-1])
         return out
