@@ -22,7 +22,13 @@ class MemoryClips:
     """Every window of `num_frames` consecutive frames of every sequence."""
 
     def __init__(
-        self, folder: Path, num_frames: int, *, hindsight: bool = False, contact_share: float = 0.0
+        self,
+        folder: Path,
+        num_frames: int,
+        *,
+        hindsight: bool = False,
+        contact_share: float = 0.0,
+        hindsight_share: float = 0.0,
     ) -> None:
         """Open decoded arrays.
 
@@ -32,9 +38,11 @@ class MemoryClips:
             hindsight: Whether batches hold `hindsight`, see `batch`.
             contact_share: Minimum share of clips in which the fingers hold or may touch an object,
                 as the robot states tell; such clips are repeated as often as that needs.
+            hindsight_share: Minimum share of clips that start with an object on the table, away
+                from the fingers, whose pose hindsight tells; they are repeated likewise.
 
         Raises:
-            DataError: A share of contacts is set, and no clip has one.
+            DataError: A share is set, and no clip counts for it.
         """
         self.num_frames = num_frames
         self.arrays: dict[str, np.ndarray] = {
@@ -44,7 +52,7 @@ class MemoryClips:
         starts = np.load(folder / "starts.npy")
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
         self.firsts = np.concatenate(firsts)
-        if hindsight or contact_share:
+        if hindsight or contact_share or hindsight_share:
             labels = [
                 hindsight_labels(self.arrays["states"][a:b]) for a, b in itertools.pairwise(starts)
             ]
@@ -52,23 +60,26 @@ class MemoryClips:
             poses = [np.column_stack([label.position_T3, label.yaw_T]) for label in labels]
             self.arrays["hindsight"] = np.concatenate(poses)
         if contact_share:
-            self._repeat_contacts(np.concatenate([x.contact_T for x in labels]), contact_share)
+            before_F = np.r_[0, np.cumsum(np.concatenate([x.contact_T for x in labels]))]
+            has_contact = before_F[self.firsts + num_frames] > before_F[self.firsts]
+            self._repeat(has_contact, contact_share, "contact_share")
+        if hindsight_share:
+            lying_F = np.concatenate([~np.isnan(x.yaw_T) & ~x.contact_T for x in labels])
+            self._repeat(lying_F[self.firsts], hindsight_share, "hindsight_share")
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
         """Whether actions are those sent (with a gripper command), not differences of states."""
 
-    def _repeat_contacts(self, contact_F: np.ndarray, share: float) -> None:
-        """Append clips with contacts, in order and repeatedly, until they have their share."""
-        before_F = np.r_[0, np.cumsum(contact_F)]
-        has_contact = before_F[self.firsts + self.num_frames] > before_F[self.firsts]
-        contacts = self.firsts[has_contact]
-        if not len(contacts):
+    def _repeat(self, counts_C: np.ndarray, share: float, option: str) -> None:
+        """Append clips that count, in order and repeatedly, until they have their share."""
+        chosen = self.firsts[counts_C]
+        if not len(chosen):
             raise DataError(
-                f"contact_share={share:g}, and the fingers hold nothing in any of "
-                f"{len(self.firsts)} clips: set contact_share=0, or collect grasps"
+                f"{option}={share:g}, and the fingers hold nothing in any of {len(self.firsts)} "
+                f"clips: set {option}=0, or collect grasps"
             )
-        missing = (share * len(self.firsts) - len(contacts)) / (1 - share)
-        self.firsts = np.concatenate([self.firsts, np.resize(contacts, max(0, round(missing)))])
+        missing = (share * len(self.firsts) - len(chosen)) / (1 - share)
+        self.firsts = np.concatenate([self.firsts, np.resize(chosen, max(0, round(missing)))])
 
     @property
     def labelled(self) -> bool:
@@ -114,6 +125,7 @@ def open_clips(
     cache: str | Path = "",
     hindsight: bool = False,
     contact_share: float = 0.0,
+    hindsight_share: float = 0.0,
 ) -> MemoryClips:
     """Open the clips of the episodes under `root`, indexing and decoding them on first use.
 
@@ -129,6 +141,7 @@ def open_clips(
         cache: Folder of the decoded arrays; empty for the default, see `cache_root`.
         hindsight: Whether to label grasped objects, see `MemoryClips`.
         contact_share: Minimum share of clips with contacts, see `MemoryClips`.
+        hindsight_share: Minimum share of clips that start with a label, see `MemoryClips`.
 
     Raises:
         DataError: There is no episode, or more were rejected than allowed; the message lists the
@@ -139,4 +152,10 @@ def open_clips(
     with decoded(
         Path(root), options, workers=workers, max_reject_fraction=max_reject_fraction, cache=cache
     ) as folder:
-        return MemoryClips(folder, num_frames, hindsight=hindsight, contact_share=contact_share)
+        return MemoryClips(
+            folder,
+            num_frames,
+            hindsight=hindsight,
+            contact_share=contact_share,
+            hindsight_share=hindsight_share,
+        )

@@ -184,6 +184,9 @@ class ContactClipConfig(ClipConfig):
     contact_share: float = field(default=0.0, metadata=between(0, 0.95))
     """Minimum share of clips in which the fingers hold or may touch an object, as the robot states
     tell; such clips are repeated as often as that needs (0: every clip once)."""
+    hindsight_share: float = field(default=0.0, metadata=between(0, 0.95))
+    """Minimum share of clips that start with an object on the table, away from the fingers, whose
+    pose hindsight tells; such clips are repeated as often as that needs (0: every clip once)."""
 
 
 @dataclass(frozen=True, kw_only=True)

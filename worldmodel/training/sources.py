@@ -93,9 +93,11 @@ def open_memory(
         DataError: there is no episode, or more were rejected than allowed; the message lists the
             reasons.
     """
-    share = config.contact_share if isinstance(config, ContactClipConfig) else 0.0
+    shares: dict[str, float] = {}
+    if isinstance(config, ContactClipConfig):
+        shares = {"contact_share": config.contact_share, "hindsight_share": config.hindsight_share}
 
-    def open_folder(folder: str, contact_share: float = 0.0) -> MemoryClips:
+    def open_folder(folder: str, **shares: float) -> MemoryClips:
         return open_clips(
             folder,
             config.num_frames,
@@ -106,12 +108,12 @@ def open_memory(
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
             hindsight=hindsight,
-            contact_share=contact_share,
+            **shares,
         )
 
     if ranks.rank:
         ranks.barrier()
-    pair = open_folder(run.data, share), open_folder(run.val)
+    pair = open_folder(run.data, **shares), open_folder(run.val)
     if not ranks.rank:
         ranks.barrier()
     return pair

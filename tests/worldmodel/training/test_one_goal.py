@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -80,6 +81,14 @@ def test_clips_with_contacts_have_their_share(world):
     with_contact = set(extra.tolist())
     share = sum(first in with_contact for first in many.firsts.tolist()) / len(many)
     assert share >= 0.9 - 1 / len(many)
+
+
+def test_clips_with_labels_have_their_share(world):
+    _, folders = world
+    options = {"cache": folders[2][6:], "hindsight": True}
+    many = open_clips(folders[0][5:], 2, 32, hindsight_share=0.8, **options)
+    known = np.isfinite(many.arrays["hindsight"][many.firsts, 3])
+    assert known.mean() > 0.8 - 1 / len(many)
 
 
 def test_contradictions_are_rejected(world):
