@@ -16,6 +16,7 @@ import torch
 from envs.collect import collect
 from envs.config import CollectConfig
 from planning.cli.app import main
+from planning.skill_play import random_skill
 from worldmodel.checkpoint import load
 from worldmodel.data.cache import cache_root, cache_slot, locked
 from worldmodel.data.flat_arrays import DecodeOptions, decoded, index_folder
@@ -31,6 +32,7 @@ def collected(tmp_path_factory):
     collect(
         CollectConfig(out=str(out), episodes=4, length=6, image_size=64, workers=1, seed=60),
         write_episode,
+        random_skill,
     )
     return out
 
