@@ -93,11 +93,11 @@ def open_memory(
         DataError: there is no episode, or more were rejected than allowed; the message lists the
             reasons.
     """
-    shares: dict[str, float] = {}
+    shares = (0.0, 0.0)
     if isinstance(config, ContactClipConfig):
-        shares = {"contact_share": config.contact_share, "hindsight_share": config.hindsight_share}
+        shares = config.contact_share, config.hindsight_share
 
-    def open_folder(folder: str, **shares: float) -> MemoryClips:
+    def open_folder(folder: str, contacts: float = 0.0, labels: float = 0.0) -> MemoryClips:
         return open_clips(
             folder,
             config.num_frames,
@@ -108,12 +108,13 @@ def open_memory(
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
             hindsight=hindsight,
-            **shares,
+            contact_share=contacts,
+            hindsight_share=labels,
         )
 
     if ranks.rank:
         ranks.barrier()
-    pair = open_folder(run.data, **shares), open_folder(run.val)
+    pair = open_folder(run.data, *shares), open_folder(run.val)
     if not ranks.rank:
         ranks.barrier()
     return pair
