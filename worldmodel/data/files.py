@@ -41,7 +41,12 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     for start in starts:  # grows while it is walked: linked folders come after real ones
         for name, folders, files in os.walk(start, onerror=_warn):
             here = Path(name)
-            facts = here.stat()
+            try:
+                facts = here.stat()
+            except OSError as error:  # removed meanwhile
+                _warn(error)
+                folders.clear()
+                continue
             if (facts.st_dev, facts.st_ino) in seen:
                 folders.clear()
                 continue

@@ -23,6 +23,7 @@ from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
 from worldmodel.data.files import inside, read_json
+from worldmodel.data.index_rows import check_sizes, warn_of_doubts, write_tracebacks
 from worldmodel.data.index_store import IndexStore, Row, is_accepted, is_summary
 from worldmodel.data.readers.layouts import (
     Unit,
@@ -31,8 +32,8 @@ from worldmodel.data.readers.layouts import (
     fingerprint,
     read_unit,
 )
-from worldmodel.data.readers.options import ReadOptions
-from worldmodel.errors import DataError
+from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.processes import WorkerPool
 
 MANIFEST, REJECTS, SUMMARY = "manifest.jsonl", "rejects.jsonl", "summary.json"
@@ -147,48 +148,6 @@ def _asked(options: IndexOptions) -> dict[str, Any]:
     return {**dataclasses.asdict(options), "code": code_digest()}
 
 
-def _majority(rows: list[Row], fact: str) -> object:
-    """Return the value of a fact shared by more than half of the accepted rows, or None."""
-    counts = Counter(json.dumps(r[fact]) for r in rows if r.get(fact))
-    if not counts:
-        return None
-    value, count = counts.most_common(1)[0]
-    return json.loads(value) if count * 2 > counts.total() else None
-
-
-def _require_majority(rows: list[Row], fact: str, *, needed: bool) -> list[Row]:
-    """Reject rows whose value of a fact differs from the majority's.
-
-    Args:
-        rows: Accepted and rejected rows.
-        fact: Name of the fact, which is also the reason code of the rejects.
-        needed: Whether to reject all rows if no value has a majority.
-    """
-    common = _majority(rows, fact)
-    if common is None and not needed:
-        return rows
-    out = []
-    for row in rows:
-        value = row.get(fact)
-        if not value or value == common:
-            out.append(row)
-            continue
-        others = "the others agree on none" if common is None else f"most episodes have {common}"
-        message = f"{fact}: {value}, but {others}"
-        kept = {key: row[key] for key in ("path", "record", "layout")}
-        out.append({**kept, "reason": fact, "message": message})
-    return out
-
-
-def _check_sizes(rows: list[Row], options: IndexOptions) -> list[Row]:
-    """Reject episodes whose frame, state or action size differs from the majority's."""
-    rows = _require_majority(rows, "state_dim", needed=True)
-    rows = _require_majority(rows, "action_dim", needed=True)
-    if options.frame_size == "majority":
-        rows = _require_majority(rows, "frame_size", needed=False)
-    return rows
-
-
 def build_index(
     root: Path, out: Path, options: IndexOptions | None = None, *, workers: int = 2
 ) -> dict[str, Any]:
@@ -207,6 +166,7 @@ def build_index(
 
     Raises:
         DataError: There is no usable episode.
+        ConfigError: `rlds_fps` is set for another layout.
     """
     options, root = options or IndexOptions(), root.resolve()
     units = find_units(root, options.read.links)
@@ -216,6 +176,11 @@ def build_index(
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
     check_description(root, options.read.links)
+    if units[0].layout != "rlds" and options.read.rlds_fps != CONTROL_HZ:
+        raise ConfigError(
+            f"rlds_fps={options.read.rlds_fps:g} is for RLDS, and {root} is {units[0].layout}, "
+            "which holds timestamps: leave rlds_fps out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     store, fingerprints = (
         IndexStore(out, _asked(options)),
@@ -227,8 +192,8 @@ def build_index(
             store.add(unit.key, fingerprints[unit.key], unit_rows)
     store.close(set(fingerprints))
     found = [dict(row) for u in units for row in store.units[u.key][1]]
-    _write_tracebacks(out / ERRORS, found)
-    rows = _check_sizes(found, options)
+    write_tracebacks(out / ERRORS, found)
+    rows = check_sizes(found, frame_size=options.frame_size == "majority")
     accepted = [r for r in rows if "reason" not in r]
     rejected = [r for r in rows if "reason" in r]
     paths = {r["path"] for r in accepted}
@@ -246,6 +211,7 @@ def build_index(
         "rlds_fps": options.read.rlds_fps,
         "fingerprint": digest_of([fingerprints[u.key] for u in units if u.path in paths]),
     }
+    warn_of_doubts(summary["notes"], root)
     write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in accepted))
     write_text(out / REJECTS, "".join(json.dumps(r) + "\n" for r in rejected))
     write_json(out / SUMMARY, summary)
@@ -255,16 +221,6 @@ def build_index(
             f"{summary['reasons']}. See {out / REJECTS}"
         )
     return summary
-
-
-def _write_tracebacks(path: Path, rows: list[Row]) -> None:
-    """Move the tracebacks of rejects into a log file."""
-    found = [(row, row.pop("traceback")) for row in rows if "traceback" in row]
-    if found:
-        parts = [f"{row['path']}#{row['record']}: {row['message']}\n{text}" for row, text in found]
-        write_text(path, "\n".join(parts).encode("ascii", "backslashreplace").decode())
-    else:
-        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

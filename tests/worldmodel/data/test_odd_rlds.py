@@ -13,15 +13,15 @@ from tests.worldmodel.data.other_layouts import SHARD, framed, write_rlds
 from worldmodel.data.dataset import RawClips, open_row
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.episode_cache import EpisodeCache, size_of
-from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.index import IndexOptions, build_index, open_manifest
 from worldmodel.data.readers.crc32c import crc32c, masked_crc32c
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.readers.rlds import read_record, read_shard
 from worldmodel.data.readers.tfrecord import find_records, read_records
 from worldmodel.data.sampling import ClipOptions
 from worldmodel.data.transforms import Preprocess
-from worldmodel.data.writers.synthetic import random_states
-from worldmodel.errors import DataError
+from worldmodel.data.writers.synthetic import draw_episode, random_states
+from worldmodel.errors import ConfigError, DataError
 
 OBSERVATION = "steps/observation/"
 STEPS = 20
@@ -223,7 +223,7 @@ def test_features_json_imports_nothing(tmp_path):
     code = (
         "import json, sys; from pathlib import Path\n"
         "from worldmodel.data.readers.layouts import check_description\n"
-        "from worldmodel.errors import DataError\n"
+        "from worldmodel.errors import ConfigError, DataError\n"
         "for described in json.loads(Path('hidden.json').read_text()):\n"
         "    Path('features.json').write_text(json.dumps(described))\n"
         "    try: check_description(Path(), 'inside')\n"
@@ -294,7 +294,7 @@ def test_episodes_are_kept_up_to_a_number_of_bytes(whole):
     assert small.num_bytes == 0
 
 
-def test_the_rate_is_an_option_and_contradicting_stamps_are_noted(whole, tmp_path):
+def test_the_rate_is_an_option_and_contradicting_stamps_are_noted(whole, tmp_path, caplog):
     shard = whole / SHARD
     fast = read_record(shard, 0, ReadOptions(rlds_fps=5))
     assert fast.seconds == pytest.approx((STEPS - 1) / 5)
@@ -307,6 +307,21 @@ def test_the_rate_is_an_option_and_contradicting_stamps_are_noted(whole, tmp_pat
     summary = build_index(root, tmp_path / "out", workers=1)
     assert summary["notes"] == {"timestamps_say_10_fps": 1}
     assert summary["rlds_fps"] == 15
+    assert "pass rlds_fps=" in caplog.text
+    right = build_index(root, tmp_path / "right", read_at(10), workers=1)
+    assert right["notes"] == {"timestamps_say_15_fps": 1}
+    manifest = open_manifest(tmp_path / "right")
+    assert open_row(manifest, manifest.rows[0]).seconds == pytest.approx((STEPS - 1) / 10)
+
+
+def read_at(fps):
+    return IndexOptions(read=ReadOptions(rlds_fps=fps))
+
+
+def test_the_rate_is_refused_for_other_layouts(tmp_path):
+    draw_episode(tmp_path / "raw", "e0", random_states(STEPS, 0), size=(16, 32))
+    with pytest.raises(ConfigError, match="rlds_fps=10"):
+        build_index(tmp_path / "raw", tmp_path / "out", read_at(10), workers=1)
 
 
 def test_masked_checksum_of_a_length():

@@ -9,6 +9,10 @@ from worldmodel.data.files import Links
 
 CONTROL_HZ = 15.0
 """Control rate of DROID [Hz]."""
+UNCHECKED = "record_unchecked"
+"""Note of a record whose file has no checksums."""
+TIMESTAMPS_SAY = "timestamps_say_"
+"""Beginning of the note of an RLDS record whose timestamps contradict `rlds_fps`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,15 +24,13 @@ from worldmodel.data.episode import (
 )
 from worldmodel.data.files import require_file
 from worldmodel.data.readers.images import JpegFrames, encoded_frames
-from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.readers.options import TIMESTAMPS_SAY, UNCHECKED, ReadOptions
 from worldmodel.data.readers.rlds_features import decode_record
 from worldmodel.data.readers.tfrecord import Place, RecordFile, find_records, read_records, scan
 
 __all__ = ["JpegFrames", "parse_record", "read_record", "read_records", "read_shard"]
 OBSERVATION = "steps/observation"
 VIEWS = ("exterior_image_1_left", "exterior_image_2_left", "wrist_image_left")
-UNCHECKED = "record_unchecked"
-"""Note of a record whose file has no checksums."""
 
 
 def read_shard(path: Path, options: ReadOptions) -> Iterator[tuple[int, Episode | EpisodeError]]:
@@ -180,7 +178,7 @@ def _rate_notes(values: dict[str, Any], steps: int, fps: float) -> tuple[str, ..
         rates = [1 / (gap * unit) for unit in UNITS_S] if gap > 0 else []
         if rates and not any(abs(rate / fps - 1) < 0.1 for rate in rates):
             likely = min(rates, key=lambda rate: abs(np.log(rate / fps)))
-            return (f"timestamps_say_{likely:.2g}_fps",)
+            return (f"{TIMESTAMPS_SAY}{likely:.2g}_fps",)
     return ()
 
 
