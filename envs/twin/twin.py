@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from envs.arm_env import ArmEnv
 from envs.errors import TaskError
-from envs.goals import SubGoal, choose_sub_goals
+from envs.goals import SubGoal
 from envs.twin.messages import CLIENT_S, HEAD, Reflex, Start, wait_for
 from robot.arm import Closing
 from robot.cameras.camera import CallableCamera
@@ -115,15 +115,6 @@ class Twin(Closing):
         self._pipe.send(Start(self.env.data.qpos.copy(), scales, wall, closed))
         self._wait("begin an episode")
         return goals
-
-    @staticmethod
-    def choose(goals: list[SubGoal], variant: str) -> list[SubGoal]:
-        """Select the sub-goals of a variant, as `ArmEnv.sub_goals` does.
-
-        Raises:
-            TaskError: Unknown variant.
-        """
-        return choose_sub_goals(goals, variant)
 
     def order_reflex(self) -> None:
         """Abort the arm's motion with a collision reflex."""

@@ -114,7 +114,7 @@ class Drive:
         """Return the given goal images, else those of the current scene."""
         if self.options.goals:
             return list(read_goals(self.options.goals, self.options.steps))
-        return self.workcell.sub_goals(self.options.sub_goals)
+        return self.workcell.sub_goals()
 
     def header(self, seed: int) -> dict[str, Any]:
         """Return the log header, with everything a replay needs."""
@@ -161,7 +161,7 @@ class Drive:
     def run_episode(self, index: int, *, lose_one_for: tuple[type[ArmError], ...] = ()) -> None:
         """Run one episode; its log, recording and pictures are kept even if it fails."""
         seed = episode_seed(self.options.seed, index)
-        self.workcell.begin(seed)
+        self.workcell.begin(seed, self.options.sub_goals)
         goals = self.goals()
         shown = [self._as_seen(goal) for goal in goals]
         episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)

@@ -133,19 +133,19 @@ class TwinWorkcell(Workcell):
         self.camera: Camera = self.twin.camera
         self._goals: list[SceneGoal] = []
 
-    def begin(self, seed: int) -> None:
+    def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene: disconnect the arm, place it and reconnect."""
         self.driver.disconnect()
-        self._goals = self.twin.reset(seed)
+        self._goals = self.twin.reset(seed, variant)
         self.driver.connect()
         if (
             self.driver.link.stopped
         ):  # the last episode ended early; recovering a simulated arm is safe
             self.driver.recover()
 
-    def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images rendered by the scripted expert."""
-        return list(self.twin.choose(self._goals, variant))
+    def sub_goals(self) -> list[SubGoal]:
+        """Return the episode's goal images, rendered by the scripted expert."""
+        return list(self._goals)
 
     def info(self) -> dict[str, Any] | None:
         """Return what `ArmEnv.info` reports about the task."""

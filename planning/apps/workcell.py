@@ -79,11 +79,16 @@ class Workcell(Closing):
         """What arm and camera declare; a policy connects to it."""
         return replace(self.arm.spec, camera=self.camera_name)
 
-    def begin(self, seed: int) -> None:
-        """Reset the scene of a simulated episode; a real scene is left unchanged."""
+    def begin(self, seed: int, variant: str = "default") -> None:
+        """Reset the scene of a simulated episode; a real scene is left unchanged.
 
-    def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images rendered by the scripted expert (simulation only).
+        Args:
+            seed: seed of the scene.
+            variant: variant of the goal images that `sub_goals` returns.
+        """
+
+    def sub_goals(self) -> list[SubGoal]:
+        """Return the episode's goal images, rendered by the scripted expert (simulation only).
 
         Raises:
             DriveError: the arm is real.
@@ -119,19 +124,20 @@ class MujocoWorkcell(Workcell):
         self.limits = read_limits(options.limits or "twin")
         self.arm: Arm = self.env.arm
         self.camera: Camera = CallableCamera(self.picture)
+        self.variant = "default"
 
     def picture(self) -> Image:
         """Render the left camera's image [H, W, 3]."""
         return self.env.renderer.render(self.env.data, "left")
 
-    def begin(self, seed: int) -> None:
+    def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene; a new object shape replaces the simulated arm."""
         self.env.reset(seed=seed)
-        self.arm = self.env.arm
+        self.arm, self.variant = self.env.arm, variant
 
-    def sub_goals(self, variant: str) -> list[SubGoal]:
-        """Return goal images rendered by the scripted expert."""
-        return list(self.env.sub_goals(variant))
+    def sub_goals(self) -> list[SubGoal]:
+        """Return the episode's goal images, rendered by the scripted expert."""
+        return list(self.env.sub_goals(self.variant))
 
     def info(self) -> dict[str, Any] | None:
         """Return what `ArmEnv.info` reports about the task."""
@@ -155,9 +161,9 @@ class FakeWorkcell(MujocoWorkcell):
         if options.camera:
             self.camera, self.camera_name = open_camera(options.camera), None
 
-    def begin(self, seed: int) -> None:
+    def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene; the fake arm takes the simulated arm's joint positions."""
-        self.env.reset(seed=seed)
+        super().begin(seed, variant)
         self.fake.q = self.env.data.qpos[:7].copy()
         self.fake.closed = False
         self.arm = self.fake
