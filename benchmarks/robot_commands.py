@@ -24,7 +24,7 @@ from envs.twin.twin import Twin
 from robot.errors import RobotError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
-from robot.pose import matrix_to_euler
+from robot.pose import matrix_to_euler, turn_between
 from robot.safety.layer import SafeArm, SafetyConfig, outside_m, target_outside_m
 
 CHUNK = 100
@@ -58,13 +58,18 @@ def flange_state(q: np.ndarray) -> np.ndarray:
     return np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [0.0]])
 
 
+def angle_rad(angles: np.ndarray, next_angles: np.ndarray) -> float:
+    """Return the angle of the rotation between two orientations, given as Euler angles [rad]."""
+    return float(np.linalg.norm(turn_between(angles, next_angles)))
+
+
 def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
     """Draw commands by kind: `pose` is absolute, the others are DROID deltas [7]."""
     found: list[tuple[str, Any]] = []
     while len(found) < count:
         kind = rng.choice(
-            ["small", "large", "huge", "not finite", "corner", "shape", "pose"],
-            p=[0.27, 0.1, 0.15, 0.26, 0.07, 0.06, 0.09],
+            ["small", "large", "huge", "not finite", "corner", "shape", "pose", "turn"],
+            p=[0.22, 0.1, 0.15, 0.26, 0.07, 0.06, 0.09, 0.05],
         )
         action: Any = rng.normal(0, 0.02, 7)
         times = 1
@@ -77,6 +82,8 @@ def orders(rng: np.random.Generator, count: int) -> list[tuple[str, Any]]:
         elif kind == "corner":  # repeatedly into a corner of the box, with rotation
             action = np.concatenate([rng.choice([-1, 0, 1], 3) * 0.075, rng.normal(0, 0.1, 4)])
             times = int(rng.integers(1, 9))
+        elif kind == "turn":  # equal Euler angles add up to more than each of them
+            action = np.concatenate([np.zeros(3), rng.choice([-1, 1], 3) * 0.15, [0.0]])
         elif kind == "shape":
             action = np.zeros(int(rng.choice([0, 3, 6, 8])))
         elif kind == "pose":
@@ -149,8 +156,11 @@ class Chunk:
     target_outside_m: float = 0.0
     step_m: float = 0.0
     turn_rad: float = 0.0
+    """Maximum angle of a sent rotation [rad]."""
     moved_m: float = 0.0
     """Maximum measured distance along an axis in one command [m]."""
+    turned_rad: float = 0.0
+    """Maximum measured angle of the rotation in one command [rad]."""
     seconds: list[float] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
@@ -261,8 +271,9 @@ def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
     out = float(np.abs(target_outside_m(LIMITS, sent.target)).max())
     chunk.target_outside_m = max(chunk.target_outside_m, out)
     chunk.step_m = max(chunk.step_m, float(np.abs(sent.action[:3]).max()))
-    chunk.turn_rad = max(chunk.turn_rad, float(np.abs(sent.action[3:6]).max()))
+    chunk.turn_rad = max(chunk.turn_rad, angle_rad(np.zeros(3), sent.action[3:6]))
     chunk.moved_m = max(chunk.moved_m, float(np.abs(after[:3] - before[:3]).max()))
+    chunk.turned_rad = max(chunk.turned_rad, angle_rad(before[3:6], after[3:6]))
 
 
 def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
@@ -310,6 +321,7 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "step_m",
             "turn_rad",
             "moved_m",
+            "turned_rad",
         )
     }
     by: dict[str, Counter[str]] = {"kinds": Counter(), "counts": Counter(), "stops": Counter()}

@@ -156,13 +156,23 @@ def arm_faults() -> dict[str, dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     with Twin("grasp") as twin:
         rows |= camera_faults(twin)
-        for name in ("stop called", "reflex", "driver killed"):
+        for name in (
+            "stop called",
+            "reflex",
+            "driver killed",
+            "driver frozen",
+            "watchdog killed",
+            "watchdog frozen",
+        ):
             twin.reset(1)
             with FrankaArm(config(twin), WATCH) as arm:
                 causes: dict[str, Callable[[], None]] = {
                     "stop called": lambda arm=arm: arm.link.stop("a person pressed stop"),
                     "reflex": twin.order_reflex,
                     "driver killed": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGKILL),
+                    "driver frozen": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGSTOP),
+                    "watchdog killed": lambda arm=arm: os.kill(arm.watchdog_pid, signal.SIGKILL),
+                    "watchdog frozen": lambda arm=arm: os.kill(arm.watchdog_pid, signal.SIGSTOP),
                 }
                 rows[name] = in_a_motion(twin, arm, causes[name])
         rows["hand hits the table"] = collision(twin)

@@ -2,9 +2,10 @@
 
 For each fault: the time until the arm is at rest, how far it moved, and the message. Then thousands
 of random, extreme and NaN commands pass through the safety layer, which takes about an hour on two
-idle cores; a killed run resumes.
+idle cores; a killed run resumes. More of them pass through the layer alone, on an arm without
+physics.
 
-    python benchmarks/robot_safety.py [--only faults|commands|page] [--commands 10000]
+    python benchmarks/robot_safety.py [--only faults|commands|layer|page] [--commands 10000]
 
 `--only page` writes docs/robot-faults.md from benchmarks/results/robot.json and measures nothing.
 """
@@ -19,6 +20,7 @@ from typing import Any
 from page_blocks import fill_blocks, markdown_table, wrap
 from robot_commands import drive_commands, read_chunks, total
 from robot_faults import arm_faults
+from robot_layer import check_layer
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "results" / "robot.json"
@@ -30,9 +32,12 @@ def main() -> None:
     """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--only", choices=("faults", "commands", "page"), help="one part; page: only write the page"
+        "--only",
+        choices=("faults", "commands", "layer", "page"),
+        help="one part; page: only write the page",
     )
     parser.add_argument("--commands", type=int, default=10_000)
+    parser.add_argument("--layer", type=int, default=120_000, help="commands without an arm")
     parser.add_argument("--shard", type=int, default=0, help="drive every OF-th hundred from here")
     parser.add_argument("--of", type=int, default=1, help="processes that share the commands")
     options = parser.parse_args()
@@ -45,8 +50,11 @@ def main() -> None:
         drive_commands(options.commands, WORK, options.shard, options.of)
         found["commands"] = total(read_chunks(WORK / "chunks.jsonl", options.commands))
         print(json.dumps(found["commands"]))
+    if options.only in (None, "layer"):
+        found["layer"] = check_layer(options.layer)
+        print(json.dumps(found["layer"]))
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    write_page(found["faults"], found["commands"])
+    write_page(found)
     print(OUT, PAGE, sep="\n")
 
 
@@ -86,8 +94,12 @@ def command_text(found: dict[str, Any]) -> str:
             "hundreds of commands during which it was outside at all",
             f"{found['hundreds_outside']} of {found['hundreds']}",
         ),
-        ("largest step sent, per axis", f"{found['step_m']:.3f} m, {found['turn_rad']:.3f} rad"),
-        ("largest distance moved in a command", f"{found['moved_m']:.3f} m"),
+        ("largest step sent, per axis", f"{found['step_m']:.3f} m"),
+        ("largest rotation sent (angle)", f"{found['turn_rad']:.3f} rad"),
+        (
+            "largest motion measured in a command",
+            f"{found['moved_m']:.3f} m, {found['turned_rad']:.3f} rad",
+        ),
         ("commands with a line in the log", f"{found['logged']} of {found['commands']}"),
         ("motions stopped early and recovered", stops),
         ("median duration of a motion, on a busy machine", f"{found['motion_s_median']:.2f} s"),
@@ -96,9 +108,31 @@ def command_text(found: dict[str, Any]) -> str:
     return "\n\n".join([wrap(before), markdown_table(("measure", "value"), rows), wrap(after)])
 
 
-def write_page(faults: dict[str, dict[str, Any]], found: dict[str, Any]) -> None:
+def layer_text(found: dict[str, Any]) -> str:
+    """Describe the results of the layer alone."""
+    before = (
+        f"{found['commands']} commands of the same kinds through the layer alone, on an arm "
+        f"without physics: {found['sent']} were sent, {found['refused']} refused. Steps and "
+        "rotations of the targets were computed again with SciPy."
+    )
+    rows = [
+        ("targets outside their boxes", f"at most {1000 * found['target_outside_m']:.2f} mm"),
+        ("largest step, per axis", f"{found['step_m']:.6f} m of {found['max_step_m']:.3f}"),
+        ("largest rotation (angle)", f"{found['turn_rad']:.6f} rad of {found['max_turn_rad']:.3f}"),
+        ("targets that are not finite", str(found["not_finite"])),
+        ("median time of a command", f"{1000 * found['seconds_median']:.1f} ms"),
+    ]
+    return "\n\n".join([wrap(before), markdown_table(("measure", "value"), rows)])
+
+
+def write_page(found: dict[str, Any]) -> None:
     """Fill the blocks of docs/robot-faults.md."""
-    fill_blocks(PAGE, {"faults": fault_table(faults), "commands": command_text(found)})
+    blocks = {
+        "faults": fault_table(found["faults"]),
+        "commands": command_text(found["commands"]),
+        "layer": layer_text(found["layer"]),
+    }
+    fill_blocks(PAGE, blocks)
 
 
 if __name__ == "__main__":

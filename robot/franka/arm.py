@@ -141,6 +141,11 @@ class FrankaArm(Closing):
         """PID of the process that owns the connection."""
         return int(self._driver.pid or 0)
 
+    @property
+    def watchdog_pid(self) -> int:
+        """PID of the watchdog's process; 0 before it has started."""
+        return int(self._watchdog.pid or 0) if self._watchdog is not None else 0
+
     def state(self) -> ArmState:
         """Return the newest reading; its age counts from the last change of the arm's clock.
 
