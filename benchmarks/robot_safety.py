@@ -120,7 +120,7 @@ def layer_text(found: dict[str, Any]) -> str:
         ("largest step, per axis", f"{found['step_m']:.6f} m of {found['max_step_m']:.3f}"),
         ("largest rotation (angle)", f"{found['turn_rad']:.6f} rad of {found['max_turn_rad']:.3f}"),
         ("targets that are not finite", str(found["not_finite"])),
-        ("median time of a command", f"{1000 * found['seconds_median']:.1f} ms"),
+        ("median processor time of a command", f"{1000 * found['seconds_median']:.1f} ms"),
     ]
     return "\n\n".join([wrap(before), markdown_table(("measure", "value"), rows)])
 
