@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -45,17 +46,20 @@ def fresh_layer() -> SafeArm:
     return SafeArm(arm, LIMITS, solver=solver, execute=True)
 
 
-def check_layer(count: int) -> dict[str, Any]:
+def check_layer(count: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Return the extremes of the targets that the layer allowed.
 
     Args:
         count: number of commands.
+        keep: called with the results so far after every hundred commands.
     """
     found: dict[str, Any] = dict.fromkeys(("target_outside_m", "step_m", "turn_rad"), 0.0) | {
         "commands": 0,
         "sent": 0,
         "refused": 0,
         "not_finite": 0,
+        "max_step_m": LIMITS.max_step_m,
+        "max_turn_rad": LIMITS.max_step_rad,
     }
     seconds: list[float] = []
     safe = fresh_layer()
@@ -71,8 +75,8 @@ def check_layer(count: int) -> dict[str, Any]:
             found["refused" if sent.refused else "sent"] += 1
             if not sent.refused:
                 note(found, before, sent)
-    limits = {"max_step_m": LIMITS.max_step_m, "max_turn_rad": LIMITS.max_step_rad}
-    return found | limits | {"seconds_median": statistics.median(seconds)}
+        keep(found | {"seconds_median": statistics.median(seconds)})
+    return found | {"seconds_median": statistics.median(seconds)}
 
 
 def note(found: dict[str, Any], before: np.ndarray, sent: Sent) -> None:

@@ -51,11 +51,16 @@ def main() -> None:
         found["commands"] = total(read_chunks(WORK / "chunks.jsonl", options.commands))
         print(json.dumps(found["commands"]))
     if options.only in (None, "layer"):
-        found["layer"] = check_layer(options.layer)
+        found["layer"] = check_layer(options.layer, lambda part: write(found | {"layer": part}))
         print(json.dumps(found["layer"]))
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write(found)
     write_page(found)
     print(OUT, PAGE, sep="\n")
+
+
+def write(found: dict[str, Any]) -> None:
+    """Write the results measured so far."""
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def fault_table(faults: dict[str, dict[str, Any]]) -> str:
