@@ -56,6 +56,7 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
         limits,
         options.franka.address,
         realtime=options.franka.realtime,
+        clock="host" if options.franka.realtime else "arm",
         connect_timeout_s=usual.connect_timeout_s * options.franka.patience,
         motion_timeout_s=usual.motion_timeout_s * options.franka.patience,
     )

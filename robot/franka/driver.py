@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -31,6 +32,8 @@ NO_MOVE = 2e-4
 entries)."""
 RETRIES = 3
 """Number of retries, each slower, when franky's planner fails."""
+STALLS = "Timeout", "Net Exception"
+"""Words in errors of a connection whose other end does not answer in time."""
 REST_RAD_S, REST_S = 0.02, 0.5
 """A finished motion is over once all joints are slower than this, or after this time."""
 
@@ -62,6 +65,16 @@ class Driver:
         """Connect to the arm and its gripper."""
         import franky
 
+        self._open()
+        self.gripper = GripperWorker(franky.Gripper(self.config.address), self.config)
+        self.moving = self.stopping = self.waiting = False
+        self.error = ""
+        self.publish()
+
+    def _open(self) -> None:
+        """Connect to the arm and pass it the limits."""
+        import franky
+
         kernel = franky.RealtimeConfig
         wanted = kernel.Enforce if self.config.realtime else kernel.Ignore
         self.robot = franky.Robot(self.config.address, realtime_config=wanted)
@@ -71,11 +84,27 @@ class Driver:
         limit.set(min(limit.max, self.config.max_speed_m_s / self.config.dynamics))
         limit = self.robot.rotation_velocity_limit
         limit.set(min(limit.max, self.config.max_turn_rad_s / self.config.dynamics))
-        self.gripper = GripperWorker(franky.Gripper(self.config.address), self.config)
         self.to_ee = np.asarray(self.robot.state.F_T_EE.matrix)
-        self.moving = self.stopping = self.waiting = False
-        self.error = ""
-        self.publish()
+
+    def _reopen(self, error: Exception) -> bool:
+        """Connect again after a stall of a simulated arm; return False if that is not the case.
+
+        libfranka gives up after a second of the host's time without a packet, and the server may
+        wait for a command at the same time.
+        """
+        if self.config.clock != "arm" or not any(word in str(error) for word in STALLS):
+            return False
+        self.robot = None  # closes the connection, which ends the motion
+        self._open()
+        return True
+
+    def _patiently(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            if not self._reopen(error):
+                raise
+            act()
 
     def disconnect(self) -> None:
         """Release the connection."""
@@ -124,9 +153,9 @@ class Driver:
             raise ValueError(f"target {target} or joints {joints} are not finite")
         self.target, self.joints, self.retries = target, joints, RETRIES
         self.moving, self.waiting, self.stopping, self.ended = True, True, False, 0.0
-        self.publish()
+        self._patiently(self.publish)
         self.began = self.link.now_s
-        self._start()
+        self._patiently(self._start)
         if self.config.preempt_s:
             self._operate_gripper()
 
@@ -182,7 +211,7 @@ class Driver:
         self.answer(Answer("done", reasons=(touched,), ended=ended))
 
     def _finished(self) -> bool:
-        """Return whether the motion is over; retry more slowly if it could not be planned.
+        """Return whether the motion is over; start it again if it was not planned or has stalled.
 
         Raises:
             Exception: Any error that franky raises for the motion.
@@ -191,13 +220,17 @@ class Driver:
             return True
         try:
             return bool(self.robot.poll_motion())
-        except RuntimeError as error:
-            if "planner failed" not in str(error) or not self.retries:
+        except Exception as error:
+            if "planner failed" in str(error) and self.retries:
+                self.retries -= 1
+                self.robot.recover_from_errors()
+            elif not self._reopen(error):
                 raise
-            self.retries -= 1
-            self.robot.recover_from_errors()
-            self._start()
-            return False
+        if self.link.is_stopped:  # the arm is at rest
+            self.stopping = self.standing = True
+            return True
+        self._start()
+        return False
 
     def _rests(self) -> bool:
         """Return whether the joints are at rest after a motion; servos lag behind their target."""
@@ -301,8 +334,11 @@ class Driver:
                 if self.robot.is_in_control:
                     self._halt()
         self.moving, self.waiting = False, False
-        with contextlib.suppress(Exception):
+        try:
             self.publish()
+        except Exception:  # noqa: BLE001 - franky does not export all of its errors
+            self.link.rest(self.error)
+            self.disconnect()  # the connection is lost; `recover` makes a new one
         if report:
             self.pipe.send(Answer("failed", self.error))
 
@@ -316,7 +352,7 @@ class Driver:
                     self.disconnect()
                     return
                 ordered = False
-                self.publish()
+                self._patiently(self.publish)
                 self.watch()
             except (EOFError, BrokenPipeError, ConnectionResetError):
                 self.link.stop("the planner's process is gone")

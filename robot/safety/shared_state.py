@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 
 _SEQUENCE, _CLOCK, _STAMP = 0, 1, 2
 _STATE, _Q, _DQ, _WIDTH, _HOLDING, _MOVING = 3, 10, 17, 24, 25, 26
-_BEAT, _FRAME, _STOP, _STOPPED_AT, _GUARD, _CLEARED, _GUARDS = 30, 31, 32, 33, 34, 35, 36
+_BEAT, _FRAME, _STOP, _STOPPED_AT, _GUARD, _CLEARED, _GUARDS, _ELAPSED = range(30, 38)
 _TEXT = 400
 NO_REASON = "stopped without a reason"
 FUTURE_S = 0.05
@@ -76,12 +76,19 @@ class SharedArmState:
         n = self._numbers
         n[_SEQUENCE] += 1  # odd: being written
         if reading.clock_s != n[_CLOCK] and math.isfinite(reading.clock_s):
+            # the arm's clock may restart on a new connection; ages must not become negative
+            n[_ELAPSED] += max(0.0, reading.clock_s - n[_CLOCK])
             n[_STAMP], n[_CLOCK] = time.monotonic(), reading.clock_s
         n[_STATE : _STATE + 7], n[_Q : _Q + 7] = list(reading.state), list(reading.q)
         n[_DQ : _DQ + 7], n[_WIDTH] = list(reading.dq), reading.width_m
         n[_HOLDING], n[_MOVING] = float(reading.holding), float(reading.moving)
         self._errors.value = _encode(errors)
         n[_SEQUENCE] += 1
+
+    def rest(self, errors: str) -> None:
+        """Publish that no motion is in progress, with errors but no reading (driver only)."""
+        self._numbers[_MOVING] = 0.0
+        self._errors.value = _encode(errors)
 
     def read(self) -> ArmState:
         """Return the newest reading of the arm."""
@@ -110,7 +117,7 @@ class SharedArmState:
     @property
     def now_s(self) -> float:
         """Time by the clock of the ages [s]."""
-        return time.monotonic() if self.clock == "host" else float(self._numbers[_CLOCK])
+        return time.monotonic() if self.clock == "host" else float(self._numbers[_ELAPSED])
 
     def _age_s(self, index: int) -> float:
         stamp = float(self._numbers[index])  # before the clock, so that no age is negative

@@ -76,9 +76,8 @@ def watch(link: SharedArmState, config: WatchdogConfig, driver: ProcessHandle, p
         if os.getppid() != parent or ended_by:
             gone_since = gone_since or time.monotonic()
             link.stop("watchdog: the planner's process is gone")
-            if (ended_by and not link.moving) or not (
-                time.monotonic() - gone_since <= 2 * config.kill_s
-            ):
+            waited = time.monotonic() - gone_since
+            if not (driver.is_alive and link.moving and waited <= 2 * config.kill_s):
                 return
         if not link.is_stopped:
             reason = find_fault(link, config)

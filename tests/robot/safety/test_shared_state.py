@@ -90,3 +90,7 @@ def test_ages_by_the_arms_clock_wait_with_it():
     assert state.beat_age_s == pytest.approx(0.3)
     assert state.guard_age_s == pytest.approx(0.3)
     assert state.read().age_s < 60.0
+    state.write(reading(0.1))  # a new connection restarts the arm's clock
+    assert state.beat_age_s == pytest.approx(0.3)
+    state.write(reading(0.2))
+    assert state.beat_age_s == pytest.approx(0.4)
