@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from planning.atomic_write import write_bytes, write_text
 from planning.errors import PlanError
 from planning.pictures import read_image
 from planning.states import check_state
@@ -41,16 +43,17 @@ class GoalPicture:
 
 def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
     """Write `<index>-<name>.png` with its JSON file, and return the image's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{index:02d}-{goal.name}.png"
-    Image.fromarray(goal.image).save(path)
+    picture = io.BytesIO()
+    Image.fromarray(goal.image).save(picture, "PNG")
+    write_bytes(path, picture.getvalue())
     facts = {
         "name": goal.name,
         "steps": goal.steps,
         "state": [float(v) for v in goal.state],
         "size": list(goal.image.shape[:2]),
     }
-    path.with_suffix(".json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    write_text(path.with_suffix(".json"), json.dumps(facts, indent=1))
     return path
 
 
@@ -62,7 +65,7 @@ def _read(path: Path) -> GoalPicture:
         said = json.loads(facts.read_text(encoding="utf-8"))
         state = np.array(said["state"], np.float32)
         name, steps = str(said["name"]), said["steps"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
     if not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
         raise PlanError(f"{facts}: steps={steps!r}; allowed: 1 to {MAX_STEPS}")

@@ -7,6 +7,7 @@ before and after each: W* = argmin |A W - B|. Source: V-JEPA 2 (arXiv 2506.09985
 from __future__ import annotations
 
 import json
+import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,8 +43,13 @@ class Axes:
         return np.array(self.rotation)
 
     def write(self, path: Path) -> None:
-        """Write the result as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+        """Write the result as JSON, completely or not at all."""
+        part = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.part")
+        try:
+            part.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> Axes:

@@ -45,6 +45,21 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Let a system's error in the block name `path`, such as a full disk's, which names no file.
+
+    Raises:
+        OSError: As in the block, with the path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block succeeds.
 
@@ -54,15 +69,17 @@ def atomic_file(path: Path) -> Iterator[Path]:
         The temporary path, in the folder of `path`.
 
     Raises:
-        OSError: The write failed, for example on a full disk; `path` keeps its old content.
+        OSError: The write failed, for example on a full disk; the error names `path`, which keeps
+            its old content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
     try:
-        yield part
-        sync_file(part)
-        part.replace(path)
-        sync_folder(path.parent)
+        with named_errors(path):
+            yield part
+            sync_file(part)
+            part.replace(path)
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 

@@ -82,7 +82,7 @@ def _read(file: IO[str]) -> Owner | None:
     file.seek(0)
     try:
         return Owner(**json.loads(file.read()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return None
 
 

@@ -27,6 +27,7 @@ from planning.errors import PlanError
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from robot.pose import apply_action
+from worldmodel.atomic_io import atomic_file
 from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.kernels.cpu_linear import linear
@@ -283,7 +284,8 @@ def plot(bars: Sequence[tuple[str, float, float]], file: Path) -> None:
     axis.set_ylabel("times faster than the published loop")
     axis.legend()
     figure.tight_layout()
-    figure.savefig(file, dpi=120)
+    with atomic_file(file) as part:
+        figure.savefig(part, dpi=120, format="png")
 
 
 def matmul_peaks(device: str) -> dict[str, float]:

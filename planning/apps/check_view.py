@@ -13,7 +13,7 @@ from planning.arm_options import CheckViewOptions
 from planning.errors import DriveError
 from planning.pictures import read_image
 from robot.calibrate import View, compare_views, overlay
-from worldmodel.atomic_io import write_json
+from worldmodel.atomic_io import atomic_file, write_json
 
 
 def take_view(options: CheckViewOptions) -> Path:
@@ -22,8 +22,8 @@ def take_view(options: CheckViewOptions) -> Path:
         workcell.begin(options.seed)
         view = np.ascontiguousarray(workcell.checked().read().image)
     path = Path(options.out) / "view.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(view).save(path)
+    with atomic_file(path) as part:
+        Image.fromarray(view).save(part, "PNG")
     return path
 
 
@@ -33,7 +33,8 @@ def compare_view(options: CheckViewOptions) -> View:
     path = take_view(options)
     view = read_image(path)
     found = compare_views(view, reference)
-    Image.fromarray(overlay(view, reference)).save(path.with_name("overlay.png"))
+    with atomic_file(path.with_name("overlay.png")) as part:
+        Image.fromarray(overlay(view, reference)).save(part, "PNG")
     write_json(path.with_name("summary.json"), dataclasses.asdict(found))
     return found
 

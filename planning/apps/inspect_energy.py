@@ -13,6 +13,7 @@ from torch import Tensor
 
 from planning.pictures import read_image
 from planning.states import check_state
+from worldmodel.atomic_io import atomic_file
 from worldmodel.errors import DataError
 from worldmodel.evaluation.energy_grid import EnergyGrid, energy_grid
 from worldmodel.models.world_model import WorldModel
@@ -123,4 +124,5 @@ def draw(found: EnergyGrid, path: Path) -> None:
         figure.colorbar(shown, ax=panel, label="energy")
     handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, facecolor="0.8")
-    figure.savefig(path, dpi=110)
+    with atomic_file(path) as part:
+        figure.savefig(part, dpi=110, format="png")

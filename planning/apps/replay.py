@@ -24,6 +24,7 @@ from planning.report.page import beside_goals, gif_bytes, write_report
 from planning.rollout import Episode
 from planning.skill_options import SkillOptions
 from robot.arm import ArmSpec
+from worldmodel.atomic_io import write_bytes
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.models.world_model import WorldModel
@@ -174,5 +175,5 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
     page = write_report(out, f"replay of {options.run}", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
-        (out / "replay.gif").write_bytes(gif_bytes(frames))
+        write_bytes(out / "replay.gif", gif_bytes(frames))
     return summary, page

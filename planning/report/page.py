@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from planning.atomic_write import write_text
 from planning.rollout import Episode
 
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:70rem;color:#222}
@@ -149,18 +150,17 @@ def write_report(
     Returns:
         Path of the self-contained page.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "summary.json").write_text(json.dumps(summary, indent=2), encoding="utf-8")
+    write_text(out / "summary.json", json.dumps(summary, indent=2))
     rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
-    (out / "episodes.jsonl").write_text(rows, encoding="utf-8")
+    write_text(out / "episodes.jsonl", rows)
     table = "".join(
         f"<tr><th>{html.escape(label(k))}</th><td>{cell(v)}</td></tr>" for k, v in summary.items()
     )
     body = "\n".join(episode_section(e) for e in episodes)
     page = out / "report.html"
-    page.write_text(
+    write_text(
+        page,
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(title)}</title>"
         f"<style>{STYLE}</style><h1>{html.escape(title)}</h1><table>{table}</table>{body}</html>",
-        encoding="utf-8",
     )
     return page

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,12 +20,24 @@ SHOWN = 8
 """Maximum number of tensors that a message lists per kind."""
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file atomically, tensor by tensor, without a second copy.
+
+    Raises:
+        CheckpointError: The write failed, for example on a full disk.
+    """
+    try:
+        with atomic_file(path) as part:
+            save_file(tensors, part, metadata)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} cannot be written ({error}): free space there and start the command again"
+        ) from error
+
+
 def save_safetensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and their description to one file, atomically."""
-    with atomic_file(path) as part:
-        save_file(
-            tensors, part, {KEY: json.dumps(metadata)}
-        )  # written tensor by tensor, without a second copy
+    """Write tensors and their description to one file, see `write_tensors`."""
+    write_tensors(path, tensors, {KEY: json.dumps(metadata)})
 
 
 def read_description(path: Path) -> dict[str, Any] | None:

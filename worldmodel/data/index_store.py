@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from worldmodel.atomic_io import write_text
+from worldmodel.atomic_io import named_errors, write_text
 
 Row = dict[str, Any]
 SEEN = ".seen.jsonl"
@@ -49,8 +49,9 @@ class IndexStore:
             self._rewrite()
             self._file = self.path.open("a", encoding="utf-8")
         else:
-            self._file.write(_line(key, fingerprint, rows))
-            self._file.flush()
+            with named_errors(self.path):
+                self._file.write(_line(key, fingerprint, rows))
+                self._file.flush()
 
     def close(self, keys: set[str]) -> None:
         """Drop the units that are not in `keys`, and close the file."""

@@ -87,7 +87,7 @@ def _settings(text: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"the backbone's settings are not JSON ({error})") from error
     kind = found.get("model_type") if isinstance(found, dict) else None
     if kind not in KINDS:

@@ -332,5 +332,5 @@ def _names(path: str) -> list[str]:
         if isinstance(value, dict):
             value = [value[key] for key in sorted(value, key=int)]
         return [str(name) for name in value]
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"labels={path} cannot be read as JSON class names: {error}") from error

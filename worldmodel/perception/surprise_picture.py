@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from worldmodel.atomic_io import atomic_file
+
 NUM_FRAMES = 8
 """Frames of each video in the picture."""
 
@@ -48,4 +50,5 @@ def draw_pair(
         panel.plot(last, curve.numpy(), ".-", color=colour, label=name)
     panel.set(xlabel="last frame of the window", ylabel="surprise", xlim=(0, len(videos[0]) - 1))
     panel.legend()
-    figure.savefig(path, dpi=100)
+    with atomic_file(path) as part:
+        figure.savefig(part, dpi=100, format="png")

@@ -169,7 +169,7 @@ class CheckpointStore:
         """Describe the damage of a checkpoint, or return ""; ranks share the reading."""
         try:
             hashes = json.loads((path / WHOLE).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return f"{WHOLE} is missing or lists no hashes"
         mine = sorted(hashes)[self.rank :: self.count]
         bad = [n for n in mine if not (path / n).is_file() or _sha256(path / n) != hashes[n]]

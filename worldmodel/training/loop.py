@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from worldmodel.atomic_io import atomic_file
 from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.shutdown import deferred_stop, stop
 from worldmodel.training.batches import Batch
@@ -61,16 +62,20 @@ def _require_convergence(loss: Tensor, batch: Batch, step: int, out: Path) -> No
     value = float(loss.detach())
     if math.isfinite(value) and value < MAX_LOSS:
         return
-    out.mkdir(parents=True, exist_ok=True)
     replay = out / f"diverged-step-{step}.pt"
-    torch.save(batch, replay)
+    try:
+        with atomic_file(replay) as part:
+            torch.save(batch, part)
+        saved = f"is saved in {replay}"
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        saved = f"could not be saved in {replay} ({error})"
     wrong = [name for name, part in batch.items() if not _is_finite(part)]
     advice = "lower the learning rate, or check the data in it"
     if wrong:
         advice = f"its {' and '.join(wrong)} hold NaN or infinity: fix the data"
     raise TrainingError(
-        f"The loss is {value} at step {step}; allowed: finite and below {MAX_LOSS:g}. The batch is "
-        f"saved in {replay}: {advice}"
+        f"The loss is {value} at step {step}; allowed: finite and below {MAX_LOSS:g}. The batch "
+        f"{saved}: {advice}"
     )
 
 

@@ -7,32 +7,58 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
-from worldmodel.atomic_io import write_text
+from worldmodel.atomic_io import named_errors, write_text
+from worldmodel.errors import TrainingError
 
 Row = dict[str, float]
 
 
+def _read_lines(path: Path) -> list[tuple[str, Row]]:
+    """Return the lines of a metrics file and their rows, ignoring an incomplete last line.
+
+    Raises:
+        TrainingError: Another line is not a row; the message names file and line.
+    """
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    found: list[tuple[str, Row]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            int(row["step"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise TrainingError(
+                f"{path}, line {number} is no row of metrics ({type(error).__name__}: {error}): "
+                "delete that line, or choose another out="
+            ) from error
+        found.append((line, row))
+    return found
+
+
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file, ignoring an incomplete last line."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    """Return the rows of a metrics file, ignoring an incomplete last line.
+
+    Raises:
+        TrainingError: Another line is not a row; the message names file and line.
+    """
+    return [row for _, row in _read_lines(path)]
 
 
 class MetricsLog:
     """JSON lines log; rows from the resumed step on are removed, so no step is logged twice."""
 
     def __init__(self, path: Path, resume_step: int) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        kept = [x for x in lines if x.endswith("}") and json.loads(x)["step"] < resume_step]
-        write_text(
-            path, "".join(f"{x}\n" for x in kept)
-        )  # atomic: a kill here must not lose the rows
-        self.file = path.open("a", encoding="utf-8")
+        kept = [line for line, row in _read_lines(path) if row["step"] < resume_step]
+        # atomic: a kill here must not lose the rows
+        write_text(path, "".join(f"{line}\n" for line in kept))
+        self.path, self.file = path, path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:
         """Append a row and flush it."""
-        self.file.write(json.dumps(row) + "\n")
-        self.file.flush()
+        with named_errors(self.path):
+            self.file.write(json.dumps(row) + "\n")
+            self.file.flush()
 
 
 class ScalarWriter(Protocol):

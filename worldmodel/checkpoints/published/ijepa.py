@@ -13,10 +13,10 @@ import dataclasses
 import math
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import Tensor
 
-from worldmodel.atomic_io import atomic_file, write_json
+from worldmodel.atomic_io import write_json
+from worldmodel.checkpoints.container import write_tensors
 from worldmodel.checkpoints.published.sizes import LoadOverrides
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.encoder import VisionTransformer
@@ -111,8 +111,7 @@ def write_huggingface(encoder: VisionTransformer, folder: Path) -> None:
     tensors: dict[str, Tensor] = {}
     for name, value in encoder.state_dict().items():
         tensors |= _their_tensors(name, value.detach().cpu())
-    with atomic_file(folder / "model.safetensors") as part:
-        save_file(tensors, part, {"format": "pt"})
+    write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     settings = {
         "architectures": ["IJepaModel"],
         "model_type": "ijepa",

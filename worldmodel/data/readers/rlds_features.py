@@ -86,7 +86,7 @@ def _class_names(value: object) -> Iterator[str]:
     elif isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
         try:
             inside = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         yield from _class_names(inside)
 

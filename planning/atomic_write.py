@@ -1,0 +1,36 @@
+"""Write a small file completely or not at all.
+
+The same as `worldmodel.atomic_io.write_bytes`, which this package does not import;
+tests/contracts/test_atomic_write.py compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a binary file under a temporary name, flush it, and rename it; create its folder.
+
+    Raises:
+        OSError: The write failed, for example on a full disk; `path` keeps its old content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name[:40]}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
