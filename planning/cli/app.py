@@ -66,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
             require_own_packages()
             return _dispatch(words)
     except KeyboardInterrupt as error:
-        again = "; the same command goes on from there" if words else ""
-        print(f"stopped by {name_of(error)}; finished work is kept{again}", file=sys.stderr)
+        print(f"stopped by {name_of(error)}; finished work is kept", file=sys.stderr)
         return exit_status()
     except BrokenPipeError:  # the output pipe was closed, as in `worldmodel ... | head`
         sys.stdout = None

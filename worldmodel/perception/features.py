@@ -35,6 +35,7 @@ from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
 from worldmodel.perception.hdf5_file import open_resumable, source_stamp
 from worldmodel.perception.images import IMAGES, is_image
+from worldmodel.shutdown import patient
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -184,8 +185,10 @@ def _one_video(
         count += 1
         if count > done:
             frames = transform(torch.from_numpy(clip))
-            _append(group, encode(model, frames), times, config.dtype)
-            file.flush()
+            found_ND = encode(model, frames)
+            with patient():  # a process that ends in the middle of a write tears the file
+                _append(group, found_ND, times, config.dtype)
+                file.flush()
     if not count:
         raise DataError(f"{path} has no frames")
     group.attrs["complete"] = True

@@ -29,6 +29,7 @@ from worldmodel.perception.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.hdf5_file import open_resumable, source_stamp
 from worldmodel.perception.labelled_videos import LabelledItems, read_clips
 from worldmodel.perception.probe_config import Recipe
+from worldmodel.shutdown import patient
 
 log = logging.getLogger(__name__)
 
@@ -126,14 +127,16 @@ def encode_items(
                 tokens = encode_file(
                     encoder, item.path, recipe, num_views=num_views, generator=draw
                 )
-                _write(file, rows, tokens, item.label, dtype)
+                with patient():  # a process that ends in the middle of a write tears the file
+                    _write(file, rows, tokens, item.label, dtype)
                 rows += 1
             except DataError as error:
                 log.warning("%s", error)
                 rejected[str(item.path)] = str(error)
                 file.attrs["rejected"] = json.dumps(rejected)
-            file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
-            file.flush()
+            with patient():
+                file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
+                file.flush()
         if "tokens" not in file:
             raise DataError(
                 f"none of {len(paths)} items could be read; the first: "

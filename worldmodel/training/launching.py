@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from submitit import Job
     from submitit.helpers import DelayedSubmission
 
+log = logging.getLogger(__name__)
 Summary = dict[str, object]
 Work = Callable[[AnyOptions], Summary]
 
@@ -94,6 +96,8 @@ def last_error(text: str) -> str:
 def wait(job: Job[Summary]) -> Summary:
     """Wait for a job and return the summary of rank 0.
 
+    A signal ends a job on this machine, and leaves a cluster's job alone.
+
     Raises:
         TrainingError: a process failed; the message names it and its log.
     """
@@ -101,6 +105,12 @@ def wait(job: Job[Summary]) -> Summary:
 
     try:
         return job.results()[0]
+    except KeyboardInterrupt:
+        if isinstance(job, submitit.LocalJob):
+            job.cancel()  # its processes are this machine's; a cluster's job goes on
+        else:
+            log.warning("Job %s goes on; `scancel %s` ends it", job.job_id, job.job_id)
+        raise
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
         raise TrainingError(
             f"Job {job.job_id} failed: {last_error(str(error))}. Logs are in {job.paths.folder}. "
