@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from worldmodel.data.episode import EpisodeError, Frames
 from worldmodel.data.orientation import upright
-from worldmodel.data.video_file import VideoFacts, inspect_video, open_video
+from worldmodel.data.video_file import VideoFacts, inspect_video, reading_video
 from worldmodel.errors import ConfigError
 
 __all__ = ["DECODER", "VideoFacts", "VideoFrames", "choose_decoder", "inspect_video"]
@@ -122,7 +122,7 @@ def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
 
 
 def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
-    with open_video(path) as container:
+    with reading_video(path) as container:
         found = dict(_frames(path, container, set(wanted)))
     missing = [step for step in wanted if step not in found]
     if missing:
@@ -164,7 +164,7 @@ def _key_frame(path: Path, first: int) -> tuple[int | None, dict[int | None, int
     repeat, or where stamps are missing.
     """
     stamps, keys = [], []
-    with open_video(path) as container:
+    with reading_video(path) as container:
         for packet in container.demux(container.streams.video[0]):
             if packet.size and (packet.is_discard or packet.pts is None):
                 return None, {}
