@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import Array, EpisodeError, Frames
-from worldmodel.data.orientation import shown_size, upright
+from worldmodel.data.orientation import UPRIGHT, Turn, shown_size, turn_of, upright
 from worldmodel.errors import DataError
 
 MAX_PIXELS = 2**26
@@ -76,10 +76,12 @@ class ShownFrame:
     time_s: float
     """Time since the first frame [s]."""
     frame: av.VideoFrame
+    turn: Turn
+    """How the frame is turned to be shown."""
 
     def pixels(self) -> Frames:
         """Return uint8 RGB [H, W, 3], right side up."""
-        return upright(self.frame)
+        return upright(self.frame, self.turn)
 
 
 def open_video(path: Path) -> av.container.InputContainer:
@@ -165,29 +167,36 @@ class _Count:
             self.stamps.append(stamp)
 
 
-def _count_packets(container: av.container.InputContainer, count: _Count) -> None:
-    """Count packets, and decode only as far as the first frame, which tells the size as shown."""
-    for packet in container.demux(container.streams.video[0]):
+def _count_packets(container: av.container.InputContainer, path: Path, count: _Count) -> None:
+    """Count packets; decode one frame, which tells the size as shown."""
+    stream = container.streams.video[0]
+    for packet in container.demux(stream):
         if packet.size and packet.is_discard:
             count.hidden += 1
         elif packet.size:
             count.add(packet.pts)
-        if not any(count.size):
-            for frame in packet.decode():
-                count.size = shown_size(frame)
+            if count.shown == 1 and not count.hidden:
+                frames = packet.decode() or stream.codec_context.decode(None)
+                count.size = shown_size(frames[0]) if frames else count.size
+    if count.shown and not any(count.size):  # the first packet alone gives no frame
+        with reading_video(path) as again:
+            count.size = shown_size(next(again.decode(again.streams.video[0])))
 
 
 def _count_frames(container: av.container.InputContainer, path: Path, count: _Count) -> None:
+    coded = (0, 0)
     for packet in container.demux(container.streams.video[0]):
-        count.hidden += bool(packet.size and packet.is_discard)
+        if packet.is_discard and packet.size:
+            count.hidden += 1
         for frame in packet.decode():
-            size = shown_size(frame)
-            if frame.is_corrupt or count.size not in {(0, 0), size}:
+            size = (frame.height, frame.width)
+            if not count.shown:
+                coded, count.size = size, shown_size(frame)
+            if frame.is_corrupt or size != coded:
                 raise EpisodeError(
                     "video_damaged",
                     f"frame {count.shown} of {path.name} is damaged or changes size",
                 )
-            count.size = size
             count.add(frame.pts)
 
 
@@ -210,7 +219,7 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
             if decode:
                 _count_frames(container, path, count)
             else:
-                _count_packets(container, count)
+                _count_packets(container, path, count)
         except av.FFmpegError as error:
             raise EpisodeError(
                 "video_truncated", f"{path.name} breaks off after {count.shown} frames ({error})"
@@ -234,7 +243,7 @@ def shown_frames(path: Path) -> Iterator[ShownFrame]:
     """
     with reading_video(path) as container:
         stream = container.streams.video[0]
-        start_s, size, number = None, None, 0
+        start_s, size, turn, number = None, None, UPRIGHT, 0
         try:
             for frame in container.decode(stream):
                 if frame.time is None:
@@ -244,12 +253,13 @@ def shown_frames(path: Path) -> Iterator[ShownFrame]:
                         "needs a container, for example `ffmpeg -i IN -c copy OUT.mp4`",
                     )
                 start_s = frame.time if start_s is None else start_s
-                size = size or (frame.height, frame.width)
+                if size is None:
+                    size, turn = (frame.height, frame.width), turn_of(frame)
                 if frame.is_corrupt or size != (frame.height, frame.width):
                     raise EpisodeError(
                         "video_damaged", f"frame {number} of {path} is damaged or changes size"
                     )
-                yield ShownFrame(frame.time - start_s, frame)
+                yield ShownFrame(frame.time - start_s, frame, turn)
                 number += 1
         except av.FFmpegError as error:
             raise EpisodeError(
