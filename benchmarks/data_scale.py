@@ -1,8 +1,9 @@
 """Benchmark the index of large data sets: time, bytes read, and speed against another checkout.
 
-`python benchmarks/data_scale.py [before=DIR]` (about five minutes); writes
-benchmarks/results/data_scale.json. `before` is a checkout whose index is timed in turn with this
-one's, on the same files and in processes of their own. Times are CPU time of one process.
+`python benchmarks/data_scale.py [lists] [rlds] [before=DIR]` (about five minutes in all) measures
+the named parts and updates them in benchmarks/results/data_scale.json. `before` is a checkout whose
+index is timed in turn with this one's, on the same files and in processes of their own. Times are
+CPU time of one process.
 """
 
 from __future__ import annotations
@@ -162,6 +163,7 @@ def read_at_random(folder: Path) -> dict[str, Any]:
 def compare(folder: Path, before: Path) -> dict[str, Any]:
     """Time the index of both checkouts in turn."""
     write_dataset(folder / "raw", episodes=6, steps=90, size=(180, 320))
+    write_rlds(folder / "rlds")
     found: dict[str, Any] = {}
     for name, root in (("raw DROID", folder / "raw"), ("RLDS", folder / "rlds")):
         took: dict[str, list[float]] = {"before": [], "now": []}
@@ -184,15 +186,21 @@ def compare(folder: Path, before: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write the results."""
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        result = {"index_of_lists": time_list(folder), "rlds": read_at_random(folder)}
-        if "before" in words:
-            result["index_cpu"] = compare(folder, Path(words["before"]))
-    result["machine"] = {"cpu": platform.machine(), "python": platform.python_version()}
+    """Measure the parts named by the words and write the results."""
     out = Path(__file__).parent / "results" / "data_scale.json"
+    result = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    for word in sys.argv[1:]:
+        part, _, value = word.partition("=")
+        with tempfile.TemporaryDirectory() as name:
+            if part == "lists":
+                result["index_of_lists"] = time_list(Path(name))
+            elif part == "rlds":
+                result["rlds"] = read_at_random(Path(name))
+            elif part == "before":
+                result["index_cpu"] = compare(Path(name), Path(value))
+            else:
+                sys.exit(f"{word!r} is unknown: lists, rlds, before=DIR")
+    result["machine"] = {"cpu": platform.machine(), "python": platform.python_version()}
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
 

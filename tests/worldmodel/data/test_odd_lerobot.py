@@ -176,7 +176,9 @@ def test_a_line_that_is_no_json_is_a_reject(tmp_path):
     root = write_lerobot(tmp_path / "set", some_episodes(), "v2.1")
     with (root / "meta" / "episodes.jsonl").open("a") as file:
         file.write("{torn\n\n[1]\n" + "[" * 100_000 + "\n")
-    assert outcome(root, tmp_path / "out") == (2, {"list_entry": 3})
+    with (root / "meta" / "episodes.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    assert outcome(root, tmp_path / "out") == (2, {"list_entry": 4})
 
 
 def test_a_number_that_is_listed_twice_is_a_reject(tmp_path):

@@ -121,18 +121,27 @@ class Trajectory:
         if not isinstance(group, h5py.Group):
             return None
         link = group.get(name, getlink=True)
-        if link is None or self.links == "all":
-            return None if link is None else group[name]
+        if link is None:
+            return None
+        if self.links == "all":
+            return _opened(group, name, key)
         if isinstance(link, h5py.ExternalLink):
             raise _outside(key, f"it is a link to {link.filename!r}")
         if not isinstance(link, h5py.SoftLink):
-            return group[name]
+            return _opened(group, name, key)
         target = link.path if link.path.startswith("/") else f"{group.name}/{link.path}"
         target = "/".join(part for part in target.split("/") if part not in {"", "."})
         found = self._find(target, hops + 1) if hops < MAX_HOPS else None
         if found is None:
             raise EpisodeError(KEY, f"{key} is a link to {link.path}, which is not there")
         return found
+
+
+def _opened(group: h5py.Group, name: str, key: str) -> h5py.Group | h5py.Dataset:
+    try:
+        return group[name]
+    except KeyError as error:  # also HDF5's answer to a damaged description of an array
+        raise EpisodeError("trajectory_unreadable", f"{key} cannot be opened: {error}") from error
 
 
 def _outside(key: str, why: str) -> EpisodeError:

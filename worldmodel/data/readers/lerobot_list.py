@@ -123,7 +123,7 @@ def _v2_rows(root: Path, links: Links) -> Iterator[tuple[str, Any]]:
     path = root / "meta" / "episodes.jsonl"
     try:
         require_file(path, root, links=links, missing="list_missing")
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except (OSError, ValueError, EpisodeError) as error:
         raise DataError(f"The list of episodes {path} cannot be read: {error}") from error
     for number, line in enumerate(lines, 1):
