@@ -10,14 +10,12 @@ from typing import IO, Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError  # type: ignore[import-untyped]
 
 import envs
 from planning.arm_options import WorkcellOptions
-from planning.errors import DriveError
+from planning.errors import DriveError, PlanError
 from planning.protocols import SubGoal
+from planning.yaml_file import read_yaml, values_of
 from robot.arm import Arm, ArmSpec, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
 from robot.cameras.realsense import RealSenseCamera
@@ -45,11 +43,9 @@ def read_limits(name: str) -> SafetyConfig:
     path = Path(name)
     if path.suffix != ".yaml":
         path = config_folder() / "robot" / f"{name}.yaml"
-    if path.exists() and not path.is_file():  # a pipe would hang
-        raise ConfigError(f"Limits {name!r} are no file. Allowed: franka, twin or a file.yaml.")
     try:
-        values: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        values = values_of(read_yaml(path))
+    except PlanError as error:
         raise ConfigError(
             f"Limits {name!r} cannot be read ({error}). Allowed: franka, twin or a file.yaml."
         ) from error

@@ -19,8 +19,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from planning.cli.fields import Layout, UsageError, choices, layout, unwrap_optional
-from planning.cli.request import Request, Tree, plain, read_request
+from planning.cli.request import Request, plain, read_request
 from planning.cli.values import check
+from planning.yaml_file import Tree
 
 T = TypeVar("T")
 ROOT = "worldmodel"

@@ -7,33 +7,19 @@ and no value is evaluated.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
 from hydra.core.override_parser.types import Quote, QuotedString
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from planning.cli.commands import file_name
 from planning.cli.fields import Layout, Option, Section, UsageError, group_names, is_text, layout
-from planning.cli.values import check, read_text, split_words
+from planning.cli.values import check, read_number, read_text, split_words
+from planning.errors import PlanError
+from planning.yaml_file import Scalar, Tree, read_yaml
 from worldmodel.resources import config_folder
-
-Tree = dict[str, object]
-"""Nested plain values by option name."""
-
-
-@dataclass(frozen=True)
-class Scalar:
-    """A value of a YAML file, as YAML reads it and as it is written."""
-
-    value: object
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,40 +167,23 @@ def _read_yaml(key: str, group: str, name: str) -> Tree:
         raise UsageError(f"{key}={name} is unknown.{hint} {listed} a path that ends in .yaml.")
     path = config_folder() / group / f"{name}.yaml" if name in known else Path(name)
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        written = yaml.load(text, Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"{name} cannot be read as a YAML file of options: {reason}.") from error
-    if not isinstance(tree, dict):
-        raise UsageError(f"{name} is not a file of options: it has no `key: value` lines.")
-    return {str(key): _scalars(value, _part(written, str(key))) for key, value in tree.items()}
-
-
-def _part(written: object, key: str) -> object:
-    """Return the part of a file's texts under a key; None for keys that YAML's `<<` merged in."""
-    return written.get(key) if isinstance(written, dict) else None
-
-
-def _scalars(value: object, written: object) -> object:
-    """Pair every leaf of a file's values with its text."""
-    if isinstance(value, dict):
-        return {str(key): _scalars(part, _part(written, str(key))) for key, part in value.items()}
-    if isinstance(value, list):
-        texts = written if isinstance(written, list) else [None] * len(value)
-        return [_scalars(part, text) for part, text in zip(value, texts, strict=True)]
-    return Scalar(value, written if isinstance(written, str) else str(value))
+        return read_yaml(path)
+    except PlanError as error:
+        raise UsageError(f"{key}={name} cannot be read as a file of options: {error}.") from error
 
 
 def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
     """Validate the values of a file and nest each of them below the section."""
     nested: Tree = {}
+    seen: set[str] = set()
     prefix = f"{section.name}." if section.name else ""
     for key, value in _flatten(tree):
         if key == "mode" and request.mode and not prefix:
             continue
         option = _resolve(request, f"{prefix}{key}", f"in {where}")
+        if option.name in seen:
+            raise UsageError(f"In {where}: {option.name} is given twice.")
+        seen.add(option.name)
         checked = _check_in_file(option, value, where)
         set_value(nested, option.name.removeprefix(prefix), plain(checked))
     return nested
@@ -243,10 +212,15 @@ def _as_written(value: object) -> object:
 
 
 def _as_read(value: object) -> object:
-    """Return the values of a file as YAML reads them."""
+    """Return the values of a file; its numbers are read as on the command line (`010` is ten)."""
     if isinstance(value, list):
         return [_as_read(part) for part in value]
-    return value.value if isinstance(value, Scalar) else value
+    if not isinstance(value, Scalar):
+        return value
+    found = value.value
+    if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < math.inf:
+        return found
+    return read_number(value.text)
 
 
 def _flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, object]]:

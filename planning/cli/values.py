@@ -129,6 +129,14 @@ def _from_text(kind: object, text: str) -> object:
     return unquote(text)
 
 
+def read_number(text: str) -> object:
+    """Convert text to an integer or a number; what is neither stays text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
 def _choice(allowed: Sequence[object], value: object) -> object:
     for choice in allowed:
         if value == choice or (isinstance(value, str) and value == plain_text(choice)):

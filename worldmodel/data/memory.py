@@ -42,7 +42,7 @@ class MemoryClips:
                 from the fingers, whose pose hindsight tells; they are repeated likewise.
 
         Raises:
-            DataError: A share is set, and no clip counts for it.
+            DataError: No episode holds two frames, or a share is set and no clip counts for it.
         """
         self.num_frames = num_frames
         self.arrays: dict[str, np.ndarray] = {
@@ -51,6 +51,10 @@ class MemoryClips:
         }
         starts = np.load(folder / "starts.npy")
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
+        if not firsts:
+            raise DataError(
+                "No episode holds two frames at this rate: raise fps, or record longer episodes"
+            )
         self.firsts = np.concatenate(firsts)
         if hindsight or contact_share or hindsight_share:
             labels = [

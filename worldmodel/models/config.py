@@ -23,12 +23,22 @@ class _Transformer(Checked):
     embed_dim: int
     num_heads: int
 
+    @property
+    def is_rotary(self) -> bool:
+        """Whether positions are rotary embeddings of each head's pairs of channels."""
+        return hasattr(self, "rope") and getattr(self, "position", "rope") == "rope"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.embed_dim % self.num_heads:
             raise ConfigError(
                 f"{self.owner} embed_dim={self.embed_dim} is not divisible by "
                 f"num_heads={self.num_heads}: choose a head count that divides the width"
+            )
+        if self.is_rotary and self.embed_dim // self.num_heads % 2:
+            raise ConfigError(
+                f"{self.owner} embed_dim={self.embed_dim} gives each of num_heads={self.num_heads} "
+                f"{self.embed_dim // self.num_heads} channels; rotary positions need an even number"
             )
 
 

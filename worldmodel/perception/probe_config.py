@@ -115,7 +115,7 @@ class TrainOptions(Checked):
     """Number of passes over the training items (default: the preset's)."""
     batch_size: int | None = field(default=None, metadata=COUNT)
     """Number of items of an update (default: the preset's)."""
-    lr: float | None = field(default=None, metadata=between(0, 10))
+    lr: float | None = field(default=None, metadata=between(1e-12, 10))
     """Learning rate of all heads (default: the preset's grid)."""
     weight_decay: float | None = field(default=None, metadata=between(0, 10))
     """Weight decay of all heads (default: the preset's grid)."""

@@ -29,7 +29,7 @@ from worldmodel.perception.frozen_tokens import average_views
 class HeadSettings(Checked):
     """Optimiser settings of one head of the grid."""
 
-    lr: float = field(default=1e-3, metadata=between(0, 10))
+    lr: float = field(default=1e-3, metadata=between(1e-12, 10))
     """Maximum learning rate."""
     weight_decay: float = field(default=0.01, metadata=between(0, 10))
     """Weight decay, on all parameters."""

@@ -32,3 +32,12 @@ def test_unknown_option_names_itself():
 def test_heads_must_divide_width():
     with pytest.raises(ConfigError, match="not divisible"):
         dataclasses.replace(small_model().encoder, num_heads=5)
+
+
+@pytest.mark.parametrize("heads", [32, 96])
+def test_rotary_heads_have_an_even_number_of_channels(heads):
+    for kind in (config.EncoderConfig, config.PredictorConfig, config.MaskedPredictorConfig):
+        with pytest.raises(ConfigError, match="rotary positions need an even number"):
+            kind(embed_dim=96, num_heads=heads)
+        assert kind(embed_dim=96, num_heads=16).num_heads == 16
+    config.EncoderConfig(embed_dim=96, num_heads=heads, position="sincos")
