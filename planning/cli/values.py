@@ -82,6 +82,9 @@ def _checked(option: Option, value: object) -> object:
 
 
 def _refusal(option: Option, shown: str, allowed: str) -> UsageError:
+    inside = "" if choices(option.kind) else allowed_range(option)
+    if inside and inside not in allowed:
+        allowed = f"{allowed}, {inside}"
     return UsageError(f"{option.name}={shown} is not allowed. Allowed: {allowed}.")
 
 
