@@ -13,7 +13,7 @@ from envs.scene import CAMERAS, look_at
 from envs.shapes import NOMINAL_M
 from envs.world import World
 
-Colour = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,63 +92,79 @@ OTHER_HUE = 0.35
 """Smallest distance of the colours of two objects in a scene, as a norm of RGB differences."""
 
 
-def randomise(world: World, appearance: AppearanceDistribution, rng: np.random.Generator) -> None:
+def randomise(
+    world: World, appearance: AppearanceDistribution, rng: np.random.Generator, num_objects: int
+) -> None:
     """Randomise colours, texture, light, cameras and object sizes of a world, in place.
 
     Args:
         world: Scene to change.
         appearance: Distribution of appearances.
         rng: Random generator.
+        num_objects: Number of objects to change, the first ones.
     """
     model = world.model
-    table = model.geom("table").id
-    colour = np.array(appearance.tables[rng.integers(len(appearance.tables))])
-    model.geom_rgba[table, :3] = np.clip(colour + rng.uniform(-0.05, 0.05), 0, 1)
-    model.geom_matid[table] = model.material(str(rng.choice(appearance.textures))).id
-    first = world.objects[0]
-    used = [_draw_colour(appearance, rng)]
-    first.colour(used[0])
-    first.resize(_draw_scale(appearance, rng))
+    paint_table(model, appearance, rng)
+    vary_object(world, 0, appearance, rng)
     model.light_diffuse[model.light("sun").id] = rng.uniform(*appearance.light)
     model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
-    _turn_cameras(model, appearance.camera_deg, rng)
-    for item in world.objects[1:]:
-        used.append(_draw_other_colour(appearance, used, rng))
-        item.colour(used[-1])
-        item.resize(_draw_scale(appearance, rng))
+    turn_cameras(model, appearance.camera_deg, rng)
+    for index in range(1, num_objects):
+        vary_object(world, index, appearance, rng)
     if world.has_wall:
         wall = np.array(appearance.walls[rng.integers(len(appearance.walls))])
         model.geom_rgba[model.geom(WALL).id, :3] = np.clip(wall + rng.uniform(-0.05, 0.05), 0, 1)
 
 
-def _draw_colour(appearance: AppearanceDistribution, rng: np.random.Generator) -> Colour:
-    hue = np.array(appearance.hues[rng.integers(len(appearance.hues))])
-    jitter = rng.uniform(-appearance.colour_jitter, appearance.colour_jitter, 3)
-    return np.clip(hue + jitter, 0, 1)
+def paint_table(
+    model: mujoco.MjModel, appearance: AppearanceDistribution, rng: np.random.Generator
+) -> None:
+    """Draw the table's colour and texture."""
+    table = model.geom("table").id
+    colour = np.array(appearance.tables[rng.integers(len(appearance.tables))])
+    model.geom_rgba[table, :3] = np.clip(colour + rng.uniform(-0.05, 0.05), 0, 1)
+    model.geom_matid[table] = model.material(str(rng.choice(appearance.textures))).id
 
 
-def _draw_other_colour(
-    appearance: AppearanceDistribution, used: list[Colour], rng: np.random.Generator
-) -> Colour:
-    """Draw a colour that differs from those of the other objects."""
+def paint_object(
+    world: World, index: int, appearance: AppearanceDistribution, rng: np.random.Generator
+) -> None:
+    """Draw an object's colour, different from those of the objects before it."""
+    used = [world.model.geom_rgba[item.geoms[0], :3] for item in world.objects[:index]]
     while True:
-        colour = _draw_colour(appearance, rng)
-        if min(float(np.linalg.norm(colour - other)) for other in used) >= OTHER_HUE:
-            return colour
+        hue = np.array(appearance.hues[rng.integers(len(appearance.hues))])
+        jitter = rng.uniform(-appearance.colour_jitter, appearance.colour_jitter, 3)
+        colour = np.clip(hue + jitter, 0, 1)
+        if all(float(np.linalg.norm(colour - other)) >= OTHER_HUE for other in used):
+            world.objects[index].colour(colour)
+            return
 
 
-def _draw_scale(appearance: AppearanceDistribution, rng: np.random.Generator) -> float:
-    return float(rng.uniform(*appearance.half_size_m)) / NOMINAL_M
+def vary_object(
+    world: World, index: int, appearance: AppearanceDistribution, rng: np.random.Generator
+) -> None:
+    """Draw an object's colour and size."""
+    paint_object(world, index, appearance, rng)
+    world.objects[index].resize(float(rng.uniform(*appearance.half_size_m)) / NOMINAL_M)
 
 
-def _turn_cameras(model: mujoco.MjModel, most_deg: float, rng: np.random.Generator) -> None:
+def turn_cameras(model: mujoco.MjModel, most_deg: float, rng: np.random.Generator) -> None:
+    """Draw a rotation of the exterior cameras about the centre of the table."""
     for name, position, target, _ in CAMERAS:
-        turn = np.radians(rng.uniform(-most_deg, most_deg))
-        offset = np.array(position) - target
-        c, s = np.cos(turn), np.sin(turn)
-        moved = target + np.array(
-            [c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], offset[2]]
-        )
-        camera = model.camera(name).id
-        model.cam_pos[camera] = moved
-        model.cam_quat[camera] = look_at(moved, target)
+        angle = rng.uniform(-most_deg, most_deg)
+        place_camera(model, name, np.array(position), target, float(angle))
+
+
+def place_camera(
+    model: mujoco.MjModel, name: str, position_m: Array, target_m: Array, angle_deg: float
+) -> None:
+    """Rotate a camera's position [3, m] about the vertical through `target_m`; look at it."""
+    turn = np.radians(angle_deg)
+    offset = position_m - target_m
+    c, s = np.cos(turn), np.sin(turn)
+    moved = target_m + np.array(
+        [c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], offset[2]]
+    )
+    camera = model.camera(name).id
+    model.cam_pos[camera] = moved
+    model.cam_quat[camera] = look_at(moved, target_m)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -11,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.appearance import SPLITS, randomise
-from envs.config import CAMERA_NAMES, OBJECTS
+from envs.config import CAMERA_NAMES, FACTORS, OBJECTS
 from envs.errors import TaskError
 from envs.expert import WayPoint, flange_position, grasp_points, run_expert
 from envs.experts import expert_points
-from envs.goals import SubGoal, render_sub_goals
+from envs.factors import add_distractor, change_shapes, change_world
+from envs.goals import SubGoal, choose_sub_goals, picture, render_sub_goals
 from envs.layout import Clutter, Layout
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.objects import SceneObject, place_wall
-from envs.shapes import yaw_difference
+from envs.outcome import describe, is_solved
+from envs.play import play_to_goal
 from envs.starts import draw_clutter, draw_layout
-from envs.tasks import ObjectError, get_task
-from envs.tasks import succeeded as task_succeeded
+from envs.tasks import get_task
 from envs.world import World
 
 Array = NDArray[np.float64]
@@ -60,6 +62,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         max_steps: Control steps until truncation; 0 uses the task's default.
         terminate_on_success: Whether success ends the episode.
         clutter: More objects and walls, at random places and without a goal, for data sets.
+        factor: One change that training never showed, a row of `envs.factors`.
         render_mode: Gymnasium's render mode; only rgb_array is supported.
 
     Raises:
@@ -83,12 +86,14 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         max_steps: int = 0,
         terminate_on_success: bool = False,
         clutter: Clutter | None = None,
+        factor: str = "none",
         render_mode: str | None = "rgb_array",
     ) -> None:
         self.task = get_task(task)
         objects = tuple(objects) or self.task.objects
         _check_names("split", (split,), tuple(SPLITS))
         _check_names("object", objects, OBJECTS)
+        _check_names("factor", (factor,), FACTORS)
         _check_names("camera", cameras, CAMERA_NAMES)
         if image_size < 1:
             raise TaskError(f"image_size={image_size}; allowed: at least 1")
@@ -96,7 +101,12 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.image_size, self.fidelity, self.render_mode = image_size, fidelity, render_mode
         self.max_steps = max_steps or self.task.max_steps
         self.terminate_on_success = terminate_on_success
-        self.clutter = clutter or Clutter()
+        self.clutter, self.factor = clutter or Clutter(), factor
+        self.play_goal: SubGoal | None = None
+        if factor != "none" and not self.clutter.is_empty:
+            raise TaskError(f"factor={factor} has no effect with clutter; leave one out")
+        if factor == "play_goal" and (self.task.num_objects, self.task.num_moving) != (1, 1):
+            raise TaskError(f"factor=play_goal needs a task that moves one object, not {task}")
         self._worlds: dict[tuple[tuple[str, ...], bool], World] = {}
         picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
@@ -139,12 +149,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     @property
     def tcp_m(self) -> Array:
         """Position of the point between the fingertips [3, m]."""
-        return self.data.site_xpos[self.arm.tcp].copy()
-
-    @property
-    def target_m(self) -> Array:
-        """Target of the first object's origin [3, m]."""
-        return np.append(self.layout.targets_m[0], self.items[0].half_height_m)
+        return self.world.tcp_m
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -164,31 +169,34 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         super().reset(seed=seed)
         while True:
             self._draw_scene(self.np_random)
-            if self.task.starts_holding:
-                home = WayPoint(tuple(self.layout.tcp_m))
-                run_expert(self.arm, [*grasp_points(self.object_m), home])
-                if not self.arm.holding():
-                    continue
+            if self.task.starts_holding and not self._grip():
+                continue
+            if self.factor == "play_goal" and not self._draw_play_goal():
+                continue
             if not self.success():
                 break
         self.steps = 0
         return self._observe(), self.info()
 
     def _draw_scene(self, rng: np.random.Generator) -> None:
-        cluttered = not self.clutter.is_empty
-        if cluttered:
+        """Draw a scene; a factor draws from its own generator, so that the rest stays the same."""
+        factor, factor_rng = self.factor, rng.spawn(1)[0]
+        if not self.clutter.is_empty:
             shapes, wall = self.clutter.draw_composition(self.objects, rng)
         else:
             indices = [rng.integers(len(self.objects)) for _ in range(self.task.num_objects)]
             shapes, wall = tuple(self.objects[i] for i in indices), self.task.has_wall
-        self._open(shapes, wall=wall)
+        self._open(change_shapes(factor, shapes, factor_rng), wall=wall)
         mujoco.mj_resetData(self.model, self.data)
-        randomise(self.world, SPLITS[self.split], rng)
-        radii_m = [item.radius_m for item in self.items]
-        if cluttered:
+        randomise(self.world, SPLITS[self.split], rng, len(shapes))
+        change_world(factor, self.world, factor_rng)
+        radii_m = [item.radius_m for item in self.items[: len(shapes)]]
+        if not self.clutter.is_empty:
             self.layout = draw_clutter(self.clutter, radii_m, wall, rng)
         else:
             self.layout = draw_layout(self.task, radii_m, rng)
+        if factor == "distractor":
+            self.layout = add_distractor(self.layout, self.items, factor_rng)
         self._arrange()
 
     def _arrange(self) -> None:
@@ -203,29 +211,27 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
 
-    def errors(self) -> list[ObjectError]:
-        """Return the error of each object."""
-        layout = self.layout
-        targets = zip(self.items, layout.targets_m, layout.target_yaws_rad, strict=True)
-        return [
-            ObjectError(
-                distance_m=float(np.linalg.norm(item.position_m[:2] - target)),
-                yaw_rad=yaw_difference(item.yaw_rad, yaw, item.shape.yaw_period_rad),
-                resting=item.is_resting,
-            )
-            for item, target, yaw in targets
-        ]
+    def _grip(self) -> bool:
+        """Grasp the first object, move back to the start, and return whether it is held."""
+        home = WayPoint(tuple(self.layout.tcp_m))
+        run_expert(self.arm, [*grasp_points(self.object_m), home])
+        return self.arm.holding()
+
+    def _draw_play_goal(self) -> bool:
+        """Replace the goal by a state that play reaches; return whether it reached one."""
+        saved = self.arm.snapshot()
+        reached = play_to_goal(self, self.np_random.spawn(1)[0])
+        x, y, _, yaw = self.items[0].pose
+        self.layout = replace(
+            self.layout, targets_m=[np.array([x, y])], target_yaws_rad=[float(yaw)]
+        )
+        self.play_goal = picture(self.world, "played", self.task.max_steps)
+        self.arm.restore(saved)
+        return reached
 
     def success(self) -> bool:
         """Return whether the task is solved; never with `clutter`, which has no goal."""
-        return self.clutter.is_empty and task_succeeded(
-            self.task,
-            tcp_m=self.tcp_m,
-            goal_tcp_m=self.layout.goal_tcp_m,
-            errors=self.errors(),
-            holding=self.arm.holding(),
-            closed=self.arm.closed,
-        )
+        return self.clutter.is_empty and is_solved(self.world, self.task, self.layout)
 
     def expert_points(self) -> list[WayPoint]:
         """Return the scripted expert's waypoints from the current state."""
@@ -252,11 +258,14 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """Render this reset's goal images, then restore the simulation exactly.
 
         Args:
-            variant: Variant of `envs.goals.VARIANTS`.
+            variant: Variant of `envs.goals.VARIANTS`. With `factor="play_goal"` every variant is
+                the one image that play reached.
 
         Raises:
             TaskError: Unknown variant.
         """
+        if self.play_goal is not None:
+            return choose_sub_goals([self.play_goal], variant)
         return render_sub_goals(self.world, self.task, self.layout, variant)
 
     def _observe(self) -> dict[str, Any]:
@@ -273,18 +282,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         its pose `objects` [M, 4] (x, y, z [m], yaw [rad]), and for each object that has to move
         `errors_m` and `yaw_errors_rad`.
         """
-        errors = self.errors()[: self.task.num_moving]
-        return {
-            "success": self.success(),
-            "tcp_m": self.tcp_m,
-            "object_m": self.object_m,
-            "target_m": self.target_m,
-            "goal_tcp_m": self.layout.goal_tcp_m.copy(),
-            "holding": self.arm.holding(),
-            "objects": np.stack([item.pose for item in self.items]),
-            "errors_m": np.array([error.distance_m for error in errors]),
-            "yaw_errors_rad": np.array([error.yaw_rad for error in errors]),
-        }
+        solved = {"success": self.success()}
+        return solved | describe(self.world, self.task, self.layout)
 
     def step(
         self, action: NDArray[np.float32]

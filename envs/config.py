@@ -8,13 +8,28 @@ from typing import Literal, get_args
 from envs.errors import ConfigError
 from robot.ranges import between, check_ranges
 
-Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T"]
+Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
 Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
 Mix = Literal["play", "contact"]
+Factor = Literal[
+    "none",
+    "object_color",
+    "object_size",
+    "shape",
+    "table_texture",
+    "light",
+    "camera",
+    "mass_friction",
+    "distractor",
+    "gripper_speed",
+    "play_goal",
+]
+FACTORS: tuple[str, ...] = get_args(Factor)
+"""Changes of a scene that training never showed, one at a time; see `envs.factors`."""
 OBJECTS: tuple[str, ...] = get_args(Shape)
-"""Object shapes; `cylinder` is reserved for the held-out split."""
+"""Object shapes; `cylinder` and `L` are reserved for evaluation."""
 CAMERA_NAMES: tuple[str, ...] = get_args(CameraName)
 
 

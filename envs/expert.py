@@ -62,9 +62,9 @@ def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray
 
 
 def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> bool:
-    """Return whether a waypoint is done: gripper command sent or, without one, position reached."""
+    """Return whether a waypoint is done: gripper command done or, without one, position reached."""
     if point.gripper:
-        return bool(action[6] == point.gripper)
+        return bool(action[6] == point.gripper and not arm.is_hand_moving)
     near = np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006
     return bool(near and abs(turn_left(arm, point)) <= NEAR_RAD)
 

@@ -74,17 +74,18 @@ def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> 
         targets = zip(world.objects, layout.targets_m, layout.target_yaws_rad, strict=True)
         for item, target_m, yaw_rad in list(targets)[: task.num_moving]:
             item.put(target_m, yaw_rad)
-        goals = [_picture(world, "pushed" if task.name == "push" else "placed", task.max_steps)]
+        goals = [picture(world, "pushed" if task.name == "push" else "placed", task.max_steps)]
     else:
         goals = []
         for point in expert_points(task, world.arm, world.objects, layout):
             run_expert(world.arm, [point])
             if point.name:
-                goals.append(_picture(world, point.name, point.steps))
+                goals.append(picture(world, point.name, point.steps))
     world.arm.restore(saved)
     return choose_sub_goals(goals, variant)
 
 
-def _picture(world: World, name: str, steps: int) -> SubGoal:
+def picture(world: World, name: str, steps: int) -> SubGoal:
+    """Render the current state as a goal image."""
     image = world.renderer.render(world.data, "left")
     return SubGoal(name, image, world.arm.state().state.astype(np.float32), steps)

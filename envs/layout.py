@@ -27,6 +27,8 @@ HAND_M = 0.11
 """Half the width of the hand [m]; within it of a wall, the start is above the wall."""
 HAND_CLEAR_M = 0.03
 """Height of the fingertips above a wall that they can cross without an object [m]."""
+SEEN_M = 0.02
+"""Horizontal distance of a line of sight from a wall at which an object is not hidden [m]."""
 MAX_DRAWS = 2000
 
 
@@ -118,12 +120,15 @@ def draw_wall(rng: np.random.Generator, centre_m: Array, yaw_rad: float) -> Wall
 
 
 def is_visible(wall: Wall, place_m: Array, camera: str = "left") -> bool:
-    """Return whether a camera sees the middle of an object at `place_m` [>=2, m] past the wall."""
+    """Return whether a camera sees an object at `place_m` [>=2, m] past the wall.
+
+    The line to its foot has to pass the wall by `SEEN_M`.
+    """
     eye_m = next(np.array(position) for name, position, *_ in CAMERAS if name == camera)
     samples_N1 = np.linspace(0.0, 1.0, 200)[:, None]
-    line_N3 = eye_m + samples_N1 * (np.array([*place_m[:2], 0.025]) - eye_m)
+    line_N3 = eye_m + samples_N1 * (np.array([*place_m[:2], 0.015]) - eye_m)
     local_N2 = np.abs(wall.to_local(line_N3[:, :2]))
-    blocked = (local_N2 <= np.array(wall.half_m[:2]) + 0.005).all(axis=1)
+    blocked = (local_N2 <= np.array(wall.half_m[:2]) + SEEN_M).all(axis=1)
     return not bool((blocked & (line_N3[:, 2] < wall.height_m)).any())
 
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
-from envs.objects import BODY_NAMES
+from envs.objects import BODY_NAMES, TIMESTEP_S
 from robot.arm import ArmSpec, ArmState, Closing, Reason, Sent
 from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
 from robot.pose import apply_action, flange_to_tcp, gripper_command, matrix_to_euler, pose_diff
@@ -21,6 +21,8 @@ BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
 this floor they would press on the table, and friction would jam the gripper half open."""
 HELD_WITHIN_M = 0.04
 """An object whose middle is farther from the fingertips is not held [m]."""
+HAND_OPEN = 255.0
+"""Actuator command of the open hand; 0 closes it."""
 MAX_LAG_M = 0.012
 """Actions accumulate on the commanded pose unless it is farther than this from the measured one
 [m]."""
@@ -43,13 +45,15 @@ class MujocoArm(Closing):
         self.tcp = model.site("tcp").id
         self.object_bodies = [i for i in range(model.nbody) if model.body(i).name in BODY_NAMES]
         self.closed = False
+        self.stroke_s = 0.0
+        """Time of the gripper's full stroke [s]; 0 is as fast as its actuator can."""
         self.commanded = np.zeros(7)
 
     def reset(self, q: Array) -> None:
         """Set joint positions `q` [7, rad], at rest, with the gripper open."""
         self.data.qpos[:7], self.data.qpos[7:9] = q, MAX_WIDTH_M / 2
         self.data.qvel[:9] = 0.0
-        self.data.ctrl[:7], self.data.ctrl[7] = q, 255.0
+        self.data.ctrl[:7], self.data.ctrl[7] = q, HAND_OPEN
         self.closed = False
         mujoco.mj_forward(self.model, self.data)
         self.commanded = self._pose()
@@ -67,6 +71,14 @@ class MujocoArm(Closing):
         offsets = self.data.xpos[self.object_bodies] - self.data.site_xpos[self.tcp]
         gap = float(np.linalg.norm(offsets, axis=1).min())
         return self.closed and width > MIN_HELD_M and gap < HELD_WITHIN_M
+
+    def _hand_goal(self) -> float:
+        return 0.0 if self.closed else HAND_OPEN
+
+    @property
+    def is_hand_moving(self) -> bool:
+        """Whether the gripper's command is still on its way."""
+        return bool(self.data.ctrl[7] != self._hand_goal())
 
     @property
     def yaw_rad(self) -> float:
@@ -120,10 +132,12 @@ class MujocoArm(Closing):
             target, goal = base, q
         if grip:
             self.closed = grip > 0
-        self.data.ctrl[7] = 0.0 if self.closed else 255.0
+        hand = self._hand_goal()
+        hand_step = HAND_OPEN if self.stroke_s == 0 else HAND_OPEN * TIMESTEP_S / self.stroke_s
         steps = round(PERIOD_S / self.model.opt.timestep)
         ramp = 0.6 * steps
         for i in range(steps):
+            self.data.ctrl[7] += np.clip(hand - self.data.ctrl[7], -hand_step, hand_step)
             self.data.ctrl[:7] = q + (goal - q) * min(1.0, (i + 1) / ramp)
             mujoco.mj_step(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)

@@ -185,6 +185,13 @@ class SceneObject:
         """Whether it is no more than 1 cm above its height on the table."""
         return bool(self.position_m[2] < self.half_height_m + 0.01)
 
+    @property
+    def is_on_table(self) -> bool:
+        """Whether it is upright on the part of the table that the arm reaches."""
+        x, y, z = self.position_m
+        up = self.data.xmat[self.body, 8] > 0.98
+        return bool(up and 0.34 < x < 0.66 and abs(y) < 0.25 and z > 0.5 * self.half_height_m)
+
     def put(self, place_m: Array, yaw_rad: float = 0.0) -> None:
         """Put it upright on the table at a position [>=2, m], at rest."""
         pose = [*place_m[:2], self.half_height_m, np.cos(yaw_rad / 2), 0, 0, np.sin(yaw_rad / 2)]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.arm_env import ArmEnv
 from envs.expert import WayPoint, grasp_points, is_done, pick_place_points, push_points, walk
 from envs.layout import ARM_HIGH_M, ARM_LOW_M, draw_apart
-from envs.shapes import nearest_grip_yaw
+from envs.shapes import nearest_grip_yaw, yaw_difference
 from robot.constants import MAX_STEP_M
+
+if TYPE_CHECKING:
+    from envs.arm_env import ArmEnv
 
 Action = NDArray[np.float32]
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
@@ -61,7 +65,7 @@ def follow(
 
 def grip_yaw(env: ArmEnv) -> float | None:
     """Return the yaw that grips the first object, or None where objects are never turned."""
-    if env.clutter.turned == 0.0:
+    if env.clutter.turned == 0.0 and not env.items[0].shape.has_yaw:
         return None
     item = env.items[0]
     return nearest_grip_yaw(item.yaw_rad, item.shape.yaw_period_rad, env.arm.yaw_rad)
@@ -121,3 +125,33 @@ def reach(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
 
 
 POLICIES = {"play": play, "demonstration": demonstrate, "reach": reach}
+
+
+PLAY_ATTEMPTS, PLAY_STEPS = 6, 40
+"""Attempts to reach a goal by play, and the length of each."""
+GOAL_MOVED_M, GOAL_TURNED_RAD = 0.06, np.radians(30)
+"""Least change of the object's position, or of its yaw where the task asks for one."""
+
+
+def play_to_goal(env: ArmEnv, rng: np.random.Generator) -> bool:
+    """Play until the object rests elsewhere on the table and the gripper is open.
+
+    Args:
+        env: Environment with one object, which is moved.
+        rng: Random generator.
+
+    Returns:
+        Whether such a state was reached; if not, the state is that of the last attempt's end.
+    """
+    saved, item = env.arm.snapshot(), env.items[0]
+    start = item.pose
+    for _ in range(PLAY_ATTEMPTS):
+        env.arm.restore(saved)
+        for action in islice(play(env, rng), PLAY_STEPS):
+            env.arm.send(action)
+            moved = float(np.linalg.norm(item.position_m[:2] - start[:2]))
+            turned = yaw_difference(item.yaw_rad, float(start[3]), item.shape.yaw_period_rad)
+            far = moved > GOAL_MOVED_M or (env.task.asks_yaw and turned > GOAL_TURNED_RAD)
+            if far and item.is_resting and item.is_on_table and not env.arm.closed:
+                return True
+    return False

@@ -52,6 +52,11 @@ class Shape:
         return part.size_m[1 if part.is_round else 2]
 
     @property
+    def has_yaw(self) -> bool:
+        """Whether it is longer than wide, so that its yaw is visible and matters."""
+        return self.yaw_period_rad > np.pi / 2
+
+    @property
     def radius_m(self) -> float:
         """Largest horizontal distance of a point from the origin [m]."""
         return max(_reach(part) for part in self.parts)
@@ -86,9 +91,18 @@ SHAPES = {
         mass_kg=0.1,
         yaw_period_rad=2 * np.pi,
     ),
+    "L": Shape(
+        parts=(
+            Part(size_m=(0.05, 0.015, 0.02)),
+            Part(size_m=(0.015, 0.02, 0.02), centre_m=(0.035, 0.035, 0.0)),
+        ),
+        mass_kg=0.1,
+        yaw_period_rad=2 * np.pi,
+    ),
 }
 """Shapes by name: a cube of 4.4 cm, a box of 7 x 3.3 cm, a cup and a cylinder of 4.4 cm diameter, a
-long box of 12 x 3.5 cm, and a T with a stem of 7 x 3 cm and a bar of 9 x 3 cm."""
+long box of 12 x 3.5 cm, a T with a stem of 7 x 3 cm and a bar of 9 x 3 cm, and an L with sides of
+10 x 3 cm and 7 x 3 cm. `cylinder` and `L` are reserved for evaluation."""
 
 
 def get_shape(name: str) -> Shape:

@@ -45,6 +45,11 @@ class Task:
     max_steps: int = 20
     """Control steps until truncation."""
 
+    @property
+    def asks_yaw(self) -> bool:
+        """Whether success depends on the yaw of an object."""
+        return bool(np.isfinite(self.near_rad))
+
 
 TASKS = {
     "reach": Task(name="reach", reaches=True, max_steps=12),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 
 import mujoco
+import numpy as np
+from numpy.typing import NDArray
 
 from envs.mujoco_arm import MujocoArm
 from envs.objects import BODY_NAMES, SceneObject
 from envs.rendering import Graphics, Renderer
 from envs.scene import build_model
+
+Array = NDArray[np.float64]
 
 
 class World:
@@ -40,9 +44,14 @@ class World:
         compiled = build_model(
             shapes[0], image_size, others=shapes[1:], wall=wall, detailed=fidelity == "visual"
         )
-        self.model = copy.deepcopy(compiled)
+        self.nominal, self.model = compiled, copy.deepcopy(compiled)
         self.data = mujoco.MjData(self.model)
         self.renderer = Renderer(self.model, image_size, fidelity, graphics)
         self.arm = MujocoArm(self.model, self.data)
         names = zip(shapes, BODY_NAMES, strict=False)
         self.objects = tuple(SceneObject(self.model, self.data, s, name) for s, name in names)
+
+    @property
+    def tcp_m(self) -> Array:
+        """Position of the point between the fingertips [3, m]."""
+        return self.data.site_xpos[self.arm.tcp].copy()

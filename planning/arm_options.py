@@ -99,6 +99,11 @@ class WorkcellOptions:
                 f"{' '.join(unused)} has no effect with robot={self.robot}. Leave it out, or use "
                 f"{fix}."
             )
+        if self.scene.factor != "none" and self.robot == "twin":
+            raise PlanError(
+                f"factor={self.scene.factor} has no effect with robot=twin. Leave it out, or use "
+                "robot=mujoco."
+            )
         if self.camera and self.robot not in WITH_CAMERA:
             raise PlanError(
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "

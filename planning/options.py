@@ -30,7 +30,20 @@ Task = Literal[
     "sort",
 ]
 Split = Literal["train", "held_out"]
-ObjectShape = Literal["cube", "box", "cup", "cylinder", "long_box", "T"]
+ObjectShape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
+Factor = Literal[
+    "none",
+    "object_color",
+    "object_size",
+    "shape",
+    "table_texture",
+    "light",
+    "camera",
+    "mass_friction",
+    "distractor",
+    "gripper_speed",
+    "play_goal",
+]
 SubGoals = Literal["default", "three", "last", "one"]
 Method = Literal["auto", "actions", "skills"]
 ONE_IMAGE_TASKS = ("push", "push_pose", "two_objects", "over_wall", "sort")
@@ -193,6 +206,8 @@ class SceneOptions:
     objects: list[ObjectShape] = field(default_factory=list)
     """Object shapes; each episode picks one at random for each object (empty: the task's own, a
     long box in push_pose, else a cube)."""
+    factor: Factor = "none"
+    """One change of the scene that training never showed (docs/environments.md)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

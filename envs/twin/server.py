@@ -18,6 +18,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.mujoco_arm import HAND_OPEN
 from envs.objects import BODY_NAMES, SceneObject, place_wall
 from envs.scene import build_model
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
@@ -29,8 +30,6 @@ from robot.constants import MAX_WIDTH_M
 Array = NDArray[np.float64]
 
 TICK_S = 0.001
-HAND_OPEN = 255.0
-"""Actuator command of the open hand."""
 SETTLE_MS = 200
 """Simulated time for the arm to come to rest at the start of an episode [ms]."""
 HAND_SPEED_M_S = 0.1

@@ -50,6 +50,7 @@ def summarise(
             **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
         },
         "split": scene.split,
+        "factor": scene.factor,
         "objects": list(scene.objects or TASKS[scene.task or "reach"].objects),
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),

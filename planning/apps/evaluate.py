@@ -66,7 +66,11 @@ class EpisodeRunner:
         scene = options.scene
         self.options, self.policy, self.world = options, policy, world
         self.env = envs.make(
-            scene.task, split=scene.split, objects=scene.objects, image_size=max(policy.image_size)
+            scene.task,
+            split=scene.split,
+            objects=scene.objects,
+            factor=scene.factor,
+            image_size=max(policy.image_size),
         )
         policy.connect(self.env.arm_spec, SIMULATED_BOX_M)
 

@@ -115,7 +115,11 @@ class MujocoWorkcell(Workcell):
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         scene = options.scene
         self.env = envs.make(
-            scene.task or "reach", split=scene.split, objects=scene.objects, image_size=image_size
+            scene.task or "reach",
+            split=scene.split,
+            objects=scene.objects,
+            factor=scene.factor,
+            image_size=image_size,
         )
         self.limits = read_limits(options.limits or "twin")
         self.arm: Arm = self.env.arm

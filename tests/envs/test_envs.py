@@ -9,6 +9,7 @@ from envs.config import OBJECTS
 from envs.errors import RenderingError, TaskError, UnreachableError
 from envs.expert import WayPoint, grasp_points, run_expert
 from envs.rendering import open_context
+from envs.tasks import ONE_IMAGE
 from robot.pose import apply_action
 
 TASKS = list(envs.IDS)
@@ -70,12 +71,13 @@ def test_goal_pictures_leave_the_world_as_it_was(env):
 
 
 def test_the_expert_solves_every_task(env):
+    episodes = 3 if env.task.name in ONE_IMAGE else 12
     solved = 0
-    for seed in range(12):
+    for seed in range(episodes):
         env.reset(seed=seed)
         env.solve()
         solved += env.success()
-    assert solved == 12
+    assert solved == episodes
 
 
 def test_ids_are_registered_and_vectorise():
@@ -157,6 +159,17 @@ def test_the_arm_goes_where_it_is_sent():
         np.testing.assert_allclose(
             env.arm.state().state[:3], apply_action(before, action)[:3], atol=0.004
         )
+    env.close()
+
+
+def test_a_sent_rotation_is_reported_and_reached():
+    env = envs.make("reach", image_size=32)
+    env.reset(seed=1)
+    start = env.arm.yaw_rad
+    for _ in range(4):
+        sent = env.arm.send([0, 0, 0, 0, 0, 0.15, 0])
+        np.testing.assert_allclose(sent.action, [0, 0, 0, 0, 0, 0.15, 0], atol=1e-6)
+    assert env.arm.yaw_rad - start == pytest.approx(0.6, abs=0.02)
     env.close()
 
 

@@ -44,6 +44,10 @@ FRANKA = {"robot": "franka", "camera": "0"}
             lambda: WorkcellOptions(**FRANKA, scene=SceneOptions(task="reach")),
             "task=reach has no effect with robot=franka",
         ),
+        (
+            lambda: WorkcellOptions(robot="twin", scene=SceneOptions(factor="light")),
+            "factor=light has no effect with robot=twin",
+        ),
         (lambda: DriveOptions(steps=[3]), "steps=.* only with goals="),
         (lambda: DriveOptions(steps=[0], goals=["a.png"]), "steps=0"),
         (lambda: DriveOptions(goals=["a"], sub_goals="one"), "sub_goals=one"),
@@ -81,13 +85,17 @@ def test_fewer_samples_than_the_usual_elites_are_enough():
 
 def test_choices_are_those_of_the_environments_and_solvers():
     from envs.appearance import SPLITS
-    from envs.config import OBJECTS
-    from envs.tasks import TASKS
+    from envs.config import FACTORS, OBJECTS
+    from envs.goals import VARIANTS
+    from envs.tasks import ONE_IMAGE, TASKS
     from planning.solvers.registry import NAMES
 
     assert set(get_args(options.Task)) == {"", *TASKS}
     assert set(get_args(options.Split)) == set(SPLITS)
     assert get_args(options.ObjectShape) == OBJECTS
+    assert get_args(options.Factor) == FACTORS
+    assert get_args(options.SubGoals) == VARIANTS
+    assert set(options.ONE_IMAGE_TASKS) == {"push", *ONE_IMAGE}
     assert get_args(options.SolverName) == NAMES
 
 
