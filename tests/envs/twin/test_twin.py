@@ -72,3 +72,16 @@ def test_fingers_are_no_faster_than_the_makers():
     found = widths_m(5.0, 1000)
     assert -np.diff(found).min() < 0.1 * 1.15 / 1000
     assert found[-1] == pytest.approx(0.0, abs=0.002)
+
+
+@pytest.mark.parametrize("task", ["two_objects", "over_wall"])
+def test_scenes_of_one_image_tasks_are_served_whole(task):
+    plain = envs.make(task, image_size=64)
+    with Twin(task, image_size=64) as served:
+        (goal,) = served.reset(5)
+        seen, info = plain.reset(seed=5)
+        np.testing.assert_array_equal(goal.image, plain.sub_goals()[0].image)
+        found = served.info(closed=False)
+        np.testing.assert_allclose(found["objects"][:, :3], info["objects"][:, :3], atol=2e-3)
+        assert np.abs(served.render().astype(int) - seen["image"]).mean() < 1.0
+    plain.close()
