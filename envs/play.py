@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.expert import WayPoint, grasp_points, is_done, pick_place_points, push_points, walk
-from envs.layout import ARM_HIGH_M, ARM_LOW_M, draw_apart
+from envs.layout import ARM_HIGH_M, ARM_LOW_M, Clutter, draw_apart
+from envs.mujoco_arm import MujocoArm
+from envs.objects import SceneObject
 from envs.shapes import nearest_grip_yaw, yaw_difference
+from envs.tasks import Task
 from robot.constants import MAX_STEP_M
 
-if TYPE_CHECKING:
-    from envs.arm_env import ArmEnv
-
+Array = NDArray[np.float64]
 Action = NDArray[np.float32]
+
+
+class PlayEnv(Protocol):
+    """What the policies need of an environment; `ArmEnv` has it."""
+
+    @property
+    def arm(self) -> MujocoArm:
+        """The arm."""
+
+    @property
+    def items(self) -> Sequence[SceneObject]:
+        """Objects of the scene; the policies act on the first."""
+
+    @property
+    def object_m(self) -> Array:
+        """Position of the first object [3, m]."""
+
+    @property
+    def tcp_m(self) -> Array:
+        """Position of the fingertips [3, m]."""
+
+    @property
+    def task(self) -> Task:
+        """The task."""
+
+    @property
+    def clutter(self) -> Clutter:
+        """Objects and walls beyond those of the task."""
+
+
 KINDS = {"play": 0.5, "demonstration": 0.2, "reach": 0.3}
 """Probability of each kind of episode."""
 DIRECT_SHARE = 0.35
@@ -51,7 +82,7 @@ def random_burst(rng: np.random.Generator, steps: int) -> Iterator[Action]:
 
 
 def follow(
-    env: ArmEnv, points: list[WayPoint], rng: np.random.Generator, spread_m: float
+    env: PlayEnv, points: list[WayPoint], rng: np.random.Generator, spread_m: float
 ) -> Iterator[Action]:
     """Yield noisy actions along waypoints; the caller executes each one."""
     for point in points:
@@ -63,7 +94,7 @@ def follow(
                 break
 
 
-def grip_yaw(env: ArmEnv) -> float | None:
+def grip_yaw(env: PlayEnv) -> float | None:
     """Return the yaw that grips the first object, or None where objects are never turned."""
     if env.clutter.turned == 0.0 and not env.items[0].shape.has_yaw:
         return None
@@ -71,7 +102,7 @@ def grip_yaw(env: ArmEnv) -> float | None:
     return nearest_grip_yaw(item.yaw_rad, item.shape.yaw_period_rad, env.arm.yaw_rad)
 
 
-def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+def play(env: PlayEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Yield play without end: grasp, lift, carry, release, push, and bursts of random actions."""
     while True:
         choice = rng.random()
@@ -102,7 +133,7 @@ def play(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
                 yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
 
 
-def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+def demonstrate(env: PlayEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Yield pick-and-place demonstrations with a little noise, one after another."""
     while True:
         target = np.append(draw_apart(rng, env.object_m, 0.08, 0.3), 0.0)
@@ -112,7 +143,7 @@ def demonstrate(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
         yield np.array([0, 0, 0.06, 0, 0, 0, 0], dtype=np.float32)
 
 
-def reach(env: ArmEnv, rng: np.random.Generator) -> Iterator[Action]:
+def reach(env: PlayEnv, rng: np.random.Generator) -> Iterator[Action]:
     """Yield moves to random positions, low ones included, with occasional gripper commands."""
     while True:
         low = np.array([*ARM_LOW_M[:2] - 0.02, 0.015])
@@ -133,7 +164,7 @@ GOAL_MOVED_M, GOAL_TURNED_RAD = 0.06, np.radians(30)
 """Least change of the object's position, or of its yaw where the task asks for one."""
 
 
-def play_to_goal(env: ArmEnv, rng: np.random.Generator) -> bool:
+def play_to_goal(env: PlayEnv, rng: np.random.Generator) -> bool:
     """Play until the object rests elsewhere on the table and the gripper is open.
 
     Args:
