@@ -303,6 +303,20 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         out = (self._observe(), float(info["success"]), ended, self.steps >= self.max_steps)
         return *out, info
 
+    def camera_matrix(self, camera: str = "left") -> Array:
+        """Return the matrix [3, 4] of a camera for this reset's scene.
+
+        It maps homogeneous points of the base frame [m] to (u w, v w, w): u and v are fractions of
+        the image's width and height from its left and top, and w is the depth [m].
+        """
+        index = self.model.camera(camera).id
+        place_3 = self.data.cam_xpos[index]
+        # MuJoCo's cameras look along their -z axis, with y up
+        right, up, back = self.data.cam_xmat[index].reshape(3, 3).T
+        focal = 0.5 / np.tan(np.radians(self.model.cam_fovy[index]) / 2)
+        rows_33 = np.stack([focal * right - 0.5 * back, -focal * up - 0.5 * back, -back])
+        return np.column_stack([rows_33, -rows_33 @ place_3])
+
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """Render the image [H, W, 3] of the left camera."""
         return self.renderer.render(self.data, "left")

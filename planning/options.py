@@ -270,7 +270,7 @@ class DemoOptions:
     workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
     out: str = "runs/demo"
-    """Output folder for summary.json, report.html and demo.gif."""
+    """Output folder for summary.json, report.html and demo.webp."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -317,7 +317,7 @@ class ReplayOptions:
     tolerance: float = field(default=1e-6, metadata=between(0, 1))
     """Maximum difference between actions that count as equal."""
     out: str = "runs/replay"
-    """Output folder for summary.json, report.html and replay.gif."""
+    """Output folder for summary.json, report.html and replay.webp."""
 
     def __post_init__(self) -> None:
         check_fields(self)

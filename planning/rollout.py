@@ -62,6 +62,13 @@ class Episode:
     """Index of the sub-goal of each action."""
     decisions: list[SkillRecord] = field(default_factory=list)
     """Decisions of an agent that plans skills."""
+    imagined: list[NDArray[np.uint8] | None] = field(default_factory=list)
+    """Picture of the imagined end of each decision, RGB [H, W, 3]; None if nothing was imagined."""
+    imagined_text: str = ""
+    """What these pictures are: decoded, or nearest recorded frames."""
+    camera_34: NDArray[np.float64] | None = None
+    """Matrix of the camera [3, 4], from homogeneous points of the base frame [m] to fractions of
+    the image's width and height times depth, and depth [m]; None if unknown."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """Duration of each action [s] by part: encode, plan, environment."""
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from planning.apps.evaluate import evaluate_agents
 from planning.options import DemoOptions, EvalOptions, SceneOptions
-from planning.report.page import beside_goals, gif_bytes, write_report
+from planning.report.page import write_report
+from planning.report.video import webp_bytes
+from planning.report.views import beside_goals
 from worldmodel.atomic_io import write_bytes
 from worldmodel.checkpoints.loading import load_world_model
 
@@ -23,10 +25,11 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
         workers=options.workers,
     )
     world = load_world_model(settings.model, settings.device)
-    summary, episodes = evaluate_agents(settings, world, ("pose_only",))
+    found = evaluate_agents(settings, world, ("pose_only",))
     out = Path(options.out)
-    page = write_report(out, "Pick and place by imagination", summary, episodes)
-    frames = [frame for episode in episodes for frame in beside_goals(episode)]
+    title = "Pick and place by imagination"
+    page = write_report(out, title, found.summary, found.episodes, found.others)
+    frames = [frame for episode in found.episodes for frame in beside_goals(episode)]
     if frames:
-        write_bytes(out / "demo.gif", gif_bytes(frames))
-    return summary, page
+        write_bytes(out / "demo.webp", webp_bytes(frames, scale=2))
+    return found.summary, page

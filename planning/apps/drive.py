@@ -18,6 +18,7 @@ from tqdm import tqdm
 from planning.apps.drive_recorder import Recorder
 from planning.apps.drive_summary import drive_summary
 from planning.apps.evaluate import episode_seed
+from planning.apps.imagined import add_imagined
 from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import (
     Operator,
@@ -100,7 +101,7 @@ class Drive:
         view: LiveView | None = None,
         box_m: Box | None = None,
     ) -> None:
-        self.options, self.workcell, self.policy = options, workcell, policy
+        self.options, self.workcell, self.policy, self.world = options, workcell, policy, world
         self.operator, self.view, self.box_m = operator, view, box_m
         planner = options.resolved_planner()
         self.agent = make_planning_agent(policy, world, planner, workcell.spec)
@@ -142,6 +143,7 @@ class Drive:
                 self.run_episode(index, lose_one_for=self._tolerated(last=last))
         finally:
             summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
+            add_imagined(self.episodes, self.world)
             title = f"drive {self.options.workcell.robot}: {summary['task']}"
             finish(summary, write_report(self.out, title, summary, self.episodes))
 

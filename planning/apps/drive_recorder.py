@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ class Recorder:
         episode.frames.append(self.as_seen(step.image))
         if step.decision is None or step.sent is None:
             return
+        if step.decision.skills is not None:
+            episode.decisions.append(replace(step.decision.skills, step=len(episode.actions)))
         episode.actions.append([float(x) for x in step.decision.action])
         episode.energies.append(step.decision.energy)
         episode.sub_goals.append(step.decision.sub_goal)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 import envs
 from envs.arm_env import ArmEnv
 from planning.apps.eval_summary import decision_figures, summarise, write_imagined
+from planning.apps.imagined import add_imagined
 from planning.apps.policies import (
     SIMULATED_BOX_M,
     make_planning_agent,
@@ -87,7 +88,7 @@ class EpisodeRunner:
         """Run one episode."""
         agent, index = job
         planned = agent == PLANNER
-        return run_episode(
+        episode = run_episode(
             self.env,
             self._agent(agent),
             task=self.options.scene.task,
@@ -95,6 +96,8 @@ class EpisodeRunner:
             variant=self.options.sub_goals,
             keep_frames=self.options.pictures and planned,
         )
+        episode.camera_34 = self.env.camera_matrix()
+        return episode
 
 
 @dataclass
@@ -192,10 +195,22 @@ def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
     return (*BASELINES, *SKILL_BASELINES)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of an evaluation."""
+
+    summary: dict[str, Any]
+    """Values of `summary.json`."""
+    episodes: list[Episode]
+    """Episodes of the planner."""
+    others: dict[str, list[Episode]]
+    """Episodes of each baseline."""
+
+
 def evaluate_agents(
     options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
-) -> tuple[dict[str, Any], list[Episode]]:
-    """Run the planner and baselines; return the summary and the planner's episodes."""
+) -> Evaluation:
+    """Run the planner and baselines, and add pictures of what the planner imagined."""
     found, interrupted = run_agents(options, world, baselines)
     episodes = found.pop(PLANNER)
     summary = summarise(episodes, found, options, options.scene)
@@ -204,12 +219,15 @@ def evaluate_agents(
     if planner.method == "skills":
         summary |= decision_figures(episodes)
         write_imagined(Path(options.out), episodes)
-    return summary | {"interrupted": interrupted}, episodes
+        add_imagined(episodes, world)
+    return Evaluation(summary | {"interrupted": interrupted}, episodes, found)
 
 
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
     world = load_world_model(options.model, options.device)
-    summary, episodes = evaluate_agents(options, world, baselines_of(options, world))
+    found = evaluate_agents(options, world, baselines_of(options, world))
+    summary = found.summary
     title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
-    return summary, write_report(Path(options.out), title, summary, episodes)
+    page = write_report(Path(options.out), title, summary, found.episodes, found.others)
+    return summary, page

@@ -20,7 +20,9 @@ from planning.errors import PlanError
 from planning.goals import GoalPicture
 from planning.options import ELITE_SOLVERS, GoalPlannerOptions, ReplayOptions
 from planning.protocols import Agent, SubGoal
-from planning.report.page import beside_goals, gif_bytes, write_report
+from planning.report.page import write_report
+from planning.report.video import webp_bytes
+from planning.report.views import beside_goals
 from planning.rollout import Episode
 from planning.skill_options import SkillOptions
 from robot.arm import ArmSpec
@@ -175,5 +177,5 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
     page = write_report(out, f"replay of {options.run}", summary, episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
-        write_bytes(out / "replay.gif", gif_bytes(frames))
+        write_bytes(out / "replay.webp", webp_bytes(frames, scale=2))
     return summary, page

@@ -27,7 +27,7 @@ from planning.drive_log import step_row
 from planning.driving import Step
 from planning.errors import DriveError
 from planning.protocols import SubGoal
-from planning.report.page import png_bytes
+from planning.report.video import png_bytes
 
 log = logging.getLogger(__name__)
 _Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]

@@ -1,6 +1,5 @@
 """Planners on problems whose answer is known."""
 
-import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from planning.errors import EnergyError, PlanError
 from planning.metrics import median_p95, wilson
 from planning.planner import Observation, Planner, PlannerConfig
 from planning.policy import Policy
-from planning.report.page import write_report
 from planning.rollout import run_episode, seconds_per_action, time_shares
 from planning.solvers.cem import CEM
 from worldmodel.specs import ActionSpec, ObservationSpec
@@ -229,17 +227,6 @@ def test_baselines_keep_the_limits_of_the_arm(name):
     episode = run_episode(env, make_baseline(name, 0.01), task="reach", seed=1)
     moves = np.abs(np.array(episode.actions)[:, :3])
     assert 0.009 < moves.max() <= 0.01 + 1e-7
-
-
-def test_the_report_is_one_self_contained_page(episodes, tmp_path):
-    page = write_report(tmp_path, "A title", {"successes": 6}, episodes).read_text()
-    assert page.count("<h3>") == 6
-    assert "data:image/gif;base64" in page
-    assert "<polyline" in page
-    assert "http" not in page
-    assert json.loads((tmp_path / "summary.json").read_text()) == {"successes": 6}
-    rows = (tmp_path / "episodes.jsonl").read_text().splitlines()
-    assert json.loads(rows[0])["success"] is True
 
 
 def test_plans_stay_inside_the_workspace():

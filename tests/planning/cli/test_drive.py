@@ -85,7 +85,7 @@ def test_a_drive_replays_to_the_same_actions(driven, tmp_path, capsys):
     safety = episode["safety"]
     assert (safety["commands"], safety["largest_difference"]) == (episode["steps"], 0.0)
     assert safety["differ"] == []
-    assert (tmp_path / "replay.gif").stat().st_size > 1000
+    assert (tmp_path / "replay.webp").stat().st_size > 1000
 
 
 def test_an_older_log_with_flat_options_replays(driven, tmp_path):
