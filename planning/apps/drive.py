@@ -143,7 +143,7 @@ class Drive:
                 self.run_episode(index, lose_one_for=self._tolerated(last=last))
         finally:
             summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
-            add_imagined(self.episodes, self.world)
+            add_imagined(self.episodes, self.options.model, self.world)
             title = f"drive {self.options.workcell.robot}: {summary['task']}"
             finish(summary, write_report(self.out, title, summary, self.episodes))
 

@@ -219,7 +219,7 @@ def evaluate_agents(
     if planner.method == "skills":
         summary |= decision_figures(episodes)
         write_imagined(Path(options.out), episodes)
-        add_imagined(episodes, world)
+        add_imagined(episodes, options.model, world)
     return Evaluation(summary | {"interrupted": interrupted}, episodes, found)
 
 

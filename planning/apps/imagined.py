@@ -1,11 +1,12 @@
-"""Pictures of what a planner imagined, for the report: the nearest recorded frames.
+"""Pictures of what a planner imagined, for the report: decoded, or the nearest recorded frames.
 
 Shapes: F frames of a bank, N tokens, C width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from planning.rollout import Episode
+from worldmodel.checkpoints.picture_decoder import decoder_path, load_decoder
+from worldmodel.models.picture_decoder import PictureDecoder, encoder_key
 from worldmodel.models.world_model import WorldModel
+
+log = logging.getLogger(__name__)
 
 BANK = 400
 """Maximum number of recorded frames among which the nearest one is searched."""
@@ -47,20 +52,51 @@ class FrameBank:
         return self.frames[int(away_F.argmin())]
 
 
-def add_imagined(episodes: Sequence[Episode], world: WorldModel) -> None:
+def find_decoder(model: str, world: WorldModel) -> PictureDecoder | None:
+    """Return the decoder beside a model's file; None if there is none for its encoder.
+
+    Args:
+        model: name, file or folder of the model.
+        world: the model.
+    """
+    path = decoder_path(model)
+    if not path.is_file():
+        return None
+    decoder = load_decoder(path)
+    if decoder.fits(encoder_key(world)):
+        return decoder
+    log.warning(
+        "%s was trained with another encoder, so the report shows the nearest recorded frames. "
+        "`worldmodel train decoder model=%s` trains it again.",
+        path,
+        model,
+    )
+    return None
+
+
+def add_imagined(episodes: Sequence[Episode], model: str, world: WorldModel) -> None:
     """Add a picture of each imagined end to the episodes' decisions.
 
+    It is decoded if there is a decoder beside the model, else it is the nearest recorded frame.
     Episodes without frames, or whose planner imagined no skill, stay as they are.
+
+    Args:
+        episodes: episodes of one planner.
+        model: name, file or folder of the model.
+        world: the model.
     """
     shown = [
         e for e in episodes if e.frames and any(d.imagined_ND is not None for d in e.decisions)
     ]
     if not shown:
         return
-    bank = FrameBank(shown, world)
+    decoder = find_decoder(model, world)
+    text = "imagined end, decoded" if decoder else "imagined end: nearest recorded frame"
+    show: Callable[[Tensor], Picture]
+    show = FrameBank(shown, world).nearest if decoder is None else decoder.picture
     for episode in shown:
-        episode.imagined_text = "imagined end: nearest recorded frame"
+        episode.imagined_text = text
         episode.imagined = [
-            None if d.imagined_ND is None else bank.nearest(torch.from_numpy(d.imagined_ND).float())
+            None if d.imagined_ND is None else show(torch.from_numpy(d.imagined_ND).float())
             for d in episode.decisions
         ]

@@ -33,6 +33,7 @@ GROUPS = {
     },
     "Train": {
         "train": "Train an action-conditioned world model.",
+        "train decoder": "Train a decoder that shows latents as pictures.",
         "pretrain": "Train a video encoder by masked prediction.",
         "collect": "Record simulated episodes in the raw DROID layout.",
     },

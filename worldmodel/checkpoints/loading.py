@@ -191,7 +191,8 @@ def _open(name_or_path: Name, want: Want) -> Model:
         return assemble(PublishedFile(file, known=known), want)[0]
     if not path.suffix and embedded_path(name).is_file():
         return load_own(embedded_path(name))
-    shipped = sorted(p.stem for p in embedded_path().parent.glob("*.safetensors"))
+    files = embedded_path().parent.glob("*.safetensors")
+    shipped = sorted(p.stem for p in files if not p.stem.endswith("-decoder"))
     raise CheckpointError(
         f"No model {name!r}: neither a file or folder nor one of {shipped}. "
         f"Published names: {', '.join(registry.REGISTRY)}"

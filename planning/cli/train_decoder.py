@@ -1,0 +1,97 @@
+"""`worldmodel train decoder`: train a decoder that shows a model's latents as pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from planning.ranges import between, check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of `worldmodel train decoder`."""
+
+    model: str = "default"
+    """World model, which stays as it is: an embedded or published name, a file, or a folder."""
+    data: str = "runs/data/train"
+    """Folder of the episodes to train on."""
+    val: str = "runs/data/val"
+    """Folder of unseen episodes, on which the decoder is measured."""
+    count: int = field(default=8000, metadata=between(2, 10_000_000, "frames"))
+    """Maximum number of training frames; the measurement takes a tenth."""
+    image_size: int = field(default=64, metadata=between(16, 256, "px"))
+    """Height and width of the decoded pictures, a power of 2."""
+    train_steps: int = field(default=3000, metadata=between(1, 10_000_000))
+    """Maximum number of optimiser steps."""
+    minutes: float = field(default=0.0, metadata=between(0, 100_000, "min"))
+    """Maximum duration of the optimisation; 0 sets none."""
+    seed: int = field(default=0, metadata=between(0, 2**31 - 1))
+    """Seed of the weights, the frames and the batches."""
+    cache: str = ""
+    """Folder for decoded frames (empty: the default cache folder)."""
+    file: str = ""
+    """File of the decoder (empty: NAME-decoder.safetensors beside the model, where the reports find
+    it)."""
+    out: str = "runs/decoder"
+    """Output folder for summary.json and examples.png, unseen frames above their decoded ones."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def run(options: Options) -> int:
+    """Train, measure and write a decoder; print its errors beside those of the mean picture."""
+    from tqdm import tqdm
+
+    from planning.report.video import png_bytes
+    from worldmodel import load_world_model
+    from worldmodel.atomic_io import write_bytes, write_json
+    from worldmodel.checkpoints.picture_decoder import decoder_path, save_decoder
+    from worldmodel.training.decoder import (
+        decoder_data,
+        examples,
+        fit_decoder,
+        mean_error,
+        open_frames,
+    )
+
+    world = load_world_model(options.model, "cpu")
+    train, unseen = (
+        decoder_data(
+            world,
+            open_frames(world, folder, options.cache),
+            count,
+            options.image_size,
+            seed=options.seed,
+        )
+        for folder, count in (
+            (options.data, options.count),
+            (options.val, max(1, options.count // 10)),
+        )
+    )
+    with tqdm(total=options.train_steps, desc="decoder", unit="step") as bar:
+
+        def show(loss: float) -> None:
+            bar.update(1)
+            bar.set_postfix(loss=f"{loss:.4f}")
+
+        decoder = fit_decoder(
+            world,
+            train,
+            steps=options.train_steps,
+            minutes=options.minutes,
+            seed=options.seed,
+            report=show,
+        )
+    found = mean_error(decoder, unseen)
+    for name, value in found.items():
+        print(f"{name:26s} {value:.2f}")
+    file = Path(options.file) if options.file else decoder_path(options.model)
+    save_decoder(file, decoder)
+    facts = {"model": options.model, "frames": len(train.z_FND), "seed": options.seed}
+    out = Path(options.out)
+    write_json(out / "summary.json", facts | {"file": str(file)} | found)
+    write_bytes(out / "examples.png", png_bytes(examples(decoder, unseen)))
+    print(file)
+    return 0

@@ -1,0 +1,98 @@
+"""A decoder learns to show latents, and is refused by other encoders."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from planning.cli.app import main
+from worldmodel import load_world_model
+from worldmodel.checkpoints.picture_decoder import decoder_path, load_decoder, save_decoder
+from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.models.picture_decoder import (
+    PictureDecoder,
+    PictureDecoderConfig,
+    encoder_key,
+    shrink,
+)
+from worldmodel.training.decoder import DecoderData, fit_decoder, mean_error
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_world_model("default", "cpu")
+
+
+def scenes(world, count, seed):
+    """Frames with a bright square at a random place, and their tokens."""
+    rng = np.random.default_rng(seed)
+    frames = np.full((count, 128, 128, 3), 60, np.uint8)
+    for frame, (row, column) in zip(frames, rng.integers(0, 96, (count, 2)), strict=True):
+        frame[row : row + 32, column : column + 32] = (76, 220, 19)
+    frames = torch.from_numpy(frames)
+    return DecoderData(shrink(frames, 16), world.encode(frames))
+
+
+@pytest.fixture(scope="module")
+def trained(world):
+    return fit_decoder(world, scenes(world, 200, 0), steps=150, batch_size=32)
+
+
+def test_it_improves_over_the_mean_picture_on_unseen_frames(world, trained):
+    found = mean_error(trained, scenes(world, 60, 1))
+    assert found["error"] < 0.6 * found["mean_picture_error"]
+    assert found["moving_error"] < 0.7 * found["moving_mean_picture_error"]
+
+
+def test_training_is_reproducible_and_leaves_the_global_generator_alone(world):
+    data = scenes(world, 40, 2)
+    before = torch.get_rng_state()
+    a, b = (fit_decoder(world, data, steps=3, batch_size=8, seed=5) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(a.decode(data.z_FND), b.decode(data.z_FND))
+
+
+def test_it_is_saved_small_and_loaded_again(world, trained, tmp_path):
+    path = tmp_path / "m-decoder.safetensors"
+    save_decoder(path, trained)
+    again = load_decoder(path)
+    z_BND = scenes(world, 5, 3).z_FND
+    difference = again.decode(z_BND).int() - trained.decode(z_BND).int()
+    assert difference.abs().max() <= 2  # float16
+    assert again.fits(encoder_key(world))
+    assert not again.fits(encoder_key(world).flip(-1))
+    assert path.stat().st_size < 4e6
+    with pytest.raises(CheckpointError, match="no picture decoder"):
+        load_decoder(decoder_path("default").with_name("default.safetensors"))
+
+
+def test_paths_beside_models(tmp_path):
+    assert decoder_path("default").name == "default-decoder.safetensors"
+    assert decoder_path(tmp_path) == tmp_path / "model-decoder.safetensors"
+    assert decoder_path(tmp_path / "a.safetensors") == tmp_path / "a-decoder.safetensors"
+
+
+@pytest.mark.parametrize(("tokens", "size"), [(1, 64), (4, 32), (16, 16), (64, 64)])
+def test_grids_of_tokens(tokens, size):
+    config = PictureDecoderConfig(num_tokens=tokens, token_dim=8, image_size=size, channels=8)
+    decoder = PictureDecoder(config)
+    assert decoder.decode(torch.randn(2, tokens, 8)).shape == (2, size, size, 3)
+    grey = decoder.decode(torch.randn(2, tokens, 8))
+    assert grey.unique().tolist() in ([127], [128])  # the first picture is the mean picture
+
+
+@pytest.mark.parametrize("wrong", [{"num_tokens": 3}, {"num_tokens": 9}, {"image_size": 48}])
+def test_sizes_that_do_not_fit_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        PictureDecoderConfig(**wrong)
+
+
+def test_the_command_writes_the_decoder_and_examples(tmp_path, capsys):
+    data = ["collect", "episodes=2", f"out={tmp_path}/data", "workers=1"]
+    assert main(data) == 0
+    words = ["train", "decoder", f"data={tmp_path}/data", f"val={tmp_path}/data", "count=20"]
+    words += ["train_steps=2", "image_size=16", f"cache={tmp_path}/cache"]
+    assert main([*words, f"file={tmp_path}/d.safetensors", f"out={tmp_path}/out"]) == 0
+    assert load_decoder(tmp_path / "d.safetensors").config.image_size == 16
+    assert Image.open(tmp_path / "out" / "examples.png").size == (12 * 16, 2 * 16)
+    assert "moving_mean_picture_error" in capsys.readouterr().out
