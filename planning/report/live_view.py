@@ -27,6 +27,8 @@ from planning.drive_log import step_row
 from planning.driving import Step
 from planning.errors import DriveError
 from planning.protocols import SubGoal
+from planning.report.page import templates
+from planning.report.plots import short
 from planning.report.video import png_bytes
 
 log = logging.getLogger(__name__)
@@ -49,36 +51,6 @@ SECURITY_HEADERS = {
 }
 """They keep the token and the images from other web sites."""
 
-PAGE = """<!doctype html><html lang=en><meta charset=utf-8><title>worldmodel drive</title>
-<style>body{font:15px/1.45 system-ui,sans-serif;margin:1.5rem;color:#222}
-img{width:320px;image-rendering:pixelated;border-radius:4px;background:#eee}
-figure{display:inline-block;margin:0 1rem 1rem 0}pre{white-space:pre-wrap}
-.no{color:#a32014}</style><h1>worldmodel drive</h1>
-<figure><img id=camera alt=camera><figcaption>camera</figcaption></figure>
-<figure><img id=goal alt=goal><figcaption id=name>goal</figcaption></figure>
-<div><svg id=plot width=660 height=140 role=img aria-label="energy over steps">
-<polyline id=line fill=none stroke="#2457a6" stroke-width=2 /></svg></div>
-<p id=step>waiting for the first step</p><p id=reasons class=no></p><pre id=plan></pre>
-<script>
-let seen=-1;
-async function look(){
- try{const s=await (await fetch('state.json')).json();
-  if(s.count!==seen){seen=s.count;
-   document.getElementById('camera').src='camera.png?'+s.count;
-   document.getElementById('goal').src='goal.png?'+s.count;
-   document.getElementById('name').textContent='goal: '+s.goal;
-   document.getElementById('step').textContent=s.text;
-   document.getElementById('reasons').textContent=(s.row.reasons||[]).join('; ');
-   document.getElementById('plan').textContent='plan '+JSON.stringify(s.row.plan||[])+
-     '\\nsent '+JSON.stringify(s.row.sent||[])+'\\nseconds '+JSON.stringify(s.row.seconds||{});
-   const e=s.energies,top=Math.max(1e-9,...e);
-   document.getElementById('line').setAttribute('points',
-     e.map((v,i)=>(10+i*640/Math.max(1,e.length-1))+','+(130-120*v/top)).join(' '));}
- }catch(error){document.getElementById('step').textContent='the drive has ended';}
- setTimeout(look,300);}
-look();
-</script></html>"""
-
 
 class _State:
     """Content of the page; immutable, replaced as a whole."""
@@ -90,6 +62,8 @@ class _State:
         self.step: Step | None = None
         self.name, self.count = "", 0
         self.energies: tuple[float, ...] = ()
+        self.first = 0
+        """Step of the first of these energies."""
 
     @functools.cached_property
     def camera_png(self) -> bytes:
@@ -106,13 +80,14 @@ class _State:
         row = {} if self.step is None else step_row(self.step)
         text = "waiting for the first step"
         if self.step is not None:
-            text = f"step {self.step.index}, energy {row.get('energy', float('nan')):.4f}"
+            text = f"step {self.step.index}, energy {short(row.get('energy'))}"
         found = {
             "count": self.count,
             "goal": self.name,
             "text": text,
             "row": row,
             "energies": list(self.energies),
+            "first": self.first,
         }
         # Browsers reject NaN in JSON.
         return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _: None))
@@ -222,8 +197,9 @@ class LiveView:
         self.now = _State()
         self.goals: Sequence[SubGoal] = ()
         self.energies: list[float] = []
+        page = templates().get_template("live.html.j2").render().encode()
         parts: dict[str, Callable[[], tuple[str, bytes]]] = {
-            "": lambda: ("text/html; charset=utf-8", PAGE.encode()),
+            "": lambda: ("text/html; charset=utf-8", page),
             "state.json": lambda: ("application/json", self.now.json().encode()),
             "camera.png": lambda: ("image/png", self.now.camera_png),
             "goal.png": lambda: ("image/png", self.now.goal_png),
@@ -252,6 +228,7 @@ class LiveView:
             goal = self.goals[step.decision.sub_goal]
             new.goal, new.name = goal.image, goal.name
         new.energies = tuple(self.energies[-MAX_ENERGIES:])
+        new.first = len(self.energies) - len(new.energies)
         self.now = new
 
     def close(self) -> None:

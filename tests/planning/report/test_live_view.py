@@ -55,6 +55,8 @@ def test_the_page_and_its_parts_before_and_after_a_step(view):
     headers, page = get(view.url)
     assert headers["Content-Type"].startswith("text/html")
     assert b"camera" in page
+    for label in (b"dx [cm]", b"rx [deg]", b"energy (latent L1)", b"'step'"):
+        assert label in page  # axes and columns have units
     assert json.loads(get(view.url + "state.json")[1])["count"] == 0
     goal = SimpleNamespace(image=np.full((12, 16, 3), 200, np.uint8), name="over the cube")
     view.begin([goal])
@@ -65,6 +67,7 @@ def test_the_page_and_its_parts_before_and_after_a_step(view):
     assert headers["Content-Type"] == "application/json"
     assert (said["count"], said["goal"]) == (2, "over the cube")
     assert said["energies"] == [0.5, None]
+    assert said["first"] == 0
     assert said["row"]["reasons"] == ["step: 0.200 m, at most 0.075"]
     assert "step 1" in said["text"]
     for name, value in (("camera", 41), ("goal", 200)):
