@@ -9,7 +9,6 @@ The yaw is compared modulo pi, on objects whose yaw the gripper follows (box, lo
 from __future__ import annotations
 
 import collections
-import math
 import sys
 from pathlib import Path
 
@@ -37,21 +36,18 @@ def episode_errors(states_TS: np.ndarray, poses_TM4: np.ndarray) -> tuple[np.nda
     return gap_TM[each_T, nearest_T], turn_T
 
 
-def _quantile(values: np.ndarray, share: float) -> float:
-    return float(np.quantile(values, share)) if len(values) else math.nan
-
-
 def summarise(gap_F: np.ndarray, turn_F: np.ndarray, episodes: int) -> dict[str, float | int]:
-    """Return coverage and errors of all frames of a kind."""
+    """Return coverage and, if there is a label, errors of all frames of a kind."""
     known_F = np.isfinite(gap_F)
-    gap, turn = gap_F[known_F], turn_F[np.isfinite(turn_F)]
-    return {
-        "episodes": episodes,
-        "coverage": float(known_F.mean()),
-        "median_cm": 100 * _quantile(gap, 0.5),
-        "p90_cm": 100 * _quantile(gap, 0.9),
-        "above_3cm": float((gap > FAR_M).mean()) if len(gap) else math.nan,
-        "yaw_median_deg": math.degrees(_quantile(turn, 0.5)),
+    found: dict[str, float | int] = {"episodes": episodes, "coverage": float(known_F.mean())}
+    if not known_F.any():
+        return found
+    gap, turn = gap_F[known_F], turn_F[known_F]
+    return found | {
+        "median_cm": 100 * float(np.median(gap)),
+        "p90_cm": 100 * float(np.quantile(gap, 0.9)),
+        "above_3cm": float((gap > FAR_M).mean()),
+        "yaw_median_deg": float(np.degrees(np.median(turn))),
     }
 
 

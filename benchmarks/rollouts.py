@@ -1,17 +1,23 @@
-"""Write the errors of imagined objects by step into docs/results.md, from the probes' results.
+"""Write the errors of imagined objects by step into docs/results.md.
 
-python benchmarks/rollouts.py
+python benchmarks/rollouts.py [NAME=runs/probes/summary.json ...]
+
+Each NAME=FILE stores the rollouts of a run of `worldmodel inspect probes` first.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from page_blocks import fill_blocks, markdown_table
 
+from worldmodel.atomic_io import write_json
+
 HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "rollouts"
 PAGE = HERE.parent / "docs" / "results.md"
 SHOWN = ("1", "2", "4", "6", "8", "10", "12", "14")
 """Imagined steps of the table."""
@@ -23,12 +29,14 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Write one row for each model and kind."""
+    """Store new results, and write one row for each model and kind."""
+    for word in sys.argv[1:]:
+        name, file = word.split("=", 1)
+        summary = json.loads(Path(file).read_text(encoding="utf-8"))
+        write_json(RESULTS / f"{name}.json", summary["rollouts"])
     rows = []
-    for file in sorted((HERE / "results" / "probes").glob("*.json")):
-        found = json.loads(file.read_text(encoding="utf-8")).get("rollouts")
-        if not found:
-            continue
+    for file in sorted(RESULTS.glob("*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
         for kind in KINDS:
             cells = [_cell(found[kind].get(step)) for step in SHOWN]
             last = found[kind][max(found[kind], key=int)]
