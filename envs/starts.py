@@ -31,8 +31,6 @@ TURN_RAD = (np.radians(30), np.radians(90))
 """Range of the change of yaw in push_pose [rad]."""
 FINGER_ROOM_M = 0.035
 """Room for the open fingers between two places, beyond the clearance [m]."""
-VIEW_RAD = float(np.arctan2(0.62, 0.68))
-"""Direction from the table's centre to the left camera [rad]. A wall along it hides nothing."""
 
 
 def _draw_single(task: Task, radii_m: list[float], rng: np.random.Generator) -> Layout:

@@ -6,7 +6,6 @@ Shapes: K actions, A action (7).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -64,24 +63,6 @@ class Scene(Protocol):
 
         The yaw is that of the long side: a gripper with the same yaw closes on the narrow sides.
         """
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlayScene:
-    """Plain values for a `Scene`."""
-
-    tcp_m: Array
-    """Position of the fingertips [3], m."""
-    yaw_rad: float = 0.0
-    """Yaw of the gripper [rad]."""
-    closed: bool = False
-    """Whether the gripper is closed."""
-    home_tcp_m: Array
-    """Position of the fingertips at the start of the episode [3], m."""
-    home_yaw_rad: float = 0.0
-    """Yaw of the gripper at the start of the episode [rad]."""
-    objects: Sequence[Sequence[float]]
-    """Position and yaw (x, y, yaw) of each object [m, rad]."""
 
 
 KINDS = ("push", "pick", "grasp", "regrasp", "home")

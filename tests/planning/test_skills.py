@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from envs.contact_play import SkillScene
 from planning.errors import PlanError
 from planning.skill_path import STEP_M, TURN_RAD, YAW_LIMIT_RAD, Context, join, nearest_grip
-from planning.skill_play import KINDS, PlayScene, random_skill
+from planning.skill_play import KINDS, random_skill
 from planning.skills import HOME, PICK_PLACE, PUSH, PUSH_ON, REACH, REGRASP, SKILLS, get_skill
 
 HOME_TCP = np.array([0.5, 0.05, 0.2])
@@ -20,6 +21,10 @@ def context(**changes):
         "object_m": np.array([0.52, 0.03]),
     }
     return Context(**base | changes)
+
+
+def play_scene(**facts):
+    return SkillScene(**{"yaw_rad": 0.0, "closed": False, "home_yaw_rad": 0.0} | facts)
 
 
 def draw(skill, seen, batch=64, seed=0):
@@ -165,7 +170,7 @@ def test_wrong_names_and_counts_are_refused():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_skills_are_reproducible_and_within_the_limits(kind):
-    scene = PlayScene(
+    scene = play_scene(
         tcp_m=np.array([0.5, 0.0, 0.05]),
         home_tcp_m=HOME_TCP,
         closed=True,
@@ -182,7 +187,7 @@ def test_random_skills_are_reproducible_and_within_the_limits(kind):
 
 
 def test_a_random_grasp_ends_closed_above_its_object():
-    scene = PlayScene(
+    scene = play_scene(
         tcp_m=np.array([0.5, 0.0, 0.2]), home_tcp_m=HOME_TCP, objects=[(0.52, 0.03, 1.2)]
     )
     actions = random_skill("grasp", scene, np.random.default_rng(0))
@@ -193,7 +198,7 @@ def test_a_random_grasp_ends_closed_above_its_object():
 
 
 def test_random_skills_refuse_what_they_cannot_do():
-    empty = PlayScene(tcp_m=HOME_TCP, home_tcp_m=HOME_TCP, objects=[])
+    empty = play_scene(tcp_m=HOME_TCP, home_tcp_m=HOME_TCP, objects=[])
     with pytest.raises(PlanError, match="the scene has none"):
         random_skill("push", empty, np.random.default_rng(0))
     with pytest.raises(PlanError, match="known: push, pick"):
