@@ -107,9 +107,9 @@ def wait(job: Job[Summary]) -> Summary:
         return job.results()[0]
     except KeyboardInterrupt:
         if isinstance(job, submitit.LocalJob):
-            job.cancel()  # its processes are this machine's; a cluster's job goes on
+            job.cancel()  # its processes are this machine's; a cluster's job continues
         else:
-            log.warning("Job %s goes on; `scancel %s` ends it", job.job_id, job.job_id)
+            log.warning("Job %s continues; `scancel %s` ends it", job.job_id, job.job_id)
         raise
     except (submitit.core.utils.FailedJobError, submitit.core.utils.UncompletedJobError) as error:
         raise TrainingError(

@@ -115,7 +115,7 @@ def differences(saved: Facts, asked: Facts, defaults: Facts) -> list[str]:
 def check_resume(
     saved: Facts | None, asked: Facts, options: AnyOptions, *, step: int, where: str
 ) -> list[str]:
-    """Check that a run may go on from a checkpoint.
+    """Check that a run may resume from a checkpoint.
 
     Args:
         saved: Facts in the checkpoint; None for one of an older version, which has none.
