@@ -9,7 +9,7 @@ from planning.errors import PlanError
 from planning.ranges import between, check_fields
 
 SkillName = Literal["push", "pick_place", "regrasp"]
-SkillEnergy = Literal["latent", "object"]
+SkillEnergy = Literal["auto", "latent", "object"]
 SkillStart = Literal["located", "anywhere"]
 SkillLook = Literal["end", "stroke"]
 
@@ -18,7 +18,7 @@ SkillLook = Literal["end", "stroke"]
 class SkillOptions:
     """Search over skills, their parameters and their order."""
 
-    skills: list[SkillName] = field(default_factory=lambda: ["push", "pick_place"])
+    skills: list[SkillName] = field(default_factory=lambda: ["pick_place"])
     """Skills to choose from."""
     skill_samples: int = field(default=64, metadata=between(8, 100_000))
     """Number of skills imagined per iteration; the first iteration imagines twice as many,
@@ -29,9 +29,10 @@ class SkillOptions:
     """Number of best skills from which the next iteration is drawn."""
     depth: int = field(default=1, metadata=between(1, 3))
     """Maximum number of skills planned in a row."""
-    energy: SkillEnergy = "latent"
+    energy: SkillEnergy = "auto"
     """Compare the goal with the imagined tokens after the return home (latent), or with the object
-    poses decoded at the end of the skill (object)."""
+    poses decoded at the end of the skill (object); auto is object for models with an object
+    head."""
     start: SkillStart = "located"
     """Start skills at the objects decoded from the image (located), or search over the table
     (anywhere); models without an object head always search."""

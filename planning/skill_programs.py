@@ -22,6 +22,8 @@ NARROW = 0.35
 """Spread of the informed samples, in spreads of the parameter."""
 WIDE = 0.15
 """Probability that a parameter of a first sample is drawn from its whole range."""
+NARROWEST = 0.02
+"""Smallest spread of the prior, for parameters that are not drawn around their default [m, rad]."""
 FLOOR = 0.05
 """Smallest spread after a refit, in first spreads."""
 
@@ -166,6 +168,21 @@ class Program:
         """Add samples and their energies."""
         self.params_BP = np.concatenate([self.params_BP, params_BP])
         self.energies_B = np.concatenate([self.energies_B, energies_B])
+
+    def surprise(self, params_BP: Array) -> Array:
+        """Return how unusual parameters are [B]: the negative log of a heavy-tailed prior.
+
+        The prior (a Cauchy distribution for each parameter) is centred on the decoded poses, or on
+        the defaults, with the first spreads. Positions that nothing tells have none.
+        """
+        centre_P = np.array([p.mean for p in self.parameters])
+        free = {"x", "y", "vx", "vy"}
+        if self.informed_P is not None:
+            centre_P, free = self.informed_P, set()
+        spread_P = np.array([max(p.spread, NARROWEST) for p in self.parameters])
+        counts = np.array([p.name not in free for p in self.parameters], dtype=bool)
+        away_BP = np.abs(params_BP - centre_P) / spread_P
+        return np.log1p(np.square(away_BP[:, counts])).sum(axis=1)
 
     def refit(self, elites: int) -> None:
         """Fit the Gaussian to the best samples."""

@@ -39,6 +39,9 @@ DEEPER_GAIN = 0.05
 """Relative energy that a further move must gain."""
 ACTION_COST = 0.001
 """Energy of an action, relative to the energy of going home at once."""
+SURPRISE_COST = 0.02
+"""Energy of unusual parameters (`Program.surprise`), relative to the energy of going home at once.
+Without it the search exploits errors of the model with parameters that training rarely showed."""
 SHOWN = 8
 """Number of best candidates whose paths are kept for the report."""
 
@@ -180,7 +183,7 @@ class _Run:
         alone = [program.expand(params_BP) for program, params_BP in drawn]
         homes = [self._with_home(whole) for whole in alone]
         needed_B = np.concatenate([home.lengths_B for home in homes])
-        actions_BKA, lengths_B = _stack(homes if self.options.energy == "latent" else alone)
+        actions_BKA, lengths_B = _stack(homes if self.options.energy != "object" else alone)
         self.seconds["expand"] += time.perf_counter() - began
         energies_B = np.full(len(needed_B), np.inf)
         fits = needed_B <= self.problem.budget
@@ -188,7 +191,8 @@ class _Run:
             energies_B[fits] = self._energies(actions_BKA[fits], lengths_B[fits])
         start = 0
         for program, params_BP in drawn:
-            program.note(params_BP, energies_B[start : start + len(params_BP)])
+            prior_B = SURPRISE_COST * self.rest_energy * program.surprise(params_BP)
+            program.note(params_BP, energies_B[start : start + len(params_BP)] + prior_B)
             start += len(params_BP)
 
     def _ends(self, actions_BKA: NDArray[np.float32], lengths_B: NDArray[np.int64]) -> Tensor:
@@ -200,7 +204,7 @@ class _Run:
         began = time.perf_counter()
         z_BND = self._ends(actions_BKA, lengths_B)
         imagined = time.perf_counter()
-        if self.options.energy == "latent":
+        if self.options.energy != "object":
             energies_B = self.imagination.latent_energy(z_BND, self.problem.goal_1ND)
         else:
             energies_B = self.imagination.object_energy(z_BND, self.problem.goals or ())
@@ -211,7 +215,7 @@ class _Run:
     def _result(self, found: Found, programs: Sequence[Program]) -> SkillPlan:
         energy, program, params_P = found
         expansion = program.expand(params_P[None])
-        whole = self._with_home(expansion) if self.options.energy == "latent" else expansion
+        whole = self._with_home(expansion) if self.options.energy != "object" else expansion
         return SkillPlan(
             best=self._candidate(program, params_P, energy, path=True),
             expansion=expansion,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from planning.protocols import Agent
 from planning.skill_agent import Fingertips, SkillAgent
 from planning.skill_choosers import Chooser, CopyModel, GeometryChooser, SearchChooser
 from planning.skill_imagination import Imagination
-from planning.skill_options import SkillOptions
+from planning.skill_options import SkillEnergy, SkillOptions
 from planning.skill_search import SkillSearch
 from planning.solvers.registry import make_optimiser
 from robot.arm import ArmSpec
@@ -181,6 +182,9 @@ def make_skill_agent(
             f"roll_out is {options.roll_out}; allowed: 1 to {frames} with this model, whose "
             f"predictor takes {frames} frames."
         )
+    if options.energy == "auto":
+        energy: SkillEnergy = "latent" if world.object_head is None else "object"
+        options = replace(options, energy=energy)
     geometry = name.startswith("geometry")
     if (geometry or options.energy == "object") and world.object_head is None:
         what = f"The baseline {name}" if geometry else "energy=object"
