@@ -25,12 +25,13 @@ Array = NDArray[np.float64]
 PRESENT = 0.3
 """Presence below which a slot of the object head is empty."""
 IN_AIR_M = 0.08
-"""Height above which a decoded object is taken for the gripper's shadow if another one lies on the
-table; an agent looks with an empty gripper [m]."""
+"""Height above which nothing lies on the table [m]."""
 SAME_M = 0.03
 """Slots closer together than this are the same object [m]."""
 CERTAIN = 0.5
 """Certainty below which an object's yaw is unknown."""
+DOUBT_M = 0.15
+"""Distance that an empty slot, or one in the air, is farther from a goal [m]."""
 M_PER_RAD = 0.06
 """Position error that counts as much as one radian of yaw [m]; a long box turned by 1 rad moves its
 ends by about as much."""
@@ -50,21 +51,24 @@ class Located:
 
 
 def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
-    """Decode the objects of one frame, the most certain first; None without an object head."""
+    """Decode the objects on the table, the most certain first; None without an object head."""
     found = model.locate(z_1ND)
     if found is None:
         return None
     places_M3 = found.position_m[0].double().cpu().numpy()
+    presence_M = found.presence[0].double().cpu().numpy()
     objects: list[Located] = []
-    for slot in found.presence[0].argsort(descending=True).tolist():
+    for slot in presence_M.argsort()[::-1]:
         place = places_M3[slot]
         known = any(np.linalg.norm(place - o.position_m) < SAME_M for o in objects)
-        if float(found.presence[0, slot]) < PRESENT or known:
+        # An agent looks with an empty gripper: what is decoded in the air is the gripper itself.
+        in_air = place[2] > IN_AIR_M
+        weak = presence_M[slot] < PRESENT and bool(objects)
+        if known or in_air or weak:
             continue
         certain = float(found.yaw_certainty[0, slot]) >= CERTAIN
         objects.append(Located(place, float(found.yaw_rad[0, slot]) if certain else None))
-    lying = [item for item in objects if item.position_m[2] < IN_AIR_M]
-    return lying or objects
+    return objects
 
 
 def wrap_half_turn(angle: float) -> float:
@@ -168,19 +172,20 @@ class Imagination:
     def object_energy(self, z_BND: Tensor, goal: Sequence[Located]) -> Array:
         """Return the distance [B, m] of the decoded objects from those of the goal.
 
-        Every object of the goal is compared with the nearest decoded slot. Yaw errors count where
-        the goal's yaw is known.
+        Every object of the goal is compared with the nearest decoded slot; slots that are doubtful
+        or in the air count as farther. Yaw errors count where the goal's yaw is known.
         """
         found = self.model.locate(z_BND)
         assert found is not None, "object energy needs a model with an object head"
+        place_BM3 = found.position_m.double().cpu().numpy()
+        doubt_BM = 1 - found.presence.double().cpu().numpy()
+        base_BM = DOUBT_M * doubt_BM + DOUBT_M * (place_BM3[..., 2] > IN_AIR_M)
         total_B = np.zeros(len(z_BND))
-        empty_BM = (found.presence < PRESENT).cpu().numpy()
         for wanted in goal:
-            place_BM3 = found.position_m.double().cpu().numpy()
             error_BM = np.linalg.norm(place_BM3[..., :2] - wanted.position_m[:2], axis=-1)
             if wanted.yaw_rad is not None:
                 turn_BM = found.yaw_rad.double().cpu().numpy() - wanted.yaw_rad
                 turn_BM = np.abs(turn_BM - np.pi * np.round(turn_BM / np.pi))
                 error_BM = error_BM + M_PER_RAD * turn_BM
-            total_B += (error_BM + 10.0 * empty_BM).min(axis=1)
+            total_B += (error_BM + base_BM).min(axis=1)
         return total_B
