@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -139,8 +140,9 @@ class DriveOptions:
     """Arm, camera, limits and scene."""
     motion: MotionOptions = field(default_factory=MotionOptions)
     """Permission to move the arm."""
-    model: str = "default"
-    """Model: embedded or published name, file, or folder of a training run."""
+    model: str = ""
+    """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
+    skills, default for actions)."""
     device: Device = "auto"
     """Device of the model."""
     planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
@@ -199,6 +201,11 @@ class DriveOptions:
         scripted = not self.goals
         one_image = scripted and has_one_image(self.workcell.scene.task, self.sub_goals)
         return self.planner.resolved(one_image=one_image)
+
+    def resolved(self) -> DriveOptions:
+        """Return the options with method and model resolved."""
+        planner = self.resolved_planner()
+        return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
 
 
 @dataclass(frozen=True, kw_only=True)

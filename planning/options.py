@@ -188,6 +188,10 @@ class GoalPlannerOptions(PlannerOptions):
             return self
         return dataclasses.replace(self, method="skills" if one_image else "actions")
 
+    def model_or(self, model: str) -> str:
+        """Return a model's name, or for an empty one the embedded model for the resolved method."""
+        return model or ("one_goal" if self.method == "skills" else "default")
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a summary or log: the settings of the method in use."""
         if self.method == "skills":
@@ -217,8 +221,9 @@ class SceneOptions:
 class EvalOptions:
     """Options of `worldmodel eval`."""
 
-    model: str = "default"
-    """Model: embedded or published name, file, or folder of a training run."""
+    model: str = ""
+    """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
+    skills, default for actions)."""
     device: Device = "cpu"
     """Device of the model."""
     scene: SceneOptions = field(
@@ -254,14 +259,19 @@ class EvalOptions:
         """Return the planner's options with `method=auto` resolved for the task's goal images."""
         return self.planner.resolved(one_image=has_one_image(self.scene.task, self.sub_goals))
 
+    def resolved(self) -> EvalOptions:
+        """Return the options with method and model resolved."""
+        planner = self.resolved_planner()
+        return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Options of `worldmodel demo`."""
 
     episodes: int = field(default=5, metadata=between(1, 1_000_000))
-    """Number of pick-and-place episodes."""
-    model: str = "default"
+    """Number of episodes, shared between pick_place and push."""
+    model: str = "one_goal"
     """Model: embedded or published name, file, or folder of a training run."""
     seed: int = field(default=7, metadata=between(0, 2**31 - 1))
     """Evaluation seed, from which each episode's seed is derived."""

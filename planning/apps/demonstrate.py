@@ -1,35 +1,71 @@
-"""Demonstrate the planner: a few episodes beside a baseline."""
+"""Demonstrate the planner: a few episodes toward one goal image, beside two baselines."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from planning.apps.evaluate import evaluate_agents
-from planning.options import DemoOptions, EvalOptions, SceneOptions
+from planning.apps.eval_summary import decision_figures, rates_of, summarise
+from planning.apps.evaluate import Evaluation, evaluate_agents
+from planning.options import DemoOptions, EvalOptions, SceneOptions, Task
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
 from planning.report.views import beside_goals
+from planning.rollout import Episode
 from worldmodel.atomic_io import write_bytes
 from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.models.world_model import WorldModel
+
+TASKS: tuple[Task, ...] = ("pick_place", "push")
+"""Tasks that share the episodes; the first one gets more of an odd number."""
+BASELINES = ("geometry", "pose_only")
 
 
-def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
-    """Run pick and place and one baseline; return the summary and the report's path."""
+def _evaluate_task(
+    options: DemoOptions, task: Task, episodes: int, world: WorldModel
+) -> tuple[EvalOptions, Evaluation]:
     settings = EvalOptions(
-        scene=SceneOptions(task="pick_place"),
+        scene=SceneOptions(task=task),
+        sub_goals="one",
         model=options.model,
-        episodes=options.episodes,
+        episodes=episodes,
         seed=options.seed,
         planner=options.planner,
         workers=options.workers,
-    )
-    world = load_world_model(settings.model, settings.device)
-    found = evaluate_agents(settings, world, ("pose_only",))
+        out=options.out,
+    ).resolved()
+    without_head = world.object_head is None
+    return settings, evaluate_agents(settings, world, BASELINES[without_head:])
+
+
+def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
+    """Run the planner and the baselines on each task.
+
+    Returns:
+        Summary over all episodes, with the rates of each task in `tasks`, and the report's path.
+    """
+    world = load_world_model(options.model)
+    episodes: list[Episode] = []
+    others: dict[str, list[Episode]] = defaultdict(list)
+    tasks: dict[str, dict[str, Any]] = {}
+    interrupted = False
+    for i, task in enumerate(TASKS):
+        count = (options.episodes + len(TASKS) - 1 - i) // len(TASKS)
+        if interrupted or not count:
+            continue
+        settings, found = _evaluate_task(options, task, count, world)
+        interrupted = bool(found.summary["interrupted"])
+        episodes += found.episodes
+        for name, rows in found.others.items():
+            others[name] += rows
+        rates = {name: rates_of(rows) for name, rows in found.others.items()}
+        tasks[task] = {"planner": rates_of(found.episodes), **rates}
+    summary = summarise(episodes, others, settings, settings.scene) | decision_figures(episodes)
+    summary |= {"task": ", ".join(tasks), "tasks": tasks, "interrupted": interrupted}
     out = Path(options.out)
-    title = "Pick and place by imagination"
-    page = write_report(out, title, found.summary, found.episodes, found.others)
-    frames = [frame for episode in found.episodes for frame in beside_goals(episode)]
+    page = write_report(out, "Skills by imagination", summary, episodes, dict(others))
+    frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
         write_bytes(out / "demo.webp", webp_bytes(frames, scale=2))
-    return found.summary, page
+    return summary, page

@@ -288,6 +288,7 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
         PlanError, DriveError: the drive cannot start.
         RobotError: the arm or the camera failed.
     """
+    options = options.resolved()
     check_drive(options)
     cell = options.workcell
     box_m = plan_box(options)

@@ -225,6 +225,7 @@ def evaluate_agents(
 
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
+    options = options.resolved()
     world = load_world_model(options.model, options.device)
     found = evaluate_agents(options, world, baselines_of(options, world))
     summary = found.summary

@@ -27,7 +27,7 @@ BUGS = (RecursionError, NotImplementedError, UnicodeError, json.JSONDecodeError)
 
 GROUPS = {
     SEE: {
-        "demo": "Watch the embedded model pick and place from goal images.",
+        "demo": "Watch the embedded model reach goals shown in one image.",
         "eval": "Measure success rates against baselines and write a report.",
         "plan": "Plan actions from two images on disk.",
     },

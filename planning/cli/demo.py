@@ -1,8 +1,8 @@
-"""`worldmodel demo`: pick and place with the embedded model, from goal images alone."""
+"""`worldmodel demo`: move objects to where one goal image shows them, with the embedded model."""
 
 from __future__ import annotations
 
-from planning.cli.eval import print_table
+from planning.cli.eval import print_pace, print_table
 from planning.options import DemoOptions
 from worldmodel.shutdown import exit_status
 
@@ -10,16 +10,17 @@ Options = DemoOptions
 
 
 def run(options: DemoOptions) -> int:
-    """Run pick-and-place episodes, write the report, and print its path last."""
+    """Run episodes of two tasks, write the report, and print its path last."""
     from planning.apps.demonstrate import demonstrate
 
-    plans = options.planner.samples * options.planner.iterations
     print(
-        f"{options.episodes} pick-and-place episodes in MuJoCo. The planner sees the camera and "
-        f"four goal images. It imagines {plans} futures for every action.",
+        f"{options.episodes} pick-and-place episodes in MuJoCo, in two tasks. The planner sees the "
+        "camera and one goal image, in which the arm is back at its start. It imagines hundreds of "
+        "skills for every decision.",
         flush=True,
     )
     summary, page = demonstrate(options)
     print_table(summary)
+    print_pace(summary)
     print(f"report: {page.resolve()}")
     return exit_status() if summary["interrupted"] else 0
