@@ -52,7 +52,10 @@ COMMANDS = {
     "collect": (["collect", "episodes=60", "workers=2"], begun(60)),
     "eval": (["eval", "task=reach", "episodes=60", "workers=2", "samples=16"], begun(60)),
     "eval alone": (["eval", "task=reach", "episodes=60", "workers=1", "samples=16"], begun(60)),
-    "demo": (["demo", "episodes=60", "workers=2", "skill_samples=16"], has("pick-and-place episodes")),
+    "demo": (
+        ["demo", "episodes=60", "workers=2", "skill_samples=16"],
+        has("pick-and-place episodes"),
+    ),
     "data prepare": (
         ["data", "prepare", "index={inputs}/index", "episodes_per_shard=1", "image_size=1024"],
         begun(EPISODES),
