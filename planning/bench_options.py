@@ -36,7 +36,8 @@ class BenchOptions:
     memory_gb: float = field(default=0.0, metadata=between(0, 10_000, "GB"))
     """Memory for plans evaluated at once (0: 4 GB, or half of the free memory on CUDA)."""
     out: str = "runs/bench_planning"
-    """Output folder for summary.json and planning.png."""
+    """Output folder for summary.json and planning.png; a stopped run resumes from its
+    rows.jsonl."""
 
     def __post_init__(self) -> None:
         check_fields(self)

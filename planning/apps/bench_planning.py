@@ -7,11 +7,13 @@ float32, with a new mask each time and poses in NumPy; ours caches keys and valu
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,6 +30,7 @@ from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from robot.pose import apply_action
 from worldmodel.atomic_io import atomic_file
+from worldmodel.kept_results import KeptResults
 from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.kernels.cpu_linear import linear
@@ -269,6 +272,25 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
         flops_exact=work / exact_s,
         flops_bf16=work / bf16_s,
     )
+
+
+def measure_all(options: BenchOptions, keep: Path) -> Iterator[SpeedRow]:
+    """Yield the times of all sizes and horizons.
+
+    Args:
+        options: Options of the benchmark.
+        keep: File that rows are appended to as they come, and from which a run that follows a
+            stopped one takes them.
+    """
+    free = {"sizes", "horizons", "pairs", "quick", "out"}
+    made_by = {k: v for k, v in asdict(options).items() if k not in free}
+    made_by |= {"on": device_name(options.device), "threads": torch.get_num_threads()}
+    with KeptResults(keep, made_by) as kept:
+        for size, horizon in itertools.product(options.sizes, options.horizons):
+            key = f"{size} {horizon}"
+            if kept.get(key) is None:
+                kept.add(key, asdict(measure(size, horizon, options)))
+            yield SpeedRow(**cast(dict[str, Any], kept.get(key)))
 
 
 def plot(bars: Sequence[tuple[str, float, float]], file: Path) -> None:

@@ -52,7 +52,7 @@ class Options:
     device: Device = "auto"
     """Device of the model."""
     out: str = "runs/anticipate"
-    """Output folder for summary.json."""
+    """Output folder for summary.json; a stopped run resumes from its scored.jsonl."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -120,4 +120,5 @@ def _score(options: Options) -> AnticipationScores:
         clip,
         image_size=(size, size),
         batch_size=options.batch_size,
+        keep=Path(options.out) / "scored.jsonl",
     )

@@ -16,24 +16,23 @@ def run(options: BenchOptions) -> int:
     import torch
 
     from planning.apps.bench_equal_energy import equal_energy
-    from planning.apps.bench_planning import device_name, matmul_peaks, measure, plot
+    from planning.apps.bench_planning import device_name, matmul_peaks, measure_all, plot
     from worldmodel.atomic_io import write_json
 
     options = options.resolved()
+    out = Path(options.out)
+    kept = out / "rows.jsonl"
     rows = []
-    for size in options.sizes:
-        for horizon in options.horizons:
-            row = measure(size, horizon, options)
-            rows.append(row)
-            print(
-                f"{size:7s} horizon {horizon}: baseline {row.baseline_s:.3f} s, exact "
-                f"{row.ratio_exact:.2f}x, bf16 {row.ratio_bf16:.2f}x, difference "
-                f"{row.max_abs_diff:.1e}",
-                flush=True,
-            )
+    for row in measure_all(options, kept):
+        rows.append(row)
+        print(
+            f"{row.size:7s} horizon {row.horizon}: baseline {row.baseline_s:.3f} s, exact "
+            f"{row.ratio_exact:.2f}x, bf16 {row.ratio_bf16:.2f}x, difference "
+            f"{row.max_abs_diff:.1e}",
+            flush=True,
+        )
     peaks, same = matmul_peaks(options.device), asdict(equal_energy(options))
     print("equal energy:", json.dumps(same))
-    out = Path(options.out)
     summary = {
         "rows": [asdict(row) for row in rows],
         "matmul_flops": peaks,
@@ -44,5 +43,6 @@ def run(options: BenchOptions) -> int:
     write_json(out / "summary.json", summary)
     bars = [(f"{row.size}\nH={row.horizon}", row.ratio_exact, row.ratio_bf16) for row in rows]
     plot(bars, out / "planning.png")
+    kept.unlink(missing_ok=True)  # another run measures again
     print(out / "summary.json")
     return 0

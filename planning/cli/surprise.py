@@ -54,7 +54,8 @@ class Options:
     device: Device = "auto"
     """Device of the model."""
     out: str = "runs/surprise"
-    """Output folder for summary.json, pairs.json and the pictures."""
+    """Output folder for summary.json, pairs.json and the pictures; a stopped run resumes from its
+    measured.jsonl."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -100,7 +101,9 @@ def run(options: Options) -> int:
         num_frames=options.num_frames,
         device=options.device,
     )
-    measured = measure_pairs(model, found, config, reading, (size, size))
+    measured = measure_pairs(
+        model, found, config, reading, (size, size), keep=out / "measured.jsonl"
+    )
     scores = score(measured, config)
     write(out, measured, scores, asdict(options) | asdict(config) | asdict(reading))
     draw(out, measured, config, reading, count=options.pictures, image_size=size)

@@ -1,5 +1,6 @@
 """Every long command ends on SIGINT, SIGTERM and SIGHUP: soon, alone, and so that it can resume."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from envs.collect import collect
 from envs.config import CollectConfig
@@ -15,13 +17,15 @@ from planning.skill_play import random_skill
 from worldmodel.data.index import build_index
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.data.writers.video import write_video
+from worldmodel.models.config import ProbeConfig
+from worldmodel.perception.anticipation import AnticipationProbe
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ended_command import end, run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-EPISODES = 8
+EPISODES, PAIRS, ITEMS = 8, 40, 2000
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,27 @@ def inputs(tmp_path_factory) -> Path:
     frames = np.random.default_rng(0).integers(0, 256, (48, 240, 320, 3), dtype=np.uint8)
     for i in range(EPISODES):
         write_video(root / "videos" / f"{i}.mp4", frames)
+    write_sets(root)
     return root
+
+
+def write_sets(root: Path) -> None:
+    """Write a GRASP set, a list of labelled videos, and annotated actions with their probe."""
+    frames = np.random.default_rng(1).integers(0, 256, (80, 64, 80, 3), dtype=np.uint8)
+    write_video(root / "P01" / "P01_01.MP4", frames, header_fps=16)
+    for kind, i in itertools.product(("P", "IP"), range(PAIRS)):
+        path = root / "level2" / f"{kind}_Gravity" / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "P01" / "P01_01.MP4", path)
+    labelled = [f"videos/{i % EPISODES}.mp4 {i % 2}\n" for i in range(ITEMS)]
+    (root / "list.txt").write_text("".join(labelled))
+    header = "video_id,start_frame,stop_frame,verb_class,noun_class\n"
+    rows = [f"P01_01,{40 + i % 20},{60 + i % 20},{i % 2},5\n" for i in range(ITEMS)]
+    for split in ("train", "validation"):
+        (root / f"EPIC_100_{split}.csv").write_text(header + "".join(rows))
+    config = ProbeConfig(embed_dim=16, num_heads=4, depth=2, num_queries=3)
+    probe = AnticipationProbe(config, {"verb": 2, "noun": 1, "action": 2})
+    torch.save({"classifiers": [probe.state_dict()]}, root / "probe.pt")
 
 
 def has(*texts: str):
@@ -47,6 +71,11 @@ def begun(count: int, least: int = 1):
     return has(*(f" {done}/{count} [" for done in range(least, count)))
 
 
+KEPT = {"surprise": "measured.jsonl", "anticipate": "scored.jsonl", "bench": "rows.jsonl"}
+"""Commands that append results as they come -> file of the results."""
+GOLDEN = Path(__file__).parents[1] / "golden" / "perception"
+SURPRISE, MODEL = GOLDEN / "vjepa1_surprise_layout.pth.tar", GOLDEN / "vjepa2_layout.pt"
+SMALL = ["num_heads=2", "predictor_heads=2", "image_size=48", "device=cpu"]
 RUN = ["log_every=1", "batch_size=8", "val_clips=8", "steps=100000", "device=cpu"]
 COMMANDS = {
     "collect": (["collect", "episodes=60", "workers=2"], begun(60)),
@@ -70,6 +99,24 @@ COMMANDS = {
         ["drive", "robot=fake", "task=reach", "execute=true", "confirm=false", "episodes=60"],
         has("energy="),
     ),
+    "surprise": (
+        ["surprise", "benchmark=grasp", "data={inputs}", f"model={SURPRISE}", *SMALL, "step=1"],
+        begun(PAIRS),
+    ),
+    "anticipate": (
+        [
+            *("anticipate", "annotations={inputs}", "videos={inputs}", "probe={inputs}/probe.pt"),
+            *(f"model={MODEL}", "probe_heads=4", "num_heads=1", *SMALL[1:], "num_frames=8"),
+        ],
+        begun(ITEMS),
+    ),
+    "probe train": (
+        [
+            *("probe", "train", "train={inputs}/list.txt", "val={inputs}/list.txt", "device=cpu"),
+            *("encoder=default", "clips.num_frames=1", "num_segments=1", "num_views=1"),
+        ],
+        begun(ITEMS),
+    ),
     "bench": (["bench", "planning", "sizes=[small]", "horizons=[1,8]"], has("baseline")),
 }
 FILES = {"features": "f.h5"}
@@ -89,6 +136,23 @@ def test_sigterm_ends_a_command_soon_with_its_children(name, inputs, tmp_path):
     if "within a long computation" not in ended.text:  # as on a busy machine
         assert not list(out.rglob("*.lock"))
         assert not list(out.rglob("*.part"))
+    if name in KEPT:
+        assert '"key"' in (out / KEPT[name]).read_text()
+
+
+def test_a_stopped_conversion_leaves_nothing(tmp_path):
+    out = tmp_path / "out" / "c.safetensors"
+    words = ["convert", f"source={MODEL}", "part=encoder", "num_heads=1", "image_size=48"]
+    words += [f"out={out}"]
+
+    def ready(_: str) -> bool:
+        return any(out.parent.glob(".*.lock"))
+
+    end(words, tmp_path / "log", ready, signal.SIGTERM).check(signal.SIGTERM)
+    assert not list(out.parent.glob("*c.safetensors*.part"))
+    assert not out.exists()
+    run(words)
+    assert out.exists()
 
 
 @pytest.mark.slow

@@ -16,6 +16,9 @@ class ClipSource(Protocol):
     def __len__(self) -> int:
         """Return the number of clips."""
 
+    def content_hash(self) -> str:
+        """Return a hash of what all clips are read from, which does not depend on its folder."""
+
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return `frames` uint8 [B,K,H,W,3] or `features` [B,K,N,D], `states` and `actions`.
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from worldmodel.data.cache import digest_of
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.episode_cache import MAX_BYTES, EpisodeCache
 from worldmodel.data.index import Manifest
-from worldmodel.data.readers.layouts import Unit, read_one
+from worldmodel.data.readers.layouts import Unit, content_stamp, read_one
 from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import ClipOptions, find_clips, grid_steps, state_actions
 from worldmodel.data.transforms import Preprocess
@@ -62,6 +63,11 @@ def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
             f"Episode {row['path']}: {error}. Index again with extrinsics=required, which rejects "
             "such episodes, or train with extrinsics=false"
         ) from error
+
+
+def _unit_record(row: dict[str, Any]) -> int:
+    """Return the number that names a row's unit: 0 for a shard, which holds many episodes."""
+    return 0 if row["layout"] == "rlds" else int(row["record"])
 
 
 class RawClips:
@@ -121,6 +127,18 @@ class RawClips:
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.items)
+
+    def content_hash(self) -> str:
+        """Return a hash of the indexed episodes, and of sizes and times of all their files."""
+        units = {
+            Unit(row["layout"], self.manifest.root, row["path"], _unit_record(row))
+            for row in self.manifest.rows
+        }
+        links = self.manifest.summary.get("links", "inside")
+        stamps = sorted(self.pool.map(lambda unit: content_stamp(unit, links), units))
+        names = ("path", "record", "steps", "camera")
+        episodes = [[row[name] for name in names] for row in self.manifest.rows]
+        return digest_of([episodes, stamps])
 
     def clip(self, index: int) -> Batch:
         """Return one clip.

@@ -12,6 +12,7 @@ Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A acti
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -161,6 +162,7 @@ class _GrowingArray:
     def __init__(self, path: Path) -> None:
         self.file: IO[bytes] = path.open("wb")
         self.rows = 0
+        self.digest = hashlib.sha256()
         self.shape: tuple[int, ...] = ()
         self.dtype = np.dtype(np.uint8)
 
@@ -181,7 +183,9 @@ class _GrowingArray:
                 f"Rows of shape {array.shape[1:]} follow rows of shape {self.shape}: the episodes "
                 "of one data set must have states and actions of one size"
             )
-        self.file.write(np.ascontiguousarray(array).tobytes())
+        data = np.ascontiguousarray(array).tobytes()
+        self.file.write(data)
+        self.digest.update(data)
         self.rows += len(array)
 
     def close(self) -> None:
@@ -216,7 +220,12 @@ def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Pa
             "second) and others do not; their gripper numbers differ in meaning: keep them apart, "
             "in folders of their own"
         )
-    facts = {"root": str(manifest.root), "index": manifest.summary, "sent": sent == {True}}
+    facts = {
+        "root": str(manifest.root),
+        "index": manifest.summary,
+        "sent": sent == {True},
+        "content": digest_of([starts, *(file.digest.hexdigest() for file in files.values())]),
+    }
     write_json(folder / "facts.json", facts, indent=None)
 
 

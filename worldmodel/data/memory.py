@@ -73,6 +73,7 @@ class MemoryClips:
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
         """Whether actions are those sent (with a gripper command), not differences of states."""
+        self._content: str = facts["content"]
 
     def _repeat(self, counts_C: np.ndarray, share: float, option: str) -> None:
         """Append clips that count, in order and repeatedly, until they have their share."""
@@ -93,6 +94,10 @@ class MemoryClips:
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.firsts)
+
+    def content_hash(self) -> str:
+        """Return the hash of the decoded arrays."""
+        return self._content
 
     def steps(self, indices: np.ndarray) -> np.ndarray:
         """Return the frame numbers [B, K] of clips, among the frames of all sequences."""

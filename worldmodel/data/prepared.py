@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from worldmodel.actions import pose_diff
+from worldmodel.data.cache import digest_of
 from worldmodel.data.files import read_json
 from worldmodel.data.prepare import PrepareOptions, is_complete
 from worldmodel.errors import ConfigError, DataError
@@ -119,6 +120,10 @@ class PreparedClips:
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.items)
+
+    def content_hash(self) -> str:
+        """Return a hash of the hashes of all shards."""
+        return digest_of([path.with_suffix(".sha256").read_text("utf-8") for path in self.shards])
 
     def _views(self, shard: int, at: int) -> tuple[str, Any]:
         try:

@@ -267,13 +267,22 @@ def class_mean_recall(
         scores_BC, labels_B = (scores_BC * valid)[valid[labels_B]], labels_B[valid[labels_B]]
     if not len(labels_B):
         raise ShapeError("there is no clip to score, or none of a valid class")
-    hits_B = (scores_BC.topk(k).indices == labels_B[:, None]).any(1).double()
-    counts_C = torch.bincount(labels_B, minlength=logits_BC.shape[1])
-    hits_C = torch.bincount(labels_B, hits_B, minlength=logits_BC.shape[1])
+    return recall_of_hits((scores_BC.topk(k).indices == labels_B[:, None]).any(1), labels_B)
+
+
+def recall_of_hits(hits_B: Tensor, labels_B: Tensor) -> Recall:
+    """Score a split from the hits of its clips.
+
+    Args:
+        hits_B: bool, whether the label of a clip is among the guesses.
+        labels_B: long class indices; at least one.
+    """
+    counts_C = torch.bincount(labels_B)
+    hits_C = torch.bincount(labels_B, hits_B.double())
     occurs = counts_C > 0
     return Recall(
         mean_class_recall=100.0 * float((hits_C[occurs] / counts_C[occurs]).mean()),
-        accuracy=100.0 * float(hits_B.mean()),
+        accuracy=100.0 * float(hits_B.double().mean()),
         num_clips=len(labels_B),
         num_classes=int(occurs.sum()),
     )

@@ -9,19 +9,23 @@ import dataclasses
 import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from worldmodel.data.cache import code_digest
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
+from worldmodel.kept_results import KeptResults
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
+from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.anticipation import (
     TARGETS,
     AnticipationProbe,
@@ -29,12 +33,17 @@ from worldmodel.perception.anticipation import (
     Recall,
     Target,
     anticipation_tokens,
-    class_mean_recall,
+    recall_of_hits,
 )
 from worldmodel.perception.epic_kitchens import Action, ActionClasses, AnticipationClip
+from worldmodel.perception.hdf5_file import source_stamp
 from worldmodel.perception.surprise import normalise_pixels
 
 log = logging.getLogger(__name__)
+GUESSES = 5
+"""Number of classes among which a clip's own must be."""
+Hits = list[dict[Target, bool]]
+"""Whether a clip is a hit, by target, for each probe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,26 +109,57 @@ def read_clip(
     return torch.from_numpy(VideoFrames(path, facts.frames).read(numbers)[places])
 
 
-def _batches(
-    clips: Iterable[tuple[Action, float, Tensor]], size: int
-) -> Iterator[tuple[list[Action], list[float], Tensor]]:
-    """Group clips [T, H, W, 3]; the last batch may be smaller."""
-    waiting: list[tuple[Action, float, Tensor]] = []
+@dataclass(frozen=True)
+class _Clip:
+    """A clip that was read."""
+
+    key: str
+    """Names the clip in the kept results."""
+    action: Action
+    seconds: float
+    """Gap between the end of the clip and the action [s]."""
+    frames_THWC: Tensor
+
+
+def _batches(clips: Iterable[_Clip], size: int) -> Iterator[list[_Clip]]:
+    """Group clips; the last batch may be smaller."""
+    waiting: list[_Clip] = []
     for item in clips:
         waiting.append(item)
         if len(waiting) == size:
-            yield _stack(waiting)
+            yield waiting
             waiting = []
     if waiting:
-        yield _stack(waiting)
-
-
-def _stack(items: list[tuple[Action, float, Tensor]]) -> tuple[list[Action], list[float], Tensor]:
-    actions, seconds, clips = zip(*items, strict=True)
-    return list(actions), list(seconds), torch.stack(clips).permute(0, 4, 1, 2, 3)
+        yield waiting
 
 
 @torch.no_grad()
+def _hits(networks: Networks, batch: list[_Clip], classes: ActionClasses) -> list[Hits]:
+    """Return the hits of each clip of a batch."""
+    clips_BCTHW = torch.stack([clip.frames_THWC for clip in batch]).permute(0, 4, 1, 2, 3)
+    tokens = anticipation_tokens(
+        networks.encoder,
+        networks.predictor,
+        normalise_pixels(clips_BCTHW, next(networks.encoder.parameters())),
+        torch.tensor([clip.seconds for clip in batch]),
+        networks.future,
+    )
+    labels_B3 = torch.tensor([classes.labels(clip.action) for clip in batch])
+    found: list[Hits] = [[] for _ in batch]
+    for probe in networks.probes:
+        logits = {target: out.float().cpu() for target, out in probe(tokens).items()}
+        guesses = {t: out.topk(min(GUESSES, out.shape[1])).indices for t, out in logits.items()}
+        for i, hits in enumerate(found):
+            hits.append(
+                {
+                    t: bool((guesses[t][i] == labels_B3[i, n]).any())
+                    for n, t in enumerate(TARGETS)
+                    if t in guesses
+                }
+            )
+    return found
+
+
 def score_probes(
     networks: Networks,
     actions: Sequence[Action],
@@ -130,6 +170,7 @@ def score_probes(
     image_size: tuple[int, int],
     batch_size: int = 2,
     seed: int = 0,
+    keep: Path | None = None,
 ) -> AnticipationScores:
     """Score each probe on actions, each of which counts once.
 
@@ -142,6 +183,8 @@ def score_probes(
         image_size: Height and width that frames are transformed to [px].
         batch_size: Clips that go through the networks together.
         seed: Seed of the gaps and anchors, where `clip` has a range of them.
+        keep: File that the hits of clips are appended to as they come, and from which a second run
+            takes those of unchanged videos.
 
     Raises:
         DataError: No clip can be read, or an action is not among the classes.
@@ -149,39 +192,56 @@ def score_probes(
     """
     generator, transform = random.Random(seed), Preprocess("published", image_size)
     rejected: dict[str, str] = {}
-    like = next(networks.encoder.parameters())
+    keys: list[tuple[str, Action]] = []
 
-    def clips() -> Iterator[tuple[Action, float, Tensor]]:
-        for action in tqdm(actions, desc="anticipate", unit="clip"):
-            drawn = clip.draw(generator)
+    def clips() -> Iterator[_Clip]:
+        for number, action in enumerate(tqdm(actions, desc="anticipate", unit="clip")):
+            drawn, name = clip.draw(generator), f"{action.video} {action.start}-{action.stop}"
             try:
-                yield action, drawn[0], transform(read_clip(root, action, clip, drawn))
+                key = f"{number} {name} {source_stamp(video_path(root, action.video))}"
+                if kept.get(key) is None:
+                    frames = transform(read_clip(root, action, clip, drawn))
+                    yield _Clip(key, action, drawn[0], frames)
+                keys.append((key, action))
             except DataError as error:
-                name = f"{action.video} {action.start}-{action.stop}"
                 log.warning("%s: %s", name, error)
                 rejected[name] = str(error)
 
-    labels: list[tuple[int, int, int]] = []
-    logits: list[list[dict[Target, Tensor]]] = [[] for _ in networks.probes]
-    for batch, seconds, clips_BCTHW in _batches(clips(), batch_size):
-        tokens = anticipation_tokens(
-            networks.encoder,
-            networks.predictor,
-            normalise_pixels(clips_BCTHW, like),
-            torch.tensor(seconds),
-            networks.future,
-        )
-        labels += [classes.labels(action) for action in batch]
-        for row, probe in zip(logits, networks.probes, strict=True):
-            row.append({target: out.float().cpu() for target, out in probe(tokens).items()})
-    if not labels:
+    with KeptResults(keep, _made_by(networks, classes, clip, image_size, seed)) as kept:
+        for batch in _batches(clips(), batch_size):
+            for item, hits in zip(batch, _hits(networks, batch, classes), strict=True):
+                kept.add(item.key, hits)
+    if not keys:
         raise DataError(f"none of {len(actions)} clips in {root} can be read: {rejected}")
-    return AnticipationScores([_recalls(row, torch.tensor(labels)) for row in logits], rejected)
+    rows = [cast(Hits, kept.get(key)) for key, _ in keys]
+    labels_B3 = torch.tensor([classes.labels(action) for _, action in keys])
+    recalls = [_recalls([row[i] for row in rows], labels_B3) for i in range(len(networks.probes))]
+    return AnticipationScores(recalls, rejected)
 
 
-def _recalls(rows: list[dict[Target, Tensor]], labels_B3: Tensor) -> dict[Target, Recall]:
+def _made_by(
+    networks: Networks,
+    classes: ActionClasses,
+    clip: AnticipationClip,
+    image_size: tuple[int, int],
+    seed: int,
+) -> dict[str, object]:
+    """Return all that the hits of a clip depend on besides its video."""
+    models = (networks.encoder, networks.predictor, *networks.probes)
     return {
-        target: class_mean_recall(torch.cat([row[target] for row in rows]), labels_B, min(5, size))
+        "models": [model_hash(model) for model in models],
+        "future": asdict(networks.future),
+        "classes": asdict(classes),
+        "clip": asdict(clip),
+        "image_size": image_size,
+        "seed": seed,
+        "code": code_digest(),
+    }
+
+
+def _recalls(rows: Hits, labels_B3: Tensor) -> dict[Target, Recall]:
+    return {
+        target: recall_of_hits(torch.tensor([row[target] for row in rows]), labels_B)
         for target, labels_B in zip(TARGETS, labels_B3.T, strict=True)
-        if (size := rows[0][target].shape[1] if target in rows[0] else 0)
+        if target in rows[0]
     }

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
+from worldmodel.data.cache import code_digest
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError, ShapeError
+from worldmodel.kept_results import KeptResults
+from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.pair_metrics import PairMetrics, min_over_contexts, pair_metrics
 from worldmodel.perception.pair_sets import Pair, PairSet
 from worldmodel.perception.pair_videos import Video
@@ -85,6 +91,7 @@ def measure_pairs(
     config: SurpriseConfig,
     options: PairOptions,
     image_size: tuple[int, int],
+    keep: Path | None = None,
 ) -> SetSurprise:
     """Measure the surprise of both videos of every pair.
 
@@ -94,6 +101,8 @@ def measure_pairs(
         config: Windows and contexts.
         options: Reading of the videos.
         image_size: Height and width that the videos are transformed to [px].
+        keep: File that the surprises are appended to as they come, and from which a second run
+            takes those of unchanged videos.
 
     Returns:
         Surprises, and the pairs whose videos are damaged or too short, with the reasons.
@@ -108,13 +117,28 @@ def measure_pairs(
         frames = transform(video.frames(options.step))
         return video_surprises(model, frames, config, options.batch_size)
 
+    networks = (model.encoder, model.target_encoder, model.predictor)
+    made_by = {
+        "model": [model_hash(network) for network in networks] + [str(model.mask_token)],
+        "windows": asdict(config),
+        "reading": asdict(options),
+        "image_size": image_size,
+        "code": code_digest(),
+    }
     pairs, rejected = [], dict(found.rejected)
-    for pair in _progress(found.pairs):
-        try:
-            pairs.append(PairSurprise(pair, measure(pair.possible), measure(pair.impossible)))
-        except (DataError, ShapeError) as error:
-            log.warning("%s: %s", pair.name, error)
-            rejected[pair.name] = str(error)
+    with KeptResults(keep, made_by) as kept:
+        for pair in _progress(found.pairs):
+            try:
+                key = f"{pair.name} {pair.possible.stamp()} {pair.impossible.stamp()}"
+                if kept.get(key) is None:
+                    both = measure(pair.possible), measure(pair.impossible)
+                    kept.add(key, [[row.tolist() for row in rows] for rows in both])
+                rows = cast(list[list[list[float]]], kept.get(key))
+                possible, impossible = ([torch.tensor(row) for row in video] for video in rows)
+                pairs.append(PairSurprise(pair, possible, impossible))
+            except (DataError, ShapeError) as error:
+                log.warning("%s: %s", pair.name, error)
+                rejected[pair.name] = str(error)
     if not pairs:
         raise DataError(f"none of {len(rejected)} pairs could be measured: {rejected}")
     return SetSurprise(pairs, rejected)

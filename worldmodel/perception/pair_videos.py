@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldmodel.data.cache import digest_of
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
+from worldmodel.perception.hdf5_file import source_stamp
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,12 @@ class Video:
         if files is None:
             return torch.from_numpy(VideoFrames(self.path, count).read(numbers))
         return torch.from_numpy(np.stack([read_picture(files[i]) for i in numbers]))
+
+    def stamp(self) -> str:
+        """Return what changes when the video does: path, first frame, sizes and times of files."""
+        files = _pictures(self.path) if self.path.is_dir() else [self.path]
+        facts = [(str(self.path), self.first, self.whole_steps), *map(source_stamp, files)]
+        return digest_of([str(fact) for fact in facts])
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -31,6 +31,10 @@ class EncodedClips:
         """Return the number of clips."""
         return len(self.clips)
 
+    def content_hash(self) -> str:
+        """Return the hash of the arrays that the tokens were encoded from."""
+        return self.clips.content_hash()
+
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return `features` [B,K,N,D] float32 and the other arrays of the clips."""
         out = self.clips.batch(indices, skip=("frames",))

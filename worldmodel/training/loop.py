@@ -187,6 +187,8 @@ def _open_checkpoint(
             f"is left to train. Raise {name} to {first} or more, or choose another out="
         )
     changed = resume.check(facts_of(path), first) if resume else []
+    if resume and changed:
+        store.facts = {**resume.facts, "forced": changed}
     store.load(model, optimizer)
     log.info("resuming at step %d of %d", first, config.last_step)
     return first, changed

@@ -23,9 +23,10 @@ from worldmodel.training.config import AnyOptions
 
 log = logging.getLogger(__name__)
 Facts = dict[str, object]
-"""Dotted name of an option, or `data` or `start weights` -> value."""
+"""Dotted name of an option, or `data`, `all data`, `start weights` or `forced` -> value."""
 PROBED_CLIPS = 32
-"""Number of clips whose content is compared, spread evenly over the data."""
+"""Number of clips whose content is compared, spread evenly over the data. What all clips are read
+from is compared as well: by content where it is hashed anyway, else by size and time."""
 
 FREE_GROUPS = ("launch.", "planning.")
 """Groups of options that do not change what a run computes."""
@@ -98,6 +99,7 @@ def run_facts(options: AnyOptions, source: ClipSource, start: Iterable[nn.Module
     return {
         **option_facts(options),
         "data": data_fingerprint(source),
+        "all data": source.content_hash(),
         "start weights": " ".join(hashes) or "none",
     }
 
@@ -110,6 +112,12 @@ def differences(saved: Facts, asked: Facts, defaults: Facts) -> list[str]:
     """
     before = {**defaults, **saved}
     return [name for name, value in asked.items() if name in before and before[name] != value]
+
+
+def forced_in(facts: Facts) -> list[str]:
+    """Return the names of the facts that `resume=force` changed in the run of a checkpoint."""
+    names = facts.get("forced", [])
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def check_resume(
@@ -125,7 +133,8 @@ def check_resume(
         where: Folder of the checkpoints, for messages.
 
     Returns:
-        Names of the facts that differ, which `resume=force` accepts.
+        Names of the facts that differ, which `resume=force` accepts, and of those that it accepted
+        earlier in this run.
 
     Raises:
         ConfigError: Facts differ; the message lists them.
@@ -135,13 +144,14 @@ def check_resume(
             "The checkpoint in %s does not say which run it is of: it is not compared", where
         )
         return []
+    earlier = forced_in(saved)
     found = differences(saved, asked, option_facts(type(options)()))
     if not found:
-        return []
+        return earlier
     listed = ", ".join(f"{name}: {saved.get(name, 'default')} -> {asked[name]}" for name in found)
     if options.run.resume == "force":
         log.warning("resume=force at step %d in spite of %s", step, listed)
-        return found
+        return sorted({*earlier, *found})
     raise ConfigError(
         f"{where} holds step {step} of another run ({listed}). Give the same options and data, "
         "choose another out=, or accept the change with resume=force, which metrics.jsonl and "

@@ -87,8 +87,11 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
     facts = ranks.from_rank_0({} if ranks.rank else run_facts(options, clips, task.start_modules()))
     folder = str(out / "checkpoints")
 
+    forced: list[str] = []
+
     def check(saved: Facts | None, step: int) -> list[str]:
-        return check_resume(saved, facts, options, step=step, where=folder)
+        forced[:] = check_resume(saved, facts, options, step=step, where=folder)
+        return forced
 
     torch.manual_seed(run.seed)
     device = ranks.device(resolve_device(run.device))
@@ -130,7 +133,8 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
             ),
             resume=Resume(facts=facts, check=check),
         )
-    return _finish(task, ranks, ranks.full_state(model), time.perf_counter() - started)
+    weights, seconds = ranks.full_state(model), time.perf_counter() - started
+    return _finish(task, ranks, weights, seconds, forced)
 
 
 @contextmanager
@@ -144,7 +148,9 @@ def _closing(batches: Prefetcher) -> Iterator[None]:
     batches.close()
 
 
-def _finish(task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds: float) -> Summary:
+def _finish(
+    task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds: float, forced: list[str]
+) -> Summary:
     """Export the model; write and return the summary (empty on ranks above 0)."""
     if ranks.rank:
         return {}
@@ -159,6 +165,7 @@ def _finish(task: Task, ranks: Ranks, weights: dict[str, torch.Tensor], seconds:
         "held_out_clips": len(task.sources.held_out),
         "minutes": seconds / 60,
         "processes": ranks.count,
+        "forced": forced,
         "options": dataclasses.asdict(options),
         **facts,
     }

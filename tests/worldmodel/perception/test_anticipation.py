@@ -1,5 +1,6 @@
 """Action anticipation: golden arrays, frames, probe files, loss and metric."""
 
+import copy
 import importlib
 import math
 import random
@@ -161,14 +162,27 @@ def test_probes_are_scored_on_videos_and_each_unreadable_clip_is_named(tmp_path)
     classes = class_order(actions)
     config = ProbeConfig(embed_dim=24, num_heads=2, depth=1, num_queries=3)
     probe = AnticipationProbe(config, {"verb": 2, "noun": 2, "action": 3}).eval()
-    found = score_probes(
-        Networks(encoder=encoder, predictor=predictor, probes=[probe, probe]),
-        actions,
-        classes,
-        tmp_path,
-        AnticipationClip(num_frames=4),
-        image_size=(32, 32),
-    )
+    keep = tmp_path / "scored.jsonl"
+
+    def scored(predictor):
+        return score_probes(
+            Networks(encoder=encoder, predictor=predictor, probes=[probe, probe]),
+            actions,
+            classes,
+            tmp_path,
+            AnticipationClip(num_frames=4),
+            image_size=(32, 32),
+            keep=keep,
+        )
+
+    found = scored(predictor)
+    lines = keep.read_text().splitlines(keepends=True)
+    assert len(lines) == 1 + 3
+    keep.write_text("".join(lines[:3]))  # as if the run had been stopped in its second batch
+    assert scored(predictor) == found
+    unusable = copy.deepcopy(predictor)
+    unusable.forward = None
+    assert scored(unusable) == found
     assert [list(recalls) for recalls in found.recalls] == [["verb", "noun", "action"]] * 2
     assert found.recalls[0]["action"].num_clips == 3
     assert found.recalls[0]["action"].mean_class_recall == 100  # three classes, five guesses

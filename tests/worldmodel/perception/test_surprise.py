@@ -1,8 +1,10 @@
 """Surprise: golden arrays, windows, metrics, and the sets of pairs as published."""
 
+import copy
 import csv
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,11 +238,22 @@ def test_intphys2_rows_become_pairs(tmp_path):
     assert list(found.rejected) == ["scene 8 pair 2"]
 
 
+def unusable(model):
+    """Return the networks with a predictor that must not be called."""
+    predictor = copy.deepcopy(model.predictor)
+    predictor.forward = None
+    return replace(model, predictor=predictor)
+
+
 def test_a_set_is_measured_and_a_damaged_video_costs_its_pair(model, tmp_path):
     found = intphys2(tmp_path)
     found.pairs[1].possible.path.write_bytes(b"no video")
     options = PairOptions(step=1, transform="squeeze")
-    measured = measure_pairs(model, found, SHORT, options, (32, 48))
+    keep = tmp_path / "measured.jsonl"
+    measured = measure_pairs(model, found, SHORT, options, (32, 48), keep)
+    assert len(keep.read_text().splitlines()) == 1 + 2
+    again = measure_pairs(unusable(model), found, SHORT, options, (32, 48), keep)
+    assert again.metrics() == measured.metrics()
     assert [p.pair.name for p in measured.pairs] == ["7/1", "8/1"]
     assert sorted(measured.rejected) == ["7/2", "scene 8 pair 2"]
     for context in (None, 0):

@@ -28,6 +28,9 @@ class Clips:
     def __len__(self) -> int:
         return len(self.states_B)
 
+    def content_hash(self) -> str:
+        return str(self.states_B)
+
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         return {"states": self.states_B[indices]}
 
@@ -98,6 +101,8 @@ def test_a_difference_is_refused_with_the_list_unless_it_is_forced():
     found = check_resume(saved, facts, forced, step=7, where="runs/a")
     assert sorted(found) == ["optimizer.lr", "run.seed"]
     assert check_resume(None, facts, asked, step=7, where="runs/a") == []
+    saved = facts | {"forced": ["run.seed"]}
+    assert check_resume(saved, facts, asked, step=9, where="runs/a") == ["run.seed"]
 
 
 def test_the_command_refuses_forces_and_counts_its_steps(tmp_path, capsys):
@@ -114,5 +119,9 @@ def test_the_command_refuses_forces_and_counts_its_steps(tmp_path, capsys):
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert rows[2]["forced run.seed"] == 1.0
     assert "forced run.seed" not in rows[1]
+    changed = json.loads((out / "summary.json").read_text())["forced"]
+    assert changed == ["run.seed", "start weights"]  # the seed draws the start weights
+    assert main([*words, "steps=3", "seed=9"]) == 0  # the record survives another start
+    assert json.loads((out / "summary.json").read_text())["forced"] == changed
     whole = json.loads((out / "checkpoints" / "step-00000003" / "whole.json").read_text())
     assert whole["run"]["run.seed"] == 9

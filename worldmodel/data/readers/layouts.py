@@ -7,6 +7,7 @@ episode's rows (LeRobot). It yields one outcome per episode.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -105,6 +106,21 @@ def fingerprint(unit: Unit, links: Links = "inside") -> str:
 
     It includes the descriptions of the whole data set, and folders behind links.
     """
+    files, facts = _sources(unit, links)
+    stamps = repr([_stamp(p) for p in files]) + facts
+    return hashlib.sha256(stamps.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def content_stamp(unit: Unit, links: Links = "inside") -> str:
+    """Return the same hash with paths relative to the root, so that a moved data set keeps it."""
+    files, facts = _sources(unit, links)
+    stamps = [(os.path.relpath(name, unit.root), *rest) for name, *rest in map(_stamp, files)]
+    text = repr(stamps) + facts
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+def _sources(unit: Unit, links: Links) -> tuple[list[Path], str]:
+    """Return the files that a unit is read from, and what a list says about it."""
     path, facts = unit.root / unit.path, ""
     if unit.layout == "lerobot":
         from worldmodel.data.readers import lerobot
@@ -115,8 +131,7 @@ def fingerprint(unit: Unit, links: Links = "inside") -> str:
         files = [path, unit.root / "features.json"]
     else:
         files = list_files(path)
-    stamps = repr([_stamp(p) for p in files]) + facts
-    return hashlib.sha256(stamps.encode(errors="backslashreplace")).hexdigest()[:16]
+    return files, facts
 
 
 def _stamp(path: Path) -> tuple[str, int, int]:
