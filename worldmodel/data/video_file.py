@@ -6,6 +6,7 @@ those of the file, which may vary from frame to frame.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import Array, EpisodeError, Frames
-from worldmodel.data.orientation import shown_size, upright
+from worldmodel.data.orientation import UPRIGHT, Turn, shown_size, turn_of, upright
+from worldmodel.errors import DataError
 
 MAX_PIXELS = 2**26
 """Largest frame that is decoded (8192 x 8192 px); a file may declare any size."""
+OPENING = {
+    "format_whitelist": "mov,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg",
+    "protocol_whitelist": "file",
+}
+"""Containers that hold their own frames: FFmpeg goes by content, and a text named `a.mp4` may be a
+list of other files, also behind links, or an address."""
 MAX_PLAYED = 10_000_000
 """Largest number of steps of `VideoFacts.played`, 46 hours at 60 Hz; a file may claim any gap."""
 
@@ -46,13 +54,23 @@ class VideoFacts:
 
         Returns:
             Frame indices [N], and the rate [Hz].
+
+        Raises:
+            EpisodeError: The times span an absurd number of steps.
         """
         numbers = np.arange(self.frames)
-        steady = not len(self.times_s) or self.header_fps <= 0
+        steps_s = np.diff(self.times_s)
+        steady = not (steps_s > 0).any() or self.header_fps <= 0
         if steady or np.abs(self.times_s - numbers / self.header_fps).max() * self.header_fps < 1:
             return numbers, self.header_fps
-        rate = 1 / float(np.median(np.diff(self.times_s)))
-        count = 1 + round(min(self.times_s[-1] * rate, MAX_PLAYED))
+        rate = 1 / float(np.median(steps_s[steps_s > 0]))
+        count = 1 + round(float(self.times_s[-1]) * rate)
+        if count > MAX_PLAYED:
+            raise EpisodeError(
+                "video_damaged",
+                f"its {self.frames} frames span {self.times_s[-1]:.3g} s, {count} steps of their "
+                f"median interval; at most {MAX_PLAYED} are played",
+            )
         at = np.arange(count) / rate + 0.25 / rate
         return np.searchsorted(self.times_s, at, side="right") - 1, rate
 
@@ -64,10 +82,12 @@ class ShownFrame:
     time_s: float
     """Time since the first frame [s]."""
     frame: av.VideoFrame
+    turn: Turn
+    """How the frame is turned to be shown."""
 
     def pixels(self) -> Frames:
         """Return uint8 RGB [H, W, 3], right side up."""
-        return upright(self.frame)
+        return upright(self.frame, self.turn)
 
 
 def open_video(path: Path) -> av.container.InputContainer:
@@ -82,7 +102,7 @@ def open_video(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise EpisodeError("video_truncated", f"{path.name} is empty")
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace", container_options=OPENING)
     except av.FFmpegError as error:
         raise EpisodeError(
             "video_truncated", f"{path.name} cannot be opened ({error}): cut off, or not a video"
@@ -90,7 +110,11 @@ def open_video(path: Path) -> av.container.InputContainer:
     if not container.streams.video:
         container.close()
         raise EpisodeError("video_truncated", f"{path.name} holds no video stream")
-    coded = container.streams.video[0].codec_context
+    # typed as always present, and None where this FFmpeg has no decoder
+    coded: av.VideoCodecContext | None = container.streams.video[0].codec_context
+    if coded is None:
+        container.close()
+        raise EpisodeError("video_damaged", f"{path.name} has a video stream of an unknown codec")
     if coded.width * coded.height > MAX_PIXELS:
         container.close()
         raise EpisodeError(
@@ -102,13 +126,28 @@ def open_video(path: Path) -> av.container.InputContainer:
     return container
 
 
+@contextlib.contextmanager
+def reading_video(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a video for the block, in which any fault of the file becomes an `EpisodeError`."""
+    with open_video(path) as container:
+        try:
+            yield container
+        except DataError:
+            raise
+        except Exception as error:  # libraries raise errors of any kind for damaged headers
+            raise EpisodeError(
+                "video_damaged", f"{path.name} cannot be read ({type(error).__name__}: {error})"
+            ) from error
+
+
 def _num_listed(container: av.container.InputContainer) -> int:
     """Return the number of frames that the file promises; 0 if unknown.
 
     A MOV or MP4 file also lists frames that its edit list leaves out; FFmpeg's index does not.
     """
     stream = container.streams.video[0]
-    return len(stream.index_entries) if "mov" in container.format.name else stream.frames
+    entries = getattr(stream, "index_entries", None)  # missing in some versions of PyAV
+    return len(entries) if entries and "mov" in container.format.name else stream.frames
 
 
 def _seconds(stamps: list[int], stream: av.VideoStream) -> Array:
@@ -134,29 +173,36 @@ class _Count:
             self.stamps.append(stamp)
 
 
-def _count_packets(container: av.container.InputContainer, count: _Count) -> None:
-    """Count packets, and decode only as far as the first frame, which tells the size as shown."""
-    for packet in container.demux(container.streams.video[0]):
+def _count_packets(container: av.container.InputContainer, path: Path, count: _Count) -> None:
+    """Count packets; decode one frame, which tells the size as shown."""
+    stream = container.streams.video[0]
+    for packet in container.demux(stream):
         if packet.size and packet.is_discard:
             count.hidden += 1
         elif packet.size:
             count.add(packet.pts)
-        if not any(count.size):
-            for frame in packet.decode():
-                count.size = shown_size(frame)
+            if count.shown == 1 and not count.hidden:
+                frames = packet.decode() or stream.codec_context.decode(None)
+                count.size = shown_size(frames[0]) if frames else count.size
+    if count.shown and not any(count.size):  # the first packet alone gives no frame
+        with reading_video(path) as again:
+            count.size = shown_size(next(again.decode(again.streams.video[0])))
 
 
 def _count_frames(container: av.container.InputContainer, path: Path, count: _Count) -> None:
+    coded = (0, 0)
     for packet in container.demux(container.streams.video[0]):
-        count.hidden += bool(packet.size and packet.is_discard)
+        if packet.is_discard and packet.size:
+            count.hidden += 1
         for frame in packet.decode():
-            size = shown_size(frame)
-            if frame.is_corrupt or count.size not in {(0, 0), size}:
+            size = (frame.height, frame.width)
+            if not count.shown:
+                coded, count.size = size, shown_size(frame)
+            if frame.is_corrupt or size != coded:
                 raise EpisodeError(
                     "video_damaged",
                     f"frame {count.shown} of {path.name} is damaged or changes size",
                 )
-            count.size = size
             count.add(frame.pts)
 
 
@@ -170,7 +216,7 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
     Raises:
         EpisodeError: The file is missing, truncated or damaged.
     """
-    with open_video(path) as container:
+    with reading_video(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         fps = float(stream.average_rate or 0)
@@ -179,7 +225,7 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
             if decode:
                 _count_frames(container, path, count)
             else:
-                _count_packets(container, count)
+                _count_packets(container, path, count)
         except av.FFmpegError as error:
             raise EpisodeError(
                 "video_truncated", f"{path.name} breaks off after {count.shown} frames ({error})"
@@ -201,20 +247,25 @@ def shown_frames(path: Path) -> Iterator[ShownFrame]:
     Raises:
         EpisodeError: The file is missing, truncated or damaged, or its frames have no times.
     """
-    with open_video(path) as container:
+    with reading_video(path) as container:
         stream = container.streams.video[0]
-        start_s, size, number = None, None, 0
+        start_s, size, turn, number = None, None, UPRIGHT, 0
         try:
             for frame in container.decode(stream):
                 if frame.time is None:
-                    raise EpisodeError("video_damaged", f"frame {number} of {path} has no time")
+                    raise EpisodeError(
+                        "video_damaged",
+                        f"frame {number} of {path} has no time: a raw stream "
+                        "needs a container, for example `ffmpeg -i IN -c copy OUT.mp4`",
+                    )
                 start_s = frame.time if start_s is None else start_s
-                size = size or (frame.height, frame.width)
+                if size is None:
+                    size, turn = (frame.height, frame.width), turn_of(frame)
                 if frame.is_corrupt or size != (frame.height, frame.width):
                     raise EpisodeError(
                         "video_damaged", f"frame {number} of {path} is damaged or changes size"
                     )
-                yield ShownFrame(frame.time - start_s, frame)
+                yield ShownFrame(frame.time - start_s, frame, turn)
                 number += 1
         except av.FFmpegError as error:
             raise EpisodeError(

@@ -1,6 +1,7 @@
 """The command line: overrides, errors, help, versions, sweeps."""
 
 import json
+import os
 import sys
 import types
 from dataclasses import dataclass, field
@@ -8,7 +9,9 @@ from typing import Literal
 
 import pytest
 
+from planning.apps.workcell import read_limits
 from planning.cli import app, commands
+from robot.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +164,20 @@ def test_recipe_file_comes_before_the_words(command, tmp_path, capsys):
     file.write_text("[1, 2")
     assert app.main(["fake", f"recipe={file}"]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_hostile_file_of_settings_is_refused(command, tmp_path, capsys):
+    files = {"deep": "{" * 5000, "wide": "a: 1 # " + "x" * (1 << 20), "pipe": ""}
+    for name, text in files.items():
+        file = tmp_path / f"{name}.yaml"
+        if name == "pipe":
+            os.mkfifo(file)
+        else:
+            file.write_text(text)
+        assert app.main(["fake", f"recipe={file}"]) == 2
+        assert f"{name}.yaml cannot be read" in capsys.readouterr().err
+        with pytest.raises(ConfigError, match="cannot be read"):
+            read_limits(str(file))
 
 
 def test_modes_offer_their_own_options(command, capsys, tmp_path):

@@ -172,6 +172,19 @@ def test_an_odd_entry_of_the_list_is_the_reject_of_its_episode(tmp_path, name):
     assert outcome(root, tmp_path / "out") == (2 - len(reasons), reasons)
 
 
+@pytest.mark.parametrize("value", ["12", {"a": 1}, None, -12])
+def test_an_odd_length_in_a_list_of_v3_is_a_reject(tmp_path, value):
+    def change(rows):
+        for row in rows[:1]:
+            row["length"] = value
+        if not isinstance(value, int | None):  # a column of parquet has one type
+            rows[1]["length"] = value
+
+    root = write_lerobot(tmp_path / "set", some_episodes(), "v3.0", rows=change)
+    accepted, reasons = outcome(root, tmp_path / "out")
+    assert reasons.pop("list_entry") + accepted + sum(reasons.values()) == 2
+
+
 def test_a_line_that_is_no_json_is_a_reject(tmp_path):
     root = write_lerobot(tmp_path / "set", some_episodes(), "v2.1")
     with (root / "meta" / "episodes.jsonl").open("a") as file:

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.worldmodel.data import odd_videos as odd
 from worldmodel.data import video_file
@@ -107,8 +108,61 @@ def test_only_regular_files_are_opened(tmp_path):
                 read(tmp_path / name)
 
 
+def test_a_list_of_files_is_no_video(tmp_path):
+    odd.write(tmp_path / "outside.mp4", 4)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link.mp4").symlink_to(tmp_path / "outside.mp4")
+    listed = tmp_path / "data" / "a.mp4"
+    for text in ("ffconcat version 1.0\nfile link.mp4\n", "#EXTM3U\n#EXTINF:1,\nlink.mp4\n"):
+        listed.write_text(text)
+        with pytest.raises(EpisodeError, match="not a video"):
+            inspect_video(listed)
+    picture = tmp_path / "data" / "picture.mp4"
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    with pytest.raises(EpisodeError, match="not a video"):
+        inspect_video(picture)
+
+
 def test_absurd_sizes_are_refused(tmp_path, monkeypatch):
     path = odd.write(tmp_path / "a.mp4", 5)
     monkeypatch.setattr(video_file, "MAX_PIXELS", 48 * 64 - 1)
     with pytest.raises(EpisodeError, match=r"64 x 48 px"):
         inspect_video(path)
+
+
+def test_damaged_headers_are_errors_of_the_file(tmp_path):
+    whole = odd.write(tmp_path / "whole.mp4", 40).read_bytes()
+    start, generator = whole.find(b"moov"), np.random.default_rng(0)
+    path = tmp_path / "odd.mp4"
+    readers = (
+        inspect_video,
+        lambda path: inspect_video(path, decode=False).played(),
+        lambda path: list(sampled_frames(path, 4.0)),
+        lambda path: VideoFrames(path, 40).read(np.array([3, 20])),
+    )
+    for _ in range(60):
+        data = bytearray(whole)
+        for at in generator.integers(start, len(data) - 4, 3):
+            data[at : at + 4] = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"][at % 3]
+        path.write_bytes(data)
+        for read in readers:
+            try:
+                read(path)
+            except EpisodeError:
+                continue
+
+
+def test_an_unknown_codec_and_odd_metadata(tmp_path):
+    whole = odd.write(tmp_path / "whole.mp4", 20).read_bytes()
+    (tmp_path / "codec.mp4").write_bytes(whole.replace(b"avc1", b"zzz1"))
+    with pytest.raises(EpisodeError, match="unknown codec"):
+        inspect_video(tmp_path / "codec.mp4")
+    (tmp_path / "latin.mp4").write_bytes(whole.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert inspect_video(tmp_path / "latin.mp4").frames == 20
+
+
+def test_a_gap_of_centuries_is_refused(tmp_path):
+    stamps = [*range(0, 2000, 40), 2**31 * 900]
+    path = odd.write(tmp_path / "gap.mkv", len(stamps), fps=25, times_ms=stamps)
+    with pytest.raises(EpisodeError, match="median interval"):
+        inspect_video(path, decode=False).played()

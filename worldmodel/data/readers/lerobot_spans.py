@@ -57,7 +57,8 @@ def video_spans(listed: dict[int, Row], key: str, fps: float | None) -> dict[int
             place, times = _times(row, key, fps)
         except EpisodeError as error:
             spans[number] = Span(0, fault=error)
-            unplaced += row.get("length") or 0
+            length = row.get("length")  # of any type: it may be what is wrong with the entry
+            unplaced += length if type(length) is int and length > 0 else 0
         else:
             files.setdefault(place, []).append((*times, number, whole_number(row, "length")))
     for episodes in files.values():
