@@ -54,7 +54,8 @@ def main() -> None:
         found["layer"] = check_layer(options.layer, lambda part: write(found | {"layer": part}))
         print(json.dumps(found["layer"]))
     write(found)
-    write_page(found)
+    parts = ("faults", "commands", "layer") if options.only in (None, "page") else (options.only,)
+    write_page({part: found[part] for part in parts if part in found})
     print(OUT, PAGE, sep="\n")
 
 
@@ -101,10 +102,8 @@ def command_text(found: dict[str, Any]) -> str:
         ),
         ("largest step sent, per axis", f"{found['step_m']:.3f} m"),
         ("largest rotation sent (angle)", f"{found['turn_rad']:.3f} rad"),
-        (
-            "largest motion measured in a command",
-            f"{found['moved_m']:.3f} m, {found['turned_rad']:.3f} rad",
-        ),
+        ("largest distance moved in a command", f"{found['moved_m']:.3f} m"),
+        ("largest rotation measured in a command", f"{found['turned_rad']:.3f} rad"),
         ("commands with a line in the log", f"{found['logged']} of {found['commands']}"),
         ("motions stopped early and recovered", stops),
         ("median duration of a motion, on a busy machine", f"{found['motion_s_median']:.2f} s"),
@@ -131,13 +130,9 @@ def layer_text(found: dict[str, Any]) -> str:
 
 
 def write_page(found: dict[str, Any]) -> None:
-    """Fill the blocks of docs/robot-faults.md."""
-    blocks = {
-        "faults": fault_table(found["faults"]),
-        "commands": command_text(found["commands"]),
-        "layer": layer_text(found["layer"]),
-    }
-    fill_blocks(PAGE, blocks)
+    """Fill the blocks of docs/robot-faults.md for the parts that were measured."""
+    texts = {"faults": fault_table, "commands": command_text, "layer": layer_text}
+    fill_blocks(PAGE, {part: texts[part](results) for part, results in found.items()})
 
 
 if __name__ == "__main__":

@@ -103,8 +103,12 @@ class SequenceCamera:
             try:
                 with av.open(str(file)) as container:
                     for frame in container.decode(video=0):
+                        quarters = round(frame.rotation / 90)  # a phone's video, anticlockwise
                         height, width = size or (frame.height, frame.width)
+                        if size and quarters % 2:
+                            height, width = width, height
                         image = frame.to_ndarray(format="rgb24", width=width, height=height)
+                        image = np.ascontiguousarray(np.rot90(image, quarters))
                         yield image, index * period_s if period_s else float(frame.time or 0.0)
             except av.error.FFmpegError as error:
                 raise CameraError(f"{file} cannot be decoded ({error})") from error

@@ -48,13 +48,9 @@ def turn_of(frame: av.VideoFrame) -> Turn:
     )
 
 
-def upright(frame: av.VideoFrame) -> Frames:
-    """Return a frame as uint8 RGB [H, W, 3] in the orientation in which players show it.
-
-    Raises:
-        EpisodeError: See `turn_of`.
-    """
-    swap, mirror, flip = turn_of(frame)
+def upright(frame: av.VideoFrame, turn: Turn) -> Frames:
+    """Return a frame as uint8 RGB [H, W, 3], turned as its file's first frame says (`turn_of`)."""
+    swap, mirror, flip = turn
     pixels = frame.to_ndarray(format="rgb24")
     if swap:
         pixels = pixels.transpose(1, 0, 2)
@@ -62,7 +58,7 @@ def upright(frame: av.VideoFrame) -> Frames:
         pixels = pixels[:, ::-1]
     if flip:
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels if turn == UPRIGHT else np.ascontiguousarray(pixels)
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import EpisodeError, Frames
-from worldmodel.data.orientation import upright
-from worldmodel.data.video_file import VideoFacts, inspect_video, open_video
+from worldmodel.data.orientation import turn_of, upright
+from worldmodel.data.video_file import VideoFacts, inspect_video, reading_video
 from worldmodel.errors import ConfigError
 
 __all__ = ["DECODER", "VideoFacts", "VideoFrames", "choose_decoder", "inspect_video"]
@@ -122,8 +122,13 @@ def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
 
 
 def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
-    with open_video(path) as container:
-        found = dict(_frames(path, container, set(wanted)))
+    with reading_video(path) as container:
+        ranks = _seek(path, container, min(wanted)) if min(wanted) else {}
+        if ranks is not None:
+            found = dict(_frames(path, container, set(wanted), ranks))
+    if ranks is None:
+        with reading_video(path) as container:
+            found = dict(_frames(path, container, set(wanted), {}))
     missing = [step for step in wanted if step not in found]
     if missing:
         raise EpisodeError("video_too_short", f"{path.name} has no frame {missing[0]}")
@@ -131,22 +136,20 @@ def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
 
 
 def _frames(
-    path: Path, container: av.container.InputContainer, wanted: set[int]
+    path: Path,
+    container: av.container.InputContainer,
+    wanted: set[int],
+    ranks: dict[int | None, int],
 ) -> Iterator[tuple[int, Frames]]:
     stream = container.streams.video[0]
     stream.thread_type = "NONE"
-    last = max(wanted)
-    ranks: dict[int | None, int] = {}
-    if min(wanted):
-        stamp, ranks = _key_frame(path, min(wanted))
-        if stamp is not None:
-            container.seek(stamp, stream=stream, backward=True)
-    number = 0
+    last, number, turn = max(wanted), 0, None
     try:
         for frame in container.decode(stream):
             number = ranks.get(frame.pts, number)
             if number in wanted:
-                yield number, upright(frame)
+                turn = turn or turn_of(frame)
+                yield number, upright(frame, turn)
             number += 1
             if number > last:
                 return
@@ -156,26 +159,33 @@ def _frames(
         ) from error
 
 
-def _key_frame(path: Path, first: int) -> tuple[int | None, dict[int | None, int]]:
-    """Return the time stamp to seek to for frame `first`, and the frame index of each stamp.
+def _seek(
+    path: Path, container: av.container.InputContainer, first: int
+) -> dict[int | None, int] | None:
+    """Seek to the key frame before frame `first`; return the frame index of each time stamp.
 
-    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. Without a
-    stamp, frames are counted from the start: where an edit list hides frames, whose stamps may
-    repeat, or where stamps are missing.
+    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. None means
+    that frames must be counted from the file's start: where an edit list hides frames, whose stamps
+    may repeat, or where stamps are missing.
     """
-    stamps, keys = [], []
-    with open_video(path) as container:
-        for packet in container.demux(container.streams.video[0]):
-            if packet.size and (packet.is_discard or packet.pts is None):
-                return None, {}
-            if packet.size and packet.pts is not None:
-                stamps.append(packet.pts)
-                if packet.is_keyframe:
-                    keys.append(packet.pts)
+    stream = container.streams.video[0]
+    stamps, keys, is_plain = [], [], True
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.is_discard or packet.pts is None:
+            is_plain = False
+            break
+        stamps.append(packet.pts)
+        if packet.is_keyframe:
+            keys.append(packet.pts)
+    if not is_plain:
+        return None
     order = sorted(stamps)
     if first >= len(order):
         raise EpisodeError(
             "video_too_short", f"{path.name} has {len(order)} frames, none at {first}"
         )
     start = max((key for key in keys if key <= order[first]), default=order[0])
-    return start, {stamp: rank for rank, stamp in enumerate(order)}
+    container.seek(start, stream=stream, backward=True)
+    return {stamp: rank for rank, stamp in enumerate(order)}

@@ -6,6 +6,7 @@ from PIL import Image
 
 from robot.cameras.camera import CallableCamera, CheckedCamera, Frame, OpenCVCamera, SequenceCamera
 from robot.errors import CameraError
+from tests.worldmodel.data.odd_videos import corner_of, turn, write
 from worldmodel.data.writers.video import write_video
 
 
@@ -78,3 +79,11 @@ def test_a_frozen_camera_is_noticed_and_a_lively_one_is_not():
 def test_missing_pictures_are_an_error(tmp_path):
     with pytest.raises(CameraError, match="No images"):
         SequenceCamera(tmp_path / "nowhere.mp4")
+
+
+def test_a_phone_video_is_turned(tmp_path):
+    path = turn(write(tmp_path / "phone.mp4", 5), (0, 1, -1, 0))
+    for size, shape in ((None, (64, 48, 3)), ((32, 24), (32, 24, 3))):
+        image = SequenceCamera(path, size).read().image
+        assert image.shape == shape
+        assert corner_of(image) == (False, True)

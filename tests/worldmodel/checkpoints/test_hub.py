@@ -33,7 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"")
 
     def do_GET(self):
-        self.answer(BODY)
+        self.answer(BODY[::-1] if self.server.sends_other else BODY)
 
     def answer(self, body):
         server = self.server
@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.refusal = [], None
+    server.seen, server.refusal, server.sends_other = [], None, False
     threading.Thread(target=server.serve_forever, daemon=True).start()
     server.home = tmp_path / "hf"
     server.address = f"http://127.0.0.1:{server.server_port}"
@@ -97,6 +97,15 @@ def test_a_file_is_fetched_once_into_the_hubs_own_cache(hub):
     assert fetch(hub) == path
     assert [command for command, _ in hub.seen].count("GET") == fetched
     assert fetch(hub, HF_HUB_OFFLINE="1") == path
+
+
+def test_other_content_of_equal_length_is_refused(hub):
+    hub.sends_other = True
+    said = fetch(hub)
+    assert "has checksum" in said
+    assert "put it at /cache/tiny/model.safetensors" in said
+    hub.sends_other = False
+    assert Path(fetch(hub)).read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
