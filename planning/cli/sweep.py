@@ -34,6 +34,7 @@ from planning.cli.run_command import run_command
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
 """Folder of Hydra's records if the jobs share no output folder."""
 LAUNCHER = "hydra/launcher="
+JOB_FOLDER = "hydra.launcher.submitit_folder="
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,11 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
         raise UsageError("All jobs of the sweep would write one file. Give out=FILE_1,FILE_2.")
     records = hydra_text(str(PurePath(first) / "hydra")) if first else SHARED_RECORDS
     words = [f"hydra.sweep.dir={records}", *request.overrides, *hydra_words]
+    submitit = any(word.startswith(f"{LAUNCHER}submitit") for word in hydra_words)
+    if submitit and not any(word.startswith(JOB_FOLDER) for word in hydra_words):
+        # One folder for all jobs exists before they start. A folder per job is made after the
+        # job's start, and a job that is faster than its parent ends without an output.
+        words.append(JOB_FOLDER + "${hydra.sweep.dir}/.submitit")
     job = SweepJob(request.command, request.kind, out.name if out and first else "")
     register(request)
     try:

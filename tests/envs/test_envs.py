@@ -43,7 +43,7 @@ def test_fingers_stop_at_the_drawn_objects_faces_and_contacts_do_not_flicker(sha
     sizes = []
     for seed in (1, 2):
         env.reset(seed=seed)
-        across = int(shape in ("box", "long_box", "T"))
+        across = int(shape in ("box", "long_box", "T", "L"))
         half = env.model.geom_size[env.model.geom("object").id][across]
         sizes.append(env.items[0].scale)
         env.solve(1)

@@ -76,7 +76,7 @@ def test_one_goal_image_is_planned_with_skills_beside_their_baselines(tmp_path, 
 
 
 def test_a_model_without_an_object_head_has_no_geometry_baseline(tmp_path):
-    words = ["eval", "task=push", "episodes=1", *SKILLS, f"out={tmp_path}"]
+    words = ["eval", "task=push", "model=default", "episodes=1", *SKILLS, f"out={tmp_path}"]
     assert main(words) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["baselines"]) == {"hold", "random", "pose_only", "copy"}
@@ -87,7 +87,7 @@ def test_options_of_the_other_method_are_refused(capsys):
     assert "samples=20 has no effect with method=skills" in capsys.readouterr().err
     assert main(["eval", "task=reach", "skill_samples=20"]) == 2
     assert "skill_samples=20 has no effect with method=actions" in capsys.readouterr().err
-    assert main(["eval", "task=push", "energy=object", "episodes=1"]) == 2
+    assert main(["eval", "task=push", "model=default", "energy=object", "episodes=1"]) == 2
     assert "object head" in capsys.readouterr().err
 
 
