@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import types
 from dataclasses import dataclass, field
@@ -272,11 +273,13 @@ def test_sweep_refuses_a_launcher_that_cannot_run_here(command, capsys, monkeypa
     assert command.seen == []
 
 
-def test_sweep_through_submitit(tmp_path, monkeypatch, capfd):
+def test_sweep_through_submitit(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    monkeypatch.chdir(tmp_path)
-    assert app.main(["models", "-m", "hydra/launcher=submitit_local", "out=a,b"]) == 0
-    printed = capfd.readouterr().out
+    words = ["models", "-m", "hydra/launcher=submitit_local", "out=a,b"]
+    command = [sys.executable, "-m", "worldmodel", *words]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    printed = ended.stdout
     for number, name in enumerate("ab"):
         assert f"#{number} out='{name}': exit status 0" in printed
     assert printed.count("vjepa2-vitl ") == 2  # each job printed the list, in its own process
