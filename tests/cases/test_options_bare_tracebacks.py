@@ -12,7 +12,7 @@ CALLS = (
     "train recipe=smoke batch_size=" + "9" * 400,
     "train mode=joint stem_channels=[0]",
     "pretrain short_scale=0",
-    "check-view robot=mujoco task=reach objects=[]",
+    "collect objects=[]",
     "check-view robot=mujoco task=reach seed=-1",
     "plan image=???",
     "drive robot=mujoco task=reach view=true port=70000",
