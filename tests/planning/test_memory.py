@@ -97,7 +97,7 @@ def test_a_history_of_two_frames_reaches_the_model():
         energies[history] = [first.energy, second.energy]
     assert energies[1][0] == energies[2][0]
     assert energies[1][1] != energies[2][1]
-    with pytest.raises(PlanError, match="1 or 2"):
+    with pytest.raises(PlanError, match="1 to 2"):
         PlannerConfig(history=3)
 
 
