@@ -1,8 +1,17 @@
 """Settings of all tests."""
 
 import os
+import sys
+from importlib.util import find_spec
 
 import pytest
+
+if find_spec("absl") is not None:
+    # absl, which TensorFlow Datasets imports, keeps the standard error of its import. Logging that
+    # Hydra configures anew closes that stream: pytest's captured output, for all later tests.
+    from absl import logging as absl_logging
+
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(scope="session", autouse=True)
