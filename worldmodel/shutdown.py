@@ -18,6 +18,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -27,6 +31,8 @@ NOTICE_S = 1.5
 """Time after which a process whose main thread is inside one long library call is ended [s]."""
 DEFER_S = 1.0
 """Time for which `deferred_stop` holds a signal back [s]."""
+AGAIN_S = 0.01
+"""Time after which a dropped signal is sent again [s]."""
 EXIT_S = 0.3
 """Time allowed for what is registered to run at the exit of a stopped command [s]."""
 
@@ -49,6 +55,8 @@ class _State:
     """Signal that waits for the end of a `deferred_stop`; 0 for none."""
     received: int = 0
     """Signal that ended the command; 0 for none."""
+    unraisable: Callable[[UnraisableHookArgs], object] = sys.__unraisablehook__
+    """Hook for exceptions that Python drops, apart from those of signals."""
     raised: threading.Event = field(default_factory=threading.Event)
     """Set when the main thread has left what it was doing."""
 
@@ -100,6 +108,22 @@ def _repeat(number: int) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
+def _raise_again(found: UnraisableHookArgs) -> None:
+    """Send the signal again if Python dropped its exception.
+
+    Python prints and drops what is raised in `__del__` and in callbacks of weak references; without
+    this the command would continue and ignore further signals.
+    """
+    if not isinstance(found.exc_value, Stopped):
+        _STATE.unraisable(found)
+        return
+    _STATE.raised.clear()
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(AGAIN_S, signal.pthread_kill, [main, _STATE.received])
+    timer.daemon = True
+    timer.start()
+
+
 def _end_if_unnoticed(wakeup: int) -> None:
     """End the process if a signal's handler does not run, since a library call takes long.
 
@@ -137,9 +161,11 @@ def stop_signals() -> Iterator[None]:
     watcher.start()
     for number in caught:
         signal.signal(number, _handle)
+    _STATE.unraisable, sys.unraisablehook = sys.unraisablehook, _raise_again
     try:
         yield
     finally:
+        sys.unraisablehook = _STATE.unraisable
         for number in caught:
             signal.signal(number, before[number] or signal.SIG_DFL)
         signal.set_wakeup_fd(previous_wakeup)
