@@ -1,0 +1,23 @@
+"""`worldmodel collect` continues a data set of the same options only."""
+
+import json
+
+from planning.cli.app import main
+
+BASE = ["collect", "episodes=1", "length=2", "image_size=32", "workers=1"]
+
+
+def test_other_options_are_refused_with_their_list(tmp_path, capfd):
+    assert main([*BASE, f"out={tmp_path}"]) == 0
+    assert main([*BASE[:3], "image_size=64", "walls=0.5", f"out={tmp_path}"]) == 2
+    printed = capfd.readouterr().err
+    assert "image_size=32 there, 64 here; walls=0.0 there, 0.5 here" in printed
+    assert "another out=" in printed
+
+
+def test_more_episodes_of_other_seeds_are_added(tmp_path):
+    assert main([*BASE, f"out={tmp_path}"]) == 0
+    words = [word for word in BASE if not word.startswith("episodes")]
+    assert main([*words, "episodes=2", "seed=0", f"out={tmp_path}"]) == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["already_there"] == 1
+    assert len(list(tmp_path.glob("*/*/*/episode-*"))) == 2
