@@ -135,3 +135,15 @@ def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
         TypeError: The value is not JSON serialisable.
     """
     write_text(path, json.dumps(value, indent=indent) + "\n")
+
+
+def read_json_lines(path: Path) -> Iterator[object]:
+    """Yield the values of a file's lines; lines that are no JSON, and a missing file, give none."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                continue

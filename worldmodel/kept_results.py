@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from worldmodel.atomic_io import named_errors, write_text
+from worldmodel.atomic_io import named_errors, read_json_lines, write_text
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class KeptResults:
         self.path = path
         self._made_by: object = json.loads(json.dumps(made_by))
         self._values: dict[str, object] = {}
-        lines = _read(path) if path else iter(())
+        lines = read_json_lines(path) if path else iter(())
         if next(lines, None) == {"made_by": self._made_by}:
             entries = (line for line in lines if isinstance(line, dict))
             self._values = {str(entry["key"]): entry["value"] for entry in entries if _fits(entry)}
@@ -84,15 +84,3 @@ def _line(key: str, value: object) -> str:
 
 def _fits(entry: Mapping[str, object]) -> bool:
     return isinstance(entry.get("key"), str) and "value" in entry
-
-
-def _read(path: Path) -> Iterator[object]:
-    """Yield the values of the lines that are JSON."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):
-                continue

@@ -7,11 +7,11 @@ and its rows. A line that cannot be read, such as one that a power cut tore, cou
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from worldmodel.atomic_io import named_errors, write_text
+from worldmodel.atomic_io import named_errors, read_json_lines, write_text
 
 Row = dict[str, Any]
 SEEN = ".seen.jsonl"
@@ -31,7 +31,7 @@ class IndexStore:
         self.path = folder / SEEN
         self.options = json.loads(json.dumps(options))
         self.units: dict[str, tuple[str, list[Row]]] = {}
-        lines = _read(self.path)
+        lines = read_json_lines(self.path)
         if next(lines, None) == {"options": self.options}:
             found = (_unit(line) for line in lines)
             self.units = {unit[0]: unit[1:] for unit in found if unit is not None}
@@ -68,18 +68,6 @@ class IndexStore:
 
 def _line(key: str, fingerprint: str, rows: list[Row]) -> str:
     return json.dumps({"unit": key, "print": fingerprint, "rows": rows}) + "\n"
-
-
-def _read(path: Path) -> Iterator[object]:
-    """Yield the values of the lines that are JSON."""
-    if not path.is_file():
-        return
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):
-                continue
 
 
 def _unit(line: object) -> tuple[str, str, list[Row]] | None:
