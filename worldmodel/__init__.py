@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from worldmodel import former_names
+from worldmodel.specs import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.probe import AttentiveClassifier
     from worldmodel.models.world_model import WorldModel
-
-Precision = Literal["auto", "float32", "bfloat16"]
 
 __all__ = ["load", "load_encoder", "load_probe", "load_world_model"]
 

@@ -18,6 +18,8 @@ from worldmodel.errors import ConfigError
 Gripper = Literal["difference", "command"]
 StateFrame = Literal["flange", "tcp"]
 Transform = Literal["published", "droid", "squeeze", "center_crop"]
+Precision = Literal["auto", "float32", "bfloat16"]
+"""Data type of a model's weights; `auto` is decided in `worldmodel.models.precision`."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,14 @@ from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch, refus
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.precision import use_precision
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.transformers_encoder import KINDS
 from worldmodel.models.world_model import WorldModel
+from worldmodel.specs import Precision
 
 Name = str | Path
 Device = str | torch.device
-Precision = Literal["auto", "float32", "bfloat16"]
 RUN_FILES = ("model.safetensors", "encoder.safetensors", "probe.safetensors")
 """Files that a training run exports; the first one found is loaded."""
 AnyModel = TypeVar("AnyModel", bound=Model)
@@ -85,7 +86,8 @@ def load_world_model(
     Args:
         name_or_path: an embedded or published name, a file, or a folder (see this module).
         device: a torch device, or `auto` for CUDA if available.
-        precision: data type of the weights; `auto` is float32.
+        precision: data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
+            else float32.
 
     Raises:
         CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
@@ -98,7 +100,7 @@ def load_world_model(
             f"{name_or_path} is {describe(model)}; needed: a world model, such as the embedded "
             "'default' or vjepa2-ac-vitg"
         )
-    return _place(model, device, precision)
+    return place(model, device, precision)
 
 
 def load_encoder(
@@ -115,7 +117,8 @@ def load_encoder(
         name_or_path: as for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and `random:vit_base`
             or another size for untrained weights.
         device: a torch device, or `auto` for CUDA if available.
-        precision: data type of the weights; `auto` is float32.
+        precision: data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
+            else float32.
         seed: seed of a random encoder's weights.
         image_size: side of a random encoder's images [px].
 
@@ -128,13 +131,13 @@ def load_encoder(
     if not str(name_or_path):
         raise ConfigError("encoder= is empty: use a name of `worldmodel models`, or a file")
     if is_random(str(name_or_path)):
-        return _place(random_encoder(str(name_or_path), seed, image_size), device, precision)
+        return place(random_encoder(str(name_or_path), seed, image_size), device, precision)
     model = _open(name_or_path, "encoder")
     if isinstance(model, WorldModel):
         model = model.encoder
     if not isinstance(model, FrameEncoder):
         raise CheckpointError(f"{name_or_path} is {describe(model)}; needed: an encoder")
-    return _place(model, device, precision)
+    return place(model, device, precision)
 
 
 def load_probe(
@@ -150,10 +153,12 @@ def load_probe(
     model = _open(name_or_path, "probe")
     if not isinstance(model, AttentiveClassifier):
         raise CheckpointError(f"{name_or_path} is {describe(model)}; needed: a probe")
-    return _place(model, device, precision)
+    return place(model, device, precision)
 
 
-def load_any(name_or_path: Name = "default", device: Device = "auto") -> Model:
+def load_any(
+    name_or_path: Name = "default", device: Device = "auto", precision: Precision = "auto"
+) -> Model:
     """Load a model of any kind; use the typed loaders if you need a specific one.
 
     Raises:
@@ -161,17 +166,17 @@ def load_any(name_or_path: Name = "default", device: Device = "auto") -> Model:
         DownloadError: a published file cannot be downloaded; the message describes the manual
             download.
     """
-    return _place(_open(name_or_path, "any"), device, "auto")
+    return place(_open(name_or_path, "any"), device, precision)
 
 
-def _place(model: AnyModel, device: Device, precision: Precision) -> AnyModel:
-    """Move a loaded model to its device and precision; on a CPU, use the optimised layers."""
-    if precision not in get_args(Precision):
-        raise ConfigError(f"precision={precision!r}: use {', '.join(get_args(Precision))}")
+def place(model: AnyModel, device: Device, precision: Precision = "auto") -> AnyModel:
+    """Move a loaded model to its device and precision; on a CPU, use the optimised layers.
+
+    Raises:
+        ConfigError: the device or the precision is unknown, or this machine lacks the device.
+    """
     target = resolve_device(device)
-    if precision == "bfloat16":
-        for network in networks(model).values():  # scales and pixel statistics stay float32
-            network.to(torch.bfloat16)
+    use_precision(networks(model).values(), precision, target)
     if target.type == "cpu":
         optimize_for_cpu(model)
     model.to(target).eval().requires_grad_(False)

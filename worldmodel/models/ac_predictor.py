@@ -91,16 +91,18 @@ class ActionConditionedPredictor(nn.Module):
         states_BTS: Tensor,
         extrinsics: Tensor | None,
     ) -> Tensor:
-        conditions = [self.action_encoder(actions_BTA)]
+        conditions = [_embed(self.action_encoder, actions_BTA)]
         if self.config.use_state:
-            conditions.append(self.state_encoder(states_BTS))
+            conditions.append(_embed(self.state_encoder, states_BTS))
         if extrinsics is not None:
-            conditions.append(self.extrinsics_encoder(extrinsics))
+            conditions.append(_embed(self.extrinsics_encoder, extrinsics))
         stacked = torch.stack(conditions, dim=2)
-        return torch.cat([stacked, self.predictor_embed(frames_BTND)], dim=2)
+        return torch.cat([stacked, _embed(self.predictor_embed, frames_BTND)], dim=2)
 
     def _out(self, x_BTLP: Tensor, frames_BTND: Tensor) -> Tensor:
         out: Tensor = self.predictor_proj(self.predictor_norm(x_BTLP[:, :, -self.num_patches :]))
+        if self.predictor_norm.weight.dtype == torch.bfloat16:
+            out = out.float()  # frames are sums of predicted changes, and are normalised next
         return frames_BTND + out if self.config.residual else out
 
     def forward(
@@ -111,6 +113,9 @@ class ActionConditionedPredictor(nn.Module):
         extrinsics: Tensor | None = None,
     ) -> Tensor:
         """Predict the frame after each input frame.
+
+        Inputs are converted to the data type of the weights; of weights in bfloat16, the output is
+        float32.
 
         Args:
             frames: encoder tokens [B, T * N, D].
@@ -182,13 +187,13 @@ class ActionConditionedPredictor(nn.Module):
             ShapeError: the past has as many frames as the predictor takes.
         """
         batch = len(action_BA)
-        parts = [self.action_encoder(action_BA)[:, None]]
+        parts = [_embed(self.action_encoder, action_BA)[:, None]]
         conditions = self._num_conditions(extrinsics_B6)
         if self.config.use_state:
-            parts.append(self.state_encoder(state_BS)[:, None])
+            parts.append(_embed(self.state_encoder, state_BS)[:, None])
         if extrinsics_B6 is not None:
-            parts.append(self.extrinsics_encoder(extrinsics_B6)[:, None])
-        parts.append(self.predictor_embed(frame_BND))
+            parts.append(_embed(self.extrinsics_encoder, extrinsics_B6)[:, None])
+        parts.append(_embed(self.predictor_embed, frame_BND))
         size = conditions + self.num_patches
         past_frames = sum(c[0][0].shape[2] // size for c in (shared, cache) if c)
         self._require_positions(past_frames + 1)
@@ -212,6 +217,13 @@ class ActionConditionedPredictor(nn.Module):
             if keep_cache:
                 now.append(kept)
         return self._out(x.unsqueeze(1), frame_BND.unsqueeze(1)).squeeze(1), now
+
+
+def _embed(layer: nn.Module, x: Tensor) -> Tensor:
+    """Apply an input layer in the data type of its weights."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    out: Tensor = layer(x.to(weight.dtype))
+    return out
 
 
 def _project_parts(block: Block, parts: list[Tensor], rope: Tables, batch: int) -> Projected:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from worldmodel.actions import apply_action
 from worldmodel.constants import GRIPPER_DEAD_BAND, POSE_DIM
@@ -16,10 +16,11 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.model_config import DynamicsConfig
+from worldmodel.models.precision import Float32Buffers
 from worldmodel.specs import ActionSpec
 
 
-class LatentDynamics(nn.Module):
+class LatentDynamics(Float32Buffers):
     """An action-conditioned predictor with state and action scaling, without an encoder.
 
     Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
@@ -52,6 +53,11 @@ class LatentDynamics(nn.Module):
     def dtype(self) -> torch.dtype:
         """Data type of the predictor's weights."""
         return self.predictor.predictor_norm.weight.dtype
+
+    @property
+    def outer_dtype(self) -> torch.dtype:
+        """Data type of tokens, states and actions outside the network: float32 or a wider one."""
+        return torch.promote_types(self.dtype, torch.float32)
 
     def scale_state(self, state_S: Tensor) -> Tensor:
         """Convert states to the units that the predictor was trained on."""
@@ -129,9 +135,9 @@ class LatentDynamics(nn.Module):
         cache: CacheList | None = None
         for t in range(frames_1TND.shape[1]):
             _, cache = self.predictor.step(
-                frames_1TND[:, t].to(self.dtype),
-                self.scale_action(actions_1TA[:, t]).to(self.dtype),
-                self.scale_state(states_1TS[:, t]).to(self.dtype),
+                frames_1TND[:, t].to(self.outer_dtype),
+                self.scale_action(actions_1TA[:, t]).to(self.outer_dtype),
+                self.scale_state(states_1TS[:, t]).to(self.outer_dtype),
                 cache,
             )
         return cache or []
@@ -168,9 +174,9 @@ class LatentDynamics(nn.Module):
         for k in range(horizon):
             action = actions_BKA[:, k]
             frame, cache = self.predictor.step(
-                frame.to(self.dtype),
-                self.scale_action(action).to(self.dtype),
-                self.scale_state(state).to(self.dtype),
+                frame.to(self.outer_dtype),
+                self.scale_action(action).to(self.outer_dtype),
+                self.scale_state(state).to(self.outer_dtype),
                 cache,
                 extrinsics_B6,
                 shared=past,

@@ -175,7 +175,7 @@ class VisionTransformer(nn.Module):
         if c.modality_embedding:
             x = x + (self.img_mod_embed if is_image else self.video_mod_embed)
         if c.position != "rope":
-            x = x + self._positions(grid)
+            x = x + self._positions(grid).to(self.pos_embed.dtype)
         return x, grid
 
     def forward(

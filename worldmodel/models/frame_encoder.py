@@ -18,6 +18,7 @@ from worldmodel.errors import ShapeError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.model_config import FrameEncoderConfig
+from worldmodel.models.precision import Float32Buffers
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
 
@@ -52,7 +53,7 @@ def _check(frames: Tensor, axes: str, image_size: tuple[int, int] | None) -> Ten
     return frames
 
 
-class FrameEncoder(nn.Module, ABC):
+class FrameEncoder(Float32Buffers, ABC):
     """Encodes images to tokens; base class for training, planning and perception.
 
     A subclass provides `backbone`, `tokens_of` and `frames_of`; this class handles the image
@@ -162,9 +163,14 @@ class FrameEncoder(nn.Module, ABC):
     def encode_frames(
         self, frames_BHWC: Tensor, colour_B33: Tensor | None = None, gain_BHW: Tensor | None = None
     ) -> Tensor:
-        """Run `encode` without checks and with gradients, for training."""
+        """Run `encode` without checks and with gradients, for training.
+
+        The tokens of an encoder in bfloat16 are normalised and returned in float32.
+        """
         pixels_BCHW = self.pixels(frames_BHWC, colour_B33, gain_BHW).to(self.dtype)
         z_BND = self.frames_of(pixels_BCHW)
+        if self.dtype != torch.float32:  # under autocast, weights are float32
+            z_BND = z_BND.float()
         return normalise(z_BND) if self.config.normalise_tokens else z_BND
 
     @torch.no_grad()

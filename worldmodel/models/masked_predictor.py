@@ -119,12 +119,12 @@ class MaskedPredictor(nn.Module):
         if c.position == "sincos" and grid != c.grid:
             raise ConfigError(f"grid={grid}: this model's position table is for {c.grid}")
         ids = torch.cat([context_ids, target_ids], dim=1)
-        context = self.predictor_embed(context_BKD)
+        context = self.predictor_embed(context_BKD.to(self.predictor_norm.weight.dtype))
         masked = self.mask_tokens[mask_token].to(context.dtype)
         x = torch.cat([context, masked.expand(*target_ids.shape, -1)], dim=1)
         if c.position != "rope":
             table = positions_at(self.predictor_pos_embed, c.grid, grid, image=True)
-            x = x + table.squeeze(0)[ids]
+            x = x + table.squeeze(0)[ids].to(self.predictor_pos_embed.dtype)
         if c.modality_embedding:
             x = x + (self.img_mod_embed if image else self.video_mod_embed)
         # The published code sorts the tokens by position first. Attention does not depend on the

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.models.config import ObjectHeadConfig
+from worldmodel.models.precision import Float32Module
 
 YAW_WEIGHT = 0.3
 """Weight of a yaw error against a position error of one `scale_m` in the loss."""
@@ -39,8 +40,11 @@ class ObjectPose:
     """Probability [B, M] of the slot over that of the frame's most probable slot, 0 to 1."""
 
 
-class ObjectHead(nn.Module):
-    """MLP from the tokens of a frame to object slots; see the module's docstring."""
+class ObjectHead(Float32Module):
+    """MLP from the tokens of a frame to object slots; see the module's docstring.
+
+    It stays float32 when its world model is converted to bfloat16: its outputs are poses.
+    """
 
     def __init__(self, config: ObjectHeadConfig) -> None:
         """Build a head with random weights."""

@@ -64,9 +64,10 @@ def position_table(grid: tuple[int, int, int], dim: int, *, image: bool) -> Tens
 def positions_at(
     table_1ND: Tensor, old: tuple[int, int, int], new: tuple[int, int, int], *, image: bool
 ) -> Tensor:
-    """Return a table at another token grid; at its own it comes back unchanged."""
+    """Return a table at another token grid, in float32; at its own it comes back unchanged."""
     if new == old:
         return table_1ND
+    table_1ND = table_1ND.float()
     if image:
         return resize_image_positions(table_1ND, old[1:], new[1:])
     return resize_positions(table_1ND, old, new)

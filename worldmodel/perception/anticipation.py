@@ -147,7 +147,7 @@ class AnticipationProbe(nn.Module):
 
     def forward(self, tokens_BND: Tensor) -> dict[Target, Tensor]:
         """Map tokens [B, N, D] to logits [B, C] of each target."""
-        pooled_BQD = self.pooler(tokens_BND)
+        pooled_BQD = self.pooler(tokens_BND.to(self.pooler.query_tokens.dtype))
         return {
             target: self.get_submodule(f"{target}_classifier")(pooled_BQD[:, i])
             for i, target in enumerate(self.targets)

@@ -107,8 +107,8 @@ class Prediction:
 
     @property
     def surprise(self) -> Tensor:
-        """Mean absolute difference [B] over target tokens and channels."""
-        return token_distance(self.predicted, self.targets)
+        """Mean absolute difference [B] over target tokens and channels, in float32."""
+        return token_distance(self.predicted.float(), self.targets.float())
 
 
 def load_surprise_model(
@@ -164,9 +164,14 @@ def windows_of(video_THWC: Tensor, num_frames: int, stride: int) -> Tensor:
 
 
 def normalise_pixels(clips_BCTHW: Tensor, like: Tensor) -> Tensor:
-    """Scale uint8 clips to 0..1 and apply the ImageNet statistics, on the device of `like`."""
-    mean, std = (like.new_tensor(x).view(3, 1, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-    return (clips_BCTHW.to(like) / 255.0 - mean) / std
+    """Scale uint8 clips to 0..1 and apply the ImageNet statistics in float32.
+
+    The result has the device and data type of `like`.
+    """
+    mean, std = (
+        torch.tensor(x, device=like.device).view(3, 1, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return ((clips_BCTHW.to(like.device).float() / 255.0 - mean) / std).to(like.dtype)
 
 
 def split_ids(
@@ -249,7 +254,7 @@ def video_surprises(
         windows_of(video_THWC, config.num_frames, config.stride).split(batch_size)
     ):
         pixels = normalise_pixels(chunk, like)
-        tokens = model.target_encoder(pixels)
+        tokens = model.target_encoder(pixels).float()
         tokens = _layer_norm(tokens) if config.normalise_targets else tokens
         if config.growing_start and i == 0:
             first = (pixels[:1], tokens[:1])
