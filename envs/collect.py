@@ -111,7 +111,7 @@ def record_episode(
         last = step + 1 == config.length
         action = np.zeros(7, np.float32) if last else next(actions)
         frames = {str(name): env.renderer.render(env.data, name) for name in config.cameras}
-        state, poses_M4 = env.arm.state(), np.stack([item.pose for item in env.items])
+        state, poses_M4 = env.arm.state(), np.stack([item.label for item in env.items])
         target = env.arm.commanded if last else env.arm.send(action).target
         sent = np.array([*action[:6], gripper_command(float(action[6]))])
         recording.add(

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.shapes import Part, Shape, get_shape
+from envs.shapes import Part, Shape, get_shape, nearest_yaw
 
 Array = NDArray[np.float64]
 
@@ -169,6 +169,14 @@ class SceneObject:
     def pose(self) -> Array:
         """Position [m] and yaw [rad] as one array [4]."""
         return np.append(self.position_m, self.yaw_rad)
+
+    @property
+    def label(self) -> Array:
+        """Return `pose` with the yaw that is nearest to 0 of those that look the same [4].
+
+        A picture can tell no other; the yaw of a round object is 0.
+        """
+        return np.append(self.position_m, nearest_yaw(self.yaw_rad, self.shape.yaw_period_rad))
 
     @property
     def half_height_m(self) -> float:

@@ -123,6 +123,13 @@ def yaw_difference(a_rad: float, b_rad: float, period_rad: float) -> float:
     return abs(float((a_rad - b_rad + period_rad / 2) % period_rad - period_rad / 2))
 
 
+def nearest_yaw(yaw_rad: float, period_rad: float) -> float:
+    """Return the yaw nearest to 0 that looks the same [rad]; 0 for a round shape."""
+    if period_rad == ANY_YAW:
+        return 0.0
+    return float((yaw_rad + period_rad / 2) % period_rad - period_rad / 2)
+
+
 def nearest_grip_yaw(yaw_rad: float, period_rad: float, current_rad: float) -> float:
     """Return the gripper yaw nearest to `current_rad` that grips an object [rad].
 

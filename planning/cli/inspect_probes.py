@@ -79,7 +79,7 @@ def _open(world: WorldModel, options: Options, folder: str, num_frames: int) -> 
         camera=spec.cameras[0],
         fps=1 / world.action_spec.period_s,
         cache=options.cache,
-        hindsight=num_frames == 1,
+        labels="hindsight" if num_frames == 1 else "none",
     )
 
 

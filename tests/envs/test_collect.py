@@ -83,6 +83,7 @@ def test_contact_episodes_keep_every_objects_pose_and_pushes_end_in_a_grasp(tmp_
         episode = read_droid(folder)
         assert episode.object_poses_TM4.shape == (28, 2, 4)
         np.testing.assert_allclose(episode.object_poses_TM4[:, 0, :3], episode.objects_T3)
+        assert np.abs(episode.object_poses_TM4[..., 3]).max() <= np.pi / 2
         held += episode.task == "push" and 0.3 < episode.states_TS[-1, 6] < 0.7
     assert held >= 0.6 * summary["kinds"]["push"]
 

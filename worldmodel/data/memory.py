@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from worldmodel.data.flat_arrays import FIELDS, FPS, MAX_REJECT_FRACTION, Decode
 from worldmodel.data.hindsight import hindsight_labels
 from worldmodel.errors import DataError
 from worldmodel.specs import Transform
+
+PoseLabels = Literal["none", "hindsight", "simulator"]
+"""Source of the object poses of clips: none, the robot states in hindsight, or a simulator."""
 
 
 class MemoryClips:
@@ -26,7 +30,7 @@ class MemoryClips:
         folder: Path,
         num_frames: int,
         *,
-        hindsight: bool = False,
+        labels: PoseLabels = "none",
         contact_share: float = 0.0,
         hindsight_share: float = 0.0,
     ) -> None:
@@ -35,7 +39,7 @@ class MemoryClips:
         Args:
             folder: Folder of the arrays, see `worldmodel.data.flat_arrays`.
             num_frames: Frames of a clip.
-            hindsight: Whether batches hold `hindsight`, see `batch`.
+            labels: Source of the object poses in batches, see `batch`.
             contact_share: Minimum share of clips in which the fingers hold or may touch an object,
                 as the robot states tell; such clips are repeated as often as that needs.
             hindsight_share: Minimum share of clips that start with an object on the table, away
@@ -56,19 +60,21 @@ class MemoryClips:
                 "No episode holds two frames at this rate: raise fps, or record longer episodes"
             )
         self.firsts = np.concatenate(firsts)
-        if hindsight or contact_share or hindsight_share:
-            labels = [
+        if labels == "hindsight" or contact_share or hindsight_share:
+            found = [
                 hindsight_labels(self.arrays["states"][a:b]) for a, b in itertools.pairwise(starts)
             ]
-        if hindsight:
-            poses = [np.column_stack([label.position_T3, label.yaw_T]) for label in labels]
-            self.arrays["hindsight"] = np.concatenate(poses)
+        if labels == "simulator":
+            self.arrays["labels"] = self.arrays["poses"]
+        if labels == "hindsight":
+            poses = [np.column_stack([label.position_T3, label.yaw_T]) for label in found]
+            self.arrays["labels"] = np.concatenate(poses)[:, None]
         if contact_share:
-            before_F = np.r_[0, np.cumsum(np.concatenate([x.contact_T for x in labels]))]
+            before_F = np.r_[0, np.cumsum(np.concatenate([x.contact_T for x in found]))]
             has_contact = before_F[self.firsts + num_frames] > before_F[self.firsts]
             self._repeat(has_contact, contact_share, "contact_share")
         if hindsight_share:
-            lying_F = np.concatenate([~np.isnan(x.yaw_T) & ~x.contact_T for x in labels])
+            lying_F = np.concatenate([~np.isnan(x.yaw_T) & ~x.contact_T for x in found])
             self._repeat(lying_F[self.firsts], hindsight_share, "hindsight_share")
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
@@ -91,6 +97,11 @@ class MemoryClips:
         """Return whether every frame has a simulated object position."""
         return bool(np.isfinite(self.arrays["objects"]).all())
 
+    @property
+    def posed(self) -> bool:
+        """Return whether every frame has the simulated poses of its objects."""
+        return bool(np.isfinite(self.arrays["poses"][:, 0]).all())
+
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.firsts)
@@ -107,8 +118,9 @@ class MemoryClips:
     def batch(self, indices: np.ndarray, *, skip: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
         """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3].
 
-        With hindsight labels also `hindsight` [B,K,4]: position [m] and yaw [rad] of the grasped
-        object, NaN where they are not known (`worldmodel.data.hindsight`).
+        With labels also `labels` [B,K,L,4]: position [m] and yaw [rad] of L objects, NaN where they
+        are not known. hindsight: the grasped object (`worldmodel.data.hindsight`), L = 1;
+        simulator: all objects of the scene.
 
         Args:
             indices: Numbers of the clips.
@@ -132,7 +144,7 @@ def open_clips(
     workers: int = 2,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
-    hindsight: bool = False,
+    labels: PoseLabels = "none",
     contact_share: float = 0.0,
     hindsight_share: float = 0.0,
 ) -> MemoryClips:
@@ -148,7 +160,7 @@ def open_clips(
         workers: Number of decoding processes.
         max_reject_fraction: Maximum fraction of episodes that may be rejected, 0 to 1.
         cache: Folder of the decoded arrays; empty for the default, see `cache_root`.
-        hindsight: Whether to label grasped objects, see `MemoryClips`.
+        labels: Source of the object poses, see `MemoryClips`.
         contact_share: Minimum share of clips with contacts, see `MemoryClips`.
         hindsight_share: Minimum share of clips that start with a label, see `MemoryClips`.
 
@@ -164,7 +176,7 @@ def open_clips(
         return MemoryClips(
             folder,
             num_frames,
-            hindsight=hindsight,
+            labels=labels,
             contact_share=contact_share,
             hindsight_share=hindsight_share,
         )

@@ -73,7 +73,7 @@ def fit_object_head(
     Raises:
         DataError: no frame has a label.
     """
-    labels_F4 = clips.arrays["hindsight"]
+    labels_F4 = clips.arrays["labels"][:, 0]
     known = np.flatnonzero(np.isfinite(labels_F4[:, 0]))
     if not len(known):
         raise DataError("No frame has a hindsight label: the fingers hold nothing in any episode")
@@ -89,9 +89,7 @@ def fit_object_head(
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 1e-3 * (1 - step / steps)
         pick = torch.randint(len(z_FND), (BATCH,), generator=generator)
-        y_B4 = y_F4[pick]
-        known_B = torch.ones(BATCH, dtype=torch.bool)
-        loss = head.loss(z_FND[pick], y_B4[:, :3], y_B4[:, 3], known_B, ~y_B4[:, 3].isnan())
+        loss = head.loss(z_FND[pick], y_F4[pick].unsqueeze(1))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worldmodel.evaluation.object_errors import hindsight_errors
+from worldmodel.evaluation.object_errors import pose_errors
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.world_model import WorldModel
 
@@ -72,9 +72,7 @@ def rollout_table(
             "copy": clips.z_CTND[:, 0],
             "encoded": clips.z_CTND[:, k],
         }
-        errors = {
-            name: hindsight_errors(head.locate(z_CND), true_C4) for name, z_CND in frames.items()
-        }
+        errors = {name: _errors(head, z_CND, true_C4) for name, z_CND in frames.items()}
         certain_C = head.locate(frames["encoded"]).yaw_certainty.amax(-1) > CERTAIN
         kinds = {
             "pushed": (moved_C > MOVED_M) & ~lifted_C,
@@ -84,6 +82,12 @@ def rollout_table(
         for kind, chosen_C in kinds.items():
             table[kind][str(k)] = _row(errors, moved_C, chosen_C, certain_C)
     return table
+
+
+def _errors(head: ObjectHead, z_CND: Tensor, true_C4: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the position [C, m] and yaw [C, rad] errors of one object."""
+    gap_C1, turn_C1 = pose_errors(head.locate(z_CND), true_C4.unsqueeze(1))
+    return gap_C1[:, 0], turn_C1[:, 0]
 
 
 def _followed(poses_CTM4: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,15 +1,18 @@
 """Object head: decode the poses of a few objects from the tokens of one frame.
 
-The head has M slots, each a position, a yaw and a score. It is trained on frames in which the pose
-of one object is known (`worldmodel.data.hindsight`), as a mixture: the slot nearest to the label
-learns it, and the scores learn which slot that is. A second object that is known in other frames
-takes another slot.
+The head has M slots, each a position, a yaw and a score. It is trained as a mixture over the
+assignments of the known objects of a frame to distinct slots: the slots of the likeliest assignment
+learn the poses, and the scores learn which slots those are. Where only one object of a frame is
+known (`worldmodel.data.hindsight`), the nearest slot learns it, and a second object that is known
+in other frames takes another slot.
 
-Shapes: B frames, N tokens, D width, M slots.
+Shapes: B frames, N tokens, D width, M slots, L labelled objects, P assignments.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +25,7 @@ from worldmodel.models.precision import Float32Module
 YAW_WEIGHT = 0.3
 """Weight of a yaw error against a position error of one `scale_m` in the loss."""
 TEMPERATURE = 0.05
-"""Loss difference at which the better of two slots takes most of the gradient."""
+"""Loss difference at which the better of two assignments takes most of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -82,40 +85,49 @@ class ObjectHead(Float32Module):
             presence=presence_BM / presence_BM.amax(-1, keepdim=True),
         )
 
-    def loss(
-        self,
-        z_BND: Tensor,
-        position_B3: Tensor,
-        yaw_B: Tensor,
-        has_position_B: Tensor,
-        has_yaw_B: Tensor,
-    ) -> Tensor:
+    def loss(self, z_BND: Tensor, poses_BL4: Tensor) -> Tensor:
         """Return the mixture loss on labelled frames; leading axes may be several.
+
+        The order of the objects of a frame has no effect. Of more known objects than slots, the
+        first ones count.
 
         Args:
             z_BND: tokens [..., N, D].
-            position_B3: position of one object [..., 3, m]; ignored where it is not known.
-            yaw_B: its yaw [..., rad].
-            has_position_B: bool [...], whether the position is known.
-            has_yaw_B: bool [...], whether the yaw is known too.
+            poses_BL4: x, y, z [m] and yaw [rad] of objects [..., L, 4]. An object without a
+                position is ignored; one without a yaw teaches the position alone.
 
         Returns:
-            Mean over all frames with a position; 0 if there is none.
+            Mean over all known objects; 0 if there is none.
         """
         out_BM6 = self(z_BND)
-        centre = position_B3.new_tensor(self.config.centre_m)
-        place_B3 = (position_B3 - centre) / self.config.scale_m
-        turn_B2 = torch.stack([(2 * yaw_B).cos(), (2 * yaw_B).sin()], -1)
-        # NaN labels would make the gradient NaN even where the loss is masked
-        place_B13 = torch.where(has_position_B.unsqueeze(-1), place_B3, 0.0).unsqueeze(-2)
-        turn_B12 = torch.where(has_yaw_B.unsqueeze(-1), turn_B2, 0.0).unsqueeze(-2)
-        error_BM = _smooth(out_BM6[..., :3], place_B13)
-        turned_BM = _smooth(out_BM6[..., 3:5], turn_B12)
-        error_BM = error_BM + YAW_WEIGHT * turned_BM * has_yaw_B.unsqueeze(-1)
+        slots = self.config.num_slots
+        poses_BL4 = _known_first(poses_BL4)[..., :slots, :]
+        known_BL, error_BLM = self._errors(out_BM6, poses_BL4)
         log_share_BM = out_BM6[..., 5].log_softmax(-1)
-        loss_B = -TEMPERATURE * (log_share_BM - error_BM / TEMPERATURE).logsumexp(-1)
-        known_B = has_position_B.to(loss_B.dtype)
-        return torch.where(has_position_B, loss_B, 0.0).sum() / known_B.sum().clamp(min=1.0)
+        cost_BLM = (error_BLM - TEMPERATURE * log_share_BM.unsqueeze(-2)) * known_BL.unsqueeze(-1)
+        labels = poses_BL4.shape[-2]
+        which_PL = torch.tensor(list(itertools.permutations(range(slots), labels)))
+        which_PL = which_PL.to(cost_BLM.device)
+        cost_BP = cost_BLM[..., torch.arange(labels, device=which_PL.device), which_PL].sum(-1)
+        # assignments that differ only in the slots of unknown objects count once
+        count_B = known_BL.sum(-1)
+        again_B = torch.lgamma(slots - count_B + 1.0) - math.lgamma(slots - labels + 1.0)
+        loss_B = TEMPERATURE * (again_B - (-cost_BP / TEMPERATURE).logsumexp(-1))
+        return torch.where(count_B > 0, loss_B, 0.0).sum() / count_B.sum().clamp(min=1.0)
+
+    def _errors(self, out_BM6: Tensor, poses_BL4: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether each object is known [..., L], and its error by slot [..., L, M]."""
+        known_BL, has_yaw_BL = ~poses_BL4[..., :3].isnan().any(-1), ~poses_BL4[..., 3].isnan()
+        centre = poses_BL4.new_tensor(self.config.centre_m)
+        place_BL3 = (poses_BL4[..., :3] - centre) / self.config.scale_m
+        turn_BL2 = torch.stack([(2 * poses_BL4[..., 3]).cos(), (2 * poses_BL4[..., 3]).sin()], -1)
+        # NaN labels would make the gradient NaN even where the loss is masked
+        place_BL13 = torch.where(known_BL.unsqueeze(-1), place_BL3, 0.0).unsqueeze(-2)
+        turn_BL12 = torch.where(has_yaw_BL.unsqueeze(-1), turn_BL2, 0.0).unsqueeze(-2)
+        out_B1M6 = out_BM6.unsqueeze(-3)
+        error_BLM = _smooth(out_B1M6[..., :3], place_BL13)
+        turned_BLM = _smooth(out_B1M6[..., 3:5], turn_BL12)
+        return known_BL, error_BLM + YAW_WEIGHT * turned_BLM * has_yaw_BL.unsqueeze(-1)
 
     def match(self, imagined_BND: Tensor, encoded_BND: Tensor) -> Tensor:
         """Return the difference of the poses decoded from imagined and from encoded tokens.
@@ -136,3 +148,10 @@ def _smooth(out: Tensor, target: Tensor) -> Tensor:
     """Return the smooth L1 error, averaged over the last axis."""
     out, target = torch.broadcast_tensors(out, target)
     return F.smooth_l1_loss(out, target, beta=0.1, reduction="none").mean(-1)
+
+
+def _known_first(poses_BL4: Tensor) -> Tensor:
+    """Sort the objects of each frame: those with a position first, in their order."""
+    unknown_BL = poses_BL4[..., :3].isnan().any(-1).to(torch.uint8)
+    order_BL = unknown_BL.argsort(dim=-1, stable=True)
+    return poses_BL4.gather(-2, order_BL.unsqueeze(-1).expand(poses_BL4.shape))

@@ -19,7 +19,7 @@ from worldmodel.training.option_groups import (
     ColourConfig,
     ContactClipConfig,
     EncoderStart,
-    HindsightConfig,
+    HeadConfig,
     LaunchConfig,
     LoopConfig,
     MaskConfig,
@@ -78,7 +78,7 @@ class _MemoryRun(_PredictorRun):
 
     clips: ContactClipConfig = field(default_factory=ContactClipConfig)
     objective: MemoryRolloutConfig = field(default_factory=MemoryRolloutConfig)
-    object_head: HindsightConfig = field(default_factory=HindsightConfig)
+    object_head: HeadConfig = field(default_factory=HeadConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from worldmodel.training.batches import Batch
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
 from worldmodel.training.option_groups import (
     AugmentationConfig,
-    HindsightConfig,
+    HeadConfig,
     MemoryRolloutConfig,
     RegularizerConfig,
     RolloutConfig,
@@ -42,7 +42,7 @@ class ObjectiveConfig:
     rollout: RolloutConfig = RolloutConfig()  # noqa: RUF009 - frozen
     regularizers: RegularizerConfig | None = None
     """Regularisers for a trained encoder; None if the encoder is frozen."""
-    object_head: HindsightConfig = HindsightConfig()  # noqa: RUF009 - frozen
+    object_head: HeadConfig = HeadConfig()  # noqa: RUF009 - frozen
     augmentation: AugmentationConfig | None = None
     """Augmentation of the frames; None for none."""
 
@@ -161,14 +161,11 @@ class Objective(nn.Module):
         """Return the loss of the object head on encoded and imagined frames."""
         terms, steps = self.config.object_head, out_BKND.shape[1]
         total = z_BTND.new_zeros(())
-        if terms.hindsight:
-            position_BT3, yaw_BT = batch["hindsight"][..., :3], batch["hindsight"][..., 3]
-            known = ~position_BT3.isnan().any(-1), ~yaw_BT.isnan()
-            labels = position_BT3, yaw_BT, *known
-            parts["hindsight"] = head.loss(z_BTND, *labels)
-            later = [value[:, 1 : 1 + steps] for value in labels]
-            parts["hindsight_imagined"] = head.loss(out_BKND, *later)
-            total = terms.hindsight * (parts["hindsight"] + parts["hindsight_imagined"])
+        if terms.head_weight:
+            labels_BTL4 = batch["labels"]
+            parts["head"] = head.loss(z_BTND, labels_BTL4)
+            parts["head_imagined"] = head.loss(out_BKND, labels_BTL4[:, 1 : 1 + steps])
+            total = terms.head_weight * (parts["head"] + parts["head_imagined"])
         if terms.head_match:
             parts["head_match"] = head.match(out_BKND, z_BTND[:, 1 : 1 + steps])
             total = total + terms.head_match * parts["head_match"]

@@ -279,15 +279,36 @@ class MemoryRolloutConfig(RolloutConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HindsightConfig(Checked):
-    """Object head, trained on poses that the robot states tell in hindsight; no simulator label."""
+class HeadConfig(Checked):
+    """Object head, which decodes the poses of objects from the latent."""
 
-    hindsight: float = field(default=0.0, metadata=between(0, 1000))
-    """Weight of decoding the pose of the grasped object from encoded and from imagined frames (0:
-    no object head)."""
+    head_weight: float = field(default=0.0, metadata=between(0, 1000))
+    """Weight of decoding object poses from encoded and from imagined frames (0: no object head)."""
+    head_label: Literal["hindsight", "simulator"] = "hindsight"
+    """Source of the poses that the object head learns. hindsight: the robot states tell, after a
+    grasp, where the grasped object was; no label of a simulator. simulator: a label from the
+    simulator, the poses of all objects in all frames; the model's file then says so."""
     head_match: float = field(default=0.0, metadata=between(0, 1000))
     """Weight of the difference between the object positions decoded from imagined and from encoded
     frames; needs an object head."""
+
+    def __post_init__(self) -> None:
+        """Reject a label that nothing learns.
+
+        Raises:
+            ConfigError: an option is out of range or has no effect.
+        """
+        super().__post_init__()
+        if self.head_label == "simulator" and not self.head_weight:
+            raise ConfigError(
+                "head_label=simulator has no effect with head_weight=0: leave it out, or set "
+                "head_weight above 0"
+            )
+
+    @property
+    def uses_simulator(self) -> bool:
+        """Whether the head learns from a simulator's label."""
+        return self.head_weight > 0 and self.head_label == "simulator"
 
 
 @dataclass(frozen=True, kw_only=True)

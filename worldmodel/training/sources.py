@@ -16,7 +16,7 @@ from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
-from worldmodel.data.memory import MemoryClips, open_clips
+from worldmodel.data.memory import MemoryClips, PoseLabels, open_clips
 from worldmodel.data.prepare import encoder_hash, is_encoder
 from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.readers.options import ReadOptions
@@ -83,7 +83,12 @@ def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
 
 
 def open_memory(
-    run: RunConfig, config: ClipConfig, image_size: int, ranks: Ranks, *, hindsight: bool = False
+    run: RunConfig,
+    config: ClipConfig,
+    image_size: int,
+    ranks: Ranks,
+    *,
+    labels: PoseLabels = "none",
 ) -> tuple[MemoryClips, MemoryClips]:
     """Open training and held-out clips of episodes that fit in memory.
 
@@ -97,7 +102,7 @@ def open_memory(
     if isinstance(config, ContactClipConfig):
         shares = config.contact_share, config.hindsight_share
 
-    def open_folder(folder: str, contacts: float = 0.0, labels: float = 0.0) -> MemoryClips:
+    def open_folder(folder: str, contacts: float = 0.0, known: float = 0.0) -> MemoryClips:
         return open_clips(
             folder,
             config.num_frames,
@@ -107,9 +112,9 @@ def open_memory(
             fps=config.fps,
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
-            hindsight=hindsight,
+            labels=labels,
             contact_share=contacts,
-            hindsight_share=labels,
+            hindsight_share=known,
         )
 
     if ranks.rank:

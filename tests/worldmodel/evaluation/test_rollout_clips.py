@@ -9,7 +9,7 @@ from planning.cli.app import main
 from worldmodel import load_world_model
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import DataError
-from worldmodel.evaluation.object_errors import hindsight_errors
+from worldmodel.evaluation.object_errors import pose_errors
 from worldmodel.evaluation.rollout_clips import fit_object_head, rollout_clips
 
 
@@ -35,12 +35,12 @@ def test_the_command_writes_the_table(data, tmp_path, capsys):
 
 def test_a_fitted_head_finds_the_object(data):
     world = load_world_model("default", "cpu")
-    clips = open_clips(data / "data", 1, 128, cache=data / "cache", hindsight=True)
+    clips = open_clips(data / "data", 1, 128, cache=data / "cache", labels="hindsight")
     head = fit_object_head(world, clips, 100, steps=300)
     found = rollout_clips(world, clips, 60)
-    known = clips.arrays["hindsight"][clips.steps(np.arange(len(clips)))[:, 0], 0]
+    known = clips.arrays["labels"][clips.steps(np.arange(len(clips)))[:, 0], 0, 0]
     assert np.isfinite(known).any()
-    gap_CT, _ = hindsight_errors(head.locate(found.z_CTND), found.poses_CTM4[:, :, 0])
+    gap_CT, _ = pose_errors(head.locate(found.z_CTND), found.poses_CTM4[:, :, :1])
     assert float(gap_CT.median()) < 0.05
 
 

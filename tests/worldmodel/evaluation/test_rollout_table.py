@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from worldmodel.evaluation.object_errors import hindsight_errors, yaw_difference
+from worldmodel.evaluation.object_errors import pose_errors, yaw_difference
 from worldmodel.evaluation.rollout_table import RolloutClips, rollout_table
 from worldmodel.models.config import EncoderConfig, ObjectHeadConfig, PredictorConfig
 from worldmodel.models.model_config import ModelConfig
@@ -69,9 +69,9 @@ def test_errors_are_those_of_the_nearest_likely_slot():
         yaw_certainty=torch.ones(1, 2),
         presence=torch.tensor([[1.0, 0.01]]),
     )
-    label = torch.tensor([[0.5, 0.1, 0.0, -1.5]])
-    gap, turn = hindsight_errors(pose, label)  # the nearer slot is unlikely to hold an object
+    label = torch.tensor([[[0.5, 0.1, 0.0, -1.5]]])
+    gap, turn = pose_errors(pose, label)  # the nearer slot is unlikely to hold an object
     assert float(gap) == pytest.approx(0.1)
     assert float(turn) == pytest.approx(math.pi - 3, abs=1e-5)
-    assert hindsight_errors(pose, torch.full((1, 4), math.nan))[0].isnan().all()
+    assert pose_errors(pose, torch.full((1, 1, 4), math.nan))[0].isnan().all()
     assert float(yaw_difference(torch.tensor(0.2), torch.tensor(0.2 + math.pi))) < 1e-6

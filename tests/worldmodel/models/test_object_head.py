@@ -40,7 +40,8 @@ def trained_head(steps=600):
         which = (torch.rand(256, generator=generator) < 0.5) & two  # the one that was grasped
         i = torch.arange(256), which.long()
         known = torch.rand(256, generator=generator) < 0.7
-        loss = head.loss(z, place[i], yaw[i], known, known)
+        label = torch.cat([place[i], yaw[i][:, None]], -1)
+        loss = head.loss(z, torch.where(known[:, None], label, torch.nan)[:, None])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -65,14 +66,65 @@ def test_finds_both_objects_from_one_label_a_frame():
 def test_loss_ignores_frames_without_a_label():
     head = ObjectHead(CONFIG)
     z, place, yaw, _ = scenes(8, torch.Generator().manual_seed(1))
-    known = torch.tensor([True, False] * 4)
-    wrong = torch.where(known[:, None], place[:, 0], torch.full_like(place[:, 0], torch.nan))
-    loss = head.loss(z, wrong, yaw[:, 0], known, known)
-    assert torch.equal(loss, head.loss(z[::2], place[::2, 0], yaw[::2, 0], *[known[::2]] * 2))
+    label = torch.cat([place[:, :1], yaw[:, :1, None]], -1)
+    label[1::2] = torch.nan
+    loss = head.loss(z, label)
+    assert torch.allclose(loss, head.loss(z[::2], label[::2]))
     loss.backward()
     assert all(p.grad.isfinite().all() for p in head.parameters())
-    nothing = torch.zeros(8, dtype=torch.bool)
-    assert head.loss(z, place[:, 0], yaw[:, 0], nothing, nothing) == 0
+    assert head.loss(z, torch.full_like(label, torch.nan)) == 0
+
+
+def two_objects(count=6):
+    head = ObjectHead(CONFIG)
+    z, place, yaw, _ = scenes(count, torch.Generator().manual_seed(2))
+    return head, z, torch.cat([place, yaw[..., None]], -1)
+
+
+def test_order_of_the_objects_and_unknown_objects_change_nothing():
+    head, z, poses = two_objects()
+    loss = head.loss(z, poses)
+    assert torch.allclose(head.loss(z, poses.flip(1)), loss)
+    unknown = torch.full_like(poses[:, :1], torch.nan)
+    for order in ([0, 1, 2], [0, 2, 1], [2, 0, 1]):
+        more = torch.cat([poses, unknown], 1)[:, order]
+        assert torch.allclose(head.loss(z, more), loss)
+    one = torch.cat([poses[:, :1], unknown], 1)
+    assert torch.allclose(head.loss(z, one), head.loss(z, poses[:, :1]))
+
+
+def test_two_objects_take_two_slots():
+    """Slots that both decode one of the objects cost more than one slot for each of them."""
+    head, z, poses = two_objects()
+    place = (poses[..., :3] - torch.tensor(CONFIG.centre_m)) / CONFIG.scale_m
+    turn = torch.stack([(2 * poses[..., 3]).cos(), (2 * poses[..., 3]).sin()], -1)
+    out = torch.cat([place, turn, torch.zeros(6, 2, 1)], -1)
+    both, first = out[:, [1, 0]], out[:, [0, 0]]
+    head.forward = lambda _: both
+    apart = head.loss(z, poses)
+    head.forward = lambda _: first
+    assert float(apart) < 0.05 < 0.1 < float(head.loss(z, poses))
+
+
+def test_a_head_with_simulator_labels_finds_all_objects():
+    torch.manual_seed(0)
+    head, generator = ObjectHead(CONFIG), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(head.parameters(), lr=3e-3)
+    for step in range(400):
+        optimizer.param_groups[0]["lr"] = 3e-3 * (1 - step / 400)
+        z, place, yaw, two = scenes(256, generator)
+        poses = torch.cat([place, yaw[..., None]], -1)
+        poses[~two, 1] = torch.nan
+        loss = head.loss(z, poses)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    z, place, yaw, two = scenes(500, torch.Generator().manual_seed(9))
+    found = head.locate(z)
+    gap_FMO = torch.cdist(found.position_m, place)
+    assert (gap_FMO.amin(1)[:, 0].median(), gap_FMO.amin(1)[two][:, 1].median()) < (0.015, 0.015)
+    weaker = found.presence.amin(1)
+    assert weaker[two].median() > 0.6 > 0.05 > weaker[~two].median()
 
 
 def test_travels_inside_the_model_file(tmp_path):

@@ -8,6 +8,7 @@ import torch
 
 from planning.cli.app import compose_options, main
 from worldmodel import load_world_model
+from worldmodel.checkpoints.container import read_description
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.training.encoded_clips import EncodedClips
@@ -30,7 +31,7 @@ def world(tmp_path_factory):
     words = ["collect", f"out={data}", "episodes=3", "length=24", "workers=1", "seed=1"]
     assert main(words) == 0
     folders = [f"data={data}", f"val={data}", f"cache={root}/cache"]
-    words = [*SIZES, *RUN, *folders, "hindsight=1", "head_match=0.5", "contact_share=0.7"]
+    words = [*SIZES, *RUN, *folders, "head_weight=1", "head_match=0.5", "contact_share=0.7"]
     assert main(["train", *words, f"out={root}/first"]) == 0
     return root, folders
 
@@ -39,14 +40,32 @@ def test_phase_one_exports_the_head_and_uses_no_simulator_label(world):
     root, _ = world
     summary = json.loads((root / "first" / "summary.json").read_text())
     assert summary["simulator_label"] == "no"
-    assert {"hindsight", "hindsight_imagined", "head_match", "val_free_4"} <= summary["last"].keys()
+    assert {"head", "head_imagined", "head_match", "val_free_4"} <= summary["last"].keys()
     assert load_world_model(root / "first", "cpu").locate(torch.zeros(1, 1, 16)) is not None
+
+
+def test_a_head_that_learns_the_simulators_poses_says_so(tmp_path):
+    data = tmp_path / "data"
+    words = [f"out={data}", "episodes=3", "length=12", "workers=1", "mix=contact"]
+    assert main(["collect", *words, "objects_per_scene=0,1"]) == 0
+    folders = [f"data={data}", f"val={data}", f"cache={tmp_path}/cache", f"out={tmp_path}/out"]
+    words = [*SIZES, *RUN, *folders, "head_weight=1", "head_label=simulator"]
+    assert main(["train", *words]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["simulator_label"] == "yes"
+    assert summary["last"]["val_head_encoded_second_m"] > 0
+    description = read_description(tmp_path / "out" / "model.safetensors")
+    assert description["notes"]["simulator_label"] == "yes"
+    clips = open_clips(data, 5, 32, cache=tmp_path / "cache", labels="simulator")
+    labels = clips.batch(np.arange(4))["labels"]
+    assert np.isfinite(labels[:, :, :2]).all()
+    assert np.isnan(labels[:, :, 2]).all()
 
 
 def test_phase_two_trains_the_predictor_alone_and_resumes(world):
     root, folders = world
     words = [*RUN, *folders, "mode=frozen", f"encoder={root}/first", "warm_predictor=true"]
-    words += ["cache_latents=true", "augment=0", "hindsight=1", "rollout_restart=0.5"]
+    words += ["cache_latents=true", "augment=0", "head_weight=1", "rollout_restart=0.5"]
     words += ["teacher_forcing=0", "save_every=1"]
     assert main(["train", *words, f"out={root}/second"]) == 0
     assert main(["train", *words, f"out={root}/killed", "stop_after=2"]) == 0
@@ -62,18 +81,18 @@ def test_phase_two_trains_the_predictor_alone_and_resumes(world):
 def test_cached_tokens_are_those_of_the_encoder(world):
     root, folders = world
     model = load_world_model(root / "first", "cpu")
-    clips = open_clips(folders[0][5:], 5, 32, cache=folders[2][6:], hindsight=True)
+    clips = open_clips(folders[0][5:], 5, 32, cache=folders[2][6:], labels="hindsight")
     found = EncodedClips(clips, model.encoder, bf16=False).batch(torch.arange(4).numpy())
     frames = clips.batch(torch.arange(4).numpy())["frames"]
     z = model.encode(torch.from_numpy(frames).flatten(0, 1)).unflatten(0, (4, 5))
     assert torch.allclose(torch.from_numpy(found["features"]), z, atol=2e-3)
     assert "frames" not in found
-    assert found["hindsight"].shape == (4, 5, 4)
+    assert found["labels"].shape == (4, 5, 1, 4)
 
 
 def test_clips_with_contacts_have_their_share(world):
     _, folders = world
-    options = {"cache": folders[2][6:], "hindsight": True}
+    options = {"cache": folders[2][6:], "labels": "hindsight"}
     plain = open_clips(folders[0][5:], 5, 32, **options)
     many = open_clips(folders[0][5:], 5, 32, contact_share=0.9, **options)
     assert (many.firsts[: len(plain)] == plain.firsts).all()
@@ -85,19 +104,21 @@ def test_clips_with_contacts_have_their_share(world):
 
 def test_clips_with_labels_have_their_share(world):
     _, folders = world
-    options = {"cache": folders[2][6:], "hindsight": True}
+    options = {"cache": folders[2][6:], "labels": "hindsight"}
     many = open_clips(folders[0][5:], 2, 32, hindsight_share=0.8, **options)
-    known = np.isfinite(many.arrays["hindsight"][many.firsts, 3])
+    known = np.isfinite(many.arrays["labels"][many.firsts, 0, 3])
     assert known.mean() > 0.8 - 1 / len(many)
 
 
 def test_contradictions_are_rejected(world):
     root, folders = world
+    with pytest.raises(ConfigError, match="has no effect with head_weight=0"):
+        compose_options("train", ["head_label=simulator"])
     with pytest.raises(ConfigError, match="cache_latents=true encodes frames once"):
         compose_options("train", ["mode=frozen", "cache_latents=true"])
     start = ["mode=frozen", f"encoder={root}/first", *folders, *RUN, f"out={root}/x"]
     with pytest.raises(ConfigError, match="need an object head"):
-        run(start, "hindsight=1")
+        run(start, "head_weight=1")
     with pytest.raises(ConfigError, match="leave the sizes out"):
         run(start, "warm_predictor=true", "predictor_dim=32")
     with pytest.raises(ConfigError, match="warm_predictor=false"):

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
-from worldmodel.data.memory import MemoryClips
+from worldmodel.data.memory import MemoryClips, PoseLabels
 from worldmodel.errors import ConfigError
-from worldmodel.evaluation.object_errors import hindsight_errors
+from worldmodel.evaluation.object_errors import pose_errors
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
@@ -58,12 +58,12 @@ def _check_head(options: SmallOptions, start: Start) -> None:
         ConfigError: there is no object head.
     """
     terms = options.object_head
-    trains = terms.hindsight > 0 and not isinstance(options, FrozenOptions)
-    needed = terms.head_match or terms.hindsight
+    trains = terms.head_weight > 0 and not isinstance(options, FrozenOptions)
+    needed = terms.head_match or terms.head_weight
     if needed and not trains and start.object_head is None:
         raise ConfigError(
-            f"head_match={terms.head_match:g} and hindsight={terms.hindsight:g} need an object "
-            "head, and there is none: set hindsight above 0 in mode=joint or mode=finetune, or "
+            f"head_match={terms.head_match:g} and head_weight={terms.head_weight:g} need an object "
+            "head, and there is none: set head_weight above 0 in mode=joint or mode=finetune, or "
             "warm_predictor=true with a world model that has one"
         )
 
@@ -107,10 +107,14 @@ class JointTask(PredictorTask):
             assert start.encoder is not None
             image_size = start.encoder.image_size[0]
         _check_head(options, start)
-        hindsight = options.object_head.hindsight > 0
-        clips, unseen = open_memory(
-            options.run, options.clips, image_size, ranks, hindsight=hindsight
-        )
+        head = options.object_head
+        labels: PoseLabels = head.head_label if head.head_weight else "none"
+        clips, unseen = open_memory(options.run, options.clips, image_size, ranks, labels=labels)
+        if head.uses_simulator and not (clips.posed and unseen.posed):
+            raise ConfigError(
+                "head_label=simulator learns from a simulator's object poses, and not every "
+                "episode has them: set head_label=hindsight, or collect new episodes"
+            )
         terms = getattr(options, "regularizers", None)
         if terms and terms.object and not (clips.labelled and unseen.labelled):
             raise ConfigError(
@@ -173,7 +177,7 @@ class JointTask(PredictorTask):
         head = self.start.object_head
         if isinstance(self.options, FrozenOptions):
             return head if head is None else head.requires_grad_(False)
-        if not self.options.object_head.hindsight:
+        if not self.options.object_head.head_weight:
             return None
         return new_object_head(encoder) if head is None else head.requires_grad_(True)
 
@@ -236,7 +240,7 @@ class JointTask(PredictorTask):
         return row
 
     def _rollout_errors(self, z_BTND: Tensor, batch: Batch) -> Row:
-        """Measure free rollouts: their mean error, and the object head's, against hindsight."""
+        """Measure free rollouts: their mean error, and the object head's, against its labels."""
         objective, steps = self.objective, batch["actions"].shape[1]
         start = z_BTND[:, 0], batch["states"][:, 0]
         out_BKND = free_rollout(objective.dynamics, *start, batch["actions"])
@@ -244,15 +248,17 @@ class JointTask(PredictorTask):
             f"val_free_{k}": float((out_BKND[:, k - 1] - z_BTND[:, k]).abs().mean())
             for k in sorted({1, (steps + 1) // 2, steps})
         }
-        if objective.object_head is None or "hindsight" not in batch:
+        if objective.object_head is None or "labels" not in batch:
             return row
-        for name, z, labels in (
-            ("encoded", z_BTND, batch["hindsight"]),
-            ("imagined", out_BKND[:, -1], batch["hindsight"][:, -1]),
+        for name, z, labels_BL4 in (
+            ("encoded", z_BTND, batch["labels"]),
+            ("imagined", out_BKND[:, -1], batch["labels"][:, -1]),
         ):
-            error_m, turn_rad = hindsight_errors(objective.object_head.locate(z), labels)
-            row[f"val_hindsight_{name}_m"] = float(error_m.nanmedian())
-            row[f"val_hindsight_{name}_rad"] = float(turn_rad.nanmedian())
+            error_m, turn_rad = pose_errors(objective.object_head.locate(z), labels_BL4)
+            row[f"val_head_{name}_m"] = float(error_m.nanmedian())
+            row[f"val_head_{name}_rad"] = float(turn_rad.nanmedian())
+            if error_m.shape[-1] > 1 and error_m[..., 1].isfinite().any():
+                row[f"val_head_{name}_second_m"] = float(error_m[..., :2].amax(-1).nanmedian())
         return row
 
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
@@ -265,8 +271,9 @@ class JointTask(PredictorTask):
         if head is not None:
             head.load_state_dict(part_of(weights, "object_head"))
         world = WorldModel(encoder, self.trained(weights), head)
-        labelled = self.objective.label_head is not None or self.start.simulator_label
-        label = "yes" if labelled else "no"
+        uses_label = self.objective.label_head is not None or self.start.simulator_label
+        uses_label = uses_label or self.options.object_head.uses_simulator
+        label = "yes" if uses_label else "no"
         save(path, world, notes={"simulator_label": label}, dtype=torch.float16)
         return {
             "parameters": sum(p.numel() for p in world.parameters()),
