@@ -8,6 +8,7 @@ it is killed, and get `GRACE_S` to clean up when the pool closes.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -85,6 +86,10 @@ def _work(
     args: tuple[object, ...],
 ) -> None:
     """Run jobs until the parent closes the pipe or ends."""
+    # A forked worker must not finalise the parent's garbage: a video scaler, for one, would wait
+    # for threads that only the parent has.
+    gc.freeze()
+    gc.enable()
     signal.set_wakeup_fd(-1)  # a forked worker inherits the parent's handlers
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -181,10 +186,14 @@ class WorkerPool(Generic[J, R]):
         )
         # A signal to the group must not end a worker before its own handlers are in place.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        collects = gc.isenabled()
+        gc.disable()  # until the worker has set aside what it inherits
         try:
             process.start()
             self._workers.append(_Worker(process, ours))
         finally:
+            if collects:
+                gc.enable()
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 

@@ -1,5 +1,6 @@
 """Jobs in worker processes: results, errors, lost workers, and what closing and death leave."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -178,3 +179,31 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, method):
     parent.kill()
     parent.wait()
     until(lambda: not any(map(is_running, pids)), "the workers end")
+
+
+class WaitsInWorkers:
+    """Garbage whose finaliser never returns in a forked worker, as that of a video scaler."""
+
+    def __init__(self) -> None:
+        self.me, self.owner = self, os.getpid()
+
+    def __del__(self) -> None:
+        if os.getpid() != self.owner:
+            time.sleep(LONG_S)
+
+
+def collect_garbage(number: int) -> int:
+    gc.collect()
+    return number
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_forked_worker_does_not_finalise_garbage_of_its_parent():
+    gc.disable()
+    try:
+        WaitsInWorkers()
+        with WorkerPool(collect_garbage, 2, method="fork") as pool:
+            assert list(pool.ordered(range(4))) == [0, 1, 2, 3]
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
