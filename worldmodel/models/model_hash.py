@@ -10,6 +10,9 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
+OF_THE_FILE = ("transformers_version", "dtype")
+"""Entries of a transformers configuration that tell how it was saved, not what it computes."""
+
 
 def weights_hash(model: nn.Module) -> str:
     """Return a SHA-256 hash (16 hexadecimal digits) of the names and bytes of all weights."""
@@ -28,7 +31,8 @@ def model_hash(model: nn.Module, *, without: Collection[str] = ()) -> str:
     digest = _digest(model)
     config = getattr(model, "config", None)
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
-        entries = {k: v for k, v in dataclasses.asdict(config).items() if k not in without}
+        left_out = {*without, *OF_THE_FILE}
+        entries = {k: v for k, v in dataclasses.asdict(config).items() if k not in left_out}
         digest.update(json.dumps(entries, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import torch
 from torch import nn
 
 from worldmodel.data.clip_source import ClipSource
@@ -83,6 +84,8 @@ def data_fingerprint(source: ClipSource) -> str:
     digest = hashlib.sha256(f"{count}".encode())
     for name, values in sorted(source.batch(chosen).items()):
         digest.update(f"{name}{values.dtype}{values.shape}".encode())
+        if isinstance(values, torch.Tensor):  # features; numpy has no bfloat16
+            values = values.contiguous().view(torch.uint8).numpy()
         digest.update(np.ascontiguousarray(values).data)
     return digest.hexdigest()[:16]
 
