@@ -73,5 +73,5 @@ def test_wrong_pixels_say_how_to_fix_them(bad, message):
 def test_wrong_settings():
     with pytest.raises(ConfigError, match="published, droid, squeeze"):
         Preprocess("crop", (4, 4))
-    with pytest.raises(ConfigError, match=r"size.*at least 1 \[px\]"):
+    with pytest.raises(ConfigError, match=r"size\[0\]=0; allowed: .*at least 1, .* \[px\]"):
         Preprocess("droid", (0, 4))
