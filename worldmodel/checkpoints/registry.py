@@ -10,6 +10,7 @@ import torch
 
 from worldmodel.checkpoints.download import Remote, fetch
 from worldmodel.checkpoints.hub import cached_path, fetch_from_hub, page_of
+from worldmodel.checkpoints.known_files import KNOWN_FILES
 from worldmodel.checkpoints.published.loading import Part
 from worldmodel.checkpoints.tensor_file import verify_weights
 from worldmodel.data.cache import cache_root
@@ -137,8 +138,8 @@ REGISTRY: dict[str, Published] = {
     "vjepa2-vitg-fpc64-256": _hf("vjepa2-vitg-fpc64-256", "vit_giant"),
     "vjepa2-vitg-fpc64-384": _hf("vjepa2-vitg-fpc64-384", "vit_giant", 384),
 }
-"""Name -> model. Files of Hugging Face are verified by their SHA-256 checksum. The others have no
-published checksum, so their announced size and their structure are checked."""
+"""Name -> model. Files of Hugging Face are verified by their SHA-256 checksum, others by the one in
+`known_files`, or else by their announced size and the checksums that their archive holds."""
 
 
 def _v1_probe(name: str, task: str) -> Published:
@@ -217,8 +218,16 @@ def resolve(name: str) -> Path:
         if model.repo:
             paths.append(fetch_from_hub(model.repo, file, path))
         else:
-            paths.append(fetch(Remote(name, file, verify=verify_weights), path))
+            paths.append(fetch(_remote(name, file), path))
     return paths[0]
+
+
+def _remote(name: str, url: str) -> Remote:
+    """Return a file of a model with what is known about its content."""
+    known = KNOWN_FILES.get(url.removeprefix(f"{META}/"))
+    if known is None:
+        return Remote(name, url, verify=verify_weights)
+    return Remote(name, url, known.sha256, known.size, verify_weights)
 
 
 def num_parameters(name: str) -> int:

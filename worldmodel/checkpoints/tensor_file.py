@@ -10,6 +10,7 @@ import contextlib
 import math
 import pickle
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,21 +66,36 @@ def is_safetensors(path: Path) -> bool:
 
 
 def verify_weights(path: Path) -> None:
-    """Check that a file is a whole archive or safetensors file, without reading its tensors.
+    """Check that a file is a whole archive, by its own checksums, or a whole safetensors file.
 
-    Files of torch's old format have no marked end and are only checked for stand-ins.
+    A torch archive holds a CRC-32 of every tensor, so a changed bit is found. Files of torch's old
+    format have no marked end and are only checked for stand-ins.
 
     Raises:
-        CheckpointError: the file is a stand-in, or its end is missing.
+        CheckpointError: the file is a stand-in, its end is missing, or a tensor is damaged.
     """
     refuse_stand_ins(path)
     with path.open("rb") as file:
         is_archive = file.read(2) == MAGIC_ZIP
-    if is_archive and not zipfile.is_zipfile(path):
-        raise CheckpointError(f"{path} is an archive without its end: download the file again")
+    if is_archive:
+        _verify_archive(path)
     if is_safetensors(path):
         with opened(path):
             pass
+
+
+def _verify_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+        raise CheckpointError(
+            f"{path} is an archive without its end, or damaged ({error}): download the file again"
+        ) from error
+    if damaged is not None:
+        raise CheckpointError(
+            f"{path} is damaged: the checksum of {damaged} in it differs. Download the file again"
+        )
 
 
 def read_torch(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import shutil
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,10 @@ from worldmodel.checkpoint import load, load_any
 from worldmodel.checkpoints import download, registry
 from worldmodel.checkpoints.convert import ConvertConfig, convert
 from worldmodel.checkpoints.download import Remote, fetch
+from worldmodel.checkpoints.http_identity import HEX_SHA256
 from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.known_files import KNOWN_FILES, KnownFile
+from worldmodel.checkpoints.tensor_file import verify_weights
 from worldmodel.errors import CheckpointError, ConfigError, DownloadError
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.world_model import WorldModel
@@ -220,3 +224,47 @@ def test_the_registry_has_every_family_and_its_licence():
     assert licences["vjepa2-vitg-384"] == "MIT"
     assert 300e6 < registry.num_parameters("vjepa2-vitl") < 310e6
     assert all(m.url.startswith("https://") for m in registry.REGISTRY.values())
+
+
+def test_known_contents_are_of_published_files(server, tmp_path, monkeypatch):
+    models = [*registry.REGISTRY.values(), *registry.PROBES.values()]
+    urls = {url for model in models for url in model.files}
+    for path, known in KNOWN_FILES.items():
+        assert f"{registry.META}/{path}" in urls
+        assert HEX_SHA256.fullmatch(known.sha256)
+    assert len({known.sha256 for known in KNOWN_FILES.values()}) == len(KNOWN_FILES)
+    monkeypatch.setenv("WORLDMODEL_CACHE", str(tmp_path))
+    model = dataclasses.replace(registry.REGISTRY["vjepa2-vitl"], files=(server.url,))
+    monkeypatch.setitem(registry.REGISTRY, "vjepa2-vitl", model)
+    monkeypatch.setattr(registry, "META", server.url.removesuffix("/file.pt"))
+    torch.save({"encoder": torch.zeros(9)}, tmp_path / "whole.pt")
+    server.body = (tmp_path / "whole.pt").read_bytes()
+    whole = hashlib.sha256(server.body).hexdigest()
+    for sha256, size, problem in (
+        ("0" * 64, None, "checksum"),
+        (whole, len(server.body) + 1, "published file has"),
+    ):
+        monkeypatch.setitem(KNOWN_FILES, "file.pt", KnownFile(sha256, size))
+        with pytest.raises(DownloadError, match=problem):
+            registry.resolve("vjepa2-vitl")
+        assert not registry.local_path("vjepa2-vitl").exists()
+    monkeypatch.setitem(KNOWN_FILES, "file.pt", KnownFile(whole, len(server.body)))
+    assert registry.resolve("vjepa2-vitl").read_bytes() == server.body
+
+
+def test_an_archive_proves_its_tensors(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"encoder": torch.arange(4096.0)}, path)
+    verify_weights(path)
+    good = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    (tensor,) = (entry for entry in entries if entry.filename.endswith("data/0"))
+    start = good.index(torch.arange(4096.0).numpy().tobytes())
+    for place in range(start, start + tensor.file_size, 997):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 4]) + good[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"checksum of .*data/0"):
+            verify_weights(path)
+    path.write_bytes(good[:-40])
+    with pytest.raises(CheckpointError, match="without its end"):
+        verify_weights(path)
