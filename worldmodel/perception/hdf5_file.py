@@ -1,10 +1,16 @@
-"""HDF5 files of results, which a second run of the same command continues."""
+"""HDF5 files of results, which a second run of the same command continues.
+
+A file of results may come from somebody else, and HDF5 can lead into other files: by links,
+external storage and virtual data sets. A file that does is refused, before anything in it is read
+or written.
+"""
 
 from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import h5py
 
@@ -50,16 +56,63 @@ def open_results(path: Path) -> h5py.File:
     """Open a file for reading and appending; create it and its folder if missing.
 
     Raises:
-        DataError: The file cannot be opened; the message says why.
+        DataError: The file cannot be opened, or leads into other files; the message says why.
     """
     if path.exists() and not path.is_file():
         what = "a folder" if path.is_dir() else "not a regular file"
         raise DataError(f"{path} is {what}: give out= a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return h5py.File(path, "a")
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {_reason(path, error)}") from error
+    return _opened(path, "a")
+
+
+def read_results(path: Path) -> h5py.File:
+    """Open a file of results for reading.
+
+    Raises:
+        DataError: The file cannot be opened, or leads into other files; the message says why.
+    """
+    return _opened(path, "r")
+
+
+def _opened(path: Path, mode: Literal["r", "a"]) -> h5py.File:
+    try:
+        file = h5py.File(path, mode)
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened: {_reason(path, error)}") from error
+    try:
+        _require_own_content(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _require_own_content(file: h5py.File, path: Path) -> None:
+    """Refuse a file with links, or with values in other files.
+
+    Raises:
+        DataError: There is one; the message names it.
+    """
+
+    def is_link(name: str, link: object) -> str | None:
+        return None if isinstance(link, h5py.HardLink) else name
+
+    def is_elsewhere(name: str, item: h5py.Group | h5py.Dataset) -> str | None:
+        outside = isinstance(item, h5py.Dataset) and (item.is_virtual or item.external)
+        return name if outside else None
+
+    try:
+        found = file.visititems_links(is_link) or file.visititems(is_elsewhere)
+    except (OSError, RuntimeError, KeyError) as error:  # HDF5's answers to a damaged file
+        raise DataError(f"{path} is damaged ({error}): use another out=") from error
+    if found is not None:
+        raise DataError(
+            f"{path} is refused: {found} in it leads to other data, and results lie in the file "
+            "itself. Use another out="
+        )
 
 
 def _reason(path: Path, error: OSError) -> str:

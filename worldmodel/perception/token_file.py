@@ -26,7 +26,7 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.hdf5_file import open_resumable, source_stamp
+from worldmodel.perception.hdf5_file import open_resumable, read_results, source_stamp
 from worldmodel.perception.labelled_videos import LabelledItems, read_clips
 from worldmodel.perception.probe_config import Recipe
 from worldmodel.shutdown import patient
@@ -75,7 +75,7 @@ class TokenFile:
     def read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens [V, B, N, D] float32 and labels [B] of the items with these numbers."""
         rising = numbers.sort().values
-        with h5py.File(self.path, "r") as file:
+        with read_results(self.path) as file:
             tokens = torch.from_numpy(file["tokens"][rising.numpy()]).float()
         return tokens.transpose(0, 1), self.labels[rising]
 

@@ -110,6 +110,41 @@ def test_a_file_that_another_process_writes_is_not_called_damaged(tmp_path):
     assert write_features(tmp_path / "in", out, made(), "name", CONFIG).skipped == 1
 
 
+@pytest.mark.parametrize("kind", ["soft", "external", "storage", "virtual"])
+@pytest.mark.parametrize("of", ["features", "tokens"])
+def test_results_that_lead_into_other_files_are_refused(kind, of, tmp_path):
+    path, out = write(tmp_path / "in" / "a.mp4", 30), tmp_path / "f.h5"
+    items = LabelledItems((LabelledItem(path, 0),), {}, ("one",))
+    recipe = Recipe(num_frames=4, frame_step=1, num_segments=1)
+
+    def again():
+        if of == "features":
+            return write_features(tmp_path / "in", out, made(), "name", CONFIG)
+        return encode_items(out, made(), items, recipe, name="name", num_views=1)
+
+    stored = again()
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["secret"] = np.arange(3.0)
+    before = (tmp_path / "other.h5").read_bytes()
+    with h5py.File(out, "a") as file:
+        if kind == "soft":
+            file["more"] = h5py.SoftLink("/a.mp4")
+        elif kind == "external":
+            file["more"] = h5py.ExternalLink("other.h5", "/secret")
+        elif kind == "storage":
+            file.create_dataset("more", (3,), "f8", external=[(str(tmp_path / "other.h5"), 0, 24)])
+        else:
+            layout = h5py.VirtualLayout((3,), "f8")
+            layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "secret", (3,))
+            file.create_virtual_dataset("more", layout)
+    with pytest.raises(DataError, match="more in it leads to other data"):
+        again()
+    if of == "tokens":
+        with pytest.raises(DataError, match="leads to other data"):
+            stored.read(torch.tensor([0]))
+    assert (tmp_path / "other.h5").read_bytes() == before
+
+
 def test_odd_names_links_and_things(tmp_path):
     write(tmp_path / "elsewhere" / "a.mp4", 30)
     folder = tmp_path / "in"
