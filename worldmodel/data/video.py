@@ -121,14 +121,62 @@ def _read_by_torchcodec(path: Path, wanted: list[int]) -> Frames | None:
     return frames
 
 
-def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
+@dataclass(frozen=True)
+class _Order:
+    """Order in which the frames of a file are shown.
+
+    Frame indices are ranks of presentation times, so a wrong frame rate does not matter.
+    """
+
+    stamps: NDArray[np.int64]
+    """Presentation times of all frames in order, in the file's unit."""
+    keys: NDArray[np.int64]
+    """Those of the key frames."""
+
+    def key_before(self, number: int) -> int:
+        """Return the time of the last key frame up to frame `number`."""
+        rank = int(np.searchsorted(self.keys, self.stamps[number], side="right"))
+        return int(self.keys[rank - 1] if rank else self.stamps[0])
+
+    def number_of(self, stamp: int | None) -> int | None:
+        """Return the index of the frame shown at a time, or None if there is none."""
+        rank = 0 if stamp is None else int(np.searchsorted(self.stamps, stamp, side="right"))
+        return rank - 1 if rank and self.stamps[rank - 1] == stamp else None
+
+
+@lru_cache(maxsize=64)
+def _order(path: Path, stamp: tuple[int, int]) -> _Order | None:
+    """Read the packets of a file once; `stamp` is its modification time and size.
+
+    None means that frames must be counted from the file's start: where an edit list hides frames,
+    whose stamps may repeat, or where stamps are missing.
+    """
+    stamps, keys = [], []
     with reading_video(path) as container:
-        ranks = _seek(path, container, min(wanted)) if min(wanted) else {}
-        if ranks is not None:
-            found = dict(_frames(path, container, set(wanted), ranks))
-    if ranks is None:
-        with reading_video(path) as container:
-            found = dict(_frames(path, container, set(wanted), {}))
+        for packet in container.demux(container.streams.video[0]):
+            if not packet.size:
+                continue
+            if packet.is_discard or packet.pts is None:
+                return None
+            stamps.append(packet.pts)
+            if packet.is_keyframe:
+                keys.append(packet.pts)
+    return _Order(np.sort(np.array(stamps, np.int64)), np.sort(np.array(keys, np.int64)))
+
+
+def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
+    order, first = None, min(wanted)
+    if first and path.is_file():
+        facts = path.stat()
+        order = _order(path, (facts.st_mtime_ns, facts.st_size))
+    if order is not None and first >= len(order.stamps):
+        count = len(order.stamps)
+        raise EpisodeError("video_too_short", f"{path.name} has {count} frames, none at {first}")
+    with reading_video(path) as container:
+        if order is not None:
+            stream = container.streams.video[0]
+            container.seek(order.key_before(first), stream=stream, backward=True)
+        found = dict(_frames(path, container, set(wanted), order))
     missing = [step for step in wanted if step not in found]
     if missing:
         raise EpisodeError("video_too_short", f"{path.name} has no frame {missing[0]}")
@@ -136,17 +184,16 @@ def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
 
 
 def _frames(
-    path: Path,
-    container: av.container.InputContainer,
-    wanted: set[int],
-    ranks: dict[int | None, int],
+    path: Path, container: av.container.InputContainer, wanted: set[int], order: _Order | None
 ) -> Iterator[tuple[int, Frames]]:
+    """Yield the wanted frames with their numbers; without `order`, all frames are counted."""
     stream = container.streams.video[0]
     stream.thread_type = "NONE"
     last, number, turn = max(wanted), 0, None
     try:
         for frame in container.decode(stream):
-            number = ranks.get(frame.pts, number)
+            known = None if order is None else order.number_of(frame.pts)
+            number = number if known is None else known
             if number in wanted:
                 turn = turn or turn_of(frame)
                 yield number, upright(frame, turn)
@@ -157,35 +204,3 @@ def _frames(
         raise EpisodeError(
             "video_truncated", f"{path.name} breaks off at frame {number} ({error})"
         ) from error
-
-
-def _seek(
-    path: Path, container: av.container.InputContainer, first: int
-) -> dict[int | None, int] | None:
-    """Seek to the key frame before frame `first`; return the frame index of each time stamp.
-
-    Frame indices are ranks of presentation times, so a wrong frame rate does not matter. None means
-    that frames must be counted from the file's start: where an edit list hides frames, whose stamps
-    may repeat, or where stamps are missing.
-    """
-    stream = container.streams.video[0]
-    stamps, keys, is_plain = [], [], True
-    for packet in container.demux(stream):
-        if not packet.size:
-            continue
-        if packet.is_discard or packet.pts is None:
-            is_plain = False
-            break
-        stamps.append(packet.pts)
-        if packet.is_keyframe:
-            keys.append(packet.pts)
-    if not is_plain:
-        return None
-    order = sorted(stamps)
-    if first >= len(order):
-        raise EpisodeError(
-            "video_too_short", f"{path.name} has {len(order)} frames, none at {first}"
-        )
-    start = max((key for key in keys if key <= order[first]), default=order[0])
-    container.seek(start, stream=stream, backward=True)
-    return {stamp: rank for rank, stamp in enumerate(order)}

@@ -152,3 +152,22 @@ def test_without_torchcodec_pyav_reads_and_asking_for_it_is_an_error(
     monkeypatch.setenv(DECODER, "opencv")
     with pytest.raises(ConfigError, match="auto, pyav or torchcodec"):
         choose_decoder()
+
+
+def test_packets_are_read_once_for_all_clips(film, monkeypatch):
+    path, _ = film
+    monkeypatch.setenv(DECODER, "pyav")
+    video._order.cache_clear()
+    for start in (5, 40, 23, 1, 60):
+        steps = np.arange(start, start + 4)
+        assert numbers(VideoFrames(path, STEPS).read(steps)) == steps.tolist()
+    assert video._order.cache_info().misses == 1
+
+
+def test_a_file_that_changed_is_read_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv(DECODER, "pyav")
+    path, steps = tmp_path / "a.mp4", np.array([9, 30, 44])
+    for cut in (0, 7):
+        write_video(path, numbered()[cut:], header_fps=60)
+        found = numbers(VideoFrames(path, STEPS - cut).read(steps))
+        assert found == (steps + cut).tolist()
