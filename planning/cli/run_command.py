@@ -3,18 +3,59 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
 import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_origin, get_type_hints
 
 from planning.cli.commands import LoadedCommand
+from planning.cli.fields import UsageError
 from worldmodel.errors import ConfigError
 from worldmodel.output_guard import output_guard
 
 CRASHES = "crash.log"
 """Name of the file that tracebacks are appended to."""
+NO_INPUTS = ("device", "cache", "partition", "camera", "recipe", "size", "address")
+"""Text options that name no input."""
+
+
+def _texts(options: object) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of all text options, also of groups of options."""
+    hints = get_type_hints(type(options))
+    for name in getattr(type(options), "__dataclass_fields__", {}):
+        value = getattr(options, name)
+        if dataclasses.is_dataclass(value):
+            yield from _texts(value)
+        elif isinstance(value, str) and get_origin(hints[name]) is not Literal:
+            yield name, value
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Return whether two texts are paths of one file or folder, which may not exist yet."""
+    try:
+        return one == other or Path(one).samefile(other)
+    except (OSError, ValueError):  # missing, or no path at all
+        return False
+
+
+def require_other_output(options: object) -> None:
+    """Refuse an output that is one of the inputs, whose files the results would replace.
+
+    Raises:
+        UsageError: `out` is the file or folder that another option names.
+    """
+    texts = list(_texts(options))
+    out = next((value for name, value in texts if name == "out"), "")
+    for name, value in texts:
+        if out and value and name not in ("out", *NO_INPUTS) and _is_same(out, value):
+            raise UsageError(
+                f"out={out} is the input {name}={value}, whose files the results would replace. "
+                "Give another out=."
+            )
 
 
 def run_command(command: LoadedCommand, options: object) -> int:
@@ -24,7 +65,9 @@ def run_command(command: LoadedCommand, options: object) -> int:
 
     Raises:
         OutputInUseError: A run that is alive writes to the same output.
+        UsageError: The output is one of the inputs.
     """
+    require_other_output(options)
     out = getattr(options, "out", "")
     if not out:
         return command.run(options)

@@ -33,5 +33,5 @@ def test_convert_keeps_its_source_and_its_neighbour(tmp_path, capsys):
     source = tmp_path / "m.safetensors"
     source.write_bytes(embedded_path().read_bytes())
     assert main(["convert", f"source={source}", f"out={source}"]) == 2
-    assert "the source itself" in capsys.readouterr().err
+    assert "is the input source=" in capsys.readouterr().err
     assert source.read_bytes() == embedded_path().read_bytes()

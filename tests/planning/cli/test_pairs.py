@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from planning.cli.app import compose_options, main
+from planning.cli.run_command import require_other_output
 from planning.errors import PlanError
 from planning.goals import read_goals
 from worldmodel.training.schedules import warn_if_shortened
@@ -19,6 +20,10 @@ PAIRS = {
     "train mode=post rollout_steps=9 num_frames=8": ("rollout_steps=9", "num_frames=8"),
     "train mode=frozen rollout_steps=1024": ("rollout_steps=1024", "num_frames=4"),
     "train mode=finetune nodes=2": ("nodes=2", "launcher=here"),
+    "train image_size=64": ("patch_size=128", "image_size=64"),
+    "train image_size=100 patch_size=16": ("patch_size=16", "image_size=100"),
+    "pretrain image_size=64 patch_size=128": ("patch_size=128", "image_size=64"),
+    "pretrain stem=patch image_size=129": ("patch_size=32", "image_size=129"),
     "surprise benchmark=grasp data=d num_frames=7": ("num_frames=7", "contexts"),
     "surprise benchmark=grasp data=d pairs=p.csv": ("pairs='p.csv'", "benchmark=grasp"),
     "drive port=80": ("port=80", "view=true"),
@@ -55,3 +60,41 @@ def test_a_goal_s_budget_has_a_range(steps, tmp_path):
     (tmp_path / "a.json").write_text(json.dumps(facts))
     with pytest.raises(PlanError, match=r"a\.json: steps=.*1 to 100000"):
         read_goals(tmp_path, [])
+
+
+INPUTS = {
+    "data index": "root",
+    "data prepare": "index",
+    "features": "videos",
+    "convert": "source",
+    "train": "val",
+    "train mode=post": "encoder",
+    "pretrain": "data",
+    "probe train val=v": "train",
+    "eval": "model",
+    "replay": "run",
+    "surprise benchmark=grasp": "data",
+    "anticipate annotations=a videos=v": "probe",
+}
+
+
+@pytest.mark.parametrize("call", INPUTS)
+@pytest.mark.parametrize("out", ["here", "there/../here", "link"])
+def test_an_output_is_none_of_the_inputs(call, out, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "here" / "summary.json"
+    kept.parent.mkdir()
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    kept.write_text("mine")
+    assert main([*call.split(), f"{INPUTS[call]}=here", f"out={out}"]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"out={out} is the input {INPUTS[call]}=here" in line
+    assert kept.read_text() == "mine"
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_an_output_may_be_named_after_its_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = compose_options("train", ["recipe=sim_small", "out=sim_small", "cache=sim_small"])
+    require_other_output(options)
