@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from planning.ranges import between, check_fields
 
@@ -32,6 +32,11 @@ class Options:
     model without an object head gets one, fitted on hindsight labels of data."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the probes and of the frame sample."""
+    links: Literal["inside", "all"] = "inside"
+    """Whether links in the data must stay inside the data set, or may lead anywhere (all, for your
+    own links)."""
+    rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
     cache: str = ""
     """Folder for decoded frames (empty: the default cache folder)."""
     out: str = "runs/probes"
@@ -78,6 +83,8 @@ def _open(world: WorldModel, options: Options, folder: str, num_frames: int) -> 
         transform=spec.transform,
         camera=spec.cameras[0],
         fps=1 / world.action_spec.period_s,
+        links=options.links,
+        rlds_fps=options.rlds_fps,
         cache=options.cache,
         labels="hindsight" if num_frames == 1 else "none",
     )

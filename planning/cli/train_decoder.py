@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from planning.ranges import between, check_fields
 
@@ -28,6 +29,11 @@ class Options:
     """Maximum duration of the optimisation; 0 sets none."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the weights, the frames and the batches."""
+    links: Literal["inside", "all"] = "inside"
+    """Whether links in the data must stay inside the data set, or may lead anywhere (all, for your
+    own links)."""
+    rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
     cache: str = ""
     """Folder for decoded frames (empty: the default cache folder)."""
     file: str = ""
@@ -60,7 +66,7 @@ def run(options: Options) -> int:
     train, unseen = (
         decoder_data(
             world,
-            open_frames(world, folder, options.cache),
+            open_frames(world, folder, options.cache, options.links, options.rlds_fps),
             count,
             options.image_size,
             seed=options.seed,

@@ -31,10 +31,11 @@ from worldmodel.checked import Checked, between
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
+from worldmodel.data.files import Links
 from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
 from worldmodel.data.index_store import Row
 from worldmodel.data.readers.layouts import find_units
-from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import sequences, state_actions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError
@@ -63,6 +64,10 @@ class DecodeOptions(Checked):
     """View to decode: `left`, `right`, `wrist` or a serial number."""
     fps: float = field(default=FPS, metadata=between(1e-6, 1000, "Hz"))
     """Frames per second [Hz]."""
+    links: Links = "inside"
+    """Where links in the data may lead, see `ReadOptions`."""
+    rlds_fps: float = field(default=CONTROL_HZ, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set [Hz]."""
 
     @property
     def preprocess(self) -> Preprocess:
@@ -122,6 +127,8 @@ def index_folder(
     root: Path,
     *,
     camera: str = "left",
+    links: Links = "inside",
+    rlds_fps: float = CONTROL_HZ,
     workers: int = 2,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
     cache: str | Path = "",
@@ -132,14 +139,15 @@ def index_folder(
         DataError: There is no usable episode, or more were rejected than allowed.
         ConfigError: The cache folder is not writable.
     """
-    if not root.is_dir() or not find_units(root):
+    if not root.is_dir() or not find_units(root, links):
         what = "No episodes under" if root.is_dir() else "There is no folder"
         raise DataError(
             f"{what} {root}: give data=FOLDER and val=FOLDER of episodes, or make some with "
             f"`worldmodel collect out={root}`"
         )
-    index = cache_slot("index", root, {"camera": camera}, cache)
-    options = IndexOptions(read=ReadOptions(camera=camera))
+    read = ReadOptions(camera=camera, links=links, rlds_fps=rlds_fps)
+    index = cache_slot("index", root, vars(read), cache)
+    options = IndexOptions(read=read)
     with locked(index / "lock"):
         summary = build_index(root, index, options, workers=workers)
         manifest = open_manifest(index)
@@ -251,6 +259,8 @@ def decoded(
     manifest = index_folder(
         root,
         camera=options.camera,
+        links=options.links,
+        rlds_fps=options.rlds_fps,
         workers=workers,
         max_reject_fraction=max_reject_fraction,
         cache=cache,

@@ -13,8 +13,10 @@ from typing import Literal
 
 import numpy as np
 
+from worldmodel.data.files import Links
 from worldmodel.data.flat_arrays import FIELDS, FPS, MAX_REJECT_FRACTION, DecodeOptions, decoded
 from worldmodel.data.hindsight import hindsight_labels
+from worldmodel.data.readers.options import CONTROL_HZ
 from worldmodel.errors import DataError
 from worldmodel.specs import Transform
 
@@ -140,6 +142,8 @@ def open_clips(
     *,
     transform: Transform = "droid",
     camera: str = "left",
+    links: Links = "inside",
+    rlds_fps: float = CONTROL_HZ,
     fps: float = FPS,
     workers: int = 2,
     max_reject_fraction: float = MAX_REJECT_FRACTION,
@@ -156,6 +160,8 @@ def open_clips(
         image_size: Height and width of the frames [px].
         transform: Kind of the image transform, see `Preprocess`.
         camera: View to decode: `left`, `right`, `wrist` or a serial number.
+        links: Where links in the data may lead, see `ReadOptions`.
+        rlds_fps: Control rate of an RLDS data set [Hz].
         fps: Frames per second [Hz]; faster recordings are subsampled by their timestamps.
         workers: Number of decoding processes.
         max_reject_fraction: Maximum fraction of episodes that may be rejected, 0 to 1.
@@ -169,7 +175,14 @@ def open_clips(
             reasons.
         ConfigError: The cache folder is not writable.
     """
-    options = DecodeOptions(image_size=image_size, transform=transform, camera=camera, fps=fps)
+    options = DecodeOptions(
+        image_size=image_size,
+        transform=transform,
+        camera=camera,
+        fps=fps,
+        links=links,
+        rlds_fps=rlds_fps,
+    )
     with decoded(
         Path(root), options, workers=workers, max_reject_fraction=max_reject_fraction, cache=cache
     ) as folder:

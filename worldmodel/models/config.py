@@ -92,6 +92,11 @@ class EncoderConfig(_Transformer):
                 f"position=sincos_2d with tubelet_size={self.tubelet_size} and embed_dim="
                 f"{self.embed_dim}: a table of an image needs tubelet_size=1 and a multiple of 4"
             )
+        if self.patch_size > min(self.image_size):
+            raise ConfigError(
+                f"patch_size={self.patch_size} is larger than image_size={self.image_size}: a "
+                "frame must hold at least one patch"
+            )
         stride = 2 ** len(self.stem_channels)
         if self.stem == "conv" and self.patch_size % stride:
             raise ConfigError(

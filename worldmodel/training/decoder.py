@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from worldmodel.data.files import Links
 from worldmodel.data.memory import MemoryClips, open_clips
+from worldmodel.data.readers.options import CONTROL_HZ
 from worldmodel.models.picture_decoder import (
     PictureDecoder,
     PictureDecoderConfig,
@@ -39,7 +41,13 @@ class DecoderData:
     """Their tokens."""
 
 
-def open_frames(world: WorldModel, folder: str, cache: str = "") -> MemoryClips:
+def open_frames(
+    world: WorldModel,
+    folder: str,
+    cache: str = "",
+    links: Links = "inside",
+    rlds_fps: float = CONTROL_HZ,
+) -> MemoryClips:
     """Open the single frames of the episodes of a folder as the model sees them."""
     spec = world.observation_spec
     return open_clips(
@@ -49,6 +57,8 @@ def open_frames(world: WorldModel, folder: str, cache: str = "") -> MemoryClips:
         transform=spec.transform,
         camera=spec.cameras[0],
         fps=1 / world.action_spec.period_s,
+        links=links,
+        rlds_fps=rlds_fps,
         cache=cache,
     )
 

@@ -165,6 +165,12 @@ class _AnyClips(Checked):
     centre, squeeze uses the whole frame."""
     camera: str = "left"
     """Camera: left, right, wrist or a serial number."""
+    links: Literal["inside", "all"] | None = None
+    """Whether links in the data must stay inside the data set, or may lead anywhere (all, for your
+    own links); default: as the data were indexed, else inside."""
+    rlds_fps: float | None = field(default=None, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set, which stores no timestamps; default: as the data were
+    indexed, else 15 Hz."""
     max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
     """Maximum fraction of rejected episodes; above it the run stops."""
 
@@ -205,6 +211,19 @@ class PostClipConfig(_AnyClips):
     """Number of decoding threads."""
 
 
+def _check_patches(image_size: int, patch_size: int) -> None:
+    """Check that whole patches fill a frame.
+
+    Raises:
+        ConfigError: They do not; the message names both options.
+    """
+    if image_size % patch_size:
+        raise ConfigError(
+            f"patch_size={patch_size} does not divide image_size={image_size}: give an image_size "
+            f"that is a multiple of it, or another patch_size (at most {image_size})"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallEncoderConfig(Checked):
     """A small single-frame encoder with a convolutional stem."""
@@ -221,6 +240,10 @@ class SmallEncoderConfig(Checked):
     """Number of transformer blocks after the stem."""
     encoder_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
     """Number of attention heads of the encoder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_patches(self.image_size, self.patch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -437,3 +460,8 @@ class PretrainEncoderConfig(Checked):
     """Number of transformer blocks of the encoder."""
     encoder_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
     """Number of attention heads of the encoder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.init:
+            _check_patches(self.image_size, self.patch_size)

@@ -48,6 +48,7 @@ FREE = (
     "loop.val_clips",
     "loop.tensorboard",
     "clips.cache",
+    "clips.links",
     "clips.workers",
     "clips.make_data",
     "clips.max_reject_fraction",

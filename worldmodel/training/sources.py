@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +20,7 @@ from worldmodel.data.index import IndexOptions, Manifest, build_index, open_mani
 from worldmodel.data.memory import MemoryClips, PoseLabels, open_clips
 from worldmodel.data.prepare import encoder_hash, is_encoder
 from worldmodel.data.prepared import PreparedClips
-from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import ClipOptions
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import write_dataset
@@ -28,7 +29,13 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.option_groups import ClipConfig, ContactClipConfig, EncoderStart, RunConfig
+from worldmodel.training.option_groups import (
+    ClipConfig,
+    ContactClipConfig,
+    EncoderStart,
+    PostClipConfig,
+    RunConfig,
+)
 
 log = logging.getLogger(__name__)
 VIEWS = {"left", "right", "wrist"}
@@ -109,6 +116,8 @@ def open_memory(
             image_size,
             transform=config.transform,
             camera=config.camera,
+            links=config.links or "inside",
+            rlds_fps=config.rlds_fps or CONTROL_HZ,
             fps=config.fps,
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
@@ -156,13 +165,18 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
     if not (folder / "manifest.jsonl").is_file():
         index = Path(options.run.out) / name
         if ranks.rank == 0:
-            read = ReadOptions(camera=options.clips.camera)
+            read = ReadOptions(
+                camera=options.clips.camera,
+                links=options.clips.links or "inside",
+                rlds_fps=options.clips.rlds_fps or CONTROL_HZ,
+            )
             poses: Literal["any", "required"] = "required" if options.clips.extrinsics else "any"
             index_options = IndexOptions(read=read, extrinsics=poses)
             build_index(folder, index, index_options, workers=os.cpu_count() or 1)
         ranks.barrier()
     manifest = open_manifest(index)
     manifest.check(options.clips.max_reject_fraction)
+    _require_reading(folder, options.clips, manifest.summary)
     _require_camera(folder, {str(row["camera"]) for row in manifest.rows}, options.clips.camera)
     return manifest
 
@@ -179,6 +193,27 @@ def _require_camera(folder: Path, found: set[str], camera: str) -> None:
             f"{folder} was made with camera={other[0]}; this run says camera={camera}: make them "
             "equal"
         )
+
+
+def _require_reading(folder: Path, clips: PostClipConfig, known: Mapping[str, object]) -> None:
+    """Check that an index was made as the run says, and that prepared data are not read again.
+
+    Args:
+        folder: Folder of the index or of the prepared data.
+        clips: Options of the run.
+        known: How the episodes were read; an older index lacks entries.
+
+    Raises:
+        ConfigError: The index says otherwise, or the option would have no effect.
+    """
+    for name in ("links", "rlds_fps"):
+        asked = getattr(clips, name)
+        if asked is not None and asked != known.get(name):
+            how = f"with {name}={known[name]}" if name in known else "before this run"
+            raise ConfigError(
+                f"{name}={asked} has no effect on {folder}, which was made {how}: leave it out, or "
+                "make the data again with it"
+            )
 
 
 def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None) -> RawClips:
@@ -202,6 +237,7 @@ def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None)
 def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) -> PreparedClips:
     clips, asked = PreparedClips(folder, options.clips.num_frames), options.clips
     plan = clips.options
+    _require_reading(folder, asked, {})
     for name in ("fps", "state_frame", "transform"):
         found, expected = getattr(plan, name), getattr(asked, name)
         if found != expected:

@@ -15,7 +15,7 @@ import torch
 
 from envs.collect import collect
 from envs.config import CollectConfig
-from planning.cli.app import main
+from planning.cli.app import compose_options, main
 from planning.skill_play import random_skill
 from worldmodel.checkpoint import load
 from worldmodel.data.cache import cache_root, cache_slot, locked
@@ -24,6 +24,8 @@ from worldmodel.data.memory import open_clips
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.training.distributed import Ranks
+from worldmodel.training.sources import open_memory
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +196,26 @@ def test_recordings_of_every_layout_become_clips_at_4_fps(layouts, tmp_path, nam
     np.testing.assert_allclose(actions[:17, :3], np.diff(found[:18, :3], axis=0), atol=1e-6)
     assert np.isnan(np.load(cache / "objects.npy")).all()
     assert np.load(cache / "frames.npy").shape == (37, 32, 32, 3)
+
+
+def test_training_reads_links_and_control_rates_as_asked(layouts, tmp_path):
+    count = {}
+    for fps in ("", "7.5", "60"):
+        words = [f"{name}={layouts[0]['rlds']}" for name in ("data", "val")]
+        options = compose_options("train", [*words, *([f"rlds_fps={fps}"] if fps else [])])
+        clips, held_out = open_memory(options.run, options.clips, 32, Ranks())
+        assert len(clips) == len(held_out)
+        count[fps] = len(clips)
+    assert count["60"] < count[""] < count["7.5"]  # the same steps last shorter or longer
+    root = copy_of(layouts[0]["droid"], tmp_path / "root")
+    path = next(root.rglob("trajectory.h5"))
+    path.symlink_to(path.rename(tmp_path / "elsewhere.h5"))
+    for words, episodes in (([], 1), (["links=all"], 2)):
+        options = compose_options("train", [f"data={root}", f"val={root}", *words])
+        clips, _ = open_memory(options.run, options.clips, 32, Ranks())
+        assert 1 + (np.diff(clips.firsts) > 1).sum() == episodes
+    with pytest.raises(ConfigError, match="rlds_fps=5 is for RLDS"):
+        open_clips(root, 4, 32, links="all", rlds_fps=5.0)
 
 
 def test_a_small_model_trains_on_recordings_without_sent_actions(layouts, tmp_path):

@@ -120,6 +120,9 @@ def test_prepared_frames_and_features_train_as_the_raw_files_do(whole, tmp_path,
         found[kind] = [row[1] for row in losses(out)]
         with pytest.raises(ConfigError, match="was made with camera=left"):
             train(smoke(tmp_path / "y", "make_data=0", f"data={source}", "camera=wrist"))
+        for word in ("links=all", "rlds_fps=30"):
+            with pytest.raises(ConfigError, match=f"{word.partition('=')[0]}=.* has no effect on"):
+                train(smoke(tmp_path / "y", "make_data=0", f"data={source}", word))
     # the raw run holds out some episodes, so its order differs: compare the other two
     torch.testing.assert_close(found["frames"], found["features"], atol=2e-2, rtol=0)
     assert len(found["raw"]) == 4
