@@ -1,0 +1,314 @@
+"""Run every use of a CUDA device on the make-believe one; print a JSON record for each.
+
+The process loads the no-op device guard before torch: `python -m tests.cuda_guard.cases GUARD.so`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+if __name__ == "__main__":
+    ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
+
+import contextlib
+import functools
+import json
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from planning.bounds import Bounds
+from planning.cli.app import compose_options
+from planning.energy import energy
+from planning.planner import Memory, Observation, Planner, PlannerConfig
+from planning.skill_imagination import Imagination
+from planning.solvers.device_cem import DeviceCEM
+from planning.solvers.registry import NAMES, make_optimiser
+from tests.cuda_guard.fake_cuda import fake_cuda
+from tests.cuda_guard.ledger import Ledger
+from tests.cuda_guard.models import HEADS, SIDE, TOKENS, WIDTH, Clips, small_encoder, small_world
+from worldmodel.evaluation.energy_grid import energy_grid
+from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
+from worldmodel.models.config import ProbeConfig
+from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.perception.frozen_tokens import view_tokens
+from worldmodel.perception.probe_training import ProbeGrid, grid
+from worldmodel.training.run import run_task
+from worldmodel.training.small_models import Start
+from worldmodel.training.sources import Sources
+from worldmodel.training.tasks.joint import JointTask
+from worldmodel.training.tasks.post import PostTask
+from worldmodel.training.tasks.pretrain import PretrainTask
+
+STEP = 1
+"""Step of a training whose waits are recorded: neither logged, validated nor saved."""
+STEPS = STEP + 2
+Case = Callable[[Ledger], None]
+CASES: dict[str, Case] = {}
+
+
+def case(function: Case) -> Case:
+    """Add a function to the cases."""
+    CASES[function.__name__] = function
+    return function
+
+
+def on_cuda(*shape: int) -> Tensor:
+    return torch.randn(shape).cuda()
+
+
+def frames(count: int = 2) -> Tensor:
+    return torch.zeros(count, SIDE, SIDE, 3, dtype=torch.uint8)
+
+
+def observed() -> tuple[Observation, Tensor]:
+    """Return an observation and goal tokens on the device."""
+    goal_1ND = on_cuda(1, TOKENS, WIDTH)
+    return Observation(on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7)), goal_1ND
+
+
+@case
+def encode(_: Ledger) -> None:
+    world = small_world().cuda()
+    assert world.encode(frames()).device.type == "cuda"
+    assert small_encoder().cuda().encode_clip(frames(4)[None]).device.type == "cuda"
+    world.locate(world.encode(frames()))
+
+
+@case
+@torch.no_grad()
+def unroll(_: Ledger) -> None:
+    world = small_world().cuda()
+    past = world.remember(on_cuda(1, 1, TOKENS, WIDTH), on_cuda(1, 1, 7), on_cuda(1, 1, 7))
+    out = world.unroll(on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7), on_cuda(5, 3, 7), past)
+    assert out.shape == (5, 3, TOKENS, WIDTH)
+
+
+@case
+@torch.no_grad()
+def bfloat16(_: Ledger) -> None:
+    world = small_world().bfloat16().cuda()
+    z_BND = world.encode(frames(1))
+    world.unroll(z_BND, on_cuda(1, 7), on_cuda(5, 3, 7))
+
+
+def plan_with(name: str, _: Ledger) -> None:
+    world = small_world().cuda()
+    solver = make_optimiser(name, samples=8, iterations=3, elites=3, device="cuda")
+    memory = Memory.start()
+    planner = Planner(world, PlannerConfig(optimiser=solver, history=2, warm_start=True))
+    for _step in range(2):
+        seen, goal_1ND = observed()
+        _plan, memory = planner.plan(seen, goal_1ND, memory)
+
+
+for _name in NAMES:
+    if _name != "nevergrad" or find_spec("nevergrad"):
+        CASES[f"plan_{_name}"] = functools.partial(plan_with, _name)
+
+
+@case
+def captured(ledger: Ledger) -> None:
+    """Plan three times with one shape; only the first plan may capture graphs."""
+    world = small_world().cuda()
+    solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3)
+    planner = Planner(world, PlannerConfig(optimiser=solver), Bounds(low_m=(0.3, -0.3, 0.1)))
+    memory = Memory.start()
+    for index in range(3):
+        if index == 1:
+            ledger.begin_step()
+        seen, goal_1ND = observed()
+        _plan, memory = planner.plan(seen, goal_1ND, memory)
+    ledger.end_step()
+
+
+@case
+def skills(_: Ledger) -> None:
+    world = small_world().cuda()
+    imagination = Imagination(world, memory=4)
+    actions = np.zeros((3, 6, 7), np.float32)
+    z_1ND, state_1S = on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7)
+    ends = imagination.ends(z_1ND, state_1S, actions, np.array([6, 2, 0]))
+    imagination.latent_energy(ends, z_1ND)
+    imagination.object_energy(ends, [])
+
+
+@case
+def energies(_: Ledger) -> None:
+    world = small_world().cuda()
+    energy_grid(world, frames(), torch.zeros(2, 7), num_points=3)
+    data = on_cuda(2, 4, TOKENS, WIDTH), on_cuda(2, 4, 7), on_cuda(2, 3, 7)
+    rollout_errors(world, *data)
+    offline_action_error(world, *data, iterations=2)
+    energy(on_cuda(3, TOKENS, WIDTH), on_cuda(1, TOKENS, WIDTH), "l2")
+
+
+@case
+def features(_: Ledger) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(Path(folder) / "a.png")
+        for model in (small_world().cuda(), small_encoder().cuda()):
+            out = Path(folder) / f"{type(model).__name__}.h5"
+            write_features(Path(folder) / "a.png", out, model, "small", FeatureConfig())
+
+
+@case
+def probe_heads(_: Ledger) -> None:
+    config = ProbeConfig(embed_dim=WIDTH, num_heads=HEADS, depth=2, num_classes=3)
+    encoder = small_encoder().cuda()
+    tokens_VBND = view_tokens(encoder, torch.zeros(1, 2, 2, 4, SIDE, SIDE, 3, dtype=torch.uint8))
+    heads = ProbeGrid(config, grid((1e-3, 1e-4), (0.1,)), total_steps=2).cuda()
+    heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).cuda())
+    heads.probabilities(tokens_VBND)
+    AttentiveClassifier(config).cuda()(tokens_VBND[0])
+
+
+SMALL = [
+    *("image_size=32", "stem_channels=[4,8]", "patch_size=32", "encoder_dim=16", "encoder_heads=2")
+]
+PREDICTOR = ["predictor_dim=16", "predictor_depth=2", "predictor_heads=2"]
+LOOP = [
+    *("batch_size=4", f"steps={STEPS}", "val_clips=4", "log_every=100", "eval_every=100"),
+    *("save_every=100", "threads=1", "device=cuda", "num_frames=4"),
+]
+
+
+@contextlib.contextmanager
+def recorded_step(ledger: Ledger, kind: type) -> Iterator[None]:
+    """Record what one step of a training did by itself."""
+    plain = kind.learning_rate
+
+    def learning_rate(task: object, step: int) -> float:
+        if step == STEP:
+            ledger.begin_step()
+        if step == STEP + 1:
+            ledger.end_step()
+        return plain(task, step)
+
+    with mock.patch.object(kind, "learning_rate", learning_rate):
+        yield
+
+
+def train(ledger: Ledger, kind: type, command: str, words: list[str], *parts: object) -> None:
+    clips = Clips()
+    with tempfile.TemporaryDirectory() as folder, recorded_step(ledger, kind):
+        options = compose_options(command, [*LOOP, *PREDICTOR, *words, f"out={folder}"])
+        run_task(kind(options, Sources(clips, clips), *parts))
+
+
+@case
+def train_joint(ledger: Ledger) -> None:
+    words = ["object=1", "hindsight=1", "head_match=1", "pattern=0.2", "rollout_kind=free"]
+    train(ledger, JointTask, "train", [*SMALL, *words, "plan_clips=0"])
+
+
+@case
+def train_joint_published(ledger: Ledger) -> None:
+    train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "accumulate=2"])
+
+
+@case
+def train_frozen(ledger: Ledger) -> None:
+    start = Start(encoder=small_encoder())
+    train(ledger, JointTask, "train", ["mode=frozen", "plan_clips=0"], start)
+
+
+@case
+def train_finetune(ledger: Ledger) -> None:
+    start = Start(encoder=small_encoder())
+    train(ledger, JointTask, "train", ["mode=finetune", "plan_clips=0"], start)
+
+
+@case
+def train_post(ledger: Ledger) -> None:
+    words = ["mode=post", "plan_clips=0"]
+    train(ledger, PostTask, "train", words, small_encoder())
+
+
+@case
+def train_pretrain(ledger: Ledger) -> None:
+    words = ["image_size=32", "stem=patch", "patch_size=8", "tubelet_size=2", "encoder_dim=32"]
+    train(ledger, PretrainTask, "pretrain", [*words, "encoder_heads=2", "encoder_depth=2"])
+
+
+def per_layer(run: Callable[[int, int], int]) -> float:
+    """Return the bytes per layer and sample of `run(depth, batch)`, without all that is shared."""
+    corners = {(d, b): run(d, b) for d in (2, 3) for b in (8, 16)}
+    change = corners[3, 16] - corners[2, 16] - corners[3, 8] + corners[2, 8]
+    return change / 8
+
+
+def moved(ledger: Ledger, *, autocast: bool) -> float:
+    """Return the elementwise bytes of a cached step in bfloat16, in numbers of activations."""
+
+    def run(depth: int, batch: int) -> int:
+        world = small_world(depth, head=False)
+        world.predictor.bfloat16()
+        world.cuda()
+        z_1ND, state_1S, actions = on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7), on_cuda(batch, 2, 7)
+        ledger.bytes.clear()
+        with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=autocast):
+            world.unroll(z_1ND, state_1S, actions)
+        return ledger.elementwise()
+
+    steps, itemsize = 2, 2
+    return per_layer(run) / (steps * (TOKENS + 2) * WIDTH * itemsize)
+
+
+@case
+def moved_bf16(ledger: Ledger) -> None:
+    ledger.figures["activations"] = moved(ledger, autocast=False)
+
+
+@case
+def moved_autocast(ledger: Ledger) -> None:
+    ledger.figures["activations"] = moved(ledger, autocast=True)
+
+
+@case
+def faulty_mix(_: Ledger) -> None:
+    on_cuda(3, 4) + torch.zeros(4)
+
+
+@case
+def faulty_wait(ledger: Ledger) -> None:
+    """Read from the device, and copy to it, while a graph is captured."""
+    with torch.cuda.graph(torch.cuda.CUDAGraph()):
+        float(on_cuda(3).sum())
+    assert ledger.captured
+
+
+@case
+def faulty_copy(ledger: Ledger) -> None:
+    """Move a bfloat16 activation to float32 and back."""
+    x = on_cuda(8, 16).bfloat16()
+    ledger.bytes.clear()
+    x.float().bfloat16()
+    ledger.figures["activations"] = ledger.elementwise() / (x.numel() * 2)
+
+
+def record(name: str) -> dict[str, object]:
+    """Run one case."""
+    ledger, error = Ledger(), None
+    with fake_cuda(ledger):
+        try:
+            CASES[name](ledger)
+        except Exception:  # noqa: BLE001 - the record says what went wrong, and the next case runs
+            error = traceback.format_exc()
+    return {"name": name, "error": error, **ledger.row()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for chosen in sys.argv[2:] or CASES:
+        print("RECORD " + json.dumps(record(chosen)), flush=True)

@@ -1,0 +1,135 @@
+"""Every use of a CUDA device runs to its end on a make-believe one, without mixes and waits.
+
+A CPU build of torch has no CUDA device guard, which autograd asks for; a few lines of C++ register
+one that does nothing. Everything runs in a process of its own, since it changes torch.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.timeout(900)  # half a minute on an idle core
+
+EXPECTED = {
+    *("encode", "unroll", "bfloat16", "captured", "skills", "energies", "features", "probe_heads"),
+    *("plan_cem", "plan_icem", "plan_mppi", "plan_gradient"),
+    *("train_joint", "train_joint_published", "train_frozen", "train_finetune", "train_post"),
+    *("train_pretrain", "moved_bf16", "moved_autocast"),
+}
+"""Cases that run to their end. Nevergrad's is added where the package is installed."""
+
+LOOP = "worldmodel/training/loop.py"
+STEP_WAITS = {
+    f"item at {LOOP}:_require_convergence": "the loss of a micro-batch must be finite",
+    f"item at {LOOP}:_gradients": "the parts of the loss are summed on the host",
+}
+"""Where a training step may wait for the device, and why."""
+
+STEP_UPLOADS = {
+    "worldmodel/training/tasks/joint.py:<dictcomp>": "arrays of the batch",
+    "worldmodel/training/tasks/post.py:<dictcomp>": "arrays of the batch",
+    "worldmodel/training/tasks/pretrain.py:<dictcomp>": "arrays of the batch",
+    "worldmodel/models/frame_encoder.py:pixels": "frames of the batch",
+    "worldmodel/training/objective.py:encode": "random colours and patterns",
+    "worldmodel/training/masked_objective.py:clip": "random colours",
+}
+"""Where a training step may copy to the device, and what."""
+
+MOST_MOVED = {"moved_bf16": 57.0, "moved_autocast": 73.0}
+"""Largest number of bytes that the elementwise operators of a layer read and write, as a multiple
+of one bfloat16 activation (tokens x width)."""
+
+
+def build(folder: Path) -> Path:
+    """Compile the no-op device guard; skip without a compiler."""
+    if sys.platform != "linux" or shutil.which("g++") is None:
+        pytest.skip("the make-believe device needs Linux and g++ to build a device guard for torch")
+    spec = find_spec("torch")
+    assert spec is not None
+    assert spec.origin is not None
+    torch, library = Path(spec.origin).parent, folder / "one_device.so"
+    words = ["-std=c++20", "-O0", "-shared", "-fPIC", f"-I{torch / 'include'}"]
+    linked = [f"-L{torch / 'lib'}", f"-Wl,-rpath,{torch / 'lib'}", "-lc10", "-ltorch_cpu"]
+    command = ["g++", *words, str(HERE / "one_device.cpp"), *linked, "-o", str(library)]
+    subprocess.run(command, check=True)
+    return library
+
+
+def run_cases(library: Path) -> str:
+    """Run all cases in a process; return its standard output."""
+    command = [sys.executable, "-m", "tests.cuda_guard.cases", str(library)]
+    root = str(HERE.parents[1])
+    paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert not done.returncode, done.stderr[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Records of all cases by name; processes of one test run share them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    found = folder / "cuda_guard.txt"
+    with (folder / "cuda_guard.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            found.write_text(run_cases(build(folder)))
+    rows = [x.removeprefix("RECORD ") for x in found.read_text().splitlines() if "RECORD" in x]
+    return {row["name"]: row for row in map(json.loads, rows)}
+
+
+def sites(counts: dict[str, int]) -> dict[str, int]:
+    """Return `kind at site` -> count as site -> count."""
+    return {name.split(" at ")[1]: count for name, count in counts.items()}
+
+
+def trained(records):
+    return {name: row["step"] for name, row in records.items() if name.startswith("train_")}
+
+
+def test_everything_runs_to_its_end_and_mixes_no_devices(records):
+    ran = {name for name, row in records.items() if not row["error"]}
+    wrong = {name: records[name]["error"] for name in EXPECTED - ran if name in records}
+    assert not wrong, "\n".join(wrong.values())
+    assert ran >= EXPECTED
+    if find_spec("nevergrad"):
+        assert "plan_nevergrad" in ran
+
+
+def test_a_captured_iteration_never_waits(records):
+    assert records["captured"]["captures"]
+    assert records["captured"]["replays"]
+    for name in EXPECTED:
+        assert not records[name]["captured"], name
+
+
+def test_a_training_step_waits_where_it_is_allowed_to(records):
+    for name, step in trained(records).items():
+        assert step["waits"].keys() <= STEP_WAITS.keys(), name
+        assert sites(step["uploads"]).keys() <= STEP_UPLOADS.keys(), name
+
+
+def test_elementwise_operators_move_few_bytes(records):
+    for name, most in MOST_MOVED.items():
+        assert 0 < records[name]["figures"]["activations"] <= most, name
+
+
+def test_a_mix_a_wait_and_a_copy_are_seen(records):
+    assert "MixedDevicesError" in records["faulty_mix"]["error"]
+    assert set(records["faulty_wait"]["captured"]) == {
+        "item at elsewhere",
+        "pageable copy to the device at elsewhere",
+    }
+    # read 2 and write 4 bytes a number, then read 4 and write 2: six activations of 2 bytes
+    assert records["faulty_copy"]["figures"]["activations"] == 6.0
