@@ -30,6 +30,10 @@ COPIES = (aten._to_copy.default, aten.copy_.default)
 INDEXING = (aten.index.Tensor, aten.index_put_.default, aten.index_put.default)
 
 
+FAKE = FakeTensorMode(allow_fallback_kernels=False)
+"""One mode for all cases, since the product keeps tensors (tables, limits) from case to case."""
+
+
 class MixedDevicesError(RuntimeError):
     """An operation had operands on the CPU and on the CUDA device."""
 
@@ -67,7 +71,7 @@ class FakeCuda(TorchDispatchMode):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
-        self.ledger, self.fake = ledger, FakeTensorMode(allow_fallback_kernels=False)
+        self.ledger, self.fake = ledger, FAKE
         self.pinned: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -222,6 +226,7 @@ def _cuda_names(ledger: Ledger) -> dict[str, Any]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "set_device": lambda _: None,
+        "device": lambda _: contextlib.nullcontext(),
         "is_bf16_supported": lambda *_, **__: True,
         "mem_get_info": lambda *_: (MEMORY // 2, MEMORY),
         "memory_allocated": lambda *_: 0,
@@ -248,14 +253,15 @@ def _cuda_names(ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def _apply(module: nn.Module, change: Callable[[Tensor], Tensor], *_) -> nn.Module:
+def _apply(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True):
     """Change parameters and buffers; torch's own function cannot replace make-believe ones."""
-    for part in module.modules():
-        for name, value in part._parameters.items():
-            if value is not None:
-                part._parameters[name] = nn.Parameter(change(value.detach()), value.requires_grad)
-        for name, value in part._buffers.items():
-            part._buffers[name] = None if value is None else change(value)
+    for child in module.children() if recurse else ():
+        child._apply(change)
+    for name, value in module._parameters.items():
+        if value is not None:
+            module._parameters[name] = nn.Parameter(change(value.detach()), value.requires_grad)
+    for name, value in module._buffers.items():
+        module._buffers[name] = None if value is None else change(value)
     return module
 
 

@@ -11,6 +11,7 @@ Shapes: B frames, N tokens, D width, M slots, L labelled objects, P assignments.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 
 from worldmodel.models.config import ObjectHeadConfig
 from worldmodel.models.precision import Float32Module
+from worldmodel.models.rope import constant
 
 YAW_WEIGHT = 0.3
 """Weight of a yaw error against a position error of one `scale_m` in the loss."""
@@ -75,7 +77,7 @@ class ObjectHead(Float32Module):
     def locate(self, z_BND: Tensor) -> ObjectPose:
         """Decode the object poses of frames."""
         out_BM6 = self(z_BND)
-        centre = out_BM6.new_tensor(self.config.centre_m)
+        centre = constant(self.config.centre_m, out_BM6)
         turn_BM2 = out_BM6[..., 3:5]
         presence_BM = out_BM6[..., 5].softmax(-1)
         return ObjectPose(
@@ -106,8 +108,7 @@ class ObjectHead(Float32Module):
         log_share_BM = out_BM6[..., 5].log_softmax(-1)
         cost_BLM = (error_BLM - TEMPERATURE * log_share_BM.unsqueeze(-2)) * known_BL.unsqueeze(-1)
         labels = poses_BL4.shape[-2]
-        which_PL = torch.tensor(list(itertools.permutations(range(slots), labels)))
-        which_PL = which_PL.to(cost_BLM.device)
+        which_PL = _assignments(slots, labels, cost_BLM.device)
         cost_BP = cost_BLM[..., torch.arange(labels, device=which_PL.device), which_PL].sum(-1)
         # assignments that differ only in the slots of unknown objects count once
         count_B = known_BL.sum(-1)
@@ -118,7 +119,7 @@ class ObjectHead(Float32Module):
     def _errors(self, out_BM6: Tensor, poses_BL4: Tensor) -> tuple[Tensor, Tensor]:
         """Return whether each object is known [..., L], and its error by slot [..., L, M]."""
         known_BL, has_yaw_BL = ~poses_BL4[..., :3].isnan().any(-1), ~poses_BL4[..., 3].isnan()
-        centre = poses_BL4.new_tensor(self.config.centre_m)
+        centre = constant(self.config.centre_m, poses_BL4)
         place_BL3 = (poses_BL4[..., :3] - centre) / self.config.scale_m
         turn_BL2 = torch.stack([(2 * poses_BL4[..., 3]).cos(), (2 * poses_BL4[..., 3]).sin()], -1)
         # NaN labels would make the gradient NaN even where the loss is masked
@@ -142,6 +143,12 @@ class ObjectHead(Float32Module):
         error_BM = _smooth(out_BM6[..., :3], target_BM6[..., :3])
         error_BM = error_BM + YAW_WEIGHT * _smooth(out_BM6[..., 3:5], target_BM6[..., 3:5])
         return (share_BM * error_BM).sum(-1).mean()
+
+
+@functools.cache
+def _assignments(slots: int, labels: int, device: torch.device) -> Tensor:
+    """Return the slots [P, labels] of every assignment of labels to slots, kept on a device."""
+    return torch.tensor(list(itertools.permutations(range(slots), labels)), device=device)
 
 
 def _smooth(out: Tensor, target: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ Shapes: L tokens, C channels of a head.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -41,6 +43,14 @@ def id_positions(token_ids: Tensor, rows: int, columns: int) -> Tensor:
     return torch.stack([token_ids // per_frame, inside // columns, inside % columns], -1).float()
 
 
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return a vector in the data type of `like`, filled on its device.
+
+    A copy of a vector from the host would stop the host at each call.
+    """
+    return torch.stack([like.new_full((), value) for value in values])
+
+
 def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
     """Compute cosine and sine tables [L, C]; the sine includes the sign of its pair (-, +)."""
     span = 2 * ((head_dim // 3) // 2)
@@ -53,7 +63,7 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
         parts.append(tiled if layout == "tiled" else angle.repeat_interleave(2, dim=-1))
     rest = torch.zeros(len(positions_L3), head_dim - 3 * span, device=positions_L3.device)
     angles_LC = torch.cat([*parts, rest], dim=-1)
-    sign_C = torch.tensor([-1.0, 1.0], device=angles_LC.device).repeat(head_dim // 2)
+    sign_C = constant((-1.0, 1.0), angles_LC).repeat(head_dim // 2)
     return angles_LC.cos(), angles_LC.sin() * sign_C
 
 

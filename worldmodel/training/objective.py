@@ -15,6 +15,7 @@ from worldmodel.constants import POSE_DIM
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.object_head import ObjectHead
+from worldmodel.models.rope import constant
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.batches import Batch
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
@@ -72,9 +73,11 @@ class Objective(nn.Module):
         p, terms = dynamics.config.predictor, config.regularizers
         width = p.encoder_dim * p.grid[0] * p.grid[1]
         is_pose = p.state_dim == POSE_DIM
-        self.decoded = list(DECODED_STATE) if is_pose else list(range(p.state_dim))
+        decoded = DECODED_STATE if is_pose else range(p.state_dim)
+        self.register_buffer("decoded", torch.tensor(decoded), persistent=False)
+        self.decoded: Tensor
         self.inverse_head = _head(2 * width, p.action_dim) if terms and terms.inverse else None
-        self.state_head = nn.Linear(width, len(self.decoded)) if terms and terms.state else None
+        self.state_head = nn.Linear(width, len(decoded)) if terms and terms.state else None
         self.label_head = _head(width, 3) if terms and terms.object else None
         self.object_head = object_head
 
@@ -191,11 +194,11 @@ class Objective(nn.Module):
             parts["inverse"] = F.smooth_l1_loss(self.inverse_head(pairs), actions)
             total = total + terms.inverse * parts["inverse"]
         if self.state_head is not None:
-            state = self.dynamics.scale_state(batch["states"])[..., self.decoded]
+            state = self.dynamics.scale_state(batch["states"]).index_select(-1, self.decoded)
             parts["state"] = F.smooth_l1_loss(self.state_head(z_BTK), state, beta=0.1)
             total = total + terms.state * parts["state"]
         if self.label_head is not None:
-            centre = batch["objects"].new_tensor(OBJECT_CENTRE_M)
+            centre = constant(OBJECT_CENTRE_M, batch["objects"])
             place = (batch["objects"] - centre) / OBJECT_SCALE_M
             encoded = F.smooth_l1_loss(self.label_head(z_BTK), place, beta=0.1)
             imagined = self.label_head(out_BTND.flatten(2))
@@ -209,7 +212,7 @@ class Objective(nn.Module):
         """Return the label head's mean error [m] on encoded and predicted frames."""
         if self.label_head is None:
             return {}
-        centre = objects_BT3.new_tensor(OBJECT_CENTRE_M)
+        centre = constant(OBJECT_CENTRE_M, objects_BT3)
         errors = {}
         for name, z, place in (
             ("encoded", z_BTND, objects_BT3),
