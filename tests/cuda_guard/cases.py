@@ -208,7 +208,7 @@ def train(ledger: Ledger, kind: type, command: str, words: list[str], *parts: ob
 
 @case
 def train_joint(ledger: Ledger) -> None:
-    words = ["object=1", "hindsight=1", "head_match=1", "pattern=0.2", "rollout_kind=free"]
+    words = ["object=1", "head_weight=1", "head_match=1", "pattern=0.2", "rollout_kind=free"]
     train(ledger, JointTask, "train", [*SMALL, *words, "plan_clips=0"])
 
 

@@ -67,7 +67,7 @@ class Clips:
             "states": rng.normal(size=(*shape, 7)).astype(np.float32),
             "actions": rng.normal(size=(num_clips, num_frames - 1, 7)).astype(np.float32),
             "objects": rng.normal(size=(*shape, 3)).astype(np.float32),
-            "hindsight": rng.normal(size=(*shape, 4)).astype(np.float32),
+            "labels": rng.normal(size=(*shape, 2, 4)).astype(np.float32),
         }
 
     def __len__(self) -> int:
