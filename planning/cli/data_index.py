@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Literal
 
 from planning.ranges import between, check_fields
+from worldmodel.data.column_map import ColumnMap
 from worldmodel.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapFile(ColumnMap):
+    """Columns of a LeRobot or RLDS data set with names of its own; map=FILE.yaml holds them."""
+
+    rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
+    """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,7 @@ class Options:
     links: Literal["inside", "all"] = "inside"
     """Linked folders are always followed. Linked files, and arrays of HDF5 files that lie in other
     files, must stay inside the data set, or may lead anywhere (`all`, for your own links)."""
-    rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
-    """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
+    map: MapFile = field(default_factory=MapFile)
     workers: int = field(default=0, metadata=between(0, 1024))
     """Number of processes (0: one per core)."""
 
@@ -62,7 +70,8 @@ def run(options: Options) -> int:
             decode=options.verify == "decode",
             max_missing_frames=options.max_missing_frames,
             links=options.links,
-            rlds_fps=options.rlds_fps,
+            rlds_fps=options.map.rlds_fps,
+            columns=options.map,
         ),
         failures=options.failures,
         min_seconds=options.min_seconds,

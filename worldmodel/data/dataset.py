@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from worldmodel.data.cache import digest_of
+from worldmodel.data.column_map import read_map
 from worldmodel.data.episode import Episode, EpisodeError
 from worldmodel.data.episode_cache import MAX_BYTES, EpisodeCache
 from worldmodel.data.index import Manifest
@@ -40,6 +41,7 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
         inspect=False,
         links=manifest.summary.get("links", "inside"),
         rlds_fps=manifest.summary.get("rlds_fps", CONTROL_HZ),
+        columns=read_map(manifest.summary.get("map")),
     )
     try:
         return read_one(unit, options)

@@ -95,6 +95,9 @@ class Episode:
     actions_TA: Array | None = None
     """Actions as sent [T, A] (`action/delta` of our own recordings); None if unknown, in which case
     differences of the states serve as actions."""
+    targets_TS: Array | None = None
+    """Commanded state of each step [T, S], if the map of columns names some; actions then lead from
+    a state to the last state commanded before the next one."""
     objects_T3: Array | None = None
     """Position of the first object in the robot base frame [T, 3, m]; a label from simulators."""
     object_poses_TM4: Array | None = None

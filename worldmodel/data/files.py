@@ -111,7 +111,10 @@ def require_file(
 
 def _leaves(path: Path, root: Path) -> bool:
     target = path.resolve()
-    return not any(target.is_relative_to(place.resolve()) for place in (path.parent, root))
+    places = [path.parent, root]
+    if root.parent.name == "snapshots":  # of the hub's cache, whose files lie beside as `blobs`
+        places.append(root.parents[1] / "blobs")
+    return not any(target.is_relative_to(place.resolve()) for place in places)
 
 
 def _below(path: Path, root: Path) -> Path:

@@ -12,7 +12,7 @@ import json
 import traceback
 from collections import Counter
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ from tqdm import tqdm
 from worldmodel.atomic_io import write_json, write_text
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
+from worldmodel.data.column_guess import blame_map, find_map
+from worldmodel.data.data_root import find_root
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
 from worldmodel.data.files import inside, read_json
 from worldmodel.data.index_rows import check_sizes, warn_of_doubts, write_tracebacks
@@ -156,7 +158,7 @@ def build_index(
     A rerun with the same options inspects only units whose files changed.
 
     Args:
-        root: Folder of raw DROID, RLDS or LeRobot episodes.
+        root: Folder of raw DROID, RLDS or LeRobot episodes, see `find_root`.
         out: Folder of `manifest.jsonl`, `rejects.jsonl` and `summary.json`.
         options: Criteria for accepting episodes.
         workers: Number of processes.
@@ -166,9 +168,10 @@ def build_index(
 
     Raises:
         DataError: There is no usable episode.
-        ConfigError: `rlds_fps` is set for another layout.
+        ConfigError: `rlds_fps` is set for another layout, or the map of columns is missing or
+            does not fit; the message lists the columns.
     """
-    options, root = options or IndexOptions(), root.resolve()
+    options, root = options or IndexOptions(), find_root(root)
     units = find_units(root, options.read.links)
     if not units:
         raise DataError(
@@ -176,6 +179,8 @@ def build_index(
             "(*.tfrecord) with features.json, or LeRobot's meta/info.json"
         )
     check_description(root, options.read.links)
+    columns, source = find_map(root, units[0].layout, options.read)
+    options = replace(options, read=replace(options.read, columns=columns))
     if units[0].layout != "rlds" and options.read.rlds_fps != CONTROL_HZ:
         raise ConfigError(
             f"rlds_fps={options.read.rlds_fps:g} is for RLDS, and {root} is {units[0].layout}, "
@@ -209,7 +214,11 @@ def build_index(
         "camera": options.read.camera,
         "links": options.read.links,
         "rlds_fps": options.read.rlds_fps,
-        "fingerprint": digest_of([fingerprints[u.key] for u in units if u.path in paths]),
+        "map": columns.changed(),
+        "map_from": source,
+        "fingerprint": digest_of(
+            [columns.changed(), *(fingerprints[u.key] for u in units if u.path in paths)]
+        ),
     }
     warn_of_doubts(summary["notes"], root)
     write_text(out / MANIFEST, "".join(json.dumps(r) + "\n" for r in accepted))
@@ -219,6 +228,7 @@ def build_index(
         raise DataError(
             f"None of the {len(rejected)} episodes under {root} can be used; reasons: "
             f"{summary['reasons']}. See {out / REJECTS}"
+            + blame_map(columns, root, units[0].layout, options.read)
         )
     return summary
 

@@ -131,10 +131,15 @@ def state_actions(
 ) -> tuple[Array, Array]:
     """Return the states [K, S] at `steps` and the actions [K-1, A] between them.
 
+    Actions are differences of states, or from a state to the last one commanded before the next.
+
     Args:
         episode: The recorded episode.
         steps: Control steps [K], increasing.
         frame: `flange`, as recorded, or `tcp`, the point between the fingertips.
     """
     states_KS = states_of(episode.states_TS[steps], frame)
-    return states_KS.numpy(), pose_diff(states_KS[:-1], states_KS[1:]).numpy()
+    next_KS = states_KS[1:]
+    if episode.targets_TS is not None:
+        next_KS = states_of(episode.targets_TS[steps[1:] - 1], frame)
+    return states_KS.numpy(), pose_diff(states_KS[:-1], next_KS).numpy()

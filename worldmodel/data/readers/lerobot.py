@@ -1,4 +1,6 @@
-"""Read DROID as LeRobot data sets v2.1 (one file per episode) and v3.0 (many per file).
+"""Read LeRobot data sets v2.1 (one file per episode) and v3.0 (many per file).
+
+Columns have DROID's names, or those that a map gives (`ReadOptions.columns`).
 
 `meta/info.json` holds the version. Rows hold timestamps; frames are indexed by row, in v3.0 with
 the offset of the preceding episodes in the same video, or lie in the rows as images.
@@ -25,10 +27,12 @@ from worldmodel.data.episode import (
     name_sides,
 )
 from worldmodel.data.files import Links, require_file
+from worldmodel.data.mapped_states import MappedStates, read_states
 from worldmodel.data.readers.images import encoded_frames
 from worldmodel.data.readers.lerobot_list import (
     data_path,
     episode_row,
+    frame_keys,
     is_image,
     read_info,
     video_keys,
@@ -172,10 +176,8 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
     options = options or ReadOptions()
     row = episode_row(root, number, options.links)
     table = read_rows(root, number, options)
-    states_TS = np.concatenate(
-        [read_column(table, POSE, 6), read_column(table, GRIPPER, 1)], axis=1
-    )
-    check_states(states_TS)
+    found = _states(table, options)
+    states_TS, targets, joints = found.states_TS, found.targets_TS, found.joints_TJ
     steps = len(table)
     if whole_number(row, "length") != steps:
         raise EpisodeError("lengths_differ", f"{steps} rows; the list says {row['length']}")
@@ -185,7 +187,6 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
     kept = min(len(camera.frames) for camera in cameras.values())
     if kept < steps:
         notes = (*notes, f"video_short_by_{steps - kept}")
-    joints = read_column(table, JOINTS).reshape(steps, -1) if JOINTS in table.column_names else None
     return Episode(
         id=f"{root.name}#{number}",
         layout="lerobot",
@@ -194,15 +195,34 @@ def read_lerobot(root: Path, number: int, options: ReadOptions | None = None) ->
         cameras=cameras,
         moving_T=np.ones(kept, bool),
         joints_TJ=None if joints is None else joints[:kept],
+        targets_TS=None if targets is None else targets[:kept],
         success=_success(table),
         task=_task(row),
         notes=notes,
     )
 
 
+def _states(table: pa.Table, options: ReadOptions) -> MappedStates:
+    """Return what the rows say about the robot, by the map or by DROID's names."""
+    steps = len(table)
+    if not options.columns.is_droid:
+        return read_states(lambda name: _columns(table, name), options.columns)
+    pose_T6, gripper_T1 = read_column(table, POSE, 6), read_column(table, GRIPPER, 1)
+    states_TS = np.concatenate([pose_T6, gripper_T1], axis=1)
+    check_states(states_TS)
+    joints = read_column(table, JOINTS).reshape(steps, -1) if JOINTS in table.column_names else None
+    return MappedStates(states_TS=states_TS, targets_TS=None, joints_TJ=joints)
+
+
+def _columns(table: pa.Table, name: str) -> Array:
+    return read_column(table, name).reshape(len(table), -1)
+
+
 def _cameras(
     root: Path, number: int, table: pa.Table, options: ReadOptions
 ) -> tuple[dict[str, Camera], tuple[str, ...]]:
+    if not options.columns.is_droid:
+        return _own_cameras(root, number, len(table), options), ()
     keys = view_keys(read_info(root, options.links))
     poses: dict[str, Array | None] = {}
     for view in keys:
@@ -225,3 +245,28 @@ def _cameras(
     if not cameras:
         raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
     return cameras, notes
+
+
+def _own_cameras(root: Path, number: int, steps: int, options: ReadOptions) -> dict[str, Camera]:
+    """Return the views that the map names.
+
+    Raises:
+        EpisodeError: The set does not have a view, or none is chosen.
+    """
+    known = frame_keys(read_info(root, options.links))
+    chosen = {
+        name: key
+        for name, key in options.columns.cameras.items()
+        if options.check_all_cameras or options.camera in {name, key}
+    }
+    for name, key in chosen.items():
+        if key not in known:
+            raise EpisodeError("camera_unknown", f"{name}={key}; the columns with frames: {known}")
+    if not chosen:
+        raise EpisodeError(
+            "camera_unknown", f"no camera {options.camera}; there are {options.columns.cameras}"
+        )
+    return {
+        name: Camera(name=name, serial=key, frames=_view(root, number, key, steps, options))
+        for name, key in chosen.items()
+    }

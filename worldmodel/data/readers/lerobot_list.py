@@ -21,6 +21,8 @@ from worldmodel.data.files import Links, inside, list_files, read_json, require_
 from worldmodel.data.readers.lerobot_spans import Row, Span, video_spans, whole_number
 from worldmodel.errors import DataError
 
+FRAMES = ("video", "image")
+"""Types of the features that hold frames."""
 VIEWS = ("exterior_1_left", "exterior_2_left", "wrist_left")
 PLACE = re.compile(
     r"\{(video_key|(chunk_index|file_index|episode_chunk|episode_index)(:0?\d{1,2}d?)?)\}"
@@ -66,20 +68,29 @@ def read_info(root: Path, links: Links = "inside") -> dict[str, Any]:
 
 
 def view_keys(info: dict[str, Any]) -> dict[str, str]:
-    """Return view -> feature of the views that a data set has."""
+    """Return view -> feature of DROID's views that a data set has."""
     keys = {view: f"observation.images.{view}" for view in VIEWS}
     return {view: key for view, key in keys.items() if key in info.get("features", {})}
 
 
+def frame_keys(info: dict[str, Any]) -> list[str]:
+    """Return the features that hold frames, whatever their names are."""
+    droid, features = view_keys(info).values(), info.get("features", {})
+    return [key for key in features if key in droid or _dtype(features[key]) in FRAMES]
+
+
+def _dtype(feature: object) -> object:
+    return feature.get("dtype") if isinstance(feature, dict) else None
+
+
 def is_image(info: dict[str, Any], key: str) -> bool:
     """Return whether a view is stored as images in the rows, not as a video."""
-    feature = info["features"][key]
-    return isinstance(feature, dict) and feature.get("dtype") == "image"
+    return _dtype(info["features"].get(key)) == "image"
 
 
 def video_keys(info: dict[str, Any]) -> list[str]:
-    """Return the features of the views that are stored as videos."""
-    return [key for key in view_keys(info).values() if not is_image(info, key)]
+    """Return the features of all views that are stored as videos."""
+    return [key for key in frame_keys(info) if not is_image(info, key)]
 
 
 def is_v3(info: dict[str, Any]) -> bool:
@@ -146,8 +157,8 @@ def _v3_rows(root: Path, info: dict[str, Any], links: Links) -> Iterator[tuple[s
     needed = ["episode_index", "length", "data/chunk_index", "data/file_index"]
     optional = ["tasks"]
     for key in video_keys(info):
-        facts = ("chunk_index", "file_index", "from_timestamp")
-        needed += [f"videos/{key}/{name}" for name in facts]
+        facts = [f"videos/{key}/{x}" for x in ("chunk_index", "file_index", "from_timestamp")]
+        (needed if key in view_keys(info).values() else optional).extend(facts)
         optional.append(f"videos/{key}/to_timestamp")
     for path in paths:
         try:

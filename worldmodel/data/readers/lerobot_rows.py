@@ -70,7 +70,8 @@ def read_rows(
         names, groups = _groups(path, stamp)
         if "episode_index" not in names:
             raise EpisodeError("trajectory_key_missing", f"{path.name} has no episode_index")
-        wanted = views or (POSE, GRIPPER, JOINTS, SUCCESS, "timestamp", *_extrinsics(names))
+        own = options.columns.columns or (POSE, GRIPPER, JOINTS)
+        wanted = views or (*own, SUCCESS, "timestamp", *_extrinsics(names))
         columns = ("episode_index", *(name for name in names if name in wanted))
         read = _group.__wrapped__ if views else _group  # images would fill the memory
         tables = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worldmodel.checked import Checked, between
+from worldmodel.data.column_map import ColumnMap
 from worldmodel.data.files import Links
 
 CONTROL_HZ = 15.0
@@ -35,3 +36,5 @@ class ReadOptions(Checked):
     lead anywhere (`all`, for sets that live on links by intent). Linked folders are followed."""
     rlds_fps: float = field(default=CONTROL_HZ, metadata=between(0.1, 1000, "Hz"))
     """Control rate of an RLDS data set [Hz]; DROID's is 15."""
+    columns: ColumnMap = field(default_factory=ColumnMap)
+    """Columns of a LeRobot or RLDS data set with names of its own."""

@@ -23,6 +23,7 @@ from worldmodel.data.episode import (
     rejecting,
 )
 from worldmodel.data.files import require_file
+from worldmodel.data.mapped_states import MappedStates, read_states
 from worldmodel.data.readers.images import JpegFrames, encoded_frames
 from worldmodel.data.readers.options import TIMESTAMPS_SAY, UNCHECKED, ReadOptions
 from worldmodel.data.readers.rlds_features import decode_record
@@ -100,13 +101,8 @@ def parse_record(
         EpisodeError: The episode is unusable; the error holds the reason.
     """
     values = decode_record(data, folder, options.links)
-    pose = _rows(values, f"{OBSERVATION}/cartesian_position", 6)
-    grip = _rows(values, f"{OBSERVATION}/gripper_position", 1)
-    if len(pose) != len(grip):
-        raise EpisodeError("lengths_differ", f"{len(pose)} poses and {len(grip)} grippers")
-    states_TS = np.concatenate([pose, grip], axis=1)
-    check_states(states_TS)
-    steps = len(states_TS)
+    found = _states(values, options)
+    states_TS, steps = found.states_TS, len(found.states_TS)
     cameras, camera_notes = _cameras(values, steps, options)
     path = _text(values, "episode_metadata/file_path")
     return Episode(
@@ -116,11 +112,64 @@ def parse_record(
         times_s=np.arange(steps) / options.rlds_fps,
         cameras=cameras,
         moving_T=np.ones(steps, bool),
-        joints_TJ=_joints(values, steps),
+        joints_TJ=found.joints_TJ,
+        targets_TS=found.targets_TS,
         success=None if not path else "failure" not in path,
         task=_text(values, "steps/language_instruction"),
         notes=(*notes, *camera_notes, *_rate_notes(values, steps, options.rlds_fps)),
     )
+
+
+def _states(values: dict[str, Any], options: ReadOptions) -> MappedStates:
+    """Return what the record says about the robot, by the map or by DROID's names."""
+    if not options.columns.is_droid:
+        steps = count_steps(values)
+        return read_states(lambda name: read_steps(values, name, steps), options.columns)
+    pose = _rows(values, f"{OBSERVATION}/cartesian_position", 6)
+    grip = _rows(values, f"{OBSERVATION}/gripper_position", 1)
+    if len(pose) != len(grip):
+        raise EpisodeError("lengths_differ", f"{len(pose)} poses and {len(grip)} grippers")
+    states_TS = np.concatenate([pose, grip], axis=1)
+    check_states(states_TS)
+    joints = _joints(values, len(states_TS))
+    return MappedStates(states_TS=states_TS, targets_TS=None, joints_TJ=joints)
+
+
+def full_key(name: str) -> str:
+    """Return the key of a column, whose leading `steps/` may be left out."""
+    return name if name.startswith(("steps/", "episode_metadata/")) else f"steps/{name}"
+
+
+def count_steps(values: dict[str, Any]) -> int:
+    """Return the number of control steps of a record.
+
+    Raises:
+        EpisodeError: Nothing in the record tells.
+    """
+    for key in ("steps/is_first", "steps/is_last", "steps/reward"):
+        if key in values and np.size(values[key]):
+            return int(np.size(values[key]))
+    for key, value in values.items():
+        if key.startswith(f"{OBSERVATION}/") and _bytes_or_none(value):
+            return len(value)
+    raise EpisodeError("trajectory_key_missing", "the record has neither steps/is_first nor images")
+
+
+def _bytes_or_none(value: Any) -> bool:
+    return np.ndim(value) == 1 and len(value) > 0 and isinstance(value[0], bytes)
+
+
+def read_steps(values: dict[str, Any], name: str, steps: int) -> Array:
+    """Return the values [T, W] of a column of numbers.
+
+    Raises:
+        EpisodeError: The column is missing, holds no numbers, or not the same number each step.
+    """
+    key = full_key(name)
+    numbers = _floats(values, key)
+    if not numbers.size or numbers.size % steps:
+        raise EpisodeError("lengths_differ", f"{key} has {numbers.size} values for {steps} steps")
+    return numbers.reshape(steps, -1)
 
 
 def _floats(values: dict[str, Any], key: str) -> Array:
@@ -141,12 +190,7 @@ def _rows(values: dict[str, Any], key: str, width: int) -> Array:
 
 def _joints(values: dict[str, Any], steps: int) -> Array | None:
     key = f"{OBSERVATION}/joint_position"
-    if key not in values:
-        return None
-    joints = _floats(values, key)
-    if not joints.size or joints.size % steps:
-        raise EpisodeError("lengths_differ", f"{key} has {joints.size} values for {steps} steps")
-    return joints.reshape(steps, -1)
+    return read_steps(values, key, steps) if key in values else None
 
 
 def _bytes(values: dict[str, Any], key: str) -> tuple[bytes, ...]:
@@ -193,6 +237,8 @@ EXTRINSICS = {
 def _cameras(
     values: dict[str, Any], steps: int, options: ReadOptions
 ) -> tuple[dict[str, Camera], tuple[str, ...]]:
+    if not options.columns.is_droid:
+        return _own_cameras(values, steps, options), ()
     images = {v: _bytes(values, f"{OBSERVATION}/{v}") for v in VIEWS}
     images = {view: frames for view, frames in images.items() if frames}
     for view, frames in images.items():
@@ -216,6 +262,30 @@ def _cameras(
     if not cameras:
         raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
     return cameras, notes
+
+
+def _own_cameras(values: dict[str, Any], steps: int, options: ReadOptions) -> dict[str, Camera]:
+    """Return the views that the map names.
+
+    Raises:
+        EpisodeError: The record does not have a view, or none is chosen.
+    """
+    cameras = {}
+    for name, column in options.columns.cameras.items():
+        if not options.check_all_cameras and options.camera not in {name, column}:
+            continue
+        images = _bytes(values, full_key(column))
+        if not images:
+            raise EpisodeError("camera_unknown", f"the record has no {full_key(column)} ({name}=)")
+        if len(images) != steps:
+            raise EpisodeError("video_too_short", f"{len(images)} of {steps} images of {column}")
+        frames = encoded_frames(images, column, options)
+        cameras[name] = Camera(name=name, serial=column, frames=frames)
+    if not cameras:
+        raise EpisodeError(
+            "camera_unknown", f"no camera {options.camera}; there are {options.columns.cameras}"
+        )
+    return cameras
 
 
 def _pose(values: dict[str, Any], key: str) -> Array | None:
