@@ -32,7 +32,6 @@ ROTATION_WIDTH: dict[str, int] = {
 """Number of values of each way to write a rotation."""
 UNITS_M = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 """Length of a unit [m]."""
-CAMERAS = ("left", "right", "wrist")
 NO_GRIPPER = "none"
 PART = re.compile(r"([^\[\]]+?)(?:\[(-?\d{1,6})?(:)?(-?\d{1,6})?\])?")
 """A column, an element of it, or a slice of it."""
@@ -156,7 +155,8 @@ class ColumnMap(Checked):
     @property
     def cameras(self) -> dict[str, str]:
         """Return camera name -> column."""
-        return {name: getattr(self, name) for name in CAMERAS if getattr(self, name)}
+        found = {"left": self.left, "right": self.right, "wrist": self.wrist}
+        return {name: column for name, column in found.items() if column}
 
     @property
     def columns(self) -> list[str]:
