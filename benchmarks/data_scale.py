@@ -26,7 +26,8 @@ from PIL import Image
 
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode_cache import MAX_BYTES, size_of
-from worldmodel.data.index import IndexOptions, build_index, open_manifest
+from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.crc32c import masked_crc32c
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset

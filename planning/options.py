@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from planning.errors import PlanError
 from planning.ranges import between, check_fields
+from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -245,6 +246,8 @@ class EvalOptions:
     """Number of worker processes."""
     pictures: bool = True
     """Keep camera frames for the report."""
+    part: ShardOptions = field(default_factory=ShardOptions)
+    """Episodes that this run plays."""
     out: str = "runs/eval"
     """Output folder for summary.json and report.html."""
 

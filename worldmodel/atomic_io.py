@@ -128,6 +128,21 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the file `source`: by a hard link, or by a copy where there are no links.
+
+    Raises:
+        OSError: The copy failed, for example on a full disk.
+    """
+    if target.exists() and target.samefile(source):
+        return
+    with atomic_file(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:  # another file system, or one without links
+            shutil.copyfile(source, part)
+
+
 def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
     """Write a value as a JSON file atomically.
 

@@ -36,6 +36,13 @@ ATTEMPTS = 2
 Start = Literal["fork", "spawn"]
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, which a cluster's job limits."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class WorkerLostError(WorldModelError, RuntimeError):
     """Worker processes ended in the middle of a job."""
 

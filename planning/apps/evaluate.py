@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,18 +143,30 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
         yield lambda jobs: (episode for _, episode in pool.unordered(jobs))
 
 
-def run_episodes(mapper: Mapper, agent: str, episodes: int) -> tuple[list[Episode], bool]:
-    """Run all episodes of one agent.
+def run_episodes(
+    mapper: Mapper,
+    agent: str,
+    indices: Sequence[int],
+    keep: Callable[[Episode], None] = lambda _: None,
+) -> tuple[list[Episode], bool]:
+    """Run episodes of one agent.
+
+    Args:
+        mapper: function that runs episodes.
+        agent: name of the agent.
+        indices: indices of the episodes.
+        keep: called with each episode as soon as it ends.
 
     Returns:
         The finished episodes in the order of their seeds, and whether a signal ended them early.
     """
     done: list[Episode] = []
     interrupted = False
-    with tqdm(total=episodes, desc=agent, unit="episode") as bar:
+    with tqdm(total=len(indices), desc=agent, unit="episode") as bar:
         try:
-            for episode in mapper([(agent, index) for index in range(episodes)]):
+            for episode in mapper([(agent, index) for index in indices]):
                 done.append(episode)
+                keep(episode)
                 bar.update(1)
                 bar.set_postfix(success=sum(e.success for e in done) / len(done))
         except KeyboardInterrupt as error:
@@ -175,7 +187,7 @@ def run_agents(
     found: dict[str, list[Episode]] = {}
     with episode_mapper(options, world) as mapper:
         for agent in (PLANNER, *baselines):
-            found[agent], interrupted = run_episodes(mapper, agent, options.episodes)
+            found[agent], interrupted = run_episodes(mapper, agent, range(options.episodes))
             if interrupted:
                 return found, True
     return found, False
@@ -212,6 +224,13 @@ def evaluate_agents(
 ) -> Evaluation:
     """Run the planner and baselines, and add pictures of what the planner imagined."""
     found, interrupted = run_agents(options, world, baselines)
+    return describe(options, world, found, interrupted=interrupted)
+
+
+def describe(
+    options: EvalOptions, world: WorldModel, found: dict[str, list[Episode]], *, interrupted: bool
+) -> Evaluation:
+    """Summarise the episodes of all agents, and add pictures of what the planner imagined."""
     episodes = found.pop(PLANNER)
     summary = summarise(episodes, found, options, options.scene)
     planner = options.resolved_planner()
@@ -227,7 +246,11 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
     options = options.resolved()
     world = load_world_model(options.model, options.device)
-    found = evaluate_agents(options, world, baselines_of(options, world))
+    return report(options, evaluate_agents(options, world, baselines_of(options, world)))
+
+
+def report(options: EvalOptions, found: Evaluation) -> tuple[dict[str, Any], Path]:
+    """Write the files of an evaluation; return the summary and the report's path."""
     summary = found.summary
     title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
     page = write_report(Path(options.out), title, summary, found.episodes, found.others)

@@ -57,6 +57,7 @@ GROUPS = {
     "Data and models": {
         "data index": "List usable episodes and rejection reasons.",
         "data prepare": "Store episodes as frames or features.",
+        "merge": "Join the shards of a command that was split.",
         "models": "List published models, their sizes and licences.",
         "convert": "Convert a published checkpoint to safetensors.",
         "bench planning": "Compare planning speed with the published loop.",

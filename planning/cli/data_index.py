@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from planning.cli.sharding import chosen_shard
 from planning.ranges import between, check_fields
+from planning.shard_options import ShardOptions
 from worldmodel.data.column_map import ColumnMap
 from worldmodel.errors import ConfigError
 
@@ -50,7 +51,9 @@ class Options:
     files, must stay inside the data set, or may lead anywhere (`all`, for your own links)."""
     map: MapFile = field(default_factory=MapFile)
     workers: int = field(default=0, metadata=between(0, 1024))
-    """Number of processes (0: one per core)."""
+    """Number of processes (0: one per core that this process may use)."""
+    part: ShardOptions = field(default_factory=ShardOptions)
+    """Episodes that this run inspects."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -58,8 +61,10 @@ class Options:
 
 def run(options: Options) -> int:
     """Index a data set and print the summary."""
-    from worldmodel.data.index import IndexOptions, build_index
+    from worldmodel.data.index import build_index
+    from worldmodel.data.inspection import IndexOptions
     from worldmodel.data.readers.options import ReadOptions
+    from worldmodel.processes import usable_cores
 
     if not options.root:
         raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")
@@ -78,7 +83,10 @@ def run(options: Options) -> int:
         extrinsics=options.extrinsics,
         frame_size=options.frame_size,
     )
-    workers = options.workers or os.cpu_count() or 1
-    summary = build_index(Path(options.root), Path(options.out), index, workers=workers)
+    workers = options.workers or usable_cores()
+    shard = chosen_shard(options.part)
+    summary = build_index(
+        Path(options.root), Path(options.out), index, workers=workers, shard=shard
+    )
     print(json.dumps(summary, indent=2))
     return 0

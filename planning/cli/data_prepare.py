@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from planning.cli.sharding import chosen_shard
 from planning.errors import PlanError
 from planning.options import Device
 from planning.ranges import between, check_fields
+from planning.shard_options import ShardOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Options:
     """Encoder of the features: a published name, a file, or random:SIZE."""
     device: Device | None = None
     """Device of the encoder (default: auto)."""
+    part: ShardOptions = field(default_factory=ShardOptions)
+    """Episodes that this run prepares."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -94,5 +98,7 @@ def run(options: Options) -> int:
         extrinsics=options.extrinsics,
     )
     transform = Preprocess(options.transform, (side, side))
-    print(json.dumps(prepare(manifest, Path(options.out), plan, transform, encode), indent=2))
+    shard = chosen_shard(options.part)
+    found = prepare(manifest, Path(options.out), plan, transform, encode, shard=shard)
+    print(json.dumps(found, indent=2))
     return 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from planning.options import EvalOptions
@@ -40,10 +42,21 @@ def run(options: EvalOptions) -> int:
     Returns:
         0, or 130, 143 or 129 if a signal ended the evaluation early.
     """
+    if options.part.shard is not None:
+        from planning.apps.eval_shards import evaluate_shard
+
+        part = evaluate_shard(options)
+        print(json.dumps(part, indent=2))
+        return exit_status() if part["interrupted"] else 0
     from planning.apps.evaluate import evaluate
 
     summary, page = evaluate(options)
+    print_evaluation(summary, page)
+    return exit_status() if summary["interrupted"] else 0
+
+
+def print_evaluation(summary: dict[str, Any], page: Path) -> None:
+    """Print success rates, times and the path of the report."""
     print_table(summary)
     print_pace(summary)
     print(page)
-    return exit_status() if summary["interrupted"] else 0

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from planning.cli.sharding import chosen_shard
 from planning.cli.summary_beside import summary_path, write_summary
 from planning.errors import PlanError
 from planning.options import Device
 from planning.ranges import between, check_fields
+from planning.shard_options import ShardOptions
+
+if TYPE_CHECKING:
+    from worldmodel.perception.features import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,8 @@ class Options:
     """Data type of the stored features."""
     device: Device = "auto"
     """Device of the encoder."""
+    part: ShardOptions = field(default_factory=ShardOptions)
+    """Videos that this run encodes."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -62,9 +69,19 @@ def run(options: Options) -> int:
         transform=options.transform or model.observation_spec.transform,
         dtype=options.dtype,
     )
-    result = write_features(Path(options.videos), out, model, options.model, config)
-    write_summary(summary, "features", asdict(options) | asdict(config) | asdict(result))
-    print(f"{out}: {result.clips} clips of {result.videos} videos ({result.skipped} done before)")
+    shard = chosen_shard(options.part)
+    videos = Path(options.videos)
+    result = write_features(videos, out, model, options.model, config, shard=shard)
+    if shard is None:
+        facts = asdict(options) | asdict(config) | asdict(result)
+        facts.pop("part")
+        write_summary(summary, "features", facts)
+    print_result(out if shard is None else shard.folder(out), result)
+    return 0
+
+
+def print_result(where: Path, result: Result) -> None:
+    """Print counts and the rejected videos."""
+    print(f"{where}: {result.clips} clips of {result.videos} videos ({result.skipped} done before)")
     for name, reason in result.rejected.items():
         print(f"rejected {name}: {reason}")
-    return 0

@@ -7,19 +7,35 @@ and no value is evaluated.
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString, Transformer
+from hydra.errors import HydraException
 
 from planning.cli.commands import file_name
-from planning.cli.fields import Layout, Option, Section, UsageError, group_names, is_text, layout
+from planning.cli.fields import (
+    Layout,
+    Option,
+    Section,
+    UsageError,
+    group_names,
+    is_text,
+    layout,
+    unwrap_optional,
+)
 from planning.cli.values import check, read_number, read_text, split_words
 from planning.errors import PlanError
 from planning.yaml_file import Scalar, Tree, read_yaml
 from worldmodel.resources import config_folder
+
+MAX_JOBS = 100_000
+"""Maximum number of values of a range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +93,13 @@ def read_request(
     for key, texts in pairs:
         if key == "mode" and mode:
             continue
-        _add_pair(request, key, texts, recipes)
+        _add_pair(request, key, texts, recipes, sweep=sweep)
     return request
 
 
-def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str, Tree]) -> None:
+def _add_pair(
+    request: Request, key: str, texts: list[str], recipes: Mapping[str, Tree], *, sweep: bool
+) -> None:
     section = request.layout.group_section(key)
     if key == "recipe":
         root = Section(name="", kind=request.kind, text="", group="recipe")
@@ -100,9 +118,32 @@ def _add_pair(request: Request, key: str, texts: list[str], recipes: Mapping[str
         _choose_files(request, group, group if group == name else f"{group}@{name}", trees)
     else:
         option = _resolve(request, key, f"of `worldmodel {request.command}`")
+        if sweep:
+            texts = [word for text in texts for word in _expand_range(option, text)]
         values = [read_text(option, text) for text in texts]
         request.values[option.name] = values
         request.overrides.append(f"{option.name}={','.join(hydra_text(v) for v in values)}")
+
+
+def _expand_range(option: Option, text: str) -> list[str]:
+    """Return the values of Hydra's `range(start,stop,step)` for a number; other text as it is."""
+    kind, _ = unwrap_optional(option.kind)
+    if kind not in (int, float) or not re.fullmatch(r"range\(.*\)", text):
+        return [text]
+    try:
+        parsed = OverridesParser.create().parse_override(f"value={text}")
+        values = parsed.sweep_iterator(Transformer.identity)
+        found = [str(value) for value in itertools.islice(values, MAX_JOBS + 1)]
+    except (HydraException, ValueError) as error:
+        found, problem = [], f" ({' '.join(str(error).split())})"
+    else:
+        problem = ""
+    if not 0 < len(found) <= MAX_JOBS:
+        raise UsageError(
+            f"{option.name}={text} is not allowed{problem}. Allowed: range(stop) or "
+            f"range(start,stop,step) with 1 to {MAX_JOBS} values."
+        )
+    return found
 
 
 def _resolve(request: Request, key: str, where: str) -> Option:

@@ -14,6 +14,8 @@ from typing import Literal, get_origin, get_type_hints
 
 from planning.cli.commands import LoadedCommand
 from planning.cli.fields import UsageError
+from planning.cli.sharding import chosen_shard
+from planning.shard_options import ShardOptions
 from worldmodel.errors import ConfigError
 from worldmodel.output_guard import output_guard
 
@@ -61,7 +63,8 @@ def require_other_output(options: object) -> None:
 def run_command(command: LoadedCommand, options: object) -> int:
     """Run a command; another run that writes the same `out` ends with an error.
 
-    Training takes its lock itself, since its process may be a job of a cluster.
+    A shard has an output folder of its own. Training takes its lock itself, since its process may
+    be a job of a cluster, and so does the merge of shards.
 
     Raises:
         OutputInUseError: A run that is alive writes to the same output.
@@ -69,10 +72,15 @@ def run_command(command: LoadedCommand, options: object) -> int:
     """
     require_other_output(options)
     out = getattr(options, "out", "")
-    if not out:
+    metadata = getattr(type(options), "__dataclass_fields__", {})["out"].metadata if out else {}
+    if not out or metadata.get("takes_lock"):
         return command.run(options)
-    fields = getattr(type(options), "__dataclass_fields__", {})
-    with output_guard(Path(out), is_file=bool(fields["out"].metadata.get("file"))):
+    part = getattr(options, "part", None)
+    shard = chosen_shard(part) if isinstance(part, ShardOptions) else None
+    path, is_file = Path(out), bool(metadata.get("file"))
+    if shard is not None:
+        path, is_file = shard.folder(path), False
+    with output_guard(path, is_file=is_file):
         return command.run(options)
 
 

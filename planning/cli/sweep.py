@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TextIO
 
 from hydra import initialize
@@ -30,6 +30,7 @@ from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
 from planning.cli.request import Request, hydra_text, set_value
 from planning.cli.run_command import run_command
+from worldmodel.shards import shards_folder
 
 SHARED_RECORDS = "runs/sweeps/${now:%Y-%m-%d_%H-%M-%S}"
 """Folder of Hydra's records if the jobs share no output folder."""
@@ -112,11 +113,32 @@ def require_launcher(hydra_words: list[str]) -> None:
         )
 
 
+def makes_shards(request: Request) -> bool:
+    """Return whether the jobs of a sweep are shards of one output, each with a folder of its own.
+
+    Raises:
+        UsageError: the sweep varies something else, too.
+    """
+    shard = request.layout.find("shard")
+    if shard is None or shard.name not in request.values:
+        return False
+    others = [name for name, values in request.values.items() if len(values) > 1]
+    others += [group for group, nodes in request.files.items() if len(nodes) > 1]
+    others = [name for name in others if name != shard.name]
+    if others:
+        raise UsageError(
+            f"A sweep over {shard.leaf} makes the shards of one output, and varies nothing else "
+            f"({', '.join(others)}). Sweep over the shards of each output separately."
+        )
+    return True
+
+
 def run_sweep(request: Request, hydra_words: list[str]) -> int:
     """Run all jobs of a sweep and return the highest exit status.
 
-    Each job writes to a numbered folder below `out`, unless the sweep itself varies `out`. Hydra's
-    own records (composed options, logs) are in `out/hydra` or `runs/sweeps/`.
+    Each job writes to a numbered folder below `out`, unless the sweep itself varies `out` or makes
+    shards of it. Hydra's own records (composed options, logs) are in `out/hydra`,
+    `out.shards/hydra` or `runs/sweeps/`.
 
     Raises:
         UsageError: two jobs would write the same file, or Hydra rejects the configuration.
@@ -125,16 +147,19 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
     out = request.layout.find("out")
     given = request.values.get(out.name, []) if out else []
     first = str((given or [out.default])[0]) if out is not None and len(given) < 2 else ""
-    if first and out is not None and out.is_file:
+    by_shard = makes_shards(request)
+    if first and out is not None and out.is_file and not by_shard:
         raise UsageError("All jobs of the sweep would write one file. Give out=FILE_1,FILE_2.")
-    records = hydra_text(str(PurePath(first) / "hydra")) if first else SHARED_RECORDS
+    folder = shards_folder(Path(first)) if by_shard else PurePath(first)
+    records = hydra_text(str(folder / "hydra")) if first else SHARED_RECORDS
     words = [f"hydra.sweep.dir={records}", *request.overrides, *hydra_words]
     submitit = any(word.startswith(f"{LAUNCHER}submitit") for word in hydra_words)
     if submitit and not any(word.startswith(JOB_FOLDER) for word in hydra_words):
         # One folder for all jobs exists before they start. A folder per job is made after the
         # job's start, and a job that is faster than its parent ends without an output.
         words.append(JOB_FOLDER + "${hydra.sweep.dir}/.submitit")
-    job = SweepJob(request.command, request.kind, out.name if out and first else "")
+    numbered = out.name if out and first and not by_shard else ""
+    job = SweepJob(request.command, request.kind, numbered)
     register(request)
     try:
         with initialize(version_base="1.3", config_path=None, job_name=ROOT):

@@ -32,8 +32,9 @@ from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.files import Links
-from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
+from worldmodel.data.index import Manifest, build_index, open_manifest
 from worldmodel.data.index_store import Row
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.layouts import find_units
 from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import sequences, state_actions

@@ -7,7 +7,7 @@ and its rows. A line that cannot be read, such as one that a power cut tore, cou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -53,11 +53,11 @@ class IndexStore:
                 self._file.write(_line(key, fingerprint, rows))
                 self._file.flush()
 
-    def close(self, keys: set[str]) -> None:
-        """Drop the units that are not in `keys`, and close the file."""
+    def close(self, keys: Sequence[str]) -> None:
+        """Keep only the units in `keys`, in that order, and close the file."""
         if self._file is not None:
             self._file.close()
-        self.units = {key: value for key, value in self.units.items() if key in keys}
+        self.units = {key: self.units[key] for key in keys if key in self.units}
         self._rewrite()
 
     def _rewrite(self) -> None:

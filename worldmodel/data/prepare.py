@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.checked import Checked, between
-from worldmodel.data.cache import code_digest
+from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.dataset import check_extrinsics, open_row
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
@@ -35,9 +35,12 @@ from worldmodel.data.sampling import grid_runs, states_of
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.model_hash import model_hash, weights_hash
+from worldmodel.shards import Shard, begin_shard, finish_shard
 from worldmodel.specs import StateFrame, Transform
 
 Encode = Callable[[Tensor], Tensor]
+COMMAND = "data prepare"
+PLAN, SUMMARY, HASH = "plan.json", "summary.json", ".sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +133,7 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
     try:
         with atomic_file(path) as part:
             part.write_bytes(data)
-            write_text(path.with_suffix(".sha256"), digest)
+            write_text(path.with_suffix(HASH), digest)
     except OSError as error:
         raise DataError(
             f"Cannot write {path}: {error}. Free space, then run the same command: it resumes here"
@@ -140,12 +143,18 @@ def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
 
 def is_complete(path: Path) -> bool:
     """Return whether a shard exists and matches the hash stored beside it."""
-    digest = path.with_suffix(".sha256")
-    if not path.is_file() or not digest.is_file():
+    digest = stored_hash(path)
+    if not path.is_file() or not digest:
         return False
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
-    return found == digest.read_text(encoding="utf-8").strip()
+    return found == digest
+
+
+def stored_hash(path: Path) -> str:
+    """Return the hash stored beside a shard; empty if there is none."""
+    stored = path.with_suffix(HASH)
+    return stored.read_text(encoding="utf-8").strip() if stored.is_file() else ""
 
 
 def read_plan(path: Path) -> dict[str, Any]:
@@ -160,18 +169,21 @@ def prepare(
     options: PrepareOptions,
     transform: Preprocess,
     encode: Encode | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> dict[str, Any]:
-    """Write all shards of a manifest, keeping those that are already complete.
+    """Write all shard files of a manifest, keeping those that are already complete.
 
     Args:
         manifest: Accepted episodes.
-        out: Folder of the shards and `plan.json`.
-        options: Contents of the shards.
+        out: Folder of the shard files and `plan.json`.
+        options: Contents of the shard files.
         transform: Image transform to the model's size.
         encode: Function from uint8 frames [B,H,W,3] to tokens [B,N,D]; required for features.
+        shard: Part of the files to write, into a folder of its own; `merge_prepared` joins them.
 
     Returns:
-        Numbers of shards, frames and bytes, and of the shards written by this run.
+        Numbers of shard files, frames and bytes, and of the files written by this run.
 
     Raises:
         ConfigError: `out` holds shards of another plan, or `encode` does not match the options.
@@ -179,48 +191,82 @@ def prepare(
     """
     if (options.what == "features") != (encode is not None):
         raise ConfigError(f"what={options.what}: features need an encoder, frames must have none")
-    out.mkdir(parents=True, exist_ok=True)
-    rows = manifest.rows
-    plan = {
-        "options": asdict(options),
-        "root": str(manifest.root),
-        "rows": rows,
-        "data": manifest.summary.get("fingerprint", ""),
-        "code": code_digest(),
-    }
-    plan = json.loads(json.dumps(plan))
-    path = out / "plan.json"
+    plan = _plan(manifest, options)
+    groups = range(0, len(manifest.rows), options.episodes_per_shard)
+    folder, record = out, None
+    if shard is not None:
+        folder = shard.folder(out)
+        made_by = {"options": plan["options"], "plan": digest_of(plan), "files": len(groups)}
+        record = begin_shard(folder, COMMAND, shard, made_by)
+        groups = groups[shard.number :: shard.count]
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / PLAN
     if path.is_file() and read_plan(path) != plan:
         raise ConfigError(
             f"{out} holds shards of another plan (other options or episodes, changed files or "
             "another version of this package): use another out="
         )
-    write_json(path, plan, indent=None)
-    groups = range(0, len(rows), options.episodes_per_shard)
-    num_written = num_frames = num_bytes = 0
-    for number, first in enumerate(tqdm(groups, desc="preparing", unit="shard")):
-        shard = out / f"shard-{number:06d}.safetensors"
-        if not is_complete(shard):
-            group = rows[first : first + options.episodes_per_shard]
-            runs = [run for row in group for run in _episode(manifest, row, options, transform)]
-            if not runs:
-                raise DataError(
-                    f"No episode of {shard.name} has two frames at {options.fps} Hz: index again "
-                    "with a larger min_seconds"
-                )
-            write_shard(shard, _pack(runs, options, encode))
+    if shard is None or not shard.number:  # the merge needs the plan, which is long, only once
+        write_json(path, plan, indent=None)
+    files, num_written, num_frames = [], 0, 0
+    for first in tqdm(groups, desc="preparing", unit="shard"):
+        file = folder / f"shard-{first // options.episodes_per_shard:06d}.safetensors"
+        if not is_complete(file):
+            group = manifest.rows[first : first + options.episodes_per_shard]
+            _write_group(file, group, manifest, options, transform, encode)
             num_written += 1
-        num_bytes += shard.stat().st_size
-        with safe_open(shard, framework="pt") as file:
-            num_frames += file.get_slice("states").get_shape()[0]
-    summary = {
-        "shards": len(groups),
-        "made": num_written,
-        "bytes": num_bytes,
-        "what": options.what,
-        "frames": num_frames,
-        "encoder_hash": options.encoder_hash,
-        "episodes": len(rows),
-    }
-    write_json(out / "summary.json", summary)
+        with safe_open(file, framework="pt") as content:
+            num_frames += content.get_slice("states").get_shape()[0]
+        files.append(file)
+    summary = summarise(plan, files, num_written, num_frames)
+    if record is None:
+        write_json(out / SUMMARY, summary)
+    else:
+        stamps = {f.name: [f.stat().st_size, stored_hash(f)] for f in files}
+        finish_shard(folder, record, {**summary, "stamps": stamps})
     return summary
+
+
+def _plan(manifest: Manifest, options: PrepareOptions) -> dict[str, Any]:
+    plan = {
+        "options": asdict(options),
+        "root": str(manifest.root),
+        "rows": manifest.rows,
+        "data": manifest.summary.get("fingerprint", ""),
+        "code": code_digest(),
+    }
+    found: dict[str, Any] = json.loads(json.dumps(plan))
+    return found
+
+
+def _write_group(
+    file: Path,
+    group: list[Row],
+    manifest: Manifest,
+    options: PrepareOptions,
+    transform: Preprocess,
+    encode: Encode | None,
+) -> None:
+    """Write the shard file of a few episodes."""
+    runs = [run for row in group for run in _episode(manifest, row, options, transform)]
+    if not runs:
+        raise DataError(
+            f"No episode of {file.name} has two frames at {options.fps} Hz: index again "
+            "with a larger min_seconds"
+        )
+    write_shard(file, _pack(runs, options, encode))
+
+
+def summarise(
+    plan: dict[str, Any], files: list[Path], num_written: int, num_frames: int
+) -> dict[str, Any]:
+    """Return the values of `summary.json`."""
+    return {
+        "shards": len(files),
+        "made": num_written,
+        "bytes": sum(file.stat().st_size for file in files),
+        "what": plan["options"]["what"],
+        "frames": num_frames,
+        "encoder_hash": plan["options"]["encoder_hash"],
+        "episodes": len(plan["rows"]),
+    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
-from worldmodel.data.cache import code_digest
+from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import rejecting
 from worldmodel.data.files import list_files
 from worldmodel.data.pictures import read_picture
@@ -35,11 +35,13 @@ from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
 from worldmodel.perception.hdf5_file import open_resumable, source_stamp
 from worldmodel.perception.images import IMAGES, is_image
+from worldmodel.shards import Shard, begin_shard, finish_shard
 from worldmodel.shutdown import patient
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "float32"]
+COMMAND, SHARD_FILE = "features", "features.h5"
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
@@ -204,7 +206,13 @@ def _is_complete(file: h5py.File, name: str, path: Path) -> bool:
 
 
 def write_features(
-    videos: Path, out: Path, model: WorldModel | FrameEncoder, name: str, config: FeatureConfig
+    videos: Path,
+    out: Path,
+    model: WorldModel | FrameEncoder,
+    name: str,
+    config: FeatureConfig,
+    *,
+    shard: Shard | None = None,
 ) -> Result:
     """Encode one video or all videos of a folder, resuming an earlier run.
 
@@ -214,6 +222,7 @@ def write_features(
         model: encoder, or a world model, which encodes each frame separately.
         name: name of the model, recorded in the file; on resuming its hash is compared.
         config: clip sampling and feature storage.
+        shard: part of the videos to encode, into a file of its own; `merge_features` joins them.
 
     Raises:
         DataError: no video could be read, or `out` is damaged.
@@ -222,13 +231,36 @@ def write_features(
     config = replace(config, transform=config.transform or model.observation_spec.transform)
     paths = find_videos(videos)
     root = videos if videos.is_dir() else videos.parent
+    named = [
+        (os.fsencode(p.relative_to(root)).decode("utf-8", "backslashreplace"), p) for p in paths
+    ]
+    made_by = {"model_hash": model_hash(model), "code": code_digest(), **asdict(config)}
+    if shard is None:
+        result = _encode_all(named, out, model, name, config, made_by)
+        check_some(result)
+        return result
+    folder = shard.folder(out)
+    facts = {**made_by, "model": name, "num_videos": len(named)}
+    facts["videos"] = digest_of([key for key, _ in named])
+    record = begin_shard(folder, COMMAND, shard, facts)
+    result = _encode_all(shard.of(named), folder / SHARD_FILE, model, name, config, made_by)
+    finish_shard(folder, record, asdict(result))
+    return result
+
+
+def _encode_all(
+    named: Sequence[tuple[str, Path]],
+    out: Path,
+    model: WorldModel | FrameEncoder,
+    name: str,
+    config: FeatureConfig,
+    made_by: Mapping[str, object],
+) -> Result:
     rejected: dict[str, str] = {}
     clips_done = skipped = 0
-    made_by = {"model_hash": model_hash(model), "code": code_digest(), **asdict(config)}
     with open_resumable(out, made_by) as file:
         file.attrs["model"] = name
-        for path in tqdm(paths, desc="features", unit="video"):
-            key = os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
+        for key, path in tqdm(named, desc="features", unit="video"):
             if _is_complete(file, key, path):
                 skipped += 1
                 continue
@@ -239,8 +271,17 @@ def write_features(
                 rejected[key] = str(error)
                 if key in file and not len(file[key]):
                     del file[key]
-    if len(rejected) == len(paths):
+    return Result(len(named) - len(rejected), clips_done, skipped, rejected)
+
+
+def check_some(result: Result) -> None:
+    """Check that a video could be read.
+
+    Raises:
+        DataError: All were rejected.
+    """
+    if not result.videos:
         raise DataError(
-            f"none of {len(paths)} videos could be read; the first: {next(iter(rejected.values()))}"
+            f"none of {len(result.rejected)} videos could be read; the first: "
+            f"{next(iter(result.rejected.values()))}"
         )
-    return Result(len(paths) - len(rejected), clips_done, skipped, rejected)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.dataset import RawClips
-from worldmodel.data.index import IndexOptions, Manifest, build_index, open_manifest
+from worldmodel.data.index import Manifest, build_index, open_manifest
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.memory import MemoryClips, PoseLabels, open_clips
 from worldmodel.data.prepare import encoder_hash, is_encoder
 from worldmodel.data.prepared import PreparedClips
@@ -26,6 +26,7 @@ from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import write_dataset
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.processes import usable_cores
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
@@ -172,7 +173,7 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
             )
             poses: Literal["any", "required"] = "required" if options.clips.extrinsics else "any"
             index_options = IndexOptions(read=read, extrinsics=poses)
-            build_index(folder, index, index_options, workers=os.cpu_count() or 1)
+            build_index(folder, index, index_options, workers=usable_cores())
         ranks.barrier()
     manifest = open_manifest(index)
     manifest.check(options.clips.max_reject_fraction)

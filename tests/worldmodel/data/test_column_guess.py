@@ -16,7 +16,8 @@ from tests.worldmodel.data.own_names import (
 from worldmodel.data.column_guess import guess_cameras
 from worldmodel.data.column_map import ColumnMap
 from worldmodel.data.dataset import open_row
-from worldmodel.data.index import IndexOptions, build_index, open_manifest
+from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers import lerobot_list
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.writers.synthetic import random_states

@@ -20,7 +20,8 @@ from worldmodel.actions import apply_action, convert_state, pose_diff
 from worldmodel.data.column_map import ROTATION_WIDTH, ColumnMap, parse_columns, read_map
 from worldmodel.data.dataset import RawClips, open_row
 from worldmodel.data.episode import EpisodeError
-from worldmodel.data.index import IndexOptions, build_index, open_manifest
+from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.mapped_states import read_states
 from worldmodel.data.readers import lerobot_list
 from worldmodel.data.readers.options import ReadOptions

@@ -8,7 +8,8 @@ import pytest
 from tests.worldmodel.data.own_names import write_own_lerobot, write_own_rlds
 from worldmodel.data.column_map import ColumnMap
 from worldmodel.data.data_root import find_root
-from worldmodel.data.index import IndexOptions, build_index
+from worldmodel.data.index import build_index
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers import lerobot_list
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.writers.synthetic import random_states, write_dataset

@@ -13,7 +13,8 @@ from tests.worldmodel.data.other_layouts import SHARD, framed, write_rlds
 from worldmodel.data.dataset import RawClips, open_row
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.episode_cache import EpisodeCache, size_of
-from worldmodel.data.index import IndexOptions, build_index, open_manifest
+from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.crc32c import crc32c, masked_crc32c
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.readers.rlds import read_record, read_shard

@@ -1,0 +1,125 @@
+"""Evaluate in shards of episodes, and join them.
+
+A shard keeps every finished episode in `episodes/AGENT-SEED.npz`; a run that was stopped resumes
+after them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from planning.apps.episode_files import load_episode, save_episode
+from planning.apps.evaluate import (
+    PLANNER,
+    baselines_of,
+    describe,
+    episode_mapper,
+    episode_seed,
+    report,
+    run_episodes,
+)
+from planning.errors import PlanError
+from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
+from planning.rollout import Episode
+from planning.shard_options import ShardOptions
+from planning.skill_options import SkillOptions
+from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.models.model_hash import model_hash
+from worldmodel.shards import Shard, begin_shard, finish_shard, read_shards
+
+COMMAND = "eval"
+WITHOUT_EFFECT = ("workers", "out", "part")
+"""Options that do not change an episode."""
+
+
+def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
+    """Run the episodes of the shard `options.part`; return their counts.
+
+    Raises:
+        ConfigError: The shard's folder holds episodes of other options or another model.
+    """
+    options = options.resolved()
+    shard = Shard(number=options.part.shard or 0, count=options.part.shards)
+    folder = shard.folder(Path(options.out))
+    world = load_world_model(options.model, options.device)
+    agents = (PLANNER, *baselines_of(options, world))
+    values = dataclasses.asdict(options)
+    kept = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT}
+    made_by = {"options": kept, "model_hash": model_hash(world), "agents": agents}
+    record = begin_shard(folder, COMMAND, shard, made_by)
+    indices = shard.of(range(options.episodes))
+    todo = {
+        agent: [i for i in indices if not _file(folder, agent, options.seed, i).is_file()]
+        for agent in agents
+    }
+    if any(todo.values()):
+        with episode_mapper(options, world) as mapper:
+            for agent, missing in todo.items():
+                keep = functools.partial(_keep, folder, agent)
+                _, interrupted = run_episodes(mapper, agent, missing, keep)
+                if interrupted:
+                    return {"interrupted": True}
+    played = sum(map(len, todo.values()))
+    counts = {"episodes": len(indices), "agents": len(agents), "played": played}
+    finish_shard(folder, record, counts)
+    return counts | {"interrupted": False}
+
+
+def _keep(folder: Path, agent: str, episode: Episode) -> None:
+    save_episode(_path(folder, agent, episode.seed), episode)
+
+
+def _path(folder: Path, agent: str, seed: int) -> Path:
+    return folder / "episodes" / f"{agent}-{seed}.npz"
+
+
+def _file(folder: Path, agent: str, seed: int, index: int) -> Path:
+    return _path(folder, agent, episode_seed(seed, index))
+
+
+def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
+    """Write summary and report of all shards; return the summary and the report's path.
+
+    Raises:
+        DataError: A shard is missing, unfinished or there twice.
+        ConfigError: The shards are not of one run.
+        PlanError: A file of an episode is missing or damaged, or the model has changed.
+    """
+    shards = read_shards(out)
+    made_by = shards[0][1].made_by
+    options = dataclasses.replace(read_options(made_by["options"]), out=str(out))
+    world = load_world_model(options.model, options.device)
+    if model_hash(world) != made_by["model_hash"]:
+        raise PlanError(
+            f"model={options.model} has changed since the shards of {out} were made. Restore it, "
+            "or run the shards again into another out=."
+        )
+    found: dict[str, list[Episode]] = {}
+    for agent in made_by["agents"]:
+        files = [
+            _file(shards[index % len(shards)][0], agent, options.seed, index)
+            for index in range(options.episodes)
+        ]
+        found[agent] = [load_episode(file) for file in files]
+    return report(options, describe(options, world, found, interrupted=False))
+
+
+def read_options(values: Mapping[str, Any]) -> EvalOptions:
+    """Return the options that a record holds.
+
+    Raises:
+        PlanError: They are not valid; the message names the option.
+    """
+    values = dict(values)
+    planner = dict(values.pop("planner"))
+    skills = SkillOptions(**planner.pop("skill_search"))
+    return EvalOptions(
+        scene=SceneOptions(**values.pop("scene")),
+        planner=GoalPlannerOptions(skill_search=skills, **planner),
+        part=ShardOptions(),
+        **values,
+    )
