@@ -1,82 +1,152 @@
 #!/usr/bin/env bash
-# Everything that wants a CUDA machine, in one resumable run:  bash benchmarks/gpu.sh [OUT]
-# Finished stages leave a .done file in OUT and are not run again. The table comes last.
-set -euo pipefail
-cd "$(dirname "$0")/.."
+# Everything that needs a CUDA machine, in one resumable run:  bash benchmarks/gpu.sh [OUT]
+#
+# A stage gets STAGE_S seconds (default 540) at a time. One that needs longer is stopped and keeps
+# its finished work: start the script again to continue it. Finished stages leave OUT/NAME.done and
+# are not run again; each has its output in OUT/NAME.log. The table of what was measured comes last.
+#
+# Exit status: 0 all stages are done; 1 a stage failed (those that need it are skipped, the others
+# are run); 75 stages are not finished, start again; 2 something is missing on this machine.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
 OUT=${1:-runs/gpu}
-WORKERS=${WORKERS:-$(nproc)}
+DEVICE=${DEVICE:-cuda}  # cpu tries the script itself
+STAGE_S=${STAGE_S:-540}
+WORKERS=${WORKERS:-$(nproc --all)}  # plain nproc obeys OMP_NUM_THREADS
 EPISODES=${EPISODES:-12000}
+VAL_EPISODES=${VAL_EPISODES:-400}
 STEPS=${STEPS:-12000}
 PRETRAIN=${PRETRAIN:-vit_small}  # recipe of configs/pretrain
 PRETRAIN_STEPS=${PRETRAIN_STEPS:-24000}
+EVAL_EPISODES=${EVAL_EPISODES:-40}
+ENCODERS=${ENCODERS:-"vit_large vit_giant"}
+BENCH_SIZE=${BENCH_SIZE:-ac}  # predictor size of the planning stages
+BENCH_SAMPLES=${BENCH_SAMPLES:-800}
+POST=${POST:-droid_vitg}  # recipe of the post-training stages
+POST_ENCODER=${POST_ENCODER:-random:vit_giant}
+POST_CLIPS=${POST_CLIPS:-16}
+POST_STEPS=${POST_STEPS:-20}
+WIDTH="encoder_dim=384 predictor_dim=384 predictor_heads=6 encoder_heads=6"
 OBJECTS="objects=[cube,cube,cube,box,cup]"
-mkdir -p "$OUT"
-python -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "No CUDA device: this script is for a machine with one.")'
-python -c 'import torch; print(torch.cuda.get_device_name())' > "$OUT/device.txt"
+CONTACT="mix=contact objects=[cube,box,cup,T,long_box] objects_per_scene=[0.8,0.2] walls=0.25 turned=0.6"
+DATA="data=$OUT/data/train val=$OUT/data/val"
+failed=() skipped=() unfinished=()
 
-stage() {  # stage NAME COMMAND...: run once, keep its output
-    local name=$1
-    shift
-    if [ -f "$OUT/$name.done" ]; then return; fi
+mkdir -p "$OUT"
+python benchmarks/gpu_report.py check "$OUT" "$DEVICE" || exit 2
+DEVICES=$(cat "$OUT/devices.txt")
+
+stage() {  # stage NAME "NEEDED STAGES" COMMAND...
+    local name=$1 needs=$2 need status began=$SECONDS
+    shift 2
+    [ -f "$OUT/$name.done" ] && return
+    for need in $needs; do
+        if [ ! -f "$OUT/$need.done" ]; then
+            echo "== $name: skipped, since $need is not done"
+            skipped+=("$name")
+            return
+        fi
+    done
     echo "== $name: $*"
-    if "$@" > "$OUT/$name.log" 2>&1; then touch "$OUT/$name.done"; else
-        echo "   failed; see $OUT/$name.log"
-        tail -n 5 "$OUT/$name.log"
-    fi
+    timeout --kill-after=60 "$STAGE_S" "$@" >> "$OUT/$name.log" 2>&1
+    status=$?
+    echo $((SECONDS - began)) >> "$OUT/$name.seconds"
+    case $status in
+        0) touch "$OUT/$name.done" ;;
+        124 | 137)
+            echo "   not finished after $STAGE_S s; start the script again to continue it"
+            unfinished+=("$name")
+            ;;
+        *)
+            echo "   failed with status $status; the end of $OUT/$name.log:"
+            tail -n 5 "$OUT/$name.log"
+            failed+=("$name")
+            ;;
+    esac
 }
 
-stage tests python -m pytest -q -m gpu -p no:cacheprovider
-stage planning worldmodel bench planning device=cuda "sizes=[ac]" "horizons=[1,2]" samples=800 iterations=10 repeats=1 out="$OUT/planning"
-stage collect worldmodel collect episodes="$EPISODES" workers="$WORKERS" "$OBJECTS" out="$OUT/data/train"
-stage collect_val worldmodel collect episodes=400 seed=500000 workers="$WORKERS" "$OBJECTS" out="$OUT/data/val"
-stage train worldmodel train recipe=sim_small device=cuda data="$OUT/data/train" val="$OUT/data/val" \
-    batch_size=256 steps="$STEPS" encoder_dim=384 predictor_dim=384 predictor_heads=6 encoder_heads=6 out="$OUT/model"
-# Masked-video pretraining, then action-conditioned training on its encoder: frozen as published,
-# and fine-tuned with the terms of joint training. No simulator label in any of the three.
-stage train_unlabelled worldmodel train recipe=sim_small_unlabelled device=cuda data="$OUT/data/train" \
-    val="$OUT/data/val" batch_size=256 steps="$STEPS" encoder_dim=384 predictor_dim=384 \
-    predictor_heads=6 encoder_heads=6 out="$OUT/model_unlabelled"
-stage pretrain worldmodel pretrain recipe="$PRETRAIN" device=cuda data="$OUT/data/train" \
-    val="$OUT/data/val" steps="$PRETRAIN_STEPS" out="$OUT/pretrain"
-for mode in frozen finetune; do
-    stage "train_$mode" worldmodel train recipe=sim_small_$mode device=cuda \
-        encoder="$OUT/pretrain/encoder.safetensors" data="$OUT/data/train" val="$OUT/data/val" \
-        batch_size=128 num_frames=8 steps="$STEPS" predictor_dim=256 predictor_heads=4 \
-        out="$OUT/model_$mode"
+[ "$DEVICE" = cuda ] && stage tests "" python -m pytest -q -m gpu -p no:cacheprovider
+# shellcheck disable=SC2086 # several words on purpose, here and below
+stage encoder "" python benchmarks/gpu_encoder.py --device "$DEVICE" --presets $ENCODERS --out "$OUT/encoder.json"
+for horizon in 1 2; do
+    stage planning_$horizon "" worldmodel bench planning device="$DEVICE" sizes=[$BENCH_SIZE] \
+        horizons=[$horizon] samples="$BENCH_SAMPLES" iterations=$((12 - 2 * horizon)) repeats=1 pairs=2 \
+        out="$OUT/planning_$horizon"
 done
-for model in model model_unlabelled model_frozen model_finetune; do
-    stage "probes_$model" worldmodel inspect probes model="$OUT/$model/model.safetensors" \
-        data="$OUT/data/train" val="$OUT/data/val" out="$OUT/probes_$model"
-    for task in reach grasp pick_place push; do
-        stage "eval_${model}_$task" worldmodel eval task=$task episodes=40 workers="$WORKERS" \
+
+# Post-training at its published size: from frames, and from stored features of the same encoder.
+POST_WORDS="recipe=$POST device=$DEVICE encoder=$POST_ENCODER batch_size=$POST_CLIPS accumulate=1
+    steps=$POST_STEPS warmup=1 decay=1 log_every=5 eval_every=$POST_STEPS save_every=$POST_STEPS
+    val_clips=8 plan_clips=0"
+stage collect_post "" worldmodel collect episodes=64 seed=600000 workers="$WORKERS" out="$OUT/data/post"
+stage index_post collect_post worldmodel data index root="$OUT/data/post" out="$OUT/index_post"
+stage frames_post index_post worldmodel data prepare index="$OUT/index_post" out="$OUT/frames_post"
+stage features_post index_post worldmodel data prepare index="$OUT/index_post" what=features \
+    encoder="$POST_ENCODER" device="$DEVICE" out="$OUT/features_post"
+stage post_frames frames_post worldmodel train $POST_WORDS data="$OUT/frames_post" \
+    val="$OUT/frames_post" out="$OUT/post_frames"
+stage post_features features_post worldmodel train $POST_WORDS data="$OUT/features_post" \
+    val="$OUT/features_post" out="$OUT/post_features"
+if [ "$DEVICES" -ge 2 ]; then
+    for parallel in ddp fsdp; do
+        stage post_two_$parallel features_post torchrun --nproc-per-node=2 -m planning.cli.app train \
+            $POST_WORDS parallel=$parallel data="$OUT/features_post" val="$OUT/features_post" \
+            out="$OUT/post_two_$parallel"
+    done
+fi
+
+# The embedded models, larger: with the simulator's label and without.
+stage collect "" worldmodel collect episodes="$EPISODES" workers="$WORKERS" "$OBJECTS" out="$OUT/data/train"
+stage collect_val "" worldmodel collect episodes="$VAL_EPISODES" seed=500000 workers="$WORKERS" "$OBJECTS" \
+    out="$OUT/data/val"
+stage train "collect collect_val" worldmodel train recipe=sim_small device="$DEVICE" $DATA \
+    batch_size=256 steps="$STEPS" $WIDTH out="$OUT/model"
+stage train_unlabelled "collect collect_val" worldmodel train recipe=sim_small_unlabelled \
+    device="$DEVICE" $DATA batch_size=256 steps="$STEPS" $WIDTH out="$OUT/model_unlabelled"
+
+# The model that plans from one goal image, on the larger one without labels.
+stage collect_contact "" worldmodel collect $CONTACT episodes="$EPISODES" workers="$WORKERS" \
+    out="$OUT/data/contact"
+stage collect_contact_val "" worldmodel collect $CONTACT episodes="$VAL_EPISODES" seed=900000 \
+    workers="$WORKERS" out="$OUT/data/contact_val"
+CONTACT_DATA="data=$OUT/data/contact val=$OUT/data/contact_val"
+stage train_one_goal_short "train_unlabelled collect_contact collect_contact_val" worldmodel train \
+    recipe=sim_one_goal device="$DEVICE" $CONTACT_DATA encoder="$OUT/model_unlabelled" \
+    batch_size=256 steps="$STEPS" out="$OUT/one_goal_short"
+stage train_one_goal train_one_goal_short worldmodel train recipe=sim_one_goal_long \
+    device="$DEVICE" $CONTACT_DATA encoder="$OUT/one_goal_short" steps="$STEPS" out="$OUT/model_one_goal"
+
+# Masked-video pretraining, then action-conditioned training on its encoder: frozen as published,
+# and fine-tuned with the terms of joint training.
+stage pretrain "collect collect_val" worldmodel pretrain recipe="$PRETRAIN" device="$DEVICE" $DATA \
+    steps="$PRETRAIN_STEPS" out="$OUT/pretrain"
+for mode in frozen finetune; do
+    stage "train_$mode" pretrain worldmodel train recipe=sim_small_$mode device="$DEVICE" \
+        encoder="$OUT/pretrain/encoder.safetensors" $DATA batch_size=128 num_frames=8 steps="$STEPS" \
+        predictor_dim=256 predictor_heads=4 out="$OUT/model_$mode"
+done
+
+evaluate() {  # evaluate MODEL NEEDED_STAGE TASKS OPTIONS...
+    local model=$1 need=$2 tasks=$3 task
+    shift 3
+    for task in $tasks; do
+        stage "eval_${model}_$task" "$need" worldmodel eval task="$task" "$@" device="$DEVICE" \
+            episodes="$EVAL_EPISODES" workers="$WORKERS" pictures=false \
             model="$OUT/$model/model.safetensors" out="$OUT/eval_${model}_$task"
     done
+}
+for name in "" _unlabelled _frozen _finetune; do
+    stage "probes_model$name" "train$name" worldmodel inspect probes model="$OUT/model$name/model.safetensors" \
+        $DATA out="$OUT/probes_model$name"
+    evaluate "model$name" "train$name" "reach grasp pick_place"
 done
+evaluate model_one_goal train_one_goal "pick_place push" sub_goals=one
 
-OUT="$OUT" python - <<'TABLE'
-import json, os
-from pathlib import Path
-
-out = Path(os.environ["OUT"])
-print("device:", (out / "device.txt").read_text().strip())
-for folder in sorted(out.glob("eval_*")):
-    if (folder / "summary.json").is_file():
-        row = json.loads((folder / "summary.json").read_text())
-        model = Path(row["model"]).parent.name
-        print(f"{model:18s} {row['task']:12s} {row['successes']}/{row['episodes']}  "
-              f"{row['seconds_per_action']['median']:.3f} s/action")
-for folder in sorted(out.glob("probes_*")):
-    if (folder / "summary.json").is_file():
-        row = json.loads((folder / "summary.json").read_text())
-        names = ("object_encoded_m", "object_predicted_m", "loss_true", "loss_copy", "loss_shuffled")
-        print(f"{folder.name:26s}", " ".join(f"{n}={row[n]:.4f}" for n in names))
-file = out / "pretrain" / "summary.json"
-if file.is_file():
-    last = json.loads(file.read_text())["last"]
-    names = ("val_masked_short", "val_masked_long", "val_mean", "feature_std", "effective_rank")
-    print("pretraining:", " ".join(f"{n}={last[n]:.4g}" for n in names))
-file = out / "planning" / "summary.json"
-if file.is_file():
-    for row in json.loads(file.read_text())["rows"]:
-        print(" ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
-TABLE
+echo
+[ ${#unfinished[@]} -gt 0 ] && echo "not finished: ${unfinished[*]}"
+[ ${#skipped[@]} -gt 0 ] && echo "skipped: ${skipped[*]}"
+[ ${#failed[@]} -gt 0 ] && echo "failed: ${failed[*]}"
+python benchmarks/gpu_report.py table "$OUT"
+[ ${#failed[@]} -gt 0 ] && exit 1
+[ ${#unfinished[@]} -gt 0 ] && exit 75
+exit 0

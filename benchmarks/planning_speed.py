@@ -143,7 +143,7 @@ def paces() -> None:
 
 
 def _speed_cells(r: dict[str, Any], peaks: dict[str, float]) -> list[object]:
-    alone = f"{r['ratio_same_products']:.2f}x" if "ratio_same_products" in r else "-"
+    alone = f"{r['ratio_same_products']:.2f}x" if r.get("ratio_same_products") else "-"
     shares = (r[f"flops_{n}"] / peaks[d] for n, d in (("exact", "float32"), ("bf16", "bfloat16")))
     return [
         r["size"],

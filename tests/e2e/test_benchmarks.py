@@ -2,10 +2,7 @@
 
 import importlib
 import json
-import os
-import shlex
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -43,23 +40,6 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
     for stage in stages.values():
         words = pretraining.stage_words(stage, options)
         assert composes([*words, "steps=100", "out=out"]), capsys.readouterr().err
-
-
-def test_the_commands_of_the_gpu_run_compose(tmp_path, capsys):
-    bin_ = tmp_path / "bin"
-    bin_.mkdir()
-    record = f'#!/bin/sh\nprintf "%s\\n" "$*" >> {tmp_path}/words\n'
-    (bin_ / "worldmodel").write_text(record)
-    (bin_ / "python").write_text("#!/bin/sh\n")
-    for file in bin_.iterdir():
-        file.chmod(0o755)
-    environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}", "WORKERS": "2"}
-    script = ["bash", str(BENCHMARKS / "gpu.sh"), str(tmp_path / "out")]
-    subprocess.run(script, env=environment, check=True, capture_output=True)
-    lines = (tmp_path / "words").read_text().splitlines()
-    assert len(lines) > 20
-    for line in lines:
-        assert composes(shlex.split(line)), (line, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -103,9 +103,10 @@ def _episode(
     return out
 
 
-def _pack(
-    runs: list[dict[str, np.ndarray]], options: PrepareOptions, encode: Encode | None
+def pack_runs(
+    runs: list[dict[str, np.ndarray]], options: PrepareOptions, encode: Encode | None = None
 ) -> dict[str, Tensor]:
+    """Return the tensors of a shard file: frames, states and the starts of the gap-free runs."""
     whole = {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
     frames = whole.pop("frames")
     tensors = {name: torch.from_numpy(value) for name, value in whole.items()}
@@ -254,7 +255,7 @@ def _write_group(
             f"No episode of {file.name} has two frames at {options.fps} Hz: index again "
             "with a larger min_seconds"
         )
-    write_shard(file, _pack(runs, options, encode))
+    write_shard(file, pack_runs(runs, options, encode))
 
 
 def summarise(
