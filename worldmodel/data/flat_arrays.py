@@ -11,6 +11,7 @@ Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A acti
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -29,17 +30,18 @@ from tqdm import tqdm
 from worldmodel.atomic_io import write_json
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
+from worldmodel.data.data_root import find_root
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.files import Links
-from worldmodel.data.index import Manifest, build_index, open_manifest
+from worldmodel.data.index import MANIFEST, Manifest, build_index, open_manifest
 from worldmodel.data.index_store import Row
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.layouts import find_units
 from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
 from worldmodel.data.sampling import sequences, state_actions
 from worldmodel.data.transforms import Preprocess
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.processes import WorkerPool
 from worldmodel.specs import Transform
 
@@ -136,18 +138,24 @@ def index_folder(
 ) -> Manifest:
     """Index `root` in the cache folder; only changed episodes are inspected again.
 
+    If `root` is an index, it is opened instead.
+
     Raises:
         DataError: There is no usable episode, or more were rejected than allowed.
-        ConfigError: The cache folder is not writable.
+        ConfigError: The cache folder is not writable, the map of columns is missing, or an index
+            was made with other options.
     """
-    if not root.is_dir() or not find_units(root, links):
-        what = "No episodes under" if root.is_dir() else "There is no folder"
+    if (root / MANIFEST).is_file():
+        given = {"camera": camera, "links": links, "rlds_fps": rlds_fps}
+        return _open_index(root, given, max_reject_fraction)
+    root = find_root(root)
+    if not find_units(root, links):
         raise DataError(
-            f"{what} {root}: give data=FOLDER and val=FOLDER of episodes, or make some with "
+            f"No episodes under {root}: give data=FOLDER and val=FOLDER of episodes, or make some with "
             f"`worldmodel collect out={root}`"
         )
     read = ReadOptions(camera=camera, links=links, rlds_fps=rlds_fps)
-    index = cache_slot("index", root, vars(read), cache)
+    index = cache_slot("index", root, dataclasses.asdict(read), cache)
     options = IndexOptions(read=read)
     with locked(index / "lock"):
         summary = build_index(root, index, options, workers=workers)
@@ -161,6 +169,20 @@ def index_folder(
             summary["reasons"],
             index / "rejects.jsonl",
         )
+    manifest.check(max_reject_fraction)
+    return manifest
+
+
+def _open_index(folder: Path, given: dict[str, object], max_reject_fraction: float) -> Manifest:
+    """Open an index that was made as the options say; an option at its default says nothing."""
+    manifest = open_manifest(folder)
+    default = vars(ReadOptions())
+    for name, value in given.items():
+        if value not in (default[name], manifest.summary.get(name)):
+            raise ConfigError(
+                f"{name}={value} has no effect on the index {folder}, which was made with {name}="
+                f"{manifest.summary.get(name)}: leave it out, or index again with it"
+            )
     manifest.check(max_reject_fraction)
     return manifest
 

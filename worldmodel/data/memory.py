@@ -155,7 +155,8 @@ def open_clips(
     """Open the clips of the episodes under `root`, indexing and decoding them on first use.
 
     Args:
-        root: Folder of raw DROID, RLDS or LeRobot episodes; it is never written to.
+        root: Folder of raw DROID, RLDS or LeRobot episodes, which is never written to, or of an
+            index of them.
         num_frames: Frames of a clip.
         image_size: Height and width of the frames [px].
         transform: Kind of the image transform, see `Preprocess`.

@@ -23,6 +23,7 @@ from worldmodel.data.episode import EpisodeError
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.mapped_states import read_states
+from worldmodel.data.memory import open_clips
 from worldmodel.data.readers import lerobot_list
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.sampling import ClipOptions, state_actions
@@ -300,3 +301,17 @@ def test_columns_are_parsed():
     picked = [values[p.first : p.last].tolist() for p in parts]
     assert [p.name for p in parts] == ["a.b", "c/d", "e", "f"]
     assert picked == [[0, 1, 2, 3, 4, 5], [7], [0, 1, 2], list(range(8))]
+
+
+def test_small_models_train_on_an_index_and_its_map(tmp_path):
+    root = write_own_lerobot(tmp_path / "set", [random_states(40, 2)], column=lambda s: (s, s))
+    columns = ColumnMap(state="observation.state[0:6]", gripper="observation.state[6]", left=SECOND)
+    options = IndexOptions(read=ReadOptions(columns=columns))
+    build_index(root, tmp_path / "index", options, workers=1)
+    cache = tmp_path / "cache"
+    clips = open_clips(tmp_path / "index", 3, 32, fps=5.0, cache=cache, workers=1)
+    states = clips.arrays["states"]
+    np.testing.assert_allclose(states[:, :3], random_states(40, 2)[::3, :3], atol=1e-6)
+    assert not clips.sent
+    with pytest.raises(ConfigError, match="camera=wrist has no effect"):
+        open_clips(tmp_path / "index", 3, 32, fps=5.0, cache=cache, camera="wrist")
