@@ -151,8 +151,8 @@ def index_folder(
     root = find_root(root)
     if not find_units(root, links):
         raise DataError(
-            f"No episodes under {root}: give data=FOLDER and val=FOLDER of episodes, or make some with "
-            f"`worldmodel collect out={root}`"
+            f"No episodes under {root}: give data=FOLDER and val=FOLDER of episodes, or make some "
+            f"with `worldmodel collect out={root}`"
         )
     read = ReadOptions(camera=camera, links=links, rlds_fps=rlds_fps)
     index = cache_slot("index", root, dataclasses.asdict(read), cache)
