@@ -34,7 +34,8 @@ from worldmodel.data.data_root import find_root
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.files import Links
-from worldmodel.data.index import MANIFEST, Manifest, build_index, open_manifest
+from worldmodel.data.index import Manifest, build_index, open_manifest
+from worldmodel.data.index_files import MANIFEST
 from worldmodel.data.index_store import Row
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.layouts import find_units
