@@ -70,8 +70,11 @@ class EpisodeView:
 
 
 def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
-    """Return each frame beside its current sub-goal, [H, 2 W, 3]."""
-    due = [*episode.sub_goals, episode.sub_goals[-1]] if episode.sub_goals else []
+    """Return each frame beside its current sub-goal, [H, 2 W, 3].
+
+    The last frame has no decision. It may be the only one, of an episode that ended at once.
+    """
+    due = [*episode.sub_goals, *(episode.sub_goals or [0])[-1:]] if episode.goals else []
     return [
         np.concatenate([frame, episode.goals[index].image], axis=1)
         for frame, index in zip(episode.frames, due, strict=False)
@@ -172,7 +175,8 @@ def episode_view(episode: Episode, others: Mapping[str, Episode]) -> EpisodeView
     """Return what is shown of an episode, beside baselines in the same scene."""
     known = np.isfinite(episode.error_m)
     distance = f"final error {episode.error_m * 100:.1f} cm, " if known else ""
-    kind, film = movie(beside_goals(episode)) if episode.frames and episode.sub_goals else ("", b"")
+    seen = beside_goals(episode)
+    kind, film = movie(seen) if seen else ("", b"")
     return EpisodeView(
         seed=episode.seed,
         success=episode.success,
