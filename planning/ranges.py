@@ -12,6 +12,18 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from planning.errors import PlanError
 
+SHOWN = 100
+"""Maximum length of a value in a message, in characters."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: one short line, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4300 digits
+        text = "an integer of more than 4300 digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
 
 def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
     """Return field metadata for a number from `low` to `high`, inclusive."""
@@ -42,10 +54,12 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
     if origin is Literal:
         if value not in kinds:
             known = ", ".join(str(c) for c in kinds if c != "")
-            raise PlanError(f"{name}={value!r} is not available. Choose one of: {known}.")
+            raise PlanError(f"{name}={shown(value)} is not available. Choose one of: {known}.")
     elif origin in (list, tuple):
         if not isinstance(value, list | tuple):
-            raise PlanError(f"{name}={value!r} is no list. Allowed: a list, for example [a, b].")
+            raise PlanError(
+                f"{name}={shown(value)} is no list. Allowed: a list, for example [a, b]."
+            )
         for part in value:
             _check(name, part, kinds[0], limits)
     elif origin in (Union, types.UnionType):
@@ -55,7 +69,7 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
         _check_number(name, value, hint is int, limits)
     elif hint in (str, bool) and not isinstance(value, hint):
         what = "text" if hint is str else "true, false"
-        raise PlanError(f"{name}={value!r} has the wrong type. Allowed: {what}.")
+        raise PlanError(f"{name}={shown(value)} has the wrong type. Allowed: {what}.")
 
 
 def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any]) -> None:
@@ -67,5 +81,5 @@ def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any])
     what = "" if is_number else "whole numbers from " if whole else "numbers from "
     unit = f" {limits['unit']}" if limits.get("unit") else ""
     raise PlanError(
-        f"{name}={value} is out of range. Allowed: {what}{low:.10g} to {high:.10g}{unit}."
+        f"{name}={shown(value)} is out of range. Allowed: {what}{low:.10g} to {high:.10g}{unit}."
     )

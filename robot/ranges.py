@@ -13,6 +13,19 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from robot.errors import ConfigError
 
 
+SHOWN = 100
+"""Maximum length of a value in a message, in characters."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: one short line, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4300 digits
+        text = "an integer of more than 4300 digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
 def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
     """Return field metadata for numbers from `low` to `high`, inclusive."""
     return {"min": low, "max": high, "unit": unit}
@@ -57,7 +70,7 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
     origin, kinds = get_origin(hint), get_args(hint)
     if origin is Literal:
         if value not in kinds:
-            raise ConfigError(f"{name}={value!r}; allowed: {', '.join(map(str, kinds))}")
+            raise ConfigError(f"{name}={shown(value)}; allowed: {', '.join(map(str, kinds))}")
     elif origin is tuple:
         _check_tuple(name, value, kinds, limits)
     elif origin in (Union, types.UnionType):
@@ -66,13 +79,15 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
     elif hint in (int, float):
         _check_number(name, value, hint is int, limits)
     elif hint in (str, bool) and not isinstance(value, hint):
-        raise ConfigError(f"{name}={value!r}; allowed: {'text' if hint is str else 'true, false'}")
+        raise ConfigError(
+            f"{name}={shown(value)}; allowed: {'text' if hint is str else 'true, false'}"
+        )
 
 
 def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Any) -> None:
     if not isinstance(values, tuple) or (kinds[-1] is not ... and len(values) != len(kinds)):
         count = "" if kinds[-1] is ... else f" of {len(kinds)} values"
-        raise ConfigError(f"{name}={values!r}; allowed: a list{count}")
+        raise ConfigError(f"{name}={shown(values)}; allowed: a list{count}")
     for i, value in enumerate(values):
         _check(f"{name}[{i}]", value, kinds[0], limits)
 
@@ -85,4 +100,4 @@ def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any])
         return
     unit = f" {limits['unit']}" if limits.get("unit") else ""
     what = "an integer" if whole else "a finite number"
-    raise ConfigError(f"{name}={value!r}; allowed: {what} from {low:g} to {high:g}{unit}")
+    raise ConfigError(f"{name}={shown(value)}; allowed: {what} from {low:g} to {high:g}{unit}")

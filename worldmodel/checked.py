@@ -15,6 +15,19 @@ Limits = Mapping[str, Any]
 """Metadata of a field: `min` and `max` limit its numbers, `unit` names their unit."""
 
 
+SHOWN = 100
+"""Maximum length of a value in a message, in characters."""
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: one short line, whatever it is."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not print integers of more than 4300 digits
+        text = "an integer of more than 4300 digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
@@ -29,7 +42,7 @@ def _check(name: str, value: object, hint: object, limits: Limits) -> None:
     origin, kinds = get_origin(hint), get_args(hint)
     if origin is Literal:
         if value not in kinds:
-            raise ConfigError(f"{name}={value!r}; allowed: {', '.join(map(str, kinds))}")
+            raise ConfigError(f"{name}={shown(value)}; allowed: {', '.join(map(str, kinds))}")
     elif origin is tuple:
         _check_tuple(name, value, kinds, limits)
     elif origin in (Union, types.UnionType):
@@ -38,13 +51,15 @@ def _check(name: str, value: object, hint: object, limits: Limits) -> None:
     elif hint in (int, float):
         _check_number(name, value, hint is int, limits)
     elif hint in (str, bool) and not isinstance(value, hint):
-        raise ConfigError(f"{name}={value!r}; allowed: {'text' if hint is str else 'true, false'}")
+        raise ConfigError(
+            f"{name}={shown(value)}; allowed: {'text' if hint is str else 'true, false'}"
+        )
 
 
 def _check_tuple(name: str, values: object, kinds: tuple[Any, ...], limits: Limits) -> None:
     if not isinstance(values, tuple) or (kinds[-1] is not ... and len(values) != len(kinds)):
         count = "" if kinds[-1] is ... else f" of {len(kinds)}"
-        raise ConfigError(f"{name}={values!r}; allowed: a tuple{count}")
+        raise ConfigError(f"{name}={shown(values)}; allowed: a tuple{count}")
     for i, value in enumerate(values):
         _check(f"{name}[{i}]", value, kinds[0], limits)
 
@@ -59,7 +74,7 @@ def _check_number(name: str, value: object, whole: bool, limits: Limits) -> None
     bounds = {"min": "at least", "max": "at most"}
     allowed += [f"{words} {limits[key]:g}" for key, words in bounds.items() if key in limits]
     unit = f" [{limits['unit']}]" if limits.get("unit") else ""
-    raise ConfigError(f"{name}={value!r}; allowed: {', '.join(allowed)}{unit}")
+    raise ConfigError(f"{name}={shown(value)}; allowed: {', '.join(allowed)}{unit}")
 
 
 class Checked:

@@ -9,7 +9,7 @@ import numpy as np
 
 from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M
 from robot.errors import ConfigError
-from robot.ranges import between, check_ranges
+from robot.ranges import between, check_ranges, shown
 
 BOX = between(-3, 3, "m")
 
@@ -109,11 +109,11 @@ class SafetyConfig:
             ConfigError: No or an empty mapping, an unknown name, or a value out of its range.
         """
         if not isinstance(values, dict) or not values:
-            raise ConfigError(f"Limits {values!r}; allowed: one `name: value` per line")
+            raise ConfigError(f"Limits {shown(values)}; allowed: one `name: value` per line")
         known = {f.name for f in fields(cls)}
         wrong = sorted(str(name) for name in values if name not in known)
         if wrong:
-            raise ConfigError(f"Unknown limits {wrong}; known: {', '.join(sorted(known))}")
+            raise ConfigError(f"Unknown limits {shown(wrong)}; known: {', '.join(sorted(known))}")
         return cls(**values)
 
     @property
