@@ -93,18 +93,27 @@ def stop(number: int) -> None:
 def _handle(number: int, _: FrameType | None) -> None:
     if _STATE.raised.is_set() and number != signal.SIGINT:
         return  # the command is ending already; only a second Ctrl-C interrupts that
-    if _STATE.deferring and not _STATE.pending:
-        _STATE.pending = number
-        timer = threading.Timer(DEFER_S, _repeat, [number])
-        timer.daemon = True
-        timer.start()
-        return
+    if _STATE.deferring and not _STATE.raised.is_set():
+        if not _STATE.pending:
+            _STATE.pending = number
+            _repeat_later(number)
+            return
+        if _STATE.patient and number != signal.SIGINT:
+            return  # only a second Ctrl-C interrupts what has to be finished
     stop(number)
+
+
+def _repeat_later(number: int) -> None:
+    timer = threading.Timer(DEFER_S, _repeat, [number])
+    timer.daemon = True
+    timer.start()
 
 
 def _repeat(number: int) -> None:
     """Send a deferred signal again if it still waits, which raises it."""
-    if _STATE.pending:
+    if _STATE.pending and _STATE.deferring and _STATE.patient:
+        _repeat_later(number)
+    elif _STATE.pending:
         signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
@@ -172,12 +181,15 @@ def stop_signals() -> Iterator[None]:
         os.close(writing)  # ends the watcher
         watcher.join()
         os.close(reading)
-        _STATE.installed = False
+        _STATE.installed, _STATE.pending = False, 0
 
 
 @contextlib.contextmanager
 def patient() -> Iterator[None]:
-    """Let a long library call in the block finish, as while an arm has to be stopped."""
+    """Let a long library call in the block finish, as while an arm has to be stopped.
+
+    A `deferred_stop` inside the block holds a signal back without a time limit.
+    """
     before, _STATE.patient = _STATE.patient, True
     try:
         yield
@@ -191,7 +203,7 @@ def deferred_stop() -> Iterator[Callable[[], int]]:
 
     The block asks the yielded function, which returns the number of the signal that waits, or 0,
     and passes it to `stop`. A signal that waits longer than `DEFER_S`, or a second one, raises
-    `Stopped` at once.
+    `Stopped` at once; inside `patient`, only a second Ctrl-C does.
 
     Yields:
         The function.

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from planning.apps.drive_recorder import Recorder
+from planning.apps.drive_recorder import OpenEpisode, Recorder
 from planning.apps.drive_summary import drive_summary
 from planning.apps.evaluate import episode_seed
 from planning.apps.imagined import add_imagined
@@ -39,10 +39,10 @@ from planning.protocols import SubGoal
 from planning.report.live_view import LiveView
 from planning.report.page import write_report
 from planning.rollout import Episode
-from robot.errors import ArmError, ReflexError, RobotError
+from robot.errors import ArmError, ReflexError
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
-from worldmodel.shutdown import name_of, patient
+from worldmodel.shutdown import deferred_stop, name_of, patient
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,8 @@ class Drive:
         self.episodes: list[Episode] = []
         """Every episode that began, also the one that an error ended."""
         self.ended: list[str] = []
+        self.open: OpenEpisode | None = None
+        """The episode in progress, until everything about it is written."""
         self.reasons: Counter[str] = Counter()
 
     def goals(self) -> list[SubGoal]:
@@ -136,16 +138,30 @@ class Drive:
 
     def run(self, finish: Finish) -> None:
         """Run all episodes; summarise those that began even if an error ends the drive."""
+        interrupted = False
         try:
             for index in range(self.options.episodes):
                 self._prepare_scene(index)
                 last = index + 1 == self.options.episodes
                 self.run_episode(index, lose_one_for=self._tolerated(last=last))
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
-            summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
-            add_imagined(self.episodes, self.options.model, self.world)
-            title = f"drive {self.options.workcell.robot}: {summary['task']}"
-            finish(summary, write_report(self.out, title, summary, self.episodes))
+            with deferred_stop():  # a signal waits until everything is written
+                self._close_episode()
+                self._report(finish, with_imagined=not interrupted)
+
+    def _report(self, finish: Finish, *, with_imagined: bool) -> None:
+        """Write summary and report of the episodes that began."""
+        summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
+        try:
+            if with_imagined:
+                add_imagined(self.episodes, self.options.model, self.world)
+        except Exception as error:  # noqa: BLE001 - these pictures must not cost the report
+            log.warning("The report has no imagined pictures (%s).", error)
+        title = f"drive {self.options.workcell.robot}: {summary['task']}"
+        finish(summary, write_report(self.out, title, summary, self.episodes))
 
     def _prepare_scene(self, index: int) -> None:
         """Let the operator reset the scene and inspect a stopped arm."""
@@ -165,43 +181,45 @@ class Drive:
         seed = episode_seed(self.options.seed, index)
         self.workcell.begin(seed, self.options.sub_goals)
         goals = self.goals()
-        shown = [self._as_seen(goal) for goal in goals]
-        episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)
-        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
-        records = DriveLog(new_folder(self.out / "logs", stamp), self.header(seed), goals)
-        self.episodes.append(episode)
-        recorder = Recorder(self.options, self.workcell, episode, self.policy.preprocess)
-        if self.view is not None:
-            self.view.begin(goals)
-        ended = "the program failed"
         try:
-            ended = self._follow(goals, seed, records, recorder, f"episode {index}")
-            if ended:
-                self._stop(records)
+            with deferred_stop():  # so that every log that begins also ends
+                self.open = opened = self._open_episode(index, seed, goals)
+            if self.view is not None:
+                self.view.begin(goals)
+            opened.ended = self._follow(goals, seed, opened, f"episode {index}")
+            if opened.ended:
+                opened.stop_arm()
+            elif self.options.judge and not opened.recorder.judged:
+                opened.verdict = self._judge()
         except BaseException as error:
-            ended = _why(error)
-            self._stop(records)
+            if self.open is not None:
+                with deferred_stop():
+                    self.open.ended = _why(error)
+                    self.open.stop_arm()
             if not isinstance(error, lose_one_for):
                 raise
             self.operator.tell(f"episode {index} ended: {error}")
         finally:
-            recorder.close(ended, self._judge if self.options.judge else None)
-            self.ended.append(ended)
-            self.reasons.update(recorder.reasons)
-            self._save(episode, records, recorder, ended)
+            with deferred_stop():
+                self._close_episode()
 
-    def _save(self, episode: Episode, records: DriveLog, recorder: Recorder, ended: str) -> None:
-        """Write the recording and the end of the log, which is written in any case."""
-        data, error_m = "", float(episode.error_m)
-        try:
-            data = recorder.write(self.out, records.folder.name, ended)
-        finally:
-            records.end(
-                ended=ended or "budgets spent",
-                success=episode.success,
-                error_m=error_m if math.isfinite(error_m) else None,
-                data=data,
-            )
+    def _open_episode(self, index: int, seed: int, goals: list[SubGoal]) -> OpenEpisode:
+        """Create the log, the recording and the report's record of an episode."""
+        shown = [self._as_seen(goal) for goal in goals]
+        episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)
+        stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
+        recorder = Recorder(self.options, self.workcell, episode, self.policy.preprocess)
+        records = DriveLog(new_folder(self.out / "logs", stamp), self.header(seed), goals)
+        self.episodes.append(episode)
+        return OpenEpisode(records, recorder)
+
+    def _close_episode(self) -> None:
+        """Write what is left of the episode in progress, if there is one."""
+        opened, self.open = self.open, None
+        if opened is not None:
+            self.ended.append(opened.ended)
+            self.reasons.update(opened.recorder.reasons)
+            opened.close(self.out)
 
     def _as_seen(self, goal: SubGoal) -> SubGoal:
         """Return a goal with its image pre-processed for the model, for the report."""
@@ -211,12 +229,10 @@ class Drive:
     def _judge(self) -> bool:
         return self.operator.ask("Did it succeed? [y/N] ").lower() in ("y", "yes")
 
-    def _follow(
-        self, goals: list[SubGoal], seed: int, records: DriveLog, recorder: Recorder, title: str
-    ) -> str:
+    def _follow(self, goals: list[SubGoal], seed: int, opened: OpenEpisode, title: str) -> str:
         cell, motion = self.options.workcell, self.options.motion
         with (
-            (records.folder / "safety.jsonl").open("w", encoding="utf-8") as file,
+            (opened.records.folder / "safety.jsonl").open("w", encoding="utf-8") as file,
             tqdm(total=sum(g.steps for g in goals), desc=title, unit="step") as bar,
         ):
             arm = safe_arm(
@@ -232,16 +248,13 @@ class Drive:
                 self.agent,
                 goals,
                 seed=seed,
-                listen=self._listener(records, recorder, bar),
+                listen=self._listener(opened, bar),
                 max_age_s=math.inf if self.workcell.simulated else self.options.max_plan_s,
             )
 
-    def _listener(
-        self, records: DriveLog, recorder: Recorder, bar: tqdm[Any]
-    ) -> Callable[[Step], None]:
+    def _listener(self, opened: OpenEpisode, bar: tqdm[Any]) -> Callable[[Step], None]:
         def listen(step: Step) -> None:
-            records.step(step)
-            recorder.step(step)
+            opened.step(step)
             if self.view is not None:
                 self.view.step(step)
             if step.decision is None or step.sent is None:
@@ -253,19 +266,6 @@ class Drive:
                 bar.write(f"step {step.index}: {'; '.join(shown)}")
 
         return listen
-
-    def _stop(self, records: DriveLog) -> None:
-        """Stop the arm in any state, and log it if the disk allows."""
-        row: dict[str, Any] = {"kind": "stopped"}
-        try:
-            self.workcell.arm.stop()
-        except RobotError as error:
-            log.warning("The arm did not accept the stop (%s). Use the emergency stop.", error)
-            row = {"kind": "stop failed", "error": str(error)}
-        try:
-            records.write(row | {"time_s": time.time()})
-        except OSError as error:
-            log.warning("The stop is not in the log (%s).", error)
 
 
 def _why(error: BaseException) -> str:

@@ -1,11 +1,13 @@
-"""Record an episode of a drive for the report and as a DROID recording."""
+"""Record an episode of a drive: for its log, for the report, and as a DROID recording."""
 
 from __future__ import annotations
 
+import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,15 @@ from numpy.typing import NDArray
 
 from planning.apps.workcell import Workcell
 from planning.arm_options import DriveOptions
+from planning.drive_log import DriveLog
 from planning.driving import Image, Step
 from planning.rollout import Episode, failure_reason, final_error_m
+from robot.errors import RobotError
 from robot.pose import gripper_command
 from robot.record import Recording
 from worldmodel.data.writers.droid import write_episode
 
-Judge = Callable[[], bool]
-"""Asks the operator whether the episode succeeded."""
+log = logging.getLogger(__name__)
 
 
 class Recorder:
@@ -86,12 +89,12 @@ class Recorder:
             episode.seconds.setdefault(name, []).append(seconds)
         self.reasons.update(reason.kind for reason in step.sent.reasons)
 
-    def close(self, ended: str, judge: Judge | None = None) -> None:
+    def close(self, ended: str, verdict: bool | None = None) -> None:
         """Determine the outcome of the episode.
 
         Args:
             ended: why it ended early; empty when the step budgets were spent.
-            judge: asked if the scene cannot determine success.
+            verdict: the operator's judgement, if the scene cannot determine success.
         """
         episode, task = self.episode, self.options.workcell.scene.task
         if self.judged:
@@ -105,8 +108,8 @@ class Recorder:
         if self.recording.states and episode.goals:
             gap = self.recording.states[-1][:3] - episode.goals[-1].state[:3]
             episode.error_m = float(np.linalg.norm(gap))
-        if judge is not None and not ended:
-            episode.success = judge()
+        if verdict is not None and not ended:
+            episode.success = verdict
             episode.reason = "" if episode.success else "a person's judgement"
         else:
             episode.reason = ended or "not judged"
@@ -140,3 +143,52 @@ class Recorder:
             metadata=facts,
         )
         return str(folder.relative_to(out))
+
+
+@dataclass
+class OpenEpisode:
+    """An episode in progress, whose end is written whatever ends it."""
+
+    records: DriveLog
+    recorder: Recorder
+    ended: str = "the program failed"
+    """Why it ended early; empty if the step budgets were spent."""
+    verdict: bool | None = None
+    """The operator's judgement; None if nobody was asked."""
+
+    def step(self, step: Step) -> None:
+        """Log and record a step."""
+        self.records.step(step)
+        self.recorder.step(step)
+
+    def stop_arm(self) -> None:
+        """Stop the arm in any state, and log it if the disk allows."""
+        row: dict[str, Any] = {"kind": "stopped"}
+        try:
+            self.recorder.workcell.arm.stop()
+        except RobotError as error:
+            log.warning("The arm did not accept the stop (%s). Use the emergency stop.", error)
+            row = {"kind": "stop failed", "error": str(error)}
+        try:
+            self.records.write(row | {"time_s": time.time()})
+        except OSError as error:
+            log.warning("The stop is not in the log (%s).", error)
+
+    def close(self, out: Path) -> None:
+        """Write the recording and the end of the log, which is written in any case.
+
+        Args:
+            out: output folder of the drive.
+        """
+        recorder, ended, data = self.recorder, self.ended, ""
+        try:
+            recorder.close(ended, self.verdict)
+            data = recorder.write(out, self.records.folder.name, ended)
+        finally:
+            error_m = float(recorder.episode.error_m)
+            self.records.end(
+                ended=ended or "budgets spent",
+                success=recorder.episode.success,
+                error_m=error_m if math.isfinite(error_m) else None,
+                data=data,
+            )

@@ -6,7 +6,8 @@ import weakref
 
 import pytest
 
-from worldmodel.shutdown import Stopped, exit_status, stop_signals
+from worldmodel import shutdown
+from worldmodel.shutdown import Stopped, deferred_stop, exit_status, patient, stop_signals
 
 
 class Target:
@@ -52,3 +53,29 @@ def test_other_dropped_exceptions_reach_the_former_hook(monkeypatch):
     with stop_signals():
         Broken()
     assert seen == ["dropped"]
+
+
+def write(done, *numbers):
+    """Receive signals while something is being written."""
+    with deferred_stop():
+        for number in numbers:
+            signal.raise_signal(number)
+            time.sleep(0.1)  # five times the limit for which a signal waits elsewhere
+        done.append("written")
+    done.append("not reached")
+
+
+def test_what_must_be_finished_is_finished_before_a_signal_counts(monkeypatch):
+    monkeypatch.setattr(shutdown, "DEFER_S", 0.02)
+    done = []
+    with pytest.raises(Stopped, match="SIGHUP"), stop_signals(), patient():
+        write(done, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP)
+    assert done == ["written"]
+    assert exit_status() == 129
+
+
+def test_a_second_ctrl_c_interrupts_even_that():
+    done = []
+    with pytest.raises(Stopped, match="Ctrl-C"), stop_signals(), patient():
+        write(done, signal.SIGTERM, signal.SIGINT)
+    assert done == []

@@ -1,6 +1,7 @@
 """Whatever ends a drive, its last episode is in log, recording, summary and report."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from planning.agent import PlanningAgent
 from planning.apps import drive as driving
 from planning.apps import drive_recorder
 from planning.cli.app import main
-from planning.drive_log import new_folder
+from planning.drive_log import DriveLog, new_folder
 from robot.errors import ArmError
 from robot.fake import FakeArm
 from worldmodel.errors import DataError
@@ -62,6 +63,48 @@ def test_an_episode_that_an_error_ends_is_kept_with_its_pictures(name, tmp_path,
     assert page.count("<figcaption>what happened") == 1
     assert len(list(tmp_path.glob("logs/*/frame-*.png"))) == step + 1
     assert len(list(tmp_path.glob("data/*/failure/*/*/trajectory.h5"))) == (step > 0)
+
+
+PHASES = {  # while what is written; the signal comes before or after it
+    "log is opened": (driving, "DriveLog"),
+    "recording": (drive_recorder, "write_episode"),
+    "end of the log": (DriveLog, "end"),
+    "report": (driving, "write_report"),
+}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_waits_until_what_is_being_written_is_whole(phase, when, tmp_path, monkeypatch):
+    number = {"before": signal.SIGTERM, "after": signal.SIGINT}[when]
+    owner, name = PHASES[phase]
+    write = getattr(owner, name)
+
+    def signalled(*args, **kwargs):
+        if when == "before":
+            signal.raise_signal(number)
+        written = write(*args, **kwargs)
+        if when == "after":
+            signal.raise_signal(number)
+        return written
+
+    monkeypatch.setattr(owner, name, signalled)
+    assert main([*MOVE, "sub_goals=one", f"out={tmp_path}"]) == 128 + number
+    rows, summary, page = results(tmp_path)
+    assert rows[-1]["kind"] == "end"
+    assert summary["episodes"] == 1
+    assert "seed" in page
+    steps = [row for row in rows if row["kind"] == "step"]
+    assert len(list(tmp_path.glob("data/*/*/*/*/trajectory.h5"))) == bool(steps)
+
+
+def test_pictures_of_what_was_imagined_do_not_cost_the_report(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("odd decoder")
+
+    monkeypatch.setattr(driving, "add_imagined", fail)
+    assert main([*MOVE, "sub_goals=one", f"out={tmp_path}"]) == 0
+    assert results(tmp_path)[1]["episodes"] == 1
 
 
 @pytest.mark.parametrize("file", ["frame-0002.png", "goal-00.png"])
