@@ -26,6 +26,7 @@ from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.kinematics import Kinematics, flange_pose
 from robot.pose import matrix_to_euler, turn_between
 from robot.safety.layer import SafeArm, SafetyConfig, outside_m, target_outside_m
+from worldmodel.atomic_io import read_json_lines
 
 CHUNK = 100
 RESET_EVERY = 5
@@ -295,12 +296,8 @@ def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
 def read_chunks(path: Path, count: int) -> list[dict[str, Any]]:
     """Return the finished chunks of this size, without duplicates and incomplete lines."""
     rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if row["index"] * CHUNK < count:
+    for row in read_json_lines(path):
+        if isinstance(row, dict) and row["index"] * CHUNK < count:
             rows[row["index"]] = row
     return list(rows.values())
 

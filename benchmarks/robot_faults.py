@@ -1,10 +1,13 @@
-"""Measure the reaction to faults of camera, planner, driver, arm and server in simulation.
+"""Measure the reaction to faults of camera, planner, driver, watchdog, arm and server.
 
-For each fault: the time until the arm is at rest, the distance moved, and the message.
+For each fault: the time until the arm is at rest, the distance moved, and the message. Every fault
+is measured several times; each measurement is a line of a JSONL file, so a killed run resumes.
 """
 
 from __future__ import annotations
 
+import functools
+import json
 import os
 import signal
 import subprocess
@@ -26,10 +29,16 @@ from robot.constants import FLANGE_TO_TCP_M
 from robot.errors import CameraError, RobotError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.limits import TIP_OFFSETS_M
+from worldmodel.atomic_io import read_json_lines
 
 ROOT = Path(__file__).resolve().parent.parent
 WATCH = WatchdogConfig(state_s=0.5)
 """A real arm's ages, except that the simulated arm's clock may stall briefly on a busy machine."""
+SILENT_S = 0.1
+"""Silence of its client after which the simulated arm aborts a motion, where the client is what
+fails [s]. A real arm aborts after 20 ms; elsewhere the simulated one waits for a busy machine."""
+UNDER_WAY_M = 0.015
+"""Distance after which a fault occurs [m]; the arm has its full speed by then."""
 FAR = [0.075, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
 PLANNER = """
 import sys
@@ -70,6 +79,14 @@ class Track:
             self.rows.append((time.monotonic(), self.twin.info(closed=False)["tcp_m"]))
             time.sleep(0.004)
 
+    def wait_until_under_way(self) -> None:
+        """Wait until the arm has moved some way."""
+        while not self.rows:
+            time.sleep(0.002)
+        start = self.rows[0][1]
+        while np.linalg.norm(self.rows[-1][1] - start) < UNDER_WAY_M:
+            time.sleep(0.002)
+
     def end(self, fault: float) -> dict[str, float]:
         """Return the time to a stop [s] and the distance moved [m] after `fault`."""
         self.on = False
@@ -83,14 +100,12 @@ class Track:
         }
 
 
-def in_a_motion(
-    twin: Twin, arm: FrankaArm, cause: Callable[[], None], delay_s: float = 0.3
-) -> dict[str, Any]:
+def in_a_motion(twin: Twin, arm: FrankaArm, cause: Callable[[], None]) -> dict[str, Any]:
     """Cause a fault while the arm moves."""
     track, when = Track(twin), []
 
     def later() -> None:
-        time.sleep(delay_s)
+        track.wait_until_under_way()
         when.append(time.monotonic())
         cause()
 
@@ -101,9 +116,10 @@ def in_a_motion(
         arm.send(FAR)
     except RobotError as error:
         message = str(error)
+    told = time.monotonic()
     thread.join()
     time.sleep(1.0)
-    return {**track.end(when[0]), "message": message}
+    return {**track.end(when[0]), "told_s": round(told - when[0], 3), "message": message}
 
 
 def refused(act: Callable[[], Any]) -> dict[str, Any]:
@@ -116,25 +132,17 @@ def refused(act: Callable[[], Any]) -> dict[str, Any]:
     return {"told_s": round(time.monotonic() - began, 3), "message": message}
 
 
-def camera_faults(twin: Twin) -> dict[str, dict[str, Any]]:
+def camera_fault(twin: Twin, cause: Callable[[TwinCamera], None]) -> dict[str, Any]:
     """Make a network camera's process repeat an image, freeze, or die."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name in ("camera repeats its picture", "camera's process frozen", "camera unplugged"):
-        twin.reset(1)
-        with TwinCamera(twin, 1) as stream, FrankaArm(config(twin), WATCH) as arm:
-            causes: dict[str, Callable[[], None]] = {
-                "camera repeats its picture": stream.freeze,
-                "camera's process frozen": lambda s=stream: os.kill(s.pid, signal.SIGSTOP),
-                "camera unplugged": lambda s=stream: os.kill(s.pid, signal.SIGKILL),
-            }
-            camera = watched_camera(OpenCVCamera(stream.url), arm)
-            time.sleep(1.0)  # wait for frames buffered during opening to pass
-            try:
-                rows[name] = in_a_motion(twin, arm, causes[name])
-                rows[name]["then"] = after_the_fault(camera)
-            finally:
-                camera.close()
-    return rows
+    twin.reset(1)
+    with TwinCamera(twin, 1) as stream, FrankaArm(config(twin), WATCH) as arm:
+        camera = watched_camera(OpenCVCamera(stream.url), arm)
+        time.sleep(1.0)  # wait for frames buffered during opening to pass
+        try:
+            found = in_a_motion(twin, arm, lambda: cause(stream))
+            return found | {"then": after_the_fault(camera)}
+        finally:
+            camera.close()
 
 
 def after_the_fault(camera: Any) -> str:
@@ -151,39 +159,80 @@ def after_the_fault(camera: Any) -> str:
     return "nothing: the camera is fine"
 
 
-def arm_faults() -> dict[str, dict[str, Any]]:
-    """Measure all faults of the arm, by name."""
-    rows: dict[str, dict[str, Any]] = {}
+def arm_fault(twin: Twin, cause: Callable[[FrankaArm], None]) -> dict[str, Any]:
+    """Cause a fault of the arm or of one of its processes."""
+    twin.reset(1)
+    with FrankaArm(config(twin), WATCH) as arm:
+        return in_a_motion(twin, arm, lambda: cause(arm))
+
+
+def frozen_driver() -> dict[str, Any]:
+    """Freeze the driver, whose arm then hears nothing and aborts by itself."""
+    with Twin("grasp", client_s=SILENT_S) as own:
+        return arm_fault(own, lambda arm: os.kill(arm.driver_pid, signal.SIGSTOP))
+
+
+def faults(twin: Twin) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return a function for each fault that measures it once."""
+
+    def camera(cause: Callable[[TwinCamera], None]) -> Callable[[], dict[str, Any]]:
+        return functools.partial(camera_fault, twin, cause)
+
+    def of_arm(cause: Callable[[FrankaArm], None]) -> Callable[[], dict[str, Any]]:
+        return functools.partial(arm_fault, twin, cause)
+
+    kill, freeze = signal.SIGKILL, signal.SIGSTOP
+    return {
+        "camera repeats its picture": camera(lambda stream: stream.freeze()),
+        "camera's process frozen": camera(lambda stream: os.kill(stream.pid, freeze)),
+        "camera unplugged": camera(lambda stream: os.kill(stream.pid, kill)),
+        "stop called": of_arm(lambda arm: arm.link.stop("a person pressed stop")),
+        "stop called without a reason": of_arm(lambda arm: arm.link.stop("")),
+        "reflex": of_arm(lambda _: twin.order_reflex()),
+        "driver killed": of_arm(lambda arm: os.kill(arm.driver_pid, kill)),
+        "driver frozen": frozen_driver,
+        "watchdog killed": of_arm(lambda arm: os.kill(arm.watchdog_pid, kill)),
+        "watchdog frozen": of_arm(lambda arm: os.kill(arm.watchdog_pid, freeze)),
+        "hand hits the table": functools.partial(collision, twin),
+        "planner killed": functools.partial(planner_fault, twin, kill),
+        "planner hung": functools.partial(planner_fault, twin, freeze),
+        "server killed": functools.partial(server_fault, kill),
+        "server frozen": functools.partial(server_fault, freeze),
+        "no server": lambda: refused(
+            lambda: FrankaArm(FrankaConfig(address="127.9.9.9", realtime=False))
+        ),
+        **requests(twin),
+    }
+
+
+def measure_faults(path: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
+    """Measure every fault `repeats` times, except for what a file of earlier measurements holds.
+
+    Args:
+        path: JSONL file of measurements, extended by this run.
+        repeats: number of measurements of each fault.
+
+    Returns:
+        Measurements by fault.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with Twin("grasp") as twin:
-        rows |= camera_faults(twin)
-        for name in (
-            "stop called",
-            "reflex",
-            "driver killed",
-            "driver frozen",
-            "watchdog killed",
-            "watchdog frozen",
-        ):
-            twin.reset(1)
-            with FrankaArm(config(twin), WATCH) as arm:
-                causes: dict[str, Callable[[], None]] = {
-                    "stop called": lambda arm=arm: arm.link.stop("a person pressed stop"),
-                    "reflex": twin.order_reflex,
-                    "driver killed": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGKILL),
-                    "driver frozen": lambda arm=arm: os.kill(arm.driver_pid, signal.SIGSTOP),
-                    "watchdog killed": lambda arm=arm: os.kill(arm.watchdog_pid, signal.SIGKILL),
-                    "watchdog frozen": lambda arm=arm: os.kill(arm.watchdog_pid, signal.SIGSTOP),
-                }
-                rows[name] = in_a_motion(twin, arm, causes[name])
-        rows["hand hits the table"] = collision(twin)
-        for name, kind in (("planner killed", signal.SIGKILL), ("planner hung", signal.SIGSTOP)):
-            twin.reset(1)
-            rows[name] = planner_fault(twin, kind)
-        rows |= requests(twin)
-    rows |= server_faults()
-    rows["no server"] = refused(
-        lambda: FrankaArm(FrankaConfig(address="127.9.9.9", realtime=False))
-    )
+        for name, measure in faults(twin).items():
+            while len(read_faults(path).get(name, [])) < repeats:
+                row = measure()
+                print(f"{name:28s} {json.dumps(row)}", flush=True)
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"fault": name} | row) + "\n")
+    found = read_faults(path)
+    return {name: found[name][:repeats] for name in found}
+
+
+def read_faults(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the measurements of a file by fault."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for row in read_json_lines(path):
+        if isinstance(row, dict):
+            rows.setdefault(row.pop("fault"), []).append(row)
     return rows
 
 
@@ -202,37 +251,44 @@ def collision(twin: Twin) -> dict[str, Any]:
         return {**track.end(touch), "message": told["message"]}
 
 
-def requests(twin: Twin) -> dict[str, dict[str, Any]]:
-    """Measure requests that the arm must refuse."""
-    twin.reset(1)
-    rows: dict[str, dict[str, Any]] = {}
-    with FrankaArm(config(twin), WATCH) as arm:
-        rows["second client"] = refused(lambda: FrankaArm(config(twin, connect_timeout_s=3.0)))
-        rows["NaN action"] = refused(lambda: arm.send([np.nan] * 7))
+def requests(twin: Twin) -> dict[str, Callable[[], dict[str, Any]]]:
+    """Return a function for each request that the arm must refuse, and an empty grasp."""
+
+    def ask(act: Callable[[FrankaArm], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+        def measure() -> dict[str, Any]:
+            twin.reset(1)
+            with FrankaArm(config(twin), WATCH) as arm:
+                return act(arm)
+
+        return measure
+
+    def out_of_reach(arm: FrankaArm) -> dict[str, Any]:
         far = arm.state().state
         far[:3] = [1.4, 0.0, 0.3]
-        rows["out of reach"] = refused(lambda: arm.send_pose(far))
+        return refused(lambda: arm.send_pose(far))
+
+    def empty_grasp(arm: FrankaArm) -> dict[str, Any]:
         arm.send([0, 0, 0, 0, 0, 0, 1.0])
         held = arm.state()
-        rows["gripper closes on nothing"] = {
-            "message": f"holding={held.holding}, {held.gripper_width_m * 1000:.1f} mm apart"
-        }
-    return rows
+        mm = held.gripper_width_m * 1000
+        return {"message": f"holding={held.holding}, {mm:.1f} mm apart"}
+
+    return {
+        "second client": ask(
+            lambda _: refused(lambda: FrankaArm(config(twin, connect_timeout_s=3.0)))
+        ),
+        "NaN action": ask(lambda arm: refused(lambda: arm.send([np.nan] * 7))),
+        "out of reach": ask(out_of_reach),
+        "gripper closes on nothing": ask(empty_grasp),
+    }
 
 
-def server_faults() -> dict[str, dict[str, Any]]:
+def server_fault(kind: signal.Signals) -> dict[str, Any]:
     """Kill or freeze the arm's server during a motion."""
-    rows: dict[str, dict[str, Any]] = {}
-    for name, kind in (("server killed", signal.SIGKILL), ("server frozen", signal.SIGSTOP)):
-        with Twin("grasp") as own:
-            own.reset(1)
-            with FrankaArm(config(own), WATCH) as arm:
-                began = time.monotonic()
-                found = in_a_motion(own, arm, lambda own=own, kind=kind: os.kill(own.pid, kind))
-                found["told_s"] = round(time.monotonic() - began - 1.3, 2)
-                rows[name] = found
-            os.kill(own.pid, signal.SIGKILL)
-    return rows
+    with Twin("grasp") as own:
+        found = arm_fault(own, lambda _: os.kill(own.pid, kind))
+        os.kill(own.pid, signal.SIGKILL)
+        return found
 
 
 def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
@@ -249,11 +305,8 @@ def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
         )
         assert process.stdout is not None
         process.stdout.readline()
-        start = twin.info(closed=False)["tcp_m"]
-        while np.linalg.norm(twin.info(closed=False)["tcp_m"] - start) < 0.015:
-            time.sleep(0.005)
         track = Track(twin)
-        time.sleep(0.05)
+        track.wait_until_under_way()
         fault = time.monotonic()
         process.send_signal(kind)
         time.sleep(2.0)

@@ -1,18 +1,20 @@
 """Pass random, extreme and NaN commands through the safety layer alone, on an arm without physics.
 
-Every target that the layer allows is checked with arithmetic that is not the layer's own.
+Every target that the layer allows is checked with arithmetic that is not the layer's own. Each
+finished chunk is a line of a JSONL file, so a killed run resumes.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from robot_commands import LIMITS, RESET_EVERY, orders
+from robot_commands import LIMITS, orders
 from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
@@ -20,8 +22,12 @@ from robot.arm import Sent
 from robot.fake import FakeArm
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafeArm, target_outside_m
+from worldmodel.atomic_io import read_json_lines
 
-CHUNK = 100
+CHUNK = 500
+"""Number of commands after which the arm begins at its start pose again."""
+MOST = "target_outside_m", "step_m", "turn_rad"
+COUNTS = "commands", "sent", "refused", "not_finite"
 
 
 class SharedSolver(Kinematics):
@@ -46,37 +52,53 @@ def fresh_layer() -> SafeArm:
     return SafeArm(arm, LIMITS, solver=solver, execute=True)
 
 
-def check_layer(count: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def check_layer(count: int, path: Path) -> dict[str, Any]:
     """Return the extremes of the targets that the layer allowed.
 
     Args:
         count: number of commands.
-        keep: called with the results so far after every hundred commands.
+        path: JSONL file of finished chunks, extended by this run.
     """
-    found: dict[str, Any] = dict.fromkeys(("target_outside_m", "step_m", "turn_rad"), 0.0) | {
-        "commands": 0,
-        "sent": 0,
-        "refused": 0,
-        "not_finite": 0,
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {row["index"] for row in read_rows(path, count)}
+    for index in tqdm(range((count + CHUNK - 1) // CHUNK)):
+        if index not in done:
+            row = check_chunk(index, min(CHUNK, count - index * CHUNK))
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    rows = read_rows(path, count)
+    return {
+        **{name: sum(row[name] for row in rows) for name in COUNTS},
+        **{name: max(row[name] for row in rows) for name in MOST},
         "max_step_m": LIMITS.max_step_m,
         "max_turn_rad": LIMITS.max_step_rad,
+        "seconds_median": statistics.median(s for row in rows for s in row["seconds"]),
     }
-    seconds: list[float] = []
+
+
+def read_rows(path: Path, count: int) -> list[dict[str, Any]]:
+    """Return the finished chunks of the first `count` commands."""
+    rows: dict[int, dict[str, Any]] = {}
+    for row in read_json_lines(path):
+        if isinstance(row, dict) and row["commands"] == min(CHUNK, count - row["index"] * CHUNK):
+            rows[row["index"]] = row
+    return list(rows.values())
+
+
+def check_chunk(index: int, count: int) -> dict[str, Any]:
+    """Pass the commands of a seed through a new layer."""
+    found: dict[str, Any] = {"index": index, **dict.fromkeys(MOST, 0.0), **dict.fromkeys(COUNTS, 0)}
+    found["seconds"] = []
     safe = fresh_layer()
-    for index in tqdm(range((count + CHUNK - 1) // CHUNK)):
-        if index % RESET_EVERY == 0:
-            safe = fresh_layer()
-        size = min(CHUNK, count - found["commands"])
-        for kind, action in orders(np.random.default_rng(index), size):
-            before, began = safe.commanded.copy(), time.process_time()
-            sent = safe.send_pose(action) if kind == "pose" else safe.send(action)
-            seconds.append(time.process_time() - began)
-            found["commands"] += 1
-            found["refused" if sent.refused else "sent"] += 1
-            if not sent.refused:
-                note(found, before, sent)
-        keep(found | {"seconds_median": statistics.median(seconds)})
-    return found | {"seconds_median": statistics.median(seconds)}
+    for kind, action in orders(np.random.default_rng(index), count):
+        before, began = safe.commanded.copy(), time.process_time()
+        sent = safe.send_pose(action) if kind == "pose" else safe.send(action)
+        found["seconds"].append(round(time.process_time() - began, 6))
+        found["commands"] += 1
+        found["refused" if sent.refused else "sent"] += 1
+        if not sent.refused:
+            note(found, before, sent)
+    return found
 
 
 def note(found: dict[str, Any], before: np.ndarray, sent: Sent) -> None:
@@ -89,4 +111,4 @@ def note(found: dict[str, Any], before: np.ndarray, sent: Sent) -> None:
         ("turn_rad", float((then * now.inv()).magnitude())),
     ):
         found[name] = max(found[name], value)
-    found["not_finite"] += not np.isfinite(sent.target).all()
+    found["not_finite"] += int(not np.isfinite(sent.target).all())

@@ -1,9 +1,9 @@
 """Test driver, watchdog and safety layer over libfranka's protocol on the simulated arm.
 
-For each fault: the time until the arm is at rest, how far it moved, and the message. Then thousands
-of random, extreme and NaN commands pass through the safety layer, which takes about an hour on two
-idle cores; a killed run resumes. More of them pass through the layer alone, on an arm without
-physics.
+For each fault, several times: the time until the arm is at rest, how far it moved, and the message.
+Then thousands of random, extreme and NaN commands pass through the safety layer, which takes about
+an hour on two idle cores. More of them pass through the layer alone, on an arm without physics. A
+killed run resumes from the lines in runs/robot-safety; remove that folder to measure again.
 
     python benchmarks/robot_safety.py [--only faults|commands|layer|page] [--commands 10000]
 
@@ -14,18 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from page_blocks import fill_blocks, markdown_table, wrap
 from robot_commands import drive_commands, read_chunks, total
-from robot_faults import arm_faults
+from robot_faults import measure_faults
 from robot_layer import check_layer
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "results" / "robot.json"
 PAGE = HERE.parent / "docs" / "robot-faults.md"
-WORK = HERE.parent / "runs" / "robot-commands"
+WORK = HERE.parent / "runs" / "robot-safety"
 
 
 def main() -> None:
@@ -40,22 +42,22 @@ def main() -> None:
     parser.add_argument("--layer", type=int, default=120_000, help="commands without an arm")
     parser.add_argument("--shard", type=int, default=0, help="drive every OF-th hundred from here")
     parser.add_argument("--of", type=int, default=1, help="processes that share the commands")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each fault")
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
     if options.only in (None, "faults"):
-        found["faults"] = arm_faults()
-        for name, row in found["faults"].items():
-            print(f"{name:28s} {json.dumps(row)}", flush=True)
+        found["faults"] = measure_faults(WORK / "faults.jsonl", options.repeats)
+        write(found)
+    if options.only in (None, "layer"):
+        found["layer"] = check_layer(options.layer, WORK / "layer.jsonl")
+        print(json.dumps(found["layer"]))
+        write(found)
     if options.only in (None, "commands"):
         drive_commands(options.commands, WORK, options.shard, options.of)
         found["commands"] = total(read_chunks(WORK / "chunks.jsonl", options.commands))
         print(json.dumps(found["commands"]))
-    if options.only in (None, "layer"):
-        found["layer"] = check_layer(options.layer, lambda part: write(found | {"layer": part}))
-        print(json.dumps(found["layer"]))
-    write(found)
-    parts = ("faults", "commands", "layer") if options.only in (None, "page") else (options.only,)
-    write_page({part: found[part] for part in parts if part in found})
+        write(found)
+    write_page(found)
     print(OUT, PAGE, sep="\n")
 
 
@@ -64,17 +66,27 @@ def write(found: dict[str, Any]) -> None:
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
-def fault_table(faults: dict[str, dict[str, Any]]) -> str:
+def fault_table(faults: dict[str, list[dict[str, Any]]]) -> str:
     """Format the table of the faults."""
     rows = []
-    for name, row in faults.items():
-        stop = f"{row['stop_s']:.2f} s" if "stop_s" in row else "does not move"
-        left = f"{1000 * row['left_m']:.0f} mm" if "left_m" in row else ""
-        told = f"{row['told_s']:.2f} s" if "told_s" in row else ""
-        then = f" Then: {row['then']}" if "then" in row else ""
-        rows.append((name, stop, left, told, " ".join(row["message"].split()) + then))
+    for name, runs in faults.items():
+        first = runs[0]
+        stop = _range([run["stop_s"] for run in runs], " s") if "stop_s" in first else ""
+        left = _range([1000 * run["left_m"] for run in runs], " mm", 0) if stop else ""
+        told = _range([run["told_s"] for run in runs], " s") if "told_s" in first else ""
+        then = f" Then: {first['then']}" if "then" in first else ""
+        message = " ".join(first["message"].split()) + then
+        rows.append((name, stop or "does not move", left, told, message))
     head = ("fault", "arm at rest after", "moved on", "reported after", "message")
     return markdown_table(head, rows)
+
+
+def _range(values: Sequence[float], unit: str, digits: int = 2) -> str:
+    """Return the median, and the range where it differs from it in what is shown."""
+    low, middle, high = (
+        f"{value:.{digits}f}" for value in (min(values), statistics.median(values), max(values))
+    )
+    return f"{middle}{unit}" if low == high else f"{middle}{unit} ({low} to {high})"
 
 
 def command_text(found: dict[str, Any]) -> str:
@@ -132,7 +144,7 @@ def layer_text(found: dict[str, Any]) -> str:
 def write_page(found: dict[str, Any]) -> None:
     """Fill the blocks of docs/robot-faults.md for the parts that were measured."""
     texts = {"faults": fault_table, "commands": command_text, "layer": layer_text}
-    fill_blocks(PAGE, {part: texts[part](results) for part, results in found.items()})
+    fill_blocks(PAGE, {part: texts[part](found[part]) for part in texts if part in found})
 
 
 if __name__ == "__main__":
