@@ -101,7 +101,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Send a part of the page, if the request names this server and holds the token."""
         kind, body, status = "text/plain", b"not found", 404
-        if self.headers.get_all("Host") not in self.server.hosts:
+        origin = self.headers.get_all("Origin")  # of the page that asks, if it is another one
+        if self.headers.get_all("Host") not in self.server.hosts or (
+            origin is not None and origin not in self.server.origins
+        ):
             status, body = 403, b"This address is not the one that `worldmodel drive` printed."
         else:
             token, _, name = self.path.removeprefix("/").partition("?")[0].partition("/")
@@ -136,6 +139,7 @@ class _Server(ThreadingHTTPServer):
         self.parts, self.token = parts, secrets.token_urlsafe(16)
         port = int(self.server_address[1])
         self.hosts = [[f"{name}:{port}"] for name in (HOST, "localhost")]
+        self.origins = [[f"http://{host}"] for (host,) in self.hosts]
         self.lock = threading.Lock()
         self.open: dict[socket.socket, float] = {}
         """Open connections, oldest first, and the times by which they must have ended [s]."""

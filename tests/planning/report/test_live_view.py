@@ -106,10 +106,10 @@ def path_of(view, part=""):
     return f"/{view.server.token}/{part}"
 
 
-def ask(view, path, *hosts):
+def ask(view, path, *hosts, also=()):
     """Status line and body of one request over a plain socket."""
     with socket.create_connection(("127.0.0.1", port_of(view)), timeout=30) as link:
-        lines = [f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), "", ""]
+        lines = [f"GET {path} HTTP/1.1", *(f"Host: {host}" for host in hosts), *also, "", ""]
         link.sendall("\r\n".join(lines).encode())
         answer = b"".join(iter(lambda: link.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -146,6 +146,26 @@ def test_no_host_and_two_hosts_are_refused(view):
     assert ask(view, path_of(view))[0] == 403
     assert ask(view, path_of(view), own, "evil.example")[0] == 403
     assert ask(view, f"http://evil.example{path_of(view)}", own)[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://127.0.0.1:{port}", 200),
+        ("http://localhost:{port}", 200),
+        ("http://evil.example", 403),
+        ("http://127.0.0.1:{port}.evil.example", 403),
+        ("https://127.0.0.1:{port}", 403),
+        ("http://127.0.0.1:1", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+def test_a_script_of_another_page_reads_nothing_even_with_the_token(view, origin, status):
+    own, header = f"127.0.0.1:{port_of(view)}", f"Origin: {origin.format(port=port_of(view))}"
+    assert ask(view, path_of(view, "state.json"), own, also=[header])[0] == status
+    if status == 200:
+        assert ask(view, path_of(view, "state.json"), own, also=[header, header])[0] == 403
 
 
 def test_the_token_is_needed_and_is_another_one_each_time(view):
