@@ -22,14 +22,20 @@ SIMULATED = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=HANG_S, kill_s=
 own time; the host's time only tells a process that hangs from a slow one."""
 
 
-def watchdog_ages(patience: float) -> WatchdogConfig:
-    """Return the watchdog's maximum ages, multiplied by `patience` for a simulated arm."""
+def watchdog_ages(patience: float, hang_s: float | None = None) -> WatchdogConfig:
+    """Return the watchdog's maximum ages, multiplied by `patience` for a simulated arm.
+
+    Args:
+        patience: factor of a busy machine.
+        hang_s: for a simulated arm whose time waits, the time without a reading that tells a
+            process that hangs from a slow one [s]; the other ages count in the arm's own time.
+    """
     usual = WatchdogConfig()
     return WatchdogConfig(
         planner_s=usual.planner_s * patience,
         frame_s=usual.frame_s * patience,
-        state_s=usual.state_s * patience,
-        kill_s=usual.kill_s * patience,
+        state_s=usual.state_s * patience if hang_s is None else hang_s,
+        kill_s=usual.kill_s * patience if hang_s is None else hang_s,
     )
 
 
@@ -62,12 +68,15 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
     )
     arm = FrankaArm(
         config,
-        watchdog_ages(options.franka.patience),
+        watchdog_ages(
+            options.franka.patience, config.connect_timeout_s if config.clock == "arm" else None
+        ),
         kind=options.franka.arm,
         joint_margin_rad=limits.joint_margin_rad,
     )
     try:
-        camera = watched_camera(open_camera(options.camera, live=True), arm)
+        patience = options.franka.patience
+        camera = watched_camera(open_camera(options.camera, live=True, patience=patience), arm)
     except BaseException:
         arm.close()
         raise

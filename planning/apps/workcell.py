@@ -30,6 +30,8 @@ NO_SCRIPTED_GOALS = (
     "A real arm has no scripted goals. Capture images with `worldmodel capture-goal`, then give "
     "goals=FOLDER."
 )
+STREAM_S = 2.0
+"""Time limit for opening a camera's stream and for each of its frames [s]."""
 DEFAULT_IMAGE_SIZE = 128
 """Default side of a simulated camera's image [px]."""
 
@@ -183,12 +185,13 @@ class FakeWorkcell(MujocoWorkcell):
         return super().info()
 
 
-def open_camera(source: str, *, live: bool = False) -> Camera:
+def open_camera(source: str, *, live: bool = False, patience: float = 1.0) -> Camera:
     """Open a camera: index, device path, realsense[:SERIAL], folder, video file or URL.
 
     Args:
         source: the `camera=` option.
         live: whether recordings play in real time.
+        patience: factor of the time limit for the frames of a stream, for a busy machine.
     """
     if source.split(":")[0] == "realsense":
         return RealSenseCamera(source.partition(":")[2])
@@ -197,7 +200,7 @@ def open_camera(source: str, *, live: bool = False) -> Camera:
     path = Path(source)
     if path.is_dir() or path.is_file():
         return SequenceCamera(path, live=live)
-    return OpenCVCamera(source)
+    return OpenCVCamera(source, timeout_s=STREAM_S * patience)
 
 
 def arm_model(options: WorkcellOptions) -> str:

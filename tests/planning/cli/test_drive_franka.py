@@ -194,7 +194,7 @@ def test_the_path_of_a_real_arm_from_camera_to_recording(tmp_path):
     limits = tmp_path / "limits.yaml"
     limits.write_text("max_state_age_s: 2.0\nmax_speed_m_s: 0.25\n")
     out, seed = tmp_path / "out", 1_000_003
-    with Twin("reach") as twin:
+    with Twin("reach", client_s=300.0) as twin:
         picture, *_ = twin.reset(seed)
         goal = GoalPicture(picture.name, picture.image, picture.state, 4)
         write_goal(tmp_path / "goals", 0, goal)
@@ -203,13 +203,13 @@ def test_the_path_of_a_real_arm_from_camera_to_recording(tmp_path):
             "robot=franka",
             f"address={twin.address}",
             "realtime=false",
-            "patience=8",
+            "patience=50",  # the camera's frames are stamped by the host's clock
             f"goals={tmp_path}/goals",
             "execute=true",
             "confirm=false",
             "unattended=true",
             f"limits={limits}",
-            "max_plan_s=20",
+            "max_plan_s=60",
             f"out={out}",
             *SMALL[:-1],
         ]
@@ -222,12 +222,20 @@ def test_the_path_of_a_real_arm_from_camera_to_recording(tmp_path):
     assert tcp[2] > 0.0
     (rows,) = logs(out)
     assert rows[-1]["ended"] == "budgets spent"
-    assert all(row["frame_age_s"] < 20 for row in rows if "frame_age_s" in row)
+    assert all(row["frame_age_s"] < 60 for row in rows if "frame_age_s" in row)
     for path in out.glob("logs/*/frame-*.png"):
         assert np.array(Image.open(path)).std() > 5  # a picture of the scene
     words = ["data", "index", f"root={out}/data", f"out={tmp_path}/index", "workers=1"]
     assert main(words) == 0
     assert main(["replay", f"run={out}", f"out={tmp_path}/replay"]) == 0
+
+
+def test_a_simulated_arm_that_is_slow_is_no_fault_and_one_that_hangs_is():
+    usual = franka_workcell.watchdog_ages(1.0)
+    assert (usual.state_s, usual.kill_s) == (0.2, 0.8)
+    simulated = franka_workcell.watchdog_ages(8.0, hang_s=40.0)
+    assert (simulated.state_s, simulated.kill_s) == (40.0, 40.0)
+    assert (simulated.planner_s, simulated.frame_s) == (1.6, pytest.approx(2.4))
 
 
 def test_the_simulated_arm_is_driven_under_a_real_arms_limits():
