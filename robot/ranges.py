@@ -12,7 +12,6 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from robot.errors import ConfigError
 
-
 SHOWN = 100
 """Maximum length of a value in a message, in characters."""
 
