@@ -21,7 +21,7 @@ from torch import Tensor
 from planning.bounds import Bounds
 from planning.errors import PlanError
 from planning.planner import Memory, Observation, Planner, PlannerConfig
-from planning.protocols import ActionSpec, ArmSpec, Image, Reading, StateFrame, WorldModel
+from planning.protocols import ActionSpec, ArmSpec, Box, Image, Reading, StateFrame, WorldModel
 from planning.solvers.search import Plan
 from planning.states import check_state
 
@@ -29,9 +29,6 @@ ACTION_DIM = 7
 """Length of a planned action: position (3), rotation (3), gripper (1)."""
 Picture = NDArray[np.generic]
 """RGB image [H, W, 3]; the model's pre-processing checks that it is uint8."""
-Point = tuple[float, float, float]
-Box = tuple[Point, Point]
-"""Lower and upper corner (x, y, z) [m]."""
 
 
 def action_bounds(spec: ActionSpec, *, gripper_free: bool = True) -> Bounds:

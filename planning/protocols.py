@@ -9,20 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from planning.skill_record import SkillRecord
+
+if TYPE_CHECKING:  # a robot's machine whose plans come from a server has no torch
+    from torch import Tensor
 
 Image = NDArray[np.uint8]
 """RGB image [H, W, 3], 0..255."""
 Reading = Mapping[str, NDArray[np.generic]]
 """Observation of an environment or robot: `image` uint8 [H, W, 3] and `state` [S]."""
-Past = list[tuple[Tensor, Tensor]]
+Past: TypeAlias = "list[tuple[Tensor, Tensor]]"
 """Keys and values of past frames for each layer of the dynamics."""
+Point = tuple[float, float, float]
+Box = tuple[Point, Point]
+"""Lower and upper corner (x, y, z) [m]."""
 StateFrame = Literal["flange", "tcp"]
 
 

@@ -19,6 +19,13 @@ MOVES_OBJECTS = ("pick_place", "push", "push_pose", "two_objects", "over_wall", 
 """Tasks whose error is the largest distance of an object from its target."""
 NEAR_TARGET_M = 0.04
 """Distance from the target beyond which an object was released in the wrong place [m]."""
+FIRST_SEED = 1_000_000
+"""First seed of evaluation episodes, far above the seeds used in training."""
+
+
+def episode_seed(seed: int, index: int) -> int:
+    """Return the environment seed of an episode."""
+    return FIRST_SEED + 10_000 * seed + index
 
 
 class GoalEnv(Protocol):

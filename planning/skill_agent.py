@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from planning.energy import energy
+from planning.located import Located, pair_objects
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.protocols import Decision, Reading, SkillModel, SubGoal
 from planning.skill_choosers import Choice, Chooser, yaw_error
-from planning.skill_imagination import Located, locate, pair_objects
+from planning.skill_imagination import locate
 from planning.skill_options import SkillOptions
 from planning.skill_path import STEP_M, Array, Context, Expansion, join
 from planning.skill_programs import Problem, go_home

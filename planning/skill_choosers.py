@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from planning.located import Located, pair_objects, wrap_half_turn
 from planning.protocols import SkillModel
-from planning.skill_imagination import M_PER_RAD, Located, pair_objects, wrap_half_turn
+from planning.skill_imagination import M_PER_RAD
 from planning.skill_path import Expansion
 from planning.skill_programs import Move, Problem, Program, go_home
 from planning.skill_record import Candidate

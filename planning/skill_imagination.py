@@ -6,9 +6,7 @@ Shapes: B samples, K actions, N tokens, D width, S state (7), A action (7), M ob
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from planning.energy import UNITS, energy
 from planning.errors import EnergyError
+from planning.located import Located
 from planning.protocols import SkillModel
 
 Array = NDArray[np.float64]
@@ -40,16 +39,6 @@ CHUNK = 64
 only as far as its longest sample."""
 
 
-@dataclass(frozen=True)
-class Located:
-    """Pose of an object as decoded from tokens."""
-
-    position_m: Array
-    """Position [3], base frame, m."""
-    yaw_rad: float | None
-    """Yaw of its long side modulo pi [rad]; None where it cannot be told."""
-
-
 def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
     """Decode the objects on the table, the most certain first; None without an object head."""
     found = model.locate(z_1ND)
@@ -69,25 +58,6 @@ def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
         certain = float(found.yaw_certainty[0, slot]) >= CERTAIN
         objects.append(Located(place, float(found.yaw_rad[0, slot]) if certain else None))
     return objects
-
-
-def wrap_half_turn(angle: float) -> float:
-    """Return the equivalent angle within +-pi/2 of a body that looks the same after half a turn."""
-    return float(angle - np.pi * np.round(angle / np.pi))
-
-
-def pair_objects(now: Sequence[Located], goal: Sequence[Located]) -> list[tuple[int, int]]:
-    """Pair each object with one of the goal so that the total distance is smallest."""
-    if len(now) > len(goal):
-        return [(i, j) for j, i in pair_objects(goal, now)]
-    best: tuple[float, list[tuple[int, int]]] = (np.inf, [])
-    for order in itertools.permutations(range(len(goal)), len(now)):
-        pairs = list(enumerate(order))
-        total = sum(
-            float(np.linalg.norm((now[i].position_m - goal[j].position_m)[:2])) for i, j in pairs
-        )
-        best = min(best, (total, pairs))
-    return best[1]
 
 
 def fast_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
+from planning.located import Located, pair_objects, wrap_half_turn
 from planning.planner import Observation
-from planning.skill_imagination import Located, pair_objects, wrap_half_turn
 from planning.skill_path import Array, Context, Expansion, join
 from planning.skills import HOME, PUSH_ON, Parameter, Skill, get_skill
 

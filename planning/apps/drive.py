@@ -8,17 +8,15 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
+from planning.apps.drive_planner import DrivePlanner, open_drive_planner
 from planning.apps.drive_recorder import OpenEpisode, Recorder
 from planning.apps.drive_summary import drive_summary
-from planning.apps.evaluate import episode_seed
-from planning.apps.imagined import add_imagined
 from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import (
     Operator,
@@ -27,21 +25,18 @@ from planning.apps.operator import (
     require_recovery_confirmation,
     step_question,
 )
-from planning.apps.policies import SIMULATED_BOX_M, make_planning_agent, open_policy, point
 from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
+from planning.apps.workspace import SIMULATED_BOX_M, point
 from planning.arm_options import REAL_ROBOTS, DriveOptions
 from planning.drive_log import DriveLog, new_folder
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
 from planning.goals import GoalPicture, read_goals
-from planning.policy import Box, Policy
-from planning.protocols import SubGoal
+from planning.protocols import Box, SubGoal
 from planning.report.live_view import LiveView
 from planning.report.page import write_report
-from planning.rollout import Episode
+from planning.rollout import Episode, episode_seed
 from robot.errors import ArmError, ReflexError
-from worldmodel.checkpoints.loading import load_world_model
-from worldmodel.models.world_model import WorldModel
 from worldmodel.shutdown import deferred_stop, name_of, patient
 
 log = logging.getLogger(__name__)
@@ -82,8 +77,7 @@ class Drive:
     Args:
         options: options of the drive.
         workcell: connected arm and camera.
-        policy: policy that plans the actions.
-        world: the policy's world model.
+        planner: plans the actions; connected to the workcell's arm.
         operator: the operator beside the arm.
         view: live web page, or None.
         box_m: workspace of planned flange positions, which is logged; None uses the simulated
@@ -94,17 +88,15 @@ class Drive:
         self,
         options: DriveOptions,
         workcell: Workcell,
-        policy: Policy,
-        world: WorldModel,
+        planner: DrivePlanner,
         operator: Operator,
         *,
         view: LiveView | None = None,
         box_m: Box | None = None,
     ) -> None:
-        self.options, self.workcell, self.policy, self.world = options, workcell, policy, world
+        self.options, self.workcell, self.planner = options, workcell, planner
         self.operator, self.view, self.box_m = operator, view, box_m
-        planner = options.resolved_planner()
-        self.agent = make_planning_agent(policy, world, planner, workcell.spec)
+        self.agent = planner.agent()
         self.out = Path(options.out)
         self.episodes: list[Episode] = []
         """Every episode that began, also the one that an error ended."""
@@ -121,19 +113,15 @@ class Drive:
 
     def header(self, seed: int) -> dict[str, Any]:
         """Return the log header, with everything a replay needs."""
+        facts = self.planner.facts()
         return {
             "options": dataclasses.asdict(self.options),
             "seed": seed,
-            "method": self.options.resolved_planner().method,
             "box_m": self.box_m,
-            "threads": torch.get_num_threads(),
             "limits": dataclasses.asdict(self.workcell.limits),
             "kinematics": arm_model(self.options.workcell),
-            "specs": {
-                "observation": dict(vars(self.policy.model.observation_spec)),
-                "action": dict(vars(self.policy.model.action_spec)),
-                "arm": dataclasses.asdict(self.workcell.spec),
-            },
+            **facts,
+            "specs": facts["specs"] | {"arm": dataclasses.asdict(self.workcell.spec)},
         }
 
     def run(self, finish: Finish) -> None:
@@ -157,7 +145,7 @@ class Drive:
         summary = drive_summary(self.options, self.episodes, self.ended, self.reasons)
         try:
             if with_imagined:
-                add_imagined(self.episodes, self.options.model, self.world)
+                self.planner.add_imagined(self.episodes)
         except Exception as error:  # noqa: BLE001 - these pictures must not cost the report
             log.warning("The report has no imagined pictures (%s).", error)
         title = f"drive {self.options.workcell.robot}: {summary['task']}"
@@ -208,7 +196,7 @@ class Drive:
         shown = [self._as_seen(goal) for goal in goals]
         episode = Episode(self.options.workcell.scene.task or "goals", seed, goals=shown)
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
-        recorder = Recorder(self.options, self.workcell, episode, self.policy.preprocess)
+        recorder = Recorder(self.options, self.workcell, episode, self.planner.preprocess)
         records = DriveLog(new_folder(self.out / "logs", stamp), self.header(seed), goals)
         self.episodes.append(episode)
         return OpenEpisode(records, recorder)
@@ -223,7 +211,7 @@ class Drive:
 
     def _as_seen(self, goal: SubGoal) -> SubGoal:
         """Return a goal with its image pre-processed for the model, for the report."""
-        image = self.policy.preprocess(goal.image)
+        image = self.planner.preprocess(goal.image)
         return GoalPicture(goal.name, image, goal.state, goal.steps)
 
     def _judge(self) -> bool:
@@ -292,16 +280,16 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
     check_drive(options)
     cell = options.workcell
     box_m = plan_box(options)
-    world = load_world_model(options.model, options.device)
-    policy = open_policy(world, options.planner, axes=options.axes)
     with ExitStack() as stack:
-        workcell = stack.enter_context(open_workcell(cell, max(policy.image_size)))
-        policy.connect(workcell.spec, box_m or SIMULATED_BOX_M)
+        planner = stack.enter_context(closing(open_drive_planner(options)))
+        options = planner.options
+        workcell = stack.enter_context(open_workcell(cell, max(planner.image_size)))
+        planner.connect(workcell.spec, box_m or SIMULATED_BOX_M, workcell.interrupt)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)
         view = stack.enter_context(LiveView(options.port)) if options.view else None
         if view is not None:
             operator.tell(f"live view: {view.url}")
-        session = Drive(options, workcell, policy, world, operator, view=view, box_m=box_m)
+        session = Drive(options, workcell, planner, operator, view=view, box_m=box_m)
         with patient():  # the arm is stopped and the episode written, however long a plan takes
             session.run(finish)

@@ -18,13 +18,12 @@ from planning.apps.evaluate import (
     baselines_of,
     describe,
     episode_mapper,
-    episode_seed,
     report,
     run_episodes,
 )
 from planning.errors import PlanError
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
-from planning.rollout import Episode
+from planning.rollout import Episode, episode_seed
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
 from worldmodel.checkpoints.loading import load_world_model

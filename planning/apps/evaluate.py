@@ -16,18 +16,14 @@ import envs
 from envs.arm_env import ArmEnv
 from planning.apps.eval_summary import decision_figures, summarise, write_imagined
 from planning.apps.imagined import add_imagined
-from planning.apps.policies import (
-    SIMULATED_BOX_M,
-    make_planning_agent,
-    make_skill_agent,
-    open_policy,
-)
+from planning.apps.policies import make_planning_agent, make_skill_agent, open_policy
+from planning.apps.workspace import SIMULATED_BOX_M
 from planning.baselines import make_baseline
 from planning.options import EvalOptions
 from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import write_report
-from planning.rollout import Episode, run_episode
+from planning.rollout import Episode, episode_seed, run_episode
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 from worldmodel.processes import WorkerPool
@@ -35,8 +31,6 @@ from worldmodel.shutdown import name_of
 
 log = logging.getLogger(__name__)
 
-FIRST_SEED = 1_000_000
-"""First seed of evaluation episodes, far above the seeds used in training."""
 PLANNER = "planner"
 BASELINES = ("hold", "random", "pose_only")
 SKILL_BASELINES = ("geometry", "geometry_yaw", "copy")
@@ -45,11 +39,6 @@ the same search with a model that predicts no change."""
 
 Job = tuple[str, int]
 """Agent name and episode index."""
-
-
-def episode_seed(seed: int, index: int) -> int:
-    """Return the environment seed of an episode."""
-    return FIRST_SEED + 10_000 * seed + index
 
 
 class EpisodeRunner:

@@ -93,8 +93,18 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
     return ThreadedCamera(camera, arm.link.saw_frame, on_error=failed)
 
 
+def interrupt_motion(arm: Arm, why: str) -> None:
+    """Stop a Franka's motion in progress; an arm at rest needs no recovery."""
+    if isinstance(arm, FrankaArm) and arm.link.moving:
+        arm.link.stop(why)
+
+
 class FrankaWorkcell(Workcell):
     """A real arm, or any server that speaks libfranka's protocol at the address."""
+
+    def interrupt(self, why: str) -> None:
+        """Stop a motion in progress, from any thread."""
+        interrupt_motion(self.arm, why)
 
     def __init__(self, options: WorkcellOptions) -> None:
         if not options.camera:
@@ -156,6 +166,10 @@ class TwinWorkcell(Workcell):
     def sub_goals(self) -> list[SubGoal]:
         """Return the episode's goal images, rendered by the scripted expert."""
         return list(self._goals)
+
+    def interrupt(self, why: str) -> None:
+        """Stop a motion in progress, from any thread."""
+        interrupt_motion(self.driver, why)
 
     def info(self) -> dict[str, Any] | None:
         """Return what `ArmEnv.info` reports about the task."""

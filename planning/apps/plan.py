@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from planning.apps.policies import SIMULATED_BOX_M, make_skill_agent, open_policy
+from planning.apps.policies import make_skill_agent, open_policy
+from planning.apps.workspace import SIMULATED_BOX_M
 from planning.energy import energy
 from planning.errors import PlanError
 from planning.goals import GoalPicture

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.mujoco_arm import BOX_HIGH_M, BOX_LOW_M
 from planning.agent import PlanningAgent
 from planning.errors import PlanError
 from planning.options import Device, GoalPlannerOptions, PlannerOptions
 from planning.planner import PlannerConfig
-from planning.policy import Box, Point, Policy
+from planning.policy import Policy
 from planning.protocols import Agent
 from planning.skill_agent import Fingertips, SkillAgent
 from planning.skill_choosers import Chooser, CopyModel, GeometryChooser, SearchChooser
@@ -27,16 +25,6 @@ from robot.calibrate import Axes
 from robot.pose import flange_to_tcp
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
-
-
-def point(values: Iterable[float]) -> Point:
-    """Return x, y and z as a tuple."""
-    x, y, z = (float(value) for value in values)
-    return x, y, z
-
-
-SIMULATED_BOX_M: Box = (point(BOX_LOW_M), point(BOX_HIGH_M))
-"""Workspace of planned flange positions in the simulated workcell [m]."""
 
 
 def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from planning.apps.policies import SIMULATED_BOX_M, make_planning_agent, open_policy, point
+from planning.apps.policies import make_planning_agent, open_policy
 from planning.apps.safety_replay import replay_safety_log
+from planning.apps.workspace import SIMULATED_BOX_M, point
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture

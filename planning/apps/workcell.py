@@ -97,6 +97,15 @@ class Workcell(Closing):
         """Return what `ArmEnv.info` reports about the task; None for a real arm."""
         return None
 
+    def interrupt(self, why: str) -> None:
+        """Stop a motion in progress, from any thread.
+
+        The arms of plain simulations move only inside `send`, which returns soon.
+
+        Args:
+            why: the reason, which the episode's end names.
+        """
+
     def checked(self) -> CheckedCamera:
         """Return the camera with checks for stale, frozen and black frames."""
         return CheckedCamera(self.camera, max_age_s=self.max_age_s, frozen_s=self.frozen_s)

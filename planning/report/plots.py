@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planning.located import Located, pair_objects
 from planning.rollout import Episode
-from planning.skill_imagination import Located, pair_objects
 from planning.skill_record import Candidate, SkillRecord
 
 MAP_POINTS = 250

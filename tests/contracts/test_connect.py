@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import envs
-from planning.apps.policies import SIMULATED_BOX_M, open_policy
+from planning.apps.policies import open_policy
+from planning.apps.workspace import SIMULATED_BOX_M
 from planning.cli.app import main
 from planning.options import PlannerOptions
 from robot.arm import ArmSpec

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from planning.errors import EnergyError
+from planning.located import Located, pair_objects, wrap_half_turn
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.rollout import run_episode
 from planning.skill_agent import SkillAgent
 from planning.skill_choosers import CopyModel, GeometryChooser, SearchChooser
-from planning.skill_imagination import Imagination, Located, locate, pair_objects, wrap_half_turn
+from planning.skill_imagination import Imagination, locate
 from planning.skill_options import SkillOptions
 from planning.skill_path import Context
 from planning.skill_programs import Problem

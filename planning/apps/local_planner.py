@@ -1,0 +1,67 @@
+"""Plan a drive with a model on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from planning.apps.imagined import add_imagined
+from planning.apps.policies import make_planning_agent, open_policy
+from planning.arm_options import DriveOptions
+from planning.driving import Image
+from planning.protocols import Agent, Box
+from planning.rollout import Episode
+from robot.arm import ArmSpec
+from worldmodel.checkpoints.loading import load_world_model
+
+
+class LocalPlanner:
+    """A policy and its world model as a `planning.apps.drive_planner.DrivePlanner`.
+
+    Args:
+        options: resolved options of the drive.
+    """
+
+    def __init__(self, options: DriveOptions) -> None:
+        self.options = options
+        self.world = load_world_model(options.model, options.device)
+        self.policy = open_policy(self.world, options.planner, axes=options.axes)
+        self.arm = ArmSpec()
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the model's input images [px]."""
+        return self.policy.image_size
+
+    def preprocess(self, image: Image) -> Image:
+        """Return an image as the model sees it."""
+        return self.policy.preprocess(image)
+
+    def connect(self, arm: ArmSpec, box_m: Box, interrupt: Callable[[str], None]) -> None:
+        """Adopt an arm's conventions and limits; nothing here interrupts a motion."""
+        self.policy.connect(arm, box_m)
+        self.arm = arm
+
+    def agent(self) -> Agent:
+        """Return the agent that chooses the actions."""
+        return make_planning_agent(self.policy, self.world, self.options.planner, self.arm)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the log header's part that a replay needs."""
+        return {
+            "method": self.options.planner.method,
+            "threads": torch.get_num_threads(),
+            "specs": {
+                "observation": dict(vars(self.policy.model.observation_spec)),
+                "action": dict(vars(self.policy.model.action_spec)),
+            },
+        }
+
+    def add_imagined(self, episodes: list[Episode]) -> None:
+        """Add pictures of what was imagined to the episodes."""
+        add_imagined(episodes, self.options.model, self.world)
+
+    def close(self) -> None:
+        """Do nothing: the model is freed with this object."""
