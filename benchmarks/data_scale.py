@@ -1,4 +1,4 @@
-"""Benchmark the index of large data sets: time, bytes read, and speed against another checkout.
+"""Benchmark the index of large data sets: time by size, bytes read, speed against a checkout.
 
 `python benchmarks/data_scale.py [lists] [rlds] [before=DIR]` (about five minutes in all) measures
 the named parts and updates them in benchmarks/results/data_scale.json. `before` is a checkout whose
@@ -32,8 +32,8 @@ from worldmodel.data.readers.crc32c import masked_crc32c
 from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset
 
-EPISODES, STEPS, PER_FILE = 95_600, 4, 1000
-"""DROID's number of episodes, with few steps each: their videos are not written."""
+SIZES, STEPS, PER_FILE = (1_000, 10_000, 100_000), 4, 1000
+"""Numbers of episodes (DROID has 95,600), with few steps each: their videos are not written."""
 KEYS = [f"observation.images.{v}" for v in ("exterior_1_left", "exterior_2_left", "wrist_left")]
 SHARDS, PER_SHARD, RECORD_STEPS = 6, 8, 60
 ROUNDS = 7
@@ -49,7 +49,7 @@ print(time.process_time() - start)
 """
 
 
-def write_lerobot_list(root: Path) -> None:
+def write_lerobot_list(root: Path, episodes: int) -> None:
     """Write a LeRobot v3.0 set of rows and lists, without videos."""
     (root / "meta" / "episodes").mkdir(parents=True)
     info = {
@@ -60,11 +60,11 @@ def write_lerobot_list(root: Path) -> None:
         "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
     }
     (root / "meta" / "info.json").write_text(json.dumps(info), encoding="utf-8")
-    number = np.arange(EPISODES)
+    number = np.arange(episodes)
     columns = {
         "episode_index": number,
-        "length": np.full(EPISODES, STEPS),
-        "data/chunk_index": np.zeros(EPISODES, int),
+        "length": np.full(episodes, STEPS),
+        "data/chunk_index": np.zeros(episodes, int),
         "data/file_index": number // PER_FILE,
     }
     for key in KEYS:
@@ -77,13 +77,13 @@ def write_lerobot_list(root: Path) -> None:
         }
     pq.write_table(pa.table(columns), root / "meta" / "episodes" / "file-000.parquet")
     (root / "data" / "chunk-000").mkdir(parents=True)
-    for file, first in enumerate(range(0, EPISODES, PER_FILE)):
-        episodes = np.repeat(number[first : first + PER_FILE], STEPS)
-        states = random_states(len(episodes), file)
+    for file, first in enumerate(range(0, episodes, PER_FILE)):
+        rows = np.repeat(number[first : first + PER_FILE], STEPS)
+        states = random_states(len(rows), file)
         table = pa.table(
             {
-                "episode_index": episodes,
-                "timestamp": np.tile(np.arange(STEPS) / 15, len(episodes) // STEPS),
+                "episode_index": rows,
+                "timestamp": np.tile(np.arange(STEPS) / 15, len(rows) // STEPS),
                 "observation.state.cartesian_position": list(states[:, :6]),
                 "observation.state.gripper_position": list(states[:, 6:]),
             }
@@ -127,17 +127,30 @@ def bytes_read() -> int:
 
 
 def time_list(folder: Path) -> dict[str, Any]:
-    """Index the rows and lists of as many episodes as DROID has."""
-    write_lerobot_list(folder / "list")
-    options = IndexOptions(read=ReadOptions(inspect=False))
-    cpu, start = time.process_time(), time.perf_counter()
-    summary = build_index(folder / "list", folder / "list-index", options, workers=1)
+    """Index rows and lists, index them again, and open the clips, by number of episodes."""
+    found = []
+    for episodes in SIZES:
+        root, out = folder / str(episodes), folder / f"{episodes}-index"
+        write_lerobot_list(root, episodes)
+        options = IndexOptions(read=ReadOptions(inspect=False))
+        times = [time.process_time()]
+        summary = build_index(root, out, options, workers=1)
+        times.append(time.process_time())
+        build_index(root, out, options, workers=1)
+        times.append(time.process_time())
+        manifest = open_manifest(out)
+        times.append(time.process_time())
+        names = ("index_cpu_s", "index_again_cpu_s", "open_cpu_s")
+        took = dict(zip(names, np.diff(times).round(2).tolist(), strict=True))
+        row = {"episodes": episodes, "accepted": summary["accepted"], **took}
+        row["index_cpu_ms_per_episode"] = round(1000 * took["index_cpu_s"] / episodes, 3)
+        if len(manifest.rows) != episodes:
+            raise RuntimeError(f"{len(manifest.rows)} of {episodes} episodes are in the index")
+        print(json.dumps(row), flush=True)
+        found.append(row)
     return {
         "what": f"LeRobot v3.0, {len(KEYS)} cameras, {STEPS} steps an episode, no videos",
-        "episodes": EPISODES,
-        "accepted": summary["accepted"],
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "wall_s": round(time.perf_counter() - start, 1),
+        "rows": found,
     }
 
 

@@ -24,6 +24,7 @@ BENCH_SIZE=${BENCH_SIZE:-ac}  # predictor size of the planning stages
 BENCH_SAMPLES=${BENCH_SAMPLES:-800}
 POST=${POST:-droid_vitg}  # recipe of the post-training stages
 POST_ENCODER=${POST_ENCODER:-random:vit_giant}
+POST_SIZE=${POST_SIZE:-256}  # side of its images
 POST_CLIPS=${POST_CLIPS:-16}
 POST_STEPS=${POST_STEPS:-20}
 WIDTH="encoder_dim=384 predictor_dim=384 predictor_heads=6 encoder_heads=6"
@@ -75,14 +76,15 @@ for horizon in 1 2; do
 done
 
 # Post-training at its published size: from frames, and from stored features of the same encoder.
-POST_WORDS="recipe=$POST device=$DEVICE encoder=$POST_ENCODER batch_size=$POST_CLIPS accumulate=1
+POST_WORDS="recipe=$POST device=$DEVICE encoder=$POST_ENCODER image_size=$POST_SIZE batch_size=$POST_CLIPS accumulate=1
     steps=$POST_STEPS warmup=1 decay=1 log_every=5 eval_every=$POST_STEPS save_every=$POST_STEPS
     val_clips=8 plan_clips=0"
 stage collect_post "" worldmodel collect episodes=64 seed=600000 workers="$WORKERS" out="$OUT/data/post"
 stage index_post collect_post worldmodel data index root="$OUT/data/post" out="$OUT/index_post"
-stage frames_post index_post worldmodel data prepare index="$OUT/index_post" out="$OUT/frames_post"
+stage frames_post index_post worldmodel data prepare index="$OUT/index_post" image_size=$POST_SIZE \
+    out="$OUT/frames_post"
 stage features_post index_post worldmodel data prepare index="$OUT/index_post" what=features \
-    encoder="$POST_ENCODER" device="$DEVICE" out="$OUT/features_post"
+    encoder="$POST_ENCODER" image_size=$POST_SIZE device="$DEVICE" out="$OUT/features_post"
 stage post_frames frames_post worldmodel train $POST_WORDS data="$OUT/frames_post" \
     val="$OUT/frames_post" out="$OUT/post_frames"
 stage post_features features_post worldmodel train $POST_WORDS data="$OUT/features_post" \
