@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from worldmodel.errors import ConfigError
@@ -51,13 +52,48 @@ def micro_batch(
     return slice(start, start + size)
 
 
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device; to CUDA, from page-locked memory and without waiting for the end.
+
+    Work that is queued on the device later sees the whole tensor.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> Batch:
+    """Copy a batch to a device, as `sent` does."""
+    return {name: sent(value, device) for name, value in batch.items()}
+
+
+def use_device(device: torch.device) -> None:
+    """Make a CUDA device the current one of this thread; new threads start with the first one."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+
+
 class Prefetcher:
     """Reads the next micro-batch in a thread while the current one is trained on, in order."""
 
-    def __init__(self, load: Callable[[int, int], Batch], accumulate: int, steps: int) -> None:
-        """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`."""
+    def __init__(
+        self,
+        load: Callable[[int, int], Batch],
+        accumulate: int,
+        steps: int,
+        device: torch.device | None = None,
+    ) -> None:
+        """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`.
+
+        Args:
+            load: reads a micro-batch.
+            accumulate: number of micro-batches per step.
+            steps: number of steps of the run.
+            device: device that `load` reads to.
+        """
         self.load, self.accumulate, self.steps = load, accumulate, steps
-        self.pool = ThreadPoolExecutor(1)
+        current = device or torch.device("cpu")
+        self.pool = ThreadPoolExecutor(1, initializer=use_device, initargs=(current,))
         self.waiting: dict[tuple[int, int], Future[Batch]] = {}
 
     def _request(self, step: int, micro: int) -> None:

@@ -17,46 +17,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import file_digest
 from pathlib import Path
-from typing import TypeVar
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    OptimizerStateType,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
 from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.optim import Optimizer
 
 from worldmodel.atomic_io import PART_SUFFIX, sync_folder, temporary_path, write_json
 from worldmodel.errors import CheckpointError, TrainingError
+from worldmodel.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"
-T = TypeVar("T")
-
-
-def _group() -> tuple[int, int]:
-    """Return rank and number of ranks of the process group; (0, 1) without one."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
-def _from_rank_0(value: T) -> T:
-    box = [value]
-    if _group()[1] > 1:
-        dist.broadcast_object_list(box, src=0)
-    return box[0]
-
-
-def _from_all(value: T) -> list[T]:
-    count = _group()[1]
-    found = [value] * count
-    if count > 1:
-        dist.all_gather_object(found, value)
-    return found
+EXECUTION = ("fused", "foreach", "capturable", "differentiable")
+"""Entries of an optimiser's groups that tell how it runs on its device, not what it computes."""
 
 
 def _sha256(path: Path) -> str:
@@ -70,6 +52,14 @@ def _one_process_is_meant() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+def _run_as(optimizer: Optimizer, moments: OptimizerStateType) -> None:
+    """Let saved groups run as those of `optimizer` do, whose device may be another one."""
+    groups = moments["param_groups"]
+    assert isinstance(groups, list)
+    for group in groups:
+        group |= {name: optimizer.defaults[name] for name in EXECUTION if name in group}
 
 
 def step_of(path: Path) -> int:
@@ -87,11 +77,16 @@ class CheckpointStore:
     """Saves checkpoints, and loads those of any number of ranks."""
 
     def __init__(
-        self, folder: Path, keep: int = 2, facts: Mapping[str, object] | None = None
+        self,
+        folder: Path,
+        keep: int = 2,
+        facts: Mapping[str, object] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         """Keep the newest `keep` checkpoints in `folder`, each with the facts of its run."""
         self.folder, self.keep, self.facts = folder, keep, facts
-        self.rank, self.count = _group()
+        self.ranks = ranks or Ranks()
+        self.rank, self.count = self.ranks.rank, self.ranks.count
 
     @property
     def _generator(self) -> str:
@@ -105,19 +100,25 @@ class CheckpointStore:
             TrainingError: The write failed, for example on a full disk; older checkpoints are kept.
         """
         path = self.folder / f"step-{step:08d}"
-        part = _from_rank_0(temporary_path(path))
+        part = self.ranks.from_rank_0(temporary_path(path))
         try:
             problem = ""
             if self.rank == 0:
                 part.mkdir(parents=True)
-            self._barrier()
+            self.ranks.barrier()
             weights, moments = get_state_dict(model, optimizer)
             state = {"model": weights, "optimizer": moments}
             state[self._generator] = torch.get_rng_state()
             with _one_process_is_meant():
                 writer = FileSystemWriter(part)
-                save_sharded(state, storage_writer=writer, no_dist=self.count == 1)
-            problem = _from_all(self._publish(step, part, path, self._hashes(part)))[0]
+                save_sharded(
+                    state,
+                    storage_writer=writer,
+                    process_group=self.ranks.patient,
+                    no_dist=self.count == 1,
+                )
+            published = self._publish(step, part, path, self._hashes(part))
+            problem = self.ranks.from_rank_0(published)
         except (OSError, CheckpointException) as error:
             problem = repr(error)
         if problem:
@@ -132,17 +133,13 @@ class CheckpointStore:
             for part in self.folder.glob(f"*{PART_SUFFIX}"):
                 shutil.rmtree(part, ignore_errors=True)
 
-    def _barrier(self) -> None:
-        if self.count > 1:
-            dist.barrier()
-
     def _hashes(self, part: Path) -> dict[str, str]:
         """Return the hashes of all ranks' files; rank 0 also hashes the metadata file."""
         mine = sorted(part.glob(f"__{self.rank}_*"))
         if self.rank == 0:
             mine.append(part / ".metadata")
         hashes: dict[str, str] = {}
-        for found in _from_all({p.name: _sha256(p) for p in mine}):
+        for found in self.ranks.from_all({p.name: _sha256(p) for p in mine}):
             hashes |= found
         return hashes
 
@@ -173,7 +170,7 @@ class CheckpointStore:
             return f"{WHOLE} is missing or lists no hashes"
         mine = sorted(hashes)[self.rank :: self.count]
         bad = [n for n in mine if not (path / n).is_file() or _sha256(path / n) != hashes[n]]
-        wrong = sorted(itertools.chain.from_iterable(_from_all(bad)))
+        wrong = sorted(itertools.chain.from_iterable(self.ranks.from_all(bad)))
         return f"{', '.join(wrong)} missing or changed" if wrong else ""
 
     def newest(self) -> Path | None:
@@ -183,7 +180,7 @@ class CheckpointStore:
             CheckpointError: No checkpoint is complete, or an older version wrote them.
         """
         self._remove_parts()
-        paths = _from_rank_0(self._folders()[::-1])
+        paths = self.ranks.from_rank_0(self._folders()[::-1])
         for path in paths:
             damage = self._damage(path)
             if not damage:
@@ -224,7 +221,13 @@ class CheckpointStore:
         if self._generator in reader.read_metadata().state_dict_metadata:
             state[self._generator] = generator = torch.get_rng_state()
         with _one_process_is_meant():
-            load_sharded(state, storage_reader=reader, no_dist=self.count == 1)
+            load_sharded(
+                state,
+                storage_reader=reader,
+                process_group=self.ranks.patient,
+                no_dist=self.count == 1,
+            )
+        _run_as(optimizer, moments)
         set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
         if generator is None:
             torch.manual_seed(torch.initial_seed() + 1_000_003 * step_of(path) + self.rank)

@@ -1,9 +1,15 @@
-"""Distributed training under torchrun with DDP or FSDP2, with errors instead of hangs."""
+"""Distributed training under torchrun with DDP or FSDP2, with errors instead of hangs.
+
+Tensors go through the default process group (NCCL on CUDA, gloo on a CPU), which gives up soon.
+Everything that a process does alone while others wait, such as indexing, decoding or writing a
+checkpoint, is waited for in a second group (gloo) with a long timeout. The end of a process is
+noticed at once in both: gloo loses its connection.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,14 +19,19 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.errors import ConfigError, TrainingError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=45)
-"""Timeout of collective operations."""
+"""Timeout of the collective operations of a training step."""
+PATIENCE = timedelta(hours=4)
+"""Timeout of waiting for what another process does alone, such as decoding a data set."""
 
 
 @dataclass(frozen=True)
@@ -29,27 +40,32 @@ class Ranks:
 
     rank: int = 0
     count: int = 1
-    local: int = 0
-    """Index of this process on its machine."""
+    own: torch.device | None = None
+    """Device of this process in a process group; None without one."""
+    patient: dist.ProcessGroup | None = None
+    """Group with a long timeout, for objects and barriers."""
 
     @property
     def grouped(self) -> bool:
         """Return whether a process group exists, as with a single process under torchrun."""
         return dist.is_available() and dist.is_initialized()
 
-    def device(self, device: torch.device) -> torch.device:
-        """Return this rank's device."""
-        if device.type == "cuda" and device.index is None and self.grouped:
-            return torch.device("cuda", self.local)
-        return device
+    def device(self, device: str) -> torch.device:
+        """Return this rank's device; without a process group, that of the option `device`."""
+        return resolve_device(device) if self.own is None else self.own
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks, for as long as the work of one rank alone may take."""
         if self.grouped:
-            dist.barrier()
+            dist.barrier(self.patient)
 
     def wrap(
-        self, model: nn.Module, kind: Literal["ddp", "fsdp"], blocks: Iterable[nn.Module]
+        self,
+        model: nn.Module,
+        kind: Literal["ddp", "fsdp"],
+        blocks: Iterable[nn.Module],
+        *,
+        bf16: bool = False,
     ) -> nn.Module:
         """Return the module to call: the model wrapped in DDP, or sharded in place.
 
@@ -57,6 +73,7 @@ class Ranks:
             model: module with all trained parameters.
             kind: `ddp` or `fsdp`.
             blocks: submodules that FSDP shards separately.
+            bf16: whether the model computes in bfloat16; see `mixed_precision`.
 
         Raises:
             ConfigError: `fsdp` is set in a single process without torchrun.
@@ -68,11 +85,15 @@ class Ranks:
                     "launcher=slurm or launcher=local"
                 )
             return model
+        device = self.own or torch.device("cpu")
         if kind == "ddp":
-            return DistributedDataParallel(model)
+            on_cuda = device.type == "cuda"
+            return DistributedDataParallel(model, device_ids=[device] if on_cuda else None)
+        mesh = init_device_mesh(device.type, (self.count,))
+        policy = mixed_precision(device, bf16=bf16)
         for block in blocks:
-            fully_shard(block)  # type: ignore[arg-type]
-        return cast(nn.Module, fully_shard(model))  # type: ignore[arg-type]
+            fully_shard(block, mesh=mesh, mp_policy=policy)  # type: ignore[arg-type]
+        return cast(nn.Module, fully_shard(model, mesh=mesh, mp_policy=policy))  # type: ignore[arg-type]
 
     @contextmanager
     def unsharded(self, engine: nn.Module) -> Iterator[None]:
@@ -93,29 +114,37 @@ class Ranks:
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
-    def mean(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
-        """Return the mean over ranks of each value; every rank must pass the same names."""
-        if self.count == 1:
-            return values
-        names = sorted(values)
-        row = torch.tensor([values[name] for name in names], device=device)
-        dist.all_reduce(row)
-        return dict(zip(names, (row / self.count).tolist(), strict=True))
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Return the mean over ranks of each value; every rank must pass the same names.
+
+        The values are read from their device at once.
+        """
+        row = torch.stack([_whole(value).double() for value in values.values()])
+        if self.count > 1:
+            dist.all_reduce(row)
+        return dict(zip(values, (row / self.count).tolist(), strict=True))
 
     def largest(self, number: int) -> int:
         """Return the largest of the ranks' numbers; every rank must call it."""
         if self.count == 1:
             return number
         box = torch.tensor(number)
-        dist.all_reduce(box, dist.ReduceOp.MAX)
+        dist.all_reduce(box, dist.ReduceOp.MAX, self.patient)
         return int(box)
 
     def from_rank_0(self, value: T) -> T:
         """Return rank 0's value; every rank must call it."""
         box = [value]
         if self.count > 1:
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0, group=self.patient)
         return box[0]
+
+    def from_all(self, value: T) -> list[T]:
+        """Return the values of all ranks in order; every rank must call it."""
+        found = [value] * self.count
+        if self.count > 1:
+            dist.all_gather_object(found, value, self.patient)
+        return found
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
@@ -135,14 +164,93 @@ class Ranks:
             ) from error
 
 
+def _whole(value: Tensor) -> Tensor:
+    """Return a value that FSDP may have left as shards; then every rank must call it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value  # type: ignore[no-any-return]
+
+
+def mixed_precision(device: torch.device, *, bf16: bool) -> MixedPrecisionPolicy:
+    """Return FSDP's data types: on CUDA, gather weights in bfloat16 and reduce in float32.
+
+    Autocast stays in effect, so that only the products and the gathered weights are bfloat16. On a
+    CPU the weights are gathered in float32, and a run has the losses of a single process.
+    """
+    if not bf16 or device.type != "cuda":
+        return MixedPrecisionPolicy()
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+
+
 @contextmanager
-def process_group() -> Iterator[Ranks]:
-    """Join the process group of torchrun or a job, if there is one."""
+def accumulating(engine: object, *, last: bool) -> Iterator[None]:
+    """Exchange gradients only in the last micro-batch of a step.
+
+    Args:
+        engine: result of `Ranks.wrap`.
+        last: whether the micro-batch inside the block is the step's last one.
+    """
+    if isinstance(engine, FSDPModule):
+        engine.set_is_last_backward(last)
+        engine.set_requires_gradient_sync(last)
+    if isinstance(engine, DistributedDataParallel) and not last:
+        with engine.no_sync():
+            yield
+    else:
+        yield
+
+
+def own_device(device: str, local_rank: int, count: int) -> torch.device:
+    """Return the device of one process of a group, and make it the current CUDA device.
+
+    Each process on a machine takes the CUDA device of its local rank, or starts again at the first
+    one, if its scheduler shows each process only some of the machine's devices.
+
+    Args:
+        device: the option `device`: auto, cpu, cuda or cuda:N.
+        local_rank: index of the process on its machine.
+        count: number of processes of the run.
+
+    Raises:
+        ConfigError: the device is missing, or all processes would share one CUDA device.
+    """
+    found = resolve_device(device)
+    if found.type != "cuda":
+        return found
+    if found.index is not None and count > 1:
+        raise ConfigError(
+            f"device={device} gives {count} processes one CUDA device: use device=cuda, which "
+            "gives each process its own"
+        )
+    index = found.index if found.index is not None else local_rank % torch.cuda.device_count()
+    own = torch.device("cuda", index)
+    torch.cuda.set_device(own)
+    return own
+
+
+@contextmanager
+def process_group(device: str = "auto") -> Iterator[Ranks]:
+    """Join the process group of torchrun or a job, if there is one.
+
+    Args:
+        device: the option `device` of the run.
+
+    Raises:
+        ConfigError: see `own_device`.
+    """
     if "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=TIMEOUT)
-    yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-    dist.barrier()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    own = own_device(device, local_rank, int(os.environ["WORLD_SIZE"]))
+    on_cuda = own.type == "cuda"
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
+        timeout=TIMEOUT,
+        device_id=own if on_cuda else None,
+    )
+    patient = dist.new_group(timeout=PATIENCE, backend="gloo")
+    ranks = Ranks(dist.get_rank(), dist.get_world_size(), own, patient)
+    yield ranks
+    ranks.barrier()
     dist.destroy_process_group()

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from worldmodel.data.memory import MemoryClips
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.precision import autocast
 
 BATCH = 256
 """Frames that are encoded at once."""
@@ -47,7 +48,7 @@ def _encode(frames_FHWC: np.ndarray, encoder: FrameEncoder, bf16: bool) -> np.nd
     out = []
     for start in tqdm(range(0, len(frames_FHWC), BATCH), desc="encoding", unit="batch"):
         frames = torch.from_numpy(np.array(frames_FHWC[start : start + BATCH]))
-        with torch.autocast(encoder.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(encoder.device, bf16=bf16, weights=encoder.dtype):
             z_BND = encoder.encode_frames(frames)
         out.append(z_BND.to("cpu", torch.float16).numpy())
     return np.concatenate(out)

@@ -19,6 +19,7 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.image_masking import ImageIds
+from worldmodel.training.masked_objective import move_average
 from worldmodel.training.masking import gather_tokens
 
 
@@ -84,8 +85,6 @@ class ImageObjective(nn.Module):
         predicted = self.predict(images_BCHW, ids).float()
         return F.smooth_l1_loss(predicted, self.targets(images_BCHW, ids))
 
-    @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target a step of 1 - momentum toward the encoder (published: 0.996 to 1)."""
-        for slow, fast in zip(self.target.parameters(), self.encoder.parameters(), strict=True):
-            slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
+        move_average(self.target, self.encoder, momentum)

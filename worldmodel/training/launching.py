@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
@@ -9,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import AnyOptions
+from worldmodel.training.option_groups import LaunchConfig
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -59,10 +64,12 @@ def submit(work: Work, options: AnyOptions) -> Job[Summary]:
     """Submit a run to the scheduler selected by its options.
 
     Raises:
-        ConfigError: submitit is not installed, this machine is not part of a cluster, or the batch
-            is not divisible by the job's processes.
+        ConfigError: submitit is not installed, this machine is not part of a cluster or lacks the
+            device, or the batch is not divisible by the job's processes.
     """
     launch, loop = options.launch, options.loop
+    if launch.launcher == "local":
+        resolve_device(options.run.device)
     processes = launch.nodes * launch.processes_per_node
     require_divisible(loop.batch_size, loop.accumulate, processes)
     try:
@@ -76,15 +83,49 @@ def submit(work: Work, options: AnyOptions) -> Job[Summary]:
             f"launcher={launch.launcher} cannot start a job on this machine ({error}) Run the "
             "command on a login node of the cluster, or use launcher=here or launcher=local"
         ) from error
-    partition = {"slurm_partition": launch.partition} if launch.partition else {}
+    options = _on_asked_device(options)
     executor.update_parameters(
         name="worldmodel",
         nodes=launch.nodes,
         tasks_per_node=launch.processes_per_node,
         timeout_min=launch.minutes,
-        **partition,
+        gpus_per_node=gpus_per_node(options),
+        **_cluster_parameters(launch),
     )
     return executor.submit(TrainingJob(work, options))
+
+
+def gpus_per_node(options: AnyOptions) -> int:
+    """Return the number of GPUs per machine that a job asks for.
+
+    On this machine it is that of the GPUs here, for submitit hides all others from its processes.
+    """
+    launch = options.launch
+    if options.run.device == "cpu":
+        return launch.gpus_per_node or 0
+    if launch.launcher == "local":
+        return torch.cuda.device_count()
+    return launch.processes_per_node if launch.gpus_per_node is None else launch.gpus_per_node
+
+
+def _on_asked_device(options: AnyOptions) -> AnyOptions:
+    """Let a cluster's job that asks for GPUs fail without one, instead of training on a CPU."""
+    run = options.run
+    if options.launch.launcher != "slurm" or run.device != "auto" or not gpus_per_node(options):
+        return options
+    return dataclasses.replace(options, run=dataclasses.replace(run, device="cuda"))
+
+
+def _cluster_parameters(launch: LaunchConfig) -> dict[str, str | int]:
+    """Return what a Slurm job asks for besides GPUs."""
+    if launch.launcher != "slurm":
+        return {}
+    memory = f"{launch.mem_gb}GB" if launch.mem_gb else "0"  # Slurm's 0 is all memory
+    asked: dict[str, str | int] = {
+        "slurm_cpus_per_task": launch.cpus_per_process,
+        "slurm_mem": memory,
+    }
+    return asked | ({"slurm_partition": launch.partition} if launch.partition else {})
 
 
 def last_error(text: str) -> str:

@@ -7,11 +7,10 @@ batches, and N ranks share one global batch.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,18 +19,17 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from worldmodel.atomic_io import atomic_file
-from worldmodel.errors import ConfigError, TrainingError
+from worldmodel.errors import ConfigError
+from worldmodel.models.precision import autocast
 from worldmodel.shutdown import deferred_stop, stop
 from worldmodel.training.batches import Batch
 from worldmodel.training.checkpointing import CheckpointStore, facts_of, step_of
-from worldmodel.training.distributed import Ranks
+from worldmodel.training.distributed import Ranks, accumulating
+from worldmodel.training.divergence import DivergenceCheck
 from worldmodel.training.metrics import MetricsLog, Row, open_tensorboard, write_scalars
 from worldmodel.training.option_groups import LoopConfig
 
 log = logging.getLogger(__name__)
-MAX_LOSS = 1e4
-"""Loss above which the run stops and saves its batch, as it does at NaN."""
 
 LossFunction = Callable[[Batch], dict[str, Tensor]]
 """Micro-batch -> {"loss": total, part: value, ...}."""
@@ -58,55 +56,33 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _require_convergence(loss: Tensor, batch: Batch, step: int, out: Path) -> None:
-    value = float(loss.detach())
-    if math.isfinite(value) and value < MAX_LOSS:
-        return
-    replay = out / f"diverged-step-{step}.pt"
-    try:
-        with atomic_file(replay) as part:
-            torch.save(batch, part)
-        saved = f"is saved in {replay}"
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        saved = f"could not be saved in {replay} ({error})"
-    wrong = [name for name, part in batch.items() if not _is_finite(part)]
-    advice = "lower the learning rate, or check the data in it"
-    if wrong:
-        advice = f"its {' and '.join(wrong)} hold NaN or infinity: fix the data"
-    raise TrainingError(
-        f"The loss is {value} at step {step}; allowed: finite and below {MAX_LOSS:g}. The batch "
-        f"{saved}: {advice}"
-    )
-
-
-def _is_finite(part: object) -> bool:
-    values = torch.as_tensor(part) if isinstance(part, (Tensor, np.ndarray)) else None
-    return values is None or not values.is_floating_point() or bool(values.isfinite().all())
-
-
 def _gradients(
     loss_fn: LossFunction,
     source: Iterator[Batch],
     step: int,
-    out: Path,
+    check: DivergenceCheck,
     config: LoopConfig,
     device: torch.device,
-) -> tuple[Row, float, int]:
-    """Accumulate gradients over micro-batches; return mean losses, waiting time [s], clips."""
-    parts: Row = {}
+) -> tuple[dict[str, Tensor], float, int]:
+    """Accumulate gradients over micro-batches; return mean losses, waiting time [s], clips.
+
+    The losses stay on the device until they are logged.
+    """
+    parts: dict[str, Tensor] = {}
     waited, seen = 0.0, 0
-    for _ in range(config.accumulate):
+    for micro in range(config.accumulate):
         start = time.perf_counter()
         batch = next(source)
         waited += time.perf_counter() - start
         seen += len(next(iter(batch.values())))
-        autocast = torch.autocast(device.type, torch.bfloat16) if config.bf16 else nullcontext()
-        with autocast:
-            losses = loss_fn(batch)
-        _require_convergence(losses["loss"], batch, step, out)
-        (losses["loss"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
+        with accumulating(loss_fn, last=micro + 1 == config.accumulate):
+            with autocast(device, bf16=config.bf16, weights=torch.float32):
+                losses = loss_fn(batch)
+            check.add(losses["loss"], batch, step, micro)
+            (losses["loss"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
         for name, value in losses.items():
-            parts[name] = parts.get(name, 0.0) + float(value.detach()) / config.accumulate
+            share = value.detach().double() / config.accumulate
+            parts[name] = parts[name] + share if name in parts else share
     return parts, waited, seen
 
 
@@ -114,8 +90,15 @@ class _Logger:
     """Progress bar, metrics.jsonl and TensorBoard events of a run."""
 
     def __init__(
-        self, out: Path, first: int, config: LoopConfig, ranks: Ranks, changed: list[str]
+        self,
+        out: Path,
+        first: int,
+        config: LoopConfig,
+        ranks: Ranks,
+        changed: list[str],
+        device: torch.device,
     ) -> None:
+        self.device = device
         self.forced: Row = {f"forced {name}": 1.0 for name in changed}
         self.ranks, self.last_step = ranks, config.last_step
         self.main = ranks.rank == 0
@@ -135,6 +118,8 @@ class _Logger:
 
     def write(self, step: int, row: Row, callbacks: Callbacks, validate: bool) -> Row:
         """Complete and write the metrics of a step, including a validation if due."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # queued steps are not done yet
         span = max(1e-9, time.perf_counter() - self.since)
         speed, share = self.seen * self.ranks.count / span, self.waited / span
         row |= {"samples_per_s": speed, "data_wait": share}
@@ -239,11 +224,13 @@ def run_loop(
     """
     ranks, callbacks = ranks or Ranks(), callbacks or Callbacks()
     seed_everything(seed + 1_000_003 * ranks.rank)  # augmentation differs between ranks
-    store = CheckpointStore(out / "checkpoints", facts=resume.facts if resume else None)
+    facts = resume.facts if resume else None
+    store = CheckpointStore(out / "checkpoints", facts=facts, ranks=ranks)
     first, changed = _open_checkpoint(store, model, optimizer, config, resume)
     last = config.last_step
-    logger = _Logger(out, first, config, ranks, changed)
     device = next(model.parameters()).device
+    logger = _Logger(out, first, config, ranks, changed, device)
+    check = DivergenceCheck(out, batches, deferred=device.type != "cpu")
     row: Row = {}
     model.train()
     bar = tqdm(range(first, last), initial=first, total=last, unit="step", disable=not logger.main)
@@ -253,7 +240,7 @@ def run_loop(
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
             optimizer.zero_grad(set_to_none=True)
-            parts, waited, seen = _gradients(loss_fn, batches(step), step, out, config, device)
+            parts, waited, seen = _gradients(loss_fn, batches(step), step, check, config, device)
             logger.count(waited, seen)
             live = [p for p in model.parameters() if p.grad is not None]
             norm = nn.utils.clip_grad_norm_(live, clip_norm)
@@ -263,16 +250,13 @@ def run_loop(
             end = step + 1 == last
             is_due = end or step % config.eval_every == 0
             if is_due or step % config.log_every == 0:
-                row = {
-                    "step": step,
-                    "lr": rate,
-                    "grad_norm": float(norm),
-                    **ranks.mean(parts, device),
-                }
+                check.settle()
+                row = {"step": step, "lr": rate, **ranks.mean({"grad_norm": norm, **parts})}
                 row = logger.write(step, row, callbacks, is_due)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", sps=f"{row['samples_per_s']:.0f}")
             stopped = ranks.largest(waiting())
             if (step + 1) % config.save_every == 0 or end or stopped:
+                check.settle()
                 store.save(step + 1, model, optimizer)
             if stopped and not end:
                 stop(stopped)

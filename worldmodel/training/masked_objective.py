@@ -26,7 +26,7 @@ from worldmodel.models.encoder import VisionTransformer, preset
 from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, sent
 from worldmodel.training.config import PretrainOptions
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.masking import (
@@ -158,6 +158,14 @@ def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
     return frames // tubelet, side // patch, side // patch
 
 
+@torch.no_grad()
+def move_average(average: nn.Module, model: nn.Module, momentum: float) -> None:
+    """Move the weights of an average toward those of a model by a fraction of 1 - momentum."""
+    pairs = zip(average.parameters(), model.parameters(), strict=True)
+    slow, fast = zip(*((old, new.to(old.dtype)) for old, new in pairs), strict=True)
+    torch._foreach_lerp_(slow, fast, 1 - momentum)
+
+
 class MaskedObjective(nn.Module):
     """Encoder, its moving average and the masked predictor; `forward` returns the losses."""
 
@@ -187,7 +195,7 @@ class MaskedObjective(nn.Module):
         colour, c = None, self.options.augmentation
         if self.training and (c.augment or c.hue_deg):
             colour_B33 = random_colours(batch, c.augment, c.hue_deg)
-            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
+            colour = sent(colour_B33, frames_BTHWC.device).repeat_interleave(time, 0)
         x = self.student.pixels(frames_BTHWC.flatten(0, 1), colour)
         return x.unflatten(0, (batch, time)).transpose(1, 2)
 
@@ -220,12 +228,9 @@ class MaskedObjective(nn.Module):
             parts[f"masked_{name}"] = prediction_loss(predicted, hidden)
         return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
-    @torch.no_grad()
     def update_target(self, momentum: float) -> None:
         """Move the target toward the encoder by a fraction of 1 - momentum."""
-        pairs = zip(self.target.parameters(), self.student.backbone.parameters(), strict=True)
-        for slow, fast in pairs:
-            slow.lerp_(fast.detach().to(slow.dtype), 1 - momentum)
+        move_average(self.target, self.student.backbone, momentum)
 
 
 def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:

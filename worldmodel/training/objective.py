@@ -17,7 +17,7 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.rope import constant
 from worldmodel.training.augmentation import random_colours, random_patterns
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, sent
 from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
 from worldmodel.training.option_groups import (
     AugmentationConfig,
@@ -88,10 +88,10 @@ class Objective(nn.Module):
         colour, gain, c = None, None, self.config.augmentation
         if self.training and c and (c.augment or c.hue_deg):
             colour_B33 = random_colours(batch, c.augment, c.hue_deg)
-            colour = colour_B33.to(frames_BTHWC.device).repeat_interleave(time, 0)
+            colour = sent(colour_B33, frames_BTHWC.device).repeat_interleave(time, 0)
         if self.training and c and c.pattern:
             gain_BHW = random_patterns(batch, c.pattern, *frames_BTHWC.shape[2:4])
-            gain = gain_BHW.to(frames_BTHWC.device).repeat_interleave(time, 0)
+            gain = sent(gain_BHW, frames_BTHWC.device).repeat_interleave(time, 0)
         z = self.encoder.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
 

@@ -128,6 +128,13 @@ class LaunchConfig(Checked):
     """Time limit of the job; requires launcher=slurm or local."""
     partition: str = ""
     """Slurm partition; requires launcher=slurm."""
+    gpus_per_node: int | None = field(default=None, metadata=between(0, 1024))
+    """Number of GPUs per machine (default: one per process, none with device=cpu); requires
+    launcher=slurm."""
+    cpus_per_process: int = field(default=8, metadata=between(1, 4096))
+    """Number of CPU cores per process; requires launcher=slurm."""
+    mem_gb: int = field(default=0, metadata=between(0, 100_000, "GB"))
+    """Memory per machine (0: all that it has); requires launcher=slurm."""
 
     def __post_init__(self) -> None:
         """Reject job options that the launcher would ignore.
@@ -137,9 +144,10 @@ class LaunchConfig(Checked):
                 it.
         """
         super().__post_init__()
+        cluster = ("nodes", "partition", "gpus_per_node", "cpus_per_process", "mem_gb")
         unused = {
-            "here": ("nodes", "processes_per_node", "minutes", "partition"),
-            "local": ("nodes", "partition"),
+            "here": (*cluster, "processes_per_node", "minutes"),
+            "local": cluster,
             "slurm": (),
         }[self.launcher]
         defaults = {item.name: item.default for item in dataclasses.fields(self)}

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 
 from worldmodel.atomic_io import write_json
-from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.precision import allow_tf32, autocast
 from worldmodel.output_guard import output_guard
 from worldmodel.training import launching
 from worldmodel.training.batches import Batch, Prefetcher, batch_indices, micro_batch
@@ -56,7 +56,7 @@ def train(options: AnyOptions) -> Summary:
 
 def train_here(options: AnyOptions) -> Summary:
     """Train in this process, which may be one of several started by torchrun or a job."""
-    with process_group() as ranks:
+    with process_group(options.run.device) as ranks:
         guard = nullcontext() if ranks.rank else output_guard(Path(options.run.out))
         with guard:
             return run_task(open_task(options, ranks), ranks)
@@ -94,14 +94,14 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
         return forced
 
     torch.manual_seed(run.seed)
-    device = ranks.device(resolve_device(run.device))
+    device = ranks.device(run.device)
     model = task.build(device)
     if device.type == "cpu":
         optimize_for_cpu(model)
-    engine = ranks.wrap(model, launch.parallel, task.blocks())
-    groups = [dict(group) for group in task.parameter_groups()]
-    adam = options.optimizer
-    optimizer = torch.optim.AdamW(groups, lr=adam.lr, betas=(0.9, adam.beta2))
+    elif loop.bf16:
+        allow_tf32(device)
+    engine = ranks.wrap(model, launch.parallel, task.blocks(), bf16=loop.bf16)
+    optimizer = open_optimizer(task, device)
 
     def load(step: int, micro: int) -> Batch:
         chosen = batch_indices(len(clips), loop.batch_size, step, run.seed)
@@ -109,13 +109,14 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
         return task.load(step, chosen, share)
 
     def validate() -> Row:
-        with ranks.unsharded(engine):
+        low = autocast(device, bf16=loop.bf16, weights=torch.float32)
+        with ranks.unsharded(engine), low:
             return task.validate()
 
     def report() -> None:
         write_report(out, options, task.findings)
 
-    batches = Prefetcher(load, loop.accumulate, loop.last_step)
+    batches = Prefetcher(load, loop.accumulate, loop.last_step, device)
     with ranks.guarded(), _closing(batches):
         run_loop(
             model=model,
@@ -126,7 +127,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
             config=loop,
             out=out,
             seed=run.seed,
-            clip_norm=adam.clip_norm,
+            clip_norm=options.optimizer.clip_norm,
             ranks=ranks,
             callbacks=Callbacks(
                 figures=task.figures, validate=validate, after_step=task.after_step, report=report
@@ -135,6 +136,17 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
         )
     weights, seconds = ranks.full_state(model), time.perf_counter() - started
     return _finish(task, ranks, weights, seconds, forced)
+
+
+def open_optimizer(task: Task, device: torch.device) -> torch.optim.AdamW:
+    """Create the optimiser of a built task: on CUDA, one kernel updates all parameters."""
+    adam = task.options.optimizer
+    return torch.optim.AdamW(
+        [dict(group) for group in task.parameter_groups()],
+        lr=adam.lr,
+        betas=(0.9, adam.beta2),
+        fused=True if device.type == "cuda" else None,
+    )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.world_model import WorldModel, build_frame_encoder
 from worldmodel.specs import ActionSpec, Gripper
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.encoded_clips import EncodedClips
@@ -192,7 +192,7 @@ class JointTask(PredictorTask):
         )
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
-        return {name: torch.from_numpy(value).to(self.device) for name, value in batch.items()}
+        return to_device({k: torch.from_numpy(v) for k, v in batch.items()}, self.device)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return all trained parameters, with a lower learning rate for a fine-tuned encoder."""
@@ -222,9 +222,10 @@ class JointTask(PredictorTask):
         objective.eval()
         dynamics = objective.dynamics
         z_BTND = batch["features"] if "features" in batch else objective.encode(batch["frames"])
+        z_BTND = z_BTND.float()  # under autocast, all but the networks' products is float32
         states_BTS, actions_BTA = batch["states"][:, :-1], batch["actions"]
-        out_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS)
-        wrong_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA.roll(1, 0), states_BTS)
+        out_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA, states_BTS).float()
+        wrong_BTND = dynamics.predict(z_BTND[:, :-1], actions_BTA.roll(1, 0), states_BTS).float()
         target = z_BTND[:, 1:]
         row = {
             "val_true": float((out_BTND - target).abs().mean()),

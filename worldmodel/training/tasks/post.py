@@ -8,9 +8,9 @@ state, A action.
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,10 @@ from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_config import DynamicsConfig
+from worldmodel.models.precision import autocast, use_precision
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.metrics import Row
@@ -76,6 +77,20 @@ def prepare_blocks(dynamics: LatentDynamics, config: BlockConfig) -> None:
             blocks[i] = checkpoint_wrapper(block, checkpoint_impl=CheckpointImpl.NO_REENTRANT)
 
 
+def frozen_on(encoder: FrameEncoder, device: torch.device, *, bf16: bool) -> FrameEncoder:
+    """Return a frozen encoder for a device: itself on a CPU, else a copy.
+
+    With `bf16` the copy's weights are bfloat16 where the device has it. The original stays as it
+    was loaded, for the exported model.
+    """
+    if device.type == "cpu":
+        return encoder
+    reading = copy.deepcopy(encoder)
+    if bf16:
+        use_precision([reading.backbone], "auto", device)
+    return reading.to(device)
+
+
 class FeatureReader:
     """Reads batches of features, encoding frames if the source holds frames."""
 
@@ -99,15 +114,16 @@ class FeatureReader:
             ConfigError: the source holds frames and there is no encoder.
         """
         batch = source.batch(indices)
-        out = {k: torch.as_tensor(batch[k]).to(self.device) for k in self.names}
-        if "features" in batch:
-            out["features"] = torch.as_tensor(batch["features"]).to(self.device).float()
+        stored = "features" if "features" in batch else "frames"
+        read = {k: torch.as_tensor(batch[k]) for k in (*self.names, stored)}
+        out = to_device(read, self.device)
+        if stored == "features":
+            out["features"] = out["features"].float()
             return out
         if self.encoder is None:
             raise ConfigError("the data holds frames: set encoder=NAME to encode them")
-        frames = torch.as_tensor(batch["frames"])
-        low = torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
-        with low:
+        frames = out.pop("frames")
+        with autocast(self.device, bf16=self.bf16, weights=self.encoder.dtype):
             z_BND = self.encoder.encode(frames.flatten(0, 1))
         out["features"] = z_BND.float().unflatten(0, frames.shape[:2])
         return out
@@ -145,10 +161,9 @@ class PostTask(PredictorTask):
     def build(self, device: torch.device) -> nn.Module:
         """Build the predictor for the token shape of the first clip."""
         options, loop = self.options, self.options.loop
-        if self.encoder is not None:
-            self.encoder.to(device)
+        reading = None if self.encoder is None else frozen_on(self.encoder, device, bf16=loop.bf16)
         self.read = FeatureReader(
-            self.encoder, device, bf16=loop.bf16, extrinsics=options.clips.extrinsics
+            reading, device, bf16=loop.bf16, extrinsics=options.clips.extrinsics
         )
         sample = self.read(self.sources.train, np.array([0]))
         tokens, width = sample["features"].shape[2:]
@@ -193,6 +208,6 @@ class PostTask(PredictorTask):
             log.warning("trained on features without encoder=: only the checkpoints hold weights")
             return facts
         spec = self.observation(self.encoder, self.options.clips.state_frame)
-        world = WorldModel(self.encoder.cpu().set_observation(spec), dynamics)
+        world = WorldModel(self.encoder.set_observation(spec), dynamics)
         save(path, world)
         return facts | {"model": to_dict(world.config)}

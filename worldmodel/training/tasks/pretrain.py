@@ -27,7 +27,7 @@ from worldmodel.evaluation.feature_health import (
 )
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PretrainOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.masked_objective import (
@@ -171,7 +171,7 @@ class PretrainTask(Task):
             self.drawn = (step, draw_masks(self.options, self.grid, len(chosen), step))
         batch = {"frames": torch.from_numpy(self.sources.train.batch(chosen[part])["frames"])}
         batch |= {name: ids[part] for name, ids in self.drawn[1].items()}
-        return {name: value.to(self.device) for name, value in batch.items()}
+        return to_device(batch, self.device)
 
     def figures(self, step: int) -> Row:
         """Return the momentum of the moving average."""
