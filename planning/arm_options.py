@@ -11,6 +11,7 @@ from planning.options import (
     Device,
     GoalPlannerOptions,
     PlannerOptions,
+    Precision,
     SceneOptions,
     SubGoals,
     changed_fields,
@@ -145,6 +146,8 @@ class DriveOptions:
     skills, default for actions)."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
     goals: list[str] = field(default_factory=list)
@@ -220,6 +223,8 @@ class CalibrateOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     planner: PlannerOptions = field(
         default_factory=lambda: PlannerOptions(
             samples=200, iterations=6, elites=12, stretch=1, gate_m=0.0

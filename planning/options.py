@@ -17,6 +17,7 @@ from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
 SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
 Task = Literal[
     "",
@@ -225,8 +226,10 @@ class EvalOptions:
     model: str = ""
     """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
     skills, default for actions)."""
-    device: Device = "cpu"
+    device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     scene: SceneOptions = field(
         default_factory=lambda: SceneOptions(task="reach"), metadata={"group": "env"}
     )
@@ -276,6 +279,10 @@ class DemoOptions:
     """Number of episodes, shared between pick_place and push."""
     model: str = "one_goal"
     """Model: embedded or published name, file, or folder of a training run."""
+    device: Device = "auto"
+    """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     seed: int = field(default=7, metadata=between(0, 2**31 - 1))
     """Evaluation seed, from which each episode's seed is derived."""
     planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
@@ -301,6 +308,8 @@ class PlanOptions:
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     state: list[float] = field(
         default_factory=lambda: list(START_STATE), metadata=between(-10, 10, "m or rad")
     )

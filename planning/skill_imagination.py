@@ -62,7 +62,10 @@ def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
 
 def fast_precision(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Return bfloat16 autocast where the processor multiplies it natively, else no change."""
-    native = device.type == "cuda" or torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - torch has no public test
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - torch has no public test
     if not native:
         return contextlib.nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
@@ -75,10 +78,11 @@ class Imagination:
         model: World model.
         memory: Number of imagined steps after which the prediction restarts from its last frame
             alone; at most the length of the roll-outs that the model was trained on.
+        autocast: Whether to predict in bfloat16 where that is faster; for weights in float32.
     """
 
-    def __init__(self, model: SkillModel, memory: int = 14) -> None:
-        self.model, self.memory = model, memory
+    def __init__(self, model: SkillModel, memory: int = 14, *, autocast: bool = True) -> None:
+        self.model, self.memory, self.autocast = model, memory, autocast
 
     @torch.no_grad()
     def ends(
@@ -125,7 +129,7 @@ class Imagination:
             part_BKA = actions_BKA[:active, start : start + self.memory]
             if start:
                 z_BND, state_BS = z_BND[:active], state_BS[:active]
-            with fast_precision(z_1ND.device):
+            with fast_precision(z_1ND.device) if self.autocast else contextlib.nullcontext():
                 z_BKND = self.model.unroll(z_BND, state_BS, part_BKA).float()
             last_B = (lengths_B[:active] - start).clamp(max=part_BKA.shape[1]) - 1
             out_BND[:active] = z_BKND[torch.arange(active, device=last_B.device), last_B]

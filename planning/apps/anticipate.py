@@ -10,6 +10,7 @@ from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import CheckpointError
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
+from worldmodel.models.precision import use_precision
 from worldmodel.perception.anticipation import (
     AnticipationProbe,
     FutureConfig,
@@ -17,6 +18,7 @@ from worldmodel.perception.anticipation import (
 )
 from worldmodel.perception.anticipation_eval import Networks
 from worldmodel.perception.epic_kitchens import ActionClasses
+from worldmodel.specs import Precision
 
 
 def load_networks(
@@ -28,6 +30,7 @@ def load_networks(
     classes: ActionClasses,
     future: FutureConfig,
     device: str,
+    precision: Precision,
 ) -> tuple[Networks, int]:
     """Load target encoder, predictor and probes; return them and the image size [px].
 
@@ -39,6 +42,7 @@ def load_networks(
         classes: classes that the probes must have.
         future: which tokens the probes read.
         device: device of the networks.
+        precision: data type of their weights.
 
     Raises:
         CheckpointError: the probes do not fit the classes or the encoder.
@@ -52,8 +56,10 @@ def load_networks(
     probes = load_anticipation_probes(probe, heads[2])
     for one in probes:
         _check(one, encoder, classes, probe)
-    for network in (encoder, predictor, *probes):
-        network.to(resolve_device(device))
+    target, networks = resolve_device(device), (encoder, predictor, *probes)
+    use_precision(networks, precision, target)
+    for network in networks:
+        network.to(target)
     return Networks(encoder=encoder, predictor=predictor, probes=probes, future=future), size
 
 

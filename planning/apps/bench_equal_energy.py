@@ -84,7 +84,7 @@ def equal_energy(options: BenchOptions) -> EqualEnergy:
     and count as equal if at most 0.1 % above.
     """
     device = options.device
-    world = load_world_model("default", device)
+    world = load_world_model("default", device, "float32")
     plain = load_own(embedded_path("default"))
     assert isinstance(plain, WorldModel)
     plain = plain.to(device).eval().requires_grad_(False)

@@ -78,7 +78,13 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
     if not options.motion.execute:
         raise DriveError("A calibration moves the arm. Add execute=true when it is safe to move.")
     cell, motion, out = options.workcell, options.motion, Path(options.out)
-    policy = open_policy(options.model, options.planner, device=options.device, gripper_free=False)
+    policy = open_policy(
+        options.model,
+        options.planner,
+        device=options.device,
+        precision=options.precision,
+        gripper_free=False,
+    )
     with open_workcell(cell, max(policy.image_size)) as workcell:
         policy.connect(workcell.spec)
         what = f"{options.moves} calibration moves"

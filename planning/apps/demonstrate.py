@@ -29,6 +29,8 @@ def _evaluate_task(
         scene=SceneOptions(task=task),
         sub_goals="one",
         model=options.model,
+        device=options.device,
+        precision=options.precision,
         episodes=episodes,
         seed=options.seed,
         planner=options.planner,
@@ -45,7 +47,7 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
     Returns:
         Summary over all episodes, with the rates of each task in `tasks`, and the report's path.
     """
-    world = load_world_model(options.model)
+    world = load_world_model(options.model, options.device, options.precision)
     episodes: list[Episode] = []
     others: dict[str, list[Episode]] = defaultdict(list)
     tasks: dict[str, dict[str, Any]] = {}

@@ -26,7 +26,7 @@ from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
 from planning.rollout import Episode, episode_seed
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
-from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.checkpoints.loading import load_world_model, place
 from worldmodel.models.model_hash import model_hash
 from worldmodel.shards import Shard, begin_shard, finish_shard, read_shards
 
@@ -44,11 +44,14 @@ def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
     options = options.resolved()
     shard = Shard(number=options.part.shard or 0, count=options.part.shards)
     folder = shard.folder(Path(options.out))
-    world = load_world_model(options.model, options.device)
+    world = load_world_model(options.model, "cpu", "float32")
+    digest = model_hash(world)  # of the weights as their file holds them
+    world = place(world, options.device, options.precision)
     agents = (PLANNER, *baselines_of(options, world))
     values = dataclasses.asdict(options)
     kept = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT}
-    made_by = {"options": kept, "model_hash": model_hash(world), "agents": agents}
+    weights = str(world.dynamics.dtype)  # precision=auto differs between machines
+    made_by = {"options": kept, "model_hash": digest, "weights": weights, "agents": agents}
     record = begin_shard(folder, COMMAND, shard, made_by)
     indices = shard.of(range(options.episodes))
     todo = {
@@ -91,12 +94,13 @@ def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
     shards = read_shards(out)
     made_by = shards[0][1].made_by
     options = dataclasses.replace(read_options(made_by["options"]), out=str(out))
-    world = load_world_model(options.model, options.device)
+    world = load_world_model(options.model, "cpu", "float32")
     if model_hash(world) != made_by["model_hash"]:
         raise PlanError(
             f"model={options.model} has changed since the shards of {out} were made. Restore it, "
             "or run the shards again into another out=."
         )
+    world = place(world, "auto", options.precision)
     found: dict[str, list[Episode]] = {}
     for agent in made_by["agents"]:
         files = [

@@ -24,7 +24,8 @@ from planning.policy import Policy
 from planning.protocols import Agent
 from planning.report.page import write_report
 from planning.rollout import Episode, episode_seed, run_episode
-from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.checkpoints.io import copy_on_cpu
+from worldmodel.checkpoints.loading import load_world_model, place
 from worldmodel.models.world_model import WorldModel
 from worldmodel.processes import WorkerPool
 from worldmodel.shutdown import name_of
@@ -66,11 +67,12 @@ class EpisodeRunner:
 
     def _agent(self, name: str) -> Agent:
         planner = self.options.resolved_planner()
-        spec = self.env.arm_spec
+        spec, precision = self.env.arm_spec, self.options.precision
         if name == PLANNER:
-            return make_planning_agent(self.policy, self.world, planner, spec)
+            return make_planning_agent(self.policy, self.world, planner, spec, precision)
         if name in SKILL_BASELINES:
-            return make_skill_agent(name, self.policy, self.world, planner.skill_search, spec)
+            search = planner.skill_search
+            return make_skill_agent(name, self.policy, self.world, search, spec, precision)
         return make_baseline(name, spec.max_step_m)
 
     def __call__(self, job: Job) -> Episode:
@@ -99,8 +101,10 @@ class _Worker:
 _WORKER = _Worker()
 
 
-def _start_worker(options: EvalOptions, model: WorldModel) -> None:
+def _start_worker(options: EvalOptions, model: WorldModel, device: torch.device) -> None:
     torch.set_num_threads(1)
+    if device.type == "cuda":
+        model = place(model, device, options.precision)
     _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner), model)
 
 
@@ -117,7 +121,8 @@ Mapper = Callable[[list[Job]], Iterable[Episode]]
 def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     """Yield a function that runs episodes, serially or in worker processes.
 
-    The function yields episodes as they end. Worker processes share the memory of the weights.
+    The function yields episodes as they end. Worker processes share the memory of the weights; on
+    CUDA, each has its own copy.
     """
     policy = open_policy(world, options.planner)
     # check here, since a pool would restart failing workers
@@ -127,7 +132,8 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
         runner = EpisodeRunner(options, policy, world)
         yield lambda jobs: map(runner, jobs)
         return
-    start = (options, world)
+    device = world.encoder.device
+    start = (options, copy_on_cpu(world) if device.type == "cuda" else world, device)
     with WorkerPool(_run_job, workers, method="spawn", start=_start_worker, args=start) as pool:
         yield lambda jobs: (episode for _, episode in pool.unordered(jobs))
 
@@ -234,7 +240,7 @@ def describe(
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path."""
     options = options.resolved()
-    world = load_world_model(options.model, options.device)
+    world = load_world_model(options.model, options.device, options.precision)
     return report(options, evaluate_agents(options, world, baselines_of(options, world)))
 
 

@@ -26,7 +26,7 @@ class LocalPlanner:
 
     def __init__(self, options: DriveOptions) -> None:
         self.options = options
-        self.world = load_world_model(options.model, options.device)
+        self.world = load_world_model(options.model, options.device, options.precision)
         self.policy = open_policy(self.world, options.planner, axes=options.axes)
         self.arm = ArmSpec()
 
@@ -46,7 +46,10 @@ class LocalPlanner:
 
     def agent(self) -> Agent:
         """Return the agent that chooses the actions."""
-        return make_planning_agent(self.policy, self.world, self.options.planner, self.arm)
+        options = self.options
+        return make_planning_agent(
+            self.policy, self.world, options.planner, self.arm, options.precision
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return the log header's part that a replay needs."""

@@ -38,13 +38,14 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
     if not options.image or not options.goal:
         raise PlanError("Two images are needed: give image=FILE goal=FILE.")
     image, goal_image = read_image(Path(options.image)), read_image(Path(options.goal))
-    world = load_world_model(options.model, options.device)
+    world = load_world_model(options.model, options.device, options.precision)
     policy = open_policy(world, options.planner)
     spec = ArmSpec(period_s=policy.period_s)
     policy.connect(spec, SIMULATED_BOX_M)
     planner = options.planner.resolved(one_image=False)
     if planner.method == "skills":
-        agent = make_skill_agent("planner", policy, world, planner.skill_search, spec)
+        search = planner.skill_search
+        agent = make_skill_agent("planner", policy, world, search, spec, options.precision)
         result = plan_skills(agent, options, image, goal_image)
     else:
         result = plan_actions(policy, options, image, goal_image)

@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from planning.agent import PlanningAgent
 from planning.errors import PlanError
-from planning.options import Device, GoalPlannerOptions, PlannerOptions
+from planning.options import Device, GoalPlannerOptions, PlannerOptions, Precision
 from planning.planner import PlannerConfig
 from planning.policy import Policy
 from planning.protocols import Agent
@@ -29,7 +30,8 @@ from worldmodel.models.world_model import WorldModel
 
 def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:
     """Return the number of plans that fit into `memory_gb`, at least 1."""
-    each = world.bytes_per_sample(max(options.horizon, options.stretch))
+    steps, itemsize = max(options.horizon, options.stretch), world.dynamics.dtype.itemsize
+    each = world.bytes_per_sample(steps, itemsize)
     return max(1, int(options.memory_gb * 1e9 / each))
 
 
@@ -95,6 +97,7 @@ def open_policy(
     planner: PlannerOptions,
     *,
     device: Device = "auto",
+    precision: Precision = "auto",
     axes: str = "",
     gripper_free: bool = True,
 ) -> Policy:
@@ -104,13 +107,14 @@ def open_policy(
         model: name, file or folder, or a loaded model.
         planner: search settings.
         device: device to load the model on.
+        precision: data type of the weights of a model that is loaded.
         axes: calibration file; empty for none.
         gripper_free: whether to plan the gripper.
 
     Raises:
         PlanError: see `check_steps`.
     """
-    world = load_world_model(model, device) if isinstance(model, str) else model
+    world = load_world_model(model, device, precision) if isinstance(model, str) else model
     check_steps(world, planner)
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)
@@ -128,7 +132,9 @@ def fingertips_of(spec: ArmSpec) -> Fingertips:
     return fingertips
 
 
-def chooser_of(name: str, world: WorldModel, options: SkillOptions) -> Chooser:
+def chooser_of(
+    name: str, world: WorldModel, options: SkillOptions, precision: Precision
+) -> Chooser:
     """Return what chooses the skills of an agent.
 
     Args:
@@ -136,15 +142,23 @@ def chooser_of(name: str, world: WorldModel, options: SkillOptions) -> Chooser:
             decoded positions and yaws alone) or copy (by a model that predicts no change).
         world: world model.
         options: settings of the search.
+        precision: `auto` imagines in bfloat16 where the processor multiplies it natively.
     """
     if name.startswith("geometry"):
         return GeometryChooser(turns=name == "geometry_yaw")
     model = CopyModel(world) if name == "copy" else world
-    return SearchChooser(SkillSearch(Imagination(model, options.roll_out), options))
+    autocast = precision == "auto" and world.dynamics.dtype == torch.float32
+    imagination = Imagination(model, options.roll_out, autocast=autocast)
+    return SearchChooser(SkillSearch(imagination, options))
 
 
 def make_skill_agent(
-    name: str, policy: Policy, world: WorldModel, options: SkillOptions, spec: ArmSpec
+    name: str,
+    policy: Policy,
+    world: WorldModel,
+    options: SkillOptions,
+    spec: ArmSpec,
+    precision: Precision = "auto",
 ) -> SkillAgent:
     """Create an agent that executes skills.
 
@@ -154,6 +168,7 @@ def make_skill_agent(
         world: the policy's world model.
         options: settings of the search.
         spec: conventions of the arm.
+        precision: see `chooser_of`.
 
     Raises:
         PlanError: the options or the agent need an object head, which the model lacks; or the
@@ -180,12 +195,16 @@ def make_skill_agent(
             f"{what} needs a model with an object head, which this one lacks. Use such a model "
             "(`worldmodel models` lists the embedded ones), or leave it out"
         )
-    chooser = chooser_of(name, world, options)
+    chooser = chooser_of(name, world, options, precision)
     return SkillAgent(policy, world, options, fingertips_of(spec), chooser)
 
 
 def make_planning_agent(
-    policy: Policy, world: WorldModel, options: GoalPlannerOptions, spec: ArmSpec
+    policy: Policy,
+    world: WorldModel,
+    options: GoalPlannerOptions,
+    spec: ArmSpec,
+    precision: Precision = "auto",
 ) -> Agent:
     """Create the agent of a planner whose method is resolved.
 
@@ -194,7 +213,8 @@ def make_planning_agent(
         world: the policy's world model.
         options: settings of the planner.
         spec: conventions of the arm.
+        precision: see `chooser_of`.
     """
     if options.method == "skills":
-        return make_skill_agent("planner", policy, world, options.skill_search, spec)
+        return make_skill_agent("planner", policy, world, options.skill_search, spec, precision)
     return PlanningAgent(policy)

@@ -19,7 +19,7 @@ from planning.apps.workspace import SIMULATED_BOX_M, point
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture
-from planning.options import ELITE_SOLVERS, GoalPlannerOptions, ReplayOptions
+from planning.options import ELITE_SOLVERS, GoalPlannerOptions, Precision, ReplayOptions
 from planning.protocols import Agent, SubGoal
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
@@ -32,8 +32,8 @@ from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.models.world_model import WorldModel
 
-LoadModel = Callable[[str, str], WorldModel]
-"""Function that loads a model by name onto a device."""
+LoadModel = Callable[[str, str, Precision], WorldModel]
+"""Function that loads a model by name onto a device, in a precision."""
 
 
 def find_logs(where: str) -> list[Path]:
@@ -73,14 +73,17 @@ def logged_task(logged: Logged) -> str:
 def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
     """Return the agent of a log, optionally with another model."""
     header, options = logged.header, logged.header["options"]
-    world = load(model or options["model"], options["device"])
+    # older drives had no precision= and ran in float32
+    precision: Precision = options.get("precision", "float32")
+    world = load(model or options["model"], options["device"], precision)
     planner = logged_planner(options)
     policy = open_policy(world, planner, axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M
     arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
     policy.connect(arm, (point(low), point(high)))
     plans_skills = header.get("method", "actions") == "skills"
-    return make_planning_agent(policy, world, planner.resolved(one_image=plans_skills), arm)
+    resolved = planner.resolved(one_image=plans_skills)
+    return make_planning_agent(policy, world, resolved, arm, options.get("precision", "auto"))
 
 
 def replan(logged: Logged, agent: Agent) -> list[float]:

@@ -9,6 +9,7 @@ from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.data.transforms import Preprocess
+from worldmodel.models.precision import use_precision
 from worldmodel.perception.pair_metrics import PairMetrics
 from worldmodel.perception.pair_sets import (
     PairSet,
@@ -20,6 +21,7 @@ from worldmodel.perception.pair_sets import (
 from worldmodel.perception.pair_surprise import PairOptions, SetSurprise
 from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, load_surprise_model
 from worldmodel.perception.surprise_picture import draw_pair
+from worldmodel.specs import Precision
 
 Scores = dict[str, dict[str, PairMetrics]]
 """Context and property -> scores."""
@@ -32,6 +34,7 @@ def load_networks(
     image_size: int | None,
     num_frames: int,
     device: str,
+    precision: Precision,
 ) -> tuple[SurpriseModel, int]:
     """Load the networks of a published name or a file; return them and the image size [px].
 
@@ -41,14 +44,20 @@ def load_networks(
         image_size: height and width of the images; None takes the published ones, or 256.
         num_frames: frames of a window.
         device: device of the networks.
+        precision: data type of their weights.
     """
     path, known = find_source(name)
     size = image_size or (known.image_size if known else 256)
     model = load_surprise_model(
         path, num_heads=heads[0], predictor_heads=heads[1], image_size=size, num_frames=num_frames
     )
-    for network in (model.encoder, model.target_encoder, model.predictor):
-        network.to(resolve_device(device))
+    target, networks = (
+        resolve_device(device),
+        (model.encoder, model.target_encoder, model.predictor),
+    )
+    use_precision(networks, precision, target)
+    for network in networks:
+        network.to(target)
     return model, size
 
 

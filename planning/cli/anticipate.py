@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from planning.errors import PlanError
-from planning.options import Device
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Options:
     """Number of clips per batch."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     out: str = "runs/anticipate"
     """Output folder for summary.json; a stopped run resumes from its scored.jsonl."""
 
@@ -105,6 +107,7 @@ def _score(options: Options) -> AnticipationScores:
         classes=classes,
         future=FutureConfig(fps=options.fps),
         device=options.device,
+        precision=options.precision,
     )
     clip = AnticipationClip(
         num_frames=options.num_frames,

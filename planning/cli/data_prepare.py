@@ -9,7 +9,7 @@ from typing import Literal
 
 from planning.cli.sharding import chosen_shard
 from planning.errors import PlanError
-from planning.options import Device
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 from planning.shard_options import ShardOptions
 
@@ -44,6 +44,9 @@ class Options:
     """Encoder of the features: a published name, a file, or random:SIZE."""
     device: Device | None = None
     """Device of the encoder (default: auto)."""
+    precision: Precision | None = None
+    """Data type of the encoder's weights (default: auto, bfloat16 on CUDA devices that have it,
+    else float32)."""
     part: ShardOptions = field(default_factory=ShardOptions)
     """Episodes that this run prepares."""
 
@@ -51,7 +54,11 @@ class Options:
         check_fields(self)
         features = self.what == "features"
         frames_only: dict[str, str | None] = {"codec": self.codec}
-        features_only: dict[str, str | None] = {"encoder": self.encoder, "device": self.device}
+        features_only: dict[str, str | None] = {
+            "encoder": self.encoder,
+            "device": self.device,
+            "precision": self.precision,
+        }
         unused = frames_only if features else features_only
         for name, value in unused.items():
             if value:
@@ -67,16 +74,16 @@ class Options:
 
 def run(options: Options) -> int:
     """Prepare the shards and print the summary."""
-    from worldmodel.checkpoints.loading import load_encoder
+    from worldmodel.checkpoints.loading import load_encoder, place
     from worldmodel.data.index import open_manifest
     from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
     from worldmodel.data.transforms import Preprocess
 
     manifest = open_manifest(Path(options.index))
     manifest.check(options.max_reject_fraction)
-    encode, digest, side = None, "", options.image_size or 256
+    encode, digest, side, computed_in = None, "", options.image_size or 256, "float32"
     if options.what == "features":
-        model = load_encoder(options.encoder, options.device or "auto", image_size=side)
+        model = load_encoder(options.encoder, "cpu", "float32", image_size=side)
         tubelet = model.config.encoder.tubelet_size
         model.set_observation(replace(model.observation_spec, frames_per_token=tubelet))
         if options.image_size not in (None, model.image_size[0]):
@@ -85,7 +92,9 @@ def run(options: Options) -> int:
                 f"which is {model.image_size[0]}. Leave it out."
             )
         side = model.image_size[0]
-        encode, digest = model.encode, encoder_hash(model.backbone)
+        digest = encoder_hash(model.backbone)  # of the weights as their file holds them
+        model = place(model, options.device or "auto", options.precision or "auto")
+        encode, computed_in = model.encode, str(model.dtype).removeprefix("torch.")
     plan = PrepareOptions(
         fps=options.fps,
         image_size=side,
@@ -95,6 +104,7 @@ def run(options: Options) -> int:
         state_frame=options.state_frame,
         episodes_per_shard=options.episodes_per_shard,
         encoder_hash=digest,
+        precision=computed_in,
         extrinsics=options.extrinsics,
     )
     transform = Preprocess(options.transform, (side, side))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from planning.cli.sharding import chosen_shard
 from planning.cli.summary_beside import summary_path, write_summary
 from planning.errors import PlanError
-from planning.options import Device
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 from planning.shard_options import ShardOptions
 
@@ -38,6 +38,8 @@ class Options:
     """Data type of the stored features."""
     device: Device = "auto"
     """Device of the encoder."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     part: ShardOptions = field(default_factory=ShardOptions)
     """Videos that this run encodes."""
 
@@ -58,7 +60,7 @@ def run(options: Options) -> int:
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     out = Path(options.out)
     summary = summary_path(out, "features")
-    model = load_any(options.model, options.device)
+    model = load_any(options.model, options.device, options.precision)
     if not isinstance(model, WorldModel | FrameEncoder):
         raise PlanError(
             f"model={options.model} is not an encoder. `worldmodel models` lists encoders."

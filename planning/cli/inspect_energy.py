@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from planning.errors import PlanError
-from planning.options import Device
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 
@@ -36,6 +36,8 @@ class Options:
     """Number of actions per batch."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     out: str = "runs/energy"
     """Output folder for energy.png and summary.json."""
 
@@ -60,7 +62,7 @@ def run(options: Options) -> int:
     from worldmodel import load_world_model
     from worldmodel.atomic_io import write_json
 
-    model = load_world_model(options.model, options.device)
+    model = load_world_model(options.model, options.device, options.precision)
     if options.trajectory:
         frames, states = read_trajectory(options.trajectory, options.first, options.last)
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ class Options:
     own links)."""
     rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
     """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
+    device: Device = "auto"
+    """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     cache: str = ""
     """Folder for decoded frames (empty: the default cache folder)."""
     out: str = "runs/probes"
@@ -53,7 +58,7 @@ def run(options: Options) -> int:
     from worldmodel.errors import DataError
     from worldmodel.evaluation.latent_probes import probe_world_model
 
-    world = load_world_model(options.model, "cpu")
+    world = load_world_model(options.model, options.device, options.precision)
     clips, unseen = (_open(world, options, folder, 2) for folder in (options.data, options.val))
     result = probe_world_model(
         world, clips, unseen, count=options.count, steps=options.fit_steps, seed=options.seed

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.options import Device
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 STEPS = {"intphys": 2, "intphys2": 10, "grasp": 10, "inflevel": 5}
@@ -53,6 +53,8 @@ class Options:
     """Number of pairs to draw, the first ones of the set."""
     device: Device = "auto"
     """Device of the model."""
+    precision: Precision = "auto"
+    """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     out: str = "runs/surprise"
     """Output folder for summary.json, pairs.json and the pictures; a stopped run resumes from its
     measured.jsonl."""
@@ -100,6 +102,7 @@ def run(options: Options) -> int:
         image_size=options.image_size,
         num_frames=options.num_frames,
         device=options.device,
+        precision=options.precision,
     )
     measured = measure_pairs(
         model, found, config, reading, (size, size), keep=out / "measured.jsonl"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 
@@ -34,6 +35,11 @@ class Options:
     own links)."""
     rlds_fps: float = field(default=15.0, metadata=between(0.1, 1000, "Hz"))
     """Control rate of an RLDS data set, which stores no timestamps; DROID's is 15 Hz."""
+    device: Device = "auto"
+    """Device of the model and of the decoder's training."""
+    precision: Precision = "auto"
+    """Data type of the model's weights (auto: bfloat16 on CUDA devices that have it, else
+    float32)."""
     cache: str = ""
     """Folder for decoded frames (empty: the default cache folder)."""
     file: str = ""
@@ -62,7 +68,7 @@ def run(options: Options) -> int:
         open_frames,
     )
 
-    world = load_world_model(options.model, "cpu")
+    world = load_world_model(options.model, options.device, options.precision)
     train, unseen = (
         decoder_data(
             world,

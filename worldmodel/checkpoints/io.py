@@ -94,6 +94,19 @@ def load_own(path: Path) -> Model:
     return model
 
 
+def copy_on_cpu(model: WorldModel) -> WorldModel:
+    """Return a float32 copy of a model on the CPU, for another process."""
+    tensors = {
+        f"{prefix}{name}": value.detach().cpu()
+        for prefix, network in networks(model).items()
+        for name, value in network.state_dict().items()
+    }
+    copied = empty_model(kind_of(model), to_dict(model.config))
+    assert isinstance(copied, WorldModel)
+    fill(networks(copied), tensors, "the copy of a model")
+    return copied.eval().requires_grad_(False)
+
+
 def empty_model(kind: object, config: Any) -> Model:
     """Build the model of a file's description, on the meta device where possible.
 

@@ -65,6 +65,8 @@ class PrepareOptions(Checked):
     """Whether to store the camera's pose at each frame."""
     encoder_hash: str = ""
     """Hash of the encoder weights that the features were computed with."""
+    precision: str = "float32"
+    """Data type of the encoder's weights while the features were computed."""
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:

@@ -5,6 +5,7 @@ Shapes: C clips, T frames, K steps, M objects or slots, N tokens, D width, S sta
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ LIFTED_M = 0.015
 """Rise of the centre above which an object counts as lifted."""
 CERTAIN = 0.5
 """Certainty of the decoded yaw below which an object is left out of the yaw's error."""
+
+MEMORY = 4_000_000_000
+"""Memory for clips that are imagined at once [bytes]."""
 
 Row = dict[str, float | int]
 
@@ -61,9 +65,8 @@ def rollout_table(
         Kind -> step -> medians `imagined_cm`, `copy_cm`, `encoded_cm`, `moved_cm`, `yaw_deg` and
         `yaw_copy_deg`, and the counts `clips` and `yaw_clips`. Medians over no clip are NaN.
     """
-    longest = max(steps)
-    start = clips.z_CTND[:, 0], clips.states_CTS[:, 0]
-    imagined_CKND = world.unroll(*start, clips.actions_CKA[:, :longest])
+    imagined_CKND = _imagine(world, clips, max(steps))
+    head = copy.deepcopy(head).cpu()
     table: dict[str, dict[str, Row]] = {"pushed": {}, "lifted": {}, "still": {}}
     for k in steps:
         true_C4, moved_C, lifted_C = _followed(clips.poses_CTM4[:, : k + 1])
@@ -88,6 +91,19 @@ def _errors(head: ObjectHead, z_CND: Tensor, true_C4: Tensor) -> tuple[Tensor, T
     """Return the position [C, m] and yaw [C, rad] errors of one object."""
     gap_C1, turn_C1 = pose_errors(head.locate(z_CND), true_C4.unsqueeze(1))
     return gap_C1[:, 0], turn_C1[:, 0]
+
+
+def _imagine(world: WorldModel, clips: RolloutClips, steps: int) -> Tensor:
+    """Return the tokens imagined on the model's device, in parts that fit into `MEMORY`."""
+    device, given = world.encoder.device, (clips.z_CTND[:, 0], clips.states_CTS[:, 0])
+    size = max(1, MEMORY // world.bytes_per_sample(steps))
+    parts = [
+        world.unroll(*(x.to(device) for x in part)).cpu()
+        for part in zip(
+            *(x.split(size) for x in (*given, clips.actions_CKA[:, :steps])), strict=True
+        )
+    ]
+    return torch.cat(parts)
 
 
 def _followed(poses_CTM4: Tensor) -> tuple[Tensor, Tensor, Tensor]:

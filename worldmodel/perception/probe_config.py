@@ -8,6 +8,7 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.specs import Precision
 
 Preset = Literal[
     "k400", "ssv2", "ssv2_64", "coin", "jester", "diving48", "in1k", "places205", "inat21"
@@ -129,8 +130,9 @@ class TrainOptions(Checked):
     """Seed of the heads and of the order of the items."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and heads."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the encoder's weights."""
+    precision: Precision = "auto"
+    """Number format of the encoder's weights (auto: bfloat16 on CUDA devices that have it, else
+    float32)."""
     out: str = "runs/probe"
     """Folder of tokens, probe, curves and summary; a second run resumes."""
 
@@ -160,8 +162,9 @@ class EvalOptions(Checked):
     """Seed of drawn clips."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the encoder's weights."""
+    precision: Precision = "auto"
+    """Number format of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
+    it, else float32)."""
     out: str = "runs/probe-eval"
     """Folder of tokens and summary; a second run resumes."""
 
@@ -189,8 +192,9 @@ class PredictOptions(Checked):
     """Number of classes to print for each file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the encoder's weights."""
+    precision: Precision = "auto"
+    """Number format of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
+    it, else float32)."""
     out: str = ""
     """Folder of predictions.json (default: none)."""
 

@@ -21,7 +21,7 @@ from worldmodel.atomic_io import atomic_file, write_json
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.io import save
-from worldmodel.checkpoints.loading import load_encoder, load_probe
+from worldmodel.checkpoints.loading import load_encoder, load_probe, resolve_device
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier
@@ -37,6 +37,7 @@ from worldmodel.perception.probe_config import (
 )
 from worldmodel.perception.probe_training import ProbeGrid, grid
 from worldmodel.perception.token_file import TokenFile, count_hits, encode_file, encode_items
+from worldmodel.specs import Precision
 
 TASKS = {"places": "places205", "inat": "inat21"}
 """Task in a published probe's name -> preset, where they differ."""
@@ -74,7 +75,7 @@ def _prepare(options: TrainOptions) -> tuple[TokenFile, TokenFile, tuple[str, ..
                 encoder,
                 items,
                 recipe,
-                name=f"{options.encoder} {options.precision}",
+                name=f"{options.encoder} {encoder.dtype}",
                 num_views=views,
                 dtype=options.dtype,
                 draw_seed=options.seed if options.as_released else None,
@@ -165,11 +166,7 @@ def _fit(
     options: TrainOptions, heads: ProbeGrid, file: TokenFile, fitted: Tensor, batches: int
 ) -> torch.device:
     """Train to the end, saving after each epoch; return the device of the heads."""
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu")
-        if options.device == "auto"
-        else options.device
-    )
+    device = resolve_device(options.device)
     heads.to(device)
     state, curve = Path(options.out) / "state.pt", Path(options.out) / "curves.json"
     rows: list[dict[str, Any]] = []
@@ -207,14 +204,14 @@ class Known:
     classes: list[str]
 
 
-def open_probe(name: str, encoder: str, device: str) -> Known:
+def open_probe(name: str, encoder: str, device: str, precision: Precision) -> Known:
     """Load a probe with what its file or its published name tells.
 
     Raises:
         CheckpointError: it is not a probe.
         ConfigError: the encoder is not known and not given.
     """
-    probe = load_probe(name, device)
+    probe = load_probe(name, device, precision)
     path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)
     recipe, own, classes = RECIPES["ssv2"], "", []
     if path.suffix == ".safetensors" and path.is_file():
@@ -255,7 +252,7 @@ def _published(name: str) -> tuple[str, Recipe]:
 
 def eval_probe(options: EvalOptions) -> dict[str, Any]:
     """Measure a probe's accuracy on labelled items; write and return the summary."""
-    known = open_probe(options.probe, options.encoder, options.device)
+    known = open_probe(options.probe, options.encoder, options.device, options.precision)
     recipe = options.clips.recipe(known.recipe)
     items = read_items(options.val, options.root, known.probe.config.num_classes)
     encoder = load_encoder(known.encoder, options.device, options.precision)
@@ -264,7 +261,7 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
         encoder,
         items,
         recipe,
-        name=f"{known.encoder} {options.precision}",
+        name=f"{known.encoder} {encoder.dtype}",
         num_views=recipe.num_views,
         draw_seed=options.seed if options.as_released else None,
     )
@@ -297,7 +294,7 @@ Prediction = list[tuple[str, float]]
 
 def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, str]]:
     """Return the most likely classes of each file, and the reasons of those that cannot be read."""
-    known = open_probe(options.probe, options.encoder, options.device)
+    known = open_probe(options.probe, options.encoder, options.device, options.precision)
     recipe = options.clips.recipe(known.recipe)
     names = _names(options.labels) or known.classes
     encoder = load_encoder(known.encoder, options.device, options.precision)

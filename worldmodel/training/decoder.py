@@ -24,6 +24,7 @@ from worldmodel.models.picture_decoder import (
     shrink,
 )
 from worldmodel.models.world_model import WorldModel
+from worldmodel.training.batches import to_device
 
 CHUNK = 128
 """Frames that are encoded at once."""
@@ -100,7 +101,9 @@ def fit_decoder(
     seed: int = 0,
     report: Callable[[float], None] | None = None,
 ) -> PictureDecoder:
-    """Fit a decoder; the learning rate falls to 0 over the steps or the minutes.
+    """Fit a decoder on the world model's device, and return it on the CPU.
+
+    The learning rate falls to 0 over the steps or the minutes.
 
     Args:
         world: the world model, which stays as it is.
@@ -119,8 +122,10 @@ def fit_decoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = PictureDecoder(config)
+    device = world.encoder.device
     decoder.mean_3HW.copy_(data.frames_FHW3.float().mean(0).permute(2, 0, 1) / 255)
     decoder.key_ND.copy_(encoder_key(world))
+    decoder.to(device)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=learning_rate, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
     began = time.monotonic()
@@ -132,13 +137,14 @@ def fit_decoder(
             break
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - done) * min(1.0, (step + 1) / 50)
         pick = torch.randint(len(data.z_FND), (batch_size,), generator=generator)
-        loss = decoder.loss(data.z_FND[pick], data.frames_FHW3[pick])
+        batch = to_device({"z": data.z_FND[pick], "frames": data.frames_FHW3[pick]}, device)
+        loss = decoder.loss(batch["z"], batch["frames"])
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if report is not None:
             report(float(loss.detach()))
-    return decoder.eval().requires_grad_(False)
+    return decoder.cpu().eval().requires_grad_(False)
 
 
 @torch.no_grad()

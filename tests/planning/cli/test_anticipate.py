@@ -39,6 +39,11 @@ def test_each_clip_is_scored_once_and_the_missing_video_is_named(tmp_path, capsy
     assert "probe 1 action mean class recall@5 100.0 % (2 clips, 2 classes)" in text
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [probe["verb"]["num_clips"] for probe in summary["probes"]] == [2, 2]
+    low = [*words, "precision=bfloat16", f"out={tmp_path}/low"]
+    assert main(low) == 0
+    half = json.loads((tmp_path / "low" / "summary.json").read_text())
+    assert half["probes"] == summary["probes"]
+    capsys.readouterr()
     assert main([*words, "as_released=true", "max_clips=1", "seconds=0.5"]) == 0
     assert "(1 clips, 1 classes)" in capsys.readouterr().out
 

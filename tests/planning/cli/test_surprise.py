@@ -28,6 +28,15 @@ def test_a_folder_of_pairs_is_scored(tmp_path, capsys):
     pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())["pairs"]
     assert [len(row) for row in pairs[0]["possible"]] == [3] * 5
     assert [p.name for p in sorted((tmp_path / "out").glob("*.png"))] == ["pair_0000.png"]
+    low = [*words[:-3], f"out={tmp_path}/low", "pictures=0", "precision=bfloat16"]
+    assert main(["surprise", "benchmark=grasp", *low]) == 0
+    half = json.loads((tmp_path / "low" / "pairs.json").read_text())["pairs"]
+    for a, b in zip(half, pairs, strict=True):
+        assert a["possible"] != b["possible"]
+        torch.testing.assert_close(
+            torch.tensor(a["possible"]), torch.tensor(b["possible"]), rtol=3e-2, atol=0
+        )
+    capsys.readouterr()
     words += ["contexts=4,6", "growing_start=true"]
     assert main(["surprise", "benchmark=grasp", *words]) == 0
     assert "filtered" not in capsys.readouterr().out
