@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.filesystem import FileSystemWriter
 from torch.distributed.checkpoint.state_dict import (
     OptimizerStateType,
     get_state_dict,
@@ -33,6 +33,7 @@ from torch.optim import Optimizer
 
 from worldmodel.atomic_io import PART_SUFFIX, sync_folder, temporary_path, write_json
 from worldmodel.errors import CheckpointError, TrainingError
+from worldmodel.training.checkpoint_reader import CheckpointReader, Planner
 from worldmodel.training.distributed import Ranks
 
 log = logging.getLogger(__name__)
@@ -67,10 +68,29 @@ def step_of(path: Path) -> int:
     return int(path.stem.split("-")[1])
 
 
+def _read_whole(path: Path) -> tuple[dict[str, str], dict[str, object] | None] | None:
+    """Return the hashes of a checkpoint's files and the facts of its run; None if it has none."""
+    try:
+        whole = json.loads((path / WHOLE).read_text(encoding="utf-8"))
+        hashes, facts = whole["sha256"], whole.get("run")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    named = isinstance(hashes, dict) and ".metadata" in hashes
+    plain = named and all(Path(name).name == name for name in hashes)
+    return (hashes, facts) if plain and (facts is None or isinstance(facts, dict)) else None
+
+
 def facts_of(path: Path) -> dict[str, object] | None:
-    """Return the facts of a checkpoint's run; None if an older version wrote it."""
-    facts: dict[str, object] | None = json.loads((path / WHOLE).read_text("utf-8")).get("run")
-    return facts
+    """Return the facts of a complete checkpoint's run; None if an older version wrote it."""
+    whole = _read_whole(path)
+    return None if whole is None else whole[1]
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of an error, or of what torch wraps."""
+    failures = error.failures.values() if isinstance(error, CheckpointException) else ()
+    inner = next((failure[0] for failure in failures), error)
+    return next(iter(str(inner).strip().splitlines()), type(inner).__name__)
 
 
 class CheckpointStore:
@@ -160,14 +180,15 @@ class CheckpointStore:
         return ""
 
     def _folders(self) -> list[Path]:
-        return sorted(p for p in self.folder.glob("step-*") if p.is_dir() and not p.suffix)
+        found = (p for p in self.folder.glob("step-*") if p.is_dir())
+        return sorted(p for p in found if p.name.removeprefix("step-").isdecimal())
 
     def _damage(self, path: Path) -> str:
         """Describe the damage of a checkpoint, or return ""; ranks share the reading."""
-        try:
-            hashes = json.loads((path / WHOLE).read_text(encoding="utf-8"))["sha256"]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        whole = _read_whole(path)
+        if whole is None:
             return f"{WHOLE} is missing or lists no hashes"
+        hashes = whole[0]
         mine = sorted(hashes)[self.rank :: self.count]
         bad = [n for n in mine if not (path / n).is_file() or _sha256(path / n) != hashes[n]]
         wrong = sorted(itertools.chain.from_iterable(self.ranks.from_all(bad)))
@@ -205,17 +226,28 @@ class CheckpointStore:
         reseeded from the seed, the step and the rank.
 
         Raises:
-            CheckpointError: No checkpoint is complete, or an older version wrote them.
+            CheckpointError: No checkpoint is complete, an older version wrote them, or the newest
+                does not fit the model.
         """
         path = self.newest()
         if path is None:
             return 0
-        self._read(path, model, optimizer)
+        try:
+            self._read(path, model, optimizer)
+        except CheckpointError:
+            raise
+        # torch raises errors of any kind on a foreign checkpoint, and its own is a BaseException
+        except (Exception, CheckpointException) as error:
+            raise CheckpointError(
+                f"{path} does not fit this run ({_reason(error)}): choose another out=, or delete "
+                "the folder"
+            ) from error
         return step_of(path)
 
     def _read(self, path: Path, model: nn.Module, optimizer: Optimizer) -> None:
         weights, moments = get_state_dict(model, optimizer)
-        reader = FileSystemReader(path)
+        whole = _read_whole(path)
+        reader = CheckpointReader(path, set(whole[0]) if whole else set())
         state: dict[str, object] = {"model": weights, "optimizer": moments}
         generator: Tensor | None = None
         if self._generator in reader.read_metadata().state_dict_metadata:
@@ -224,6 +256,7 @@ class CheckpointStore:
             load_sharded(
                 state,
                 storage_reader=reader,
+                planner=Planner(),
                 process_group=self.ranks.patient,
                 no_dist=self.count == 1,
             )

@@ -1,5 +1,10 @@
+import hashlib
 import json
+import os
+import pickle
+import random
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -8,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from fast_process import CONTEXT, wait_for_change
+from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from worldmodel.errors import CheckpointError, TrainingError
 from worldmodel.training.batches import Prefetcher, batch_indices, micro_batch
@@ -123,6 +129,94 @@ def test_torn_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, state, f
     (tmp_path / "step-00000001" / file).write_bytes(b"")
     with pytest.raises(CheckpointError, match="None of the 2"):
         store.load(*state)
+
+
+def test_any_of_fifty_flipped_bits_is_found(tmp_path, state):
+    store = CheckpointStore(tmp_path)
+    store.save(1, *state)
+    store.save(2, *state)
+    newest, draw = tmp_path / "step-00000002", random.Random(0)
+    files = sorted(path for path in newest.iterdir() if path.name != "whole.json")
+    for number in range(50):
+        path = files[number % len(files)]
+        data = path.read_bytes()
+        spoiled = bytearray(data)
+        spoiled[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(spoiled)
+        assert store.load(*state) == 1
+        path.write_bytes(data)
+    assert store.load(*state) == 2
+
+
+class _Spy:
+    """Unpickling it makes a folder, as a stranger's checkpoint could do anything."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def seal(step):
+    """Make the hashes of a checkpoint fit its files again, as a stranger would."""
+    whole = json.loads((step / "whole.json").read_text())
+    for name in whole["sha256"]:
+        whole["sha256"][name] = hashlib.sha256((step / name).read_bytes()).hexdigest()
+    (step / "whole.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("where", ["metadata", "value", "path", "class"])
+def test_a_stranger_s_checkpoint_runs_no_code_and_reads_no_other_file(where, tmp_path, state):
+    store, step, harm = (
+        CheckpointStore(tmp_path / "a"),
+        tmp_path / "a/step-00000001",
+        tmp_path / "x",
+    )
+    store.save(1, *state)
+    metadata = pickle.loads((step / ".metadata").read_bytes())
+    if where == "metadata":
+        metadata.planner_data = _Spy(harm)
+    elif where == "path":
+        (tmp_path / "secret").write_bytes((step / "__0_0.distcp").read_bytes())
+        for info in metadata.storage_data.values():
+            info.relative_path = str(tmp_path / "secret")
+    elif where == "class":
+        metadata.planner_data = subprocess.Popen
+    else:
+        with (step / "__0_1.distcp").open("wb") as file:
+            torch.save(_Spy(harm), file)
+        for index, info in metadata.storage_data.items():
+            if isinstance(metadata.state_dict_metadata[index.fqn], BytesStorageMetadata):
+                info.relative_path, info.offset = "__0_1.distcp", 0
+                info.length = (step / "__0_1.distcp").stat().st_size
+    (step / ".metadata").write_bytes(pickle.dumps(metadata))
+    whole = json.loads((step / "whole.json").read_text())
+    if where == "value":
+        whole["sha256"]["__0_1.distcp"] = ""
+    (step / "whole.json").write_text(json.dumps(whole))
+    seal(step)
+    with pytest.raises(CheckpointError, match="was refused" if where != "value" else "not fit"):
+        store.load(*state)
+    assert not harm.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "null", '{"sha256": []}', '{"sha256": {}}', '{"sha256": {".metadata": 3}}'),
+        '{"sha256": {".metadata": "0", "../../x": "0"}}',
+        '{"sha256": {".metadata": "0"}, "run": [1]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_list_of_hashes_is_a_damaged_checkpoint(text, tmp_path, state):
+    store = CheckpointStore(tmp_path)
+    store.save(1, *state)
+    store.save(2, *state)
+    (tmp_path / "step-00000002" / "whole.json").write_text(text)
+    (tmp_path / "step-later").mkdir()
+    assert store.load(*state) == 1
 
 
 def test_a_folder_that_a_kill_left_is_no_checkpoint(tmp_path, state):
