@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -24,13 +24,19 @@ class KeptResults:
     Use it as a context manager, which closes the file.
     """
 
-    def __init__(self, path: Path | None, made_by: Mapping[str, object]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        made_by: Mapping[str, object],
+        fits: Callable[[object], bool] = lambda value: value is not None,
+    ) -> None:
         """Read the results that an earlier run left.
 
         Args:
             path: File of the results; None keeps them in memory only.
             made_by: All that every result depends on, JSON serialisable; results that were made by
                 something else are dropped.
+            fits: Whether a value is of the kind that `add` gets; others count as missing.
         """
         self.path = path
         self._made_by: object = json.loads(json.dumps(made_by))
@@ -38,7 +44,11 @@ class KeptResults:
         lines = read_json_lines(path) if path else iter(())
         if next(lines, None) == {"made_by": self._made_by}:
             entries = (line for line in lines if isinstance(line, dict))
-            self._values = {str(entry["key"]): entry["value"] for entry in entries if _fits(entry)}
+            self._values = {
+                str(entry["key"]): entry["value"]
+                for entry in entries
+                if isinstance(entry.get("key"), str) and fits(entry.get("value"))
+            }
         if self._values:
             log.info("%s: %d results of a stopped run are used", path, len(self._values))
         self._file: IO[str] | None = None
@@ -80,7 +90,3 @@ class KeptResults:
 
 def _line(key: str, value: object) -> str:
     return json.dumps({"key": key, "value": value}) + "\n"
-
-
-def _fits(entry: Mapping[str, object]) -> bool:
-    return isinstance(entry.get("key"), str) and "value" in entry

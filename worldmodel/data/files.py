@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from worldmodel.atomic_io import PART_SUFFIX
 from worldmodel.data.episode import EpisodeError
+from worldmodel.errors import DataError
 
 log = logging.getLogger(__name__)
 Links = Literal["inside", "all"]
@@ -144,6 +145,24 @@ def read_json(path: Path, root: Path, *, links: Links = "inside", reason: str) -
         raise EpisodeError(reason, f"{path.name}: {error}") from error
     except RecursionError as error:
         raise EpisodeError(reason, f"{path.name} is nested too deeply") from error
+
+
+def read_text(path: Path) -> str:
+    """Read a text file that somebody gives, such as a list or a table.
+
+    Raises:
+        DataError: It is missing, not a regular file, too long, or not text in UTF-8.
+    """
+    try:
+        facts = path.stat()
+        if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_JSON_BYTES:
+            return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as text: {error}") from error
+    kind = KINDS.get(stat.S_IFMT(facts.st_mode), f"{facts.st_size} bytes long")
+    raise DataError(
+        f"{path} is {kind}; a regular text file of at most {MAX_JSON_BYTES} bytes is needed"
+    )
 
 
 def list_files(root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,9 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.data.cache import code_digest
+from worldmodel.data.episode import rejecting
+from worldmodel.data.files import inside
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video import VideoFrames, inspect_video
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.kept_results import KeptResults
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
@@ -74,7 +76,7 @@ def video_path(root: Path, video: str) -> Path:
     Raises:
         DataError: Neither exists.
     """
-    person = root / video.partition("_")[0]
+    person = inside(root, video).with_name(video.partition("_")[0])
     found = [p for p in (person / "videos" / f"{video}.MP4", person / f"{video}.MP4") if p.exists()]
     if not found:
         raise DataError(f"there is no {person}/videos/{video}.MP4 and no {person}/{video}.MP4")
@@ -93,8 +95,8 @@ def read_clip(
         drawn: Gap [s] and place of the anchor.
 
     Raises:
-        DataError: The video is missing, damaged or too short.
-        ConfigError: The video has fewer frames per second than the clip.
+        DataError: The video is missing, damaged or too short, or has fewer frames per second than
+            the clip.
     """
     path = video_path(root, action.video)
     facts = inspect_video(path, decode=False)
@@ -102,7 +104,10 @@ def read_clip(
     if rate != facts.header_fps:  # annotations number the frames of the file
         start, stop = np.searchsorted(played, (action.start, action.stop)).tolist()
         action = dataclasses.replace(action, start=start, stop=stop)
-    wanted = clip.frames(action, rate, *drawn)
+    try:
+        wanted = clip.frames(action, rate, *drawn)
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
     if wanted[-1] >= len(played):
         raise DataError(f"{path} has {len(played)} frames; needed: number {wanted[-1]}")
     numbers, places = np.unique(played[wanted], return_inverse=True)
@@ -188,7 +193,6 @@ def score_probes(
 
     Raises:
         DataError: No clip can be read, or an action is not among the classes.
-        ConfigError: A video has fewer frames per second than the clip.
     """
     generator, transform = random.Random(seed), Preprocess("published", image_size)
     rejected: dict[str, str] = {}
@@ -198,16 +202,19 @@ def score_probes(
         for number, action in enumerate(tqdm(actions, desc="anticipate", unit="clip")):
             drawn, name = clip.draw(generator), f"{action.video} {action.start}-{action.stop}"
             try:
-                key = f"{number} {name} {source_stamp(video_path(root, action.video))}"
-                if kept.get(key) is None:
-                    frames = transform(read_clip(root, action, clip, drawn))
+                with rejecting(name):
+                    key = f"{number} {name} {source_stamp(video_path(root, action.video))}"
+                    is_new = kept.get(key) is None
+                    frames = transform(read_clip(root, action, clip, drawn)) if is_new else None
+                if frames is not None:
                     yield _Clip(key, action, drawn[0], frames)
                 keys.append((key, action))
             except DataError as error:
                 log.warning("%s: %s", name, error)
                 rejected[name] = str(error)
 
-    with KeptResults(keep, _made_by(networks, classes, clip, image_size, seed)) as kept:
+    made_by, fits = _made_by(networks, classes, clip, image_size, seed), _fits(networks.probes)
+    with KeptResults(keep, made_by, fits) as kept:
         for batch in _batches(clips(), batch_size):
             for item, hits in zip(batch, _hits(networks, batch, classes), strict=True):
                 kept.add(item.key, hits)
@@ -217,6 +224,19 @@ def score_probes(
     labels_B3 = torch.tensor([classes.labels(action) for _, action in keys])
     recalls = [_recalls([row[i] for row in rows], labels_B3) for i in range(len(networks.probes))]
     return AnticipationScores(recalls, rejected)
+
+
+def _fits(probes: Sequence[AnticipationProbe]) -> Callable[[object], bool]:
+    """Return whether a kept value holds the hits of all probes."""
+
+    def fits(value: object) -> bool:
+        rows = value if isinstance(value, list) else []
+        return len(rows) == len(probes) and all(
+            isinstance(row, dict) and bool(row) and all(type(hit) is bool for hit in row.values())
+            for row in rows
+        )
+
+    return fits
 
 
 def _made_by(

@@ -42,6 +42,9 @@ from worldmodel.specs import Transform
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "float32"]
 COMMAND, SHARD_FILE = "features", "features.h5"
+ARRAYS = ("features", "times_s")
+COMPLETE = (True, np.True_)
+"""Values of a group's mark that all clips of its video are stored."""
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
@@ -167,13 +170,13 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
-    if name in file and file[name].attrs.get("source") != source_stamp(path):
+    if name in file and not _is_of(file[name], path):
         log.warning("%s has changed since its features were written: encoding it again", path)
         del file[name]
     group = file.require_group(name)
     group.attrs["source"] = source_stamp(path)
-    done = min((len(group[k]) for k in ("features", "times_s") if k in group), default=0)
-    for key in group:
+    done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
+    for key in set(ARRAYS) & set(group):
         group[key].resize(done, axis=0)  # an interrupted run may have written only one of the two
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
@@ -197,12 +200,21 @@ def _one_video(
     return count
 
 
+def _is_of(group: h5py.Group | h5py.Dataset, path: Path) -> bool:
+    """Return whether a group holds arrays of features that can grow, of a file as it is now."""
+    source = group.attrs.get("source")
+    if not isinstance(group, h5py.Group) or not isinstance(source, str):
+        return False
+    arrays = [group[key] for key in ARRAYS if key in group]
+    grow = all(isinstance(a, h5py.Dataset) and a.maxshape and not a.maxshape[0] for a in arrays)
+    return grow and source == source_stamp(path)
+
+
 def _is_complete(file: h5py.File, name: str, path: Path) -> bool:
     """Return whether a file holds all features of a video as it is now."""
     if name not in file or not path.is_file():
         return False
-    attrs = file[name].attrs
-    return bool(attrs.get("complete")) and attrs.get("source") == source_stamp(path)
+    return _is_of(file[name], path) and file[name].attrs.get("complete") in COMPLETE
 
 
 def write_features(

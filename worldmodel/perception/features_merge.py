@@ -10,6 +10,7 @@ import h5py
 from worldmodel.atomic_io import atomic_file
 from worldmodel.errors import DataError
 from worldmodel.perception.features import SHARD_FILE, Result, check_some
+from worldmodel.perception.hdf5_file import read_results
 from worldmodel.shards import read_shards
 
 
@@ -46,7 +47,7 @@ def merge_features(out: Path) -> tuple[Result, dict[str, Any]]:
 def _copy_videos(path: Path, merged: h5py.File) -> int:
     """Copy file attributes and the groups of all videos; return how many are complete."""
     try:
-        with h5py.File(path) as file:
+        with read_results(path) as file:
             merged.attrs.update(file.attrs)
             groups: list[h5py.Group] = []
             # A video in a subfolder is a group inside groups, which have no attributes.

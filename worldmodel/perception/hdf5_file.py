@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import h5py
+import numpy as np
 
 from worldmodel.errors import ConfigError, DataError
 
@@ -27,7 +28,7 @@ def source_stamp(path: Path) -> str:
     """
     try:
         facts = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return ""
     return f"{facts.st_size} bytes, {facts.st_mtime_ns} ns"
 
@@ -133,7 +134,7 @@ def _record(file: h5py.File, path: Path, made_by: Mapping[str, object]) -> None:
     is_new = not len(file) and not len(file.attrs)
     for key, value in made_by.items():
         old = value if is_new else file.attrs.get(key, "an unknown one")
-        if old != value:
+        if isinstance(old, np.ndarray) or old != value:  # an array is none of ours
             raise ConfigError(
                 f"{path} was written with {key}={old!r}, this run has {value!r}: one file holds "
                 "results of one kind; use another out="

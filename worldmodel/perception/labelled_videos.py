@@ -9,6 +9,7 @@ Shapes: K segments, V views, T frames, H W pixels.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from worldmodel.data.files import list_files
+from worldmodel.data.files import list_files, read_text
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
@@ -29,6 +30,9 @@ from worldmodel.perception.views import evaluation_views
 
 PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
 LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
+WHOLE = re.compile(r"-?[0-9]{1,9}")
+MAX_CLASSES = 1_000_000
+"""Largest number of classes where a list does not say."""
 SEPARATORS = (" ", "::", ",", "\t")
 """Separators of path and label; the last one in a line counts, so paths may have spaces."""
 
@@ -69,10 +73,7 @@ def read_list(
     Raises:
         DataError: the list cannot be read, or has no usable line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as a text list: {error}") from error
+    lines = read_text(path).splitlines()
     number = {name: i for i, name in enumerate(classes)}
     limit, folder = num_classes or len(classes), root or path.parent
     found: dict[Path, LabelledItem] = {}
@@ -95,7 +96,7 @@ def read_list(
 
 def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yield the line number, path and label of every non-empty line."""
-    header = next(csv.reader(lines[:1]), [])
+    header = _fields(lines[0]) if lines else []
     columns = [name.strip().lower() for name in header]
     where = next((columns.index(c) for c in PATH_COLUMNS if c in columns), None)
     what = next((columns.index(c) for c in LABEL_COLUMNS if c in columns), None)
@@ -104,18 +105,26 @@ def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tupl
         if not text.strip():
             continue
         if where is not None and what is not None:
-            row = next(csv.reader([text]))
+            row = _fields(text)
             whole = max(where, what) < len(row)
             yield line, (row[where], row[what]) if whole else (text, "")
         else:
             yield line, _split(text.strip(), number)
 
 
+def _fields(line: str) -> list[str]:
+    """Return the fields of a CSV line; none if it is not one."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
 def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
     """Split a line at the separator before the label."""
     for separator in SEPARATORS:
         path, _, label = text.rpartition(separator)
-        if path and (label.strip() in number or label.strip().lstrip("-").isdigit()):
+        if path and (label.strip() in number or WHOLE.fullmatch(label.strip())):
             return path.strip(), label.strip()
     present = next((s for s in SEPARATORS if s in text), "\0")
     path, _, label = text.rpartition(present)
@@ -124,13 +133,20 @@ def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
 
 def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: int) -> LabelledItem:
     name, label = pair[0].strip(), pair[1].strip()
-    if label not in number and not label.lstrip("-").isdigit():
-        raise DataError(f"{name!r} has label {label!r}: use a class number or a known class name")
+    if label not in number and not WHOLE.fullmatch(label):
+        raise DataError(
+            f"{name[:200]!r} has label {label[:200]!r}: use a class number or a known class name"
+        )
     index = number[label] if label in number else int(label)
-    if index < 0 or (limit and index >= limit):
-        raise DataError(f"{name!r} has label {index}; allowed: 0..{limit - 1 if limit else 'n'}")
-    if not (folder / name).is_file():
-        raise DataError(f"there is no file {folder / name}")
+    if not 0 <= index < (limit or MAX_CLASSES):
+        allowed = f"0..{(limit or MAX_CLASSES) - 1}"
+        raise DataError(f"{name[:200]!r} has label {index}; allowed: {allowed}")
+    try:
+        is_file = (folder / name).is_file()
+    except OSError:  # a name that is longer than a file's may be
+        is_file = False
+    if not is_file:
+        raise DataError(f"there is no file {str(folder / name)[:500]}")
     return LabelledItem(folder / name, index)
 
 

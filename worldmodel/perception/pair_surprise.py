@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest
+from worldmodel.data.episode import rejecting
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError, ShapeError
 from worldmodel.kept_results import KeptResults
@@ -114,7 +117,8 @@ def measure_pairs(
     transform = Preprocess(options.transform, image_size)
 
     def measure(video: Video) -> list[Tensor]:
-        frames = transform(video.frames(options.step))
+        with rejecting(str(video.path)):
+            frames = transform(video.frames(options.step))
         return video_surprises(model, frames, config, options.batch_size)
 
     networks = (model.encoder, model.target_encoder, model.predictor)
@@ -126,10 +130,11 @@ def measure_pairs(
         "code": code_digest(),
     }
     pairs, rejected = [], dict(found.rejected)
-    with KeptResults(keep, made_by) as kept:
+    with KeptResults(keep, made_by, partial(_are_surprises, len(config.contexts))) as kept:
         for pair in _progress(found.pairs):
             try:
-                key = f"{pair.name} {pair.possible.stamp()} {pair.impossible.stamp()}"
+                with rejecting(pair.name):
+                    key = f"{pair.name} {pair.possible.stamp()} {pair.impossible.stamp()}"
                 if kept.get(key) is None:
                     both = measure(pair.possible), measure(pair.impossible)
                     kept.add(key, [[row.tolist() for row in rows] for rows in both])
@@ -142,6 +147,16 @@ def measure_pairs(
     if not pairs:
         raise DataError(f"none of {len(rejected)} pairs could be measured: {rejected}")
     return SetSurprise(pairs, rejected)
+
+
+def _are_surprises(contexts: int, value: object) -> bool:
+    """Return whether a kept value holds numbers for both videos and every context."""
+    try:
+        rows = [np.asarray(row, np.float64) for video in cast(Any, value) for row in video]
+    except (TypeError, ValueError):
+        return False
+    fits = all(row.ndim == 1 and np.isfinite(row).all() for row in rows)
+    return fits and len(cast(Any, value)) == 2 and len(rows) == 2 * contexts
 
 
 def _progress(pairs: list[Pair]) -> Iterable[Pair]:

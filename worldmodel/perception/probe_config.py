@@ -21,19 +21,19 @@ COUNT = between(1, 2**16)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Checked):
     """A published recipe: clips, levels, schedule and the grid of heads."""
 
-    num_frames: int = 16
-    frame_step: int = 4
-    num_segments: int = 1
-    num_views: int = 1
+    num_frames: int = field(default=16, metadata=COUNT)
+    frame_step: int = field(default=4, metadata=COUNT)
+    num_segments: int = field(default=1, metadata=COUNT)
+    num_views: int = field(default=1, metadata=COUNT)
     levels: Levels = "last"
-    epochs: int = 20
-    batch_size: int = 256
-    rates: Rates = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
-    decays: Rates = ALL_DECAYS
-    warmup_epochs: int = 0
+    epochs: int = field(default=20, metadata=COUNT)
+    batch_size: int = field(default=256, metadata=between(1, 1_000_000))
+    rates: Rates = field(default=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), metadata=between(1e-12, 10))
+    decays: Rates = field(default=ALL_DECAYS, metadata=between(0, 10))
+    warmup_epochs: int = field(default=0, metadata=between(0, 4096))
 
 
 _FOUR_LEVELS = Recipe(

@@ -7,9 +7,11 @@ Shapes: V views, B items, N tokens, D width, C classes, P heads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,8 @@ from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_encoder, load_probe, resolve_device
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.data.files import read_text
+from worldmodel.errors import CheckpointError, ConfigError, DataError
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features import find_videos
@@ -172,11 +175,7 @@ def _fit(
     rows: list[dict[str, Any]] = []
     asked = json.dumps(dataclasses.asdict(options) | {"device": "", "out": ""})
     if state.is_file():
-        saved = torch.load(state, map_location=device, weights_only=True)
-        if saved["options"] != asked:
-            raise ConfigError(f"{state} is of a run with other options: use another out=")
-        heads.load_training_state(saved["grid"])
-        rows = saved["rows"]
+        rows = _resume(heads, state, asked, device)
     for epoch in range(heads.steps_done // batches, heads.total_steps // batches):
         shuffled = fitted[
             torch.randperm(len(fitted), generator=_generator(options.seed, epoch + 1))
@@ -191,6 +190,30 @@ def _fit(
             torch.save({"options": asked, "grid": grid_state, "rows": rows}, part_file)
         write_json(curve, rows)
     return device
+
+
+def _resume(
+    heads: ProbeGrid, state: Path, asked: str, device: torch.device
+) -> list[dict[str, Any]]:
+    """Load the state that an earlier run left; return its rows of the learning curve.
+
+    Raises:
+        ConfigError: The run had other options.
+        CheckpointError: The file is damaged.
+    """
+    try:
+        saved = torch.load(state, map_location=device, weights_only=True)
+        options, rows = saved["options"], [dict(row) for row in saved["rows"]]
+        if options == asked:
+            heads.load_training_state(saved["grid"])
+    except Exception as error:  # torch raises errors of any kind on a damaged file
+        first = (str(error) or type(error).__name__).strip().splitlines()[0]
+        raise CheckpointError(
+            f"{state} is damaged ({first[:300]}): delete it to train again, or use another out="
+        ) from error
+    if options != asked:
+        raise ConfigError(f"{state} is of a run with other options: use another out=")
+    return rows
 
 
 @dataclass(frozen=True)
@@ -213,19 +236,51 @@ def open_probe(name: str, encoder: str, device: str, precision: Precision) -> Kn
     """
     probe = load_probe(name, device, precision)
     path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)
-    recipe, own, classes = RECIPES["ssv2"], "", []
+    recipe, own, classes = RECIPES["ssv2"], "", list[str]()
     if path.suffix == ".safetensors" and path.is_file():
-        notes = (read_description(path) or {}).get("notes", {})
-        if "recipe" in notes:
-            recipe = _recipe(json.loads(notes["recipe"]))
-        own, classes = notes.get("encoder", ""), json.loads(notes.get("classes", "[]"))
+        own, recipe, classes = _notes(path)
     elif name in registry.PROBES:
         own, recipe = _published(name)
     elif (Path(name) / "config.json").is_file():
-        own, (recipe, classes) = name, _huggingface(read_json(Path(name) / "config.json"))
+        file = Path(name) / "config.json"
+        with _described(file):
+            own, (recipe, classes) = name, _huggingface(read_json(file))
     if not (encoder or own):
         raise ConfigError(f"probe={name} does not tell its encoder: give encoder=NAME")
     return Known(probe, encoder or own, recipe, classes)
+
+
+@contextlib.contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Turn any fault of a description into an error that names its file.
+
+    Raises:
+        CheckpointError: The description is wrong.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} does not describe a probe ({type(error).__name__}: {str(error)[:300]}): train "
+            "the probe or download it again"
+        ) from error
+
+
+def _notes(path: Path) -> tuple[str, Recipe, list[str]]:
+    """Return the encoder, the recipe and the class names that a probe's file notes.
+
+    Raises:
+        CheckpointError: The notes are wrong.
+    """
+    with _described(path):
+        notes = (read_description(path) or {}).get("notes", {})
+        recipe = _recipe(json.loads(notes["recipe"])) if "recipe" in notes else RECIPES["ssv2"]
+        encoder, classes = notes.get("encoder", ""), json.loads(notes.get("classes", "[]"))
+        if not isinstance(encoder, str) or not isinstance(classes, list):
+            raise TypeError(f"encoder is {encoder!r}, classes are {classes!r}")
+    return encoder, recipe, [str(name) for name in classes]
 
 
 def _recipe(values: dict[str, Any]) -> Recipe:
@@ -325,9 +380,9 @@ def _names(path: str) -> list[str]:
     if not path:
         return []
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(read_text(Path(path)))
         if isinstance(value, dict):
             value = [value[key] for key in sorted(value, key=int)]
         return [str(name) for name in value]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"labels={path} cannot be read as JSON class names: {error}") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
+from worldmodel.data.files import read_text
 from worldmodel.errors import DataError
 
 Row = dict[str, str]
@@ -19,10 +21,9 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
         DataError: The file is missing, is not text, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, restval="")
-            rows, names = list(reader), reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""), restval="")
+        rows, names = list(reader), reader.fieldnames or []
+    except csv.Error as error:
         raise DataError(f"{path} cannot be read ({error})") from error
     missing = [name for name in columns if name not in names]
     if missing:

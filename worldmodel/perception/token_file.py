@@ -27,11 +27,12 @@ from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.hdf5_file import open_resumable, read_results, source_stamp
-from worldmodel.perception.labelled_videos import LabelledItems, read_clips
+from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_clips
 from worldmodel.perception.probe_config import Recipe
 from worldmodel.shutdown import patient
 
 log = logging.getLogger(__name__)
+ANOTHER = "delete it, or use another out="
 
 
 def encode_file(
@@ -77,6 +78,8 @@ class TokenFile:
         rising = numbers.sort().values
         with read_results(self.path) as file:
             tokens = torch.from_numpy(file["tokens"][rising.numpy()]).float()
+        if not torch.isfinite(tokens).all():
+            raise DataError(f"{self.path} holds tokens that are not finite: {ANOTHER}")
         return tokens.transpose(0, 1), self.labels[rising]
 
 
@@ -119,8 +122,8 @@ def encode_items(
     rejected = dict(items.rejected)
     with open_resumable(path, made_by) as file:
         file.attrs["encoder"] = name
-        rejected |= json.loads(file.attrs.get("rejected", "{}"))
-        done, rows = map(int, file.attrs.get("progress", (0, 0)))
+        done, rows, earlier = _progress(file, path, items.items)
+        rejected |= earlier
         for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
             draw = None if draw_seed is None else RandomState((draw_seed, number))
             try:
@@ -147,6 +150,31 @@ def encode_items(
     return TokenFile(path, labels, (views, tokens_count, width), rejected)
 
 
+def _progress(
+    file: h5py.File, path: Path, items: Sequence[LabelledItem]
+) -> tuple[int, int, dict[str, str]]:
+    """Return the number of items that are done, that of stored rows, and the rejects.
+
+    Raises:
+        DataError: The file does not hold what `encode_items` writes.
+    """
+    try:
+        rejected = json.loads(file.attrs.get("rejected", "{}"))
+        done, rows = (int(count) for count in file.attrs.get("progress", (0, 0)))
+        labels = [item.label for item in items[:done] if str(item.path) not in rejected]
+        fits = all(isinstance(reason, str) for reason in rejected.values())
+        if rows:
+            tokens, stored = file["tokens"], file["labels"]
+            fits &= tokens.ndim == 4 and 0 not in tokens.shape and tokens.dtype.kind == "f"
+            fits &= rows <= len(tokens) and stored[:rows].tolist() == labels
+            fits &= tokens.maxshape[0] is None and stored.maxshape == (None,)
+    except Exception as error:  # attributes and arrays of any kind, in a file of any origin
+        raise DataError(f"{path} holds no tokens of these items ({error}): {ANOTHER}") from error
+    if not fits or len(labels) != rows or not 0 <= done <= len(items):
+        raise DataError(f"{path} holds {rows} rows of {done} items, which do not fit: {ANOTHER}")
+    return done, rows, rejected
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -154,6 +182,9 @@ def _digest(text: str) -> str:
 def _write(file: h5py.File, row: int, tokens_VND: Tensor, label: int, dtype: str) -> None:
     """Write one item; a row that an interrupted run did not count is overwritten."""
     shape = tuple(tokens_VND.shape)
+    stored = tokens_VND.cpu().numpy().astype(dtype)
+    if not np.isfinite(stored).all():
+        raise DataError(f"its tokens are not finite as {dtype}: use dtype=float32, or another clip")
     if "tokens" not in file:
         most = (None, *shape)
         file.create_dataset("tokens", (0, *shape), dtype, maxshape=most, chunks=(1, *shape))
@@ -163,7 +194,7 @@ def _write(file: h5py.File, row: int, tokens_VND: Tensor, label: int, dtype: str
         raise DataError(f"its tokens have shape {shape}, those of the others {tokens.shape[1:]}")
     tokens.resize(row + 1, axis=0)
     labels.resize((row + 1,))
-    tokens[row], labels[row] = tokens_VND.cpu().numpy(), label
+    tokens[row], labels[row] = stored, label
 
 
 def count_hits(

@@ -138,7 +138,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
     """Return a file's path, size and modification time; zeros if it is missing."""
     try:
         facts = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # missing, or a name that no file can have
         return (str(path), 0, 0)
     return (str(path), facts.st_size, facts.st_mtime_ns)
 
