@@ -1,6 +1,6 @@
 """CRC-32C (Castagnoli) of bytes, as TFRecord files store it, in NumPy.
 
-A CRC is linear: the data are split into lanes of 512 bytes whose CRCs are computed side by side,
+A CRC is linear: the data are split into lanes of 256 bytes whose CRCs are computed side by side,
 eight bytes at a time, and then combined in a tree. Sources: RFC 3720, appendix B.4 (polynomial);
 Kounavis and Berry, A Systematic Approach to Building High Performance, Software-based, CRC
 Generators, 2005 (slicing by eight).
@@ -17,10 +17,10 @@ Words = NDArray[np.uint32]
 POLYNOMIAL = 0x82F63B78
 """Castagnoli's polynomial, reflected."""
 MASK_DELTA = 0xA282EAD8
-LANE = 64
+LANE = 32
 """Words of 8 bytes of a lane."""
-LEVELS = 11
-"""Depth of the tree: 2^11 lanes (1 MiB) are computed side by side."""
+LEVELS = 12
+"""Depth of the tree: 2^12 lanes (1 MiB) are computed side by side."""
 
 
 @lru_cache(maxsize=1)
@@ -53,7 +53,7 @@ def _tables() -> tuple[list[Words], list[tuple[Words, Words]]]:
     """Return the tables of the four 16-bit parts of a word, and of the shifts of each tree level.
 
     A part's table holds the register after it and the rest of its word. A level's two tables, of
-    the low and the high half of a register, append 512 bytes of zeros, or twice those of the
+    the low and the high half of a register, append 256 bytes of zeros, or twice those of the
     level before.
     """
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)

@@ -55,7 +55,12 @@ def decode_image(data: bytes) -> Frames:
     Raises:
         EpisodeError: The image is damaged, too large, or of an unsupported mode.
     """
-    return _opened(data, rgb_frame)
+    return _opened(data, _frame)
+
+
+def _frame(image: Image.Image) -> Frames:
+    """Return the pixels of an image; a plain one is not copied by a conversion."""
+    return np.array(image) if _is_plain(image) else rgb_frame(image)
 
 
 def _opened(data: bytes, use: Callable[[Image.Image], T]) -> T:
@@ -68,13 +73,18 @@ def _opened(data: bytes, use: Callable[[Image.Image], T]) -> T:
         raise EpisodeError("image_damaged", f"an image cannot be decoded: {error}") from error
 
 
+def _is_plain(image: Image.Image) -> bool:
+    """Return whether the stored pixels are those shown: opaque RGB, right side up."""
+    opaque = image.mode == "RGB" and "transparency" not in image.info
+    return opaque and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
 def _size(image: Image.Image) -> tuple[int, int]:
     """Decode an image as `rgb_frame` would; return its height and width [px].
 
     Plain RGB images are not converted, which takes a quarter of the time.
     """
-    plain = image.mode == "RGB" and "transparency" not in image.info
-    if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+    if _is_plain(image):
         image.load()
         return image.height, image.width
     height, width, _ = rgb_frame(image).shape
