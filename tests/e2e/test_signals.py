@@ -30,8 +30,12 @@ EPISODES, PAIRS, ITEMS = 8, 40, 2000
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> Path:
-    """Return a folder of raw episodes, their index, and videos of noise."""
-    root = tmp_path_factory.mktemp("inputs")
+    """Return the folder of all inputs."""
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def write_inputs(root: Path) -> Path:
+    """Write raw episodes, their index, videos of noise, and the sets of the other commands."""
     config = CollectConfig(out=str(root / "data"), episodes=EPISODES, length=12, image_size=64)
     collect(config, write_episode, random_skill)
     build_index(root / "data", root / "index", workers=1)
