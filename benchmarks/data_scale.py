@@ -1,15 +1,16 @@
 """Benchmark the index of large data sets: time by size, bytes read, speed against a checkout.
 
-`python benchmarks/data_scale.py [lists] [rlds] [before=DIR]` (about five minutes in all) measures
-the named parts and updates them in benchmarks/results/data_scale.json. `before` is a checkout whose
-index is timed in turn with this one's, on the same files and in processes of their own. Times are
-CPU time of one process.
+`python benchmarks/data_scale.py [lists] [rlds] [raw] [before=DIR]` (about five minutes in all)
+measures the named parts and updates them in benchmarks/results/data_scale.json. `before` is a
+checkout whose index and clips are timed in turn with this one's, on the same files and in processes
+of their own. Times are CPU time of one process.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -30,22 +31,35 @@ from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers.crc32c import masked_crc32c
 from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.video import DECODER
 from worldmodel.data.writers.synthetic import draw_frames, random_states, write_dataset
+from worldmodel.data.writers.video import write_video
 
 SIZES, STEPS, PER_FILE = (1_000, 10_000, 100_000), 4, 1000
 """Numbers of episodes (DROID has 95,600), with few steps each: their videos are not written."""
 KEYS = [f"observation.images.{v}" for v in ("exterior_1_left", "exterior_2_left", "wrist_left")]
 SHARDS, PER_SHARD, RECORD_STEPS = 6, 8, 60
+VIDEO_SIZES = {"tiny": (28, (128, 128)), "as in DROID": (300, (180, 320))}
+"""Steps, and height and width [px], of the raw episodes whose bytes are counted."""
 ROUNDS = 7
 TIMED = """
 import sys, time
 from pathlib import Path
-from worldmodel.data.index import build_index
+import numpy as np
+from worldmodel.data.dataset import RawClips
+from worldmodel.data.index import build_index, open_manifest
+from worldmodel.data.sampling import ClipOptions
+from worldmodel.data.transforms import Preprocess
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
 build_index(root, out / "warm", workers=1)
 start = time.process_time()
 build_index(root, out / "timed", workers=1)
-print(time.process_time() - start)
+indexed = time.process_time()
+options = ClipOptions(num_frames=8, fps=4.0, stride_s=0.25)
+clips = RawClips(open_manifest(out / "timed"), options, Preprocess("droid", (64, 64)), workers=1)
+for number in np.random.default_rng(0).integers(0, len(clips), 100):
+    clips.clip(int(number))
+print(indexed - start, time.process_time() - indexed)
 """
 
 
@@ -174,13 +188,54 @@ def read_at_random(folder: Path) -> dict[str, Any]:
     }
 
 
+def noisy(steps: int, size: tuple[int, int]) -> np.ndarray:
+    """Return frames with the texture of a camera's, so that videos have a camera's size."""
+    rng = np.random.default_rng(0)
+    still = rng.integers(60, 190, (*size, 3))
+    noise = rng.integers(-12, 13, (steps, *size, 3))
+    return (still + noise).astype(np.uint8)
+
+
+def read_raw(folder: Path) -> dict[str, Any]:
+    """Count the bytes read of raw DROID episodes: their inspection, and one clip of each."""
+    found: dict[str, Any] = {}
+    before = os.environ.get(DECODER)
+    os.environ[DECODER] = "pyav"  # torchcodec reads files outside this process's counter
+    for name, (steps, size) in VIDEO_SIZES.items():
+        root = folder / name
+        write_dataset(root, episodes=4, steps=steps, size=size)
+        for path in root.rglob("*.mp4"):
+            write_video(path, noisy(steps, size), header_fps=60)
+        build_index(root, folder / f"{name}-index", workers=1)
+        size_bytes = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+        start = bytes_read()
+        build_index(root, folder / f"{name}-again", workers=1)
+        inspected = bytes_read() - start
+        manifest = open_manifest(folder / f"{name}-index")
+        start, videos = bytes_read(), 0
+        for row in manifest.rows:
+            frames = open_row(manifest, row).camera("left").frames
+            frames.read(np.arange(steps // 2, steps // 2 + 8))
+            videos += frames.path.stat().st_size
+        found[name] = {
+            "steps": steps,
+            "episode_bytes": size_bytes // len(manifest.rows),
+            "inspection_bytes_per_episode_bytes": round(inspected / size_bytes, 3),
+            "first_clip_bytes_per_video_bytes": round((bytes_read() - start) / videos, 3),
+        }
+    os.environ.pop(DECODER)
+    if before is not None:
+        os.environ[DECODER] = before
+    return found
+
+
 def compare(folder: Path, before: Path) -> dict[str, Any]:
-    """Time the index of both checkouts in turn."""
+    """Time the index and the clips of both checkouts in turn."""
     write_dataset(folder / "raw", episodes=6, steps=90, size=(180, 320))
     write_rlds(folder / "rlds")
     found: dict[str, Any] = {}
     for name, root in (("raw DROID", folder / "raw"), ("RLDS", folder / "rlds")):
-        took: dict[str, list[float]] = {"before": [], "now": []}
+        took: dict[str, list[tuple[float, ...]]] = {"before": [], "now": []}
         trees = {"before": before, "now": Path(__file__).parents[1]}
         for turn in range(ROUNDS):
             for which in list(trees)[:: 1 if turn % 2 else -1]:
@@ -189,13 +244,14 @@ def compare(folder: Path, before: Path) -> dict[str, Any]:
                 done = subprocess.run(
                     words, cwd=trees[which], capture_output=True, text=True, check=True
                 )
-                took[which].append(float(done.stdout))
-        old, new = (statistics.median(times) for times in took.values())
-        found[name] = {
-            "before_cpu_s": round(old, 3),
-            "now_cpu_s": round(new, 3),
-            "ratio": round(new / old, 3),
-        }
+                took[which].append(tuple(map(float, done.stdout.split())))
+        for place, part in enumerate(("index", "100 clips")):
+            old, new = (statistics.median(t[place] for t in times) for times in took.values())
+            found[f"{name}, {part}"] = {
+                "before_cpu_s": round(old, 3),
+                "now_cpu_s": round(new, 3),
+                "ratio": round(new / old, 3),
+            }
     return found
 
 
@@ -211,9 +267,11 @@ def main() -> None:
             elif part == "rlds":
                 result["rlds"] = read_at_random(Path(name))
             elif part == "before":
-                result["index_cpu"] = compare(Path(name), Path(value))
+                result["index_and_clips_cpu"] = compare(Path(name), Path(value))
+            elif part == "raw":
+                result["raw"] = read_raw(Path(name))
             else:
-                sys.exit(f"{word!r} is unknown: lists, rlds, before=DIR")
+                sys.exit(f"{word!r} is unknown: lists, rlds, raw, before=DIR")
     result["machine"] = {"cpu": platform.machine(), "python": platform.python_version()}
     out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=2))
