@@ -10,8 +10,9 @@ from torch import Tensor
 
 from worldmodel.checkpoint import load_published
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.training.image_masking import ImageIds, ImageMask, block_sizes
+from worldmodel.training.image_masking import ImageIds, block_sizes
 from worldmodel.training.image_objective import ImageObjective
+from worldmodel.training.image_options import ImageMask
 from worldmodel.training.schedules import warmup_cosine
 
 INPUTS = ("ijepa_image_u8", "ijepa_image_tall_u8", "ijepa_mask_*")
@@ -51,7 +52,7 @@ def objective(g: Golden) -> Pairs:
     yield g.pair("ijepa_context_tokens", encoder(pixels.unsqueeze(2), ids.context))
     yield g.pair("ijepa_predicted", model.predict(pixels, ids))
     yield g.pair("ijepa_targets", model.targets(pixels, ids))
-    yield g.pair("ijepa_loss_smooth_l1", model(pixels, ids).double())
+    yield g.pair("ijepa_loss_smooth_l1", model.loss(pixels, ids).double())
 
 
 def masks(g: Golden) -> Pairs:

@@ -12,6 +12,16 @@ from typing import Literal, TypeAlias
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.training.image_options import (
+    CosineConfig,
+    ImageConfig,
+    ImageEncoderConfig,
+    ImageLoopConfig,
+    ImageMask,
+    ImageMomentumConfig,
+    ImagePredictorSizes,
+    ImageRunConfig,
+)
 from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,
@@ -157,6 +167,8 @@ class PretrainOptions(Checked):
 
     recipe: str = ""
     """Recipe in configs/pretrain, or a .yaml file; other options override its values."""
+    mode: Literal["clips"] = "clips"
+    """Data: clips of recorded episodes; a recipe may set its own."""
     run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/pretrain"))
     clips: ClipConfig = field(default_factory=ClipConfig)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
@@ -178,9 +190,33 @@ class PretrainOptions(Checked):
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImagePretrainOptions(Checked):
+    """`worldmodel pretrain mode=images`: I-JEPA's pretraining on a folder of images."""
+
+    recipe: str = ""
+    """Recipe in configs/pretrain, or a .yaml file; other options override its values."""
+    mode: Literal["images"] = "images"
+    """Data: images; a recipe may set its own."""
+    run: ImageRunConfig = field(default_factory=ImageRunConfig)
+    images: ImageConfig = field(default_factory=ImageConfig)
+    encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    predictor: ImagePredictorSizes = field(default_factory=ImagePredictorSizes)
+    masks: ImageMask = field(default_factory=ImageMask)
+    target: ImageMomentumConfig = field(default_factory=ImageMomentumConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(lr=1e-3, beta2=0.999)
+    )
+    schedule: CosineConfig = field(default_factory=CosineConfig)
+    loop: ImageLoopConfig = field(default_factory=ImageLoopConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+
 TrainOptions: TypeAlias = JointOptions | FrozenOptions | FinetuneOptions | PostOptions
 """Options of `worldmodel train`."""
-AnyOptions: TypeAlias = TrainOptions | PretrainOptions
+AnyPretrainOptions: TypeAlias = PretrainOptions | ImagePretrainOptions
+"""Options of `worldmodel pretrain`."""
+AnyOptions: TypeAlias = TrainOptions | AnyPretrainOptions
 """Options of any training run."""
 
 MODES: dict[str, type[TrainOptions]] = {
@@ -190,3 +226,9 @@ MODES: dict[str, type[TrainOptions]] = {
     "finetune": FinetuneOptions,
 }
 """Options class of each mode of `worldmodel train`."""
+
+PRETRAIN_MODES: dict[str, type[AnyPretrainOptions]] = {
+    "clips": PretrainOptions,
+    "images": ImagePretrainOptions,
+}
+"""Options class of each mode of `worldmodel pretrain`."""

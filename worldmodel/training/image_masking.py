@@ -12,46 +12,17 @@ block.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.training.image_options import ImageMask, Range
 
 Size = tuple[int, int]
-Range = tuple[float, float]
-SHARE = between(1e-6, 1)
 TRIES = 20
 """Draws of a context after which one more target block may overlap it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageMask(Checked):
-    """Blocks of I-JEPA's masks; the defaults are the published ones."""
-
-    num_targets: int = field(default=4, metadata=between(1, 1024))
-    """Number of blocks to predict."""
-    target_scale: Range = field(default=(0.15, 0.2), metadata=SHARE)
-    """Range of the share of the image's tokens in a target block."""
-    target_aspect: Range = field(default=(0.75, 1.5), metadata=between(1e-6, 1e6))
-    """Range of a target block's height over width."""
-    context_scale: Range = field(default=(0.85, 1.0), metadata=SHARE)
-    """Range of the share of the image's tokens in the context block, before the targets in it are
-    removed; its aspect ratio is 1."""
-    min_keep: int = field(default=10, metadata=between(0, 2**20))
-    """A block and the context each have more tokens than this."""
-    as_released: bool = False
-    """Repeat two mistakes of the released code: a block never reaches the last row or column, and
-    the batch's longer contexts lose their bottom rows, not a random choice of tokens."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("target_scale", "target_aspect", "context_scale"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ConfigError(f"{name}={(low, high)} of a mask; allowed: low <= high")
 
 
 @dataclass(frozen=True, kw_only=True)

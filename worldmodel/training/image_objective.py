@@ -18,6 +18,7 @@ from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
+from worldmodel.training.batches import Batch
 from worldmodel.training.image_masking import ImageIds
 from worldmodel.training.masked_objective import move_average
 from worldmodel.training.masking import gather_tokens
@@ -44,7 +45,7 @@ def image_predictor(
 
 
 class ImageObjective(nn.Module):
-    """Encoder, its moving average and predictor; forward gives the loss.
+    """Encoder, its moving average and predictor; `forward` returns the loss of a batch.
 
     Args:
         encoder: the encoder to train, with a position table of an image.
@@ -80,10 +81,15 @@ class ImageObjective(nn.Module):
         tokens_BND = normalise(self.target(images_BCHW.unsqueeze(2)).float())
         return torch.cat([gather_tokens(tokens_BND, block_BM) for block_BM in ids.targets])
 
-    def forward(self, images_BCHW: Tensor, ids: ImageIds) -> Tensor:
-        """Return the smooth L1 loss (beta 1), averaged over all numbers."""
+    def loss(self, images_BCHW: Tensor, ids: ImageIds) -> Tensor:
+        """Return the smooth L1 loss (beta 1) on normalised images, averaged over all numbers."""
         predicted = self.predict(images_BCHW, ids).float()
         return F.smooth_l1_loss(predicted, self.targets(images_BCHW, ids))
+
+    def forward(self, batch: Batch) -> Batch:
+        """Return the loss of `images` [B,3,H,W] with ids `context` [B,K] and `targets` [B,G,M]."""
+        ids = ImageIds(context=batch["context"], targets=batch["targets"].transpose(0, 1))
+        return {"loss": self.loss(batch["images"], ids)}
 
     def update_target(self, momentum: float) -> None:
         """Move the target a step of 1 - momentum toward the encoder (published: 0.996 to 1)."""

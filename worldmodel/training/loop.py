@@ -43,6 +43,8 @@ class Callbacks:
     """Extra training metrics of a logged step."""
     validate: Callable[[], Row] | None = None
     """Metrics on held-out clips, called by every rank."""
+    before_step: Callable[[int, torch.optim.Optimizer], None] | None = None
+    """Called before each step, for schedules besides the learning rate."""
     after_step: Callable[[int], None] | None = None
     """Called after each step, for moving averages."""
     report: Callable[[], None] | None = None
@@ -239,6 +241,8 @@ def run_loop(
             rate = learning_rate(step)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
+            if callbacks.before_step:
+                callbacks.before_step(step, optimizer)
             optimizer.zero_grad(set_to_none=True)
             parts, waited, seen = _gradients(loss_fn, batches(step), step, check, config, device)
             logger.count(waited, seen)

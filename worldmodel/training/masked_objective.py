@@ -65,7 +65,7 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
             raise ConfigError(f"init={sizes.init!r} is not a V-JEPA encoder, which masks can train")
         if start.backbone.config.position == "sincos_2d":
             raise ConfigError(f"init={sizes.init!r} is an encoder of images; clips need V-JEPA's")
-        return _trained(start.backbone)
+        return continue_training(start.backbone)
     is_conv = sizes.stem == "conv" and not sizes.size
     if is_conv and sizes.tubelet_size != 1:
         raise ConfigError(
@@ -91,7 +91,7 @@ def build_encoder(options: PretrainOptions) -> VisionTransformer:
     return VisionTransformer(config)
 
 
-def _trained(model: Network) -> Network:
+def continue_training(model: Network) -> Network:
     """Let all weights of a loaded network learn, except a position table."""
     model.train().requires_grad_(True)
     for name, weight in model.named_parameters():
@@ -135,7 +135,7 @@ def build_predictor(
             f"the encoder's have width {encoder.embed_dim}, the clips' grid is {grid}: say init= "
             "with the same file, and its image_size and num_frames"
         )
-    _trained(predictor)
+    continue_training(predictor)
     used = {predictor.mask_token_of(kind) for kind in range(len(KINDS))}
     for i, token in enumerate(predictor.mask_tokens):
         token.requires_grad_(i in used)

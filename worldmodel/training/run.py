@@ -17,7 +17,12 @@ from worldmodel.models.precision import allow_tf32, autocast
 from worldmodel.output_guard import output_guard
 from worldmodel.training import launching
 from worldmodel.training.batches import Batch, Prefetcher, batch_indices, micro_batch
-from worldmodel.training.config import AnyOptions, PostOptions, PretrainOptions
+from worldmodel.training.config import (
+    AnyOptions,
+    ImagePretrainOptions,
+    PostOptions,
+    PretrainOptions,
+)
 from worldmodel.training.distributed import Ranks, process_group
 from worldmodel.training.launching import Summary
 from worldmodel.training.loop import Callbacks, Resume, run_loop
@@ -26,6 +31,7 @@ from worldmodel.training.report import write_report
 from worldmodel.training.resume import Facts, check_resume, run_facts
 from worldmodel.training.schedules import warn_if_shortened
 from worldmodel.training.task import Task
+from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
@@ -66,6 +72,8 @@ def open_task(options: AnyOptions, ranks: Ranks) -> Task:
     """Open the data and, if any, the encoder selected by the options."""
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
+    if isinstance(options, ImagePretrainOptions):
+        return ImagePretrainTask.open(options, ranks)
     if isinstance(options, PretrainOptions):
         return PretrainTask.open(options, ranks)
     if isinstance(options, PostOptions):
@@ -130,7 +138,11 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
             clip_norm=options.optimizer.clip_norm,
             ranks=ranks,
             callbacks=Callbacks(
-                figures=task.figures, validate=validate, after_step=task.after_step, report=report
+                figures=task.figures,
+                validate=validate,
+                before_step=task.before_step,
+                after_step=task.after_step,
+                report=report,
             ),
             resume=Resume(facts=facts, check=check),
         )

@@ -107,6 +107,10 @@ class Task(ABC):
         """Return extra figures of a logged step: none."""
         return {}
 
+    def before_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set what a schedule changes besides the learning rate: nothing."""
+        return
+
     def after_step(self, step: int) -> None:
         """Update what follows the weights, such as a moving average: nothing."""
         return

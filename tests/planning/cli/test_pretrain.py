@@ -10,12 +10,15 @@ from planning.cli.app import compose_options, main
 from planning.cli.commands import find_command
 from worldmodel.checkpoint import load
 from worldmodel.resources import config_folder
+from worldmodel.training.config import ImagePretrainOptions
+from worldmodel.training.image_masking import block_sizes
 from worldmodel.training.masked_objective import (
     MaskedObjective,
     build_encoder,
     clip_grid,
     draw_masks,
 )
+from worldmodel.training.tasks.images import build_image_encoder, build_image_predictor
 
 RECIPES = config_folder() / "pretrain"
 
@@ -52,6 +55,14 @@ def test_wrong_words_are_said(tmp_path, capsys):
 @pytest.mark.parametrize("name", sorted(p.stem for p in RECIPES.glob("*.yaml")))
 def test_every_recipe_composes(name):
     options = compose_options("pretrain", [f"recipe={name}"])
+    if isinstance(options, ImagePretrainOptions):
+        with torch.device("meta"):
+            encoder = build_image_encoder(options)
+            build_image_predictor(options, encoder.config)
+        side = options.encoder.image_size // options.encoder.patch_size
+        block_sizes((side, side), options.masks, 0)
+        assert options.schedule.warmup < options.loop.steps
+        return
     with torch.device("meta"):
         encoder = build_encoder(options)
         grid = clip_grid(options, encoder.config)

@@ -13,8 +13,9 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.training.image_masking import ImageIds, ImageMask, block_sizes, sample_image_masks
+from worldmodel.training.image_masking import ImageIds, block_sizes, sample_image_masks
 from worldmodel.training.image_objective import ImageObjective, image_predictor
+from worldmodel.training.image_options import ImageMask
 from worldmodel.training.masking import step_generator
 from worldmodel.training.schedules import warmup_cosine
 
@@ -111,7 +112,7 @@ def test_context_predictions_targets_and_loss(arrays):
     agree(encoder(pixels.unsqueeze(2), ids.context), arrays["ijepa_context_tokens"])
     agree(objective.predict(pixels, ids), arrays["ijepa_predicted"])
     agree(objective.targets(pixels, ids), arrays["ijepa_targets"])
-    agree(objective(pixels, ids).double(), arrays["ijepa_loss_smooth_l1"])
+    agree(objective.loss(pixels, ids).double(), arrays["ijepa_loss_smooth_l1"])
 
 
 def test_the_objective_trains_encoder_and_predictor_and_moves_the_target():
@@ -134,7 +135,7 @@ def test_the_objective_trains_encoder_and_predictor_and_moves_the_target():
     optimizer = torch.optim.AdamW(trained, lr=1e-3)
     losses = []
     for _ in range(20):
-        loss = objective(images, ids)
+        loss = objective.loss(images, ids)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
