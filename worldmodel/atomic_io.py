@@ -102,7 +102,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     part = temporary_path(path)
     part.mkdir()
     try:
-        yield part
+        try:
+            yield part
+        except OSError as error:  # writers of videos and of HDF5 do not name their file
+            if error.filename is not None or error.strerror is None:
+                raise
+            raise OSError(error.errno, error.strerror, str(path)) from error
         for inside in sorted(part.rglob("*")):
             (sync_folder if inside.is_dir() else sync_file)(inside)
         sync_folder(part)

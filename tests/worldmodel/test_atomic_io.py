@@ -1,5 +1,6 @@
 """A file or folder appears complete or not at all, whatever ends the writer."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -72,3 +73,17 @@ def test_a_writer_that_is_killed_leaves_the_old_content(tmp_path):
     assert path.read_text() == "old"
     write_text(path, "newer")
     assert path.read_text() == "newer"
+
+
+def fail(path, error):
+    with atomic_folder(path):
+        raise error
+
+
+def test_an_error_that_names_no_file_names_the_folder(tmp_path):
+    path = tmp_path / "episode"
+    with pytest.raises(OSError, match=r"No space left.*episode"):
+        fail(path, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(FileNotFoundError, match="source"):
+        fail(path, FileNotFoundError(errno.ENOENT, "No such file", "source"))
+    assert list(tmp_path.iterdir()) == []
