@@ -62,8 +62,9 @@ class ThreadedCamera:
     def _run(self) -> None:
         try:
             self._grab()
-        except CameraError as error:
-            self.error = str(error)
+        except Exception as error:  # noqa: BLE001 - drivers of devices raise errors of any kind
+            known = isinstance(error, CameraError) and str(error)
+            self.error = known or f"The camera failed ({type(error).__name__}: {error})"
             if self.on_error is not None and not self._ended.is_set():
                 self.on_error(self.error)
         finally:

@@ -95,3 +95,26 @@ def test_no_first_frame_is_an_error():
     device.failed = True
     with pytest.raises(CameraError, match="gone"):
         ThreadedCamera(device)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd picture"), CameraError(""), MemoryError()])
+@pytest.mark.parametrize("when", [0, 5])
+def test_a_failure_of_any_kind_is_told(error, when):
+    class Odd(Device):
+        def read(self):
+            if self.number == when:
+                raise error
+            return super().read()
+
+    device, told = Odd(), []
+    if when == 0:
+        with pytest.raises(CameraError, match=type(error).__name__):
+            ThreadedCamera(device, on_error=told.append)
+    else:
+        camera = ThreadedCamera(device, on_error=told.append)
+        wait_until(lambda: told)
+        with pytest.raises(CameraError, match=type(error).__name__):
+            camera.read()
+        camera.close()
+    assert [type(error).__name__ in text for text in told] == [True]
+    wait_until(lambda: device.closed)
