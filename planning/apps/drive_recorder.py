@@ -23,6 +23,7 @@ from robot.errors import RobotError
 from robot.pose import gripper_command
 from robot.record import Recording
 from worldmodel.data.writers.droid import write_episode
+from worldmodel.shutdown import deferred_stop
 
 log = logging.getLogger(__name__)
 
@@ -157,9 +158,10 @@ class OpenEpisode:
     """The operator's judgement; None if nobody was asked."""
 
     def step(self, step: Step) -> None:
-        """Log and record a step."""
-        self.records.step(step)
-        self.recorder.step(step)
+        """Log and record a step; a signal waits until it is in both."""
+        with deferred_stop():
+            self.records.step(step)
+            self.recorder.step(step)
 
     def stop_arm(self) -> None:
         """Stop the arm in any state, and log it if the disk allows."""

@@ -67,6 +67,7 @@ def test_an_episode_that_an_error_ends_is_kept_with_its_pictures(name, tmp_path,
 
 PHASES = {  # while what is written; the signal comes before or after it
     "log is opened": (driving, "DriveLog"),
+    "step": (DriveLog, "step"),
     "recording": (drive_recorder, "write_episode"),
     "end of the log": (DriveLog, "end"),
     "report": (driving, "write_report"),
@@ -95,7 +96,9 @@ def test_a_signal_waits_until_what_is_being_written_is_whole(phase, when, tmp_pa
     assert summary["episodes"] == 1
     assert "seed" in page
     steps = [row for row in rows if row["kind"] == "step"]
-    assert len(list(tmp_path.glob("data/*/*/*/*/trajectory.h5"))) == bool(steps)
+    assert len(list(tmp_path.glob("logs/*/frame-*.png"))) == len(steps)
+    assert page.count("<figcaption>what happened") == bool(steps)
+    assert len(list(tmp_path.glob("data/*/*/*/*/trajectory.h5"))) == (len(steps) > 1)
 
 
 def test_pictures_of_what_was_imagined_do_not_cost_the_report(tmp_path, monkeypatch):
