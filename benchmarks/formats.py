@@ -79,7 +79,8 @@ def lance_format() -> Any:
 def write_lance(folder: Path, runs: list[dict[str, np.ndarray]], lance: Any) -> None:
     """Write runs by stable-worldmodel's own writer."""
     with lance.LanceWriter(folder / "clips.lance", mode="overwrite") as writer:
-        writer.write_episodes({"pixels": r["frames"], "state": r["states"]} for r in runs)
+        columns = {"pixels": "frames", "state": "states"}
+        writer.write_episodes({c: list(r[name]) for c, name in columns.items()} for r in runs)
 
 
 def write_hdf5(file: Path, runs: list[dict[str, np.ndarray]]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from envs import tasks
 from planning.cli.app import main
 from planning.cli.commands import COMMANDS, load_command
+from planning.cli.fields import layout
 from planning.cli.request import read_request
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,14 @@ def test_commands_take_the_options_that_the_pages_name(page, capsys):
             read_request(name, load_command(name).kinds, own, sweep=True)
         elif "=" in " ".join(given) and not re.search(r"=(NAME|FILE)\b", " ".join(given)):
             assert main([*given, "--cfg", "job"]) == 0, (words, capsys.readouterr().err)
+
+
+def test_the_page_on_cuda_lists_every_command_that_takes_a_device():
+    rows = (ROOT / "docs" / "cuda.md").read_text(encoding="utf-8").splitlines()
+    listed = " ".join(row.split("|")[1] for row in rows if row.startswith("| `"))
+    for name in COMMANDS:
+        if any(layout(kind).find("device") for kind in load_command(name).kinds.values()):
+            assert re.search(rf"`({name}\b|{name.split()[0]} \.\.\.`)", listed), name
 
 
 @pytest.mark.parametrize("job", ["environment", "robot", "data layout", "optimiser"])

@@ -85,6 +85,10 @@ COMMANDS = {
     "collect": (["collect", "episodes=60", "workers=2"], begun(60)),
     "eval": (["eval", "task=reach", "episodes=60", "workers=2", "samples=16"], begun(60)),
     "eval alone": (["eval", "task=reach", "episodes=60", "workers=1", "samples=16"], begun(60)),
+    "eval shard": (
+        ["eval", "task=reach", "episodes=60", "workers=2", "samples=16", "shard=0", "shards=2"],
+        begun(30),
+    ),
     "demo": (
         ["demo", "episodes=60", "workers=2", "skill_samples=16"],
         has("pick-and-place episodes"),
