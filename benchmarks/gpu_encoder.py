@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from planning.apps.bench_planning import clock, device_name, matmul_peak
+from planning.apps.bench_planning import device_name, matmul_peak
+from planning.device_clock import clock
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.models.config import EncoderConfig

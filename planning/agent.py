@@ -7,6 +7,7 @@ import time
 import numpy as np
 from torch import Tensor
 
+from planning.device_clock import clock
 from planning.energy import energy
 from planning.planner import Memory
 from planning.policy import Policy
@@ -56,7 +57,7 @@ class PlanningAgent:
         goal = self.goals[index]
         began = time.perf_counter()
         seen = self.policy.observe(observation["image"], observation["state"])
-        encoded = time.perf_counter()
+        encoded = clock(seen.z_1ND.device)
         plan, self.memory = self.policy.planner.plan(seen, goal, self.memory)
         planned = time.perf_counter()
         action = self.policy.to_arm(plan.actions_KA[:1]).cpu().numpy().astype(np.float32)[0]

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from planning.device_clock import clock
 from planning.energy import energy
 from planning.located import Located, pair_objects
 from planning.planner import Observation
@@ -110,7 +111,7 @@ class SkillAgent:
             return None
         state = np.asarray(observation["state"], dtype=np.float64)
         seen = self.policy.observe(observation["image"], observation["state"])
-        encoded = time.perf_counter()
+        encoded = clock(seen.z_1ND.device)
         self._drop_if_blocked(state)
         record = None
         while not self.queue:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 import envs
 from envs.arm_env import ArmEnv
-from planning.apps.bench_planning import clock, whole_history
+from planning.apps.bench_planning import whole_history
 from planning.bench_options import BenchOptions
 from planning.bounds import Bounds
+from planning.device_clock import clock
 from planning.energy import energy
 from planning.solvers.cem import CEM
 from planning.solvers.icem import ICEM

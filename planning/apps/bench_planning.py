@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 from planning.apps.attention_backends import choose_backend
 from planning.bench_options import BenchOptions
 from planning.bounds import Bounds
+from planning.device_clock import clock
 from planning.energy import energy
 from planning.errors import PlanError
 from planning.solvers.cem import CEM
@@ -123,13 +123,6 @@ def whole_history(world: WorldModel, z: Tensor, state: Tensor, actions_BKA: Tens
         new = torch.from_numpy(np.asarray(after, dtype=np.float32)).to(z.device)
         states = torch.cat([states, new[:, None]], 1)
     return torch.cat(out, 1)
-
-
-def clock(device: str) -> float:
-    """Synchronise the device and return the time of a monotonic clock [s]."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 def matmul_peak(dtype: torch.dtype, device: str) -> float:
