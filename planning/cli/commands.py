@@ -56,6 +56,7 @@ GROUPS = {
     },
     "Data and models": {
         "data index": "List usable episodes and rejection reasons.",
+        "data view": "Show cameras, states and actions of a data set.",
         "data prepare": "Store episodes as frames or features.",
         "merge": "Join the shards of a command that was split.",
         "models": "List published models, their sizes and licences.",

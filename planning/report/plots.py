@@ -76,6 +76,8 @@ class Plot:
     y: Axis
     line: str = ""
     """Points of a line."""
+    second: str = ""
+    """Points of a dashed line, drawn over the other."""
     changes: Sequence[float] = ()
     """Positions of vertical lines."""
     points: Sequence[tuple[float, float, int, str]] = ()

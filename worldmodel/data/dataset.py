@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
 
 
-def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
-    """Open the episode of a manifest row.
+def open_row(manifest: Manifest, row: dict[str, Any], *, all_cameras: bool = False) -> Episode:
+    """Open the episode of a manifest row, with its camera or with all cameras.
 
     Raises:
         DataError: The files changed since the index was built.
@@ -37,7 +37,7 @@ def open_row(manifest: Manifest, row: dict[str, Any]) -> Episode:
     unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
     options = ReadOptions(
         camera=row["camera"],
-        check_all_cameras=False,
+        check_all_cameras=all_cameras,
         inspect=False,
         links=manifest.summary.get("links", "inside"),
         rlds_fps=manifest.summary.get("rlds_fps", CONTROL_HZ),
