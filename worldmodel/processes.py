@@ -311,9 +311,11 @@ class WorkerPool(Generic[J, R]):
         """End all workers: let those in a job clean up, and kill what is left after `GRACE_S`."""
         workers, self._workers = self._workers, []
         for worker in workers:
-            worker.pipe.close()  # an idle worker leaves by itself
+            # The signal comes first: a worker whose result was not read yet would leave at the end
+            # of the pipe, and the signal would interrupt what it does at its exit.
             if not worker.idle:
                 (worker.process.terminate if worker.ready else worker.process.kill)()
+            worker.pipe.close()  # an idle worker leaves by itself
         until = time.monotonic() + GRACE_S
         for worker in workers:
             worker.process.join(max(0.0, until - time.monotonic()))
