@@ -35,7 +35,7 @@ from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.writers.synthetic import draw_frames, random_states
 
 OUT = Path(__file__).parent / "results" / "formats.json"
-EPISODES, STEPS, SIDE, FRAMES, BATCH, ROUNDS = 24, 60, 256, 16, 8, 15
+EPISODES, STEPS, SIDE, FRAMES, BATCH, ROUNDS = 12, 60, 256, 16, 8, 11
 SIZES = (1_000, 10_000, 100_000)
 """Numbers of episodes for the cost of opening and sampling."""
 
@@ -104,7 +104,7 @@ def size_of(path: Path) -> int:
 
 
 def compare(folder: Path) -> dict[str, Any]:
-    """Return clips per second and bytes of each format, from interleaved rounds."""
+    """Return clips per second, CPU time and bytes of each format, from interleaved rounds."""
     lance = lance_format()
     runs = [episode(number) for number in range(EPISODES)]
     for codec in ("jpeg", "raw"):
@@ -133,12 +133,14 @@ def compare(folder: Path) -> dict[str, Any]:
     b = np.stack([clip.permute(0, 2, 3, 1).numpy() for clip in reads["Lance, jpeg"](some)])
     c, d = np.asarray(reads["ours, raw"](some)), reads["HDF5, raw"](some).numpy()
     took: dict[str, list[float]] = {name: [] for name in reads}
+    cpu: dict[str, list[float]] = {name: [] for name in reads}
     for turn in range(ROUNDS):
         numbers = draw.integers(0, len(jpeg), BATCH)
         for name in list(reads)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
+            start, start_cpu = time.perf_counter(), time.process_time()
             reads[name](numbers)
             took[name].append(time.perf_counter() - start)
+            cpu[name].append(time.process_time() - start_cpu)
     pace = {name: BATCH / statistics.median(times) for name, times in took.items()}
     places = {"ours, jpeg": "jpeg", "Lance, jpeg": "lance", "ours, raw": "raw"}
     places["HDF5, raw"] = "clips.h5"
@@ -146,6 +148,9 @@ def compare(folder: Path) -> dict[str, Any]:
     return {
         "what": f"batches of {BATCH} random clips of {FRAMES} frames, {SIDE} px, one thread",
         "clips_per_s": {name: round(value, 2) for name, value in pace.items()},
+        "cpu_ms_per_clip": {
+            name: round(1000 * statistics.median(times) / BATCH, 2) for name, times in cpu.items()
+        },
         "bytes_per_frame": {name: size_of(folder / p) // frames for name, p in places.items()},
         "ours_to_lance": round(pace["ours, jpeg"] / pace["Lance, jpeg"], 2),
         "ours_to_hdf5": round(pace["ours, raw"] / pace["HDF5, raw"], 2),
