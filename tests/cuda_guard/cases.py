@@ -26,23 +26,41 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from planning.apps.policies import open_policy
 from planning.bounds import Bounds
 from planning.cli.app import compose_options
 from planning.energy import energy
+from planning.options import PlannerOptions
 from planning.planner import Memory, Observation, Planner, PlannerConfig
 from planning.skill_imagination import Imagination
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import NAMES, make_optimiser
 from tests.cuda_guard.fake_cuda import fake_cuda
 from tests.cuda_guard.ledger import Ledger
-from tests.cuda_guard.models import HEADS, SIDE, TOKENS, WIDTH, Clips, small_encoder, small_world
+from tests.cuda_guard.models import (
+    HEADS,
+    SIDE,
+    TOKENS,
+    WIDTH,
+    Clips,
+    small_encoder,
+    small_networks,
+    small_world,
+)
+from worldmodel.checkpoints.io import copy_on_cpu
+from worldmodel.checkpoints.loading import place
 from worldmodel.evaluation.energy_grid import energy_grid
+from worldmodel.evaluation.latent_probes import probe_world_model
 from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
+from worldmodel.evaluation.rollout_table import RolloutClips, rollout_table
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
 from worldmodel.perception.features import FeatureConfig, write_features
 from worldmodel.perception.frozen_tokens import view_tokens
 from worldmodel.perception.probe_training import ProbeGrid, grid
+from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, video_surprises
+from worldmodel.training.decoder import DecoderData, fit_decoder
 from worldmodel.training.run import run_task
 from worldmodel.training.small_models import Start
 from worldmodel.training.sources import Sources
@@ -171,6 +189,60 @@ def probe_heads(_: Ledger) -> None:
     heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).cuda())
     heads.probabilities(tokens_VBND)
     AttentiveClassifier(config).cuda()(tokens_VBND[0])
+
+
+@case
+def inspected(_: Ledger) -> None:
+    """Probes of latents, and the table of rollouts with the model's own object head."""
+    world = small_world().cuda()
+    probe_world_model(world, Clips(), Clips(), count=4, steps=2)
+    clips = RolloutClips(
+        z_CTND=torch.randn(3, 4, TOKENS, WIDTH),
+        states_CTS=torch.zeros(3, 4, 7),
+        actions_CKA=torch.zeros(3, 3, 7),
+        poses_CTM4=torch.rand(3, 4, 1, 4),
+    )
+    assert world.object_head is not None
+    rollout_table(world, world.object_head, clips, (1, 3))
+
+
+@case
+def surprise(_: Ledger) -> None:
+    """Surprises of a video, and anticipation, with networks in bfloat16."""
+    encoder, target, predictor = (part.cuda().bfloat16() for part in small_networks())
+    config = SurpriseConfig(num_frames=4, contexts=(2,))
+    video_surprises(SurpriseModel(encoder, target, predictor), frames(6), config)
+    probe = AnticipationProbe(
+        ProbeConfig(embed_dim=WIDTH, num_heads=HEADS, depth=2, num_queries=1), {"action": 3}
+    )
+    with torch.no_grad():
+        clip_BCTHW = on_cuda(1, 3, 4, SIDE, SIDE).bfloat16()
+        tokens = anticipation_tokens(encoder, predictor, clip_BCTHW, torch.ones(1))
+        assert probe.cuda()(tokens)["action"].device.type == "cuda"
+
+
+@case
+def policies(ledger: Ledger) -> None:
+    """What plan, drive, eval and calibrate do: a policy of a loaded model plans on its device."""
+    world = place(small_world(), "cuda")
+    assert world.dynamics.dtype == torch.bfloat16
+    policy = open_policy(world, PlannerOptions(samples=8, iterations=3, elites=3))
+    assert isinstance(policy.planner.config.optimiser, DeviceCEM)
+    image, state = np.zeros((48, 64, 3), np.uint8), [0.5, 0.0, 0.3, 3.0, 0.0, -0.8, 0.0]
+    plan, _memory = policy.plan({"image": image, "state": np.array(state)}, policy.encode(image))
+    assert plan.actions_KA.device.type == "cpu"
+    assert ledger.captures
+    again = place(copy_on_cpu(world), "cuda")  # for another process
+    assert again.encoder.device.type == "cuda"
+    assert again.dynamics.dtype == torch.bfloat16
+
+
+@case
+def decoder(_: Ledger) -> None:
+    world = place(small_world(), "cuda")
+    data = DecoderData(frames(8), torch.randn(8, TOKENS, WIDTH))
+    fitted = fit_decoder(world, data, steps=2, batch_size=4)
+    assert fitted.stem.weight.device.type == "cpu"
 
 
 SMALL = [

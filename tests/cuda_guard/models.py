@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from worldmodel.models.config import EncoderConfig, ObjectHeadConfig, PredictorConfig
+from worldmodel.models.config import (
+    EncoderConfig,
+    MaskedPredictorConfig,
+    ObjectHeadConfig,
+    PredictorConfig,
+)
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ObservationSpec
@@ -51,6 +57,15 @@ def small_world(depth: int = 2, *, head: bool = True) -> WorldModel:
         object_head=ObjectHeadConfig(num_tokens=TOKENS, token_dim=WIDTH) if head else None,
     )
     return WorldModel.from_config(config).eval().requires_grad_(False)
+
+
+def small_networks() -> tuple[VisionTransformer, VisionTransformer, MaskedPredictor]:
+    """Return encoder, target encoder and masked predictor."""
+    torch.manual_seed(0)
+    sizes = {"encoder_dim": WIDTH, "out_dim": WIDTH, "embed_dim": WIDTH}
+    predictor = MaskedPredictorConfig(grid=(2, 2, 2), depth=2, num_heads=HEADS, **sizes)
+    encoders = (VisionTransformer(encoder_config()).eval() for _ in range(2))
+    return (*encoders, MaskedPredictor(predictor).eval())
 
 
 class Clips:

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(900)  # half a minute on an idle core
 
 EXPECTED = {
     *("encode", "unroll", "bfloat16", "captured", "skills", "energies", "features", "probe_heads"),
+    *("inspected", "surprise", "policies", "decoder"),
     *("plan_cem", "plan_icem", "plan_mppi", "plan_gradient"),
     *("train_joint", "train_joint_published", "train_frozen", "train_finetune", "train_post"),
     *("train_pretrain", "moved_bf16", "moved_autocast"),

@@ -5,7 +5,7 @@ Shapes: C clips, T frames, K steps, M objects or slots, N tokens, D width, S sta
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from worldmodel.evaluation.object_errors import pose_errors
-from worldmodel.models.object_head import ObjectHead
+from worldmodel.models.object_head import ObjectHead, ObjectPose
 from worldmodel.models.world_model import WorldModel
 
 STEPS = (1, 2, 4, 6, 8, 10, 12, 14)
@@ -66,7 +66,6 @@ def rollout_table(
         `yaw_copy_deg`, and the counts `clips` and `yaw_clips`. Medians over no clip are NaN.
     """
     imagined_CKND = _imagine(world, clips, max(steps))
-    head = copy.deepcopy(head).cpu()
     table: dict[str, dict[str, Row]] = {"pushed": {}, "lifted": {}, "still": {}}
     for k in steps:
         true_C4, moved_C, lifted_C = _followed(clips.poses_CTM4[:, : k + 1])
@@ -76,7 +75,7 @@ def rollout_table(
             "encoded": clips.z_CTND[:, k],
         }
         errors = {name: _errors(head, z_CND, true_C4) for name, z_CND in frames.items()}
-        certain_C = head.locate(frames["encoded"]).yaw_certainty.amax(-1) > CERTAIN
+        certain_C = _located(head, frames["encoded"]).yaw_certainty.amax(-1) > CERTAIN
         kinds = {
             "pushed": (moved_C > MOVED_M) & ~lifted_C,
             "lifted": (moved_C > MOVED_M) & lifted_C,
@@ -89,8 +88,15 @@ def rollout_table(
 
 def _errors(head: ObjectHead, z_CND: Tensor, true_C4: Tensor) -> tuple[Tensor, Tensor]:
     """Return the position [C, m] and yaw [C, rad] errors of one object."""
-    gap_C1, turn_C1 = pose_errors(head.locate(z_CND), true_C4.unsqueeze(1))
+    gap_C1, turn_C1 = pose_errors(_located(head, z_CND), true_C4.unsqueeze(1))
     return gap_C1[:, 0], turn_C1[:, 0]
+
+
+def _located(head: ObjectHead, z_CND: Tensor) -> ObjectPose:
+    """Decode poses on the head's device, and return them on the CPU."""
+    pose = head.locate(z_CND.to(next(head.parameters()).device))
+    values = {item.name: getattr(pose, item.name).cpu() for item in dataclasses.fields(pose)}
+    return ObjectPose(**values)
 
 
 def _imagine(world: WorldModel, clips: RolloutClips, steps: int) -> Tensor:

@@ -52,6 +52,8 @@ def test_two_processes_have_one_processs_losses_and_resume_on_one(one, tmp_path,
     micro = "accumulate=2" if parallel == "ddp" else "accumulate=1"
     launch(out, 2, f"parallel={parallel}", "stop_after=3", micro)
     torch.testing.assert_close(losses(out), losses(one)[:3], atol=1e-5, rtol=0)
+    norms = [[row["grad_norm"] for row in rows(run)][:3] for run in (out, one)]
+    torch.testing.assert_close(norms[0], norms[1], atol=0, rtol=1e-3)
     plain(out)
     torch.testing.assert_close(losses(out), losses(one), atol=1e-5, rtol=0)
     assert (out / "model.safetensors").is_file()
