@@ -16,14 +16,14 @@ class ShardOptions:
     """Number of the shard that this run makes, from 0 (default: the whole work at once). A shard
     is written beside out, to OUT.shards; `worldmodel merge` joins all of them."""
     shards: int = field(default=1, metadata=between(1, 100_000))
-    """Number of shards that the work is split into; -m shard=range(N) makes all of them."""
+    """Number of shards that the work is split into; -m 'shard=range(N)' makes all of them."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.shard is None and self.shards != 1:
             raise PlanError(
                 f"shards={self.shards} has no effect without shard=. Give shard=0 to "
-                f"shard={self.shards - 1}, or -m shard=range({self.shards})."
+                f"shard={self.shards - 1}, or -m 'shard=range({self.shards})'."
             )
         if self.shard is not None and self.shard >= self.shards:
             raise PlanError(

@@ -127,7 +127,7 @@ def read_shards(out: Path) -> list[tuple[Path, ShardRecord]]:
     if not records:
         raise DataError(
             f"{parent} holds no shard: run the command with out={out} shard=I shards=N for every I "
-            "from 0 to N-1 (in one sweep: -m shard=range(N) shards=N)"
+            "from 0 to N-1 (in one sweep: -m 'shard=range(N)' shards=N)"
         )
     _check_one_split(records, parent)
     first = records[0][1]
