@@ -56,8 +56,8 @@ class Ranks:
 
     def barrier(self) -> None:
         """Wait for all ranks, for as long as the work of one rank alone may take."""
-        if self.grouped:
-            dist.barrier(self.patient)
+        if self.grouped:  # dist.barrier would use the CUDA device that the group is bound to
+            dist.all_reduce(torch.zeros(1), group=self.patient)
 
     def wrap(
         self,
