@@ -13,6 +13,7 @@ Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
 Mix = Literal["play", "contact"]
+Format = Literal["droid", "lerobot"]
 Factor = Literal[
     "none",
     "object_color",
@@ -70,6 +71,9 @@ class CollectConfig:
     """Share of objects with a random yaw; the others start at yaw 0."""
     cameras: tuple[CameraName, ...] = ("left",)
     """Cameras to record."""
+    format: Format = "droid"
+    """Layout: droid (raw DROID), or lerobot, which keeps those recordings in out/raw and writes the
+    LeRobot data set (v3.0) made of them to out."""
 
     def __post_init__(self) -> None:
         for name in ("objects", "cameras", "objects_per_scene"):

@@ -1,9 +1,9 @@
-"""`worldmodel collect`: record simulated episodes in the raw DROID layout."""
+"""`worldmodel collect`: record simulated episodes, as raw DROID or as LeRobot."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from envs.config import CollectConfig
@@ -13,8 +13,10 @@ from worldmodel.shutdown import exit_status
 Options = CollectConfig
 RECORD = "collect.json"
 """Name of the file with the options of a data set."""
-MAY_DIFFER = ("out", "episodes", "seed", "workers")
+MAY_DIFFER = ("out", "episodes", "seed", "workers", "format")
 """Options that add episodes of the same kind."""
+RAW = "raw"
+"""Folder below `out` of the recordings that a LeRobot data set is made of."""
 
 
 def require_same_options(options: CollectConfig) -> None:
@@ -43,6 +45,18 @@ def require_same_options(options: CollectConfig) -> None:
     write_text(file, json.dumps(given) + "\n")
 
 
+def write_lerobot(raw: Path, out: Path, workers: int) -> dict[str, object]:
+    """Write all recordings in `raw` as a LeRobot data set into `out`; return its summary."""
+    from tempfile import TemporaryDirectory
+
+    from worldmodel.data.convert import convert
+    from worldmodel.data.index import build_index, open_manifest
+
+    with TemporaryDirectory(prefix="worldmodel-index-") as index:
+        build_index(raw, Path(index), workers=workers)
+        return convert(open_manifest(Path(index)), out, replace=True)
+
+
 def run(options: CollectConfig) -> int:
     """Record the episodes and print the summary.
 
@@ -55,11 +69,18 @@ def run(options: CollectConfig) -> int:
     from envs.collect import collect
     from planning.skill_play import random_skill
     from worldmodel.atomic_io import write_json
+    from worldmodel.data.readers.layouts import require_extra
     from worldmodel.data.writers.droid import write_episode
     from worldmodel.processes import run_jobs
 
-    require_same_options(options)
-    summary = collect(options, write_episode, random_skill, run_jobs)
+    raw = options
+    if options.format == "lerobot":
+        require_extra("lerobot")
+        raw = replace(options, out=str(Path(options.out) / RAW))
+    require_same_options(raw)
+    summary = collect(raw, write_episode, random_skill, run_jobs)
+    if options.format == "lerobot" and not summary["interrupted"]:
+        summary["lerobot"] = write_lerobot(Path(raw.out), Path(options.out), options.workers)
     write_json(Path(options.out) / "summary.json", summary)
     print(json.dumps(summary, indent=2))
     return exit_status() if summary["interrupted"] else 0

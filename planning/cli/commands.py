@@ -35,7 +35,7 @@ GROUPS = {
         "train": "Train an action-conditioned world model.",
         "train decoder": "Train a decoder that shows latents as pictures.",
         "pretrain": "Train a video encoder by masked prediction.",
-        "collect": "Record simulated episodes in the raw DROID layout.",
+        "collect": "Record simulated episodes, as raw DROID or LeRobot.",
     },
     "Perceive": {
         "features": "Write encoder features of videos to HDF5.",
@@ -57,6 +57,7 @@ GROUPS = {
     "Data and models": {
         "data index": "List usable episodes and rejection reasons.",
         "data view": "Show cameras, states and actions of a data set.",
+        "data convert": "Write recorded episodes as a LeRobot data set.",
         "data prepare": "Store episodes as frames or features.",
         "merge": "Join the shards of a command that was split.",
         "models": "List published models, their sizes and licences.",

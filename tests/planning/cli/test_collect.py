@@ -21,3 +21,12 @@ def test_more_episodes_of_other_seeds_are_added(tmp_path):
     assert main([*words, "episodes=2", "seed=0", f"out={tmp_path}"]) == 0
     assert json.loads((tmp_path / "summary.json").read_text())["already_there"] == 1
     assert len(list(tmp_path.glob("*/*/*/episode-*"))) == 2
+
+
+def test_a_lerobot_set_is_written_and_grows(tmp_path):
+    words = ["collect", "length=4", "image_size=32", "workers=1", "format=lerobot"]
+    assert main([*words, "episodes=1", f"out={tmp_path}"]) == 0
+    assert main([*words, "episodes=2", f"out={tmp_path}"]) == 0
+    info = json.loads((tmp_path / "meta" / "info.json").read_text())
+    assert (info["total_episodes"], info["total_frames"], info["fps"]) == (2, 8, 4)
+    assert len(list((tmp_path / "raw").glob("*/*/*/episode-*"))) == 2

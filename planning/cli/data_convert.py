@@ -1,0 +1,64 @@
+"""`worldmodel data convert`: write recorded episodes as a LeRobot data set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from planning.cli.data_index import MapFile
+from planning.ranges import between, check_fields
+from worldmodel.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of `worldmodel data convert`."""
+
+    root: str = ""
+    """Folder of raw DROID, RLDS or LeRobot episodes (recordings of `collect` and `drive`), or of an
+    index of them."""
+    out: str = "runs/lerobot"
+    """Folder of the new LeRobot data set (v3.0); it must be empty or missing."""
+    fps: int = field(default=0, metadata=between(0, 1000, "Hz"))
+    """Frame rate; faster recordings are subsampled by their timestamps (0: the recording's)."""
+    camera: str = "left"
+    """Camera that every episode must have; all cameras are written."""
+    links: Literal["inside", "all"] = "inside"
+    """Whether linked files must stay inside the data set, or may lead anywhere."""
+    max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
+    """Maximum fraction of rejected episodes; above it the command stops."""
+    map: MapFile = field(default_factory=MapFile)
+    workers: int = field(default=0, metadata=between(0, 1024))
+    """Number of processes that index the data (0: one per core that this process may use)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+def run(options: Options) -> int:
+    """Convert the episodes and print the summary."""
+    from tempfile import TemporaryDirectory
+
+    from planning.apps.view_data import open_data
+    from worldmodel.data.convert import convert
+    from worldmodel.data.inspection import IndexOptions
+    from worldmodel.data.readers.options import ReadOptions
+    from worldmodel.processes import usable_cores
+
+    if not options.root:
+        raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")
+    read = ReadOptions(
+        camera=options.camera,
+        links=options.links,
+        rlds_fps=options.map.rlds_fps,
+        columns=options.map,
+    )
+    workers = options.workers or usable_cores()
+    with TemporaryDirectory(prefix="worldmodel-index-") as index:
+        manifest = open_data(options.root, Path(index), IndexOptions(read=read), workers)
+        manifest.check(options.max_reject_fraction)
+        summary = convert(manifest, Path(options.out), fps=options.fps)
+    print(json.dumps(summary, indent=2))
+    return 0

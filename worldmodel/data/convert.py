@@ -1,0 +1,129 @@
+"""Write indexed episodes of any layout as a LeRobot data set.
+
+Shapes: T control steps, S state (7), A action (7).
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from worldmodel.actions import apply_action
+from worldmodel.atomic_io import temporary_path
+from worldmodel.data.dataset import open_row
+from worldmodel.data.episode import Array, Episode, EpisodeError
+from worldmodel.data.index import Manifest
+from worldmodel.data.readers.layouts import require_extra
+from worldmodel.data.sampling import sequences
+from worldmodel.errors import ConfigError, DataError
+
+PARTS = ("videos", "data", "meta")
+"""Folders of a LeRobot data set; `meta` comes last, since it makes the others a data set."""
+
+
+def convert(
+    manifest: Manifest, out: Path, *, fps: int = 0, replace: bool = False
+) -> dict[str, Any]:
+    """Write all episodes of a manifest into a new folder.
+
+    Every gap-free part of a recording becomes an episode, at a constant rate.
+
+    Args:
+        manifest: Accepted episodes.
+        out: Folder of the new data set, which must be empty or missing unless `replace`.
+        fps: Frame rate [Hz] to which faster recordings are subsampled; 0 for the first episode's.
+        replace: Whether to replace a LeRobot data set in `out`.
+
+    Returns:
+        Numbers of episodes and frames, and the frame rate.
+
+    Raises:
+        ConfigError: `out` is not empty.
+        DataError: An episode is slower than `fps`, changed, or differs in its columns.
+    """
+    require_extra("lerobot")
+    from worldmodel.data.writers.lerobot import LeRobotWriter
+
+    there = sorted(p.name for p in out.iterdir() if p.name[0] != ".") if out.exists() else []
+    if (
+        there and not replace
+    ):  # hidden files are locks of this run, or the rest of one that was ended
+        raise ConfigError(f"{out} holds {there[0]}: give another out=, or empty it")
+    rate = fps or _rate(open_row(manifest, manifest.rows[0]))
+    out.mkdir(parents=True, exist_ok=True)
+    part = temporary_path(out / "set")
+    try:
+        writer = LeRobotWriter(part, fps=rate)
+        for row in tqdm(manifest.rows, desc="converting", unit="episode"):
+            _add(writer, manifest, row, rate)
+        writer.close()
+        for name in reversed(PARTS):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in PARTS:
+            (part / name).rename(out / name)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return {"episodes": len(writer.rows), "frames": writer.steps, "fps": rate, "out": str(out)}
+
+
+def _rate(episode: Episode) -> int:
+    """Return an episode's frame rate as a whole number, at least 1 [Hz]."""
+    return max(1, round((len(episode) - 1) / episode.seconds))
+
+
+def _add(writer: Any, manifest: Manifest, row: dict[str, Any], rate: int) -> None:
+    from worldmodel.data.writers.lerobot import LeRobotEpisode
+
+    episode = open_row(manifest, row, all_cameras=True)
+    try:
+        for steps in sequences(episode.times_s[: row["steps"]], rate):
+            joints = episode.joints_TJ
+            writer.add(
+                LeRobotEpisode(
+                    states_TS=episode.states_TS[steps],
+                    targets_TS=commanded(episode, steps),
+                    frames={name: c.frames.read(steps) for name, c in episode.cameras.items()},
+                    task=episode.task,
+                    joints_TJ=None if joints is None else joints[steps],
+                    extrinsics=_extrinsics(episode, steps),
+                    success=episode.success,
+                )
+            )
+    except EpisodeError as error:
+        raise DataError(f"Episode {row['path']} cannot be written: {error}") from error
+
+
+def _extrinsics(episode: Episode, steps: NDArray[np.int64]) -> dict[str, Array]:
+    """Return the camera poses that were recorded, by camera."""
+    found = {}
+    for name in episode.cameras:
+        try:
+            found[name] = episode.extrinsics(name)[steps]
+        except EpisodeError:
+            continue
+    return found
+
+
+def commanded(episode: Episode, steps: NDArray[np.int64]) -> Array:
+    """Return the commanded states [len(steps), S].
+
+    They are the recorded targets, those that the recorded actions imply, or else the next states.
+    The last step keeps its state where nothing tells.
+    """
+    states_TS = episode.states_TS[steps]
+    found = np.concatenate([states_TS[1:], states_TS[-1:]])
+    if episode.targets_TS is not None:
+        last = np.append(steps[1:] - 1, steps[-1])
+        return episode.targets_TS[last]
+    if episode.actions_TA is not None and (np.diff(steps) == 1).all():
+        moves = episode.actions_TA[steps].copy()
+        command, moves[:, 6] = moves[:, 6].copy(), 0.0  # -1 open, 0 keep, 1 close
+        found = apply_action(torch.from_numpy(states_TS), torch.from_numpy(moves)).numpy()
+        found[:, 6] = np.where(command == 0, states_TS[:, 6], (command > 0).astype(float))
+    return found
