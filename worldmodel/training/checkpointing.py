@@ -86,10 +86,22 @@ def facts_of(path: Path) -> dict[str, object] | None:
     return None if whole is None else whole[1]
 
 
+def _wrapped(error: BaseException) -> list[BaseException]:
+    """Return the errors of the ranks that torch wraps, or the error itself."""
+    failures = error.failures.values() if isinstance(error, CheckpointException) else ()
+    return [failure[0] for failure in failures] or [error]
+
+
+def _raise_interrupt(error: BaseException) -> None:
+    """Raise a signal's exception that torch has wrapped like a failure of the disk."""
+    for inner in _wrapped(error):
+        if isinstance(inner, KeyboardInterrupt):
+            raise inner
+
+
 def _reason(error: BaseException) -> str:
     """Return the first line of an error, or of what torch wraps."""
-    failures = error.failures.values() if isinstance(error, CheckpointException) else ()
-    inner = next((failure[0] for failure in failures), error)
+    inner = _wrapped(error)[0]
     return next(iter(str(inner).strip().splitlines()), type(inner).__name__)
 
 
@@ -140,7 +152,8 @@ class CheckpointStore:
             published = self._publish(step, part, path, self._hashes(part))
             problem = self.ranks.from_rank_0(published)
         except (OSError, CheckpointException) as error:
-            problem = repr(error)
+            _raise_interrupt(error)
+            problem = _reason(error)
         if problem:
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self.folder}: {problem}. Free "
@@ -238,6 +251,7 @@ class CheckpointStore:
             raise
         # torch raises errors of any kind on a foreign checkpoint, and its own is a BaseException
         except (Exception, CheckpointException) as error:
+            _raise_interrupt(error)
             raise CheckpointError(
                 f"{path} does not fit this run ({_reason(error)}): choose another out=, or delete "
                 "the folder"

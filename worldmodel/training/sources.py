@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -258,8 +257,7 @@ def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) 
             f"encoder={options.start.encoder} is {encoder_hash(named)}: prepare again, or name the "
             "encoder that made them"
         )
-    rows = json.loads((folder / "plan.json").read_text(encoding="utf-8"))["rows"]
-    if not rows:
+    if not clips.cameras:
         raise DataError(f"{folder} holds no episode")
-    _require_camera(folder, {str(row["camera"]) for row in rows}, asked.camera)
+    _require_camera(folder, clips.cameras, asked.camera)
     return clips

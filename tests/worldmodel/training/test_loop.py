@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from fast_process import CONTEXT, wait_for_change
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from worldmodel.errors import CheckpointError, TrainingError
+from worldmodel.shutdown import Stopped
+from worldmodel.training import checkpointing
 from worldmodel.training.batches import Prefetcher, batch_indices, micro_batch
 from worldmodel.training.checkpointing import CheckpointStore
 from worldmodel.training.loop import Callbacks, run_loop
@@ -216,6 +219,21 @@ def test_a_damaged_list_of_hashes_is_a_damaged_checkpoint(text, tmp_path, state)
     store.save(2, *state)
     (tmp_path / "step-00000002" / "whole.json").write_text(text)
     (tmp_path / "step-later").mkdir()
+    assert store.load(*state) == 1
+
+
+def test_a_signal_while_a_checkpoint_is_written_is_no_failure_of_the_disk(
+    tmp_path, state, monkeypatch
+):
+    class Interrupted(checkpointing.FileSystemWriter):
+        def write_data(self, *_):
+            raise Stopped(signal.SIGTERM)
+
+    store = CheckpointStore(tmp_path)
+    store.save(1, *state)
+    monkeypatch.setattr(checkpointing, "FileSystemWriter", Interrupted)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        store.save(2, *state)
     assert store.load(*state) == 1
 
 
