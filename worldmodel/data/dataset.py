@@ -44,7 +44,11 @@ def open_row(manifest: Manifest, row: dict[str, Any], *, all_cameras: bool = Fal
         columns=read_map(manifest.summary.get("map")),
     )
     try:
-        return read_one(unit, options)
+        episode = read_one(unit, options)
+        if len(episode) < row["steps"]:
+            message = f"{len(episode)} steps; the index says {row['steps']}"
+            raise EpisodeError("lengths_differ", message)
+        return episode
     except EpisodeError as error:
         raise DataError(
             f"Episode {row['path']} was usable when it was indexed, and no longer is: {error}. "

@@ -29,6 +29,7 @@ from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.dataset import check_extrinsics, open_row
+from worldmodel.data.files import read_json
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
 from worldmodel.data.sampling import grid_runs, states_of
@@ -157,13 +158,29 @@ def is_complete(path: Path) -> bool:
 def stored_hash(path: Path) -> str:
     """Return the hash stored beside a shard; empty if there is none."""
     stored = path.with_suffix(HASH)
-    return stored.read_text(encoding="utf-8").strip() if stored.is_file() else ""
+    return stored.read_text(encoding="utf-8", errors="replace").strip() if stored.is_file() else ""
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Read a `plan.json`; options missing from an older file take their defaults."""
-    plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**plan, "options": {**asdict(PrepareOptions()), **plan["options"]}}
+    """Read a `plan.json`; options missing from an older file take their defaults.
+
+    Raises:
+        DataError: The file does not hold what `prepare` writes.
+    """
+    plan = read_json(path, path.parent, links="all", reason="plan_unreadable")
+    if not isinstance(plan, dict):
+        plan = {}
+    options, rows = plan.get("options"), plan.get("rows")
+    if isinstance(options, dict) and isinstance(rows, list) and all(map(_has_camera, rows)):
+        return {**plan, "options": {**asdict(PrepareOptions()), **options}}
+    raise DataError(
+        f"{path} does not hold what `worldmodel data prepare` writes: delete it and prepare again, "
+        "or use another out="
+    )
+
+
+def _has_camera(row: object) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("camera"), str)
 
 
 def prepare(

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from worldmodel.actions import pose_diff
 from worldmodel.data.cache import digest_of
 from worldmodel.data.files import read_json
-from worldmodel.data.prepare import PrepareOptions, is_complete
+from worldmodel.data.prepare import PrepareOptions, is_complete, read_plan, stored_hash
 from worldmodel.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
@@ -32,12 +32,7 @@ def _unreadable(path: Path, what: object) -> DataError:
     )
 
 
-def _read_options(path: Path) -> PrepareOptions:
-    """Read the options in a plan.json; entries that an older one lacks have their defaults."""
-    plan = read_json(path, path.parent, links="all", reason="plan_unreadable")
-    options = plan.get("options") if isinstance(plan, dict) else None
-    if not isinstance(options, dict):
-        raise _unreadable(path, "it has no options")
+def _read_options(path: Path, options: dict[str, Any]) -> PrepareOptions:
     try:
         return PrepareOptions(**options)
     except (TypeError, ConfigError) as error:
@@ -53,23 +48,67 @@ def _count_shards(folder: Path) -> int:
     return count
 
 
+def _whole_numbers(file: Any, name: str) -> list[int]:
+    """Read a list of int64 from a shard.
+
+    Raises:
+        ValueError: It is of another kind.
+    """
+    values = file.get_tensor(name)
+    if values.dtype != torch.int64 or values.ndim != 1:
+        raise ValueError(f"{name} is {values.dtype} of shape {list(values.shape)}")
+    found: list[int] = values.tolist()
+    return found
+
+
+def _check_views(file: Any, options: PrepareOptions, count: int) -> None:
+    """Check that a shard holds a frame, or the features of one, for each of its states.
+
+    Raises:
+        ValueError: It does not.
+    """
+    name = "features" if options.what == "features" else "frames"
+    if name == "frames" and options.codec == "jpeg":
+        offsets, (size,) = _whole_numbers(file, "offsets"), file.get_slice("jpeg").get_shape()
+        rises = offsets == sorted(offsets) and offsets[:1] == [0] and offsets[-1] == size
+        if not rises or len(offsets) != count + 1 or file.get_slice("jpeg").get_dtype() != "U8":
+            raise ValueError(f"its {size} bytes of images are not divided into {count}")
+        return
+    view = file.get_slice(name)
+    shape, dtype, side = view.get_shape(), view.get_dtype(), options.image_size
+    if name == "frames" and (shape, dtype) == ([count, side, side, 3], "U8"):
+        return
+    if name == "features" and len(shape) == 3 and shape[0] == count and dtype == "BF16":
+        return
+    raise ValueError(f"its {name} are {dtype} of shape {shape}, for {count} states")
+
+
 def _read_runs(
     path: Path, options: PrepareOptions
 ) -> tuple[np.ndarray, np.ndarray | None, list[int]]:
-    """Read the states [F,S], camera poses [F,6] and starts of the runs of a shard."""
+    """Read states [F,S], camera poses [F,6] and starts of the runs of a shard; check its views."""
     try:
         with safe_open(path, framework="pt") as file:
             states = file.get_tensor("states").numpy()
             poses = file.get_tensor("extrinsics").numpy() if options.extrinsics else None
-            starts = file.get_tensor("starts").tolist()
+            starts = _whole_numbers(file, "starts")
+            _check_views(file, options, len(states))
     except Exception as error:  # the file is not safetensors, or lacks a tensor
         raise _unreadable(path, error) from error
-    fits = states.ndim == 2 and (poses is None or poses.shape == (len(states), 6))
+    fits = states.ndim == 2 and states.shape[1] >= 7 and states.dtype.kind == "f"
+    fits &= poses is None or (poses.shape == (len(states), 6) and poses.dtype.kind == "f")
     if not fits or not np.isfinite(states).all():
         raise _unreadable(path, f"its states are {states.shape}, or not finite")
     if not starts or starts[0] != 0 or starts[-1] != len(states) or starts != sorted(starts):
         raise _unreadable(path, f"its runs do not divide {len(states)} frames")
     return states, poses, starts
+
+
+def _decoded(data: bytes, side: int) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        if image.size != (side, side) or image.mode != "RGB":
+            raise ValueError(f"an image is {image.mode} of {image.size}, not RGB of {side} px")
+        return np.asarray(image)
 
 
 class PreparedClips:
@@ -91,7 +130,10 @@ class PreparedClips:
                 f"{folder} holds no complete prepared data: run `worldmodel data prepare "
                 f"out={folder}`, which resumes an interrupted run"
             )
-        self.options = _read_options(plan)
+        facts = read_plan(plan)
+        self.options = _read_options(plan, facts["options"])
+        self.cameras = {row["camera"] for row in facts["rows"]}
+        """Cameras that the episodes were recorded with."""
         self.num_frames = num_frames
         self.shards = [folder / f"shard-{i:06d}.safetensors" for i in range(_count_shards(folder))]
         self.states: list[np.ndarray] = []
@@ -123,7 +165,7 @@ class PreparedClips:
 
     def content_hash(self) -> str:
         """Return a hash of the hashes of all shards."""
-        return digest_of([path.with_suffix(".sha256").read_text("utf-8") for path in self.shards])
+        return digest_of([stored_hash(path) for path in self.shards])
 
     def _views(self, shard: int, at: int) -> tuple[str, Any]:
         try:
@@ -140,7 +182,7 @@ class PreparedClips:
         offsets = file.get_slice("offsets")[at : end + 1].tolist()
         data = bytes(file.get_slice("jpeg")[offsets[0] : offsets[-1]].numpy())
         images = [
-            np.asarray(Image.open(io.BytesIO(data[a - offsets[0] : b - offsets[0]])))
+            _decoded(data[a - offsets[0] : b - offsets[0]], self.options.image_size)
             for a, b in itertools.pairwise(offsets)
         ]
         return "frames", torch.from_numpy(np.stack(images))
@@ -157,9 +199,11 @@ class PreparedClips:
             name, view = self._views(int(shard), int(at))
             views.append(view)
             states.append(self.states[shard][at : at + self.num_frames])
-        states_BKS = torch.from_numpy(np.stack(states))
+        try:
+            states_BKS, stacked = torch.from_numpy(np.stack(states)), torch.stack(views)
+        except (RuntimeError, ValueError) as error:  # states or features of several sizes
+            raise _unreadable(self.shards[0].parent, error) from error
         actions_BKA = pose_diff(states_BKS[:, :-1], states_BKS[:, 1:])
-        stacked = torch.stack(views)
         out = {
             name: stacked if name == "features" else stacked.numpy(),
             "states": states_BKS.float().numpy(),

@@ -52,6 +52,15 @@ def large_chunk(file, key):
     file.create_dataset(key, (STEPS, 6), "f8", maxshape=most, chunks=chunks, compression="gzip")
 
 
+def unwritten(file, key):
+    file.create_dataset(key, (STEPS, 6), "f8")
+
+
+def half_written(file, key):
+    made = file.create_dataset(key, (STEPS, 6), "f8", chunks=(1, 6), maxshape=(None, 6))
+    made[: STEPS // 2] = 0.5
+
+
 def loop(file, key):
     file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
     file[key] = h5py.SoftLink("/a")
@@ -95,6 +104,8 @@ ODD_ARRAYS = {
     "camera poses in text": (POSES, np.array([b"a"] * STEPS), MISSING),
     "10^12 steps": (STATE, large, "array_too_large"),
     "chunk of 6 GB": (STATE, large_chunk, "array_too_large"),
+    "values never written": (STATE, unwritten, "values_missing"),
+    "half of the steps never written": (STATE, half_written, "values_missing"),
     "external link": (STATE, h5py.ExternalLink("other.h5", "/x"), "path_outside"),
     "external link to a device": (STATE, h5py.ExternalLink("/dev/zero", "/x"), "path_outside"),
     "soft link through an external one": (SENT, link_through_a_folder, "path_outside"),
@@ -120,6 +131,8 @@ ODD_METADATA = {
     "absolute serial": ({"ext1_cam_serial": "/etc/passwd"}, "path_outside"),
     "serial of two dots": ({"ext1_cam_serial": "..", "ext1_mp4_path": ""}, "path_outside"),
     "serial with a null": ({"ext1_cam_serial": "a\0b"}, "path_outside"),
+    "serial that no file can have": ({"ext1_cam_serial": "\ud800"}, "camera_unknown"),
+    "serial of 300 letters": ({"ext1_cam_serial": "9" * 300}, "camera_unknown"),
     "serial that is a list": ({"ext1_cam_serial": [1]}, "path_outside"),
     "path of dots": ({"left_mp4_path": "x/.."}, "path_outside"),
     "success in words": ({"success": "false"}, "metadata_unreadable"),

@@ -138,6 +138,18 @@ def test_a_wrong_entry_of_info_is_one_error_that_names_file_and_key(tmp_path, ke
         build_index(tmp_path, tmp_path / "out", workers=1)
 
 
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+@pytest.mark.parametrize("key", ["data_path", "video_path"])
+@pytest.mark.parametrize("folder", ["\ud800", "a" * 5000])
+def test_a_path_that_no_file_can_have_is_a_reject(tmp_path, version, key, folder):
+    def change(info):
+        info[key] = f"{folder}/{info[key]}"
+
+    root = write_lerobot(tmp_path / "set", some_episodes(1), version, info=change)
+    with pytest.raises(DataError, match=r"None of the 1 episodes.*_missing"):
+        build_index(root, tmp_path / "out", workers=1)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "3", "[" * 100_000, "version https://git-lfs.github.com"]
 )

@@ -1,13 +1,16 @@
 """Indices and prepared data of any origin are checked when they are opened."""
 
+import io
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from worldmodel.data.dataset import open_row
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.prepare import PrepareOptions, prepare
 from worldmodel.data.prepared import PreparedClips
@@ -60,6 +63,16 @@ def test_a_wrong_line_of_a_manifest_is_one_error_that_names_it(made, tmp_path, n
         open_manifest(tmp_path / "index")
 
 
+def test_an_episode_with_fewer_steps_than_its_row_is_an_error(made, tmp_path):
+    shutil.copytree(made / "index", tmp_path / "index")
+    path = tmp_path / "index" / "manifest.jsonl"
+    path.write_text(change_row(steps=21)(path.read_text()))
+    manifest = open_manifest(tmp_path / "index")
+    assert len(open_row(manifest, manifest.rows[1])) == 20
+    with pytest.raises(DataError, match="20 steps; the index says 21"):
+        open_row(manifest, manifest.rows[0])
+
+
 SUMMARIES = ["", "[]", "{}", '{"root": 3}', "[" * 100_000, '{"root": "/", "accepted": -1}']
 
 
@@ -90,6 +103,9 @@ def test_a_wrong_store_of_results_is_made_anew(made, tmp_path):
         ("plan.json", {"options": {"fps": float("nan")}}),
         ("plan.json", {"options": {"unknown": 1}}),
         ("plan.json", {"options": 3}),
+        ("plan.json", {"rows": 3}),
+        ("plan.json", {"rows": [{}]}),
+        ("plan.json", {"rows": [{"camera": 3}]}),
         ("summary.json", {"shards": 10**9}),
         ("summary.json", {"shards": -1}),
         ("summary.json", {"shards": "1"}),
@@ -103,8 +119,28 @@ def test_wrong_metadata_of_prepared_data_are_one_error(made, tmp_path, file, cha
         PreparedClips(out, 4)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"options": [1], "rows": []}'])
+def test_a_damaged_plan_is_not_prepared_over(made, tmp_path, text):
+    out = shutil.copytree(made / "out", tmp_path / "out")
+    (out / "plan.json").write_text(text)
+    options, transform = PrepareOptions(image_size=16), Preprocess("droid", (16, 16))
+    with pytest.raises(DataError, match=r"plan\.json"):
+        prepare(open_manifest(made / "index"), out, options, transform)
+    assert (out / "plan.json").read_text() == text
+
+
 def images_of_another_size(tensors):
     tensors["jpeg"] = torch.zeros_like(tensors["jpeg"])
+
+
+def pictures(tensors, mode, side):
+    """Put other pictures into a shard."""
+    buffer = io.BytesIO()
+    Image.new(mode, (side, side)).save(buffer, "PNG")
+    count = len(tensors["states"])
+    data = bytearray(buffer.getvalue() * count)
+    tensors["jpeg"] = torch.frombuffer(data, dtype=torch.uint8)
+    tensors["offsets"] = torch.arange(count + 1) * len(buffer.getvalue())
 
 
 SHARDS = {
@@ -116,6 +152,15 @@ SHARDS = {
     "flat states": lambda t: t.update(states=t["states"].flatten()),
     "no images": lambda t: t.pop("jpeg"),
     "damaged images": images_of_another_size,
+    "narrow states": lambda t: t.update(states=t["states"][:, :3]),
+    "states of whole numbers": lambda t: t.update(states=t["states"].long()),
+    "starts of fractions": lambda t: t.update(starts=t["starts"].double()),
+    "starts in rows": lambda t: t.update(starts=t["starts"][None]),
+    "fewer images than states": lambda t: t.update(offsets=t["offsets"][:5]),
+    "images backwards": lambda t: t.update(offsets=t["offsets"].flip(0)),
+    "grey images": lambda t: pictures(t, "L", 16),
+    "large images": lambda t: pictures(t, "RGB", 32),
+    "frames for images": lambda t: t.update(frames=t.pop("jpeg")),
     "offsets beyond the end": lambda t: t.update(offsets=t["offsets"] * 10**6),
 }
 
@@ -126,6 +171,24 @@ def test_a_wrong_shard_is_one_error_that_names_it(made, tmp_path, name):
     path = out / "shard-000000.safetensors"
     tensors = load_file(path)
     SHARDS[name](tensors)
-    save_file(tensors, path)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
     with pytest.raises(DataError, match="shard-000000"):
         PreparedClips(out, 4, verify=False).batch(np.array([0]))
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "channels", "type", "size"])
+def test_frames_that_are_not_one_for_each_state_are_an_error(made, tmp_path, wrong):
+    options, out = PrepareOptions(image_size=16, codec="raw"), tmp_path / "out"
+    prepare(open_manifest(made / "index"), out, options, Preprocess("droid", (16, 16)))
+    path = out / "shard-000000.safetensors"
+    tensors = load_file(path)
+    frames = tensors["frames"]
+    tensors["frames"] = {
+        "fewer": frames[:-1],
+        "channels": frames[..., :1],
+        "type": frames.float(),
+        "size": frames[:, :8],
+    }[wrong].contiguous()
+    save_file(tensors, path)
+    with pytest.raises(DataError, match=r"shard-000000.* states"):
+        PreparedClips(out, 4, verify=False)

@@ -91,6 +91,8 @@ class Trajectory:
                 f"{key} is {found.shape} in chunks of {found.chunks}; at most {MAX_VALUES} values "
                 "are read",
             )
+        if _num_unwritten(found):
+            raise EpisodeError("values_missing", f"parts of {key} were never written")
         return np.asarray(found[()], np.float64)
 
     def rows(self, key: str, steps: int, width: int = 0) -> Array:
@@ -135,6 +137,19 @@ class Trajectory:
         if found is None:
             raise EpisodeError(KEY, f"{key} is a link to {link.path}, which is not there")
         return found
+
+
+def _num_unwritten(array: h5py.Dataset) -> int:
+    """Return the number of chunks that hold no values, in place of which HDF5 returns zeros.
+
+    A recorder leaves them that makes its arrays first and ends before it fills them.
+    """
+    if not array.size or array.is_virtual or array.external:
+        return 0
+    if array.chunks is None:
+        return int(array.id.get_storage_size() == 0)
+    pairs = zip(array.shape, array.chunks, strict=True)
+    return math.prod(-(-size // chunk) for size, chunk in pairs) - int(array.id.get_num_chunks())
 
 
 def _opened(group: h5py.Group, name: str, key: str) -> h5py.Group | h5py.Dataset:
