@@ -60,6 +60,8 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
     Raises:
         DataError: the file, its arrays or the frames do not exist.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise DataError(f"{path!r} is not a regular file. Give an npz file.")
     try:
         with np.load(path, allow_pickle=False) as file:
             frames, states = file["observations"], file["states"]
@@ -73,8 +75,11 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
             f"{path}: observations {frames.shape} and states {states.shape} do not fit. Allowed: "
             "uint8 [..., T, H, W, 3] and [..., T, 7]."
         )
-    if frames.dtype != np.uint8:
-        raise DataError(f"{path}: observations are {frames.dtype}. Allowed: uint8, 0 to 255.")
+    if frames.dtype != np.uint8 or states.dtype.kind not in "fiu":
+        raise DataError(
+            f"{path}: observations are {frames.dtype}, states {states.dtype}. Allowed: uint8, 0 to "
+            "255, and real numbers."
+        )
     frames, states = frames.reshape(-1, *frames.shape[-3:]), states.reshape(-1, 7)
     count = min(len(frames), len(states))
     if not (0 <= first < count and 0 <= last < count):

@@ -7,6 +7,7 @@ dataclass `Options` (or one dataclass per mode in `MODES`) and a function `run(o
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import shlex
 import sys
@@ -60,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
     130, 143 or 129 after SIGINT (Ctrl-C), SIGTERM or SIGHUP.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files and classes may be no text
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         with stop_signals():

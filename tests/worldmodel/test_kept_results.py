@@ -33,6 +33,15 @@ def test_other_results_are_dropped(tmp_path, content):
         assert kept.get("b") == 2
 
 
+def test_values_of_another_kind_count_as_missing(tmp_path):
+    path = tmp_path / "results.jsonl"
+    with KeptResults(path, {}) as kept:
+        kept.add("a", 1)
+        kept.add("b", "x")
+    with KeptResults(path, {}, fits=lambda value: type(value) is int) as kept:
+        assert [kept.get(key) for key in "ab"] == [1, None]
+
+
 def test_without_a_file_they_are_in_memory():
     with KeptResults(None, {}) as kept:
         kept.add("a", 1)

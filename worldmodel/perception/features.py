@@ -43,8 +43,7 @@ log = logging.getLogger(__name__)
 Dtype = Literal["float16", "float32"]
 COMMAND, SHARD_FILE = "features", "features.h5"
 ARRAYS = ("features", "times_s")
-COMPLETE = (True, np.True_)
-"""Values of a group's mark that all clips of its video are stored."""
+"""Arrays of a video's group."""
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
@@ -214,7 +213,8 @@ def _is_complete(file: h5py.File, name: str, path: Path) -> bool:
     """Return whether a file holds all features of a video as it is now."""
     if name not in file or not path.is_file():
         return False
-    return _is_of(file[name], path) and file[name].attrs.get("complete") in COMPLETE
+    mark = file[name].attrs.get("complete")
+    return _is_of(file[name], path) and isinstance(mark, bool | np.bool_) and bool(mark)
 
 
 def write_features(

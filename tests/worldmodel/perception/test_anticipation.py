@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import json
 import math
 import random
 from pathlib import Path
@@ -157,7 +158,12 @@ def test_probes_are_scored_on_videos_and_each_unreadable_clip_is_named(tmp_path)
     write_video(tmp_path / "P01" / "videos" / "P01_01.MP4", frames(90), header_fps=16)
     write_video(tmp_path / "P02" / "P02_07.MP4", frames(60), header_fps=16)
     rows = [("P01_01", 60, 80, 1, 2), ("P01_01", 8, 30, 1, 3), ("P02_07", 50, 58, 2, 2)]
-    lost = [Action("P02_07", 400, 410, 2, 2), Action("P09_01", 50, 60, 1, 2)]
+    write_video(tmp_path / "P03" / "P03_01.MP4", frames(60), header_fps=2)
+    lost = [
+        *(Action("P02_07", 400, 410, 2, 2), Action("P09_01", 50, 60, 1, 2)),
+        *(Action("P03_01", 50, 60, 1, 2), Action("../P01/P01_01", 60, 80, 1, 2)),
+        Action("P" * 5000 + "_1", 60, 80, 1, 2),
+    ]
     actions = [Action(*row) for row in rows] + lost
     classes = class_order(actions)
     config = ProbeConfig(embed_dim=24, num_heads=2, depth=1, num_queries=3)
@@ -186,12 +192,18 @@ def test_probes_are_scored_on_videos_and_each_unreadable_clip_is_named(tmp_path)
     assert [list(recalls) for recalls in found.recalls] == [["verb", "noun", "action"]] * 2
     assert found.recalls[0]["action"].num_clips == 3
     assert found.recalls[0]["action"].mean_class_recall == 100  # three classes, five guesses
-    assert sorted(found.rejected) == ["P02_07 400-410", "P09_01 50-60"]
+    assert len(found.rejected) == len(lost)
+    assert "at most the video's 2" in found.rejected["P03_01 50-60"]
+    assert "path_outside" in found.rejected["../P01/P01_01 60-80"]
+    for value in (None, "x", [], [1], [{}], [{"verb": "x"}] * 2, [{"verb": True}]):
+        odd = json.dumps({**json.loads(lines[1]), "value": value}) + "\n"
+        keep.write_text("".join([lines[0], odd, *lines[2:]]))
+        assert scored(predictor) == found
     assert "has 60 frames" in found.rejected["P02_07 400-410"]
     with pytest.raises(DataError, match="none of 1 clips"):
         score_probes(
             Networks(encoder=encoder, predictor=predictor, probes=[probe]),
-            lost[1:],
+            lost[1:2],
             classes,
             tmp_path,
             AnticipationClip(num_frames=4),

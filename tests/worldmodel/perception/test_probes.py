@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -159,6 +160,16 @@ def test_lists_name_and_count_what_is_wrong(folder, text):
     for part in ("there is no file", "allowed: 0..2", "label 2 here and 0 above", "'walk'"):
         assert part in reasons
     named = path.with_name("named.txt")
+    for odd in ("\u00b2", "--5", "9" * 5000, "1000000000000", "\u0664"):
+        named.write_text(f"b.mp4 0\ntwo words.mp4 {odd}\n", encoding="utf-8")
+        assert len(read_list(named).rejected) == 1
+    for odd in ("a" * 5000, "b\0.mp4", '"b.mp4', "x" * 200_000):
+        for head, comma in (("", " "), ("path,label\n", ",")):
+            named.write_text(f"{head}b.mp4{comma}0\n{odd}{comma}1\n")
+            assert len(read_list(named).rejected) == 1
+    os.mkfifo(path.with_name("pipe"))
+    with pytest.raises(DataError, match="is a FIFO"):
+        read_list(path.with_name("pipe"))
     named.write_text("b.mp4 walk\n")
     assert read_list(named, classes=["run", "walk"]).items[0].label == 1
     named.write_text("gone.mp4 1\n")

@@ -1,10 +1,10 @@
 """What stored features and tokens depend on is compared when a run is resumed."""
 
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -36,7 +36,7 @@ def test_a_hash_tells_weights_and_configuration():
     one = made()
     assert model_hash(one) == model_hash(made())
     assert model_hash(one) != model_hash(made(seed=1))
-    heads = made(replace(SMALL, num_heads=3))
+    heads = made(dataclasses.replace(SMALL, num_heads=3))
     assert weights_hash(heads) == weights_hash(one)
     assert model_hash(heads) != model_hash(one)
 
@@ -52,9 +52,9 @@ def test_features_of_another_kind_are_not_added(tmp_path, change, monkeypatch):
     if change == "weights":
         model = made(seed=1)
     elif change == "heads":
-        model = made(replace(SMALL, num_heads=3))
+        model = made(dataclasses.replace(SMALL, num_heads=3))
     elif change == "fps":
-        config = replace(CONFIG, fps=2.0)
+        config = dataclasses.replace(CONFIG, fps=2.0)
     else:
         monkeypatch.setattr("worldmodel.perception.features.code_digest", lambda: "later")
     with pytest.raises(ConfigError, match="another out"):
@@ -143,6 +143,80 @@ def test_results_that_lead_into_other_files_are_refused(kind, of, tmp_path):
         with pytest.raises(DataError, match="leads to other data"):
             stored.read(torch.tensor([0]))
     assert (tmp_path / "other.h5").read_bytes() == before
+
+
+def set_attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def replace(name, value):
+    def change(file):
+        del file[name]
+        file[name] = value
+
+    return change
+
+
+ODD_TOKENS = {
+    "progress in words": set_attribute("progress", "x"),
+    "progress of one number": set_attribute("progress", 3),
+    "progress beyond the items": set_attribute("progress", (9, 9)),
+    "negative progress": set_attribute("progress", (-1, -1)),
+    "rejects that are no JSON": set_attribute("rejected", "{"),
+    "rejects in a list": set_attribute("rejected", "[1]"),
+    "no tokens": lambda file: file.pop("tokens"),
+    "flat tokens": replace("tokens", np.zeros((1, 4))),
+    "tokens in words": replace("tokens", np.array([b"x"])),
+    "labels of others": replace("labels", np.array([7])),
+    "fixed size": replace("labels", np.array([0])),
+    "a key that is an array": set_attribute("code", np.arange(3)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TOKENS)
+def test_odd_files_of_tokens_are_errors_that_name_them(name, tmp_path):
+    path, out = write(tmp_path / "in" / "a.mp4", 30), tmp_path / "t.h5"
+    items = LabelledItems((LabelledItem(path, 0),), {}, ("one",))
+    recipe = Recipe(num_frames=4, frame_step=1, num_segments=1)
+    encode_items(out, made(), items, recipe, name="name", num_views=1)
+    with h5py.File(out, "a") as file:
+        ODD_TOKENS[name](file)
+    with pytest.raises((DataError, ConfigError), match=r"t\.h5.*out="):
+        encode_items(out, made(), items, recipe, name="name", num_views=1)
+
+
+def test_tokens_that_are_not_finite_are_rejects(tmp_path):
+    path, out = write(tmp_path / "in" / "a.mp4", 30), tmp_path / "t.h5"
+    model = made()
+    with torch.no_grad():
+        next(model.parameters()).fill_(1e30)
+    items = LabelledItems((LabelledItem(path, 0),), {}, ("one",))
+    recipe = Recipe(num_frames=4, frame_step=1, num_segments=1)
+    with pytest.raises(DataError, match="not finite as float16"):
+        encode_items(out, model, items, recipe, name="name", num_views=1)
+
+
+ODD_FEATURES = {
+    "a group": lambda group: (group.pop("features"), group.create_group("features")),
+    "fixed size": lambda group: (group.pop("features"), group.__setitem__("features", [1.0])),
+    "a group beside": lambda group: group.create_group("more"),
+    "source that is an array": lambda group: group.attrs.__setitem__("source", [1, 2]),
+    "mark that is an array": lambda group: group.attrs.__setitem__("complete", [1, 2]),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FEATURES)
+def test_odd_features_are_made_anew(name, tmp_path):
+    write(tmp_path / "in" / "a.mp4", 30)
+    for out in ("f.h5", "fresh.h5"):
+        write_features(tmp_path / "in", tmp_path / out, made(), "name", CONFIG)
+    with h5py.File(tmp_path / "f.h5", "a") as file:
+        file["a.mp4"].attrs["complete"] = False
+        ODD_FEATURES[name](file["a.mp4"])
+    result = write_features(tmp_path / "in", tmp_path / "f.h5", made(), "name", CONFIG)
+    assert (result.videos, result.skipped, result.rejected) == (1, 0, {})
+    with h5py.File(tmp_path / "f.h5") as file, h5py.File(tmp_path / "fresh.h5") as fresh:
+        np.testing.assert_array_equal(file["a.mp4/features"], fresh["a.mp4/features"])
 
 
 def test_odd_names_links_and_things(tmp_path):
