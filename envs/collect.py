@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from envs.arm_env import ArmEnv
 from envs.config import CollectConfig
-from envs.contact_play import CONTACT_KINDS, RandomSkill, contact_actions
+from envs.contact_play import MIXES, RandomSkill, contact_actions
 from envs.layout import Clutter
 from envs.play import KINDS
 from robot.pose import gripper_command
@@ -101,7 +101,7 @@ def record_episode(
     """
     stamp = f"episode-{seed:08d}"
     rng = np.random.default_rng(seed)
-    kinds = CONTACT_KINDS if config.mix == "contact" else KINDS
+    kinds = MIXES.get(config.mix, KINDS)
     kind = str(rng.choice(list(kinds), p=list(kinds.values())))
     env = _open_env(config)
     env.reset(seed=seed)

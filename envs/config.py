@@ -12,7 +12,7 @@ Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
 Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
-Mix = Literal["play", "contact"]
+Mix = Literal["play", "contact", "carry"]
 Format = Literal["droid", "lerobot"]
 Factor = Literal[
     "none",
@@ -51,8 +51,9 @@ class CollectConfig:
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the first episode; episode i uses seed + i."""
     mix: Mix = "play"
-    """Policies: play (50 % play, 20 % demonstrations, 30 % reaches), or contact (45 % pushes that
-    end in a grasp, 25 % picks, 15 % play, 5 % demonstrations, 10 % reaches)."""
+    """Policies: play (50 % play, 20 % demonstrations, 30 % reaches), contact (45 % pushes that end
+    in a grasp, 25 % picks, 15 % play, 5 % demonstrations, 10 % reaches), or carry (80 % picks, 20 %
+    pushes)."""
     split: Split = "train"
     """Appearance distribution; held_out uses colours and textures unseen in training."""
     image_size: int = field(default=128, metadata=between(16, 2048, "px"))

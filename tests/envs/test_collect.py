@@ -88,6 +88,15 @@ def test_contact_episodes_keep_every_objects_pose_and_pushes_end_in_a_grasp(tmp_
     assert held >= 0.6 * summary["kinds"]["push"]
 
 
+def test_the_mix_carry_picks_objects_up(tmp_path):
+    options = CollectConfig(
+        out=str(tmp_path), mix="carry", walls=1.0, episodes=4, length=20, image_size=32, workers=1
+    )
+    summary = collect(options, write_episode, random_skill)
+    assert summary["kinds"]["pick"] >= 2
+    assert summary["lifted"] >= 1
+
+
 def test_the_same_seed_gives_the_same_contact_episode(tmp_path):
     found = []
     for name in ("a", "b"):

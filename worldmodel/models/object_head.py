@@ -2,9 +2,9 @@
 
 The head has M slots, each a position, a yaw and a score. It is trained as a mixture over the
 assignments of the known objects of a frame to distinct slots: the slots of the likeliest assignment
-learn the poses, and the scores learn which slots those are. Where only one object of a frame is
-known (`worldmodel.data.hindsight`), the nearest slot learns it, and a second object that is known
-in other frames takes another slot.
+learn the poses, and the scores learn which slots those are. Positions and scores alone decide which
+slot an object takes. Where only one object of a frame is known (`worldmodel.data.hindsight`), the
+nearest slot learns it, and a second object that is known in other frames takes another slot.
 
 Shapes: B frames, N tokens, D width, M slots, L labelled objects, P assignments.
 """
@@ -24,7 +24,7 @@ from worldmodel.models.config import ObjectHeadConfig
 from worldmodel.models.precision import Float32Module
 from worldmodel.models.rope import constant
 
-YAW_WEIGHT = 0.3
+YAW_WEIGHT = 1.0
 """Weight of a yaw error against a position error of one `scale_m` in the loss."""
 TEMPERATURE = 0.05
 """Loss difference at which the better of two assignments takes most of the gradient."""
@@ -104,22 +104,31 @@ class ObjectHead(Float32Module):
         out_BM6 = self(z_BND)
         slots = self.config.num_slots
         poses_BL4 = _known_first(poses_BL4)[..., :slots, :]
-        known_BL, error_BLM = self._errors(out_BM6, poses_BL4)
+        known_BL, error_BLM, turned_BLM = self._errors(out_BM6, poses_BL4)
         log_share_BM = out_BM6[..., 5].log_softmax(-1)
         cost_BLM = (error_BLM - TEMPERATURE * log_share_BM.unsqueeze(-2)) * known_BL.unsqueeze(-1)
         labels = poses_BL4.shape[-2]
-        which_PL = _assignments(slots, labels, cost_BLM.device)
+        which_PL = torch.tensor(list(itertools.permutations(range(slots), labels)))
+        which_PL = which_PL.to(cost_BLM.device)
         cost_BP = cost_BLM[..., torch.arange(labels, device=which_PL.device), which_PL].sum(-1)
         # assignments that differ only in the slots of unknown objects count once
         count_B = known_BL.sum(-1)
         again_B = torch.lgamma(slots - count_B + 1.0) - math.lgamma(slots - labels + 1.0)
         loss_B = TEMPERATURE * (again_B - (-cost_BP / TEMPERATURE).logsumexp(-1))
+        takes_PLM = F.one_hot(which_PL, slots).to(cost_BP.dtype)
+        likely_BP = (-cost_BP / TEMPERATURE).softmax(-1).detach()
+        takes_BLM = torch.einsum("...p,plm->...lm", likely_BP, takes_PLM)
+        loss_B = loss_B + YAW_WEIGHT * (takes_BLM * turned_BLM).sum((-1, -2))
         return torch.where(count_B > 0, loss_B, 0.0).sum() / count_B.sum().clamp(min=1.0)
 
-    def _errors(self, out_BM6: Tensor, poses_BL4: Tensor) -> tuple[Tensor, Tensor]:
-        """Return whether each object is known [..., L], and its error by slot [..., L, M]."""
+    def _errors(self, out_BM6: Tensor, poses_BL4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return whether each object is known [..., L], and its errors by slot [..., L, M].
+
+        The errors are those of the position, and of the yaw (0 where it is not known).
+        """
         known_BL, has_yaw_BL = ~poses_BL4[..., :3].isnan().any(-1), ~poses_BL4[..., 3].isnan()
-        centre = constant(self.config.centre_m, poses_BL4)
+        has_yaw_BL = has_yaw_BL & known_BL
+        centre = poses_BL4.new_tensor(self.config.centre_m)
         place_BL3 = (poses_BL4[..., :3] - centre) / self.config.scale_m
         turn_BL2 = torch.stack([(2 * poses_BL4[..., 3]).cos(), (2 * poses_BL4[..., 3]).sin()], -1)
         # NaN labels would make the gradient NaN even where the loss is masked
@@ -127,8 +136,8 @@ class ObjectHead(Float32Module):
         turn_BL12 = torch.where(has_yaw_BL.unsqueeze(-1), turn_BL2, 0.0).unsqueeze(-2)
         out_B1M6 = out_BM6.unsqueeze(-3)
         error_BLM = _smooth(out_B1M6[..., :3], place_BL13)
-        turned_BLM = _smooth(out_B1M6[..., 3:5], turn_BL12)
-        return known_BL, error_BLM + YAW_WEIGHT * turned_BLM * has_yaw_BL.unsqueeze(-1)
+        turned_BLM = _squared(out_B1M6[..., 3:5], turn_BL12)
+        return known_BL, error_BLM, turned_BLM * has_yaw_BL.unsqueeze(-1)
 
     def match(self, imagined_BND: Tensor, encoded_BND: Tensor) -> Tensor:
         """Return the difference of the poses decoded from imagined and from encoded tokens.
@@ -141,7 +150,7 @@ class ObjectHead(Float32Module):
             target_BM6 = self(encoded_BND)
             share_BM = target_BM6[..., 5].softmax(-1)
         error_BM = _smooth(out_BM6[..., :3], target_BM6[..., :3])
-        error_BM = error_BM + YAW_WEIGHT * _smooth(out_BM6[..., 3:5], target_BM6[..., 3:5])
+        error_BM = error_BM + YAW_WEIGHT * _squared(out_BM6[..., 3:5], target_BM6[..., 3:5])
         return (share_BM * error_BM).sum(-1).mean()
 
 
@@ -155,6 +164,15 @@ def _smooth(out: Tensor, target: Tensor) -> Tensor:
     """Return the smooth L1 error, averaged over the last axis."""
     out, target = torch.broadcast_tensors(out, target)
     return F.smooth_l1_loss(out, target, beta=0.1, reduction="none").mean(-1)
+
+
+def _squared(out: Tensor, target: Tensor) -> Tensor:
+    """Return the squared error, averaged over the last axis.
+
+    Its minimum is the mean of the directions, whose length tells how certain they are. That of an
+    absolute error is the median, which is the most frequent yaw while the yaw is hard to see.
+    """
+    return (out - target).square().mean(-1)
 
 
 def _known_first(poses_BL4: Tensor) -> Tensor:
