@@ -56,6 +56,7 @@ class LocalPlanner:
         return {
             "method": self.options.planner.method,
             "threads": torch.get_num_threads(),
+            "weights": str(self.world.dynamics.dtype).removeprefix("torch."),
             "specs": {
                 "observation": dict(vars(self.policy.model.observation_spec)),
                 "action": dict(vars(self.policy.model.action_spec)),

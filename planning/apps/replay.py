@@ -73,9 +73,9 @@ def logged_task(logged: Logged) -> str:
 def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
     """Return the agent of a log, optionally with another model."""
     header, options = logged.header, logged.header["options"]
-    # older drives had no precision= and ran in float32
-    precision: Precision = options.get("precision", "float32")
-    world = load(model or options["model"], options["device"], precision)
+    # what precision=auto was on the drive's machine; older drives ran in float32
+    weights: Precision = header.get("weights", "float32")
+    world = load(model or options["model"], options["device"], weights)
     planner = logged_planner(options)
     policy = open_policy(world, planner, axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M

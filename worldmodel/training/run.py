@@ -103,6 +103,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
 
     torch.manual_seed(run.seed)
     device = ranks.device(run.device)
+    log.info("process %d of %d trains on %s", ranks.rank, ranks.count, device)
     model = task.build(device)
     if device.type == "cpu":
         optimize_for_cpu(model)

@@ -135,18 +135,18 @@ def test_half_the_bytes_let_twice_the_plans_in():
     assert many == pytest.approx(2 * few, rel=1e-3)
 
 
-def test_a_drive_without_a_precision_in_its_log_is_replayed_in_float32():
+def test_a_drive_is_replayed_with_the_weights_that_planned_it():
     asked = []
 
     def load(*words):
         asked.append(words)
         raise InterruptedError
 
-    for options in ({}, {"precision": "auto"}):
-        header = {"options": {"model": "m", "device": "cpu", **options}}
+    for facts in ({}, {"weights": "bfloat16"}):
+        header = {"options": {"model": "m", "device": "cpu", "precision": "auto"}, **facts}
         with pytest.raises(InterruptedError):
             replay.logged_agent(SimpleNamespace(header=header), load)
-    assert asked == [("m", "cpu", "float32"), ("m", "cpu", "auto")]
+    assert asked == [("m", "cpu", "float32"), ("m", "cpu", "bfloat16")]
 
 
 @torch.no_grad()

@@ -33,7 +33,7 @@ from worldmodel.models.config_dict import to_dict
 from worldmodel.models.encoder import VisionTransformer, preset
 from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.training.batches import Batch
+from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import ImagePretrainOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.image_masking import ImageIds, sample_image_masks
@@ -191,12 +191,10 @@ class ImagePretrainTask(Task):
         return sample_image_masks(count, self.grid, self.options.masks, step, generator)
 
     def _batch(self, frames_BHWC: np.ndarray, ids: ImageIds) -> Batch:
-        frames = torch.from_numpy(frames_BHWC).to(self.device)
-        return {
-            "images": self.frame_encoder.pixels(frames),
-            "context": ids.context.to(self.device),
-            "targets": ids.targets.transpose(0, 1).to(self.device),
-        }
+        targets = ids.targets.transpose(0, 1)
+        read = {"images": torch.from_numpy(frames_BHWC), "context": ids.context, "targets": targets}
+        batch = to_device(read, self.device)
+        return {**batch, "images": self.frame_encoder.pixels(batch["images"])}
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
         """Read random crops, and draw the whole batch's masks so that ranks agree.
