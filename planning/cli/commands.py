@@ -46,6 +46,7 @@ GROUPS = {
         "surprise": "Compare surprise at possible and impossible videos.",
         "inspect energy": "Plot the energy over a grid of actions.",
         "inspect probes": "Decode robot and object positions from the latent.",
+        "inspect surprise": "Measure prediction errors at impossible events.",
     },
     "Drive a robot arm": {
         "drive": "Move an arm toward goal images; a dry run by default.",

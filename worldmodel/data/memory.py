@@ -55,7 +55,9 @@ class MemoryClips:
             name: np.load(folder / f"{name}.npy", mmap_mode="r" if name == "frames" else None)
             for name in FIELDS
         }
-        starts = np.load(folder / "starts.npy")
+        self.starts: np.ndarray = np.load(folder / "starts.npy")
+        """First frame of each sequence, and the number of all frames."""
+        starts = self.starts
         firsts = [np.arange(a, b - num_frames + 1) for a, b in itertools.pairwise(starts)]
         if not firsts:
             raise DataError(

@@ -57,7 +57,7 @@ def test_every_option_has_a_full_sentence(name):
 
 def test_completion_offers_commands_options_and_values():
     assert candidates("ins", []) == ["inspect"]
-    assert candidates("", ["inspect"]) == ["energy", "probes"]
+    assert candidates("", ["inspect"]) == ["energy", "probes", "surprise"]
     assert candidates("max_m", ["data", "index"]) == ["max_missing_frames="]
     assert candidates("verify=", ["data", "index"]) == ["verify=decode", "verify=packets"]
     assert candidates("samp", ["eval"]) == ["samples="]
