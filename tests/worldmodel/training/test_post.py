@@ -101,6 +101,7 @@ def test_killed_twice_equals_the_uninterrupted_run(whole, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_twenty_times_equals_the_uninterrupted_run(whole, tmp_path):
     _kill_test(whole, tmp_path, kills=20, steps=600, seed=1)
 
