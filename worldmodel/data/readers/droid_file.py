@@ -91,7 +91,7 @@ class Trajectory:
                 f"{key} is {found.shape} in chunks of {found.chunks}; at most {MAX_VALUES} values "
                 "are read",
             )
-        if _num_unwritten(found):
+        if _num_unwritten(found) > 0:
             raise EpisodeError("values_missing", f"parts of {key} were never written")
         return np.asarray(found[()], np.float64)
 
