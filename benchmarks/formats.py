@@ -3,9 +3,10 @@
     python benchmarks/formats.py          # all parts; writes benchmarks/results/formats.json
     python benchmarks/formats.py scale    # only the cost against the number of episodes
 
-Needs `pip install stable-worldmodel lancedb pylance hdf5plugin`. All readers run on one thread of
-one process, in turn, and return clips of 16 frames. Lance stores the same JPEG files as our `jpeg`
-codec; HDF5 stores the same pixels as our `raw` codec.
+Needs `pip install lancedb pylance loguru tabulate einops` and `pip install --no-deps
+stable-worldmodel` (its other dependencies replace PyTorch's CPU build). All readers run on one
+thread of one process, in turn, and return clips of 16 frames. Lance stores the same JPEG files as
+our `jpeg` codec; HDF5 stores the same pixels as our `raw` codec.
 """
 
 from __future__ import annotations
