@@ -15,6 +15,7 @@ import importlib
 import importlib.util
 import json
 import platform
+import shutil
 import statistics
 import sys
 import tempfile
@@ -167,8 +168,12 @@ def write_tiny(folder: Path, episodes: int) -> None:
     folder.mkdir()
     frames = np.zeros((20, 2, 2, 3), np.uint8)
     runs = [{"frames": frames, "states": random_states(20, number)} for number in range(16)]
-    for number in range(episodes // 16):
-        write_shard(folder / f"shard-{number:06d}.safetensors", pack_runs(runs, options))
+    first = folder / "shard-000000.safetensors"
+    write_shard(first, pack_runs(runs, options))
+    for number in range(1, episodes // 16):
+        file = folder / f"shard-{number:06d}.safetensors"
+        shutil.copyfile(first, file)
+        shutil.copyfile(first.with_suffix(".sha256"), file.with_suffix(".sha256"))
     write_json(folder / "plan.json", {"options": asdict(options)})
     write_json(folder / "summary.json", {"shards": episodes // 16})
 
