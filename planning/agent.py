@@ -70,4 +70,6 @@ class PlanningAgent:
             imagined=plan.energy,
             seconds={"encode": encoded - began, "plan": planned - encoded},
             plan=plan.actions_KA.tolist(),
+            model_calls=plan.calls,
+            model_frames=plan.frames,
         )

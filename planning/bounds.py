@@ -45,12 +45,23 @@ class Bounds:
         if not self.max_step_m > 0:
             raise PlanError(f"max_step_m is {self.max_step_m}; allowed: above 0 [m]")
 
-    def inside(self, moves_BK3: Tensor) -> Tensor:
-        """Clip moves to the box, and shorten those whose path would leave the workspace."""
-        moves = moves_BK3.clamp(-self.max_step_m, self.max_step_m)
+    def limits(self, device: torch.device | str) -> Tensor | None:
+        """Return start, lower and upper corner of the workspace [3, 3, m]; None without any."""
         if self.start_m is None or (self.low_m is None and self.high_m is None):
+            return None
+        return _limits(self, torch.device(device))
+
+    def inside(self, moves_BK3: Tensor, limits_33: Tensor | None = None) -> Tensor:
+        """Clip moves to the box, and shorten those whose path would leave the workspace.
+
+        `limits_33` replaces those of `limits`, for a captured CUDA graph, whose inputs stay the
+        same tensors.
+        """
+        moves = moves_BK3.clamp(-self.max_step_m, self.max_step_m)
+        limits_33 = self.limits(moves.device) if limits_33 is None else limits_33
+        if limits_33 is None:
             return moves
-        start, low, high = _limits(self, moves.device, moves.dtype)
+        start, low, high = limits_33.to(moves.dtype)
         position, parts = start, []
         for k in range(moves.shape[-2]):
             next_position = (position + moves[..., k, :]).clamp(low, high)
@@ -58,9 +69,12 @@ class Bounds:
             position = next_position
         return torch.stack(parts, dim=-2).clamp(-self.max_step_m, self.max_step_m)
 
-    def full(self, free_BK4: Tensor) -> Tensor:
-        """Expand planned components to actions [B, K, 7] inside the limits, without rotation."""
-        position = self.inside(free_BK4[..., :3])
+    def full(self, free_BK4: Tensor, limits_33: Tensor | None = None) -> Tensor:
+        """Expand planned components to actions [B, K, 7] inside the limits, without rotation.
+
+        For `limits_33` see `inside`.
+        """
+        position = self.inside(free_BK4[..., :3], limits_33)
         grip = free_BK4[..., 3:].clamp(-1.0, 1.0)
         if not self.gripper_free:
             grip = torch.zeros_like(grip)
@@ -79,10 +93,8 @@ class Bounds:
 
 
 @lru_cache(maxsize=64)
-def _limits(
-    bounds: Bounds, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return start, lower and upper corner on a device, cached across calls."""
+def _limits(bounds: Bounds, device: torch.device) -> Tensor:
+    """Return start, lower and upper corner [3, 3] on a device, cached across calls."""
     corners = (
         bounds.start_m,
         bounds.low_m or (-NO_LIMIT_M,) * 3,
@@ -90,5 +102,5 @@ def _limits(
     )
     # Tensors created in inference mode cannot be used with gradients in a later search.
     with torch.inference_mode(mode=False):
-        start, low, high = (torch.tensor(c, device=device, dtype=dtype) for c in corners)
-        return start, start.minimum(low), start.maximum(high)
+        start, low, high = torch.tensor(corners, dtype=torch.float32)
+        return torch.stack([start, start.minimum(low), start.maximum(high)]).to(device)

@@ -5,6 +5,8 @@ Shapes: B samples, K horizon, J compared steps, N tokens, D width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -38,8 +40,10 @@ def _is_capturing() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
-def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = "final") -> Tensor:
-    """Return the energies [B] of predicted plans.
+def step_energies(
+    z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = "final"
+) -> Tensor:
+    """Return the energies [B, K] of plans if they ended after each predicted step.
 
     During the capture of a CUDA graph the energies are not checked; the caller checks them later.
 
@@ -56,13 +60,28 @@ def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = 
     if over not in ("final", "sum"):
         raise PlanError(f"Unknown cost {over!r}; known: final, sum")
     horizon = z_BKND.shape[1]
-    steps = [horizon - 1] if over == "final" else list(range(horizon))
-    parts_JB = torch.stack([energy(z_BKND[:, k], goal_1ND, norm) for k in steps])
-    total = parts_JB.sum(0) / len(steps)
-    if not _is_capturing() and not bool(torch.isfinite(total).all()):
-        finite_J = torch.isfinite(parts_JB).all(1).tolist()
-        step = next(k for k, good in zip(steps, finite_J, strict=True) if not good)
-        raise EnergyError(
-            f"The energy of imagined step {step + 1} is not finite: the model diverged. {UNITS}"
-        )
-    return total
+    energies_BK = torch.stack([energy(z_BKND[:, k], goal_1ND, norm) for k in range(horizon)], 1)
+    _require_finite(energies_BK, range(horizon))
+    if over == "final":
+        return energies_BK
+    count_K = torch.arange(1, horizon + 1, device=energies_BK.device)
+    return energies_BK.cumsum(1) / count_K
+
+
+def plan_energy(z_BKND: Tensor, goal_1ND: Tensor, norm: str = "l1", over: str = "final") -> Tensor:
+    """Return the energies [B] of predicted plans; see `step_energies`."""
+    if over == "final":
+        energies_B = energy(z_BKND[:, -1], goal_1ND, norm)
+        _require_finite(energies_B[:, None], [z_BKND.shape[1] - 1])
+        return energies_B
+    return step_energies(z_BKND, goal_1ND, norm, over)[:, -1]
+
+
+def _require_finite(energies_BK: Tensor, steps: Sequence[int]) -> None:
+    if _is_capturing() or bool(torch.isfinite(energies_BK).all()):
+        return
+    finite_K = torch.isfinite(energies_BK).all(0).tolist()
+    step = next(k for k, good in zip(steps, finite_K, strict=True) if not good)
+    raise EnergyError(
+        f"The energy of imagined step {step + 1} is not finite: the model diverged. {UNITS}"
+    )

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from planning.approach import approach_step
 from planning.bounds import Bounds
-from planning.energy import plan_energy
+from planning.plan_cost import PlanCost
 from planning.protocols import Dynamics, Past
 from planning.ranges import between, check_fields
 from planning.solvers.cem import CEM
-from planning.solvers.search import Cost, Plan, Solver
+from planning.solvers.search import Plan, Solver
 
 WARM_SPREAD = 0.5
 """Standard deviation of the first samples after a warm start, in half widths of the box."""
@@ -110,7 +110,7 @@ class Memory:
 class _Problem:
     """A planning problem: the energy of actions and the start of the search."""
 
-    cost: Cost
+    cost: PlanCost
     bounds: Bounds
     generator: torch.Generator
     left_3: Tensor | None
@@ -142,12 +142,20 @@ class Planner:
         past: Past | None = None,
     ) -> Tensor:
         """Return the energies [B] of action sequences; `past` comes from the model's `remember`."""
-        c, parts = self.config, []
-        extra = () if past is None else (past,)
-        for chunk in actions_BKA.to(z_1ND.device).split(c.chunk):
-            imagined = self.model.unroll(z_1ND, state_1S, chunk, *extra)
-            parts.append(plan_energy(imagined, goal_1ND, c.norm, c.over))
-        return torch.cat(parts)
+        return self._cost(Observation(z_1ND, state_1S), goal_1ND, past)(actions_BKA)
+
+    def _cost(self, seen: Observation, goal_1ND: Tensor, past: Past | None) -> PlanCost:
+        c = self.config
+        return PlanCost(
+            model=self.model,
+            z_1ND=seen.z_1ND,
+            state_1S=seen.state_1S,
+            goal_1ND=goal_1ND,
+            past=past,
+            norm=c.norm,
+            over=c.over,
+            chunk=c.chunk,
+        )
 
     @overload
     def plan(
@@ -195,27 +203,22 @@ class Planner:
 
     def _plan(self, seen: Observation, goal_1ND: Tensor, memory: Memory) -> tuple[Plan, Memory]:
         c, last = self.config, memory.last
-        past = self._past(last)
-
-        def cost(actions_BKA: Tensor) -> Tensor:
-            return self.cost(seen.z_1ND, seen.state_1S, goal_1ND, actions_BKA, past)
-
-        x, y, z = seen.position_m or (float(v) for v in seen.state_1S[0, :3])
+        cost = self._cost(seen, goal_1ND, self._past(last))
+        x, y, z = seen.position_m or seen.state_1S[0, :3].tolist()
         bounds = replace(self.bounds, start_m=(x, y, z))
         warm = c.warm_start and last is not None and torch.equal(last.goal_1ND, goal_1ND)
         left_3 = last.left_3 if warm and last is not None else None
         plan, total_3 = self._solve(_Problem(cost, bounds, memory.generator, left_3))
-        action_1A = plan.actions_KA[:1].to(seen.z_1ND.device)
-        step = PlannedStep(seen, goal_1ND, action_1A, total_3 - plan.actions_KA[0, :3])
+        plan = replace(plan, calls=cost.tally.calls, frames=cost.tally.frames)
+        step = PlannedStep(seen, goal_1ND, plan.actions_KA[:1], total_3 - plan.actions_KA[0, :3])
         return plan, replace(memory, last=step)
 
     def _past(self, last: PlannedStep | None) -> Past | None:
         if self.config.history == 1 or last is None:
             return None
         seen = last.observation
-        return self.model.remember(
-            seen.z_1ND[:, None], seen.state_1S[:, None], last.action_1A[:, None]
-        )
+        actions_11A = last.action_1A[:, None].to(seen.z_1ND.device)
+        return self.model.remember(seen.z_1ND[:, None], seen.state_1S[:, None], actions_11A)
 
     def _solve(self, problem: _Problem) -> tuple[Plan, Tensor]:
         """Return the plan and the whole move [m] of which it is the first part."""
@@ -225,7 +228,7 @@ class Planner:
         total = direct.actions_KA[:, :3].sum(0)
         near = float(direct.actions_KA[0, :3].norm()) <= c.gate_m
         if not c.gate_m or near or self._gripper_helps(problem, direct):
-            found = self._search(problem)
+            found = self._search(problem, c.horizon)
             return found, found.actions_KA[:, :3].sum(0)
         step = approach_step(total, free.max_step_m, c.approach_slope)
         first = torch.zeros(1, direct.actions_KA.shape[-1])
@@ -244,25 +247,24 @@ class Planner:
             return False
         on_the_spot = torch.zeros(2, 1, 4)
         on_the_spot[:, 0, 3] = torch.tensor([-1.0, 1.0])
-        grips_21A = bounds.full(on_the_spot)
-        energies = cost(grips_21A)
-        if float(energies.min()) >= float(cost(direct.actions_KA[None])[0]):
+        grips_21A, move_KA = bounds.full(on_the_spot), direct.actions_KA
+        orders = [(grip_1A[None], move_KA) for grip_1A in grips_21A[:, 0]]
+        orders += [(move_KA, grip_1A[None]) for grip_1A in grips_21A[:, 0]]
+        # one roll-out tells all: its first step the grip alone, its last but one the move alone
+        whole_4KA = torch.stack([torch.cat(order) for order in orders])
+        energies_4K = cost.by_step(whole_4KA).cpu()
+        grip = int(energies_4K[:2, 0].argmin())
+        if float(energies_4K[grip, 0]) >= float(energies_4K[2, -2]):
             return False
-        grip_1A = grips_21A[int(energies.argmin())]
-        orders = [[grip_1A, direct.actions_KA], [direct.actions_KA, grip_1A]]
-        before, after = cost(torch.stack([torch.cat(order) for order in orders])).tolist()
-        return bool(before <= after)
+        return bool(energies_4K[grip, -1] <= energies_4K[2 + grip, -1])
 
-    def _search(
-        self, problem: _Problem, horizon: int | None = None, steps: int | None = None
-    ) -> Plan:
-        """Search once, with a warm start spread evenly over `steps`."""
-        horizon = horizon or self.config.horizon
+    def _search(self, problem: _Problem, horizon: int, *, warm_steps: int | None = None) -> Plan:
+        """Search once, with a warm start spread evenly over `warm_steps` (None: the horizon)."""
         start_K4, spread = None, 1.0
         if problem.left_3 is not None:
             limit = problem.bounds.max_step_m
             start_K4, spread = torch.zeros(horizon, 4), WARM_SPREAD
-            start_K4[:, :3] = (problem.left_3 / (steps or horizon)).clamp(-limit, limit)
+            start_K4[:, :3] = (problem.left_3 / (warm_steps or horizon)).clamp(-limit, limit)
         return self.config.optimiser.minimise(
             problem.cost,
             problem.bounds,
@@ -275,15 +277,12 @@ class Planner:
 
     def _direct(self, problem: _Problem) -> Plan:
         """Plan one step, and add equal steps while a single one is limited by the box."""
-        plan = self._search(problem)
+        plan = self._search(problem, self.config.horizon)
         for repeats in range(2, self.config.stretch + 1):
             longest = float(plan.actions_KA[0, :3].abs().max())
             if longest < AT_THE_LIMIT * problem.bounds.max_step_m:
                 break
-
-            def tied(actions_B1A: Tensor, repeats: int = repeats) -> Tensor:
-                return problem.cost(actions_B1A.expand(-1, repeats, -1))
-
-            one = self._search(replace(problem, cost=tied), horizon=1, steps=repeats)
+            tied = replace(problem, cost=replace(problem.cost, repeats=repeats))
+            one = self._search(tied, 1, warm_steps=repeats)
             plan = replace(one, actions_KA=one.actions_KA.expand(repeats, -1))
         return plan

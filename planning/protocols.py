@@ -190,6 +190,10 @@ class Decision:
     """Duration of each part [s]: encode, plan."""
     plan: list[list[float]] = field(default_factory=list)
     """All planned actions, in the model's axes."""
+    model_calls: int = 0
+    """Number of times that the model ran for this plan, one after the other."""
+    model_frames: int = 0
+    """Number of frames that it predicted for this plan, samples times steps."""
     skills: SkillRecord | None = None
     """Decision about skills; None where the agent continues a skill, or plans actions."""
 

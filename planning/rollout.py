@@ -78,6 +78,10 @@ class Episode:
     the image's width and height times depth, and depth [m]; None if unknown."""
     seconds: dict[str, list[float]] = field(default_factory=dict)
     """Duration of each action [s] by part: encode, plan, environment."""
+    model_calls: list[int] = field(default_factory=list)
+    """Number of times that the model ran for each action, one after the other."""
+    model_frames: list[int] = field(default_factory=list)
+    """Number of frames that the model predicted for each action, samples times steps."""
 
     def summary(self) -> dict[str, object]:
         """Return the JSON serialisable fields, without images."""
@@ -170,6 +174,8 @@ def run_episode(
         trace.append(info)
         episode.actions.append([float(x) for x in decision.action])
         episode.energies.append(decision.energy)
+        episode.model_calls.append(decision.model_calls)
+        episode.model_frames.append(decision.model_frames)
         episode.sub_goals.append(decision.sub_goal)
     episode.success = bool(info["success"])
     episode.ever = any(bool(x["success"]) for x in trace)
@@ -185,6 +191,14 @@ def seconds_per_action(episodes: list[Episode]) -> list[float]:
         plan, encode = episode.seconds.get("plan", []), episode.seconds.get("encode", [])
         out += [a + b for a, b in zip(plan, encode, strict=True)]
     return out
+
+
+def evaluations_per_action(episodes: list[Episode]) -> dict[str, list[float]]:
+    """Return the model's runs and predicted frames for every action of all episodes."""
+    return {
+        "calls": [float(n) for episode in episodes for n in episode.model_calls],
+        "frames": [float(n) for episode in episodes for n in episode.model_frames],
+    }
 
 
 def time_shares(episodes: list[Episode]) -> dict[str, float]:

@@ -85,6 +85,8 @@ class Recorder:
             episode.decisions.append(replace(step.decision.skills, step=len(episode.actions)))
         episode.actions.append([float(x) for x in step.decision.action])
         episode.energies.append(step.decision.energy)
+        episode.model_calls.append(step.decision.model_calls)
+        episode.model_frames.append(step.decision.model_frames)
         episode.sub_goals.append(step.decision.sub_goal)
         for name, seconds in step.seconds.items():
             episode.seconds.setdefault(name, []).append(seconds)

@@ -14,7 +14,7 @@ from envs.tasks import TASKS
 from planning.arm_options import DriveOptions
 from planning.metrics import median_p95, wilson
 from planning.options import EvalOptions, SceneOptions
-from planning.rollout import Episode, seconds_per_action, time_shares
+from planning.rollout import Episode, evaluations_per_action, seconds_per_action, time_shares
 
 
 def rates_of(episodes: list[Episode]) -> dict[str, Any]:
@@ -41,6 +41,9 @@ def summarise(
         "task": scene.task or "goals",
         **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
         "seconds_per_action": median_p95(seconds_per_action(episodes)),
+        "evaluations_per_action": {
+            name: median_p95(counts) for name, counts in evaluations_per_action(episodes).items()
+        },
         "final_error_m": rates["final_error_m"],
         "baselines": {name: rates_of(rows) for name, rows in baselines.items()},
         "model": options.model,

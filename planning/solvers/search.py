@@ -42,6 +42,10 @@ class Plan:
     """Largest standard deviation of a position in the last iteration [m]."""
     iterations: int
     """Iterations run; fewer if stopped early."""
+    calls: int = 0
+    """Number of times that the model ran for this plan, in all searches of a planner."""
+    frames: int = 0
+    """Number of frames that it predicted, samples times steps."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,14 @@ class Search(ABC):
             PlanError: the cost returned a wrong shape.
         """
         energies_B = self.problem.cost(self.problem.bounds.full(samples_BK4))
+        return self.checked(energies_B, samples_BK4)
+
+    def checked(self, energies_B: Tensor, samples_BK4: Tensor) -> Tensor:
+        """Return energies if there is one for each sample.
+
+        Raises:
+            PlanError: the shape is wrong.
+        """
         if energies_B.shape != samples_BK4.shape[:1]:
             raise PlanError(
                 f"The cost of {len(samples_BK4)} plans has shape {tuple(energies_B.shape)}; "

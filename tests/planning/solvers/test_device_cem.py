@@ -8,6 +8,7 @@ from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.errors import EnergyError
 from planning.planner import Observation, Planner, PlannerConfig
+from planning.solvers import device_cem
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import make_optimiser
@@ -64,6 +65,37 @@ def test_cuda_models_get_it_and_a_cpu_is_told():
         attend(*torch.randn(3, 1, 1, 4, 8).unbind(0), None, "cudnn")
 
 
+@torch.no_grad()
+def test_a_kept_graph_gives_the_plans_of_other_observations(monkeypatch):
+    """Without a device, a replay runs the kept search's step again on the kept tensors."""
+    monkeypatch.setattr(device_cem, "_can_capture", lambda _: True)
+    monkeypatch.setattr(device_cem, "_on_side_stream", lambda step: step())
+    monkeypatch.setattr(device_cem, "_captured", lambda step: step)
+    world = make_world("small")
+    both = {"num_samples": 24, "iterations": 3, "num_elites": 4}
+    kept, plain = DeviceCEM(**both, device="cpu"), CEM(**both)
+    bounds = Bounds(low_m=(0.3, -0.3, 0.1), high_m=(0.6, 0.3, 0.4))
+
+    def plan(optimiser, index):
+        z, goal = (
+            normalise(torch.randn(1, 1, 256, generator=seeded(2 * index + i))) for i in (0, 1)
+        )
+        state = torch.tensor([[0.35 + 0.05 * index, 0.0, 0.2, 3.0, 0.0, 0.0, 0.0]])
+        config = PlannerConfig(optimiser=optimiser, gate_m=0, stretch=1)
+        return Planner(world, config, bounds).plan(Observation(z, state), goal)[0]
+
+    for index in range(4):
+        found, want = plan(kept, index), plan(plain, index)
+        torch.testing.assert_close(found.actions_KA, want.actions_KA, atol=1e-5, rtol=0)
+        assert found.energy == pytest.approx(want.energy, abs=1e-6)
+        assert (found.calls, found.frames) == (want.calls, want.frames)
+    assert len(kept.kept) == 2  # with and without the gripper
+    norm = world.predictor.predictor_norm
+    norm.weight = torch.nn.Parameter(2 * norm.weight, requires_grad=False)
+    torch.testing.assert_close(plan(kept, 0).actions_KA, plan(plain, 0).actions_KA)
+    assert len(kept.kept) == 4  # weights that lie elsewhere are another kind
+
+
 @pytest.mark.gpu
 @torch.no_grad()
 def test_a_captured_iteration_gives_the_eager_plan():
@@ -76,7 +108,9 @@ def test_a_captured_iteration_gives_the_eager_plan():
         planner = Planner(world, PlannerConfig(optimiser=optimiser, gate_m=0, stretch=1))
         return planner.plan(Observation(z, state), goal)[0]
 
-    eager, captured = plan(DeviceCEM(**both, graph=False)), plan(DeviceCEM(**both))
+    kept = DeviceCEM(**both)
+    eager, captured = plan(DeviceCEM(**both, graph=False)), plan(kept)
+    torch.testing.assert_close(plan(kept).actions_KA, eager.actions_KA, atol=1e-4, rtol=0)
     torch.testing.assert_close(captured.actions_KA, eager.actions_KA, atol=1e-4, rtol=0)
     torch.testing.assert_close(plan(CEM(**both)).actions_KA, eager.actions_KA, atol=1e-3, rtol=0)
 
