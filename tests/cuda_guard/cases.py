@@ -137,7 +137,7 @@ for _name in NAMES:
 
 @case
 def captured(ledger: Ledger) -> None:
-    """Plan three times with one shape; only the first plan may capture graphs."""
+    """Plan three times with one shape; the last two are recorded."""
     world = small_world().cuda()
     solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3)
     planner = Planner(world, PlannerConfig(optimiser=solver), Bounds(low_m=(0.3, -0.3, 0.1)))

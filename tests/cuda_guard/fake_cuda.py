@@ -22,7 +22,10 @@ from torch.nn import functional as F
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.cuda_guard.ledger import Ledger
+from tests.cuda_guard.ledger import Ledger, nbytes
+from worldmodel.models import fastest
+from worldmodel.models.fastest import Fastest
+from worldmodel.models.rope import ROTATE
 
 aten = torch.ops.aten
 MEMORY = 80 * 2**30
@@ -172,6 +175,25 @@ class _Now:
         pass
 
 
+def _one_kernel(ledger: Ledger) -> Callable[..., Any]:
+    """Return a `Fastest.faster` that takes the fast function and counts it as one kernel."""
+
+    def faster(fastest: Fastest, *_, **__) -> Callable[..., Tensor]:
+        def run(*args, **kwargs) -> Tensor:
+            if torch.is_grad_enabled():
+                return fastest.plain(*args, **kwargs)
+            ledger.counts = False
+            out = fastest.plain(*args, **kwargs)
+            ledger.counts = True
+            name = f"one kernel: {fastest.plain.__name__}"
+            ledger.bytes[name] += sum(map(nbytes, [*tensors_of((args, kwargs)), out]))
+            return out
+
+        return run
+
+    return faster
+
+
 class _Stream:
     """A stream, or an event, that nothing runs on."""
 
@@ -230,6 +252,7 @@ def _cuda_names(ledger: Ledger) -> dict[str, Any]:
         "is_bf16_supported": lambda *_, **__: True,
         "mem_get_info": lambda *_: (MEMORY // 2, MEMORY),
         "memory_allocated": lambda *_: 0,
+        "memory_reserved": lambda *_: 0,
         "max_memory_allocated": lambda *_: 0,
         "reset_peak_memory_stats": lambda *_: None,
         "empty_cache": lambda: None,
@@ -284,6 +307,8 @@ def fake_cuda(ledger: Ledger) -> Iterator[FakeCuda]:
             (Tensor, "pin_memory", pin),
             (FakeTensor, "tolist", tolist),
             (nn.Module, "_apply", _apply),
+            (Fastest, "faster", _one_kernel(ledger)),
+            (fastest, "LEAST", 1),
             (F, "scaled_dot_product_attention", _attention(F.scaled_dot_product_attention)),
         ):
             stack.enter_context(mock.patch.object(owner, name, value))
@@ -292,6 +317,7 @@ def fake_cuda(ledger: Ledger) -> Iterator[FakeCuda]:
         stack.enter_context(mock.patch("worldmodel.training.batches.ThreadPoolExecutor", _Now))
         before = torch._C._only_lift_cpu_tensors()
         torch._C._set_only_lift_cpu_tensors(True)
+        stack.callback(ROTATE.chosen.clear)
         stack.callback(torch._C._set_only_lift_cpu_tensors, before)
         stack.enter_context(mode)
         yield mode

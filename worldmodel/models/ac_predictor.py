@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from worldmodel.errors import ShapeError
 from worldmodel.models.attention import Cache, Projected
 from worldmodel.models.config import PredictorConfig
-from worldmodel.models.layers import Block, initialise, rescale_blocks
+from worldmodel.models.frame_mask import FrameMask
+from worldmodel.models.layers import Block, LayerNorm, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 CacheList = list[Cache]
@@ -38,7 +39,7 @@ class ActionConditionedPredictor(nn.Module):
         self.predictor_blocks = nn.ModuleList(
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
         )
-        self.predictor_norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
+        self.predictor_norm = LayerNorm(c.embed_dim, eps=1e-6)
         self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
@@ -46,7 +47,7 @@ class ActionConditionedPredictor(nn.Module):
         if c.use_state:
             nn.init.trunc_normal_(self.state_encoder.weight, std=c.embed_init_std)
         self._tables: dict[tuple[int, str], Tables] = {}
-        self._masks: dict[tuple[int, int, str], Tensor] = {}
+        self._masks: dict[tuple[int, int, str], FrameMask] = {}
 
     @property
     def num_patches(self) -> int:
@@ -77,11 +78,10 @@ class ActionConditionedPredictor(nn.Module):
         cos, sin = self._tables[key]
         return cos[first * size : last * size], sin[first * size : last * size]
 
-    def _mask(self, frames: int, size: int, device: torch.device) -> Tensor:
+    def _mask(self, frames: int, size: int, device: torch.device) -> FrameMask:
         key = (frames, size, str(device))
         if key not in self._masks:
-            frame = torch.arange(frames, device=device).repeat_interleave(size)
-            self._masks[key] = frame[:, None] >= frame[None, :]
+            self._masks[key] = FrameMask(frames, size, device)
         return self._masks[key]
 
     def _tokens(

@@ -5,7 +5,11 @@ Shapes: B batch, L queries, M keys, H heads, C channels of a head, D width.
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
+from collections.abc import Callable
+from importlib import import_module
 from typing import Literal, TypeVar, get_args
 
 import torch
@@ -14,10 +18,14 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worldmodel.errors import ConfigError
+from worldmodel.models.frame_mask import ATTEND, FrameMask
+from worldmodel.models.merged_attention import attend_merged, can_merge
 from worldmodel.models.rope import Tables, rotate_pair
 
+log = logging.getLogger(__name__)
 Backend = Literal["auto", "sdpa", "cudnn", "flash", "plain"]
 Cache = tuple[Tensor, Tensor]
+Mask = Tensor | FrameMask
 Projected = tuple[Tensor, Tensor, Tensor]
 Module = TypeVar("Module", bound=nn.Module)
 _KNOWN = ", ".join(get_args(Backend))
@@ -28,7 +36,7 @@ attention is slower for short sequences, especially in the backward pass."""
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, backend: Backend = "auto"
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, backend: Backend = "auto"
 ) -> Tensor:
     """Compute scaled dot-product attention of queries to keys and values.
 
@@ -36,7 +44,7 @@ def attend(
         q: queries [B, H, L, C].
         k: keys [B, H, M, C].
         v: values [B, H, M, C].
-        mask: bool [L, M], True where a query may attend; not with the flash backend.
+        mask: bool [L, M], True where a query may attend, or frames; not with the flash backend.
         backend: sdpa, cudnn (CUDA only), flash (package flash-attn, CUDA only), plain, or auto.
 
     Returns:
@@ -45,6 +53,10 @@ def attend(
     Raises:
         ConfigError: the backend is unknown, or cannot run on these inputs.
     """
+    if isinstance(mask, FrameMask):
+        if backend in ("auto", "sdpa") and q.device.type == "cuda":
+            return ATTEND(q, k, v, mask)
+        mask = mask.dense
     if backend == "auto":
         backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
     if backend == "sdpa":
@@ -71,12 +83,50 @@ def _cudnn(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def _flash(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     if mask is not None or q.device.type != "cuda" or q.dtype == torch.float32:
         raise ConfigError("flash needs CUDA, bf16 or fp16, and no mask: use backend=sdpa here")
-    try:
-        from flash_attn import flash_attn_func
-    except ImportError as error:
-        raise ConfigError("flash-attn is not installed: pip install 'worldmodel[flash]'") from error
-    out: Tensor = flash_attn_func(*(x.transpose(1, 2) for x in (q, k, v)))
+    found = _flash_function()(*(x.transpose(1, 2) for x in (q, k, v)))
+    out: Tensor = found[0] if isinstance(found, tuple) else found  # some versions add the log-sum
     return out.transpose(1, 2)
+
+
+@functools.cache
+def _flash_function() -> Callable[..., Tensor | tuple[Tensor, ...]]:
+    """Return flash-attn's function: version 3 on Hopper GPUs if it is installed, else version 2.
+
+    Raises:
+        ConfigError: neither is installed.
+    """
+    hopper = torch.cuda.get_device_capability() == (9, 0)
+    for name in ("flash_attn_interface", "flash_attn") if hopper else ("flash_attn",):
+        try:
+            found: Callable[..., Tensor] = import_module(name).flash_attn_func
+        except ImportError:
+            continue
+        return found
+    raise ConfigError("flash-attn is not installed: pip install 'worldmodel[flash]'")
+
+
+def attend_or_fall_back(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None, backend: Backend
+) -> Tensor:
+    """Compute `attend`; where cudnn or flash cannot run, use sdpa and say so once.
+
+    Raises:
+        OutOfMemoryError: the device has too little memory for the backend.
+    """
+    if backend not in ("cudnn", "flash"):
+        return attend(q, k, v, mask, backend)
+    try:
+        return attend(q, k, v, mask, backend)
+    except torch.OutOfMemoryError:
+        raise
+    except (ConfigError, RuntimeError) as error:
+        _say_once(backend, str(error).splitlines()[0])
+        return attend(q, k, v, mask, "sdpa")
+
+
+@functools.cache
+def _say_once(backend: Backend, reason: str) -> None:
+    log.warning("attention falls back from %s to sdpa: %s", backend, reason)
 
 
 def set_backend(model: Module, backend: Backend) -> Module:
@@ -117,11 +167,13 @@ class Attention(nn.Module):
         return rotate_pair(qk_BL2HC, rope)
 
     def attend(
-        self, q: Tensor, own: Cache, mask: Tensor | None = None, shared: Cache | None = None
+        self, q: Tensor, own: Cache, mask: Mask | None = None, shared: Cache | None = None
     ) -> Tensor:
         """Attend to `own` keys and values, and to `shared` ones [1, H, S, C] before them."""
+        if shared is not None and mask is None and q.device.type == "cuda" and can_merge(q):
+            return attend_merged(q, own, shared)
         k, v = own if shared is None else append(shared, own)
-        return attend(q, k, v, mask, self.backend)
+        return attend_or_fall_back(q, k, v, mask, self.backend)
 
     def project(self, x: Tensor, rope: Tables | None) -> Projected:
         """Compute queries, keys (both rotated) and values of x [B, L, D], each [B, H, L, C]."""
@@ -136,7 +188,7 @@ class Attention(nn.Module):
     def mix(
         self,
         projected: Projected,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         past: Cache | None = None,
         keep: int | None = None,
         shared: Cache | None = None,
@@ -145,7 +197,7 @@ class Attention(nn.Module):
 
         Args:
             projected: result of `project`.
-            mask: bool [L, M], True where a query may attend.
+            mask: bool [L, M], True where a query may attend, or frames.
             past: keys and values of earlier frames, batch B or 1.
             keep: number of last tokens to compute an output for.
             shared: keys and values, batch 1, of frames before `past`; excludes a mask.
@@ -173,7 +225,7 @@ class CrossAttention(nn.Module):
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend to all keys."""
-        return attend(q, k, v, None, self.backend)
+        return attend_or_fall_back(q, k, v, None, self.backend)
 
     def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:
         """Attend from queries [B, Q, D] to tokens [B, N, D]; return [B, Q, D]."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import EncoderConfig
-from worldmodel.models.layers import Block, initialise, rescale_blocks
+from worldmodel.models.layers import Block, LayerNorm, initialise, rescale_blocks
 from worldmodel.models.positions import position_table, positions_at
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
@@ -115,10 +115,10 @@ class VisionTransformer(nn.Module):
             self.patch_embed_img = PatchEmbed(c.embed_dim, c.patch_size, 1)
         if c.norm_blocks:
             self.norms_block = nn.ModuleList(
-                nn.LayerNorm(c.embed_dim, eps=c.norm_eps) for _ in c.norm_blocks
+                LayerNorm(c.embed_dim, eps=c.norm_eps) for _ in c.norm_blocks
             )
         else:
-            self.norm = nn.LayerNorm(c.embed_dim, eps=c.norm_eps, elementwise_affine=c.affine_norm)
+            self.norm = LayerNorm(c.embed_dim, eps=c.norm_eps, elementwise_affine=c.affine_norm)
         if c.position != "rope":
             table = position_table(self._trained_grid(), c.embed_dim, image=self._is_image)
             self.pos_embed = nn.Parameter(table, requires_grad=False)

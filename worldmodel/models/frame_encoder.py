@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from worldmodel.errors import ShapeError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.memory_parts import MemoryParts
 from worldmodel.models.model_config import FrameEncoderConfig
 from worldmodel.models.precision import Float32Buffers
 from worldmodel.models.preprocess import Preprocess
@@ -65,6 +66,7 @@ class FrameEncoder(Float32Buffers, ABC):
     def __init__(self, config: FrameEncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.in_parts = MemoryParts()
         for name in ("pixel_mean", "pixel_std"):
             value = torch.tensor(getattr(config.observation, name), dtype=torch.float32)
             self.register_buffer(name, value, persistent=False)
@@ -187,7 +189,7 @@ class FrameEncoder(Float32Buffers, ABC):
             ShapeError: the rank, channels, dtype or size are wrong.
         """
         frames = _check(frames_BHWC, "BHWC", self.image_size)
-        return self.encode_frames(frames).float()
+        return self.in_parts(lambda part: self.encode_frames(part).float(), frames, self.device)
 
     @torch.no_grad()
     def encode_clip(self, clip_BTHWC: Tensor) -> Tensor:
@@ -202,7 +204,11 @@ class FrameEncoder(Float32Buffers, ABC):
         Raises:
             ShapeError: the rank, channels, dtype or size are wrong.
         """
-        return self.tokens_of(self.clip_pixels(clip_BTHWC).to(self.dtype)).float()
+        return self.in_parts(
+            lambda part: self.tokens_of(self.clip_pixels(part).to(self.dtype)).float(),
+            _check(clip_BTHWC, "BTHWC", None),
+            self.device,
+        )
 
     def clip_pixels(self, clip_BTHWC: Tensor) -> Tensor:
         """Normalise uint8 RGB clips to float [B, 3, T, H, W].
@@ -270,8 +276,12 @@ class VideoEncoder(FrameEncoder):
     @torch.no_grad()
     def encode_levels(self, clip_BTHWC: Tensor, blocks: Sequence[int]) -> Tensor:
         """Encode clips as `encode_clip` does, and read several blocks (see the backbone's)."""
-        tokens = self.backbone.encode_levels(self.clip_pixels(clip_BTHWC).to(self.dtype), blocks)
-        return tokens.float()
+
+        def levels(part: Tensor) -> Tensor:
+            pixels = self.clip_pixels(part).to(self.dtype)
+            return self.backbone.encode_levels(pixels, blocks).float()
+
+        return self.in_parts(levels, _check(clip_BTHWC, "BTHWC", None), self.device)
 
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode normalised frames to tokens [B, N, D]; each frame fills a tubelet."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worldmodel.models.attention import Attention, Cache, Projected
+from worldmodel.models.attention import Attention, Cache, Mask, Projected
 from worldmodel.models.rope import Tables
 
 
@@ -20,6 +20,22 @@ def _plus(x: Tensor, new: Tensor) -> Tensor:
     if torch.is_grad_enabled() or x.dtype != new.dtype:
         return x + new
     return new.add_(x)
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm that leaves a 16-bit input on CUDA in its data type.
+
+    Autocast would convert the input to float32 in memory, and the result later back. The kernel
+    computes the statistics in float32 in both cases.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise over the last axis."""
+        if x.device.type != "cuda" or x.dtype == torch.float32:
+            return super().forward(x)
+        weight, bias = (None if p is None else p.to(x.dtype) for p in (self.weight, self.bias))
+        with torch.autocast("cuda", enabled=False):
+            return F.layer_norm(x, self.normalized_shape, weight, bias, self.eps)
 
 
 class Mlp(nn.Module):
@@ -41,16 +57,16 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, hidden: int, norm_eps: float = 1e-6) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm1 = LayerNorm(dim, eps=norm_eps)
         self.attn = Attention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
+        self.norm2 = LayerNorm(dim, eps=norm_eps)
         self.mlp = Mlp(dim, hidden)
 
     def forward(
         self,
         x: Tensor,
         rope: Tables | None,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         past: Cache | None = None,
         keep: int | None = None,
     ) -> tuple[Tensor, Cache]:
@@ -61,7 +77,7 @@ class Block(nn.Module):
         self,
         x: Tensor,
         projected: Projected,
-        mask: Tensor | None = None,
+        mask: Mask | None = None,
         past: Cache | None = None,
         keep: int | None = None,
         shared: Cache | None = None,

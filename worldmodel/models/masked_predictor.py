@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import MaskedPredictorConfig
-from worldmodel.models.layers import Block, initialise, rescale_blocks
+from worldmodel.models.layers import Block, LayerNorm, initialise, rescale_blocks
 from worldmodel.models.positions import position_table, positions_at
 from worldmodel.models.rope import Tables, id_positions, rope_tables
 
@@ -46,7 +46,7 @@ class MaskedPredictor(nn.Module):
         self.predictor_blocks = nn.ModuleList(
             Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
         )
-        self.predictor_norm = nn.LayerNorm(c.embed_dim, eps=1e-6)
+        self.predictor_norm = LayerNorm(c.embed_dim, eps=1e-6)
         self.predictor_proj = nn.Linear(c.embed_dim, c.out_dim)
         if c.predict_context:
             self.predictor_proj_context = nn.Linear(c.embed_dim, c.out_dim)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from worldmodel.errors import ShapeError
 from worldmodel.models.attention import CrossAttention
 from worldmodel.models.config import ProbeConfig
-from worldmodel.models.layers import Block, Mlp, initialise, rescale_blocks
+from worldmodel.models.layers import Block, LayerNorm, Mlp, initialise, rescale_blocks
 
 
 class CrossAttentionBlock(nn.Module):
@@ -23,9 +23,9 @@ class CrossAttentionBlock(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, hidden: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = LayerNorm(dim)
         self.xattn = CrossAttention(dim, num_heads)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, hidden)
 
     def forward(self, query_BQD: Tensor, tokens_BND: Tensor) -> Tensor:

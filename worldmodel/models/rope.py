@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from worldmodel.models.fastest import Fastest
+
 Tables = tuple[Tensor, Tensor]
 
 
@@ -67,9 +69,8 @@ def rope_tables(positions_L3: Tensor, head_dim: int, layout: str) -> Tables:
     return angles_LC.cos(), angles_LC.sin() * sign_C
 
 
-def rotate(x: Tensor, tables: Tables) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """Rotate x [..., C] by broadcastable tables."""
-    cos, signed_sin = tables
     return torch.addcmul(x * cos, swapped(x).to(cos.dtype), signed_sin).to(x.dtype)
 
 
@@ -78,11 +79,16 @@ def swapped(x: Tensor) -> Tensor:
     return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
 
+ROTATE = Fastest(rotate, lambda: torch.compile(rotate, dynamic=True))
+"""`rotate`, on CUDA as one kernel where that is faster: it reads and writes 4 bytes for a bfloat16
+number, and the separate operators 34."""
+
+
 def rotate_pair(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
     """Rotate queries and keys together; return each as [B, H, L, C].
 
     Tables are [L, C], or [B, 1, L, C] if samples hold different tokens.
     """
     cos, sin = (t[:, None, None] if t.ndim == 2 else t.squeeze(1)[:, :, None, None] for t in tables)
-    q_BLHC, k_BLHC = rotate(qk_BL2HC, (cos, sin)).unbind(2)
+    q_BLHC, k_BLHC = ROTATE(qk_BL2HC, cos, sin).unbind(2)
     return q_BLHC.transpose(1, 2), k_BLHC.transpose(1, 2)

@@ -49,6 +49,6 @@ def _encode(frames_FHWC: np.ndarray, encoder: FrameEncoder, bf16: bool) -> np.nd
     for start in tqdm(range(0, len(frames_FHWC), BATCH), desc="encoding", unit="batch"):
         frames = torch.from_numpy(np.array(frames_FHWC[start : start + BATCH]))
         with autocast(encoder.device, bf16=bf16, weights=encoder.dtype):
-            z_BND = encoder.encode_frames(frames)
+            z_BND = encoder.encode(frames)
         out.append(z_BND.to("cpu", torch.float16).numpy())
     return np.concatenate(out)

@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor
 
+from worldmodel.models.attention import Mask
 from worldmodel.models.kernels.cpu_linear import linear, prefers_onednn
 
 ROWS = 256
@@ -30,7 +31,7 @@ below 2**84, far from the overflow at 2**127. Larger scores take softmax, which 
 maximum first."""
 
 
-def can_use_fast_path(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+def can_use_fast_path(q: Tensor, k: Tensor, mask: Mask | None) -> bool:
     """Return whether `attend_in_blocks` applies: CPU, no mask or gradient, fast products."""
     return (
         q.device.type == "cpu"

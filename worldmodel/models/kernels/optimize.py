@@ -12,7 +12,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.attention import PLAIN_LENGTH, Attention, Cache, CrossAttention, attend
+from worldmodel.models.attention import (
+    PLAIN_LENGTH,
+    Attention,
+    Cache,
+    CrossAttention,
+    Mask,
+    attend_or_fall_back,
+)
 from worldmodel.models.encoder import PatchEmbed
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks, can_use_fast_path
 from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
@@ -51,7 +58,7 @@ class CpuAttention(Attention):
         return rotate_pair_in_dtype(qk_BL2HC, rope)
 
     def attend(
-        self, q: Tensor, own: Cache, mask: Tensor | None = None, shared: Cache | None = None
+        self, q: Tensor, own: Cache, mask: Mask | None = None, shared: Cache | None = None
     ) -> Tensor:
         """Attend to `own` keys and values, and to `shared` ones [1, H, S, C] before them."""
         if shared is not None and q.device.type == "cpu":
@@ -68,10 +75,10 @@ class CpuCrossAttention(CrossAttention):
         """Attend to all keys."""
         if self.backend == "auto" and _is_long(q, k, None):
             return attend_in_blocks(q, k, v)
-        return attend(q, k, v, None, self.backend)
+        return attend_or_fall_back(q, k, v, None, self.backend)
 
 
-def _is_long(q: Tensor, k: Tensor, mask: Tensor | None) -> bool:
+def _is_long(q: Tensor, k: Tensor, mask: Mask | None) -> bool:
     return k.shape[2] > PLAIN_LENGTH and can_use_fast_path(q, k, mask)
 
 

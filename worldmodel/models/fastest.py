@@ -1,0 +1,82 @@
+"""Functions with a second implementation that CUDA uses where it measures faster.
+
+Which of the two is faster depends on the device, torch and the shape, so both are timed once for
+each kind of input, on the first inputs of that kind. On a CPU, for small inputs and inside a
+compiled function, the plain implementation runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVarTuple
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+Ts = TypeVarTuple("Ts")
+LEAST = 2**22
+"""Smallest number of numbers in the first input for which a second implementation is tried; below,
+compiling one takes longer than it ever saves."""
+REPEATS = 5
+"""Number of runs of an implementation that are timed together."""
+
+
+class Fastest(Generic[*Ts]):
+    """A plain function and a fast one, with the same arguments and results.
+
+    Args:
+        plain: function of tensors and other arguments; the first argument is a tensor. Inputs are
+            of one kind if its device, data type and last two sizes are equal.
+        make_fast: returns the fast function; called at most once, on the first large CUDA input.
+    """
+
+    def __init__(
+        self,
+        plain: Callable[[Tensor, *Ts], Tensor],
+        make_fast: Callable[[], Callable[[Tensor, *Ts], Tensor]],
+    ):
+        self.plain, self.make_fast = plain, make_fast
+        self.fast: Callable[[Tensor, *Ts], Tensor] | None = None
+        self.chosen: dict[Hashable, Callable[[Tensor, *Ts], Tensor]] = {}
+
+    def __call__(self, x: Tensor, *rest: *Ts) -> Tensor:
+        """Return the result of the faster function."""
+        if not can_try(x) or torch.compiler.is_compiling():
+            return self.plain(x, *rest)
+        kind = x.device, x.dtype, x.shape[-2:], torch.is_grad_enabled() and x.requires_grad
+        if kind not in self.chosen:
+            if torch.cuda.is_current_stream_capturing():  # nothing can be timed now
+                return self.plain(x, *rest)
+            self.chosen[kind] = self.faster(x, *rest)
+        return self.chosen[kind](x, *rest)
+
+    def faster(self, x: Tensor, *rest: *Ts) -> Callable[[Tensor, *Ts], Tensor]:
+        """Time both functions and return the faster one; the plain one if the other fails."""
+        try:
+            fast = self.fast = self.fast or self.make_fast()
+            times = [_milliseconds(f, x, *rest) for f in (self.plain, fast)]
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ImportError, OSError) as error:  # no Triton, no compiler, a shape
+            name = getattr(self.plain, "__name__", "a function")
+            log.warning("%s: the fast version failed and is not used: %s", name, error)
+            return self.plain
+        return fast if times[1] < times[0] else self.plain
+
+
+def can_try(x: Tensor) -> bool:
+    """Return whether an input is large enough, and on a device, for a second implementation."""
+    return x.device.type == "cuda" and x.numel() >= LEAST
+
+
+def _milliseconds(function: Callable[[Tensor, *Ts], Tensor], x: Tensor, *rest: *Ts) -> float:
+    function(x, *rest)  # compiles, or chooses kernels
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record()
+    for _ in range(REPEATS):
+        function(x, *rest)
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / REPEATS
