@@ -20,7 +20,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.distributed_c10d import Store
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,6 +32,8 @@ from worldmodel.errors import ConfigError, TrainingError
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=45)
 """Timeout of the collective operations of a training step."""
+JOINING = timedelta(minutes=10)
+"""Timeout of waiting for all processes to start, which import PyTorch from slow disks at first."""
 PATIENCE = timedelta(hours=4)
 """Timeout of waiting for what another process does alone, such as decoding a data set."""
 
@@ -228,6 +232,15 @@ def own_device(device: str, local_rank: int, count: int) -> torch.device:
     return own
 
 
+def _meet() -> tuple[Store, int, int]:
+    """Wait until all processes have started; return their store, this rank and their number."""
+    store, rank, count = next(rendezvous("env://", timeout=JOINING))
+    if store.add("started", 1) == count:
+        store.set("all started", "yes")
+    store.wait(["all started"], JOINING)
+    return store, rank, count
+
+
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Ranks]:
     """Join the process group of torchrun or a job, if there is one.
@@ -244,13 +257,16 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     own = own_device(device, local_rank, int(os.environ["WORLD_SIZE"]))
     on_cuda = own.type == "cuda"
+    store, rank, count = _meet()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
+        store=store,
+        rank=rank,
+        world_size=count,
         timeout=TIMEOUT,
         device_id=own if on_cuda else None,
     )
-    patient = dist.new_group(timeout=PATIENCE, backend="gloo")
-    ranks = Ranks(dist.get_rank(), dist.get_world_size(), own, patient)
+    ranks = Ranks(rank, count, own, dist.new_group(timeout=PATIENCE, backend="gloo"))
     yield ranks
     ranks.barrier()
     dist.destroy_process_group()

@@ -13,6 +13,7 @@ from two_ranks import (
     clips,
     gradients,
     impatient,
+    late,
     low_precision_step,
     model,
     objects,
@@ -22,6 +23,7 @@ from two_ranks import (
 from worldmodel.checkpoints.random_encoder import random_encoder
 from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.models import precision
+from worldmodel.training import distributed
 from worldmodel.training.batches import to_device, use_device
 from worldmodel.training.checkpointing import CheckpointStore
 from worldmodel.training.config import PretrainOptions
@@ -39,6 +41,7 @@ from worldmodel.training.run import open_optimizer
 from worldmodel.training.tasks.post import FeatureReader, frozen_on
 
 CPU = torch.device("cpu")
+JOINED = {"rank": 1, "world_size": 4, "timeout": TIMEOUT}
 
 
 @pytest.fixture
@@ -80,10 +83,14 @@ def recorded(monkeypatch, device):
     monkeypatch.setitem(os.environ, "WORLD_SIZE", "4")
     monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "set_device", lambda own: calls.append(("set_device", own)))
-    monkeypatch.setattr(dist, "init_process_group", lambda *a, **k: calls.append(("init", *a, k)))
+    monkeypatch.setattr(
+        dist, "init_process_group", lambda *a, store, **k: calls.append(("init", *a, k))
+    )
     monkeypatch.setattr(dist, "new_group", lambda **k: calls.append(("new", k)))
-    for name, value in (("get_rank", 1), ("get_world_size", 4), ("is_initialized", False)):
-        monkeypatch.setattr(dist, name, lambda value=value: value)
+    monkeypatch.setattr(dist, "is_initialized", lambda: False)
+    store = dist.HashStore()
+    store.add("started", 3)
+    monkeypatch.setattr(distributed, "rendezvous", lambda url, timeout: iter([(store, 1, 4)]))
     monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append(("destroy",)))
     with process_group(device) as ranks:
         assert (ranks.rank, ranks.count) == (1, 4)
@@ -95,7 +102,7 @@ def test_nccl_takes_tensors_of_the_own_device_and_gloo_objects(two_gpus, monkeyp
     own = torch.device("cuda", 1)
     assert recorded(monkeypatch, "auto") == [
         ("set_device", own),
-        ("init", "cpu:gloo,cuda:nccl", {"timeout": TIMEOUT, "device_id": own}),
+        ("init", "cpu:gloo,cuda:nccl", JOINED | {"device_id": own}),
         ("new", {"timeout": PATIENCE, "backend": "gloo"}),
         ("destroy",),
     ]
@@ -104,7 +111,7 @@ def test_nccl_takes_tensors_of_the_own_device_and_gloo_objects(two_gpus, monkeyp
 
 def test_a_run_on_cpus_leaves_cuda_alone(two_gpus, monkeypatch):
     calls = recorded(monkeypatch, "cpu")
-    assert calls[0] == ("init", "gloo", {"timeout": TIMEOUT, "device_id": None})
+    assert calls[0] == ("init", "gloo", JOINED | {"device_id": None})
     assert [name for name, *_ in calls] == ["init", "new", "destroy"]
 
 
@@ -120,6 +127,10 @@ def test_two_processes_agree_on_objects_while_one_is_away(tmp_path):
     for said, own in found:
         assert said == (10.0, [10.0, 11.0], 1, {"b": 10.5, "a": 1.0})
         assert own == (CPU, CPU, "gloo", "gloo")
+
+
+def test_processes_may_start_far_apart(tmp_path):
+    assert run(late, tmp_path) == [[0, 1]] * 2
 
 
 def test_the_group_of_a_step_does_not_wait_as_long(tmp_path):

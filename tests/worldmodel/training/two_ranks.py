@@ -97,6 +97,15 @@ def objects(_) -> tuple:
     return said, own
 
 
+def late(_) -> list[int]:
+    """The ranks of a group whose first one starts later than a step's timeout."""
+    distributed.TIMEOUT = timedelta(seconds=1)
+    if os.environ["RANK"] == "0":
+        time.sleep(2.5)
+    with process_group("cpu") as ranks:
+        return ranks.from_all(ranks.rank)
+
+
 def impatient(_) -> str:
     """What ends the wait for another rank in a step's own group."""
     distributed.TIMEOUT = timedelta(seconds=1)
