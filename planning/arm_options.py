@@ -19,6 +19,7 @@ from planning.options import (
     require_single_plans,
 )
 from planning.ranges import between, check_fields
+from planning.serve_options import RemoteOptions
 
 Robot = Literal["franka", "twin", "mujoco", "fake"]
 REAL_ROBOTS = ("franka",)
@@ -150,6 +151,8 @@ class DriveOptions:
     """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
     planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)
     """Search settings of the planner."""
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
+    """Plan server in place of a model on this machine."""
     goals: list[str] = field(default_factory=list)
     """Goal images in order: a folder or files (empty: the simulated task's goals)."""
     steps: list[int] = field(default_factory=list, metadata=between(1, 100_000))
@@ -197,6 +200,7 @@ class DriveOptions:
         for option, (applies, needed) in unused.items():
             if applies:
                 raise PlanError(f"{option} has an effect only with {needed}.")
+        self._check_remote()
         self.resolved_planner()  # refuses options without effect
 
     def resolved_planner(self) -> GoalPlannerOptions:
@@ -205,8 +209,22 @@ class DriveOptions:
         one_image = scripted and has_one_image(self.workcell.scene.task, self.sub_goals)
         return self.planner.resolved(one_image=one_image)
 
+    def _check_remote(self) -> None:
+        """Reject options of a model on this machine if a server plans."""
+        here = {"model": self.model, "device": self.device, "precision": self.precision}
+        usual = {"model": "", "device": "auto", "precision": "auto"}
+        unused = [f"{name}={value}" for name, value in here.items() if value != usual[name]]
+        unused += changed_fields(self.planner)
+        if self.remote.policy and unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with policy={self.remote.policy}: the server "
+                "has its own. Give it to `worldmodel serve`, or leave policy= out."
+            )
+
     def resolved(self) -> DriveOptions:
-        """Return the options with method and model resolved."""
+        """Return the options with method and model resolved; a plan server resolves its own."""
+        if self.remote.policy:
+            return self
         planner = self.resolved_planner()
         return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
 

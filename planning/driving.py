@@ -21,6 +21,8 @@ FATAL = ("latched", "arm", "state", "person")
 """Kinds of refusal that end the episode immediately."""
 FUTURE_S = 0.05
 """A frame whose age is below the negative of this was stamped by a wrong clock [s]."""
+PARTS_BEFORE_SENDING = ("state", "encode", "plan", "network", "other")
+"""Parts of a step during which its frame ages."""
 FIXES = {"frame": "; plan with fewer samples= or iterations=, or raise max_plan_s="}
 """Fix to suggest when a kind of refusal repeats."""
 
@@ -137,12 +139,13 @@ class Step:
     sent: Sent | None
     """Action after the safety layer; None in the last iteration."""
     seconds: dict[str, float]
-    """Duration of each part [s]: camera, state, encode, plan, other, send."""
+    """Duration of each part [s]: camera, state, encode, plan, network (of a plan server), other,
+    send."""
 
     @property
     def frame_age_s(self) -> float:
         """Age of the frame at the time of sending [s]."""
-        return sum(self.seconds.get(name, 0.0) for name in ("state", "encode", "plan", "other"))
+        return sum(self.seconds.get(name, 0.0) for name in PARTS_BEFORE_SENDING)
 
 
 def send_fresh(

@@ -50,6 +50,34 @@ def rgb_frame(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
+def fit_picture(
+    image: NDArray[np.uint8], transform: str, size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """Return an image [H, W, 3] about as a model sees it, for people.
+
+    The model's own transform (`worldmodel.models.preprocess`) needs torch; this one has the same
+    region up to a pixel, and Pillow's interpolation.
+
+    Args:
+        image: RGB of any size.
+        transform: `droid` (at most 1.35 times as wide as high), `published`, `center_crop` or
+            `squeeze`.
+        size: height and width [px].
+    """
+    height, width = image.shape[:2]
+    rows, columns = float(height), float(width)
+    if transform == "droid":
+        columns, rows = min(columns, rows * 1.35), min(rows, columns / 0.75)
+    elif transform in ("published", "center_crop"):
+        zoom = 256 / 224 if transform == "published" else max(size) / min(size)
+        short = min(height, width) / (min(size) * zoom)
+        rows, columns = min(rows, size[0] * short), min(columns, size[1] * short)
+    top, left = (height - rows) / 2, (width - columns) / 2
+    region = (left, top, left + columns, top + rows)
+    shown = Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR, box=region)
+    return np.array(shown)
+
+
 def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image file as RGB uint8 [H, W, 3], see `rgb_frame`.
 

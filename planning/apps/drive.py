@@ -282,7 +282,7 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
     box_m = plan_box(options)
     with ExitStack() as stack:
         planner = stack.enter_context(closing(open_drive_planner(options)))
-        options = planner.options
+        in_fact: DriveOptions = planner.options
         workcell = stack.enter_context(open_workcell(cell, max(planner.image_size)))
         planner.connect(workcell.spec, box_m or SIMULATED_BOX_M, workcell.interrupt)
         what = f"{options.episodes} episode(s)"
@@ -290,6 +290,6 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> None:
         view = stack.enter_context(LiveView(options.port)) if options.view else None
         if view is not None:
             operator.tell(f"live view: {view.url}")
-        session = Drive(options, workcell, planner, operator, view=view, box_m=box_m)
+        session = Drive(in_fact, workcell, planner, operator, view=view, box_m=box_m)
         with patient():  # the arm is stopped and the episode written, however long a plan takes
             session.run(finish)

@@ -56,11 +56,15 @@ class DrivePlanner(Protocol):
 
 
 def open_drive_planner(options: DriveOptions) -> DrivePlanner:
-    """Load the model of a drive, importing torch.
+    """Load the model of a drive, importing torch, or connect to its plan server, without torch.
 
     Args:
         options: resolved options of the drive.
     """
+    if options.remote.policy:
+        from planning.apps.remote_planner import RemotePlanner
+
+        return RemotePlanner(options)
     from planning.apps.local_planner import LocalPlanner
 
     return LocalPlanner(options)

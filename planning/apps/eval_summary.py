@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from collections import Counter
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def rates_of(episodes: list[Episode]) -> dict[str, Any]:
     }
 
 
+def versions(*names: str) -> dict[str, str]:
+    """Return the versions of distributions; torch is missing where a server plans."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
 def summarise(
     episodes: list[Episode],
     baselines: dict[str, list[Episode]],
@@ -50,7 +60,7 @@ def summarise(
         "seed": options.seed,
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "mujoco", "gymnasium", "numpy")},
+            **versions("torch", "mujoco", "gymnasium", "numpy"),
         },
         "split": scene.split,
         "factor": scene.factor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from planning.apps.logged_planner import logged_planner
 from planning.apps.policies import make_planning_agent, open_policy
 from planning.apps.safety_replay import replay_safety_log
 from planning.apps.workspace import SIMULATED_BOX_M, point
 from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture
-from planning.options import ELITE_SOLVERS, GoalPlannerOptions, Precision, ReplayOptions
+from planning.options import Precision, ReplayOptions
 from planning.protocols import Agent, SubGoal
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
 from planning.report.views import beside_goals
 from planning.rollout import Episode
-from planning.skill_options import SkillOptions
 from robot.arm import ArmSpec
 from worldmodel.atomic_io import write_bytes
 from worldmodel.checkpoints.loading import load_world_model
@@ -49,18 +49,6 @@ def find_logs(where: str) -> list[Path]:
     if not found:
         raise PlanError(f"No logs in {where!r}. Give run=FOLDER, the out= of a `worldmodel drive`.")
     return found
-
-
-def logged_planner(options: Mapping[str, Any]) -> GoalPlannerOptions:
-    """Return the planner settings of a log; older logs hold them among the other options."""
-    said = options.get("planner", options)
-    known = {f.name for f in dataclasses.fields(GoalPlannerOptions)}
-    values = {name: value for name, value in said.items() if name in known}
-    if values.get("optimiser", "cem") not in ELITE_SOLVERS:
-        values.pop("elites", None)
-    if "skill_search" in values:
-        values["skill_search"] = SkillOptions(**values["skill_search"])
-    return GoalPlannerOptions(**values)
 
 
 def logged_task(logged: Logged) -> str:

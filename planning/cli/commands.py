@@ -50,6 +50,7 @@ GROUPS = {
     },
     "Drive a robot arm": {
         "drive": "Move an arm toward goal images; a dry run by default.",
+        "serve": "Plan for robots on other machines.",
         "replay": "Show the log of a drive and replan its actions.",
         "calibrate axes": "Estimate the model-to-robot rotation.",
         "check-view": "Check that the camera has not moved.",
@@ -61,6 +62,7 @@ GROUPS = {
         "data convert": "Write recorded episodes as a LeRobot data set.",
         "data prepare": "Store episodes as frames or features.",
         "merge": "Join the shards of a command that was split.",
+        "doctor": "Check this machine, and name what to install.",
         "models": "List published models, their sizes and licences.",
         "convert": "Convert a published checkpoint to safetensors.",
         "bench planning": "Compare planning speed with the published loop.",

@@ -40,6 +40,7 @@ USES = {
         "pyrealsense2",
         "from robot.cameras.realsense import RealSenseCamera\nRealSenseCamera().__enter__()",
     ),
+    "serve": ("msgpack", "from planning.remote.wire import pack\npack({})"),
     "rlds": (
         "tensorflow_datasets",
         "from pathlib import Path\nfrom worldmodel.data.readers.layouts import find_units\n"
