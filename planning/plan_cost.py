@@ -9,12 +9,13 @@ Shapes: B samples, K horizon, N tokens, D width, S state, A action.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from planning.energy import plan_energy, step_energies
 from planning.protocols import Dynamics, Past
@@ -57,7 +58,7 @@ class PlanCost:
         Raises:
             EnergyError: an energy is not finite.
         """
-        imagined = self._imagine(self._repeated(actions_BKA))
+        imagined = self._imagine(self.repeated(actions_BKA))
         return torch.cat([plan_energy(z, self.goal_1ND, self.norm, self.over) for z in imagined])
 
     def by_step(self, actions_BKA: Tensor) -> Tensor:
@@ -69,7 +70,8 @@ class PlanCost:
         imagined = self._imagine(actions_BKA)
         return torch.cat([step_energies(z, self.goal_1ND, self.norm, self.over) for z in imagined])
 
-    def _repeated(self, actions_BKA: Tensor) -> Tensor:
+    def repeated(self, actions_BKA: Tensor) -> Tensor:
+        """Return actions as the model executes them: single ones `repeats` times."""
         return actions_BKA if self.repeats == 1 else actions_BKA.expand(-1, self.repeats, -1)
 
     def _imagine(self, actions_BKA: Tensor) -> Iterator[Tensor]:
@@ -107,6 +109,20 @@ class PlanCost:
         settings = self.norm, self.over, self.chunk, self.repeats
         shapes = tuple((t.shape, t.dtype, t.device) for t in self.tensors)
         return id(self.model), _weights(self.model), settings, shapes
+
+
+def joint_energies(costs: Sequence[PlanCost], actions: Sequence[Tensor]) -> list[Tensor]:
+    """Return the energies [B] of each cost's actions [B, K, A], imagined in one batch.
+
+    Args:
+        costs: costs of the same tensors, which may differ in `repeats`.
+        actions: actions of each cost; shorter ones are padded with zeros, and count at their end.
+    """
+    whole = [cost.repeated(x) for cost, x in zip(costs, actions, strict=True)]
+    longest = max(x.shape[1] for x in whole)
+    padded = [F.pad(x, (0, 0, 0, longest - x.shape[1])) for x in whole]
+    by_step = costs[0].by_step(torch.cat(padded)).split([len(x) for x in whole])
+    return [e_BK[:, x.shape[1] - 1] for e_BK, x in zip(by_step, whole, strict=True)]
 
 
 def _weights(model: Dynamics) -> tuple[Hashable, ...]:

@@ -11,6 +11,7 @@ from typing import Literal, Self, overload
 import torch
 from torch import Tensor
 
+from planning.action_searches import ActionProblem, ActionSearches
 from planning.approach import approach_step
 from planning.bounds import Bounds
 from planning.plan_cost import PlanCost
@@ -19,8 +20,6 @@ from planning.ranges import between, check_fields
 from planning.solvers.cem import CEM
 from planning.solvers.search import Plan, Solver
 
-WARM_SPREAD = 0.5
-"""Standard deviation of the first samples after a warm start, in half widths of the box."""
 AT_THE_LIMIT = 0.95
 """Fraction of the box above which a step counts as limited by it."""
 
@@ -59,6 +58,9 @@ class PlannerConfig:
     history: int = field(default=1, metadata=between(1, 2))
     """Number of context frames: 1 is the current frame only, 2 includes the previous frame and the
     action planned there."""
+    together: bool = False
+    """Run all searches of an action in one batch, also those that may turn out to be unneeded. It
+    saves time on a device that is faster than its launches."""
     warm_start: bool = False
     """Start each search from the remainder of the previous plan toward the same goal, with half the
     spread."""
@@ -104,17 +106,6 @@ class Memory:
     def start(cls, seed: int = 0) -> Self:
         """Return the memory of a new episode."""
         return cls(torch.Generator().manual_seed(seed))
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """A planning problem: the energy of actions and the start of the search."""
-
-    cost: PlanCost
-    bounds: Bounds
-    generator: torch.Generator
-    left_3: Tensor | None
-    """Remainder of the previous plan's move [m]; None for no warm start."""
 
 
 class Planner:
@@ -208,7 +199,7 @@ class Planner:
         bounds = replace(self.bounds, start_m=(x, y, z))
         warm = c.warm_start and last is not None and torch.equal(last.goal_1ND, goal_1ND)
         left_3 = last.left_3 if warm and last is not None else None
-        plan, total_3 = self._solve(_Problem(cost, bounds, memory.generator, left_3))
+        plan, total_3 = self._solve(ActionProblem(cost, bounds, memory.generator, left_3))
         plan = replace(plan, calls=cost.tally.calls, frames=cost.tally.frames)
         step = PlannedStep(seen, goal_1ND, plan.actions_KA[:1], total_3 - plan.actions_KA[0, :3])
         return plan, replace(memory, last=step)
@@ -220,22 +211,21 @@ class Planner:
         actions_11A = last.action_1A[:, None].to(seen.z_1ND.device)
         return self.model.remember(seen.z_1ND[:, None], seen.state_1S[:, None], actions_11A)
 
-    def _solve(self, problem: _Problem) -> tuple[Plan, Tensor]:
+    def _solve(self, problem: ActionProblem) -> tuple[Plan, Tensor]:
         """Return the plan and the whole move [m] of which it is the first part."""
-        c, free = self.config, problem.bounds
-        frozen = replace(problem, bounds=replace(free, gripper_free=False))
-        direct = self._direct(frozen)
+        c, searches = self.config, self._searches(problem)
+        direct = self._direct(searches)
         total = direct.actions_KA[:, :3].sum(0)
         near = float(direct.actions_KA[0, :3].norm()) <= c.gate_m
         if not c.gate_m or near or self._gripper_helps(problem, direct):
-            found = self._search(problem, c.horizon)
+            found = searches.plan(gripper=True)
             return found, found.actions_KA[:, :3].sum(0)
-        step = approach_step(total, free.max_step_m, c.approach_slope)
+        step = approach_step(total, problem.bounds.max_step_m, c.approach_slope)
         first = torch.zeros(1, direct.actions_KA.shape[-1])
-        first[0, :3] = frozen.bounds.inside(step)[0]
+        first[0, :3] = searches.frozen.inside(step)[0]
         return replace(direct, actions_KA=first), total
 
-    def _gripper_helps(self, problem: _Problem, direct: Plan) -> bool:
+    def _gripper_helps(self, problem: ActionProblem, direct: Plan) -> bool:
         """Return whether the gripper should act now, before the remaining motion.
 
         It should if operating it at the current position is predicted to end nearer the goal than
@@ -258,31 +248,24 @@ class Planner:
             return False
         return bool(energies_4K[grip, -1] <= energies_4K[2 + grip, -1])
 
-    def _search(self, problem: _Problem, horizon: int, *, warm_steps: int | None = None) -> Plan:
-        """Search once, with a warm start spread evenly over `warm_steps` (None: the horizon)."""
-        start_K4, spread = None, 1.0
-        if problem.left_3 is not None:
-            limit = problem.bounds.max_step_m
-            start_K4, spread = torch.zeros(horizon, 4), WARM_SPREAD
-            start_K4[:, :3] = (problem.left_3 / (warm_steps or horizon)).clamp(-limit, limit)
-        return self.config.optimiser.minimise(
-            problem.cost,
-            problem.bounds,
-            problem.generator,
-            horizon=horizon,
-            start_K4=start_K4,
-            spread=spread,
-            deadline_s=self.config.deadline_s,
+    def _searches(self, problem: ActionProblem) -> ActionSearches:
+        c = self.config
+        return ActionSearches(
+            problem,
+            c.optimiser,
+            horizon=c.horizon,
+            stretch=c.stretch,
+            deadline_s=c.deadline_s,
+            together=c.together,
         )
 
-    def _direct(self, problem: _Problem) -> Plan:
+    def _direct(self, searches: ActionSearches) -> Plan:
         """Plan one step, and add equal steps while a single one is limited by the box."""
-        plan = self._search(problem, self.config.horizon)
+        plan = searches.plan()
         for repeats in range(2, self.config.stretch + 1):
             longest = float(plan.actions_KA[0, :3].abs().max())
-            if longest < AT_THE_LIMIT * problem.bounds.max_step_m:
+            if longest < AT_THE_LIMIT * searches.frozen.max_step_m:
                 break
-            tied = replace(problem, cost=replace(problem.cost, repeats=repeats))
-            one = self._search(tied, 1, warm_steps=repeats)
+            one = searches.plan(repeats)
             plan = replace(one, actions_KA=one.actions_KA.expand(repeats, -1))
         return plan

@@ -27,6 +27,10 @@ from robot.pose import flange_to_tcp
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
+SMALL_FLOP = 1e12
+"""Arithmetic of an iteration below which launches dominate on a GPU; at 500 TFLOP/s, which is an
+estimate, it takes 2 ms."""
+
 
 def samples_at_once(world: WorldModel, options: PlannerOptions) -> int:
     """Return the number of plans that fit into `memory_gb`, at least 1."""
@@ -54,7 +58,12 @@ def check_steps(world: WorldModel, options: PlannerOptions) -> None:
 
 
 def planner_config(
-    options: PlannerOptions, *, chunk: int = 1024, device: str = "cpu", gripper_free: bool = True
+    options: PlannerOptions,
+    *,
+    chunk: int = 1024,
+    device: str = "cpu",
+    gripper_free: bool = True,
+    together: bool = False,
 ) -> PlannerConfig:
     """Return the planner configuration for the given options.
 
@@ -63,6 +72,7 @@ def planner_config(
         chunk: number of plans evaluated at once; see `samples_at_once`.
         device: device of the model.
         gripper_free: whether to plan the gripper.
+        together: whether to run all searches of an action at once; see `launches_dominate`.
     """
     return PlannerConfig(
         optimiser=make_optimiser(
@@ -84,7 +94,21 @@ def planner_config(
         deadline_s=options.deadline_s or None,
         chunk=chunk,
         gripper_free=gripper_free,
+        together=together,
     )
+
+
+def launches_dominate(world: WorldModel, options: PlannerOptions) -> bool:
+    """Return whether a search on the model's device waits for launches more than for arithmetic.
+
+    Then the searches of an action take no longer together than one of them does.
+    """
+    if next(world.parameters()).device.type != "cuda" or options.optimiser != "cem":
+        return False
+    rows, columns = world.predictor.config.grid
+    weights = sum(p.numel() for p in world.predictor.parameters())
+    steps = max(options.stretch, options.horizon) * (options.stretch + 1)
+    return 2 * weights * rows * columns * options.samples * steps < SMALL_FLOP
 
 
 def read_axes(path: str) -> NDArray[np.float64] | None:
@@ -118,7 +142,13 @@ def open_policy(
     check_steps(world, planner)
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)
-    config = planner_config(planner, chunk=chunk, device=str(where), gripper_free=gripper_free)
+    config = planner_config(
+        planner,
+        chunk=chunk,
+        device=str(where),
+        gripper_free=gripper_free,
+        together=launches_dominate(world, planner),
+    )
     return Policy(world, config, axes=read_axes(axes))
 
 

@@ -12,15 +12,18 @@ lower and upper corner of the workspace.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from planning.plan_cost import PlanCost
+from planning.plan_cost import PlanCost, joint_energies
+from planning.solvers import replay
 from planning.solvers.cem import CEM, CEMSearch
-from planning.solvers.search import Plan, Problem, Search, not_finite
+from planning.solvers.replay import Replayed
+from planning.solvers.search import Plan, Problem, not_finite
 
 KEPT = 8
 """Number of kinds of searches whose graphs are kept; the one made first is dropped."""
@@ -35,23 +38,42 @@ class DeviceCEM(CEM):
     graph: bool = True
     """Whether to capture and replay iterations on CUDA; the cost must then not synchronise with the
     host."""
-    kept: dict[Hashable, _DeviceSearch] = field(
+    kept: dict[Hashable, DeviceSearch | DeviceGroup] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
     """Searches with captured graphs, by kind."""
 
-    def start(self, problem: Problem) -> Search:
+    def start(self, problem: Problem) -> DeviceSearch:
         """Return a new search, or one of the same kind that starts again."""
-        kind = _kind(problem)
-        search = self.kept.get(kind)
-        if search is None:
-            search = _DeviceSearch(self, problem)
-            if kind is not None and search.captures:
+        return self._kept(_kind(problem), lambda: DeviceSearch(self, problem), [problem])
+
+    def minimise_all(
+        self, problems: Sequence[Problem], *, deadline_s: float | None = None
+    ) -> list[Plan]:
+        """Search for several plans from one observation at once; see `Solver.minimise_all`.
+
+        The model imagines the samples of all searches in one batch, the shorter ones as long as the
+        longest. `min_spread_m` ends them together.
+        """
+        costs = [problem.cost for problem in problems]
+        if len(problems) == 1 or not all(isinstance(cost, PlanCost) for cost in costs):
+            return super().minimise_all(problems, deadline_s=deadline_s)
+        kinds = tuple(_kind(problem) for problem in problems)
+        group = self._kept(
+            kinds, lambda: DeviceGroup([DeviceSearch(self, p) for p in problems]), problems
+        )
+        return self.run(group, deadline_s)
+
+    def _kept(self, kind: Hashable, make: Callable[[], Kept], problems: Sequence[Problem]) -> Kept:
+        found = self.kept.get(kind)
+        if found is None:
+            found = make()
+            if kind is not None and found.captures:
                 while len(self.kept) >= KEPT:
                     del self.kept[next(iter(self.kept))]
-                self.kept[kind] = search
-        search.begin(problem)
-        return search
+                self.kept[kind] = found
+        found.begin(*problems)
+        return found  # type: ignore[return-value]
 
 
 def _kind(problem: Problem) -> Hashable | None:
@@ -64,14 +86,13 @@ def _kind(problem: Problem) -> Hashable | None:
     return problem.cost.kind, problem.mean_K4.shape, bounds, has_limits, mode
 
 
-class _DeviceSearch(CEMSearch):
+class DeviceSearch(Replayed, CEMSearch):
     """Search whose iterations read and write device tensors in place."""
 
     def __init__(self, settings: DeviceCEM, problem: Problem) -> None:
-        super().__init__(settings, problem)
+        CEMSearch.__init__(self, settings, problem)
         self.device, shape = settings.device, problem.mean_K4.shape
-        self.captures = settings.graph and _can_capture(self.device)
-        self.graph: Callable[[], None] | None = None
+        self.captures = settings.graph and replay.can_capture(self.device)
         self.noise_IBK4 = self._empty(settings.iterations, settings.num_samples, *shape)
         self.start_2K4, self.limits_33 = self._empty(2, *shape), self._empty(3, 3)
         self.mean_K4, self.std_K4, self.best_K4 = (self._empty(*shape) for _ in range(3))
@@ -112,35 +133,33 @@ class _DeviceSearch(CEMSearch):
         """Copy from the host without waiting for the device."""
         kept.copy_(new.pin_memory() if kept.is_cuda else new, non_blocking=True)
 
-    def iterate(self) -> None:
-        """Run one iteration: the first of a kind eagerly, then by replaying a captured graph."""
-        self.iteration += 1
-        if not self.captures:
-            self._step()
-        elif self.graph is None and self.iteration == 1:
-            _on_side_stream(self._step)
-        else:
-            if self.graph is None:
-                self.graph = _captured(self._step)
-            self.graph()
-        cost = self.problem.cost
-        if self.cost is not cost and isinstance(cost, PlanCost):  # a graph's replay counts nothing
-            cost.count(self.settings.num_samples, cost.repeats * len(self.mean_K4))
-
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Draw samples, imagine them and move the Gaussian."""
         samples_BK4 = self.propose()
         self.update(samples_BK4, self.evaluate(samples_BK4))
 
-    def evaluate(self, samples_BK4: Tensor) -> Tensor:
+    def count_step(self) -> None:
+        """Add the samples to the tally."""
+        cost = self.problem.cost
+        if self.cost is not cost and isinstance(cost, PlanCost):  # a replay counts nothing
+            cost.count(self.settings.num_samples, cost.repeats * len(self.mean_K4))
+
+    def actions(self, samples_BK4: Tensor) -> Tensor:
+        """Return the actions of samples inside the limits that a graph reads."""
         bounds = self.problem.bounds
         has_limits = bounds.limits("cpu") is not None
-        actions_BKA = bounds.full(samples_BK4, self.limits_33 if has_limits else None)
-        return self.checked(self.cost(actions_BKA), samples_BK4)
+        return bounds.full(samples_BK4, self.limits_33 if has_limits else None)
+
+    def evaluate(self, samples_BK4: Tensor) -> Tensor:
+        """Return the energies [B] of samples."""
+        return self.checked(self.cost(self.actions(samples_BK4)), samples_BK4)
 
     def noise(self) -> Tensor:
+        """Return this iteration's noise [B, K, 4]."""
         return self.noise_IBK4.index_select(0, self.count_1)[0]
 
     def update(self, samples_BK4: Tensor, energies_B: Tensor) -> None:
+        """Move the Gaussian toward the elites, in place."""
         self.count_1.add_(1)
         bad = ~energies_B.isfinite().all() & (self.first_bad_1 == 0)
         self.first_bad_1.copy_(torch.where(bad, self.count_1, self.first_bad_1))
@@ -166,21 +185,50 @@ class _DeviceSearch(CEMSearch):
         return Plan(actions_KA, energy, spread_m, self.iteration)
 
 
-def _can_capture(device: str) -> bool:
-    return torch.device(device).type == "cuda"
+class DeviceGroup(Replayed):
+    """Searches from one observation whose samples the model imagines in one batch."""
+
+    def __init__(self, searches: Sequence[DeviceSearch]) -> None:
+        self.searches = searches
+        self.captures = searches[0].captures
+
+    def begin(self, *problems: Problem) -> None:
+        """Start again with problems of the same kinds; each draws its noise in turn."""
+        self.iteration = 0
+        self.asked = [p.cost for p in problems if isinstance(p.cost, PlanCost)]
+        for search, problem in zip(self.searches, problems, strict=True):
+            search.begin(problem)
+
+    def step(self) -> None:
+        """Draw the samples of all searches, imagine them at once and move the Gaussians."""
+        proposed = [search.propose() for search in self.searches]
+        costs = [search.cost for search in self.searches]
+        actions = [s.actions(x) for s, x in zip(self.searches, proposed, strict=True)]
+        found = joint_energies(costs, actions)  # type: ignore[arg-type]
+        for search, samples_BK4, energies_B in zip(self.searches, proposed, found, strict=True):
+            search.update(samples_BK4, energies_B)
+
+    def count_step(self) -> None:
+        """Add the padded batch to the tally, which the costs share."""
+        for search in self.searches:
+            search.iteration = self.iteration
+        if self.captures:  # a replay counts nothing
+            samples = sum(search.settings.num_samples for search in self.searches)
+            lengths = [len(search.mean_K4) for search in self.searches]
+            steps = [c.repeats * n for c, n in zip(self.asked, lengths, strict=True)]
+            self.asked[0].count(samples, max(steps))
+
+    def spread_m(self) -> float:
+        """Return the largest remaining spread [m] of the searches."""
+        return max(search.spread_m() for search in self.searches)
+
+    def plan(self) -> list[Plan]:
+        """Return the plans.
+
+        Raises:
+            EnergyError: an energy was not finite.
+        """
+        return [search.plan() for search in self.searches]
 
 
-def _on_side_stream(step: Callable[[], None]) -> None:
-    """Run a step on a separate stream, as warm-up before a capture."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        step()
-    torch.cuda.current_stream().wait_stream(stream)
-
-
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+Kept = TypeVar("Kept", DeviceSearch, DeviceGroup)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -182,6 +183,22 @@ class Search(ABC):
         return Plan(actions_KA, self.best_energy, self.spread_m(), self.iteration)
 
 
+Result = TypeVar("Result", covariant=True)
+
+
+class Runs(Protocol[Result]):
+    """What the search loop needs of a search."""
+
+    def iterate(self) -> None:
+        """Run one iteration."""
+
+    def spread_m(self) -> float:
+        """Return the remaining spread of the positions [m]."""
+
+    def plan(self) -> Result:
+        """Return the result."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Solver(ABC):
     """Base class of all optimisers: shared settings and the search loop."""
@@ -238,14 +255,36 @@ class Solver(ABC):
                 f"start_K4 has shape {tuple(mean_K4.shape)}; allowed: ({horizon}, 4) for "
                 f"horizon={horizon}"
             )
-        search = self.start(Problem(cost, bounds, generator, mean_K4, spread))
+        problem = Problem(cost, bounds, generator, mean_K4, spread)
+        return self.run(self.start(problem), deadline_s, began)
+
+    def minimise_all(
+        self, problems: Sequence[Problem], *, deadline_s: float | None = None
+    ) -> list[Plan]:
+        """Solve independent problems; a search on a device may solve them together.
+
+        Args:
+            problems: problems with costs from one observation, in the order of their random draws.
+            deadline_s: time limit of each search [s].
+
+        Raises:
+            PlanError: the energies have a wrong shape.
+            EnergyError: an energy is not finite; the message names the iteration.
+        """
+        return [self.run(self.start(problem), deadline_s) for problem in problems]
+
+    def run(
+        self, search: Runs[Result], deadline_s: float | None, began: float | None = None
+    ) -> Result:
+        """Iterate a search until a stopping rule applies; return its result."""
+        began = time.perf_counter() if began is None else began
         for _ in range(self.iterations):
             search.iterate()
             if self._is_over(search, began, deadline_s):
                 break
         return search.plan()
 
-    def _is_over(self, search: Search, began: float, deadline_s: float | None) -> bool:
+    def _is_over(self, search: Runs[Result], began: float, deadline_s: float | None) -> bool:
         if deadline_s is None and not self.min_spread_m:
             return False
         narrow = search.spread_m() < self.min_spread_m  # synchronises with the device

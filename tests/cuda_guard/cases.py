@@ -135,12 +135,12 @@ for _name in NAMES:
         CASES[f"plan_{_name}"] = functools.partial(plan_with, _name)
 
 
-@case
-def captured(ledger: Ledger) -> None:
+def three_plans(ledger: Ledger, *, together: bool) -> None:
     """Plan three times with one shape; the last two are recorded."""
     world = small_world().cuda()
     solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3)
-    planner = Planner(world, PlannerConfig(optimiser=solver), Bounds(low_m=(0.3, -0.3, 0.1)))
+    config = PlannerConfig(optimiser=solver, together=together)
+    planner = Planner(world, config, Bounds(low_m=(0.3, -0.3, 0.1)))
     memory = Memory.start()
     for index in range(3):
         if index == 1:
@@ -148,6 +148,16 @@ def captured(ledger: Ledger) -> None:
         seen, goal_1ND = observed()
         _plan, memory = planner.plan(seen, goal_1ND, memory)
     ledger.end_step()
+
+
+@case
+def captured(ledger: Ledger) -> None:
+    three_plans(ledger, together=False)
+
+
+@case
+def captured_together(ledger: Ledger) -> None:
+    three_plans(ledger, together=True)
 
 
 @case

@@ -19,7 +19,8 @@ HERE = Path(__file__).parent
 pytestmark = pytest.mark.timeout(900)  # half a minute on an idle core
 
 EXPECTED = {
-    *("encode", "unroll", "bfloat16", "captured", "skills", "energies", "features", "probe_heads"),
+    *("encode", "unroll", "bfloat16", "captured", "captured_together", "skills", "energies"),
+    *("features", "probe_heads"),
     *("inspected", "surprise", "policies", "decoder"),
     *("plan_cem", "plan_icem", "plan_mppi", "plan_gradient"),
     *("train_joint", "train_joint_published", "train_frozen", "train_finetune", "train_post"),
@@ -102,18 +103,22 @@ def test_everything_runs_to_its_end_and_mixes_no_devices(records):
 
 
 def test_a_captured_iteration_never_waits(records):
-    assert records["captured"]["captures"]
-    assert records["captured"]["replays"]
+    for name in ("captured", "captured_together"):
+        assert records[name]["captures"]
+        assert records[name]["replays"]
     for name in EXPECTED:
         assert not records[name]["captured"], name
 
 
 def test_later_plans_replay_the_graphs_of_the_first(records):
-    step, plans = records["captured"]["step"], 2
-    assert step["graphs"] == {"replays": step["graphs"]["replays"]}  # no captures
-    for wait, count in step["waits"].items():
-        place = wait.split(" at ")[1]
-        assert count <= plans * PLAN_WAITS[place], place
+    plans, iterations = 2, 4
+    for name in ("captured", "captured_together"):
+        step = records[name]["step"]
+        assert step["graphs"] == {"replays": step["graphs"]["replays"]}, name  # no captures
+        for wait, count in step["waits"].items():
+            place = wait.split(" at ")[1]
+            assert count <= plans * PLAN_WAITS[place], (name, place)
+    assert records["captured_together"]["step"]["graphs"]["replays"] == plans * iterations
 
 
 def test_a_training_step_waits_where_it_is_allowed_to(records):

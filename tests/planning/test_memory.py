@@ -33,9 +33,9 @@ class Watched:
     def __init__(self):
         self.asked = []
 
-    def minimise(self, cost, bounds, generator, **options) -> Plan:
-        self.asked.append(options)
-        return CEM(num_samples=200).minimise(cost, bounds, generator, **options)
+    def minimise_all(self, problems, **options) -> list[Plan]:
+        self.asked += problems
+        return CEM(num_samples=200).minimise_all(problems, **options)
 
 
 def test_a_warm_start_goes_on_where_the_last_plan_was():
@@ -45,18 +45,18 @@ def test_a_warm_start_goes_on_where_the_last_plan_was():
     start, goal = torch.tensor([[[0.45, 0.0, 0.2]]]), torch.tensor([[[0.45, 0.14, 0.2]]])
     plan, memory = planner.plan(Observation(start, STATE), goal)
     first = plan.actions_KA[0]
-    assert all(options["start_K4"] is None for options in watched.asked)
+    assert all((problem.mean_K4 == 0).all() for problem in watched.asked)
     watched.asked.clear()
     moved = Observation(start + first[:3], STATE)
     second = planner.plan(moved, goal.clone(), memory)[0].actions_KA[0]
     want = torch.tensor([0.0, 0.14, 0.0]) - first[:3]
-    torch.testing.assert_close(watched.asked[0]["start_K4"][0, :3], want, atol=6e-3, rtol=0)
-    assert watched.asked[0]["spread"] == 0.5
+    torch.testing.assert_close(watched.asked[0].mean_K4[0, :3], want, atol=6e-3, rtol=0)
+    assert watched.asked[0].spread == 0.5
     torch.testing.assert_close(second[:3], want, atol=4e-3, rtol=0)
     watched.asked.clear()
     planner.plan(Observation(start, STATE), goal + 0.01, memory)  # another goal
     planner.plan(Observation(start, STATE), goal)  # another episode
-    assert all(options["start_K4"] is None for options in watched.asked)
+    assert all((problem.mean_K4 == 0).all() for problem in watched.asked)
 
 
 def test_interleaved_episodes_do_not_disturb_each_other():

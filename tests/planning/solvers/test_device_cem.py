@@ -8,7 +8,7 @@ from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
 from planning.errors import EnergyError
 from planning.planner import Observation, Planner, PlannerConfig
-from planning.solvers import device_cem
+from planning.solvers import replay
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import make_optimiser
@@ -65,12 +65,44 @@ def test_cuda_models_get_it_and_a_cpu_is_told():
         attend(*torch.randn(3, 1, 1, 4, 8).unbind(0), None, "cudnn")
 
 
+@pytest.fixture
+def replaying(monkeypatch):
+    """Without a device, let a replay run the kept search's step again on the kept tensors."""
+    monkeypatch.setattr(replay, "can_capture", lambda _: True)
+    monkeypatch.setattr(replay, "on_side_stream", lambda step: step())
+    monkeypatch.setattr(replay, "captured", lambda step: step)
+
+
 @torch.no_grad()
-def test_a_kept_graph_gives_the_plans_of_other_observations(monkeypatch):
-    """Without a device, a replay runs the kept search's step again on the kept tensors."""
-    monkeypatch.setattr(device_cem, "_can_capture", lambda _: True)
-    monkeypatch.setattr(device_cem, "_on_side_stream", lambda step: step())
-    monkeypatch.setattr(device_cem, "_captured", lambda step: step)
+@pytest.mark.parametrize("captures", [False, True])
+def test_searches_together_give_the_plans_of_one_after_another(captures, request):
+    """All steps are limited by the box, so that both draw the same noise in the same order."""
+    if captures:
+        request.getfixturevalue("replaying")
+
+    class Places:
+        def unroll(self, z_BND, state_BS, actions_BKA):
+            return (z_BND[:, 0] + actions_BKA[..., :3].cumsum(1))[:, :, None]
+
+    both = {"num_samples": 40, "iterations": 12, "num_elites": 5}
+    config = {"approach_slope": 0.0}
+    alone = Planner(Places(), PlannerConfig(optimiser=CEM(**both), **config), BOUNDS)
+    solver = DeviceCEM(**both, device="cpu")
+    together = Planner(Places(), PlannerConfig(optimiser=solver, together=True, **config), BOUNDS)
+    for x in (0.0, -0.1):
+        seen = Observation(torch.tensor([[[x, 0.0, 0.0]]]), torch.zeros(1, 7), (0.45, 0.0, 0.13))
+        goal = torch.tensor([[[x + 0.2, 0.0, 0.0]]])
+        want, found = (planner.plan(seen, goal)[0] for planner in (alone, together))
+        torch.testing.assert_close(found.actions_KA, want.actions_KA, atol=1e-5, rtol=0)
+        # three searches and the gripper against one search, with its own for the freed gripper
+        assert want.calls == 3 * 12 + 1
+        assert found.calls == 12 + 1
+        assert found.frames == 12 * 4 * 40 * 3 + 4 * 4
+    assert len(solver.kept) == captures
+
+
+@torch.no_grad()
+def test_a_kept_graph_gives_the_plans_of_other_observations(replaying):
     world = make_world("small")
     both = {"num_samples": 24, "iterations": 3, "num_elites": 4}
     kept, plain = DeviceCEM(**both, device="cpu"), CEM(**both)
