@@ -14,7 +14,7 @@ from planning.errors import EnergyError, PlanError
 from planning.metrics import median_p95, wilson
 from planning.planner import Observation, Planner, PlannerConfig
 from planning.policy import Policy
-from planning.rollout import run_episode, seconds_per_action, time_shares
+from planning.rollout import evaluations_per_action, run_episode, seconds_per_action, time_shares
 from planning.solvers.cem import CEM
 from worldmodel.specs import ActionSpec, ObservationSpec
 
@@ -212,6 +212,9 @@ def test_the_agent_reaches_goals_in_a_linear_world(episodes):
     assert all(e.energies[-1] < e.energies[0] for e in episodes)
     assert len(seconds_per_action(episodes)) == sum(len(e.actions) for e in episodes)
     assert sum(time_shares(episodes).values()) == pytest.approx(1.0)
+    counts = evaluations_per_action(episodes)
+    assert len(counts["calls"]) == len(seconds_per_action(episodes))
+    assert all(n >= 150 * 4 for n in counts["frames"])  # at least one search
 
 
 @pytest.mark.parametrize(("name", "wanted"), [("hold", 0), ("random", 0), ("pose_only", 6)])
