@@ -108,8 +108,7 @@ class ObjectHead(Float32Module):
         log_share_BM = out_BM6[..., 5].log_softmax(-1)
         cost_BLM = (error_BLM - TEMPERATURE * log_share_BM.unsqueeze(-2)) * known_BL.unsqueeze(-1)
         labels = poses_BL4.shape[-2]
-        which_PL = torch.tensor(list(itertools.permutations(range(slots), labels)))
-        which_PL = which_PL.to(cost_BLM.device)
+        which_PL = _assignments(slots, labels, cost_BLM.device)
         cost_BP = cost_BLM[..., torch.arange(labels, device=which_PL.device), which_PL].sum(-1)
         # assignments that differ only in the slots of unknown objects count once
         count_B = known_BL.sum(-1)
@@ -128,7 +127,7 @@ class ObjectHead(Float32Module):
         """
         known_BL, has_yaw_BL = ~poses_BL4[..., :3].isnan().any(-1), ~poses_BL4[..., 3].isnan()
         has_yaw_BL = has_yaw_BL & known_BL
-        centre = poses_BL4.new_tensor(self.config.centre_m)
+        centre = constant(self.config.centre_m, poses_BL4)
         place_BL3 = (poses_BL4[..., :3] - centre) / self.config.scale_m
         turn_BL2 = torch.stack([(2 * poses_BL4[..., 3]).cos(), (2 * poses_BL4[..., 3]).sin()], -1)
         # NaN labels would make the gradient NaN even where the loss is masked
