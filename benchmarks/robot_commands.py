@@ -7,7 +7,6 @@ are outside the boxes (without the targets' margin).
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from json_lines import append_line
 from tqdm import tqdm
 
 from envs.errors import EnvError
@@ -361,8 +361,7 @@ def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> N
                     bar.write(f"chunk {index} is left for the next run: {error}")
                     rig.end()
                     continue
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(chunk.__dict__) + "\n")
+                append_line(path, chunk.__dict__)
                 bar.set_postfix(outside_mm=f"{1000 * chunk.arm_outside_m:.2f}")
         finally:
             rig.end()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from json_lines import append_line
 
 from envs.twin.camera import TwinCamera
 from envs.twin.twin import Twin
@@ -217,7 +218,6 @@ def measure_faults(path: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
     Returns:
         Measurements by fault.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with Twin("grasp") as twin:
         for name, measure in faults(twin).items():
             lost = 0
@@ -231,8 +231,7 @@ def measure_faults(path: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
                         raise
                     continue
                 print(f"{name:28s} {json.dumps(row)}", flush=True)
-                with path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps({"fault": name} | row) + "\n")
+                append_line(path, {"fault": name} | row)
     found = read_faults(path)
     return {name: found[name][:repeats] for name in found}
 

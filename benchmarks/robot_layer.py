@@ -6,13 +6,13 @@ finished chunk is a line of a JSONL file, so a killed run resumes.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from json_lines import append_line
 from numpy.typing import ArrayLike
 from robot_commands import LIMITS, orders
 from scipy.spatial.transform import Rotation
@@ -59,13 +59,10 @@ def check_layer(count: int, path: Path) -> dict[str, Any]:
         count: number of commands.
         path: JSONL file of finished chunks, extended by this run.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     done = {row["index"] for row in read_rows(path, count)}
     for index in tqdm(range((count + CHUNK - 1) // CHUNK)):
         if index not in done:
-            row = check_chunk(index, min(CHUNK, count - index * CHUNK))
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            append_line(path, check_chunk(index, min(CHUNK, count - index * CHUNK)))
     rows = read_rows(path, count)
     return {
         **{name: sum(row[name] for row in rows) for name in COUNTS},

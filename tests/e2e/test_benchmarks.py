@@ -1,5 +1,6 @@
 """The benchmarks' scripts import, their commands compose, their pages show their figures."""
 
+import contextlib
 import importlib
 import json
 import shutil
@@ -64,10 +65,6 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
     elif script == "pretraining":
         titles = {name: arm.title for name, arm in module.ARMS.items()}
         module.fill_blocks(copy, module.blocks(module.read(module.RESULT), titles))
-    elif script == "robot_safety":
-        found = module.json.loads(module.OUT.read_text("utf-8"))
-        # The other parts were measured before rotations were capped by their angle.
-        module.write_page({"layer": found["layer"]})
     else:
         results = module.RESULT if script == "install_size" else module.OUT
         module.write_page(module.json.loads(results.read_text("utf-8")))
@@ -86,3 +83,37 @@ def test_agreement_computes_the_arrays_of_a_folder(tmp_path, capsys):
     assert 0 < found["largest"] < agreement.ALLOWED
     with pytest.raises(SystemExit, match="gold"):
         agreement.main(["gold=x"])
+
+
+def test_a_killed_run_through_the_safety_layer_resumes(tmp_path, monkeypatch):
+    layer = importlib.import_module("robot_layer")
+    monkeypatch.setattr(layer, "CHUNK", 20)
+    path = tmp_path / "layer.jsonl"
+    whole = layer.check_layer(50, path)
+    assert (whole["commands"], whole["not_finite"]) == (50, 0)
+    assert 0 < whole["turn_rad"] <= layer.LIMITS.max_step_rad + 1e-6
+    first, second, _ = path.read_text().splitlines()
+    path.write_text(f"{first}\n{second[:40]}")
+    again = layer.check_layer(50, path)
+    assert again | {"seconds_median": 0} == whole | {"seconds_median": 0}
+    assert len(path.read_text().splitlines()) == 4  # the torn line, and the two that were missing
+
+
+def test_a_killed_run_of_the_faults_resumes_and_a_spoilt_one_is_repeated(tmp_path, monkeypatch):
+    faults = importlib.import_module("robot_faults")
+    calls = []
+
+    def measure():
+        calls.append(None)
+        if len(calls) == 2:
+            raise faults.RobotError("the machine was busy")
+        return {"stop_s": 0.1 * len(calls), "left_m": 0.01, "told_s": 0.2, "message": "stopped"}
+
+    monkeypatch.setattr(faults, "Twin", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(faults, "faults", lambda _: {"fault": measure})
+    found = faults.measure_faults(tmp_path / "faults.jsonl", 2)
+    assert [row["stop_s"] for row in found["fault"]] == pytest.approx([0.1, 0.3])
+    assert faults.measure_faults(tmp_path / "faults.jsonl", 2) == found
+    assert len(calls) == 3
+    table = importlib.import_module("robot_safety").fault_table(found)
+    assert "| fault | 0.20 s (0.10 to 0.30) | 10 mm | 0.20 s | stopped |" in table
