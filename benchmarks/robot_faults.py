@@ -47,7 +47,8 @@ PLANNER = """
 import sys
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 if __name__ == "__main__":
-    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3)
+    config = FrankaConfig(address=sys.argv[1], realtime=False, max_speed_m_s=0.1, dynamics=0.3,
+                          connect_timeout_s=60.0, motion_timeout_s=60.0)
     arm = FrankaArm(config, WatchdogConfig(state_s=0.5))
     print("ready", flush=True)
     for way in (1, -1, 1):
@@ -62,7 +63,8 @@ def config(twin: Twin, **changes: Any) -> FrankaConfig:
         "realtime": False,
         "max_speed_m_s": 0.1,
         "dynamics": 0.3,
-        "connect_timeout_s": 10.0,
+        "connect_timeout_s": 60.0,
+        "motion_timeout_s": 60.0,
     }
     return FrankaConfig(**(settings | changes))
 
@@ -83,11 +85,12 @@ class Track:
             time.sleep(0.004)
 
     def wait_until_under_way(self) -> None:
-        """Wait until the arm has moved some way."""
-        while not self.rows:
-            time.sleep(0.002)
-        start = self.rows[0][1]
-        while np.linalg.norm(self.rows[-1][1] - start) < UNDER_WAY_M:
+        """Wait until the arm has moved some way, or for two minutes at most."""
+        until = time.monotonic() + 120.0
+        while time.monotonic() < until:
+            rows = self.rows[:1] + self.rows[-1:]
+            if rows and np.linalg.norm(rows[-1][1] - rows[0][1]) > UNDER_WAY_M:
+                return
             time.sleep(0.002)
 
     def end(self, fault: float) -> dict[str, float]:
@@ -169,10 +172,10 @@ def arm_fault(twin: Twin, cause: Callable[[FrankaArm], None]) -> dict[str, Any]:
         return in_a_motion(twin, arm, lambda: cause(arm))
 
 
-def frozen_driver() -> dict[str, Any]:
-    """Freeze the driver, whose arm then hears nothing and aborts by itself."""
+def driver_fault(kind: signal.Signals) -> dict[str, Any]:
+    """Kill or freeze the driver, whose arm then hears nothing and aborts by itself."""
     with Twin("grasp", client_s=SILENT_S) as own:
-        return arm_fault(own, lambda arm: os.kill(arm.driver_pid, signal.SIGSTOP))
+        return arm_fault(own, lambda arm: os.kill(arm.driver_pid, kind))
 
 
 def faults(twin: Twin) -> dict[str, Callable[[], dict[str, Any]]]:
@@ -192,8 +195,8 @@ def faults(twin: Twin) -> dict[str, Callable[[], dict[str, Any]]]:
         "stop called": of_arm(lambda arm: arm.link.stop("a person pressed stop")),
         "stop called without a reason": of_arm(lambda arm: arm.link.stop("")),
         "reflex": of_arm(lambda _: twin.order_reflex()),
-        "driver killed": of_arm(lambda arm: os.kill(arm.driver_pid, kill)),
-        "driver frozen": frozen_driver,
+        "driver killed": functools.partial(driver_fault, kill),
+        "driver frozen": functools.partial(driver_fault, freeze),
         "watchdog killed": of_arm(lambda arm: os.kill(arm.watchdog_pid, kill)),
         "watchdog frozen": of_arm(lambda arm: os.kill(arm.watchdog_pid, freeze)),
         "hand hits the table": functools.partial(collision, twin),
@@ -302,6 +305,7 @@ def server_fault(kind: signal.Signals) -> dict[str, Any]:
 
 def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
     """Kill or freeze the planner process during a motion."""
+    twin.reset(1)
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "planner.py"
         script.write_text(PLANNER, encoding="utf-8")
@@ -312,14 +316,16 @@ def planner_fault(twin: Twin, kind: signal.Signals) -> dict[str, Any]:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        assert process.stdout is not None
-        process.stdout.readline()
-        track = Track(twin)
-        track.wait_until_under_way()
-        fault = time.monotonic()
-        process.send_signal(kind)
-        time.sleep(2.0)
-        found = track.end(fault)
-        process.kill()
-        process.wait()
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            track = Track(twin)
+            track.wait_until_under_way()
+            fault = time.monotonic()
+            process.send_signal(kind)
+            time.sleep(2.0)
+            found = track.end(fault)
+        finally:
+            process.kill()
+            process.wait()
         return {**found, "message": "the watchdog stops the arm and latches"}

@@ -113,15 +113,24 @@ def command_text(found: dict[str, Any]) -> str:
             f"{found['hundreds_outside']} of {found['hundreds']}",
         ),
         ("largest step sent, per axis", f"{found['step_m']:.3f} m"),
-        ("largest rotation sent (angle)", f"{found['turn_rad']:.3f} rad"),
         ("largest distance moved in a command", f"{found['moved_m']:.3f} m"),
-        ("largest rotation measured in a command", f"{found['turned_rad']:.3f} rad"),
+        *_turns(found),
         ("commands with a line in the log", f"{found['logged']} of {found['commands']}"),
         ("motions stopped early and recovered", stops),
         ("median duration of a motion, on a busy machine", f"{found['motion_s_median']:.2f} s"),
     ]
     after = f"Commands by reason (a command may have several): {reasons}."
     return "\n\n".join([wrap(before), markdown_table(("measure", "value"), rows), wrap(after)])
+
+
+def _turns(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the rows of rotations; results from before they were limited by angle have none."""
+    if "turned_rad" not in found:
+        return []
+    return [
+        ("largest rotation sent (angle)", f"{found['turn_rad']:.3f} rad"),
+        ("largest rotation measured in a command", f"{found['turned_rad']:.3f} rad"),
+    ]
 
 
 def layer_text(found: dict[str, Any]) -> str:
