@@ -33,8 +33,8 @@ SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
 
-ONE_GOAL = "one_goal"
-"""Embedded model that plans skills toward one goal image."""
+ONE_GOAL, UNLABELLED = "one_goal_labelled", "one_goal"
+"""Embedded models that plan skills toward one goal image, with and without a simulator's label."""
 ONE_IMAGE_SEED = 700
 """Evaluation seed of the rows with one goal image: environment seeds from 8,000,000."""
 
@@ -43,8 +43,10 @@ def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> E
     return EvalOptions(scene=SceneOptions(task=task, **scene), episodes=episodes, model=model)
 
 
-def _one_image(task: str, episodes: int = 40, **scene: Any) -> EvalOptions:
-    row = _row(task, episodes, model=ONE_GOAL, **scene)
+def _one_image(
+    task: str, episodes: int = 40, *, model: str = ONE_GOAL, **scene: Any
+) -> EvalOptions:
+    row = _row(task, episodes, model=model, **scene)
     return replace(row, sub_goals="one", seed=ONE_IMAGE_SEED)
 
 
@@ -62,6 +64,10 @@ ONE_IMAGE_ROWS: dict[str, EvalOptions] = {
     "one image: push, held-out appearance": _one_image("push", split="held_out"),
     "one image: push_pose, T": _one_image("push_pose", objects=["T"]),
     "one image: sort": _one_image("sort", 10),
+    **{
+        f"one image: no simulator label: {task}": _one_image(task, model=UNLABELLED)
+        for task in ("pick_place", "push", "push_pose", "over_wall", "two_objects")
+    },
 }
 """Rows of the first table: the goal is one image with the arm back at its start."""
 ACTIONS = GoalPlannerOptions(method="actions")

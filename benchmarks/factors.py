@@ -1,7 +1,7 @@
 """Measure how much each change of the scene costs the planner, one factor at a time.
 
-    python benchmarks/factors.py [model=one_goal] [episodes=40] [workers=2] [tasks=pick_place,push]
-                                 [factors=light,camera]
+    python benchmarks/factors.py [model=one_goal_labelled] [episodes=40] [workers=2]
+                                 [tasks=pick_place,push] [factors=light,camera]
 
 Each row is one task and one factor of `envs.factors`: the planner with skills and one goal image,
 beside the baseline `geometry`, on the same seeds. Finished rows in
@@ -56,7 +56,7 @@ def show(folder: Path) -> None:
 def main() -> None:
     """Run the missing rows and print the table."""
     given = {
-        "model": "one_goal",
+        "model": "one_goal_labelled",
         "episodes": "40",
         "workers": "2",
         "tasks": ",".join(TASKS),

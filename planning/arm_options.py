@@ -143,8 +143,8 @@ class DriveOptions:
     motion: MotionOptions = field(default_factory=MotionOptions)
     """Permission to move the arm."""
     model: str = ""
-    """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
-    skills, default for actions)."""
+    """Model: embedded or published name, file, or folder of a training run (empty:
+    one_goal_labelled for skills, default for actions)."""
     device: Device = "auto"
     """Device of the model."""
     precision: Precision = "auto"

@@ -51,6 +51,8 @@ Method = Literal["auto", "actions", "skills"]
 ONE_IMAGE_TASKS = ("push", "push_pose", "two_objects", "over_wall", "sort")
 """Tasks whose default goal is a single image of moved objects with the arm at its start."""
 
+ONE_GOAL = "one_goal_labelled"
+"""Embedded model for plans of skills; it learned from labels of the simulator."""
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
 START_STATE = (0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0)
@@ -192,7 +194,7 @@ class GoalPlannerOptions(PlannerOptions):
 
     def model_or(self, model: str) -> str:
         """Return a model's name, or for an empty one the embedded model for the resolved method."""
-        return model or ("one_goal" if self.method == "skills" else "default")
+        return model or (ONE_GOAL if self.method == "skills" else "default")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a summary or log: the settings of the method in use."""
@@ -224,8 +226,8 @@ class EvalOptions:
     """Options of `worldmodel eval`."""
 
     model: str = ""
-    """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
-    skills, default for actions)."""
+    """Model: embedded or published name, file, or folder of a training run (empty:
+    one_goal_labelled for skills, default for actions)."""
     device: Device = "auto"
     """Device of the model."""
     precision: Precision = "auto"
@@ -277,7 +279,7 @@ class DemoOptions:
 
     episodes: int = field(default=5, metadata=between(1, 1_000_000))
     """Number of episodes, shared between pick_place and push."""
-    model: str = "one_goal"
+    model: str = ONE_GOAL
     """Model: embedded or published name, file, or folder of a training run."""
     device: Device = "auto"
     """Device of the model."""

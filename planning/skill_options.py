@@ -20,10 +20,10 @@ class SkillOptions:
 
     skills: list[SkillName] = field(default_factory=lambda: ["pick_place"])
     """Skills to choose from."""
-    skill_samples: int = field(default=64, metadata=between(8, 100_000))
+    skill_samples: int = field(default=48, metadata=between(8, 100_000))
     """Number of skills imagined per iteration; the first iteration imagines twice as many,
     or six times if it has to search over the table."""
-    skill_iterations: int = field(default=3, metadata=between(1, 1_000))
+    skill_iterations: int = field(default=2, metadata=between(1, 1_000))
     """Number of iterations for each depth."""
     skill_elites: int = field(default=8, metadata=between(2, 10_000))
     """Number of best skills from which the next iteration is drawn."""

@@ -172,14 +172,15 @@ class Program:
     def surprise(self, params_BP: Array) -> Array:
         """Return how unusual parameters are [B]: the negative log of a heavy-tailed prior.
 
-        The prior (a Cauchy distribution for each parameter) is centred on the decoded poses, or on
-        the defaults, with the first spreads. Positions that nothing tells have none.
+        The prior (a Cauchy distribution for each parameter) is centred on the decoded poses, with
+        the spreads of the informed samples, or on the defaults, with the first spreads. Positions
+        that nothing tells have none.
         """
-        centre_P = np.array([p.mean for p in self.parameters])
+        centre_P, spread = np.array([p.mean for p in self.parameters]), 1.0
         free = {"x", "y", "vx", "vy"}
         if self.informed_P is not None:
-            centre_P, free = self.informed_P, set()
-        spread_P = np.array([max(p.spread, NARROWEST) for p in self.parameters])
+            centre_P, free, spread = self.informed_P, set(), NARROW
+        spread_P = np.array([max(spread * p.spread, NARROWEST) for p in self.parameters])
         counts = np.array([p.name not in free for p in self.parameters], dtype=bool)
         away_BP = np.abs(params_BP - centre_P) / spread_P
         return np.log1p(np.square(away_BP[:, counts])).sum(axis=1)

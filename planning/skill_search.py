@@ -39,7 +39,7 @@ DEEPER_GAIN = 0.05
 """Relative energy that a further move must gain."""
 ACTION_COST = 0.001
 """Energy of an action, relative to the energy of going home at once."""
-SURPRISE_COST = 0.02
+SURPRISE_COST = 0.15
 """Energy of unusual parameters (`Program.surprise`), relative to the energy of going home at once.
 Without it the search exploits errors of the model with parameters that training rarely showed."""
 SHOWN = 8

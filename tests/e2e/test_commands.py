@@ -136,5 +136,5 @@ def test_wrong_pictures_say_the_fix(frames, message):
 
 def test_the_embedded_weights_are_small_and_described():
     files = list(Path(embedded_path().parent).glob("*.safetensors"))
-    assert {f.stem for f in files} >= {"default", "one_goal", "unlabelled"}
+    assert {f.stem for f in files} >= {"default", "one_goal", "one_goal_labelled", "unlabelled"}
     assert all(f.stat().st_size < 16_000_000 for f in files)

@@ -59,7 +59,7 @@ def test_contents(wheel):
     configs = {f"worldmodel/{p.relative_to(ROOT)}" for p in (ROOT / "configs").rglob("*.yaml")}
     assert configs
     assert configs <= names
-    shipped = ("default", "one_goal", "unlabelled")
+    shipped = ("default", "one_goal", "one_goal_labelled", "unlabelled")
     assert {f"worldmodel/weights/{name}.safetensors" for name in shipped} <= names
     assert {f"{top}/py.typed" for top in tops} <= names
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
