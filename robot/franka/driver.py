@@ -57,7 +57,8 @@ class Driver:
         self.gripper: GripperWorker | None = None
         self.moving, self.stopping = False, False
         self.began = self.ended = self.speed = 0.0
-        self.waiting = self.standing = False
+        self.waiting = self.standing = self.cut_off = False
+        self.clock = self.clock_offset = 0.0
         self.retries, self.target, self.joints = 0, np.zeros(7), np.zeros(7)
         self.error = ""
 
@@ -66,8 +67,8 @@ class Driver:
         import franky
 
         self._open()
-        self.gripper = GripperWorker(franky.Gripper(self.config.address), self.config)
-        self.moving = self.stopping = self.waiting = False
+        self.gripper = GripperWorker(lambda: franky.Gripper(self.config.address), self.config)
+        self.moving = self.stopping = self.waiting = self.cut_off = False
         self.error = ""
         self.publish()
 
@@ -95,8 +96,17 @@ class Driver:
         if self.config.clock != "arm" or not any(word in str(error) for word in STALLS):
             return False
         self.robot = None  # closes the connection, which ends the motion
+        self.cut_off = self.moving
         self._open()
         return True
+
+    def _clock_s(self, state: Any) -> float:
+        """Return the arm's clock, which restarts on a new connection, as one that never does."""
+        clock = float(state.time.to_sec())
+        if clock < self.clock:
+            self.clock_offset += self.clock
+        self.clock = clock
+        return self.clock_offset + clock
 
     def _patiently(self, act: Callable[[], None]) -> None:
         try:
@@ -128,7 +138,7 @@ class Driver:
         names = str(state.current_errors).strip("[]")
         self.link.write(
             Reading(
-                clock_s=state.time.to_sec(),
+                clock_s=self._clock_s(state),
                 state=pose,
                 q=np.asarray(state.q),
                 dq=np.asarray(state.dq),
@@ -167,6 +177,7 @@ class Driver:
         return self.gripper.busy
 
     def _start(self) -> None:
+        self.cut_off = False
         state, ee, config = self.robot.state, self._ee_target(), self.config
         now = np.asarray(state.O_T_EE.matrix)
         if not np.isfinite([*now.ravel(), *state.q]).all():
@@ -219,7 +230,8 @@ class Driver:
         if self.standing:
             return True
         try:
-            return bool(self.robot.poll_motion())
+            if not self.cut_off:
+                return bool(self.robot.poll_motion())
         except Exception as error:
             if "planner failed" in str(error) and self.retries:
                 self.retries -= 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from robot.arm import Reason
@@ -16,13 +17,15 @@ class GripperWorker:
     """Opens and closes the hand in a thread; only transitions reach the gripper.
 
     Args:
-        gripper: A `franky.Gripper`.
+        connect: Returns a `franky.Gripper`. A simulated arm whose time waits may drop a gripper's
+            connection when its driver stalls; a transition is then repeated once on a new one.
         config: Driver options, which set speed and force.
     """
 
-    def __init__(self, gripper: Any, config: FrankaConfig) -> None:
-        self.gripper, self.config = gripper, config
-        self.width_m = float(gripper.width)
+    def __init__(self, connect: Callable[[], Any], config: FrankaConfig) -> None:
+        self.connect, self.config = connect, config
+        self.gripper = connect()
+        self.width_m = float(self.gripper.width)
         self.closed = self.width_m < 0.5 * MAX_WIDTH_M
         self.problem: Reason | None = None
         """Error of the latest transition; None if it succeeded."""
@@ -59,12 +62,22 @@ class GripperWorker:
             if close is None:
                 return
             try:
-                self._carry_out(close)
+                self._carry_out_patiently(close)
                 self.problem = None
             except Exception as error:  # noqa: BLE001 - franky does not export all of its errors
                 self.problem = Reason("gripper", str(error))
             if self._orders.empty():
                 self._busy.clear()
+
+    def _carry_out_patiently(self, close: bool) -> None:
+        try:
+            self._carry_out(close)
+        except Exception:
+            if self.config.clock != "arm":
+                raise
+            self.gripper = None  # closes the connection
+            self.gripper = self.connect()
+            self._carry_out(close)
 
     def _carry_out(self, close: bool) -> None:
         speed, force = self.config.gripper_speed_m_s, self.config.gripper_force_n
