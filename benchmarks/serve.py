@@ -58,7 +58,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 client = WebsocketClientPolicy("127.0.0.1", int(sys.argv[1]))
 image = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
 state = np.array(json.loads(sys.argv[3]), np.float32)
-seen, times = {"image": image, "state": state, "goal": image[:, ::-1].copy()}, []
+seen, times = {"image": image, "state": state, "goal": image[:, ::-1].copy(), "reset": True}, []
 for _ in range(int(sys.argv[2])):
     began = time.perf_counter()
     client.infer(seen)
@@ -321,7 +321,7 @@ def measure_latency(requests: int, clients: int, python: str = "") -> dict[str, 
             f"server, {clients} clients, batched": served(model, part, clients, *batched),
         }
         if python:
-            found["server, openpi's own client"] = openpi(model, python, part)
+            found["server, openpi's own client"] = openpi(model, python, part // 10)
     return found
 
 

@@ -43,6 +43,10 @@ class _WebSocket(Protocol):
     def socket(self) -> socket.socket:
         """The TCP or TLS socket."""
 
+    @property
+    def state(self) -> object:
+        """A member of `websockets.protocol.State`."""
+
     def send(self, message: bytes) -> None:
         """Send a message."""
 
@@ -120,6 +124,7 @@ class PlanConnection:
 
     def guard(self, interrupt: Callable[[str], None]) -> None:
         """Call `interrupt` once, from another thread, with the reason when the server is lost."""
+        self._seen = time.monotonic()
         self._guards.append(interrupt)
 
     def round_trip_s(self, count: int = 10) -> float:
@@ -202,9 +207,14 @@ class PlanConnection:
                 return
 
     def _watch(self) -> None:
-        """Fail as soon as the newest answered heartbeat is too old."""
-        limit_s = self.options.heartbeat_s
+        """Fail as soon as the connection is closed, or the newest answered heartbeat too old."""
+        limit_s, closed = self.options.heartbeat_s, need("websockets.protocol").State.CLOSED
         while not self._closing.wait(POLL_S):
+            if self._ws.state is closed:
+                self._fail("closed the connection")
+                return
+            if not self._guards:  # no arm yet: loading a scene may hold these threads up
+                continue
             if not time.monotonic() - self._seen <= limit_s:
                 self._fail(f"has answered no heartbeat for {limit_s:g} s")
                 return

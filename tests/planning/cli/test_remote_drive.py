@@ -84,7 +84,7 @@ def test_the_robots_machine_needs_no_torch(server, tmp_path):
 
 
 def test_skills_are_planned_there_too(tmp_path):
-    words = ["method=skills", "skill_search.samples=8", "skill_search.iterations=1"]
+    words = ["method=skills", "skill_samples=8", "skill_iterations=1"]
     with serving(tmp_path, *words, quick=["device=cpu"]) as served:
         drive = ["drive", "robot=mujoco", "task=push", "execute=true", "confirm=false"]
         out = tmp_path / "out"
