@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "surprise_events.json"
 PAGE = HERE.parent / "docs" / "imagination.md"
 OUT = Path("runs/surprise_events")
-MODELS = ("default", "unlabelled", "one_goal")
+MODELS = ("default", "unlabelled", "one_goal", "one_goal_labelled")
 LEFT_OUT = {"steps", "errors_without", "errors_with"}
 
 
