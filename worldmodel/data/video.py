@@ -9,6 +9,8 @@ libraries; if it can be loaded, it reads the clips instead, see `choose_decoder`
 from __future__ import annotations
 
 import os
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -128,19 +130,19 @@ class _Order:
     Frame indices are ranks of presentation times, so a wrong frame rate does not matter.
     """
 
-    stamps: NDArray[np.int64]
+    stamps: array[int]
     """Presentation times of all frames in order, in the file's unit."""
-    keys: NDArray[np.int64]
+    keys: array[int]
     """Those of the key frames."""
 
     def key_before(self, number: int) -> int:
         """Return the time of the last key frame up to frame `number`."""
-        rank = int(np.searchsorted(self.keys, self.stamps[number], side="right"))
-        return int(self.keys[rank - 1] if rank else self.stamps[0])
+        rank = bisect_right(self.keys, self.stamps[number])
+        return self.keys[rank - 1] if rank else self.stamps[0]
 
     def number_of(self, stamp: int | None) -> int | None:
         """Return the index of the frame shown at a time, or None if there is none."""
-        rank = 0 if stamp is None else int(np.searchsorted(self.stamps, stamp, side="right"))
+        rank = 0 if stamp is None else bisect_right(self.stamps, stamp)
         return rank - 1 if rank and self.stamps[rank - 1] == stamp else None
 
 
@@ -161,7 +163,7 @@ def _order(path: Path, stamp: tuple[int, int]) -> _Order | None:
             stamps.append(packet.pts)
             if packet.is_keyframe:
                 keys.append(packet.pts)
-    return _Order(np.sort(np.array(stamps, np.int64)), np.sort(np.array(keys, np.int64)))
+    return _Order(array("q", sorted(stamps)), array("q", sorted(keys)))
 
 
 def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
