@@ -96,25 +96,26 @@ def _handle(number: int, _: FrameType | None) -> None:
     if _STATE.deferring and not _STATE.raised.is_set():
         if not _STATE.pending:
             _STATE.pending = number
-            _repeat_later(number)
+            _repeat_later()
             return
         if _STATE.patient and number != signal.SIGINT:
             return  # only a second Ctrl-C interrupts what has to be finished
     stop(number)
 
 
-def _repeat_later(number: int) -> None:
-    timer = threading.Timer(DEFER_S, _repeat, [number])
+def _repeat_later() -> None:
+    timer = threading.Timer(DEFER_S, _repeat)
     timer.daemon = True
     timer.start()
 
 
-def _repeat(number: int) -> None:
-    """Send a deferred signal again if it still waits, which raises it."""
-    if _STATE.pending and _STATE.deferring and _STATE.patient:
-        _repeat_later(number)
-    elif _STATE.pending:
-        signal.pthread_kill(threading.main_thread().ident or 0, number)
+def _repeat() -> None:
+    """Send the signal that waits again, if there still is one, which raises it."""
+    waiting = _STATE.pending
+    if waiting and _STATE.deferring and _STATE.patient:
+        _repeat_later()
+    elif waiting:
+        signal.pthread_kill(threading.main_thread().ident or 0, waiting)
 
 
 def _raise_again(found: UnraisableHookArgs) -> None:

@@ -95,7 +95,7 @@ def _flash_function() -> Callable[..., Tensor | tuple[Tensor, ...]]:
     Raises:
         ConfigError: neither is installed.
     """
-    hopper = torch.cuda.get_device_capability() == (9, 0)
+    hopper = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
     for name in ("flash_attn_interface", "flash_attn") if hopper else ("flash_attn",):
         try:
             found: Callable[..., Tensor] = import_module(name).flash_attn_func

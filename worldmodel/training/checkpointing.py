@@ -154,6 +154,9 @@ class CheckpointStore:
         except (OSError, CheckpointException) as error:
             _raise_interrupt(error)
             problem = _reason(error)
+        finally:
+            if self.rank == 0:  # what a full disk or a signal ended; a whole one has been renamed
+                shutil.rmtree(part, ignore_errors=True)
         if problem:
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self.folder}: {problem}. Free "

@@ -8,7 +8,7 @@ import pytest
 
 from planning.agent import PlanningAgent
 from planning.apps import drive as driving
-from planning.apps import drive_recorder
+from planning.apps import drive_recorder, local_planner
 from planning.cli.app import main
 from planning.drive_log import DriveLog, new_folder
 from robot.errors import ArmError
@@ -105,7 +105,7 @@ def test_pictures_of_what_was_imagined_do_not_cost_the_report(tmp_path, monkeypa
     def fail(*_):
         raise RuntimeError("odd decoder")
 
-    monkeypatch.setattr(driving, "add_imagined", fail)
+    monkeypatch.setattr(local_planner, "add_imagined", fail)
     assert main([*MOVE, "sub_goals=one", f"out={tmp_path}"]) == 0
     assert results(tmp_path)[1]["episodes"] == 1
 
