@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -22,10 +23,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from worldmodel.errors import WorldModelError
-from worldmodel.shutdown import SIGNALS
+from worldmodel.shutdown import AGAIN_S, SIGNALS, deferred_stop
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -58,6 +62,17 @@ class _Failure:
 
 def _leave(number: int, _: object) -> None:
     raise SystemExit(128 + number)
+
+
+def _leave_again(found: UnraisableHookArgs) -> None:
+    """Leave a moment later if Python dropped the exception of `_leave`, as in a weak reference."""
+    if not isinstance(found.exc_value, SystemExit):
+        sys.__unraisablehook__(found)
+        return
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(AGAIN_S, signal.pthread_kill, [main, signal.SIGTERM])
+    timer.daemon = True
+    timer.start()
 
 
 def _end_with_parent() -> None:
@@ -101,6 +116,7 @@ def _work(
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _leave)
+    sys.unraisablehook = _leave_again
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
@@ -191,17 +207,19 @@ class WorkerPool(Generic[J, R]):
         process = cast(Any, self._context).Process(
             target=_work, args=(function, theirs, start, args), daemon=True
         )
-        # A signal to the group must not end a worker before its own handlers are in place.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        collects = gc.isenabled()
-        gc.disable()  # until the worker has set aside what it inherits
-        try:
-            process.start()
-            self._workers.append(_Worker(process, ours))
-        finally:
-            if collects:
-                gc.enable()
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # A signal to the group must not end a worker before its own handlers are in place, and one
+        # that another thread receives must not lose a worker that has just started.
+        with deferred_stop():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+            collects = gc.isenabled()
+            gc.disable()  # until the worker has set aside what it inherits
+            try:
+                process.start()
+                self._workers.append(_Worker(process, ours))
+            finally:
+                if collects:
+                    gc.enable()
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def unordered(

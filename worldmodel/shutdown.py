@@ -79,6 +79,14 @@ def name_of(error: KeyboardInterrupt) -> str:
     return str(error) or "Ctrl-C"
 
 
+def follows_a_signal(error: BaseException) -> bool:
+    """Return whether an error was raised while `Stopped` was on its way, as by a library's exit."""
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, Stopped):
+        found = found.__cause__ or found.__context__
+    return found is not None
+
+
 def stop(number: int) -> None:
     """Raise `Stopped` for a signal.
 

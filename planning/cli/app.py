@@ -20,7 +20,7 @@ from planning.cli.fields import UsageError
 from planning.cli.helptext import command_help
 from planning.cli.run_command import log_crash, run_command
 from worldmodel.resources import require_own_packages
-from worldmodel.shutdown import exit_status, name_of, stop_signals
+from worldmodel.shutdown import exit_status, follows_a_signal, name_of, stop_signals
 
 T = TypeVar("T")
 HELP = ("-h", "--help")
@@ -79,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         if is_refusal(error):
             print(f"error: {explain(error)}", file=sys.stderr)
             return 2
+        if follows_a_signal(error):
+            print("stopped by a signal; finished work is kept", file=sys.stderr)
+            return exit_status()
         called = shlex.join(["worldmodel", *words])
         print(
             f"error: `{called}` failed: {type(error).__name__}: {explain(error)}\n"

@@ -28,6 +28,7 @@ def processes_of(session: int) -> list[int]:
         if (
             int(fields[3]) == session
             and fields[0] not in "ZX"
+            and command  # else it is ending already
             and b"resource_tracker" not in command
         ):
             found.append(int(stat.parent.name))

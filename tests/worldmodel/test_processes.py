@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,20 @@ def test_a_forked_worker_does_not_finalise_garbage_of_its_parent():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+class LeavesInCallback:
+    """Something whose end sends the signal of a closing pool to its worker."""
+
+
+def receive_in_callback(_: int) -> None:
+    thing = LeavesInCallback()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    del thing
+    time.sleep(LONG_S if reference() is None else 0)
+
+
+def test_a_worker_that_is_told_to_leave_in_a_callback_leaves_without_a_word(capfd):
+    with WorkerPool(receive_in_callback, 1) as pool, pytest.raises(WorkerLostError):
+        list(pool.unordered([0]))
+    assert "Traceback" not in capfd.readouterr().err

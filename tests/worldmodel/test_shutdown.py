@@ -7,7 +7,23 @@ import weakref
 import pytest
 
 from worldmodel import shutdown
-from worldmodel.shutdown import Stopped, deferred_stop, exit_status, patient, stop_signals
+from worldmodel.shutdown import (
+    Stopped,
+    deferred_stop,
+    exit_status,
+    follows_a_signal,
+    patient,
+    stop_signals,
+)
+
+
+@pytest.fixture(autouse=True)
+def _signals_that_arrive():
+    """Receive signals that the caller of the tests ignores, as `nohup` does."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in shutdown.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Target:
@@ -79,3 +95,16 @@ def test_a_second_ctrl_c_interrupts_even_that():
     with pytest.raises(Stopped, match="Ctrl-C"), stop_signals(), patient():
         write(done, signal.SIGTERM, signal.SIGINT)
     assert done == []
+
+
+def test_an_error_that_follows_a_signal_is_told_from_others():
+    def leave_a_library():
+        try:
+            raise Stopped(signal.SIGTERM)
+        finally:
+            raise RuntimeError("trying to pop from empty mode stack")
+
+    with pytest.raises(RuntimeError) as caught:
+        leave_a_library()
+    assert follows_a_signal(caught.value)
+    assert not follows_a_signal(RuntimeError("alone"))
