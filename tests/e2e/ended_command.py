@@ -113,7 +113,9 @@ def end(
             time.sleep(0.005)
         seconds, used_s = time.monotonic() - began, processor_s(child.pid) - used_s
         status = child.wait(TIMEOUT_S)
-        left = processes_of(child.pid)
+        until = began + max(STOP_S, seconds + 1.0)  # children have the same 2 s
+        while (left := processes_of(child.pid)) and time.monotonic() < until:
+            time.sleep(0.005)
     finally:
         for pid in processes_of(child.pid):
             os.kill(pid, signal.SIGKILL)
