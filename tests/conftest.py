@@ -1,6 +1,7 @@
 """Settings of all tests."""
 
 import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -24,6 +25,15 @@ def _cache_of_the_tests(tmp_path_factory):
         del os.environ["WORLDMODEL_CACHE"]
     else:
         os.environ["WORLDMODEL_CACHE"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _signals_that_arrive():
+    """Receive signals that the caller of the tests ignores, as `nohup` and background jobs do."""
+    default = {signal.SIGINT: signal.default_int_handler}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, default.get(number, signal.SIG_DFL))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -136,25 +135,17 @@ def words_of(name: str, inputs: Path, out: Path) -> list[str]:
     return [*words, f"out={out / FILES.get(name, '')}"]
 
 
-def end_by_sigterm(name, inputs, out, log):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_sigterm_ends_a_command_soon_with_its_children(name, inputs, tmp_path):
+    out = tmp_path / "out"
     words, ready = words_of(name, inputs, out), COMMANDS[name][1]
-    ended = end(words, log, ready, signal.SIGTERM)
+    ended = end(words, tmp_path / "log", ready, signal.SIGTERM)
     ended.check(signal.SIGTERM)
     if "within a long computation" not in ended.text:  # as on a busy machine
         assert not list(out.rglob("*.lock"))
         assert not list(out.rglob("*.part"))
     if name in KEPT:
         assert '"key"' in (out / KEPT[name]).read_text()
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_sigterm_ends_a_command_soon_with_its_children(name, inputs, tmp_path):
-    """The signal comes at any instruction, also in libraries; a first failure is a warning."""
-    try:
-        end_by_sigterm(name, inputs, tmp_path / "out", tmp_path / "log")
-    except AssertionError as error:
-        warnings.warn(f"{name}: {error}", stacklevel=1)
-        end_by_sigterm(name, inputs, tmp_path / "again", tmp_path / "again.log")
 
 
 def test_a_stopped_conversion_leaves_nothing(tmp_path):

@@ -17,15 +17,6 @@ from worldmodel.shutdown import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _signals_that_arrive():
-    """Receive signals that the caller of the tests ignores, as `nohup` does."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in shutdown.SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 class Target:
     """Something to refer to weakly."""
 
