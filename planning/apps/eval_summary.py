@@ -51,9 +51,7 @@ def summarise(
         "task": scene.task or "goals",
         **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
         "seconds_per_action": median_p95(seconds_per_action(episodes)),
-        "evaluations_per_action": {
-            name: median_p95(counts) for name, counts in evaluations_per_action(episodes).items()
-        },
+        **_evaluations(episodes),
         "final_error_m": rates["final_error_m"],
         "baselines": {name: rates_of(rows) for name, rows in baselines.items()},
         "model": options.model,
@@ -70,6 +68,17 @@ def summarise(
         "time_shares": time_shares(episodes),
         "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),
     }
+
+
+def _evaluations(episodes: list[Episode]) -> dict[str, Any]:
+    """Return how often planners of actions asked the model; nothing for skills, which do not count.
+
+    Their cost is the time of their decisions.
+    """
+    found = evaluations_per_action(episodes)
+    if not any(found["calls"]):
+        return {}
+    return {"evaluations_per_action": {name: median_p95(n) for name, n in found.items()}}
 
 
 def decision_figures(episodes: list[Episode]) -> dict[str, Any]:

@@ -29,9 +29,9 @@ def print_pace(summary: dict[str, Any]) -> None:
     """Print the median time per action and, with skills, per decision."""
     pace = summary["seconds_per_action"]["median"]
     print("no actions" if pace is None else f"seconds per action, median: {pace:.3f}")
-    counts = {name: row["median"] for name, row in summary["evaluations_per_action"].items()}
-    if counts["calls"]:
-        calls, frames = counts["calls"], counts["frames"]
+    counts = summary.get("evaluations_per_action")
+    if counts is not None:
+        calls, frames = counts["calls"]["median"], counts["frames"]["median"]
         print(f"the model per action, median: {calls:.0f} calls, {frames:.0f} imagined frames")
     decision = summary.get("seconds_per_decision", {}).get("median")
     if decision is not None:
