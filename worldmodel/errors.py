@@ -21,6 +21,10 @@ class DownloadError(WorldModelError, RuntimeError):
     """A published file could not be fetched completely."""
 
 
+class UploadError(WorldModelError, RuntimeError):
+    """A model could not be stored on the Hugging Face hub."""
+
+
 class DataError(WorldModelError, RuntimeError):
     """Recorded data is missing, damaged or contradicts itself."""
 

@@ -65,6 +65,7 @@ GROUPS = {
         "doctor": "Check this machine, and name what to install.",
         "models": "List published models, their sizes and licences.",
         "convert": "Convert a published checkpoint to safetensors.",
+        "publish": "Write a model for the Hugging Face hub, and upload it.",
         "bench planning": "Compare planning speed with the published loop.",
     },
 }

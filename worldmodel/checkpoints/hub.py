@@ -9,12 +9,15 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from worldmodel.checkpoints.http_identity import HEX_SHA256
-from worldmodel.errors import DownloadError
+from worldmodel.errors import DownloadError, UploadError
+
+MAIN = "main"
+"""Branch that the hub serves by default."""
 
 
-def page_of(repo: str, file: str) -> str:
+def page_of(repo: str, file: str, revision: str = MAIN) -> str:
     """Return the URL of a file, for a manual download."""
-    return f"https://huggingface.co/{repo}/resolve/main/{file}"
+    return f"https://huggingface.co/{repo}/resolve/{revision}/{file}"
 
 
 CONNECT_S = 5.0
@@ -42,21 +45,22 @@ def is_reachable() -> bool:
     return True
 
 
-def cached_path(repo: str, file: str) -> Path | None:
+def cached_path(repo: str, file: str, revision: str = MAIN) -> Path | None:
     """Return the path of a file in the hub's cache, or None if it is not downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, file)
+    found = try_to_load_from_cache(repo, file, revision=revision)
     return Path(found) if isinstance(found, str) else None
 
 
-def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
+def fetch_from_hub(repo: str, file: str, manual: Path, revision: str = MAIN) -> Path:
     """Return a file of a repository from the hub's cache, downloading it on first use.
 
     Args:
         repo: Repository, such as `facebook/vjepa2-vitl-fpc64-256`.
         file: Name of the file in the repository.
         manual: Path at which the caller looks for a manually downloaded file, named in messages.
+        revision: Branch, tag or commit.
 
     Raises:
         DownloadError: The hub is unreachable, lacks the file, denies access or sends other content.
@@ -69,12 +73,14 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
         HTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
 
-    by_hand = f"Without a network: download {page_of(repo, file)} elsewhere and put it at {manual}"
-    is_new, reachable = cached_path(repo, file) is None, is_reachable()
+    page = page_of(repo, file, revision)
+    by_hand = f"Without a network: download {page} elsewhere and put it at {manual}"
+    is_new, reachable = cached_path(repo, file, revision) is None, is_reachable()
     try:
-        found = Path(hf_hub_download(repo, file, local_files_only=not reachable))
+        found = Path(hf_hub_download(repo, file, revision=revision, local_files_only=not reachable))
     except GatedRepoError as error:
         raise DownloadError(
             f"{repo} is open only to users who accepted its licence: accept it at "
@@ -84,21 +90,68 @@ def fetch_from_hub(repo: str, file: str, manual: Path) -> Path:
     except LocalEntryNotFoundError as error:
         reason = _reason(error, reachable)
         raise DownloadError(
-            f"{page_of(repo, file)} cannot be reached ({reason}), and the cache of Hugging Face "
+            f"{page} cannot be reached ({reason}), and the cache of Hugging Face "
             f"does not hold it. {by_hand}"
         ) from error
-    except (RepositoryNotFoundError, EntryNotFoundError) as error:
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
         raise DownloadError(
-            f"{page_of(repo, file)} moved, or access was denied ({_first_line(error)}). {by_hand}"
+            f"{page} moved, or access was denied ({_first_line(error)}). {by_hand}"
         ) from error
     except (HTTPError, OSError) as error:
         raise DownloadError(
-            f"{page_of(repo, file)} did not arrive complete ({_first_line(error)}): run the same "
+            f"{page} did not arrive complete ({_first_line(error)}): run the same "
             f"command again. {by_hand}"
         ) from error
     if is_new:
-        _verify(found, page_of(repo, file), by_hand)
+        _verify(found, page, by_hand)
     return found
+
+
+def upload_files(
+    folder: Path, repo: str, *, files: list[str], private: bool, message: str, revision: str = MAIN
+) -> str:
+    """Create a repository if it is missing and upload files of a folder to it in one commit.
+
+    The client's saved login (`hf auth login`) or HF_TOKEN gives access. Files that the folder lacks
+    are left out.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        UploadError: The hub is unreachable, the login is missing or has no write access, or an
+            upload was cut off.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalTokenNotFoundError
+
+    if not is_reachable():
+        reason = "HF_HUB_OFFLINE is set" if _is_offline() else "no connection"
+        raise UploadError(
+            f"{folder} was written but not uploaded to {repo}: the hub cannot be reached "
+            f"({reason}). Connect, and run the same command again"
+        )
+    api = HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=files,
+            commit_message=message,
+            revision=revision,
+        )
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        raise UploadError(
+            f"{folder} was written but not uploaded to {repo}: {_first_line(error)}. Log in with "
+            "`hf auth login` or set HF_TOKEN, with a token that may write to this repository"
+        ) from error
+    except (HTTPError, OSError) as error:
+        raise UploadError(
+            f"{folder} was written but not uploaded to {repo}: the connection ended "
+            f"({_first_line(error)}). Run the same command again"
+        ) from error
+    return str(commit.commit_url)
 
 
 def _verify(path: Path, url: str, by_hand: str) -> None:

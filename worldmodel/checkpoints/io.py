@@ -7,6 +7,8 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,13 @@ def save(
         for prefix, network in networks(model).items()
         for name, value in network.state_dict().items()
     }
-    description = {"kind": kind_of(model), "config": to_dict(model.config), "notes": notes or {}}
-    save_safetensors(Path(path), tensors, description)
+    save_safetensors(Path(path), tensors, description_of(model, notes))
+
+
+def description_of(model: Model, notes: Mapping[str, str] | None) -> dict[str, Any]:
+    """Return the description of a model in its file: kind, configuration and notes."""
+    config = json.loads(json.dumps(to_dict(model.config)))  # lists, as a file gives them back
+    return {"kind": kind_of(model), "config": config, "notes": dict(notes or {})}
 
 
 def load_own(path: Path) -> Model:

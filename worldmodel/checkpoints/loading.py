@@ -2,8 +2,8 @@
 
 Accepted are `default` and other embedded names, published names (`worldmodel models`), our
 safetensors files, the folder of a training run, a Hugging Face folder, a published torch file, a
-training checkpoint (`.pt`) of a finished run, and `hf:NAME` or `hf:FOLDER` for a transformers
-backbone.
+training checkpoint (`.pt`) of a finished run, `USER/NAME` or `USER/NAME@REVISION` for a repository
+of the Hugging Face hub, and `hf:NAME` or `hf:FOLDER` for a transformers backbone.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints import registry
+from worldmodel.checkpoints import pretrained, registry
 from worldmodel.checkpoints.assemble import PublishedFile, Want, assemble, find_source
 from worldmodel.checkpoints.backbones import load_transformers_encoder
 from worldmodel.checkpoints.container import fill, read_description, read_json
 from worldmodel.checkpoints.io import Model, empty_model, load_own, networks
 from worldmodel.checkpoints.random_encoder import is_random, random_encoder
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch, refuse_stand_ins
-from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.errors import CheckpointError, ConfigError, DownloadError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.precision import use_precision
@@ -196,6 +196,9 @@ def _open(name_or_path: Name, want: Want) -> Model:
         return assemble(PublishedFile(file, known=known), want)[0]
     if not path.suffix and embedded_path(name).is_file():
         return load_own(embedded_path(name))
+    repository = pretrained.parse_repository(name)
+    if repository is not None:
+        return _open_repository(repository, name, want)
     files = embedded_path().parent.glob("*.safetensors")
     shipped = sorted(p.stem for p in files if not p.stem.endswith("-decoder"))
     raise CheckpointError(
@@ -204,10 +207,30 @@ def _open(name_or_path: Name, want: Want) -> Model:
     )
 
 
+def _open_repository(repository: pretrained.Repository, name: str, want: Want) -> Model:
+    """Load from the hub's cache, downloading on first use.
+
+    Raises:
+        DownloadError: a file cannot be downloaded.
+    """
+    try:
+        folder = pretrained.fetch_repository(repository, Path(name))
+    except DownloadError as error:
+        raise DownloadError(
+            f"No model {name!r}: there is no such file or folder here, no published model has this "
+            f"name, and from the Hugging Face hub it cannot be had. {error}"
+        ) from error
+    if pretrained.is_ours(folder):
+        return pretrained.load_pretrained(folder, checked=True)
+    return _open_folder(folder, want)
+
+
 def _open_folder(folder: Path, want: Want) -> Model:
     """Load from a training run's folder or a Hugging Face folder."""
     config = folder / "config.json"
     if config.is_file():
+        if pretrained.is_ours(folder):
+            return pretrained.load_pretrained(folder)
         if read_json(config).get("model_type") in KINDS:
             return load_transformers_encoder(folder)
         return assemble(PublishedFile(folder), want)[0]

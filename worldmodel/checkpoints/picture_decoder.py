@@ -9,6 +9,7 @@ import torch
 
 from worldmodel.checkpoints.container import fill, load_tensors, read_description, save_safetensors
 from worldmodel.checkpoints.loading import RUN_FILES, embedded_path
+from worldmodel.checkpoints.pretrained import cached_folder
 from worldmodel.errors import CheckpointError
 from worldmodel.models.picture_decoder import PictureDecoder, PictureDecoderConfig
 
@@ -19,6 +20,7 @@ SUFFIX = "-decoder.safetensors"
 def decoder_path(name_or_path: str | Path) -> Path:
     """Return the path of the decoder's file of a model: `NAME-decoder.safetensors` beside it."""
     path = Path(name_or_path)
+    path = path if path.exists() else cached_folder(str(name_or_path)) or path
     if path.is_dir():
         path /= next((name for name in RUN_FILES if (path / name).is_file()), RUN_FILES[0])
     elif not path.suffix:
