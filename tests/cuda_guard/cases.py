@@ -58,7 +58,8 @@ from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
 from worldmodel.perception.features import FeatureConfig, write_features
 from worldmodel.perception.frozen_tokens import view_tokens
-from worldmodel.perception.probe_training import ProbeGrid, grid
+from worldmodel.perception.head_grid import grid
+from worldmodel.perception.probe_training import ProbeGrid
 from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, video_surprises
 from worldmodel.training.decoder import DecoderData, fit_decoder
 from worldmodel.training.run import run_task

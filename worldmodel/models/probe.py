@@ -92,6 +92,9 @@ class AttentiveClassifier(nn.Module):
                 f"tokens have shape {tuple(tokens_BND.shape)}; this probe takes [B, N, "
                 f"{self.config.embed_dim}] from the encoder it was trained on"
             )
-        tokens_BND = tokens_BND.to(self.linear.weight.dtype)
-        logits: Tensor = self.linear(self.pooler(tokens_BND)[:, 0])
+        return self.read(self.pooler(tokens_BND.to(self.linear.weight.dtype)))
+
+    def read(self, pooled_BQD: Tensor) -> Tensor:
+        """Return the logits [B, classes] of pooled vectors [B, Q, D]."""
+        logits: Tensor = self.linear(pooled_BQD[:, 0])
         return logits

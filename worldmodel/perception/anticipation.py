@@ -147,7 +147,10 @@ class AnticipationProbe(nn.Module):
 
     def forward(self, tokens_BND: Tensor) -> dict[Target, Tensor]:
         """Map tokens [B, N, D] to logits [B, C] of each target."""
-        pooled_BQD = self.pooler(tokens_BND.to(self.pooler.query_tokens.dtype))
+        return self.read(self.pooler(tokens_BND.to(self.pooler.query_tokens.dtype)))
+
+    def read(self, pooled_BQD: Tensor) -> dict[Target, Tensor]:
+        """Return the logits [B, C] of each target of pooled vectors [B, Q, D]."""
         return {
             target: self.get_submodule(f"{target}_classifier")(pooled_BQD[:, i])
             for i, target in enumerate(self.targets)

@@ -30,6 +30,7 @@ from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features import find_videos
 from worldmodel.perception.frozen_tokens import average_views
+from worldmodel.perception.head_grid import grid
 from worldmodel.perception.labelled_videos import LabelledItems, read_class_folders, read_list
 from worldmodel.perception.probe_config import (
     RECIPES,
@@ -38,7 +39,7 @@ from worldmodel.perception.probe_config import (
     Recipe,
     TrainOptions,
 )
-from worldmodel.perception.probe_training import ProbeGrid, grid
+from worldmodel.perception.probe_training import ProbeGrid
 from worldmodel.perception.token_file import TokenFile, count_hits, encode_file, encode_items
 from worldmodel.specs import Precision
 
