@@ -10,7 +10,7 @@ __all__ = ["Options", "run"]
 
 def run(options: Options) -> int:
     """Print the accuracy and what was rejected."""
-    from worldmodel.perception.probe_run import eval_probe
+    from worldmodel.perception.probe_use import eval_probe
 
     found = eval_probe(options)
     print(f"top-1 {found['top1']:.3f}, top-5 {found['top5']:.3f} of {found['items']} items")

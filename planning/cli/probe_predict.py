@@ -10,7 +10,7 @@ __all__ = ["Options", "run"]
 
 def run(options: Options) -> int:
     """Print the classes of each file; exit 1 if no file could be read."""
-    from worldmodel.perception.probe_run import predict
+    from worldmodel.perception.probe_use import predict
 
     found, rejected = predict(options)
     for path, classes in found.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 from planning.cli.probe_report import print_rejected
 from worldmodel.perception.probe_config import TrainOptions as Options
 
@@ -10,9 +13,15 @@ __all__ = ["Options", "run"]
 
 def run(options: Options) -> int:
     """Train the heads; print the chosen one's accuracy and what was rejected."""
+    from worldmodel.output_guard import output_guard
     from worldmodel.perception.probe_run import train_probe
+    from worldmodel.training.distributed import process_group
 
-    found = train_probe(options)
+    with process_group(options.device) as ranks:
+        with nullcontext() if ranks.rank else output_guard(Path(options.out)), ranks.guarded():
+            found = train_probe(options, ranks)
+        if ranks.rank:
+            return 0
     head = found["head"]
     print(
         f"best of {found['heads']} heads: lr {head['lr']:g}, weight decay "

@@ -56,6 +56,17 @@ class LabelledItems:
     """Class names, if known."""
 
 
+def read_items(source: str, root: str, num_classes: int = 0) -> LabelledItems:
+    """Read a list, or a folder with one folder a class.
+
+    Raises:
+        DataError: it holds no usable item.
+    """
+    if Path(source).is_dir():
+        return read_class_folders(Path(source))
+    return read_list(Path(source), root=Path(root) if root else None, num_classes=num_classes)
+
+
 def read_list(
     path: Path, *, root: Path | None = None, num_classes: int = 0, classes: Sequence[str] = ()
 ) -> LabelledItems:
@@ -193,10 +204,26 @@ def read_clips(
     Raises:
         DataError: the file is missing, damaged or too short; the message names it.
     """
+    frames, places_KT = read_frames(path, sampling, generator)
+    views = evaluation_views(frames, crop, num_views)
+    return views[:, places_KT].transpose(0, 1)
+
+
+def read_frames(
+    path: Path, sampling: ClipSampling, generator: RandomState | None = None
+) -> tuple[Tensor, Tensor]:
+    """Read the frames of the clips of a video, or an image repeated as a clip, each frame once.
+
+    Returns:
+        Frames uint8 [F, H, W, 3], and the index among them of each frame of the clips, int64
+        [K, T].
+
+    Raises:
+        DataError: the file is missing, damaged or too short; the message names it.
+    """
     if is_image(path):
         image = torch.from_numpy(read_picture(path))[None]
-        views = evaluation_views(image, crop, num_views)
-        return views.expand(-1, sampling.num_frames, -1, -1, -1)[None]
+        return image, torch.zeros(1, sampling.num_frames, dtype=torch.int64)
     facts = inspect_video(path, decode=False)
     played, rate = facts.played() if sampling.is_timed else (np.arange(facts.frames), 0.0)
     try:
@@ -207,6 +234,4 @@ def read_clips(
         raise DataError(f"{path}: {error}") from error
     wanted, place = np.unique(numbers_KT, return_inverse=True)
     frames = torch.from_numpy(VideoFrames(path, facts.frames).read(wanted))
-    views = evaluation_views(frames, crop, num_views)
-    clips = views[:, torch.from_numpy(place.reshape(numbers_KT.shape))]
-    return clips.transpose(0, 1)
+    return frames, torch.from_numpy(place.reshape(numbers_KT.shape))

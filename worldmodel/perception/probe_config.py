@@ -1,4 +1,4 @@
-"""Options and published recipes of frozen probes; this module imports no torch."""
+"""Options of the probe commands; this module imports no torch."""
 
 from __future__ import annotations
 
@@ -8,60 +8,10 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.perception.probe_recipes import COUNT, RECIPES, SSV2, Levels, Preset, Recipe
 from worldmodel.specs import Precision
 
-Preset = Literal[
-    "k400", "ssv2", "ssv2_64", "coin", "jester", "diving48", "in1k", "places205", "inat21"
-]
-Levels = Literal["last", "four"]
-Rates = tuple[float, ...]
-ALL_DECAYS = (0.8, 0.4, 0.1, 0.01)
-IMAGE_RATES, IMAGE_DECAYS = (5e-4, 1e-3, 1.5e-3, 2e-3), (5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
-COUNT = between(1, 2**16)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(Checked):
-    """A published recipe: clips, levels, schedule and the grid of heads."""
-
-    num_frames: int = field(default=16, metadata=COUNT)
-    frame_step: int = field(default=4, metadata=COUNT)
-    num_segments: int = field(default=1, metadata=COUNT)
-    num_views: int = field(default=1, metadata=COUNT)
-    levels: Levels = "last"
-    epochs: int = field(default=20, metadata=COUNT)
-    batch_size: int = field(default=256, metadata=between(1, 1_000_000))
-    rates: Rates = field(default=(5e-3, 3e-3, 1e-3, 3e-4, 1e-4), metadata=between(1e-12, 10))
-    decays: Rates = field(default=ALL_DECAYS, metadata=between(0, 10))
-    warmup_epochs: int = field(default=0, metadata=between(0, 4096))
-
-
-_FOUR_LEVELS = Recipe(
-    num_frames=32,
-    frame_step=2,
-    num_segments=4,
-    num_views=3,
-    levels="four",
-    epochs=100,
-    batch_size=128,
-    rates=(1e-3, 3e-4, 1e-4),
-    decays=(0.8,),
-)
-_IMAGES = Recipe(batch_size=1024, rates=IMAGE_RATES, decays=IMAGE_DECAYS, warmup_epochs=5)
-_K400 = Recipe(num_segments=8, num_views=3)
-_SSV2 = Recipe(num_segments=2, num_views=3)
-RECIPES: dict[str, Recipe] = {
-    "k400": _K400,
-    "ssv2": _SSV2,
-    "ssv2_64": dataclasses.replace(_SSV2, num_frames=64, frame_step=2),
-    "coin": dataclasses.replace(_K400, batch_size=128),
-    "jester": _FOUR_LEVELS,
-    "diving48": _FOUR_LEVELS,
-    "in1k": _IMAGES,
-    "places205": _IMAGES,
-    "inat21": _IMAGES,
-}
-"""Source: V-JEPA 2 (arXiv 2506.09985), configurations of the frozen evaluations."""
+TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +31,7 @@ class ClipOptions(Checked):
     levels: Levels | None = None
     """Encoder blocks that the probe reads: the last one, or the four published ones."""
 
-    def recipe(self, default: Recipe = _SSV2) -> Recipe:
+    def recipe(self, default: Recipe = SSV2) -> Recipe:
         """Return the preset, or `default` without one, with the values that were given."""
         base = default if self.preset is None else RECIPES[self.preset]
         return dataclasses.replace(
@@ -108,10 +58,13 @@ class TrainOptions(Checked):
     """Frozen encoder: a published or embedded name, or a file."""
     clips: ClipOptions = field(default_factory=ClipOptions)
     """How videos become tokens."""
+    augment: bool = False
+    """Whether to train on randomly drawn and changed views of the items, as published; tokens are
+    then computed anew in each epoch, instead of once."""
     num_heads: int = field(default=16, metadata=between(1, 1024))
     """Number of attention heads of a probe; divides the encoder's width."""
-    depth: int = field(default=4, metadata=between(1, 64))
-    """Number of attention blocks of a probe."""
+    depth: int | None = field(default=None, metadata=between(1, 64))
+    """Number of attention blocks of a probe (default: the preset's, 4 or, for V-JEPA 1, 1)."""
     epochs: int | None = field(default=None, metadata=COUNT)
     """Number of passes over the training items (default: the preset's)."""
     batch_size: int | None = field(default=None, metadata=COUNT)
@@ -126,14 +79,16 @@ class TrainOptions(Checked):
     """Choose the head on `val` and draw the clips of long videos, as in the published code."""
     dtype: Literal["float16", "float32"] = "float16"
     """Number format of the stored tokens."""
+    save_every: int = field(default=200, metadata=between(1, 10**9, "updates"))
+    """Number of updates between saved states; the end of each epoch is saved as well."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
-    """Seed of the heads and of the order of the items."""
+    """Seed of the heads, of the order of the items and of their random views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and heads."""
-    precision: Precision = "auto"
-    """Number format of the encoder's weights (auto: bfloat16 on CUDA devices that have it, else
-    float32)."""
-    out: str = "runs/probe"
+    precision: TrainPrecision = "auto"
+    """Number format of the encoder's weights and of the heads' products (auto: bfloat16 on CUDA
+    devices that have it, else float32)."""
+    out: str = field(default="runs/probe", metadata={"takes_lock": True})
     """Folder of tokens, probe, curves and summary; a second run resumes."""
 
     def __post_init__(self) -> None:

@@ -60,12 +60,17 @@ class ProbeGrid(HeadGrid[Tensor]):
             exchange=exchange,
         )
 
-    @torch.no_grad()
     def probabilities(self, tokens_VBND: Tensor) -> Tensor:
         """Return each head's class probabilities, averaged over views [P, B, C]."""
-        with self.autocast(tokens_VBND.device):
-            views = [
-                torch.stack([logits for group in self.outputs(view) for _, logits in group])
-                for view in tokens_VBND
-            ]
-        return torch.stack([average_views(logits) for logits in torch.stack(views, dim=1)])
+        return probabilities(self, tokens_VBND)
+
+
+@torch.no_grad()
+def probabilities(heads: HeadGrid[Tensor], tokens_VBND: Tensor) -> Tensor:
+    """Return the class probabilities of each head, averaged over views [P, B, C]."""
+    with heads.autocast(tokens_VBND.device):
+        views = [
+            torch.stack([logits for group in heads.outputs(view) for _, logits in group])
+            for view in tokens_VBND
+        ]
+    return torch.stack([average_views(logits) for logits in torch.stack(views, dim=1)])

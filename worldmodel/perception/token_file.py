@@ -28,10 +28,12 @@ from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.hdf5_file import open_resumable, read_results, source_stamp
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_clips
-from worldmodel.perception.probe_config import Recipe
+from worldmodel.perception.probe_recipes import Recipe
 from worldmodel.shutdown import patient
 
 log = logging.getLogger(__name__)
+READ = 64
+"""Number of items that are read at once for evaluation."""
 ANOTHER = "delete it, or use another out="
 
 
@@ -72,6 +74,8 @@ class TokenFile:
     """Views, tokens and width of an item."""
     rejected: dict[str, str]
     """Item -> the reason why it has no tokens."""
+    numbers: Tensor
+    """Place of each item in the whole list, int64 [items]."""
 
     def read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens [V, B, N, D] float32 and labels [B] of the items with these numbers."""
@@ -93,8 +97,10 @@ def encode_items(
     num_views: int,
     dtype: str = "float16",
     draw_seed: int | None = None,
+    first: int = 0,
+    step: int = 1,
 ) -> TokenFile:
-    """Encode the items that the file lacks.
+    """Encode the items that the file lacks; the file may end up with none.
 
     Args:
         path: the HDF5 file.
@@ -105,9 +111,11 @@ def encode_items(
         num_views: number of crops of each clip.
         dtype: number format of the stored tokens.
         draw_seed: seed of drawn clips; None takes each segment's start.
+        first: place of the first item in the whole list.
+        step: distance of the items in the whole list.
 
     Raises:
-        DataError: no item could be read, or the file is torn.
+        DataError: the file is torn.
         ConfigError: the file holds tokens of other items or of another kind.
     """
     paths = [(str(item.path), item.label) for item in items.items]
@@ -125,7 +133,7 @@ def encode_items(
         done, rows, earlier = _progress(file, path, items.items)
         rejected |= earlier
         for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
-            draw = None if draw_seed is None else RandomState((draw_seed, number))
+            draw = None if draw_seed is None else RandomState((draw_seed, first + step * number))
             try:
                 tokens = encode_file(
                     encoder, item.path, recipe, num_views=num_views, generator=draw
@@ -140,14 +148,11 @@ def encode_items(
             with patient():
                 file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
                 file.flush()
-        if "tokens" not in file:
-            raise DataError(
-                f"none of {len(paths)} items could be read; the first: "
-                f"{next(iter(rejected.values()))}"
-            )
-        views, tokens_count, width = file["tokens"].shape[1:]
-        labels = torch.from_numpy(file["labels"][:rows])
-    return TokenFile(path, labels, (views, tokens_count, width), rejected)
+        shape = tuple(int(size) for size in file["tokens"].shape[1:]) if rows else (0, 0, 0)
+        labels = torch.from_numpy(file["labels"][:rows]) if rows else torch.empty(0).long()
+    places = [i for i, item in enumerate(items.items) if str(item.path) not in rejected]
+    numbers = first + step * torch.tensor(places, dtype=torch.int64)
+    return TokenFile(path, labels, (shape[0], shape[1], shape[2]), rejected, numbers)
 
 
 def _progress(

@@ -2,59 +2,28 @@
 
 import json
 
-import av
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from planning.cli.app import main
-from worldmodel.checkpoints.io import save
+from tests.worldmodel.perception.labelled_set import write_set
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.models.config import EncoderConfig
-from worldmodel.models.encoder import VisionTransformer
-from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.perception import probe_run
+from worldmodel.perception import probe_run, probe_use
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.labelled_videos import read_clips
-from worldmodel.perception.probe_config import RECIPES, ClipOptions
+from worldmodel.perception.probe_config import ClipOptions
+from worldmodel.perception.probe_recipes import RECIPES
 from worldmodel.perception.probe_training import ProbeGrid
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 
-SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
 CLIPS = ["clips.num_frames=4", "frame_step=2", "num_segments=1", "num_views=2"]
 TRAIN = ["num_heads=2", "depth=2", "epochs=6", "batch_size=8", "device=cpu", "dtype=float32"]
 
 
-def make_video(path, label, generator):
-    """Write eight frames: dark and still, or bright."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=8)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(8):
-            image = generator.integers(160 * label, 96 + 160 * label, (48, 64, 3))
-            frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("probe")
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 10), ("val", 4)):
-        lines = []
-        for i in range(2 * count):
-            name = f"{split}/clip {i}.mp4"
-            make_video(root / name, i % 2, generator)
-            lines.append(f"{name} {i % 2}")
-        (root / split / "broken.mp4").write_bytes(b"\0" * 50)
-        lines += [f"{split}/broken.mp4 0", f"{split}/gone.mp4 1"]
-        (root / f"{split}.txt").write_text("\n".join(lines))
-    torch.manual_seed(0)
-    save(root / "encoder.safetensors", VideoEncoder.of(VisionTransformer(SMALL)))
-    return root
+    return write_set(tmp_path_factory.mktemp("probe"))
 
 
 def train_words(folder, out):
@@ -133,13 +102,16 @@ def test_as_released_chooses_on_the_validation_items(folder):
 
 
 def test_published_probes_have_their_recipe_and_encoder():
-    assert probe_run._published("vjepa-vith16-384-inat") == ("vjepa-vith16-384", RECIPES["inat21"])
-    assert probe_run._published("vjepa2-vitg-384-ssv2") == ("vjepa2-vitg-384", RECIPES["ssv2_64"])
+    assert probe_use._published("vjepa-vith16-384-inat") == (
+        "vjepa-vith16-384",
+        RECIPES["vjepa1_inat21"],
+    )
+    assert probe_use._published("vjepa2-vitg-384-ssv2") == ("vjepa2-vitg-384", RECIPES["ssv2_64"])
     name = "vjepa2-vitl-fpc32-256-diving48"
-    assert probe_run._published(name) == (name, RECIPES["diving48"])
-    for name in probe_run.registry.PROBES:
-        encoder, _ = probe_run._published(name)
-        assert probe_run.registry.is_known(encoder)
+    assert probe_use._published(name) == (name, RECIPES["diving48"])
+    for name in probe_use.registry.PROBES:
+        encoder, _ = probe_use._published(name)
+        assert probe_use.registry.is_known(encoder)
     assert ClipOptions(preset="coin", num_views=1).recipe().num_segments == 8
 
 
@@ -147,7 +119,7 @@ def test_wrong_inputs_are_named(run, folder, tmp_path):
     with pytest.raises(ConfigError, match="train= or val="):
         probe_run.TrainOptions()
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
-        probe_run._names(str(folder / "train.txt"))
+        probe_use._names(str(folder / "train.txt"))
     torch.manual_seed(0)
     words = train_words(folder, run)
     (tmp_path / "few.txt").write_text((folder / "train.txt").read_text().split("\n")[0])
@@ -180,13 +152,13 @@ def test_prediction_agrees_with_transformers(folder, tmp_path):
     theirs = transformers.VJEPA2ForVideoClassification(config).eval()
     theirs.save_pretrained(tmp_path)
     video = folder / "val" / "clip 1.mp4"
-    options = probe_run.PredictOptions(
+    options = probe_use.PredictOptions(
         probe=str(tmp_path),
         videos=str(video),
         device="cpu",
         clips=ClipOptions(num_segments=1, num_views=1, frame_step=2),
     )
-    (found,) = probe_run.predict(options)[0].values()
+    (found,) = probe_use.predict(options)[0].values()
     sampling = ClipSampling(num_frames=4, frame_step=2)
     pixels = read_clips(video, sampling, crop=32)[0].float() / 255
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)

@@ -20,8 +20,10 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_hash import model_hash, weights_hash
 from worldmodel.perception.features import FeatureConfig, write_features
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_class_folders
-from worldmodel.perception.probe_config import Recipe
+from worldmodel.perception.probe_recipes import Recipe
+from worldmodel.perception.sharing import OneProcess
 from worldmodel.perception.token_file import encode_items
+from worldmodel.perception.token_set import encode_set
 
 SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
 CONFIG = FeatureConfig(num_frames=4, fps=4.0)
@@ -193,7 +195,7 @@ def test_tokens_that_are_not_finite_are_rejects(tmp_path):
     items = LabelledItems((LabelledItem(path, 0),), {}, ("one",))
     recipe = Recipe(num_frames=4, frame_step=1, num_segments=1)
     with pytest.raises(DataError, match="not finite as float16"):
-        encode_items(out, model, items, recipe, name="name", num_views=1)
+        encode_set(out, model, items, recipe, OneProcess(), name="name", num_views=1)
 
 
 ODD_FEATURES = {
