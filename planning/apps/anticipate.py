@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
-from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import CheckpointError
 from worldmodel.models.encoder import VisionTransformer
-from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.models.precision import use_precision
 from worldmodel.perception.anticipation import (
     AnticipationProbe,
     FutureConfig,
     load_anticipation_probes,
 )
 from worldmodel.perception.anticipation_eval import Networks
+from worldmodel.perception.anticipation_networks import load_backbones, place_networks
 from worldmodel.perception.epic_kitchens import ActionClasses
 from worldmodel.specs import Precision
 
@@ -47,19 +44,11 @@ def load_networks(
     Raises:
         CheckpointError: the probes do not fit the classes or the encoder.
     """
-    path, known = find_source(name)
-    size = image_size or (known.image_size if known else 256)
-    encoder = load_published(path, "target_encoder", num_heads=heads[0], image_size=size)
-    predictor = load_published(path, "predictor", num_heads=heads[1], image_size=size)
-    if not isinstance(encoder, VisionTransformer) or not isinstance(predictor, MaskedPredictor):
-        raise CheckpointError(f"{path} has no video encoder with a masked predictor")
+    encoder, predictor, size = load_backbones(name, heads[:2], image_size)
     probes = load_anticipation_probes(probe, heads[2])
     for one in probes:
         _check(one, encoder, classes, probe)
-    target, networks = resolve_device(device), (encoder, predictor, *probes)
-    use_precision(networks, precision, target)
-    for network in networks:
-        network.to(target)
+    place_networks((encoder, predictor, *probes), precision, resolve_device(device))
     return Networks(encoder=encoder, predictor=predictor, probes=probes, future=future), size
 
 

@@ -23,6 +23,8 @@ from worldmodel.models.probe import AttentivePooler
 from worldmodel.perception.shared_pooling import can_share, pool_shared
 
 Output = TypeVar("Output")
+AT_ONCE = 2**26
+"""Number of values of tokens whose gradients are computed together, which bounds the memory."""
 SCALE, GROW_AFTER = 65536.0, 2000
 """Factor of a float16 loss at first, and number of finite updates after which it is doubled."""
 
@@ -169,7 +171,9 @@ class HeadGrid(nn.Module, Generic[Output]):
         self.optimizer.zero_grad(set_to_none=False)
         losses = torch.zeros(len(self.heads), device=labels_B.device)
         for view in tokens_VBND if len(labels_B) else ():
-            self._backward(view, labels_B, size, losses)
+            items = max(1, AT_ONCE // view[0].numel())
+            for part, labels in zip(view.split(items), labels_B.split(items), strict=True):
+                self._backward(part, labels, size, losses)
         if self.exchange:
             self.exchange([losses])
         for number, head in enumerate(self.heads):

@@ -19,6 +19,7 @@ from planning.errors import PlanError
 REFUSALS = (UsageError, PlanError, worldmodel.errors.ConfigError, envs.errors.ConfigError)
 VALUES = ("0", "-1", "1e30", "nan", "inf", "", "word")
 NEEDED = {
+    "anticipate train": ["annotations=a", "videos=v"],
     "anticipate": ["annotations=a", "videos=v", "probe=p"],
     "convert": ["source=s", "out=o"],
     "data prepare": [],

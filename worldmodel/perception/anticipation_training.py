@@ -1,0 +1,323 @@
+"""Train anticipation probes on a frozen encoder and predictor: `worldmodel anticipate train`.
+
+Source: V-JEPA 2 (arXiv 2506.09985), sec. 6 and the configurations of the released training.
+
+Shapes: B clips, T frames, N tokens, D width, P heads, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.random import RandomState
+from torch import Tensor
+
+from worldmodel.atomic_io import atomic_file, write_json
+from worldmodel.data.episode import rejecting
+from worldmodel.data.transforms import Preprocess
+from worldmodel.errors import DataError
+from worldmodel.models.config import ProbeConfig
+from worldmodel.models.layers import initialise, rescale_blocks
+from worldmodel.perception.anticipation import (
+    TARGETS,
+    AnticipationProbe,
+    FutureConfig,
+    Target,
+    anticipation_tokens,
+    focal_loss,
+)
+from worldmodel.perception.anticipation_config import (
+    DECAYS,
+    RATES,
+    RELEASED_ANCHOR,
+    AnticipateTrainOptions,
+)
+from worldmodel.perception.anticipation_eval import Networks, read_clip, score_probes
+from worldmodel.perception.anticipation_networks import load_backbones, place_networks
+from worldmodel.perception.epic_kitchens import (
+    Action,
+    ActionClasses,
+    AnticipationClip,
+    class_order,
+    read_actions,
+)
+from worldmodel.perception.head_fitting import Fitting, fit, generator_of
+from worldmodel.perception.head_grid import HeadGrid, grid
+from worldmodel.perception.probe_run import low_precision
+from worldmodel.perception.sharing import OneProcess, Processes, sum_in_place
+from worldmodel.perception.surprise import normalise_pixels
+from worldmodel.perception.training_views import training_view
+
+log = logging.getLogger(__name__)
+TRAIN = "EPIC_100_train.csv"
+Logits = dict[Target, Tensor]
+
+
+def summed_focal_loss(logits: Logits, labels_B3: Tensor) -> Tensor:
+    """Return the focal losses of all targets, summed over clips and classes."""
+    losses = [
+        focal_loss(logits[target].float(), labels_B3[:, i])
+        for i, target in enumerate(TARGETS)
+        if target in logits
+    ]
+    return torch.stack(losses).sum()
+
+
+def new_probe(config: ProbeConfig, num_classes: dict[Target, int]) -> AnticipationProbe:
+    """Return a probe with the published initial weights."""
+    probe = AnticipationProbe(config, num_classes)
+    initialise(probe.pooler)
+    rescale_blocks(probe.pooler.blocks)
+    return probe
+
+
+@dataclass
+class FreshClips:
+    """Reads clips before actions and encodes them, with a new gap and view in each epoch."""
+
+    networks: Networks
+    actions: Sequence[Action]
+    classes: ActionClasses
+    root: Path
+    clip: AnticipationClip
+    image_size: int
+    encode_batch: int
+    seed: int
+    augment: bool
+    rejected: dict[str, str] = field(default_factory=dict)
+    """Video and frames of an action -> the reason why it could not be read."""
+
+    def read(self, epoch: int, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens [1, B, N, D] and labels [B, 3] of the actions that can be read."""
+        tokens, labels = [], []
+        waiting: list[tuple[Tensor, float]] = []
+        for number in numbers.tolist():
+            action, name = self.actions[number], name_of(self.actions[number])
+            try:
+                with rejecting(name):
+                    waiting.append(self._draw(action, epoch, number))
+                labels.append(self.classes.labels(action))
+            except DataError as error:
+                if name not in self.rejected:
+                    log.warning("%s: %s", name, error)
+                self.rejected[name] = str(error)
+            if len(waiting) == self.encode_batch:
+                tokens.append(self._encode(waiting))
+                waiting = []
+        if waiting:
+            tokens.append(self._encode(waiting))
+        if not tokens:
+            width = self.networks.encoder.config.embed_dim
+            return torch.empty(1, 0, 0, width), torch.empty(0, len(TARGETS)).long()
+        return torch.cat(tokens)[None], torch.tensor(labels)
+
+    def _draw(self, action: Action, epoch: int, number: int) -> tuple[Tensor, float]:
+        """Return the frames [T, H, W, 3] of a drawn clip, and its gap [s]."""
+        seconds, place = self.clip.draw(random.Random(f"{self.seed} {epoch} {number}"))
+        frames = read_clip(self.root, action, self.clip, (seconds, place))
+        if not self.augment:
+            return Preprocess("published", (self.image_size, self.image_size))(frames), seconds
+        draw = RandomState((self.seed, epoch, number))
+        return training_view(frames, self.image_size, draw, flip=True), seconds
+
+    @torch.no_grad()
+    def _encode(self, clips: list[tuple[Tensor, float]]) -> Tensor:
+        """Return the tokens [B, N, D] of clips, float32."""
+        frames_BCTHW = torch.stack([frames for frames, _ in clips]).permute(0, 4, 1, 2, 3)
+        encoder = self.networks.encoder
+        tokens = anticipation_tokens(
+            encoder,
+            self.networks.predictor,
+            normalise_pixels(frames_BCTHW, next(encoder.parameters())),
+            torch.tensor([seconds for _, seconds in clips]),
+            self.networks.future,
+        )
+        return tokens.float()
+
+
+def name_of(action: Action) -> str:
+    """Return the name under which an action is rejected."""
+    return f"{action.video} {action.start}-{action.stop}"
+
+
+def divide_videos(
+    actions: Sequence[Action], share: float, seed: int
+) -> tuple[list[Action], list[Action]]:
+    """Return the actions that are trained on, and those of videos that are held out.
+
+    Raises:
+        DataError: there is only one video.
+    """
+    videos = list(dict.fromkeys(action.video for action in actions))
+    order = torch.randperm(len(videos), generator=generator_of(seed, 0)).tolist()
+    held = {videos[i] for i in order[: math.ceil(share * len(videos))]}
+    fitted = [action for action in actions if action.video not in held]
+    if not fitted:
+        raise DataError(
+            f"the training annotations have {len(videos)} videos, which leave none to train on "
+            "beside those that choose the head; add videos or lower choose_share"
+        )
+    return fitted, [action for action in actions if action.video in held]
+
+
+def train_anticipation(
+    options: AnticipateTrainOptions, processes: Processes | None = None
+) -> dict[str, Any]:
+    """Train the grid of heads, choose one and save it; an interrupted run resumes exactly.
+
+    Args:
+        options: Options of the run.
+        processes: Processes of the run; None is this one alone.
+
+    Returns:
+        The summary that is also written to summary.json.
+
+    Raises:
+        DataError: too few usable actions.
+        ConfigError: `out` holds another run.
+    """
+    processes = processes or OneProcess()
+    device = processes.device(options.device)
+    actions = read_actions(Path(options.annotations) / TRAIN)
+    classes = class_order(actions)
+    fitted, held = divide_videos(actions, options.choose_share, options.seed)
+    encoder, predictor, size = load_backbones(
+        options.model, (options.num_heads, options.predictor_heads), options.image_size
+    )
+    place_networks((encoder, predictor), options.precision, device)
+    future = FutureConfig(fps=options.fps, parts=options.parts)
+    networks = Networks(encoder=encoder, predictor=predictor, probes=(), future=future)
+    clips = FreshClips(
+        networks,
+        fitted,
+        classes,
+        Path(options.videos),
+        _clip(options, options.seconds, RELEASED_ANCHOR if options.as_released else None),
+        size,
+        options.encode_batch,
+        options.seed,
+        options.augment,
+    )
+    fitting = _build(options, clips, processes, device)
+    fit(fitting, processes, device)
+    summary: dict[str, Any] = {}
+    if not processes.rank:
+        summary = _finish(options, fitting.heads, clips, held, device)
+    processes.barrier()
+    return summary
+
+
+def _clip(
+    options: AnticipateTrainOptions,
+    seconds: tuple[float, float],
+    anchor: tuple[float, float] | None,
+) -> AnticipationClip:
+    return AnticipationClip(
+        num_frames=options.num_frames,
+        fps=options.fps,
+        seconds=seconds,
+        anchor=anchor,
+        as_released=options.as_released,
+    )
+
+
+def _build(
+    options: AnticipateTrainOptions, clips: FreshClips, processes: Processes, device: torch.device
+) -> Fitting[Logits]:
+    """Build the grid of heads and say what it is trained on."""
+    classes = clips.classes
+    sizes = ProbeConfig(
+        embed_dim=clips.networks.encoder.config.embed_dim,
+        num_heads=options.probe_heads,
+        depth=options.depth,
+        num_queries=len(TARGETS),
+    )
+    counts: dict[Target, int] = {
+        "verb": len(classes.verbs),
+        "noun": len(classes.nouns),
+        "action": len(classes.actions),
+    }
+    batches = math.ceil(len(clips.actions) / options.batch_size)
+    heads: HeadGrid[Logits] = HeadGrid(
+        lambda: new_probe(sizes, counts),
+        summed_focal_loss,
+        grid(
+            RATES if options.lr is None else (options.lr,),
+            DECAYS if options.weight_decay is None else (options.weight_decay,),
+        ),
+        options.epochs * batches,
+        options.seed,
+        is_mean=False,
+        low=low_precision(options.precision, device),
+        exchange=sum_in_place if processes.count > 1 else None,
+    )
+    asked = asdict(options) | {"device": "", "out": "", "save_every": 0}
+    return Fitting(
+        heads=heads,
+        read=clips.read,
+        numbers=torch.arange(len(clips.actions)),
+        batches=batches,
+        seed=options.seed,
+        out=Path(options.out),
+        asked=json.dumps(asked),
+        save_every=options.save_every,
+        rejected=clips.rejected,
+    )
+
+
+def _finish(
+    options: AnticipateTrainOptions,
+    heads: HeadGrid[Logits],
+    clips: FreshClips,
+    held: Sequence[Action],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Choose a head by its recall of held-out actions; write the probes and the summary."""
+    probes = [probe for probe in heads.heads.eval() if isinstance(probe, AnticipationProbe)]
+    weights = next(clips.networks.encoder.parameters())
+    for probe in probes:
+        probe.to(device, weights.dtype)
+    networks = Networks(
+        encoder=clips.networks.encoder,
+        predictor=clips.networks.predictor,
+        probes=probes,
+        future=clips.networks.future,
+    )
+    found = score_probes(
+        networks,
+        held,
+        clips.classes,
+        clips.root,
+        _clip(options, (1.0, 1.0), None),
+        image_size=(clips.image_size, clips.image_size),
+        batch_size=options.encode_batch,
+    )
+    recalls = [scores["action"].mean_class_recall for scores in found.recalls]
+    best = max(range(len(recalls)), key=recalls.__getitem__)
+    out = Path(options.out)
+    for name, kept in (("probe.pt", probes[best : best + 1]), ("heads.pt", probes)):
+        states = [probe.float().cpu().state_dict() for probe in kept]
+        with atomic_file(out / name) as part:
+            torch.save({"classifiers": states}, part)
+    lost = {name_of(action) for action in clips.actions} & clips.rejected.keys()
+    summary = {
+        "options": asdict(options),
+        "head": asdict(heads.settings[best]),
+        "heads": len(probes),
+        "trained_on": sum(name_of(action) not in lost for action in clips.actions),
+        "chosen_on": len(held) - len(found.rejected),
+        "classes": {"verb": len(clips.classes.verbs), "noun": len(clips.classes.nouns)}
+        | {"action": len(clips.classes.actions)},
+        "held_out": [{t: asdict(r) for t, r in scores.items()} for scores in found.recalls],
+        "rejected": {"train": clips.rejected, "held out": found.rejected},
+    }
+    write_json(out / "summary.json", summary)
+    return summary
