@@ -42,6 +42,7 @@ GROUPS = {
         "probe train": "Train attentive probes on a frozen encoder.",
         "probe eval": "Measure a probe's accuracy on labelled items.",
         "probe predict": "Print the most likely classes of videos and images.",
+        "probe boxes": "Recognise actions in given boxes (AVA).",
         "anticipate train": "Train anticipation probes on EPIC-KITCHENS-100.",
         "anticipate": "Score action anticipation on EPIC-KITCHENS-100.",
         "surprise": "Compare surprise at possible and impossible videos.",

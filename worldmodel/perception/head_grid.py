@@ -35,6 +35,8 @@ class HeadSettings(Checked):
 
     lr: float = field(default=1e-3, metadata=between(1e-12, 10))
     """Maximum learning rate."""
+    final_lr: float = field(default=0.0, metadata=between(0, 10))
+    """Learning rate at the last update."""
     weight_decay: float = field(default=0.01, metadata=between(0, 10))
     """Weight decay at the first update."""
     final_decay: float | None = field(default=None, metadata=between(0, 10))
@@ -45,6 +47,13 @@ class HeadSettings(Checked):
     """Number of steps of a linear warm-up from zero."""
     clip_norm: float | None = field(default=None, metadata=between(1e-12, 1e12))
     """Largest norm of a head's gradient; None does not clip."""
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Return the learning rate of a step (from 1)."""
+        share = cosine_to_zero(step, total, self.warmup_steps)
+        if step < self.warmup_steps:
+            return self.lr * share
+        return self.final_lr + (self.lr - self.final_lr) * share
 
     def decay_at(self, step: int, total: int) -> float:
         """Return the weight decay of a step (from 1)."""
@@ -115,7 +124,8 @@ class HeadGrid(nn.Module, Generic[Output]):
                 torch.manual_seed(seed)
                 heads.append(build())
         self.heads = nn.ModuleList(heads)
-        poolers = [head.pooler for head in heads if isinstance(head.pooler, AttentivePooler)]
+        found = [getattr(head, "pooler", None) for head in heads]
+        poolers = [pooler for pooler in found if isinstance(pooler, AttentivePooler)]
         self.poolers = poolers if can_share(poolers) else []
         self.scales = [SCALE if low == torch.float16 else 1.0] * len(heads)
         self.finite = [0] * len(heads)
@@ -137,7 +147,7 @@ class HeadGrid(nn.Module, Generic[Output]):
         for group in self.optimizer.param_groups:
             s: HeadSettings = self.settings[group["head"]]
             step, total = self.steps_done, self.total_steps
-            group["lr"] = s.lr * cosine_to_zero(step, total, s.warmup_steps)
+            group["lr"] = s.lr_at(step, total)
             group["weight_decay"] = s.decay_at(step, total) if group["decays"] else 0.0
 
     def outputs(self, tokens_BND: Tensor) -> Iterator[list[tuple[int, Output]]]:

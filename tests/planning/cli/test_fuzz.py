@@ -26,6 +26,7 @@ NEEDED = {
     "features": ["videos=v", "out=o"],
     "inspect energy": ["trajectory=t"],
     "plan": ["image=a", "goal=b"],
+    "probe boxes": ["train=t", "val=v", "actions=a", "videos=v"],
     "probe eval": ["probe=p", "val=v"],
     "probe predict": ["probe=p", "videos=v"],
     "probe train": ["train=t", "val=v"],
