@@ -12,6 +12,7 @@ if __name__ == "__main__":
     ctypes.CDLL(sys.argv[1], mode=ctypes.RTLD_GLOBAL)
 
 import contextlib
+import dataclasses
 import functools
 import json
 import tempfile
@@ -56,6 +57,7 @@ from worldmodel.evaluation.rollout_table import RolloutClips, rollout_table
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
+from worldmodel.perception.box_features import pool_boxes
 from worldmodel.perception.features import FeatureConfig, write_features
 from worldmodel.perception.frozen_tokens import view_tokens
 from worldmodel.perception.head_grid import grid
@@ -196,9 +198,12 @@ def probe_heads(_: Ledger) -> None:
     config = ProbeConfig(embed_dim=WIDTH, num_heads=HEADS, depth=2, num_classes=3)
     encoder = small_encoder().cuda()
     tokens_VBND = view_tokens(encoder, torch.zeros(1, 2, 2, 4, SIDE, SIDE, 3, dtype=torch.uint8))
-    heads = ProbeGrid(config, grid((1e-3, 1e-4), (0.1,)), total_steps=2).cuda()
-    heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).cuda())
-    heads.probabilities(tokens_VBND)
+    for depth, low in ((2, None), (1, torch.bfloat16), (1, torch.float16)):
+        sizes = dataclasses.replace(config, depth=depth)
+        heads = ProbeGrid(sizes, grid((1e-3, 1e-4), (0.1,)), total_steps=2, low=low).cuda()
+        heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).cuda())
+        heads.probabilities(tokens_VBND)
+    pool_boxes(tokens_VBND[0, 0], encoder.token_grid, [(0.1, 0.2, 0.6, 0.9)])
     AttentiveClassifier(config).cuda()(tokens_VBND[0])
 
 
