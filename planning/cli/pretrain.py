@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planning.cli.train import print_summary
 from worldmodel.training.config import PRETRAIN_MODES as MODES
-from worldmodel.training.config import AnyPretrainOptions, ImagePretrainOptions
+from worldmodel.training.config import AnyPretrainOptions, ImagePretrainOptions, PretrainOptions
 
 __all__ = ["MODES", "run"]
 
@@ -19,6 +19,8 @@ def run(options: AnyPretrainOptions) -> int:
     print(f"report: {options.run.out}/training.html")
     if isinstance(options, ImagePretrainOptions):
         print(f"next: worldmodel features videos={options.run.val} model={path} out=features.h5")
+        return 0
+    if not isinstance(options, PretrainOptions):
         return 0
     print(f"next: worldmodel train mode=frozen encoder={path} data={options.run.data}")
     return 0

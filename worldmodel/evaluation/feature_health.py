@@ -67,3 +67,18 @@ def linear_probe(x_FX: Tensor, y_FY: Tensor, unseen_FX: Tensor) -> Tensor:
 def mean_distance(found_FY: Tensor, wanted_FY: Tensor) -> float:
     """Return the mean Euclidean error in the targets' unit."""
     return float((found_FY - wanted_FY).norm(dim=-1).mean())
+
+
+def explained_share(colours_BNC: Tensor, tokens_BND: Tensor) -> float:
+    """Return the share of the features' variance that each token's mean colour explains, 0 to 1.
+
+    A linear fit on the colour channels, their squares and products explains it; 1 means that the
+    features hold nothing but the colour. Each position's mean is subtracted first.
+    """
+    colour, tokens = centred(colours_BNC).double(), centred(tokens_BND).double()
+    pairs = torch.combinations(torch.arange(colour.shape[1]), with_replacement=True)
+    products = colour[:, pairs[:, 0]] * colour[:, pairs[:, 1]]
+    x = torch.cat([colour, products, torch.ones_like(colour[:, :1])], dim=1)
+    gram = x.T @ x + 1e-6 * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+    left = tokens - x @ torch.linalg.solve(gram, x.T @ tokens)
+    return float(1 - left.square().sum() / tokens.square().sum().clamp_min(1e-12))

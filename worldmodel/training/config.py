@@ -26,6 +26,7 @@ from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,
     ClipConfig,
+    ClipLength,
     ColourConfig,
     ContactClipConfig,
     EncoderStart,
@@ -36,6 +37,7 @@ from worldmodel.training.option_groups import (
     MemoryRolloutConfig,
     MomentumConfig,
     OptimizerConfig,
+    OutputConfig,
     PlanCheckConfig,
     PostClipConfig,
     PredictorSizes,
@@ -44,6 +46,7 @@ from worldmodel.training.option_groups import (
     RegularizerConfig,
     RolloutConfig,
     RunConfig,
+    ShapesConfig,
     SmallEncoderConfig,
     TrapezoidConfig,
     WorldStart,
@@ -162,15 +165,13 @@ class PostOptions(_PredictorRun):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainOptions(Checked):
-    """`worldmodel pretrain`: train a video encoder by masked prediction, without labels."""
+class VideoPretrainOptions(Checked):
+    """The groups of every run that pretrains an encoder of clips."""
 
     recipe: str = ""
     """Recipe in configs/pretrain, or a .yaml file; other options override its values."""
-    mode: Literal["clips"] = "clips"
-    """Data: clips of recorded episodes; a recipe may set its own."""
-    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/pretrain"))
-    clips: ClipConfig = field(default_factory=ClipConfig)
+    run: OutputConfig = field(default_factory=OutputConfig)
+    clips: ClipLength = field(default_factory=ClipLength)
     encoder: PretrainEncoderConfig = field(default_factory=PretrainEncoderConfig)
     predictor: PredictorSizes = field(
         default_factory=lambda: PredictorSizes(
@@ -185,9 +186,36 @@ class PretrainOptions(Checked):
         default_factory=lambda: TrapezoidConfig(lr_start=1e-4, lr_end=1e-6, warmup=300, decay=600)
     )
     loop: PretrainLoopConfig = field(default_factory=PretrainLoopConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions(VideoPretrainOptions):
+    """`worldmodel pretrain`: train a video encoder by masked prediction, without labels."""
+
+    mode: Literal["clips"] = "clips"
+    """Data: clips of recorded episodes; a recipe may set its own."""
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/pretrain"))
+    clips: ClipConfig = field(default_factory=ClipConfig)
     probe_frames: int = field(default=768, metadata=between(8, 10_000_000, "frames"))
     """Number of frames to fit the linear probe on at a validation."""
-    launch: LaunchConfig = field(default_factory=LaunchConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesPretrainOptions(VideoPretrainOptions):
+    """`worldmodel pretrain mode=shapes`: train a small video encoder on made clips."""
+
+    mode: Literal["shapes"] = "shapes"
+    """Data: made clips of moving shapes; a recipe may set its own."""
+    run: OutputConfig = field(default_factory=lambda: OutputConfig(out="runs/shapes"))
+    clips: ShapesConfig = field(default_factory=ShapesConfig)
+    augmentation: ColourConfig = field(default_factory=lambda: ColourConfig(augment=0.0))
+    objective: Literal["latent", "pixels", "labels"] = "latent"
+    """What is learned. latent: masked prediction of the moving average's tokens (V-JEPA); pixels:
+    masked prediction of each patch's pixels, by the same networks; labels: the clips' classes and
+    positions, without masks, as a bound for the others."""
+    probe_clips: int = field(default=768, metadata=between(64, 1_000_000, "clips"))
+    """Number of clips to fit the linear probes on at a validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +242,7 @@ class ImagePretrainOptions(Checked):
 
 TrainOptions: TypeAlias = JointOptions | FrozenOptions | FinetuneOptions | PostOptions
 """Options of `worldmodel train`."""
-AnyPretrainOptions: TypeAlias = PretrainOptions | ImagePretrainOptions
+AnyPretrainOptions: TypeAlias = PretrainOptions | ShapesPretrainOptions | ImagePretrainOptions
 """Options of `worldmodel pretrain`."""
 AnyOptions: TypeAlias = TrainOptions | AnyPretrainOptions
 """Options of any training run."""
@@ -230,5 +258,6 @@ MODES: dict[str, type[TrainOptions]] = {
 PRETRAIN_MODES: dict[str, type[AnyPretrainOptions]] = {
     "clips": PretrainOptions,
     "images": ImagePretrainOptions,
+    "shapes": ShapesPretrainOptions,
 }
 """Options class of each mode of `worldmodel pretrain`."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -27,7 +28,7 @@ from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
 from worldmodel.training.batches import Batch, sent
-from worldmodel.training.config import PretrainOptions
+from worldmodel.training.config import VideoPretrainOptions
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.masking import (
     BlockMask,
@@ -35,15 +36,17 @@ from worldmodel.training.masking import (
     TokenIds,
     gather_tokens,
     hide_pixels,
+    sample_ids,
     sample_masks,
     step_generator,
 )
+from worldmodel.training.option_groups import ClipConfig
 
 KINDS = ("short", "long")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
+def mask_kinds(options: VideoPretrainOptions) -> tuple[BlockMask, BlockMask]:
     """Return the short-range and the long-range mask settings."""
     masks = options.masks
     return (
@@ -52,7 +55,7 @@ def mask_kinds(options: PretrainOptions) -> tuple[BlockMask, BlockMask]:
     )
 
 
-def build_encoder(options: PretrainOptions) -> VisionTransformer:
+def build_encoder(options: VideoPretrainOptions) -> VisionTransformer:
     """Build the encoder to train, from a published size, given sizes or a file.
 
     Raises:
@@ -101,9 +104,9 @@ def continue_training(model: Network) -> Network:
 
 
 def build_predictor(
-    options: PretrainOptions, encoder: EncoderConfig, grid: Grid
+    options: VideoPretrainOptions, encoder: EncoderConfig, grid: Grid, out_dim: int
 ) -> MaskedPredictor:
-    """Build the masked predictor, from the given sizes or a published file.
+    """Build the masked predictor of `out_dim` values, from the given sizes or a published file.
 
     Raises:
         ConfigError: the file's predictor does not fit the encoder or the clips.
@@ -114,7 +117,7 @@ def build_predictor(
             MaskedPredictorConfig(
                 grid=grid,
                 encoder_dim=encoder.embed_dim,
-                out_dim=encoder.embed_dim,
+                out_dim=out_dim,
                 embed_dim=sizes.predictor_dim,
                 depth=sizes.predictor_depth,
                 num_heads=sizes.predictor_heads,
@@ -128,7 +131,7 @@ def build_predictor(
     if not isinstance(predictor, MaskedPredictor) or predictor.config.predict_context:
         raise ConfigError(f"predictor_init={file!r} is not a masked predictor of V-JEPA 1 or 2")
     c = predictor.config
-    wanted = (encoder.embed_dim, encoder.embed_dim)
+    wanted = (encoder.embed_dim, out_dim)
     if (c.encoder_dim, c.out_dim) != wanted or (c.position != "rope" and c.grid != grid):
         raise ConfigError(
             f"predictor_init={file!r} takes tokens of width {c.encoder_dim} on a grid {c.grid}; "
@@ -142,7 +145,7 @@ def build_predictor(
     return predictor
 
 
-def clip_grid(options: PretrainOptions, encoder: EncoderConfig) -> Grid:
+def clip_grid(options: VideoPretrainOptions, encoder: EncoderConfig) -> Grid:
     """Return the tubelets, patch rows and patch columns of a training clip.
 
     Raises:
@@ -169,12 +172,19 @@ def move_average(average: nn.Module, model: nn.Module, momentum: float) -> None:
 class MaskedObjective(nn.Module):
     """Encoder, its moving average and the masked predictor; `forward` returns the losses."""
 
-    def __init__(self, encoder: VisionTransformer, grid: Grid, options: PretrainOptions) -> None:
+    def __init__(
+        self, encoder: VisionTransformer, grid: Grid, options: VideoPretrainOptions
+    ) -> None:
         super().__init__()
         self.options, self.grid = options, grid
         self.student = self._as_encoder(encoder)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
-        self.predictor = build_predictor(options, encoder.config, grid)
+        self.predictor = build_predictor(options, encoder.config, grid, self.out_dim)
+
+    @property
+    def out_dim(self) -> int:
+        """Number of predicted values per token: the encoder's width."""
+        return self.target.config.embed_dim
 
     @property
     def averaged(self) -> VideoEncoder:
@@ -184,6 +194,8 @@ class MaskedObjective(nn.Module):
     def _as_encoder(self, backbone: VisionTransformer) -> VideoEncoder:
         """Wrap an encoder with the input conventions of the clips."""
         clips, encoder = self.options.clips, VideoEncoder.of(backbone)
+        if not isinstance(clips, ClipConfig):
+            return encoder
         spec = encoder.observation_spec
         return encoder.set_observation(
             dataclasses.replace(spec, transform=clips.transform, cameras=(clips.camera,))
@@ -216,16 +228,31 @@ class MaskedObjective(nn.Module):
         assert isinstance(out, Tensor)
         return out
 
+    def error(self, predicted_BMD: Tensor, hidden_BMD: Tensor) -> Tensor:
+        """Return the mean absolute error of predicted tokens."""
+        return prediction_loss(predicted_BMD, hidden_BMD)
+
+    @torch.no_grad()
+    def mean_error(self, target_BND: Tensor, batch: Batch) -> float:
+        """Return the error of each position's mean over the clips, at the same hidden tokens."""
+        mean_BND = target_BND.mean(0, keepdim=True).expand_as(target_BND)
+        found = []
+        for ids in (batch[name] for name in batch if name.startswith("target_")):
+            found.append(self.error(gather_tokens(mean_BND, ids), gather_tokens(target_BND, ids)))
+        return float(torch.stack(found).mean())
+
     def forward(self, batch: Batch) -> Batch:
-        """Return the mean absolute error at hidden tokens, in total and per mask kind."""
+        """Return the error at hidden tokens, in total and per mask kind in the batch."""
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
         parts: Batch = {}
         for kind, name in enumerate(KINDS):
+            if f"context_{name}" not in batch:
+                continue
             ids = TokenIds(context=batch[f"context_{name}"], target=batch[f"target_{name}"])
             hidden = gather_tokens(target_BND, ids.target)
             predicted = self.predict(clip_BCTHW, ids, kind).float()
-            parts[f"masked_{name}"] = prediction_loss(predicted, hidden)
+            parts[f"masked_{name}"] = self.error(predicted, hidden)
         return {"loss": torch.stack(list(parts.values())).mean(), **parts}
 
     def update_target(self, momentum: float) -> None:
@@ -233,11 +260,20 @@ class MaskedObjective(nn.Module):
         move_average(self.target, self.student.backbone, momentum)
 
 
-def draw_masks(options: PretrainOptions, grid: Grid, count: int, step: int) -> Batch:
-    """Draw the token ids of both mask kinds for a step, from seed and step alone."""
-    generator = step_generator(options.run.seed, step)
+def draw_masks(
+    options: VideoPretrainOptions, grid: Grid, count: int, step: int, names: Sequence[str] = KINDS
+) -> Batch:
+    """Draw the token ids of mask kinds for a step, from seed and step alone."""
+    generator, most = step_generator(options.run.seed, step), options.masks.max_targets
+    kinds = dict(zip(KINDS, mask_kinds(options), strict=True))
     found: Batch = {}
-    for name, kind in zip(KINDS, mask_kinds(options), strict=True):
-        ids = sample_masks(count, grid, kind, generator)
-        found |= {f"context_{name}": ids.context, f"target_{name}": ids.target}
+    for name in names:
+        ids = sample_masks(count, grid, kinds[name], generator)
+        target = sample_ids(ids.target, most, generator) if most else ids.target
+        found |= {f"context_{name}": ids.context, f"target_{name}": target}
     return found
+
+
+def kinds_of_step(options: VideoPretrainOptions, step: int) -> Sequence[str]:
+    """Return the kinds of mask that a step trains on: both, or one in turn."""
+    return (KINDS[step % len(KINDS)],) if options.masks.alternate else KINDS

@@ -148,6 +148,12 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
     )
 
 
+def sample_ids(ids_BM: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw up to `count` ids of each row, sorted."""
+    order = torch.rand(ids_BM.shape, generator=generator).argsort(1)
+    return ids_BM.gather(1, order[:, :count].sort(1).values)
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
     """Return a generator that depends only on seed and step, for exact resume."""
     generator = torch.Generator()

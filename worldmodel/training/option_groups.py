@@ -19,13 +19,9 @@ MAX_STEPS, MAX_WIDTH, MAX_DEPTH = 1_000_000_000, 2**16, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Checked):
-    """Input and output folders, seed and device of a run."""
+class OutputConfig(Checked):
+    """Output folder, seed and device of a run."""
 
-    data: str = "runs/data/train"
-    """Folder of the training episodes."""
-    val: str = "runs/data/val"
-    """Folder of the held-out episodes."""
     out: str = "runs/train"
     """Folder for checkpoints, metrics, the report and the exported model."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -37,6 +33,16 @@ class RunConfig(Checked):
     resume: Literal["same", "force"] = "same"
     """Whether the checkpoints in `out` must be of a run with the same options and data (same), or
     may be of another one, which the metrics then record (force)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(OutputConfig):
+    """Input and output folders, seed and device of a run."""
+
+    data: str = "runs/data/train"
+    """Folder of the training episodes."""
+    val: str = "runs/data/val"
+    """Folder of the held-out episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +167,17 @@ class LaunchConfig(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _AnyClips(Checked):
-    """What clips of every kind of run are cut by."""
+class ClipLength(Checked):
+    """Length of the clips of a run."""
 
     num_frames: int = field(default=4, metadata=between(2, 4096, "frames"))
     """Number of frames per clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AnyClips(ClipLength):
+    """What clips of every kind of run are cut by."""
+
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "1/s"))
     """Frame rate; faster recordings are subsampled by their timestamps."""
     transform: Literal["droid", "published", "squeeze"] = "droid"
@@ -189,6 +201,18 @@ class ClipConfig(_AnyClips):
 
     cache: str = ""
     """Folder for decoded frames (empty: the default cache folder)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesConfig(ClipLength):
+    """Made clips of moving shapes."""
+
+    num_frames: int = field(default=6, metadata=between(2, 64, "frames"))
+    """Number of frames per clip."""
+    num_clips: int = field(default=200_000, metadata=between(64, 2**31 - 1, "clips"))
+    """Number of different training clips, which are made when a step needs them."""
+    data_seed: int = field(default=1000, metadata=between(1, 2**31 - 1))
+    """Seed of the training clips; the held-out clips have seed 0, so other textures and paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,6 +449,10 @@ class MaskConfig(Checked):
     """Long-range mask: number of blocks per clip."""
     long_scale: float = field(default=0.7, metadata=between(0.001, 1))
     """Long-range mask: fraction of a frame per block."""
+    alternate: bool = False
+    """Train on one kind of mask per step, in turn, instead of on both, at half the cost."""
+    max_targets: int = field(default=0, metadata=between(0, 2**20, "tokens"))
+    """Maximum number of hidden tokens per clip to predict, drawn at random (0: all)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from worldmodel.atomic_io import write_text
 from worldmodel.training.chart import Points, figure, line_chart
 from worldmodel.training.config import AnyOptions, PostOptions
 from worldmodel.training.metrics import Row, read_rows
+from worldmodel.training.option_groups import RunConfig
 from worldmodel.training.verdict import Finding
 
 FILE = "training.html"
@@ -32,9 +33,14 @@ LABELS = {
     "probe_object_mean_m": "object, mean position",
     "feature_std": "spread of the features",
     "effective_rank": "effective rank",
+    "effective_rank_student": "effective rank of the trained encoder",
+    "effective_rank_average": "effective rank of its moving average",
+    "colour_share": "share of variance that the patch's colour explains",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
 }
+HEALTH = {"feature_std", "colour_share"}
+"""Metrics of the features at a validation, besides ranks."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2126; max-width: 1180px; margin: 2em auto;
   padding: 0 1em; }
@@ -71,7 +77,7 @@ def _series(rows: list[Row], names: list[str], scale: float = 1.0) -> dict[str, 
 
 
 def _is_validation(name: str) -> bool:
-    return name.startswith(("val_", "probe_")) or name in {"feature_std", "effective_rank"}
+    return name.startswith(("val_", "probe_", "effective_rank")) or name in HEALTH
 
 
 def _charts(rows: list[Row]) -> str:
@@ -79,6 +85,8 @@ def _charts(rows: list[Row]) -> str:
     losses = [n for n in names if n not in BOOKKEEPING and not _is_validation(n)]
     lengths = [n for n in names if _is_validation(n) and n.endswith("_m")]
     steps = [n for n in names if n.startswith("val_step_")]
+    ranks = [n for n in names if n.startswith("effective_rank")]
+    classes = [n for n in names if n.startswith("probe_") and not n.endswith("_m")]
     charts = [
         line_chart("Training loss", _series(rows, ["loss"])),
         line_chart(
@@ -89,7 +97,9 @@ def _charts(rows: list[Row]) -> str:
         line_chart("Parts of the training loss", _series(rows, [n for n in losses if n != "loss"])),
         _rollout_chart(rows, steps),
         line_chart("Spread of the features", _series(rows, ["feature_std"])),
-        line_chart("Effective rank of the features", _series(rows, ["effective_rank"])),
+        line_chart("Effective rank of the features", _series(rows, ranks)),
+        line_chart("Variance that a patch's colour explains", _series(rows, ["colour_share"])),
+        line_chart("Linear probes of whole clips: share that is right", _series(rows, classes)),
         line_chart("Learning rate", _series(rows, ["lr"])),
         line_chart("Gradient norm", _series(rows, ["grad_norm"])),
     ]
@@ -140,6 +150,8 @@ def _figure_rows(row: Row) -> str:
 
 
 def _data(options: AnyOptions) -> str:
+    if not isinstance(options.run, RunConfig):
+        return "made clips of moving shapes"
     made = options.clips.make_data if isinstance(options, PostOptions) else 0
     return f"{made} synthetic episodes" if made else f"data {options.run.data}"
 

@@ -22,6 +22,8 @@ from worldmodel.training.config import (
     ImagePretrainOptions,
     PostOptions,
     PretrainOptions,
+    ShapesPretrainOptions,
+    VideoPretrainOptions,
 )
 from worldmodel.training.distributed import Ranks, process_group
 from worldmodel.training.launching import Summary
@@ -35,6 +37,7 @@ from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
+from worldmodel.training.tasks.shapes import ShapesPretrainTask
 from worldmodel.training.verdict import as_dict
 
 log = logging.getLogger(__name__)
@@ -74,6 +77,8 @@ def open_task(options: AnyOptions, ranks: Ranks) -> Task:
         torch.set_num_threads(options.run.threads)
     if isinstance(options, ImagePretrainOptions):
         return ImagePretrainTask.open(options, ranks)
+    if isinstance(options, ShapesPretrainOptions):
+        return ShapesPretrainTask.open(options)
     if isinstance(options, PretrainOptions):
         return PretrainTask.open(options, ranks)
     if isinstance(options, PostOptions):
@@ -87,7 +92,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
     run, loop, launch = options.run, options.loop, options.launch
     clips = task.sources.train
     task.sources.require(loop.batch_size, loop.accumulate, ranks.count)
-    if isinstance(options, PostOptions | PretrainOptions):
+    if isinstance(options, PostOptions | VideoPretrainOptions):
         warn_if_shortened(options)
     if run.threads:
         torch.set_num_threads(run.threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
-from worldmodel.training.config import PostOptions, PretrainOptions
+from worldmodel.training.config import PostOptions, VideoPretrainOptions
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def warmup_constant_decay(
     return peak + (end - peak) * done
 
 
-def warn_if_shortened(options: PostOptions | PretrainOptions) -> None:
+def warn_if_shortened(options: PostOptions | VideoPretrainOptions) -> None:
     """Log that a run is too short for its warm-up and decay."""
     schedule, steps = options.schedule, options.loop.steps
     if schedule.warmup + schedule.decay > steps:
@@ -35,7 +35,7 @@ def warn_if_shortened(options: PostOptions | PretrainOptions) -> None:
         )
 
 
-def rate_at(step: int, options: PostOptions | PretrainOptions) -> float:
+def rate_at(step: int, options: PostOptions | VideoPretrainOptions) -> float:
     """Return the learning rate of a step; warm-up and decay are shortened for short runs."""
     schedule, steps = options.schedule, options.loop.steps
     warmup, decay = min(schedule.warmup, steps), min(schedule.decay, steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from worldmodel.training.metrics import Row
@@ -103,6 +104,19 @@ def _judge_probes(row: Row) -> list[Finding]:
         keys = (f"probe_{name}_m", f"probe_{name}_mean_m")
         what = f"A linear probe reads the {thing} position to"
         found += _compare(row, f"probe_{name}", keys, what, "the mean position")
+    return found
+
+
+def judge_clip_probes(row: Row, chance: Mapping[str, float]) -> list[Finding]:
+    """Judge whether linear probes of whole clips read labels better than chance."""
+    found = []
+    for name, base in chance.items():
+        share = row.get(f"probe_{name}")
+        if share is not None:
+            good = share > 1.5 * base
+            text = f"A linear probe of whole clips reads the {name} in {100 * share:.0f} %"
+            than = f"{'well above' if good else 'NOT well above'} the {100 * base:.0f} % of chance"
+            found.append(Finding(f"probe_{name}", good, f"{text}, {than}."))
     return found
 
 

@@ -78,7 +78,8 @@ TINY = [
 
 
 def changed(changes: dict) -> list[str]:
-    return [f"{name}={str(value).lower()}" for name, value in changes.items()]
+    shown = {k: v if isinstance(v, str) else str(v).lower() for k, v in changes.items()}
+    return [f"{name}={value}" for name, value in shown.items()]
 
 
 def tiny(out, **changes) -> PretrainOptions:

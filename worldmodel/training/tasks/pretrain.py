@@ -10,7 +10,8 @@ Shapes: B clips, T frames, N tokens, D width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.masked_networks import FILE, Pretrained
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.evaluation.feature_health import (
     effective_rank,
@@ -26,15 +28,18 @@ from worldmodel.evaluation.feature_health import (
     mean_distance,
 )
 from worldmodel.models.config_dict import to_dict
+from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.batches import Batch, to_device
-from worldmodel.training.config import PretrainOptions
+from worldmodel.training.config import PretrainOptions, ShapesPretrainOptions, VideoPretrainOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.masked_objective import (
     MaskedObjective,
     build_encoder,
     clip_grid,
     draw_masks,
+    kinds_of_step,
 )
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
@@ -52,7 +57,7 @@ VALIDATION_STEP = 2**31
 """Step whose masks are used in validations; beyond any run's length."""
 
 
-def momentum_at(step: int, options: PretrainOptions) -> float:
+def momentum_at(step: int, options: VideoPretrainOptions) -> float:
     """Return the momentum of the moving average after a step, linear over the run."""
     done = min(1.0, step / max(1, options.loop.steps - 1))
     start, end = options.target.momentum, options.target.momentum_end
@@ -108,7 +113,7 @@ class Validation:
         losses = objective(self.batch)
         target_BND = objective.targets(objective.clip(self.batch["frames"]))
         row = {f"val_{name}": float(losses[name]) for name in losses}
-        row["val_mean"] = float((target_BND - target_BND.mean(0, keepdim=True)).abs().mean())
+        row["val_mean"] = objective.mean_error(target_BND, self.batch)
         row["feature_std"] = feature_std(target_BND)
         row["effective_rank"] = effective_rank(target_BND)
         row |= self.probes(objective.averaged)
@@ -123,35 +128,35 @@ class Validation:
         return row
 
 
-class PretrainTask(Task):
+class VideoPretrainTask(Task):
     """Trains a video encoder by masked prediction and exports its moving average."""
 
     file_name = "encoder.safetensors"
-    options: PretrainOptions
+    read: Sequence[str] = ("frames",)
+    """Arrays of a clip that the objective takes."""
+    options: PretrainOptions | ShapesPretrainOptions
     objective: MaskedObjective
 
-    def __init__(self, options: PretrainOptions, sources: Sources) -> None:
+    def __init__(self, options: PretrainOptions | ShapesPretrainOptions, sources: Sources) -> None:
         """Prepare a run on clips with frames at the encoder's image size."""
         super().__init__(options, sources)
         self.drawn: tuple[int, Batch] = (-1, {})
 
-    @classmethod
-    def open(cls, options: PretrainOptions, ranks: Ranks) -> PretrainTask:
-        """Open the clips selected by the options.
+    @abstractmethod
+    def open_objective(self, encoder: VisionTransformer) -> MaskedObjective:
+        """Wrap the encoder with what trains it."""
 
-        Raises:
-            DataError: there are no usable episodes.
-        """
-        size = options.encoder.image_size
-        return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
+    @abstractmethod
+    def open_validation(self, device: torch.device) -> Callable[[MaskedObjective], Row]:
+        """Return what measures the objective on held-out clips."""
 
     def build(self, device: torch.device) -> nn.Module:
         """Build encoder, moving average and masked predictor."""
         self.device = device
         encoder = build_encoder(self.options)
         self.grid = clip_grid(self.options, encoder.config)
-        self.objective = MaskedObjective(encoder, self.grid, self.options).to(device)
-        self.validation = Validation(self.sources, self.options, self.grid, device)
+        self.objective = self.open_objective(encoder).to(device)
+        self.validation = self.open_validation(device)
         return self.objective
 
     def blocks(self) -> Iterable[nn.Module]:
@@ -168,8 +173,10 @@ class PretrainTask(Task):
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
         """Read clips from memory, and draw the whole batch's masks so that ranks agree."""
         if self.drawn[0] != step:
-            self.drawn = (step, draw_masks(self.options, self.grid, len(chosen), step))
-        batch = {"frames": torch.from_numpy(self.sources.train.batch(chosen[part])["frames"])}
+            names = kinds_of_step(self.options, step)
+            self.drawn = (step, draw_masks(self.options, self.grid, len(chosen), step, names))
+        clips = self.sources.train.batch(chosen[part])
+        batch = {name: torch.from_numpy(clips[name]) for name in self.read}
         batch |= {name: ids[part] for name, ids in self.drawn[1].items()}
         return to_device(batch, self.device)
 
@@ -192,6 +199,7 @@ class PretrainTask(Task):
         encoder.backbone.load_state_dict(part_of(weights, "target"))
         notes = {"pretraining": "masked", "steps": str(self.options.loop.last_step)}
         save(path, encoder, notes=notes)
+        self.export_predictor(path.parent / FILE, weights)
         predictor = part_of(weights, "predictor").values()
         return {
             "parameters": sum(p.numel() for p in encoder.parameters()),
@@ -200,6 +208,44 @@ class PretrainTask(Task):
             "model": to_dict(encoder.config),
         }
 
+    def export_predictor(self, path: Path, weights: dict[str, Tensor]) -> None:
+        """Write encoder, moving average and predictor, which `worldmodel surprise` takes."""
+        objective = self.objective
+        with torch.random.fork_rng(devices=[]):
+            found = Pretrained(
+                VisionTransformer(objective.target.config),
+                VisionTransformer(objective.target.config),
+                MaskedPredictor(objective.predictor.config),
+            )
+        found.encoder.load_state_dict(part_of(part_of(weights, "student"), "backbone"))
+        found.target_encoder.load_state_dict(part_of(weights, "target"))
+        found.predictor.load_state_dict(part_of(weights, "predictor"))
+        found.save(path)
+
     def findings(self, row: Row) -> list[Finding]:
         """Return the verdict on masked prediction and feature collapse."""
         return judge_pretraining(row, COLLAPSED_STD)
+
+
+class PretrainTask(VideoPretrainTask):
+    """Pretraining on clips of recorded episodes."""
+
+    options: PretrainOptions
+
+    @classmethod
+    def open(cls, options: PretrainOptions, ranks: Ranks) -> PretrainTask:
+        """Open the clips selected by the options.
+
+        Raises:
+            DataError: there are no usable episodes.
+        """
+        size = options.encoder.image_size
+        return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
+
+    def open_objective(self, encoder: VisionTransformer) -> MaskedObjective:
+        """Wrap the encoder with its moving average and a masked predictor."""
+        return MaskedObjective(encoder, self.grid, self.options)
+
+    def open_validation(self, device: torch.device) -> Validation:
+        """Return the losses, feature health and probes of single frames."""
+        return Validation(self.sources, self.options, self.grid, device)

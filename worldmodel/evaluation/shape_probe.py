@@ -1,0 +1,176 @@
+"""Attentive probe for the labels of made clips: shape, direction, speed and position.
+
+Shapes: B clips, N tokens, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from worldmodel.checked import Checked, between
+from worldmodel.data.shape_options import LABELS
+from worldmodel.models.config import ProbeConfig
+from worldmodel.models.positions import sincos_positions
+from worldmodel.models.probe import AttentivePooler
+
+POSITION_WEIGHT, POSITION_BETA = 5.0, 0.02
+"""Weight of the position's smooth L1 loss, and the error where it turns linear [sides]."""
+Labels = dict[str, Tensor]
+"""Class numbers long [B] of `LABELS`, and `position` float [B, 2]."""
+
+
+class ShapeProbe(nn.Module):
+    """One query per label attends to all tokens; a linear layer reads each query."""
+
+    def __init__(self, embed_dim: int, num_heads: int) -> None:
+        super().__init__()
+        sizes = {name: len(classes) for name, classes in LABELS.items()} | {"position": 2}
+        self.pooler = AttentivePooler(
+            ProbeConfig(embed_dim=embed_dim, num_heads=num_heads, depth=1, num_queries=len(sizes))
+        )
+        self.heads = nn.ModuleDict({n: nn.Linear(embed_dim, size) for n, size in sizes.items()})
+
+    def forward(self, tokens_BND: Tensor) -> Labels:
+        """Return logits [B, classes] of each label and the position [B, 2]."""
+        pooled_BQD = self.pooler(tokens_BND)
+        return {
+            name: head(pooled_BQD[:, i]).float()
+            for i, (name, head) in enumerate(self.heads.items())
+        }
+
+    def loss(self, tokens_BND: Tensor, labels: Labels) -> Tensor:
+        """Return the sum of the cross-entropies and the position's weighted loss."""
+        found = self(tokens_BND)
+        distance = F.smooth_l1_loss(found["position"], labels["position"], beta=POSITION_BETA)
+        losses = [F.cross_entropy(found[name], labels[name]) for name in LABELS]
+        return torch.stack(losses).sum() + POSITION_WEIGHT * distance
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeFit(Checked):
+    """Training of a probe until its loss on held-out clips improves no more."""
+
+    batch_size: int = field(default=64, metadata=between(1, 65536, "clips"))
+    """Number of clips per step."""
+    rates: tuple[float, ...] = field(default=(2e-3, 4e-4), metadata=between(1e-9, 1))
+    """Learning rates, one after the other; each lasts until the loss improves no more."""
+    every: int = field(default=60, metadata=between(1, 100_000, "steps"))
+    """Number of steps between measurements of the held-out loss."""
+    patience: int = field(default=5, metadata=between(1, 1000))
+    """Number of measurements without improvement that end a learning rate."""
+    max_steps: int = field(default=6000, metadata=between(1, 10_000_000, "steps"))
+    """Number of steps that ends the training in any case."""
+    held_out: float = field(default=0.15, metadata=between(0.01, 0.9))
+    """Share of the clips that decides when to stop."""
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A trained probe, and how its training ended."""
+
+    probe: ShapeProbe
+    steps: int
+    converged: bool
+    """Whether the held-out loss stopped improving before `max_steps`."""
+
+
+class _Best:
+    """Weights of the lowest held-out loss."""
+
+    def __init__(self, probe: ShapeProbe) -> None:
+        self.loss, self.waited = float("inf"), 0
+        self.weights = copy.deepcopy(probe.state_dict())
+
+    def offer(self, loss: float, probe: ShapeProbe) -> None:
+        if loss < self.loss:
+            self.loss, self.waited = loss, 0
+            self.weights = copy.deepcopy(probe.state_dict())
+        else:
+            self.waited += 1
+
+
+def fit_shape_probe(
+    tokens_BND: Tensor, labels: Labels, num_heads: int, fit: ProbeFit, seed: int = 0
+) -> FittedProbe:
+    """Train a probe on frozen tokens until its loss on held-out clips improves no more.
+
+    Args:
+        tokens_BND: tokens of the training clips, see `scaled`.
+        labels: their labels.
+        num_heads: attention heads of the probe.
+        fit: steps, learning rates and the rule of the end.
+        seed: seed of the weights and of the order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        probe = ShapeProbe(tokens_BND.shape[2], num_heads)
+    order = torch.randperm(len(tokens_BND), generator=generator)
+    cut = max(1, round(fit.held_out * len(order)))
+    apart, fitted = order[:cut], order[cut:]
+    best, step = _Best(probe), 0
+    optimizer = torch.optim.AdamW(probe.parameters(), weight_decay=0.02)
+    for rate in fit.rates:
+        probe.load_state_dict(best.weights)
+        best.waited = 0
+        optimizer.param_groups[0]["lr"] = rate
+        while best.waited < fit.patience and step < fit.max_steps:
+            chosen = fitted[torch.randint(len(fitted), (fit.batch_size,), generator=generator)]
+            loss = probe.loss(tokens_BND[chosen], _rows(labels, chosen))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            step += 1
+            if step % fit.every == 0:
+                with torch.no_grad():
+                    held_out = probe.loss(tokens_BND[apart], _rows(labels, apart))
+                best.offer(float(held_out), probe)
+    probe.load_state_dict(best.weights)
+    return FittedProbe(probe.eval(), step, step < fit.max_steps)
+
+
+def _rows(labels: Labels, chosen: Tensor) -> Labels:
+    return {name: values[chosen] for name, values in labels.items()}
+
+
+def scaled(
+    train_BND: Tensor, unseen_BND: Tensor, grid: tuple[int, int, int]
+) -> tuple[Tensor, Tensor]:
+    """Bring every channel to mean 0 and deviation 1, and add a table of positions.
+
+    All features to compare, pixels too, go through it, so that scale and order are no advantage.
+    """
+    mean, std = train_BND.mean((0, 1)), train_BND.std((0, 1)).clamp_min(1e-6)
+    table = sincos_positions(*grid, train_BND.shape[2])
+    train, unseen = ((x - mean) / std + table for x in (train_BND, unseen_BND))
+    return train, unseen
+
+
+def principal_components(
+    train_BNP: Tensor, unseen_BNP: Tensor, width: int
+) -> tuple[Tensor, Tensor]:
+    """Project tokens of many values on the first components of the training tokens' variance."""
+    rows = train_BNP.flatten(0, 1)
+    mean = rows.mean(0)
+    axes = torch.linalg.eigh((rows - mean).T @ (rows - mean)).eigenvectors[:, -width:]
+    return (train_BNP - mean) @ axes, (unseen_BNP - mean) @ axes
+
+
+def score(found: Labels, labels: Labels, side_px: int) -> dict[str, float]:
+    """Return the share of correct classes and the mean position error [px].
+
+    Args:
+        found: output of the probe.
+        labels: the truth.
+        side_px: height and width of the frames.
+    """
+    row = {n: float((found[n].argmax(1) == labels[n]).double().mean()) for n in LABELS}
+    row["position_px"] = side_px * float(
+        (found["position"] - labels["position"]).norm(dim=1).mean()
+    )
+    return row
