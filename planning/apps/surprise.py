@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from planning.errors import PlanError
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
@@ -23,8 +24,25 @@ from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, load_s
 from worldmodel.perception.surprise_picture import draw_pair
 from worldmodel.specs import Precision
 
+WITHOUT_PREDICTOR = ("hf:", "random:")
+"""Beginnings of names of encoders alone."""
 Scores = dict[str, dict[str, PairMetrics]]
 """Context and property -> scores."""
+
+
+def require_predictor(name: str) -> None:
+    """Refuse the name of an encoder alone, before anything is read.
+
+    Raises:
+        PlanError: The model has no masked predictor.
+    """
+    if name.startswith(WITHOUT_PREDICTOR):
+        raise PlanError(
+            f"model={name} is an encoder without a masked predictor (DINOv2, VideoMAE and others "
+            "have none), and surprise is a prediction's error. Give a V-JEPA 1 or 2 pretraining "
+            "file or the folder of a run of `worldmodel pretrain`; compare encoders by "
+            "`worldmodel features` and `probe train`."
+        )
 
 
 def load_networks(
@@ -47,10 +65,11 @@ def load_networks(
         precision: data type of their weights.
     """
     path, known = find_source(name)
-    size = image_size or (known.image_size if known else 256)
+    asked = image_size or (known.image_size if known else 256)
     model = load_surprise_model(
-        path, num_heads=heads[0], predictor_heads=heads[1], image_size=size, num_frames=num_frames
+        path, num_heads=heads[0], predictor_heads=heads[1], image_size=asked, num_frames=num_frames
     )
+    size = image_size or (known.image_size if known else model.encoder.config.image_size[0])
     target, networks = (
         resolve_device(device),
         (model.encoder, model.target_encoder, model.predictor),

@@ -26,13 +26,14 @@ class Options:
     pairs: str = ""
     """CSV file of pairs; InfLevel only."""
     model: str = "vjepa2-vitl"
-    """Published name or file with encoder, target encoder and masked predictor."""
+    """Published name or file with encoder, target encoder and masked predictor, or the folder of a
+    run of `worldmodel pretrain`."""
     num_heads: int | None = field(default=None, metadata=between(1, 1024))
     """Number of attention heads of the encoder (default: that of the published model)."""
     predictor_heads: int | None = field(default=None, metadata=between(1, 1024))
     """Number of attention heads of the predictor (default: that of the published model)."""
     image_size: int | None = field(default=None, metadata=between(16, 4096, "px"))
-    """Height and width of the input images (default: those of the published model, else 256)."""
+    """Height and width of the input images (default: those of the model or run, else 256)."""
     num_frames: int = field(default=16, metadata=between(2, 4096, "frames"))
     """Number of frames of a window."""
     contexts: tuple[int, ...] = field(default=(), metadata=between(1, 4096, "frames"))
@@ -75,10 +76,18 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure, score, draw and print the scores of each property."""
-    from planning.apps.surprise import draw, load_networks, read_set, score, write
+    from planning.apps.surprise import (
+        draw,
+        load_networks,
+        read_set,
+        require_predictor,
+        score,
+        write,
+    )
     from worldmodel.perception.pair_surprise import PairOptions, measure_pairs
     from worldmodel.perception.surprise import SurpriseConfig
 
+    require_predictor(options.model)
     data, out = Path(options.data), Path(options.out)
     if not data.is_dir():
         raise PlanError(f"data={options.data!r} is not a folder. Give data=FOLDER.")
@@ -114,7 +123,8 @@ def run(options: Options) -> int:
         for group, m in groups.items():
             print(
                 f"{setting:12s} {group:20s} {m.num_pairs:5d} pairs: the impossible video surprises "
-                f"more in {m.relative_mean:.1f} %, AUROC {m.auroc_mean:.3f}"
+                f"more in {m.relative_mean:.1f} %, AUROC {m.auroc_mean:.3f} "
+                "[{:.3f}, {:.3f}]".format(*m.auroc_mean_ci95)
             )
     for name, reason in measured.rejected.items():
         print(f"rejected {name}: {reason}")

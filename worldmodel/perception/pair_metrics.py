@@ -21,6 +21,8 @@ from worldmodel.errors import ShapeError
 Scores = NDArray[np.float64]
 NUM_THRESHOLDS = 100
 """Number of thresholds searched for the best absolute accuracy."""
+NUM_RESAMPLES = 1000
+"""Number of resamplings of the pairs for an interval."""
 QUANTILE = 0.9
 """Fraction of possible videos below the fixed threshold."""
 
@@ -41,7 +43,10 @@ class PairMetrics:
     """Best accuracy of 100 thresholds, selected on the same videos [%]."""
     best_threshold: float
     auroc_mean: float
+    auroc_mean_ci95: tuple[float, float]
+    """95 % interval of `auroc_mean`, by resampling pairs."""
     auroc_max: float
+    auroc_max_ci95: tuple[float, float]
     auprc_mean: float
     auprc_max: float
 
@@ -94,6 +99,20 @@ def areas(possible: Scores, impossible: Scores) -> tuple[float, float]:
     return _area(false, true), _area(true, precision)
 
 
+def auroc_interval(possible: Scores, impossible: Scores) -> tuple[float, float]:
+    """Return the 95 % interval of the area under the ROC curve, by resampling whole pairs.
+
+    The two videos of a pair share a scene, so they are drawn together. The resampling is seeded:
+    equal scores give equal intervals.
+    """
+    pairs = len(possible)
+    order = np.sign(impossible[None, :] - possible[:, None]) / 2 + 0.5  # 1/2 for a tie
+    generator = np.random.default_rng(0)
+    drawn = generator.multinomial(pairs, np.full(pairs, 1 / pairs), NUM_RESAMPLES) / pairs
+    low, high = np.quantile(((drawn @ order) * drawn).sum(1), (0.025, 0.975))
+    return float(low), float(high)
+
+
 def _accuracy(possible: Scores, impossible: Scores, threshold: float) -> float:
     right = (possible < threshold).sum() + (impossible > threshold).sum()
     return 100.0 * float(right) / (len(possible) + len(impossible))
@@ -137,7 +156,9 @@ def pair_metrics(
         best_absolute_max=accuracies[best],
         best_threshold=float(tried[best]),
         auroc_mean=auroc_mean,
+        auroc_mean_ci95=auroc_interval(means[:pairs], means[pairs:]),
         auroc_max=auroc_max,
+        auroc_max_ci95=auroc_interval(good, bad),
         auprc_mean=auprc_mean,
         auprc_max=auprc_max,
     )

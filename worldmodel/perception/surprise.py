@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.checked import Checked, between
+from worldmodel.checkpoints.masked_networks import FILE, Pretrained, is_own
 from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.encoder import VisionTransformer
@@ -120,10 +121,11 @@ def load_surprise_model(
     num_frames: int = 16,
     mask_token: int = 0,
 ) -> SurpriseModel:
-    """Load encoder, target encoder and predictor of a published pretraining file.
+    """Load encoder, target encoder and predictor of a pretraining.
 
     Args:
-        path: Published file with all three parts.
+        path: Published file with all three parts, or the folder or file of an own run, which knows
+            its sizes.
         num_heads: Attention heads of the encoders; None takes the published number.
         predictor_heads: Attention heads of the predictor; None takes the published number.
         image_size: Side, or height and width, of the images [px].
@@ -134,6 +136,15 @@ def load_surprise_model(
         CheckpointError: The file is damaged or lacks a part.
         ConfigError: The parts do not fit together, or a number of heads is unknown.
     """
+    if is_own(Path(path)):
+        if num_heads or predictor_heads:
+            raise ConfigError(
+                f"num_heads={num_heads}, predictor_heads={predictor_heads}: {path} is of an own "
+                "run, which knows its sizes: leave them out"
+            )
+        own = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        found = Pretrained.load(own)
+        return SurpriseModel(found.encoder, found.target_encoder, found.predictor, mask_token)
     load = partial(load_published, path, image_size=image_size, num_frames=num_frames)
     encoder = load("encoder", num_heads=num_heads)
     target_encoder = load("target_encoder", num_heads=num_heads)

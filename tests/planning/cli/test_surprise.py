@@ -47,5 +47,8 @@ def test_wrong_options_are_named(tmp_path, capsys):
     assert "pairs=FILE.csv" in capsys.readouterr().err
     assert main(["surprise", "benchmark=grasp", "data=nowhere"]) == 2
     assert "is not a folder" in capsys.readouterr().err
-    assert main(["surprise", "benchmark=grasp", f"data={tmp_path}"]) == 2
+    words = ["surprise", "benchmark=grasp", f"data={tmp_path}"]
+    assert main([*words, "model=hf:facebook/dinov2-small"]) == 2
+    assert "without a masked predictor" in capsys.readouterr().err
+    assert main(words) == 2
     assert "level2/P_Gravity/0.mp4" in capsys.readouterr().err

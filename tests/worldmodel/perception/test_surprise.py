@@ -17,7 +17,13 @@ from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.perception.pair_metrics import pair_metrics, roc_curve, video_scores
+from worldmodel.perception.pair_metrics import (
+    areas,
+    auroc_interval,
+    pair_metrics,
+    roc_curve,
+    video_scores,
+)
 from worldmodel.perception.pair_sets import (
     Pair,
     PairSet,
@@ -124,6 +130,7 @@ def test_few_pairs_ties_and_chance():
     rows = [torch.tensor([x, x]) for x in (0.1, 0.2, 0.3)]
     tied = pair_metrics(rows, rows)
     assert (tied.relative_mean, tied.auroc_max) == (0, pytest.approx(0.5))
+    assert tied.auroc_max_ci95 == pytest.approx((0.5, 0.5), abs=0.3)
     apart = pair_metrics(rows, [row + 1 for row in rows])
     assert (apart.relative_mean, apart.auroc_mean, apart.auprc_max) == (100, 1, 1)
     assert apart.best_absolute_max == 100
@@ -263,3 +270,16 @@ def test_a_set_is_measured_and_a_damaged_video_costs_its_pair(model, tmp_path):
     broken = PairSet([Pair("late", late, late, "x")], {"y": "z"})
     with pytest.raises(DataError, match="none of 2 pairs"):
         measure_pairs(model, broken, SHORT, options, (32, 48))
+
+
+def test_the_interval_of_an_area_covers_it_and_narrows_with_more_pairs():
+    generator = np.random.default_rng(0)
+    widths = []
+    for pairs in (20, 500):
+        good = generator.normal(size=pairs)
+        bad = good + generator.normal(1, 1, size=pairs)
+        low, high = auroc_interval(good, bad)
+        assert low < areas(good, bad)[0] < high
+        assert (low, high) == auroc_interval(good, bad)
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 3
