@@ -1,4 +1,4 @@
-"""`worldmodel convert`: convert a published checkpoint to one of our safetensors files."""
+"""`worldmodel convert`: convert a checkpoint to our safetensors or a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,14 @@ class Options:
     """Options of `worldmodel convert`."""
 
     source: str
-    """Published name, checkpoint file, or Hugging Face folder."""
+    """Published name, checkpoint file, or Hugging Face folder; with layout=huggingface also a run's
+    folder or our file."""
     out: str = field(metadata={"file": True})
-    """Safetensors file to write; FILE.json records what was kept."""
+    """Safetensors file to write, or with layout=huggingface a folder; OUT.json records what was
+    kept."""
+    layout: Literal["own", "huggingface"] = "own"
+    """Layout to write: own (one safetensors file with configuration and specs) or huggingface (a
+    folder that transformers.IJepaModel reads; I-JEPA encoders of square images)."""
     part: Literal["", "encoder", "target_encoder", "probe"] = ""
     """Part of the source to keep (empty: the published choice)."""
     encoder: str = ""
@@ -60,13 +65,15 @@ def run(options: Options) -> int:
         step_seconds=options.step_seconds,
         dtype=options.dtype,
     )
-    done = convert(options.source, out, config)
-    size = done.path.stat().st_size
+    done = convert(options.source, out, config, options.layout)
+    files = [done.path] if done.path.is_file() else list(done.path.iterdir())
+    size = sum(file.stat().st_size for file in files)
     summary = asdict(done) | {
         "source": options.source,
         "out": str(done.path),
         "bytes": size,
         "step_seconds": options.step_seconds,
+        "layout": options.layout,
     }
     del summary["path"]
     write_summary(where, "convert", summary)

@@ -1,7 +1,12 @@
 import json
 from pathlib import Path
 
+import pytest
+import torch
+
 from planning.cli.app import main
+from worldmodel.checkpoint import load_encoder, load_published, save
+from worldmodel.models.frame_encoder import VideoEncoder
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -31,6 +36,37 @@ def test_convert_prints_what_it_dropped(capsys, tmp_path):
     assert "kept: encoder, predictor" in printed
     assert "target_encoder" in printed.split("dropped:")[1]
     assert json.loads(out.with_name(out.name + ".json").read_text())["step_seconds"] == 0.25
+
+
+@torch.no_grad()
+def test_convert_writes_what_transformers_reads(capsys, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    source, out = GOLDEN / "perception" / "ijepa_layout.pth.tar", tmp_path / "theirs"
+    words = ["convert", f"source={source}", "layout=huggingface"]
+    sizes = ["num_heads=2", "part=target_encoder"]
+    assert main([*words, f"out={out}", *sizes]) == 0
+    assert "kept: target_encoder" in capsys.readouterr().out
+    ours = VideoEncoder.of(load_published(source, "target_encoder", num_heads=2))
+    model = transformers.IJepaModel.from_pretrained(out).eval()
+    pixels = torch.randn(2, 3, *ours.image_size)
+    wanted = model(pixels).last_hidden_state
+    found = ours.tokens_of(pixels.unsqueeze(2))
+    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
+    back = load_encoder(out, "cpu").tokens_of(pixels.unsqueeze(2))
+    torch.testing.assert_close(back, wanted, atol=2e-5, rtol=0)
+    save(tmp_path / "encoder.safetensors", ours)
+    own = [f"source={tmp_path}", "layout=huggingface", f"out={tmp_path}/again"]
+    assert main(["convert", *own]) == 0
+    again = transformers.IJepaModel.from_pretrained(tmp_path / "again").eval()
+    assert torch.equal(again(pixels).last_hidden_state, wanted)
+    assert main(["convert", *own, "num_heads=4"]) == 2
+    assert "knows its sizes" in capsys.readouterr().err
+    assert main([*words, f"out={tmp_path}/a.safetensors", *sizes]) == 2
+    assert "is a folder with this layout" in capsys.readouterr().err
+    video = f"source={GOLDEN / 'vjepa2_pretrain_layout.pt'}"
+    words = ["convert", video, "layout=huggingface", f"out={tmp_path}/video", "num_heads=2"]
+    assert main(words) == 2
+    assert "I-JEPA encoders" in capsys.readouterr().err
 
 
 def test_user_errors_are_two_lines_at_most(capsys, tmp_path):

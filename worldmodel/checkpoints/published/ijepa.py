@@ -13,6 +13,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from worldmodel.atomic_io import write_json
@@ -95,7 +96,9 @@ def _their_tensors(name: str, value: Tensor) -> dict[str, Tensor]:
     return {f"{start}{HUGGING_FACE[layer]}.{kind}": value.contiguous()}
 
 
-def write_huggingface(encoder: VisionTransformer, folder: Path) -> None:
+def write_huggingface(
+    encoder: VisionTransformer, folder: Path, dtype: torch.dtype = torch.float32
+) -> None:
     """Write an I-JEPA encoder as a folder that `transformers.IJepaModel.from_pretrained` reads.
 
     Raises:
@@ -110,7 +113,7 @@ def write_huggingface(encoder: VisionTransformer, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name, value in encoder.state_dict().items():
-        tensors |= _their_tensors(name, value.detach().cpu())
+        tensors |= _their_tensors(name, value.detach().cpu().to(dtype))
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     settings = {
         "architectures": ["IJepaModel"],
@@ -124,5 +127,6 @@ def write_huggingface(encoder: VisionTransformer, folder: Path) -> None:
         "layer_norm_eps": c.norm_eps,
         "qkv_bias": True,
         "hidden_act": "gelu",
+        "torch_dtype": str(dtype).removeprefix("torch."),
     }
     write_json(folder / "config.json", settings)
