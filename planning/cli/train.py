@@ -20,11 +20,14 @@ def run(options: AnyOptions) -> int:
 
 
 def print_summary(summary: Mapping[str, object]) -> None:
-    """Print the metrics of the last row and the verdict."""
+    """Print the metrics of the last row, without those by axis and by step, and the verdict."""
+    from worldmodel.training.report import is_detail
+
     last, verdict = summary.get("last"), summary.get("verdict")
     if isinstance(last, dict):
         for name, value in last.items():
-            print(f"  {name}: {value:.4g}")
+            if not is_detail(name):
+                print(f"  {name}: {value:.4g}")
     if isinstance(verdict, dict):
         for finding in verdict["findings"]:
             print(f"{'yes' if finding['good'] else 'NO ':3s} {finding['text']}")

@@ -26,7 +26,8 @@ from worldmodel.training.batches import Batch
 from worldmodel.training.checkpointing import CheckpointStore, facts_of, step_of
 from worldmodel.training.distributed import Ranks, accumulating
 from worldmodel.training.divergence import DivergenceCheck
-from worldmodel.training.metrics import MetricsLog, Row, open_tensorboard, write_scalars
+from worldmodel.training.experiment import grouped, open_tracker
+from worldmodel.training.metrics import MetricsLog, Row
 from worldmodel.training.option_groups import LoopConfig
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _gradients(
 
 
 class _Logger:
-    """Progress bar, metrics.jsonl and TensorBoard events of a run."""
+    """Progress bar, metrics.jsonl and experiment tracker of a run."""
 
     def __init__(
         self,
@@ -99,13 +100,15 @@ class _Logger:
         ranks: Ranks,
         changed: list[str],
         device: torch.device,
+        settings: Mapping[str, object],
     ) -> None:
         self.device = device
         self.forced: Row = {f"forced {name}": 1.0 for name in changed}
         self.ranks, self.last_step = ranks, config.last_step
         self.main = ranks.rank == 0
         self.metrics = MetricsLog(out / "metrics.jsonl", first) if self.main else None
-        self.board = open_tensorboard(out) if self.main and config.tensorboard else None
+        kind = config.experiment if self.main else "none"
+        self.tracker = open_tracker(kind, out, first, settings)
         self.logged, self.since = first - 1, time.perf_counter()
         self.waited, self.seen = 0.0, 0
 
@@ -114,9 +117,9 @@ class _Logger:
         self.waited, self.seen = self.waited + waited_s, self.seen + clips
 
     def close(self) -> None:
-        """Write what TensorBoard still holds back."""
-        if self.board:
-            self.board.close()
+        """Write what the tracker still holds back."""
+        if self.tracker:
+            self.tracker.close()
 
     def write(self, step: int, row: Row, callbacks: Callbacks, validate: bool) -> Row:
         """Complete and write the metrics of a step, including a validation if due."""
@@ -133,8 +136,8 @@ class _Logger:
             log.info("step %d: %s", step, {k: round(v, 4) for k, v in found.items()})
         if self.metrics:
             self.metrics.write(row | found)
-            if self.board:
-                write_scalars(self.board, step, row, found)
+            if self.tracker:
+                self.tracker.log(grouped(row, found), step)
             if found and callbacks.report:
                 callbacks.report()
         self.waited, self.seen, self.since, self.logged = 0.0, 0, time.perf_counter(), step
@@ -195,6 +198,7 @@ def run_loop(
     ranks: Ranks | None = None,
     callbacks: Callbacks | None = None,
     resume: Resume | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Row:
     """Train to `config.last_step`, from the last checkpoint in `out` if there is one.
 
@@ -214,6 +218,7 @@ def run_loop(
         ranks: rank of this process; None for a single process.
         callbacks: hooks of the task.
         resume: comparison with the run of the checkpoint; None compares nothing.
+        settings: options of the run, for the experiment tracker.
 
     Returns:
         Last logged metrics; empty if no steps remained.
@@ -231,7 +236,7 @@ def run_loop(
     first, changed = _open_checkpoint(store, model, optimizer, config, resume)
     last = config.last_step
     device = next(model.parameters()).device
-    logger = _Logger(out, first, config, ranks, changed, device)
+    logger = _Logger(out, first, config, ranks, changed, device, settings or {})
     check = DivergenceCheck(out, batches, deferred=device.type != "cpu")
     row: Row = {}
     model.train()

@@ -1,11 +1,10 @@
-"""Metrics of a run as JSON lines and as TensorBoard events in groups train/ and val/."""
+"""Metrics of a run as JSON lines."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, cast
 
 from worldmodel.atomic_io import named_errors, write_text
 from worldmodel.errors import TrainingError
@@ -59,29 +58,3 @@ class MetricsLog:
         with named_errors(self.path):
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
-
-
-class ScalarWriter(Protocol):
-    """Interface of TensorBoard's SummaryWriter."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Add one value."""
-
-    def close(self) -> None:
-        """Write everything to disk and close the file."""
-
-
-def open_tensorboard(out: Path) -> ScalarWriter:
-    """Open an event writer in out/tensorboard."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    return cast(ScalarWriter, SummaryWriter(str(out / "tensorboard")))  # type: ignore[no-untyped-call]
-
-
-def write_scalars(board: ScalarWriter, step: int, train: Row, val: Row) -> None:
-    """Write a step's metrics as train/NAME and val/NAME."""
-    for name, value in train.items():
-        if name != "step":
-            board.add_scalar(f"train/{name}", value, step)
-    for name, value in val.items():
-        board.add_scalar(f"val/{name.removeprefix('val_')}", value, step)

@@ -14,6 +14,8 @@ from typing import Literal
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 
+Experiment = Literal["none", "tensorboard", "trackio", "wandb"]
+"""Experiment trackers; see `worldmodel.training.experiment`."""
 MAX_STEPS, MAX_WIDTH, MAX_DEPTH = 1_000_000_000, 2**16, 1024
 """Largest numbers of steps, width of a token and number of blocks."""
 
@@ -96,8 +98,9 @@ class LoopConfig(Checked):
     """Number of steps between validations, each of which is a row of metrics.jsonl."""
     val_clips: int = field(default=256, metadata=between(1, 1_000_000, "clips"))
     """Number of held-out clips per validation."""
-    tensorboard: bool = False
-    """Write TensorBoard events as well, in groups train/ and val/."""
+    experiment: Experiment = "none"
+    """Tracker that gets the metrics as well, in groups train/ and val/: TensorBoard in
+    out/tensorboard, or trackio or W&B (packages of their own), stored on this machine."""
 
     @property
     def last_step(self) -> int:
@@ -424,7 +427,8 @@ class PlanCheckConfig(Checked):
     """Planning check at validations, which gives the action error."""
 
     plan_clips: int = field(default=4, metadata=between(0, 1_000_000, "clips"))
-    """Number of held-out clips whose first move is planned and compared with the recorded one."""
+    """Number of held-out clips whose first move and turn are planned and compared with the recorded
+    ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

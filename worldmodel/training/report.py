@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
 from worldmodel.atomic_io import write_text
 from worldmodel.training.chart import Points, figure, line_chart
 from worldmodel.training.config import AnyOptions, PostOptions
+from worldmodel.training.decoded import FILE as ROLLOUT_PICTURES
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.option_groups import RunConfig
-from worldmodel.training.verdict import Finding
+from worldmodel.training.verdict import Finding, is_validation, last_validation
 
 FILE = "training.html"
+DEGREES = math.degrees(1)
+AXIS = re.compile(r"val_action_(error|zero)_((x|y|z)_m|((roll|pitch|yaw)_)?rad)$")
+"""Metrics that have a table of their own."""
+ROLLOUTS = {
+    "recorded actions": re.compile(r"val_(?:step|free)_(\d+)"),
+    "actions of other clips": re.compile(r"val_(?:shuffled_step|free_shuffled)_(\d+)"),
+    "copy of the first frame": re.compile(r"val_(?:copy_step|free_copy)_(\d+)"),
+}
+"""How a roll-out was made -> names of its error at a step."""
 BOOKKEEPING = {"step", "lr", "grad_norm", "samples_per_s", "data_wait", "eta_s", "momentum"}
 """Metrics of a row that are not losses."""
 LABELS = {
@@ -39,8 +52,6 @@ LABELS = {
     "lr": "learning rate",
     "grad_norm": "gradient norm",
 }
-HEALTH = {"feature_std", "colour_share"}
-"""Metrics of the features at a validation, besides ranks."""
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2126; max-width: 1180px; margin: 2em auto;
   padding: 0 1em; }
@@ -49,6 +60,7 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 1.6em; }
 figure { margin: 0; padding: .6em; border: 1px solid #d8dce1; border-radius: 6px; }
 figcaption { font-weight: 600; } .legend { margin: 0; font-size: .85em; color: #40464d; }
 .legend span { white-space: nowrap; margin-right: 1em; }
+img { max-width: 100%; image-rendering: pixelated; border-radius: 6px; }
 svg { width: 100%; font: 11px system-ui, sans-serif; }
 svg rect { fill: none; stroke: #b8bec5; } svg line { stroke: #e7eaee; }
 svg polyline { fill: none; stroke-width: 1.6; } svg text { fill: #555c64; }
@@ -60,10 +72,14 @@ details { margin-top: 1.2em; } .muted { color: #666d75; }
 """
 
 
+def is_detail(name: str) -> bool:
+    """Return whether a metric is one of many by axis or by step, shown as a table or a curve."""
+    by_step = any(pattern.fullmatch(name) for pattern in ROLLOUTS.values())
+    return by_step or AXIS.match(name) is not None
+
+
 def label(name: str) -> str:
     """Return the display name of a metric."""
-    if name.startswith("val_step_"):
-        return f"error of imagined step {name.removeprefix('val_step_')}"
     return LABELS.get(name, name.removeprefix("val_").replace("_", " "))
 
 
@@ -76,15 +92,10 @@ def _series(rows: list[Row], names: list[str], scale: float = 1.0) -> dict[str, 
     return found
 
 
-def _is_validation(name: str) -> bool:
-    return name.startswith(("val_", "probe_", "effective_rank")) or name in HEALTH
-
-
 def _charts(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row))
-    losses = [n for n in names if n not in BOOKKEEPING and not _is_validation(n)]
-    lengths = [n for n in names if _is_validation(n) and n.endswith("_m")]
-    steps = [n for n in names if n.startswith("val_step_")]
+    losses = [n for n in names if n not in BOOKKEEPING and not is_validation(n)]
+    lengths = [n for n in names if is_validation(n) and n.endswith("_m") and not is_detail(n)]
     ranks = [n for n in names if n.startswith("effective_rank")]
     classes = [n for n in names if n.startswith("probe_") and not n.endswith("_m")]
     charts = [
@@ -93,9 +104,10 @@ def _charts(rows: list[Row]) -> str:
             "Loss on held-out clips",
             _series(rows, ["val_copy", "val_shuffled", "val_true", "val_mean", "val_loss"]),
         ),
+        line_chart("Listening to actions: loss with other clips' actions, relative", _ratio(rows)),
+        _rollout_chart(rows),
         line_chart("Errors on held-out clips [cm]", _series(rows, lengths, 100.0)),
         line_chart("Parts of the training loss", _series(rows, [n for n in losses if n != "loss"])),
-        _rollout_chart(rows, steps),
         line_chart("Spread of the features", _series(rows, ["feature_std"])),
         line_chart("Effective rank of the features", _series(rows, ranks)),
         line_chart("Variance that a patch's colour explains", _series(rows, ["colour_share"])),
@@ -106,13 +118,67 @@ def _charts(rows: list[Row]) -> str:
     return "".join(charts)
 
 
-def _rollout_chart(rows: list[Row], names: list[str]) -> str:
-    """Plot the error by predicted step at the last validation."""
-    last = next((row for row in reversed(rows) if names and names[0] in row), None)
-    if last is None:
+def _ratio(rows: list[Row]) -> dict[str, Points]:
+    """Return the ratio of the losses with other clips' actions and with the recorded ones."""
+    keys = {"val_shuffled", "val_true"}
+    points = [
+        (row["step"], row["val_shuffled"] / max(row["val_true"], 1e-12))
+        for row in rows
+        if keys <= row.keys()
+    ]
+    return {"other / recorded; 1 means that actions are ignored": points} if points else {}
+
+
+def _rollout_chart(rows: list[Row]) -> str:
+    """Plot the error by imagined step at the last validation, beside those of wrong actions."""
+    row = last_validation(rows)
+    series: dict[str, Points] = {}
+    for words, pattern in ROLLOUTS.items():
+        found = ((pattern.fullmatch(key), value) for key, value in row.items())
+        points = [(float(match[1]), value) for match, value in found if match]
+        if points:
+            series[words] = sorted(points)
+    return line_chart("Error by imagined step, last validation", series, "imagined step")
+
+
+def _axes_table(row: Row) -> str:
+    """Return a table of the planned actions' errors by axis, beside those of not moving."""
+    cells = []
+    for axis in ("", "x_", "y_", "z_"):
+        cells.append(_axis_row(row, f"{axis}m", axis.strip("_") or "move", 100, "cm"))
+    for axis in ("", "roll_", "pitch_", "yaw_"):
+        cells.append(_axis_row(row, f"{axis}rad", axis.strip("_") or "turn", DEGREES, "degrees"))
+    text = "".join(cells)
+    if not text:
         return ""
-    points = [(float(name.removeprefix("val_step_")), last[name]) for name in names]
-    return line_chart("Error by imagined step", {"last validation": points}, "imagined step")
+    head = "<tr><td></td><td>planned</td><td>no motion</td></tr>"
+    return (
+        "<h2>Planned actions against recorded ones</h2>"
+        f"<table>{head}{text}</table><p class='muted'>Mean error on plan_clips held-out clips.</p>"
+    )
+
+
+def _axis_row(row: Row, key: str, name: str, scale: float, unit: str) -> str:
+    keys = (f"val_action_error_{key}", f"val_action_zero_{key}")
+    if not row.keys() >= set(keys):
+        return ""
+    error, still = (f"{scale * row[k]:.2f} {unit}" for k in keys)
+    number = '<td class="number">'
+    return f"<tr><td>{name}</td>{number}{error}</td>{number}{still}</td></tr>"
+
+
+def _pictures(out: Path) -> str:
+    """Return the decoded roll-outs, if the run wrote them."""
+    path = out / ROLLOUT_PICTURES
+    if not path.is_file():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (
+        "<h2>Decoded roll-outs</h2><p class='muted'>Two rows for each held-out clip: the recorded "
+        "frames, and what the model imagines from the first frame and the recorded actions. Both "
+        "are shown by the picture decoder.</p>"
+        f'<img alt="Decoded roll-outs of held-out clips" src="data:image/png;base64,{data}">'
+    )
 
 
 def _flat(options: object, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -135,14 +201,10 @@ def _option_rows(options: AnyOptions) -> str:
     return "".join(cells)
 
 
-def _last_validation(rows: list[Row]) -> Row:
-    return next((row for row in reversed(rows) if any(map(_is_validation, row))), {})
-
-
 def _figure_rows(row: Row) -> str:
     cells = []
     for name, value in row.items():
-        if not _is_validation(name):
+        if not is_validation(name) or is_detail(name):
             continue
         shown = f"{figure(100 * value)} cm" if name.endswith("_m") else figure(value)
         cells.append(f'<tr><td>{escape(label(name))}</td><td class="number">{shown}</td></tr>')
@@ -174,15 +236,18 @@ def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
         f"{options.loop.batch_size} clips, seed {options.run.seed}, {escape(_data(options))}</p>"
         f'<h2>Verdict</h2><ul class="verdict">{verdict or "<li>No validation yet.</li>"}</ul>'
         f'<h2>Curves</h2><div class="charts">{_charts(rows)}</div>'
-        f"<h2>Last validation</h2><table>{_figure_rows(_last_validation(rows))}</table>"
+        f"{_axes_table(last_validation(rows))}{_pictures(Path(options.run.out))}"
+        f"<h2>Last validation</h2><table>{_figure_rows(last_validation(rows))}</table>"
         "<details><summary>Options (changed ones in green)</summary>"
         f"<table>{_option_rows(options)}</table></details></body></html>\n"
     )
 
 
-def write_report(out: Path, options: AnyOptions, findings: Callable[[Row], list[Finding]]) -> Path:
+def write_report(
+    out: Path, options: AnyOptions, verdict: Callable[[Sequence[Row]], list[Finding]]
+) -> Path:
     """Write training.html from the run's metrics and return its path."""
     rows = read_rows(out / "metrics.jsonl")
     path = out / FILE
-    write_text(path, page(rows, options, findings(_last_validation(rows))))
+    write_text(path, page(rows, options, verdict(rows)))
     return path

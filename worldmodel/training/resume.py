@@ -46,7 +46,7 @@ FREE = (
     "loop.log_every",
     "loop.eval_every",
     "loop.val_clips",
-    "loop.tensorboard",
+    "loop.experiment",
     "clips.cache",
     "clips.links",
     "clips.workers",

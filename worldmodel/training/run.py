@@ -26,6 +26,7 @@ from worldmodel.training.config import (
     VideoPretrainOptions,
 )
 from worldmodel.training.distributed import Ranks, process_group
+from worldmodel.training.experiment import require_tracker
 from worldmodel.training.launching import Summary
 from worldmodel.training.loop import Callbacks, Resume, run_loop
 from worldmodel.training.metrics import Row, read_rows
@@ -56,6 +57,7 @@ def train(options: AnyOptions) -> Summary:
         DataError: there is no data, or too much of it was rejected.
         TrainingError: training diverged, the disk is full, or a rank or job failed.
     """
+    require_tracker(options.loop.experiment)
     if options.launch.launcher == "here":
         return train_here(options)
     job = launching.submit(train_here, options)
@@ -128,7 +130,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
             return task.validate()
 
     def report() -> None:
-        write_report(out, options, task.findings)
+        write_report(out, options, task.verdict)
 
     batches = Prefetcher(load, loop.accumulate, loop.last_step, device)
     with ranks.guarded(), _closing(batches):
@@ -151,6 +153,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
                 report=report,
             ),
             resume=Resume(facts=facts, check=check),
+            settings=dataclasses.asdict(options),
         )
     weights, seconds = ranks.full_state(model), time.perf_counter() - started
     return _finish(task, ranks, weights, seconds, forced)
@@ -190,7 +193,7 @@ def _finish(
     last = rows[-1] if rows else {}
     summary: Summary = {
         "last": last,
-        "verdict": as_dict(task.findings(last)),
+        "verdict": as_dict(task.verdict(rows)),
         "clips": len(task.sources.train),
         "held_out_clips": len(task.sources.held_out),
         "minutes": seconds / 60,
@@ -200,5 +203,6 @@ def _finish(
         **facts,
     }
     write_json(out / "summary.json", summary)
-    write_report(out, options, task.findings)
+    task.show(out)
+    write_report(out, options, task.verdict)
     return summary

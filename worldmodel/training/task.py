@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -19,10 +19,11 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.specs import ObservationSpec, StateFrame
 from worldmodel.training.batches import Batch
 from worldmodel.training.config import AnyOptions, TrainOptions
+from worldmodel.training.decoded import write_rollout_pictures
 from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective
 from worldmodel.training.sources import Sources
-from worldmodel.training.verdict import Finding, judge_prediction
+from worldmodel.training.verdict import Finding, judge_course, judge_prediction, last_validation
 
 
 class ParameterGroup(TypedDict, total=False):
@@ -131,12 +132,22 @@ class Task(ABC):
     def findings(self, row: Row) -> list[Finding]:
         """Return the verdict on the metrics of a validation."""
 
+    def verdict(self, rows: Sequence[Row]) -> list[Finding]:
+        """Return the verdict on a run: on its last validation, and on its course."""
+        return self.findings(last_validation(rows)) + judge_course(rows)
+
+    def show(self, out: Path) -> None:
+        """Write pictures beside the exported model, for the report: none."""
+        return
+
 
 class PredictorTask(Task):
     """Training of an action-conditioned predictor, with or without its encoder."""
 
     options: TrainOptions
     objective: Objective
+    held_out: Batch
+    """Clips of the validations, which `build` reads."""
 
     def blocks(self) -> Iterable[nn.Module]:
         """Return the predictor's transformer blocks."""
@@ -156,6 +167,13 @@ class PredictorTask(Task):
     def findings(self, row: Row) -> list[Finding]:
         """Judge predictions, their use of actions, and planning."""
         return judge_prediction(row)
+
+    def show(self, out: Path) -> None:
+        """Write decoded roll-outs of held-out clips, if the encoder has a picture decoder."""
+        start = getattr(self.options, "start", None)
+        write_rollout_pictures(
+            out, out / self.file_name, "" if start is None else start.encoder, self.held_out
+        )
 
     def action_error(self, *data: Tensor) -> Row:
         """Plan recorded moves of tokens, states and actions; nothing where actions are no poses."""

@@ -1,14 +1,24 @@
-"""Verdict of a run in words and numbers, from its last validation."""
+"""Verdict of a run in words and numbers, from its validations."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from worldmodel.training.metrics import Row
 
 MARGIN = 0.02
 """Relative difference below which two losses count as equal."""
+HEALTH = {"feature_std", "colour_share"}
+"""Metrics of the features at a validation, besides ranks."""
+OVERFIT = 0.05
+"""Rise of the held-out loss above its lowest value from which a run overfits; the loss of two
+validations of one model on the same clips does not differ."""
+LEAST_VALIDATIONS = 3
+"""Number of validations below which a run's course is not judged."""
+LEAST_TURN_RAD = 0.01
+"""Mean recorded rotation [rad] below which planned turns are not judged: the data hold none."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,16 @@ class Finding:
     name: str
     good: bool
     text: str
+
+
+def is_validation(name: str) -> bool:
+    """Return whether a metric is measured on held-out clips."""
+    return name.startswith(("val_", "probe_", "effective_rank")) or name in HEALTH
+
+
+def last_validation(rows: Sequence[Row]) -> Row:
+    """Return the last row with a validation; empty if there is none."""
+    return next((row for row in reversed(rows) if any(map(is_validation, row))), {})
 
 
 def percent(change: float) -> str:
@@ -58,7 +78,37 @@ def judge_prediction(row: Row) -> list[Finding]:
         ),
     ]
     keys = ("val_action_error_m", "val_action_zero_m")
-    return found + _compare(row, "planning", keys, "The error of planned moves is", "not moving")
+    found += _compare(row, "planning", keys, "The error of planned moves is", "not moving")
+    return found + _judge_turns(row)
+
+
+def _judge_turns(row: Row) -> list[Finding]:
+    """Judge planned rotations, where the recorded ones are large enough to tell."""
+    if row.get("val_action_zero_rad", 0.0) < LEAST_TURN_RAD:
+        return []
+    error, other = (math.degrees(row[f"val_action_{name}_rad"]) for name in ("error", "zero"))
+    good = error < other
+    than = f"{'less' if good else 'NOT less'} than the {other:.1f} degrees of not turning."
+    return [Finding("turning", good, f"The error of planned turns is {error:.1f} degrees, {than}")]
+
+
+def judge_course(rows: Sequence[Row]) -> list[Finding]:
+    """Judge over all validations whether the held-out loss rose again while training went on."""
+    points = [(row["step"], row["val_true"]) for row in rows if "val_true" in row]
+    if len(points) < LEAST_VALIDATIONS:
+        return []
+    step, best = min(points, key=lambda point: point[1])
+    last = points[-1][1]
+    rise = last / max(best, 1e-12) - 1
+    overfits = rise > OVERFIT
+    text = (
+        f"The run OVERFITS: the held-out loss was lowest at step {step:.0f} and is "
+        f"{percent(rise)} higher now. More episodes, stronger augmentation or fewer steps help."
+        if overfits
+        else f"The run does not overfit: the held-out loss is {difference(rise)} "
+        f"{'as' if abs(rise) < 5e-4 else 'than'} its lowest, at step {step:.0f}."
+    )
+    return [Finding("overfitting", not overfits, text)]
 
 
 def _compare(row: Row, name: str, keys: tuple[str, str], what: str, base: str) -> list[Finding]:

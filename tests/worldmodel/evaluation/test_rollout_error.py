@@ -43,6 +43,36 @@ def test_errors_grow_by_step_when_the_model_ignores_actions(clips):
     assert row["val_true"] == pytest.approx(row["val_copy"])
 
 
+def test_errors_by_step_have_those_of_wrong_actions_and_of_a_copy_beside_them(clips):
+    row = rollout_errors(Moves(), *clips)
+    for k in (1, 2, 3, 4):
+        assert row[f"val_shuffled_step_{k}"] > 100 * row[f"val_step_{k}"]
+    means = sum(row[f"val_copy_step_{k}"] for k in (1, 2, 3, 4)) / 4
+    assert means == pytest.approx(row["val_copy"])
+
+
+class Turns(Moves):
+    """Latents are positions and angles [m, rad]."""
+
+    def unroll(self, z_BND, state_BS, actions_BKA, past=None, *, extrinsics_B6=None):
+        return z_BND[:, None] + self.gain * actions_BKA[..., :6].cumsum(1)[:, :, None]
+
+
+def test_planned_turns_are_compared_by_axis():
+    actions = torch.zeros(3, 1, 7)
+    actions[:, 0, :3] = torch.tensor([0.03, -0.02, 0.0])
+    actions[:, 0, 3:6] = torch.tensor([0.0, 0.05, -0.1])
+    z = torch.stack([torch.zeros(3, 1, 6), actions[:, :, :6]], 1)
+    row = offline_action_error(Turns(), z, torch.zeros(3, 2, 7), actions)
+    assert row["val_action_zero_rad"] == pytest.approx((0.05**2 + 0.1**2) ** 0.5)
+    assert row["val_action_error_rad"] < 0.2 * row["val_action_zero_rad"]
+    assert row["val_action_zero_yaw_rad"] == pytest.approx(0.1)
+    assert row["val_action_error_yaw_rad"] < 0.02
+    assert row["val_action_zero_x_m"] == pytest.approx(0.03)
+    assert row["val_action_error_x_m"] < 0.01
+    assert row["val_action_zero_z_m"] == 0
+
+
 def test_planner_finds_the_recorded_move_and_not_without_dynamics(clips):
     good, bad = offline_action_error(Moves(), *clips), offline_action_error(Moves(0.0), *clips)
     assert good["val_action_error_m"] < 0.1 * good["val_action_zero_m"]

@@ -103,7 +103,7 @@ def test_a_run_of_the_command_line_ends_with_its_verdict(tmp_path, capsys):
     data = tmp_path / "data"
     assert main(["collect", f"out={data}", "episodes=3", "length=8", "workers=1"]) == 0
     words = [*SIZES, f"data={data}", f"val={data}", f"cache={tmp_path}/cache", "object=1"]
-    assert main(["train", *words, f"out={tmp_path}/run", "tensorboard=true"]) == 0
+    assert main(["train", *words, f"out={tmp_path}/run", "experiment=tensorboard"]) == 0
     printed = capsys.readouterr().out
     assert "than copying the last frame" in printed
     assert "its actions: with the actions of other clips" in printed

@@ -7,6 +7,7 @@ from PIL import Image
 
 from planning.cli.app import main
 from worldmodel import load_world_model
+from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.picture_decoder import decoder_path, load_decoder, save_decoder
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.picture_decoder import (
@@ -15,6 +16,7 @@ from worldmodel.models.picture_decoder import (
     encoder_key,
     shrink,
 )
+from worldmodel.training.decoded import shown_steps, write_rollout_pictures
 from worldmodel.training.decoder import DecoderData, fit_decoder, mean_error
 
 
@@ -96,3 +98,26 @@ def test_the_command_writes_the_decoder_and_examples(tmp_path, capsys):
     assert load_decoder(tmp_path / "d.safetensors").config.image_size == 16
     assert Image.open(tmp_path / "out" / "examples.png").size == (12 * 16, 2 * 16)
     assert "moving_mean_picture_error" in capsys.readouterr().out
+
+
+def test_decoded_rollouts_have_two_rows_a_clip_and_only_a_fitting_decoder(world, trained, tmp_path):
+    frames = torch.from_numpy(np.full((2, 5, 128, 128, 3), 60, np.uint8))
+    batch = {"frames": frames, "states": torch.zeros(2, 5, 7), "actions": torch.zeros(2, 4, 7)}
+    model = tmp_path / "model.safetensors"
+    save(model, world)
+    save_decoder(tmp_path / "model-decoder.safetensors", trained)
+    write_rollout_pictures(tmp_path, model, "", batch)
+    picture = np.asarray(Image.open(tmp_path / "rollouts.png")).astype(int)
+    side = trained.config.image_size
+    assert picture.shape == (4 * side, 5 * side, 3)
+    recorded, imagined = picture[:side], picture[side : 2 * side]
+    assert np.array_equal(recorded[:, :side], imagined[:, :side])
+    assert not np.array_equal(recorded, imagined)
+    assert shown_steps(30)[-1] == 30
+    assert len(shown_steps(30)) == 8
+
+    trained.key_ND.add_(1)
+    save_decoder(tmp_path / "model-decoder.safetensors", trained)
+    trained.key_ND.sub_(1)
+    write_rollout_pictures(tmp_path, model, "", batch)
+    assert not (tmp_path / "rollouts.png").exists()

@@ -3,13 +3,14 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from worldmodel.training.chart import figure, line_chart, log_ticks, nice_ticks
 from worldmodel.training.config import JointOptions, PostOptions
-from worldmodel.training.metrics import write_scalars
+from worldmodel.training.experiment import grouped, open_tracker
 from worldmodel.training.option_groups import LoopConfig, RunConfig
 from worldmodel.training.report import page, write_report
-from worldmodel.training.verdict import as_dict, judge_prediction, judge_pretraining
+from worldmodel.training.verdict import as_dict, judge_course, judge_prediction, judge_pretraining
 
 GOOD = {"val_true": 0.5, "val_copy": 1.0, "val_shuffled": 0.8}
 GOOD |= {"val_action_error_m": 0.012, "val_action_zero_m": 0.034}
@@ -83,9 +84,9 @@ def test_the_page_holds_verdict_curves_options_and_no_link(tmp_path):
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / "metrics.jsonl").write_text(text + '{"step": 40, "lo')  # a kill cut the last row
     options = JointOptions(run=RunConfig(out=str(tmp_path)), loop=LoopConfig(steps=40))
-    html = write_report(tmp_path, options, judge_prediction).read_text()
+    html = write_report(tmp_path, options, lambda rows: judge_prediction(rows[-1])).read_text()
     assert "uses its actions" in html
-    assert html.count("<svg") == 5
+    assert html.count("<svg") == 6
     assert "40 of 40 steps" in html
     assert "regularizers.variance" in html
     assert "http" not in html
@@ -93,11 +94,65 @@ def test_the_page_holds_verdict_curves_options_and_no_link(tmp_path):
     assert "No validation yet" in page([], PostOptions(), [])
 
 
-def test_tensorboard_scalars_are_grouped():
-    class Board(list):
-        def add_scalar(self, tag, scalar_value, global_step):
-            self.append(tag)
+def test_a_run_that_overfits_is_told_the_step():
+    losses = [0.9, 0.5, 0.4, 0.45]
+    rows = [{"step": 100.0 * i, "val_true": loss} for i, loss in enumerate(losses)]
+    (found,) = judge_course(rows)
+    assert not found.good
+    assert "lowest at step 200 and is 12 % higher now" in found.text
+    (found,) = judge_course(rows[:3])
+    assert found.good
+    assert "the same as its lowest, at step 200" in found.text
+    assert judge_course(rows[:2]) == []
 
-    board = Board()
-    write_scalars(board, 3, {"step": 3, "loss": 1.0}, {"val_true": 0.5, "feature_std": 0.7})
-    assert board == ["train/loss", "val/true", "val/feature_std"]
+
+def test_turns_are_judged_where_the_data_hold_any():
+    row = GOOD | {"val_action_error_rad": 0.05, "val_action_zero_rad": 0.1}
+    found = next(f for f in judge_prediction(row) if f.name == "turning")
+    assert found.good
+    assert "planned turns is 2.9 degrees, less than the 5.7 degrees of not turning" in found.text
+    still = judge_prediction(row | {"val_action_zero_rad": 0.0})
+    assert "turning" not in {f.name for f in still}
+
+
+def test_the_page_shows_axes_curves_and_pictures(tmp_path):
+    axes = {f"val_action_{n}_{a}": 0.01 for n in ("error", "zero") for a in ("m", "x_m", "yaw_rad")}
+    steps = {
+        f"val_{n}_{k}": 0.1 * k for n in ("step", "copy_step", "shuffled_step") for k in (1, 2)
+    }
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1} | GOOD | axes | steps) + "\n")
+    (tmp_path / "rollouts.png").write_bytes(b"png")
+    html = write_report(
+        tmp_path, JointOptions(run=RunConfig(out=str(tmp_path))), lambda rows: []
+    ).read_text()
+    assert '<td>x</td><td class="number">1.00 cm</td>' in html
+    assert '<td>yaw</td><td class="number">0.57 degrees</td>' in html
+    assert "Error by imagined step, last validation" in html
+    assert "actions of other clips 0.200" in html
+    assert "data:image/png;base64,cG5n" in html
+
+
+def test_a_trackers_scalars_are_grouped(tmp_path):
+    values = grouped({"step": 3, "loss": 1.0}, {"val_true": 0.5, "feature_std": 0.7})
+    assert values == {"train/loss": 1.0, "val/true": 0.5, "val/feature_std": 0.7}
+    board = open_tracker("tensorboard", tmp_path, 0, {})
+    board.log(values, 3)
+    board.close()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    events = EventAccumulator(str(file)).Reload()
+    assert events.Tags()["scalars"] == ["train/loss", "val/true", "val/feature_std"]
+    (event,) = events.Scalars("val/true")
+    assert (event.step, event.value) == (3, 0.5)
+    assert open_tracker("none", tmp_path, 0, {}) is None
+
+
+@pytest.mark.parametrize("kind", ["trackio", "wandb"])
+def test_a_trackers_run_is_stored_on_this_machine(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))  # read when it is imported
+    pytest.importorskip(kind)
+    tracker = open_tracker(kind, tmp_path / "my run", 0, {"loop": {"steps": 3}})
+    for step in range(3):
+        tracker.log({"train/loss": 1.0 / (step + 1)}, step)
+    tracker.close()
+    kept = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(name.endswith((".db", ".wandb")) for name in kept), kept

@@ -47,6 +47,8 @@ from worldmodel.training.small_models import (
 from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_groups, part_of
 
+POWERS = (1, 2, 4, 8, 16)
+"""Steps of a free rollout whose error is reported, beside the middle and the last one."""
 NEW = Start()
 """No trained parts."""
 
@@ -245,9 +247,13 @@ class JointTask(PredictorTask):
         objective, steps = self.objective, batch["actions"].shape[1]
         start = z_BTND[:, 0], batch["states"][:, 0]
         out_BKND = free_rollout(objective.dynamics, *start, batch["actions"])
+        wrong_BKND = free_rollout(objective.dynamics, *start, batch["actions"].roll(1, 0))
+        copied_BKND = z_BTND[:, :1].expand_as(out_BKND)
         row = {
-            f"val_free_{k}": float((out_BKND[:, k - 1] - z_BTND[:, k]).abs().mean())
-            for k in sorted({1, (steps + 1) // 2, steps})
+            f"val_free_{name}{k}": float((z[:, k - 1] - z_BTND[:, k]).abs().mean())
+            for name, z in (("", out_BKND), ("shuffled_", wrong_BKND), ("copy_", copied_BKND))
+            for k in sorted({*POWERS, (steps + 1) // 2, steps})
+            if k <= steps
         }
         if objective.object_head is None or "labels" not in batch:
             return row
