@@ -23,6 +23,8 @@ class DoctorOptions:
     """Free space that the cache and the current folder need."""
     probe_s: float = field(default=60.0, metadata=between(1, 3600, "s"))
     """Time limit of each check that loads a library or waits for a device."""
+    json: bool = False
+    """Print one JSON object for programs in place of lines for people."""
     out: str = ""
     """Output folder for summary.json (empty: none)."""
 

@@ -43,6 +43,8 @@ EXTRAS = {
     "flash": ("flash_attn", "flash attention on CUDA"),
     "nevergrad": ("nevergrad", "Nevergrad's optimisers"),
     "slurm": ("submitit", "training on a Slurm cluster"),
+    "trackio": ("trackio", "the experiment tracker trackio"),
+    "wandb": ("wandb", "the experiment tracker W&B"),
 }
 """Extra -> a module that it installs, and what it is for."""
 TORCH = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ Options = DoctorOptions
 
 
 def run(options: DoctorOptions) -> int:
-    """Print one line per check.
+    """Print one line per check, or all checks as JSON.
 
     Returns:
         0, or 1 if something is missing that is not optional.
@@ -21,11 +22,15 @@ def run(options: DoctorOptions) -> int:
 
     checks = []
     for check in examine(options):
-        print(check.line(), flush=True)
+        if not options.json:
+            print(check.line(), flush=True)
         checks.append(check)
     missing = [check.name for check in checks if check.status == "missing"]
-    print(f"missing: {', '.join(missing)}" if missing else "nothing is missing")
+    summary = {"missing": missing, "checks": [asdict(check) for check in checks]}
+    if options.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print(f"missing: {', '.join(missing)}" if missing else "nothing is missing")
     if options.out:
-        rows = [asdict(check) for check in checks]
-        write_json(Path(options.out) / "summary.json", {"missing": missing, "checks": rows})
+        write_json(Path(options.out) / "summary.json", summary)
     return 1 if missing else 0

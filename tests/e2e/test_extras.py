@@ -74,6 +74,14 @@ USES = {
         "from planning.cli.app import main\n"
         "raise SystemExit(main(['train', 'mode=post', 'data=x', 'launcher=local', 'out=o']))",
     ),
+    "trackio": (
+        "trackio",
+        "from worldmodel.training.experiment import require_tracker\nrequire_tracker('trackio')",
+    ),
+    "wandb": (
+        "wandb",
+        "from worldmodel.training.experiment import require_tracker\nrequire_tracker('wandb')",
+    ),
     "video": (
         "torchcodec",
         "import os\nos.environ['WORLDMODEL_DECODER'] = 'torchcodec'\n"

@@ -1,5 +1,7 @@
 """`worldmodel doctor`: what is there is ok, and what is not has a fix; it needs no torch."""
 
+import contextlib
+import io
 import json
 import os
 import socket
@@ -35,8 +37,12 @@ def examined(tmp_path_factory):
     out = tmp_path_factory.mktemp("doctor")
     picture = out / "a.png"
     Image.new("RGB", (64, 48)).save(picture)
-    status = main(["doctor", f"camera={out}", "free_gb=0.001", SLOW, f"out={out}"])
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        words = ["doctor", f"camera={out}", "free_gb=0.001", SLOW, f"out={out}", "json=true"]
+        status = main(words)
     found = json.loads((out / "summary.json").read_text())
+    assert json.loads(text.getvalue()) == found
     return status, {check["name"]: check for check in found["checks"]}, found
 
 
