@@ -49,7 +49,7 @@ def adapt_links(text: str) -> str:
     text = re.sub(r"\]\((?:\.\./)?docs/", "](", text)
     text = re.sub(r"\]\(([\w/]+\.md)\)", lambda m: f"]({pages.get(m[1], m[1])})", text)
     text = re.sub(r"\]\((pictures/\w+\.png)\)", r"](examples/\1)", text)
-    return re.sub(r"\[([^]]+)\]\((?:LICENSE|CITATION\.cff|[\w/]+\.py)\)", r"\1", text)
+    return re.sub(r"\[([^]]+)\]\((?:LICENSE|CITATION\.cff|[\w/]+\.(?:py|ipynb))\)", r"\1", text)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
