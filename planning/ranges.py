@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from planning.errors import PlanError
+from planning.plugins import check_name
 
 SHOWN = 100
 """Maximum length of a value in a message, in characters."""
@@ -23,6 +24,11 @@ def shown(value: object) -> str:
     except ValueError:  # Python does not print integers of more than 4300 digits
         text = "an integer of more than 4300 digits"
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
+
+
+def plugin(kind: str) -> dict[str, str]:
+    """Return field metadata for a text that names an implementation of `planning.plugins`."""
+    return {"plugin": kind}
 
 
 def between(low: float, high: float, unit: str = "") -> dict[str, float | str]:
@@ -67,9 +73,17 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
             _check(name, value, kinds[0], limits)
     elif hint in (int, float):
         _check_number(name, value, hint is int, limits)
-    elif hint in (str, bool) and not isinstance(value, hint):
-        what = "text" if hint is str else "true, false"
+    elif hint in (str, bool):
+        _check_text(name, value, hint, limits)
+
+
+def _check_text(name: str, value: object, kind: type, limits: Mapping[str, Any]) -> None:
+    """Check a text or a truth value, and that a text names an implementation where it has to."""
+    if not isinstance(value, kind):
+        what = "text" if kind is str else "true, false"
         raise PlanError(f"{name}={shown(value)} has the wrong type. Allowed: {what}.")
+    if limits.get("plugin"):
+        check_name(name, limits["plugin"], str(value))
 
 
 def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any]) -> None:

@@ -35,6 +35,7 @@ EXTRAS = {
     "twin": ("franky_sim", "the simulated robot (robot=twin)"),
     "robot": ("franky", "a real Franka, USB and network cameras"),
     "realsense": ("pyrealsense2", "Intel RealSense cameras"),
+    "fetch": ("gymnasium_robotics", "Fetch environments (environment=fetch_push)"),
     "serve": ("msgpack", "plan servers and their clients"),
     "rlds": ("tensorflow_datasets", "recordings in RLDS layout"),
     "lerobot": ("pyarrow", "recordings in LeRobot layout"),
@@ -72,7 +73,7 @@ except RenderingError as error:
 """
 CAMERA = """
 import json, sys
-from planning.apps.workcell import open_camera
+from planning.apps.open_camera import open_camera
 try:
     with_camera = open_camera(sys.argv[1])
     image = with_camera.read().image

@@ -21,6 +21,7 @@ from planning.drive_log import Logged, read_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture
 from planning.options import Precision, ReplayOptions
+from planning.plugins import is_own
 from planning.protocols import Agent, SubGoal
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
@@ -65,6 +66,11 @@ def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
     weights: Precision = header.get("weights", "float32")
     world = load(model or options["model"], options["device"], weights)
     planner = logged_planner(options)
+    if not is_own("optimiser", planner.optimiser):
+        raise PlanError(
+            f"The log names the optimiser {planner.optimiser}, and a log never chooses what code "
+            "runs. Give plan=false to show the drive without planning again."
+        )
     policy = open_policy(world, planner, axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M
     arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()

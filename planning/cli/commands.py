@@ -67,6 +67,7 @@ GROUPS = {
         "data prepare": "Store episodes as frames or features.",
         "merge": "Join the shards of a command that was split.",
         "doctor": "Check this machine, and name what to install.",
+        "plugins": "List robots, environments and other implementations.",
         "models": "List published models, their sizes and licences.",
         "convert": "Convert a checkpoint to safetensors or Hugging Face.",
         "publish": "Write a model for the Hugging Face hub, and upload it.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planning.cli.commands import COMMANDS, file_name, load_command
-from planning.cli.fields import UsageError, choices, group_names, layout
+from planning.cli.fields import UsageError, group_names, layout, option_choices
 from planning.cli.values import plain_text
 
 SCRIPTS = {
@@ -96,4 +96,4 @@ def _values(name: str, key: str, kinds: object, kind: type) -> list[str]:
         option = found.resolve(key, "")
     except UsageError:
         return []
-    return ["true", "false"] if option.kind is bool else [*map(plain_text, choices(option.kind))]
+    return ["true", "false"] if option.kind is bool else [*map(plain_text, option_choices(option))]

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
+from planning.plugins import registered
 from worldmodel.resources import config_folder
 
 
@@ -44,6 +45,8 @@ class Option:
     """Unit of the value, or an empty string."""
     is_file: bool
     """Whether the value is an output file, which two runs cannot share."""
+    plugin: str
+    """Kind of the implementation that the value names (`planning.plugins`), or an empty string."""
 
     @property
     def section(self) -> str:
@@ -132,6 +135,11 @@ def choices(kind: object) -> tuple[object, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
+def option_choices(option: Option) -> tuple[object, ...]:
+    """Return the values that an option lists: its choices, or registered implementations."""
+    return tuple(registered(option.plugin)) if option.plugin else choices(option.kind)
+
+
 def is_text(kind: object) -> bool:
     """Whether values are texts or paths, also inside a list or optional."""
     kind, _ = unwrap_optional(kind)
@@ -217,6 +225,7 @@ def _walk(kind: type, instance: object, prefix: str, found: Layout) -> None:
             high=field.metadata.get("max"),
             unit=str(field.metadata.get("unit", "")),
             is_file=bool(field.metadata.get("file", False)),
+            plugin=str(field.metadata.get("plugin", "")),
         )
 
 

@@ -8,7 +8,15 @@ from collections.abc import Iterator
 from typing import get_args, get_origin
 
 from planning.cli.commands import COMMANDS, LoadedCommand, file_name
-from planning.cli.fields import Layout, Option, choices, group_names, layout, unwrap_optional
+from planning.cli.fields import (
+    Layout,
+    Option,
+    choices,
+    group_names,
+    layout,
+    option_choices,
+    unwrap_optional,
+)
 from planning.cli.values import allowed_range, plain_text
 
 WIDTH = 100
@@ -54,9 +62,10 @@ def _option(option: Option) -> Iterator[str]:
     shown = "(required)" if required else plain_text(option.default)
     yield f"  {option.name}={shown}  <{type_name(option.kind)}>"
     facts = [option.text] if option.text else []
-    allowed = choices(option.kind)
+    allowed = option_choices(option)
     if allowed:
-        facts.append(f"Allowed: {', '.join(plain_text(c) or 'empty' for c in allowed)}.")
+        more = ", or your own as module:Class" if option.plugin else ""
+        facts.append(f"Allowed: {', '.join(plain_text(c) or 'empty' for c in allowed)}{more}.")
     elif allowed_range(option):
         facts.append(f"Range: {allowed_range(option)}.")
     yield from _wrap(" ".join(facts), INDENT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from planning.errors import PlanError
+from planning.plugins import load
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.gradient import Gradient
@@ -34,7 +35,7 @@ def make_optimiser(
     """Create an optimiser by name.
 
     Args:
-        name: one of `NAMES`.
+        name: one of `NAMES`, a name that an installed package registers, or `module:Class`.
         samples: number of plans per iteration.
         iterations: maximum number of iterations.
         elites: number of lowest-energy samples that cem and icem keep.
@@ -42,16 +43,24 @@ def make_optimiser(
         device: the model's device; on CUDA, cem runs there (`DeviceCEM`).
 
     Raises:
-        PlanError: unknown name; the message lists the known ones.
+        PlanError: unknown name; the message lists the known ones. Or a user's class is no solver,
+            or cannot be loaded.
     """
-    if name in OTHER_SOLVERS:
-        return OTHER_SOLVERS[name](
-            num_samples=samples, iterations=iterations, min_spread_m=min_spread_m
-        )
     if name not in ELITE_SOLVERS:
-        raise PlanError(f"Unknown optimiser {name!r}; known: {', '.join(NAMES)}")
+        other = OTHER_SOLVERS.get(name) or _loaded(name)
+        return other(num_samples=samples, iterations=iterations, min_spread_m=min_spread_m)
     on_device = name == "cem" and device.startswith("cuda")
     kind = partial(DeviceCEM, device=device) if on_device else ELITE_SOLVERS[name]
     return kind(
         num_samples=samples, iterations=iterations, num_elites=elites, min_spread_m=min_spread_m
     )
+
+
+def _loaded(name: str) -> type[Solver]:
+    found = load("optimiser", name)
+    if not (isinstance(found, type) and issubclass(found, Solver)):
+        raise PlanError(
+            f"The optimiser {name} is no subclass of planning.solvers.search.Solver. Derive it "
+            "from that class."
+        )
+    return found

@@ -40,6 +40,7 @@ USES = {
         "pyrealsense2",
         "from robot.cameras.realsense import RealSenseCamera\nRealSenseCamera().__enter__()",
     ),
+    "fetch": ("gymnasium_robotics", "from envs.fetch import FetchPush\nFetchPush()"),
     "serve": ("msgpack", "from planning.remote.wire import pack\npack({})"),
     "rlds": (
         "tensorflow_datasets",

@@ -17,6 +17,7 @@ from planning.arm_options import (
 )
 from planning.errors import PlanError
 from planning.options import EvalOptions, PlannerOptions, PlanOptions, ReplayOptions, SceneOptions
+from planning.plugins import KINDS
 
 FRANKA = {"robot": "franka", "camera": "0"}
 
@@ -96,7 +97,7 @@ def test_choices_are_those_of_the_environments_and_solvers():
     assert get_args(options.Factor) == FACTORS
     assert get_args(options.SubGoals) == VARIANTS
     assert set(options.ONE_IMAGE_TASKS) == {"push", *ONE_IMAGE}
-    assert get_args(options.SolverName) == NAMES
+    assert tuple(KINDS["optimiser"].own) == NAMES
 
 
 def test_options_import_neither_torch_nor_mujoco():
