@@ -18,14 +18,29 @@ from planning.options import (
     has_one_image,
     require_single_plans,
 )
-from planning.ranges import between, check_fields
+from planning.plugins import is_own
+from planning.ranges import between, check_fields, plugin
 from planning.serve_options import RemoteOptions
 
-Robot = Literal["franka", "twin", "mujoco", "fake"]
-REAL_ROBOTS = ("franka",)
-"""Arms that can hurt somebody: they move only with a person's word."""
-WITH_CAMERA = ("franka", "fake")
-"""Robots that see through `camera=`; the others render their own images."""
+SIMULATED_ROBOTS = ("twin", "mujoco", "fake")
+RENDERING_ROBOTS = ("twin", "mujoco")
+"""Robots that render their own images; the others see through `camera=`."""
+
+NO_KINEMATICS = "none"
+"""Arm model of an arm of a user's class, whose kinematics are unknown."""
+
+
+def is_real(robot: str) -> bool:
+    """Return whether an arm can hurt somebody, so that it moves only with a person's word.
+
+    An arm of a user's own class counts as real.
+    """
+    return robot not in SIMULATED_ROBOTS
+
+
+def is_users(robot: str) -> bool:
+    """Return whether an arm is of a user's class or of another package."""
+    return not is_own("robot", robot)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,41 +91,55 @@ class MotionOptions:
 class WorkcellOptions:
     """Arm, camera, safety limits and, in simulation, the scene."""
 
-    robot: Robot = "mujoco"
-    """Arm: a real Franka, a simulated twin that speaks libfranka's protocol, MuJoCo, or fake."""
+    robot: str = field(default="mujoco", metadata=plugin("robot"))
+    """Arm: a real Franka, a simulated twin that speaks libfranka's protocol, MuJoCo, fake, or an
+    arm of your own class, which needs camera= and limits= (docs/your-robot.md)."""
     scene: SceneOptions = field(default_factory=SceneOptions, metadata={"group": "env"})
     """Scene of a simulated arm."""
     franka: FrankaOptions = field(default_factory=FrankaOptions)
     """Connection to a real arm."""
     camera: str = ""
-    """Camera of franka and fake: index, device path, video, folder, URL or realsense[:SERIAL]."""
+    """Camera of franka, fake and your own arm: index, device path, video, folder, URL,
+    realsense[:SERIAL], a registered name, or your own as module:Class."""
     limits: str = ""
     """Safety limits: franka, twin, or a .yaml file (empty: the robot's own)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        real = self.robot in REAL_ROBOTS
-        unused = changed_fields(self.scene) if real else changed_fields(self.franka)
-        if unused:
-            fix = (
-                "a simulated robot (twin, mujoco, fake). Goals of a real arm are images: "
-                "`worldmodel capture-goal`"
-                if real
-                else "robot=franka"
-            )
-            raise PlanError(
-                f"{' '.join(unused)} has no effect with robot={self.robot}. Leave it out, or use "
-                f"{fix}."
-            )
+        self._refuse_unused()
         if self.scene.factor != "none" and self.robot == "twin":
             raise PlanError(
                 f"factor={self.scene.factor} has no effect with robot=twin. Leave it out, or use "
                 "robot=mujoco."
             )
-        if self.camera and self.robot not in WITH_CAMERA:
+        if self.camera and self.robot in RENDERING_ROBOTS:
             raise PlanError(
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "
                 "own images. Leave it out, or use robot=franka or robot=fake."
+            )
+        if is_users(self.robot) and not (self.camera and self.limits):
+            raise PlanError(
+                f"robot={self.robot} needs camera= and limits=. Give the camera that sees the arm, "
+                "and a .yaml file with the arm's own safety limits."
+            )
+
+    def _refuse_unused(self) -> None:
+        """Reject options of another kind of arm."""
+        unused, fix = changed_fields(self.franka), "robot=franka"
+        if is_real(self.robot):
+            unused, fix = (
+                changed_fields(self.scene),
+                "a simulated robot (twin, mujoco, fake). Goals of a real arm are images: "
+                "`worldmodel capture-goal`",
+            )
+        if not unused and is_users(self.robot):
+            kept = ("realtime=", "patience=")  # they say that the arm is simulated
+            unused = [x for x in changed_fields(self.franka) if not x.startswith(kept)]
+            fix = "robot=franka"
+        if unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with robot={self.robot}. Leave it out, or use "
+                f"{fix}."
             )
 
 
@@ -121,7 +150,7 @@ def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:
         PlanError: confirm=false is set without unattended=true, or unattended=true with a simulated
             arm.
     """
-    real = workcell.robot in REAL_ROBOTS
+    real = is_real(workcell.robot)
     if real and not (motion.confirm or motion.unattended):
         raise PlanError(
             "confirm=false moves a real arm without asking. Leave it out, or add unattended=true "
@@ -180,7 +209,7 @@ class DriveOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         check_motion(self.workcell, self.motion)
-        simulated = self.workcell.robot not in REAL_ROBOTS
+        simulated = not is_real(self.workcell.robot)
         unused = {
             f"steps={self.steps}": (self.steps and not self.goals, "goals="),
             f"sub_goals={self.sub_goals}": (
@@ -270,7 +299,7 @@ class CalibrateOptions:
         check_fields(self)
         check_motion(self.workcell, self.motion)
         require_single_plans(self.planner, "calibrate axes")
-        if self.turn_deg and self.workcell.robot in REAL_ROBOTS:
+        if self.turn_deg and is_real(self.workcell.robot):
             raise PlanError(
                 f"turn_deg={self.turn_deg} is for simulated arms. Leave it out with robot=franka."
             )

@@ -19,7 +19,7 @@ class Recording:
     states: list[Array] = field(default_factory=list)
     """Flange pose and closedness [7]."""
     joints: list[Array] = field(default_factory=list)
-    """Joint positions [7, rad]."""
+    """Joint positions [7, rad]; empty if unknown."""
     actions: list[Array] = field(default_factory=list)
     """Actions [7] that were sent; the last one is zero."""
     targets: list[Array] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Recording:
         *,
         frames: dict[str, NDArray[np.uint8]],
         state: Array,
-        joints: Array,
+        joints: Array | None = None,
         action: Array,
         target: Array,
         time_s: float,
@@ -47,10 +47,11 @@ class Recording:
         for name, frame in frames.items():
             self.frames.setdefault(name, []).append(frame)
         self.states.append(state)
-        self.joints.append(joints)
         self.actions.append(action)
         self.targets.append(target)
         self.times_s.append(time_s)
+        if joints is not None:
+            self.joints.append(joints)
         if object_m is not None:
             self.objects.append(object_m)
         if object_poses is not None:

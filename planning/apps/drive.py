@@ -27,7 +27,7 @@ from planning.apps.operator import (
 )
 from planning.apps.workcell import NO_SCRIPTED_GOALS, Workcell, arm_model, read_limits, safe_arm
 from planning.apps.workspace import SIMULATED_BOX_M, point
-from planning.arm_options import REAL_ROBOTS, DriveOptions
+from planning.arm_options import DriveOptions, is_real
 from planning.drive_log import DriveLog, new_folder
 from planning.driving import Step, drive_episode
 from planning.errors import DriveError, PlanError
@@ -52,7 +52,7 @@ def check_drive(options: DriveOptions) -> None:
         PlanError: neither goals nor a task are given, or the goals cannot be read.
         DriveError: a real arm has no goals.
     """
-    real = options.workcell.robot in REAL_ROBOTS
+    real = is_real(options.workcell.robot)
     if real and not options.goals:
         raise DriveError(NO_SCRIPTED_GOALS)
     if not options.goals and not options.workcell.scene.task:
@@ -65,7 +65,7 @@ def check_drive(options: DriveOptions) -> None:
 
 def plan_box(options: DriveOptions) -> Box | None:
     """Return the workspace of a real arm's planned flange positions; None for simulations."""
-    if options.workcell.robot not in REAL_ROBOTS:
+    if not is_real(options.workcell.robot):
         return None
     limits = read_limits(options.workcell.limits or options.workcell.robot)
     return point(limits.flange_low_m), point(limits.flange_high_m)
@@ -154,7 +154,7 @@ class Drive:
     def _prepare_scene(self, index: int) -> None:
         """Let the operator reset the scene and inspect a stopped arm."""
         cell, motion = self.options.workcell, self.options.motion
-        if index and cell.robot in REAL_ROBOTS and motion.confirm:
+        if index and is_real(cell.robot) and motion.confirm:
             self.operator.ask("Set the scene up, then press Enter: ")
         require_recovery_confirmation(self.operator, self.workcell, cell, motion)
 

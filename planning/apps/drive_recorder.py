@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.apps.workcell import Workcell
-from planning.arm_options import DriveOptions
+from planning.arm_options import DriveOptions, is_users
 from planning.drive_log import DriveLog
 from planning.driving import Image, Step
 from planning.rollout import Episode, failure_reason, final_error_m
@@ -127,6 +127,7 @@ class Recorder:
             return ""
         cell, real = self.options.workcell, not self.workcell.simulated
         serial = f"{cell.franka.arm}-{cell.franka.address}" if real else f"fr3-{cell.robot}"
+        serial = cell.robot if is_users(cell.robot) else serial
         facts = {
             "user": "operator" if real else "simulation",
             "ended": ended or "budgets spent",

@@ -7,12 +7,14 @@ from typing import Any
 from envs.goals import SubGoal as SceneGoal
 from envs.twin.messages import HANG_S
 from envs.twin.twin import Twin
-from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, open_camera, read_limits
+from planning.apps.open_camera import open_camera
+from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, read_limits
 from planning.arm_options import WorkcellOptions
 from planning.protocols import SubGoal
 from robot.arm import Arm
 from robot.cameras.camera import Camera
 from robot.cameras.threaded_camera import ThreadedCamera
+from robot.driven_arm import DrivenArm
 from robot.errors import ConfigError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
 from robot.safety.layer import SafetyConfig
@@ -83,7 +85,7 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
     return arm, camera
 
 
-def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
+def watched_camera(camera: Camera, arm: DrivenArm) -> ThreadedCamera:
     """Wrap a camera so that its silence or failure stops a moving arm."""
 
     def failed(why: str) -> None:
@@ -94,8 +96,8 @@ def watched_camera(camera: Camera, arm: FrankaArm) -> ThreadedCamera:
 
 
 def interrupt_motion(arm: Arm, why: str) -> None:
-    """Stop a Franka's motion in progress; an arm at rest needs no recovery."""
-    if isinstance(arm, FrankaArm) and arm.link.moving:
+    """Stop a driven arm's motion in progress; an arm at rest needs no recovery."""
+    if isinstance(arm, DrivenArm) and arm.link.moving:
         arm.link.stop(why)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, FakeWorkcell, MujocoWorkcell, Workcell
-from planning.arm_options import WorkcellOptions
+from planning.arm_options import WorkcellOptions, is_users
 
 
 def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
@@ -21,4 +21,8 @@ def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE
         from planning.apps.franka_workcell import TwinWorkcell
 
         return TwinWorkcell(options, image_size)
+    if is_users(options.robot):
+        from planning.apps.hosted_workcell import HostedWorkcell
+
+        return HostedWorkcell(options)
     return (FakeWorkcell if options.robot == "fake" else MujocoWorkcell)(options, image_size)

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from planning.apps.workcell import Workcell
-from planning.arm_options import REAL_ROBOTS, MotionOptions, WorkcellOptions
+from planning.arm_options import MotionOptions, WorkcellOptions, is_real
 from planning.errors import DriveError
 from robot.arm import Sent
 
@@ -61,7 +61,7 @@ def require_motion_confirmation(
 
 def is_attended(options: WorkcellOptions, motion: MotionOptions) -> bool:
     """Return whether an operator attends a real arm that may move."""
-    return options.robot in REAL_ROBOTS and motion.execute and motion.confirm
+    return is_real(options.robot) and motion.execute and motion.confirm
 
 
 def require_recovery_confirmation(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from planning.arm_options import NO_KINEMATICS
 from planning.drive_log import Logged, reason_kinds
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafetyConfig
@@ -71,7 +72,8 @@ def replay_safety_log(logged: Logged) -> SafetyReplay | None:
         return None
     config = SafetyConfig.read(header["limits"])
     kind = header.get("kinematics") or _arm_of(header["options"])
-    limits, found = Limits(config, Kinematics(kind, config.joint_margin_rad)), SafetyReplay()
+    solver = None if kind == NO_KINEMATICS else Kinematics(kind, config.joint_margin_rad)
+    limits, found = Limits(config, solver), SafetyReplay()
     for row in rows:
         if row["base"] is not None:
             _judge(limits, row, found)

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import envs
-from planning.arm_options import WorkcellOptions
+from planning.apps.open_camera import open_camera
+from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.errors import DriveError, PlanError
 from planning.protocols import SubGoal
 from planning.yaml_file import read_yaml, values_of
 from robot.arm import Arm, ArmSpec, Closing, Sent
-from robot.cameras.camera import CallableCamera, Camera, CheckedCamera, OpenCVCamera, SequenceCamera
-from robot.cameras.realsense import RealSenseCamera
+from robot.cameras.camera import CallableCamera, Camera, CheckedCamera
 from robot.errors import ConfigError
 from robot.fake import FakeArm
 from robot.kinematics import Kinematics
@@ -30,8 +30,6 @@ NO_SCRIPTED_GOALS = (
     "A real arm has no scripted goals. Capture images with `worldmodel capture-goal`, then give "
     "goals=FOLDER."
 )
-STREAM_S = 2.0
-"""Time limit for opening a camera's stream and for each of its frames [s]."""
 DEFAULT_IMAGE_SIZE = 128
 """Default side of a simulated camera's image [px]."""
 
@@ -194,26 +192,10 @@ class FakeWorkcell(MujocoWorkcell):
         return super().info()
 
 
-def open_camera(source: str, *, live: bool = False, patience: float = 1.0) -> Camera:
-    """Open a camera: index, device path, realsense[:SERIAL], folder, video file or URL.
-
-    Args:
-        source: the `camera=` option.
-        live: whether recordings play in real time.
-        patience: factor of the time limit for the frames of a stream, for a busy machine.
-    """
-    if source.split(":")[0] == "realsense":
-        return RealSenseCamera(source.partition(":")[2])
-    if source.isdigit():
-        return OpenCVCamera(int(source))
-    path = Path(source)
-    if path.is_dir() or path.is_file():
-        return SequenceCamera(path, live=live)
-    return OpenCVCamera(source, timeout_s=STREAM_S * patience)
-
-
 def arm_model(options: WorkcellOptions) -> str:
-    """Return the arm model for the kinematics; every simulated arm is an fr3."""
+    """Return the arm model for the kinematics; every simulated arm of ours is an fr3."""
+    if is_users(options.robot):
+        return NO_KINEMATICS
     return options.franka.arm if options.robot == "franka" else "fr3"
 
 
@@ -234,10 +216,12 @@ def safe_arm(
         confirm: called before every step; None sends without confirmation.
         log: file for one JSON line per command.
     """
+    model = arm_model(options)
+    known = model != NO_KINEMATICS
     return SafeArm(
         workcell.arm,
         workcell.limits,
-        solver=Kinematics(arm_model(options), workcell.limits.joint_margin_rad),
+        solver=Kinematics(model, workcell.limits.joint_margin_rad) if known else None,
         execute=execute,
         confirm=confirm,
         log=log,

@@ -1,20 +1,13 @@
-"""Franka driver options, and the messages between driver and planner process."""
+"""Franka driver options."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from robot.arm import Reason
 from robot.constants import MIN_HELD_M
 from robot.errors import ConfigError
 from robot.ranges import between, check_ranges
 from robot.safety.shared_state import Clock
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,27 +62,3 @@ class FrankaConfig:
         check_ranges(self)
         if self.clock == "arm" and self.realtime:
             raise ConfigError("clock='arm'; allowed: host, or arm with realtime=False")
-
-
-@dataclass(frozen=True)
-class Order:
-    """A command to the driver process."""
-
-    kind: Literal["go", "recover", "connect", "disconnect", "end"]
-    target: Array | None = None
-    """`go`: flange pose and closedness [7]."""
-    joints: Array | None = None
-    """`go`: joint positions [7, rad] that reach the pose."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A reply from the driver process."""
-
-    kind: Literal["started", "ready", "done", "stopped", "failed"]
-    text: str = ""
-    """`stopped` and `failed`: reason."""
-    reasons: tuple[Reason, ...] = ()
-    """`done`: deviation from the command; None if there is none."""
-    ended: Array | None = None
-    """`done`: commanded pose [7] at which contact ended the motion."""

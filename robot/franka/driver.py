@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from robot.arm import Reason
 from robot.constants import MAX_WIDTH_M
-from robot.franka.config import Answer, FrankaConfig, Order
+from robot.driver_messages import Answer, Order
+from robot.franka.config import FrankaConfig
 from robot.franka.gripper import GripperWorker
 from robot.franka.motion import Pace, contact_reason, make_motion, speed_scale
 from robot.pose import euler_to_matrix, matrix_to_euler

@@ -1,0 +1,49 @@
+"""Workcell of an arm of a user's own class, in its own process under the watchdog."""
+
+from __future__ import annotations
+
+from planning.apps.franka_workcell import interrupt_motion, watchdog_ages, watched_camera
+from planning.apps.open_camera import open_camera
+from planning.apps.workcell import Workcell, read_limits
+from planning.arm_options import WorkcellOptions
+from planning.errors import PlanError
+from planning.plugins import load
+from robot.arm import Arm
+from robot.cameras.camera import Camera
+from robot.hosted.arm import HostedArm, HostedConfig
+
+
+class HostedWorkcell(Workcell):
+    """An arm that `robot=module:Class` names, with its camera and its safety limits.
+
+    Raises:
+        PlanError: the class cannot be loaded.
+        ArmError: the arm cannot be created, or lacks a method.
+    """
+
+    def __init__(self, options: WorkcellOptions) -> None:
+        patience = options.franka.patience
+        self.max_age_s = Workcell.max_age_s * patience
+        self.frozen_s = Workcell.frozen_s * patience
+        self.limits = read_limits(options.limits)
+        make = load("robot", options.robot)
+        if not callable(make):
+            raise PlanError(f"robot={options.robot} is no class or function. Name one of them.")
+        usual = HostedConfig()
+        config = HostedConfig(
+            address=options.robot,
+            connect_timeout_s=usual.connect_timeout_s * patience,
+            motion_timeout_s=usual.motion_timeout_s * patience,
+        )
+        driven = HostedArm(make, config, watchdog_ages(patience))
+        try:
+            source = open_camera(options.camera, live=True, patience=patience)
+            self.camera: Camera = watched_camera(source, driven)
+        except BaseException:
+            driven.close()
+            raise
+        self.arm: Arm = driven
+
+    def interrupt(self, why: str) -> None:
+        """Stop a motion in progress, from any thread."""
+        interrupt_motion(self.arm, why)
