@@ -60,7 +60,9 @@ class EpisodeSummary:
     """Number of those in which it stayed on the table."""
 
 
-Job = tuple[CollectConfig, WriteEpisode, RandomSkill, int]
+Record = Callable[[int], EpisodeSummary]
+"""Records the episode of a seed; it must be picklable, since workers receive it."""
+Job = tuple[Record, int]
 
 
 class RunJobs(Protocol):
@@ -158,7 +160,8 @@ def _describe(env: ArmEnv) -> dict[str, object]:
 
 def _job(task: Job) -> EpisodeSummary:
     os.environ["OMP_NUM_THREADS"] = "1"
-    return record_episode(*task)
+    record, seed = task
+    return record(seed)
 
 
 def _here(
@@ -168,7 +171,11 @@ def _here(
 
 
 def collect(
-    config: CollectConfig, write: WriteEpisode, skill: RandomSkill, run_jobs: RunJobs | None = None
+    config: CollectConfig,
+    write: WriteEpisode,
+    skill: RandomSkill,
+    run_jobs: RunJobs | None = None,
+    record: Record | None = None,
 ) -> dict[str, Any]:
     """Record the episodes that are missing; a signal keeps the finished ones.
 
@@ -177,6 +184,7 @@ def collect(
         write: Writes each episode, in the worker that recorded it.
         skill: Draws random skills for the mix `contact`, in the worker.
         run_jobs: Runs the episodes in `config.workers` processes; None runs them in this one.
+        record: Records an episode of another environment; None records the table's scene.
 
     Returns:
         Numbers of episodes and frames, speed, for each policy its episodes and the shares of its
@@ -186,7 +194,8 @@ def collect(
     out.mkdir(parents=True, exist_ok=True)
     recorded = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
     seeds = range(config.seed, config.seed + config.episodes)
-    pending = [(config, write, skill, seed) for seed in seeds if seed not in recorded]
+    record = record or functools.partial(record_episode, config, write, skill)
+    pending = [(record, seed) for seed in seeds if seed not in recorded]
     rows: list[EpisodeSummary] = []
     interrupted = False
     started = time.perf_counter()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from envs.errors import ConfigError
@@ -32,6 +32,21 @@ FACTORS: tuple[str, ...] = get_args(Factor)
 OBJECTS: tuple[str, ...] = get_args(Shape)
 """Object shapes; `cylinder` and `L` are reserved for evaluation."""
 CAMERA_NAMES: tuple[str, ...] = get_args(CameraName)
+TABLE_OPTIONS = (
+    "mix",
+    "split",
+    "fidelity",
+    "objects",
+    "objects_per_scene",
+    "walls",
+    "turned",
+    "cameras",
+)
+"""Options of the table's scene, without effect in other environments."""
+
+
+def _plain(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +59,9 @@ class CollectConfig:
 
     out: str = "runs/data/train"
     """Folder to write the data set to."""
+    environment: str = ""
+    """Environment in place of the table (docs/your-environment.md): a registered name, your own as
+    module:Class, or a Gymnasium id (empty: the table's scene)."""
     episodes: int = field(default=2400, metadata=between(1, 10_000_000))
     """Number of episodes."""
     length: int = field(default=28, metadata=between(2, 100_000, "control steps"))
@@ -77,6 +95,7 @@ class CollectConfig:
     LeRobot data set (v3.0) made of them to out."""
 
     def __post_init__(self) -> None:
+        self._check_environment()
         for name in ("objects", "cameras", "objects_per_scene"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
             if not getattr(self, name):
@@ -88,4 +107,20 @@ class CollectConfig:
         if len(shares) > 3 or abs(sum(shares) - 1) > 1e-6:
             raise ConfigError(
                 f"objects_per_scene={list(shares)}; allowed: one to three shares that sum to 1"
+            )
+
+    def _check_environment(self) -> None:
+        """Reject options of the table's scene in another environment."""
+        if not self.environment:
+            return
+        own = {item.name: item for item in fields(self) if item.name in TABLE_OPTIONS}
+        unused = [
+            f"{name}={getattr(self, name)}"
+            for name, item in own.items()
+            if _plain(getattr(self, name)) != _plain(item.default)
+        ]
+        if unused:
+            raise ConfigError(
+                f"{' '.join(unused)} has no effect with environment={self.environment}, which has "
+                "its own scene; leave it out"
             )

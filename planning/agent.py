@@ -61,7 +61,7 @@ class PlanningAgent:
         plan, self.memory = self.policy.planner.plan(seen, goal, self.memory)
         planned = time.perf_counter()
         action = self.policy.to_arm(plan.actions_KA[:1]).cpu().numpy().astype(np.float32)[0]
-        settled = bool(np.linalg.norm(action[:3]) < self.settle_m and action[6] == 0)
+        settled = bool(np.linalg.norm(action[:3]) < self.settle_m and action[-1] == 0)
         self.budget.tick(settled=settled)
         return Decision(
             action=action,

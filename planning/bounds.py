@@ -21,6 +21,8 @@ GRIPPER_DEAD_BAND = 0.15
 PUBLISHED_DEAD_BAND = 0.25
 """Planned closedness changes below this are set to 0 in the published planner."""
 NO_LIMIT_M = 1e9
+PLANNED_DIM = 4
+"""Planned numbers of an action: x, y, z, gripper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,8 @@ class Bounds:
     gripper: Literal["published", "ternary"] = "ternary"
     """Gripper convention. published: change of closedness, with less than 0.25 set to 0; ternary:
     command of -1 open, 0 keep or +1 close."""
+    action_dim: int = 7
+    """Numbers of an action: 7, or 4 (x, y, z, gripper) of an arm that never turns."""
     gripper_free: bool = True
     """Whether to plan the gripper; if False, its component is 0 in every plan."""
     low_m: tuple[float, float, float] | None = None
@@ -70,7 +74,7 @@ class Bounds:
         return torch.stack(parts, dim=-2).clamp(-self.max_step_m, self.max_step_m)
 
     def full(self, free_BK4: Tensor, limits_33: Tensor | None = None) -> Tensor:
-        """Expand planned components to actions [B, K, 7] inside the limits, without rotation.
+        """Expand planned components to actions [B, K, A] inside the limits, without rotation.
 
         For `limits_33` see `inside`.
         """
@@ -83,6 +87,8 @@ class Bounds:
             grip = torch.where(moved, grip.sign(), torch.zeros_like(grip))
         else:
             grip = torch.where(grip.abs() < PUBLISHED_DEAD_BAND, torch.zeros_like(grip), grip)
+        if self.action_dim == PLANNED_DIM:
+            return torch.cat([position, grip], dim=-1)
         return torch.cat([position, torch.zeros_like(position), grip], dim=-1)
 
     def clip(self, free_BK4: Tensor) -> Tensor:

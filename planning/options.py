@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from planning.errors import PlanError
-from planning.ranges import between, check_fields
+from planning.ranges import between, check_fields, plugin
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
-SolverName = Literal["cem", "icem", "mppi", "gradient", "nevergrad"]
 Task = Literal[
     "",
     "reach",
@@ -75,7 +74,7 @@ def changed_fields(options: object, kind: type | None = None) -> list[str]:
 class PlannerOptions:
     """Search settings of the planner."""
 
-    optimiser: SolverName = "cem"
+    optimiser: str = field(default="cem", metadata=plugin("optimiser"))
     """Search algorithm; cem is the published one."""
     samples: int = field(default=150, metadata=between(1, 1_000_000))
     """Number of plans evaluated per iteration."""
@@ -236,6 +235,9 @@ class EvalOptions:
         default_factory=lambda: SceneOptions(task="reach"), metadata={"group": "env"}
     )
     """Simulated scene."""
+    environment: str = field(default="", metadata=plugin("environment"))
+    """Environment in place of the table (docs/your-environment.md); a Gymnasium id works too
+    (empty: the table's scene)."""
     sub_goals: SubGoals = "default"
     """Goal images: default (the task's own), three (without the lift), last (the last of default),
     or one (the objects at their targets and the arm at its start)."""
@@ -261,7 +263,27 @@ class EvalOptions:
         if not self.scene.task:
             known = ", ".join(name for name in get_args(Task) if name)
             raise PlanError(f"task is empty. Choose one of: {known}.")
+        self._check_environment()
         self.resolved_planner()  # refuses options without effect
+
+    def _check_environment(self) -> None:
+        """Reject options of the table's scene, and skills, in another environment."""
+        if not self.environment:
+            return
+        usual = SceneOptions(task="reach")
+        unused = [x for x in changed_fields(self.scene) if x not in changed_fields(usual)]
+        unused += [f"sub_goals={self.sub_goals}"] if self.sub_goals == "three" else []
+        unused += ["method=skills"] if self.planner.method == "skills" else []
+        if unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with environment={self.environment}, which has "
+                "its own scene. Leave it out."
+            )
+
+    @property
+    def task_name(self) -> str:
+        """Name of the task for summaries: the environment's, or the table's task."""
+        return self.environment or self.scene.task
 
     def resolved_planner(self) -> GoalPlannerOptions:
         """Return the planner's options with `method=auto` resolved for the task's goal images."""

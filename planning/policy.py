@@ -25,8 +25,9 @@ from planning.protocols import ActionSpec, ArmSpec, Box, Image, Reading, StateFr
 from planning.solvers.search import Plan
 from planning.states import check_state
 
-ACTION_DIM = 7
-"""Length of a planned action: position (3), rotation (3), gripper (1)."""
+POSE_DIM = 7
+ACTION_DIMS = (POSE_DIM, 4)
+"""Lengths of a planned action: position (3), rotation (3, only of 7), gripper (1)."""
 Picture = NDArray[np.generic]
 """RGB image [H, W, 3]; the model's pre-processing checks that it is uint8."""
 
@@ -35,6 +36,7 @@ def action_bounds(spec: ActionSpec, *, gripper_free: bool = True) -> Bounds:
     """Return the action limits that a model was trained with."""
     return Bounds(
         max_step_m=spec.max_step_m,
+        action_dim=spec.action_dim,
         gripper="ternary" if spec.gripper == "command" else "published",
         gripper_free=gripper_free,
     )
@@ -49,8 +51,8 @@ class Policy:
         axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
 
     Raises:
-        PlanError: the model's actions are not DROID actions of 7 numbers, or it needs the images
-            of several cameras.
+        PlanError: the model's actions have neither 7 numbers, as DROID's, nor 4 without rotation;
+            or it needs the images of several cameras.
     """
 
     def __init__(
@@ -61,11 +63,11 @@ class Policy:
         axes: NDArray[np.float64] | None = None,
     ) -> None:
         self.model, self.axes = model, axes
-        if model.action_spec.action_dim != ACTION_DIM:
+        if model.action_spec.action_dim not in ACTION_DIMS:
             raise PlanError(
                 f"The model's actions have {model.action_spec.action_dim} numbers. The planner "
-                f"searches actions of {ACTION_DIM}: position, rotation, gripper. Use a model that "
-                "was trained on such actions"
+                "searches actions of 7 (position, rotation, gripper) or 4 (position, gripper). Use "
+                "a model that was trained on such actions"
             )
         cameras = model.observation_spec.cameras
         if len(cameras) != 1:
@@ -126,6 +128,12 @@ class Policy:
                     f"The model's {what} have {ours} numbers, the arm's have {theirs}. Use a model "
                     "trained on data of this kind of arm"
                 )
+        if spec.action_dim != POSE_DIM and arm.state_frame != seen.state_frame:
+            raise PlanError(
+                f"The model's states describe the {seen.state_frame}, the arm's the "
+                f"{arm.state_frame}, and states without angles cannot be converted. Use a model "
+                f"trained with state_frame={arm.state_frame}"
+            )
         if arm.camera is not None and arm.camera not in seen.cameras:
             raise PlanError(
                 f"The model was trained on the camera {seen.cameras[0]}, and this arm is seen by "
@@ -163,7 +171,8 @@ class Policy:
         if values_S.shape != (wanted,):
             raise PlanError(
                 f"The state has shape {values_S.shape}. This model needs {wanted} numbers: "
-                "position [m], extrinsic xyz Euler angles [rad], closedness (0 to 1)"
+                "position [m], extrinsic xyz Euler angles [rad] unless it has 4 numbers, "
+                "closedness (0 to 1)"
             )
         check_state(values_S)
         z_1ND = self.encode(image)

@@ -101,8 +101,12 @@ def _gap_m(info: Info, what: str, where: str, axes: int = 3) -> float:
 def final_error_m(task: str, info: Info) -> float:
     """Return the task's error [m]: the distance of fingertips or objects from their goal.
 
-    Of several objects that have to move, the largest distance counts.
+    Of several objects that have to move, the largest distance counts. An environment that is not
+    ours reports its own `error_m`.
     """
+    own = info.get("error_m")
+    if isinstance(own, float):
+        return own
     if task in MOVES_OBJECTS:
         found = np.asarray(info.get("errors_m", ()), dtype=np.float64)
         return float(found.max()) if found.size else _gap_m(info, "object_m", "target_m", axes=2)
@@ -114,6 +118,8 @@ def final_error_m(task: str, info: Info) -> float:
 def failure_reason(task: str, trace: Sequence[Info]) -> str:
     """Describe why an episode failed, from the `info` of all its steps."""
     last = trace[-1]
+    if "error_m" in last:
+        return f"ended {100 * final_error_m(task, last):.1f} cm from the goal"
     held = [bool(info["holding"]) for info in trace]
     error = final_error_m(task, last)
     if task in ("grasp", "pick_place") and not any(held):

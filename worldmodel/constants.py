@@ -23,3 +23,6 @@ x axis [rad]."""
 
 POSE_DIM = 7
 """Length of a DROID pose and of its action: position (3), Euler angles (3), closedness (1)."""
+
+POSITION_DIM = 4
+"""Length of a state and an action without rotation: position (3), closedness (1)."""

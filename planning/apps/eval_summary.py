@@ -47,8 +47,10 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the figures of `summary.json`."""
     rates = rates_of(episodes)
+    environment = options.environment if isinstance(options, EvalOptions) else ""
+    table = not environment
     return {
-        "task": scene.task or "goals",
+        "task": environment or scene.task or "goals",
         **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
         "seconds_per_action": median_p95(seconds_per_action(episodes)),
         **_evaluations(episodes),
@@ -62,7 +64,7 @@ def summarise(
         },
         "split": scene.split,
         "factor": scene.factor,
-        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects),
+        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects) if table else [],
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),
         "time_shares": time_shares(episodes),

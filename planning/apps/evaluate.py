@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 import envs
 from envs.arm_env import ArmEnv
+from planning.apps.environments import open_environment
 from planning.apps.eval_summary import decision_figures, summarise, write_imagined
 from planning.apps.imagined import add_imagined
 from planning.apps.policies import make_planning_agent, make_skill_agent, open_policy
@@ -56,14 +57,20 @@ class EpisodeRunner:
     def __init__(self, options: EvalOptions, policy: Policy, world: WorldModel) -> None:
         scene = options.scene
         self.options, self.policy, self.world = options, policy, world
-        self.env = envs.make(
-            scene.task,
-            split=scene.split,
-            objects=scene.objects,
-            factor=scene.factor,
-            image_size=max(policy.image_size),
-        )
-        policy.connect(self.env.arm_spec, SIMULATED_BOX_M)
+        size = max(policy.image_size)
+        self.table: ArmEnv | None = None
+        if options.environment:
+            self.env = open_environment(options.environment, size)
+        else:
+            self.table = envs.make(
+                scene.task,
+                split=scene.split,
+                objects=scene.objects,
+                factor=scene.factor,
+                image_size=size,
+            )
+            self.env = self.table
+        policy.connect(self.env.arm_spec, SIMULATED_BOX_M if self.table else self.env.box_m)
 
     def _agent(self, name: str) -> Agent:
         planner = self.options.resolved_planner()
@@ -73,7 +80,7 @@ class EpisodeRunner:
         if name in SKILL_BASELINES:
             search = planner.skill_search
             return make_skill_agent(name, self.policy, self.world, search, spec, precision)
-        return make_baseline(name, spec.max_step_m)
+        return make_baseline(name, spec.max_step_m, spec.action_dim)
 
     def __call__(self, job: Job) -> Episode:
         """Run one episode."""
@@ -82,12 +89,12 @@ class EpisodeRunner:
         episode = run_episode(
             self.env,
             self._agent(agent),
-            task=self.options.scene.task,
+            task=self.options.task_name,
             seed=episode_seed(self.options.seed, index),
             variant=self.options.sub_goals,
             keep_frames=self.options.pictures and planned,
         )
-        episode.camera_34 = self.env.camera_matrix()
+        episode.camera_34 = self.table.camera_matrix() if self.table else None
         return episode
 
 
@@ -126,7 +133,11 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     """
     policy = open_policy(world, options.planner)
     # check here, since a pool would restart failing workers
-    policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)
+    if options.environment:
+        with closing(open_environment(options.environment, max(policy.image_size))) as env:
+            policy.connect(env.arm_spec, env.box_m)
+    else:
+        policy.connect(ArmEnv.arm_spec, SIMULATED_BOX_M)
     workers = min(options.workers, options.episodes)
     if workers == 1:
         runner = EpisodeRunner(options, policy, world)
@@ -247,6 +258,6 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
 def report(options: EvalOptions, found: Evaluation) -> tuple[dict[str, Any], Path]:
     """Write the files of an evaluation; return the summary and the report's path."""
     summary = found.summary
-    title = f"{options.scene.task}: {summary['successes']} of {summary['episodes']} episodes"
+    title = f"{options.task_name}: {summary['successes']} of {summary['episodes']} episodes"
     page = write_report(Path(options.out), title, summary, found.episodes, found.others)
     return summary, page

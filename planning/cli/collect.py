@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from envs.config import CollectConfig
@@ -67,18 +68,24 @@ def run(options: CollectConfig) -> int:
         ConfigError: `out` holds episodes of other options.
     """
     from envs.collect import collect
+    from envs.collect_gym import record_gym_episode
     from planning.skill_play import random_skill
     from worldmodel.atomic_io import write_json
     from worldmodel.data.readers.layouts import require_extra
     from worldmodel.data.writers.droid import write_episode
     from worldmodel.processes import run_jobs
 
-    raw = options
+    raw, record = options, None
     if options.format == "lerobot":
         require_extra("lerobot")
         raw = replace(options, out=str(Path(options.out) / RAW))
     require_same_options(raw)
-    summary = collect(raw, write_episode, random_skill, run_jobs)
+    if raw.environment:
+        from planning.apps.environments import open_environment
+
+        open_environment(raw.environment, raw.image_size).close()  # fails before the workers start
+        record = partial(record_gym_episode, raw, write_episode, open_environment)
+    summary = collect(raw, write_episode, random_skill, run_jobs, record)
     if options.format == "lerobot" and not summary["interrupted"]:
         summary["lerobot"] = write_lerobot(Path(raw.out), Path(options.out), options.workers)
     write_json(Path(options.out) / "summary.json", summary)

@@ -16,6 +16,7 @@ import numpy as np
 from worldmodel.data.files import Links
 from worldmodel.data.flat_arrays import FIELDS, FPS, MAX_REJECT_FRACTION, DecodeOptions, decoded
 from worldmodel.data.hindsight import hindsight_labels
+from worldmodel.data.position_clips import without_rotation
 from worldmodel.data.readers.options import CONTROL_HZ
 from worldmodel.errors import DataError
 from worldmodel.specs import Transform
@@ -35,6 +36,7 @@ class MemoryClips:
         labels: PoseLabels = "none",
         contact_share: float = 0.0,
         hindsight_share: float = 0.0,
+        rotation: bool = True,
     ) -> None:
         """Open decoded arrays.
 
@@ -46,6 +48,7 @@ class MemoryClips:
                 as the robot states tell; such clips are repeated as often as that needs.
             hindsight_share: Minimum share of clips that start with an object on the table, away
                 from the fingers, whose pose hindsight tells; they are repeated likewise.
+            rotation: Whether states and actions are poses [7]; otherwise they have no rotation [4].
 
         Raises:
             DataError: No episode holds two frames, or a share is set and no clip counts for it.
@@ -80,6 +83,9 @@ class MemoryClips:
         if hindsight_share:
             lying_F = np.concatenate([~np.isnan(x.yaw_T) & ~x.contact_T for x in found])
             self._repeat(lying_F[self.firsts], hindsight_share, "hindsight_share")
+        if not rotation:
+            for name in ("states", "actions"):
+                self.arrays[name] = without_rotation(self.arrays[name])
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         self.sent: bool = facts["sent"]
         """Whether actions are those sent (with a gripper command), not differences of states."""
@@ -153,6 +159,7 @@ def open_clips(
     labels: PoseLabels = "none",
     contact_share: float = 0.0,
     hindsight_share: float = 0.0,
+    rotation: bool = True,
 ) -> MemoryClips:
     """Open the clips of the episodes under `root`, indexing and decoding them on first use.
 
@@ -172,6 +179,7 @@ def open_clips(
         labels: Source of the object poses, see `MemoryClips`.
         contact_share: Minimum share of clips with contacts, see `MemoryClips`.
         hindsight_share: Minimum share of clips that start with a label, see `MemoryClips`.
+        rotation: Whether states and actions have a rotation, see `MemoryClips`.
 
     Raises:
         DataError: There is no episode, or more were rejected than allowed; the message lists the
@@ -195,4 +203,5 @@ def open_clips(
             labels=labels,
             contact_share=contact_share,
             hindsight_share=hindsight_share,
+            rotation=rotation,
         )

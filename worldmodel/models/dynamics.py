@@ -11,13 +11,19 @@ import torch
 from torch import Tensor
 
 from worldmodel.actions import apply_action
-from worldmodel.constants import GRIPPER_DEAD_BAND, POSE_DIM
+from worldmodel.constants import GRIPPER_DEAD_BAND, POSE_DIM, POSITION_DIM
 from worldmodel.errors import ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.precision import Float32Buffers
 from worldmodel.specs import ActionSpec
+
+
+def _commanded(closed_B1: Tensor, command_B1: Tensor) -> Tensor:
+    """Return the closedness after a command: -1 open, 0 keep, 1 close, with a dead band."""
+    opened_B1 = torch.where(command_B1 < -GRIPPER_DEAD_BAND, 0.0, closed_B1)
+    return torch.where(command_B1 > GRIPPER_DEAD_BAND, 1.0, opened_B1)
 
 
 class LatentDynamics(Float32Buffers):
@@ -103,7 +109,8 @@ class LatentDynamics(Float32Buffers):
         """Compute the state after an action.
 
         A DROID pose is translated and rotated, and a gripper command beyond the dead band sets the
-        closedness to 0 or 1. A state of the action's length has the action added. Any other state
+        closedness to 0 or 1; of four numbers, it has no rotation. Another state of the action's
+        length has the action added. Any other state
         stays unchanged, which is valid only for a predictor without state.
 
         Raises:
@@ -112,6 +119,8 @@ class LatentDynamics(Float32Buffers):
         p = self.config.predictor
         if (p.state_dim, p.action_dim) == (POSE_DIM, POSE_DIM):
             return self._next_pose(state_BS, action_BA)
+        if (p.state_dim, p.action_dim) == (POSITION_DIM, POSITION_DIM):
+            return self._next_position(state_BS, action_BA)
         if p.state_dim == p.action_dim:
             return state_BS + action_BA
         if p.use_state:
@@ -126,9 +135,16 @@ class LatentDynamics(Float32Buffers):
             return apply_action(state_BS, action_BA)
         command_B1 = action_BA[..., 6:]
         moved = apply_action(state_BS, torch.cat([action_BA[..., :6], 0 * command_B1], -1))
-        opened_B1 = torch.where(command_B1 < -GRIPPER_DEAD_BAND, 0.0, moved[..., 6:])
-        closed_B1 = torch.where(command_B1 > GRIPPER_DEAD_BAND, 1.0, opened_B1)
-        return torch.cat([moved[..., :6], closed_B1], -1)
+        return torch.cat([moved[..., :6], _commanded(moved[..., 6:], command_B1)], -1)
+
+    def _next_position(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
+        """Return x, y, z and closedness after an action without rotation."""
+        closed_B1, grip_B1 = state_BS[..., 3:].expand(len(action_BA), 1), action_BA[..., 3:]
+        if self.action_spec.gripper == "difference":
+            after_B1 = (closed_B1 + grip_B1).clamp(0.0, 1.0)
+        else:
+            after_B1 = _commanded(closed_B1, grip_B1)
+        return torch.cat([state_BS[..., :3] + action_BA[..., :3], after_B1], -1)
 
     def remember(self, frames_1TND: Tensor, states_1TS: Tensor, actions_1TA: Tensor) -> CacheList:
         """Compute keys and values of T frames before the current one, the `past` of `unroll`."""

@@ -222,6 +222,9 @@ class ShapesConfig(ClipLength):
 class ContactClipConfig(ClipConfig):
     """Clips of episodes that fit in memory, with a minimum share of contacts."""
 
+    actions: Literal["pose", "position"] = "pose"
+    """Numbers of states and actions: pose (7, with rotation), or position (4: x, y, z and gripper)
+    for an arm that never turns."""
     contact_share: float = field(default=0.0, metadata=between(0, 0.95))
     """Minimum share of clips in which the fingers hold or may touch an object, as the robot states
     tell; such clips are repeated as often as that needs (0: every clip once)."""
@@ -234,6 +237,9 @@ class ContactClipConfig(ClipConfig):
 class PostClipConfig(_AnyClips):
     """Clips of raw or prepared episodes of any size."""
 
+    actions: Literal["pose", "position"] = "pose"
+    """Numbers of states and actions: pose (7, with rotation), or position (4: x, y, z and gripper)
+    for an arm that never turns."""
     state_frame: Literal["flange", "tcp"] = "flange"
     """Frame of the robot states: flange or tool centre point."""
     extrinsics: bool = False

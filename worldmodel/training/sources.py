@@ -17,6 +17,7 @@ from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import Manifest, build_index, open_manifest
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.memory import MemoryClips, PoseLabels, open_clips
+from worldmodel.data.position_clips import PositionClips
 from worldmodel.data.prepare import encoder_hash, is_encoder
 from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.readers.options import CONTROL_HZ, ReadOptions
@@ -105,9 +106,10 @@ def open_memory(
         DataError: there is no episode, or more were rejected than allowed; the message lists the
             reasons.
     """
-    shares = (0.0, 0.0)
+    shares, rotation = (0.0, 0.0), True
     if isinstance(config, ContactClipConfig):
         shares = config.contact_share, config.hindsight_share
+        rotation = config.actions == "pose"
 
     def open_folder(folder: str, contacts: float = 0.0, known: float = 0.0) -> MemoryClips:
         return open_clips(
@@ -124,6 +126,7 @@ def open_memory(
             labels=labels,
             contact_share=contacts,
             hindsight_share=known,
+            rotation=rotation,
         )
 
     if ranks.rank:
@@ -135,7 +138,20 @@ def open_memory(
 
 
 def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) -> Sources:
-    """Open training and held-out clips of post-training.
+    """Open training and held-out clips of post-training, with or without rotation.
+
+    Raises:
+        ConfigError: the stored features are from another encoder.
+        DataError: there is no data, or too much of it was rejected.
+    """
+    found = _open_post(options, encoder, ranks)
+    if options.clips.actions == "pose":
+        return found
+    return Sources(PositionClips(found.train), PositionClips(found.held_out))
+
+
+def _open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) -> Sources:
+    """Open training and held-out clips of post-training, with states and actions as poses.
 
     Raises:
         ConfigError: the stored features are from another encoder.

@@ -1,0 +1,75 @@
+"""The guide "Your environment", from an empty folder: its file and commands, only shorter."""
+
+import ast
+import json
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+from planning.cli.app import main
+from tests.guides import code_lines, commands, write_files
+
+SHORT = {
+    "episodes=300": "episodes=6",
+    "episodes=20": "episodes=2",
+    "steps=1500": "steps=2",
+    "batch_size=16": "batch_size=4",
+}
+"""What a test changes in the commands, to take seconds."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert write_files("your-environment.md", tmp_path) == ["my_env.py"]
+    yield tmp_path
+    sys.modules.pop("my_env", None)
+
+
+def shorter(words):
+    return [SHORT.get(word, word) for word in words]
+
+
+def test_the_guide_collects_trains_and_evaluates_with_four_numbers(folder, capsys):
+    (adapter,) = [
+        ast.unparse(node)
+        for node in ast.parse((folder / "my_env.py").read_text()).body
+        if getattr(node, "name", "") == "PuckGoals"
+    ]
+    assert code_lines(adapter) <= 6
+    mine = [words for words in commands("your-environment.md") if "fetch" not in " ".join(words)]
+    record, held_out, train, evaluate = [shorter(words) for words in mine]
+    assert main([*record, "workers=1"]) == 0
+    assert main([*held_out, "workers=1"]) == 0
+    file = next((folder / "data/train").glob("*/*/*/*/trajectory.h5"))
+    with h5py.File(file) as h5:
+        sent = h5["action/delta"][:]
+        states = h5["observation/robot_state/cartesian_position"][:]
+    assert sent.shape[1] == 7
+    assert not sent[:, 2:6].any() or not sent[:, 3:6].any()
+    inside = (np.abs(states[1:, :2] - 0.5) < 0.44).all(1)
+    assert np.allclose(np.diff(states[:, :2], axis=0)[inside], sent[:-1, :2][inside], atol=1e-6)
+    assert main([*train, "threads=1", "plan_clips=0", "val_clips=4"]) == 0
+    assert main([*evaluate, "workers=1", "samples=20", "iterations=2", "device=cpu"]) == 0
+    summary = json.loads((folder / "runs/eval/summary.json").read_text())
+    assert summary["task"] == "my_env:PuckGoals"
+    assert summary["baselines"]["pose_only"]["success_rate"] == 1.0
+    assert summary["baselines"]["hold"]["final_error_m"]["median"] > 0.0
+    capsys.readouterr()
+
+
+def test_options_of_the_table_are_refused_in_another_environment(folder, capsys):
+    assert main(["eval", "environment=my_env:PuckGoals", "task=push"]) == 2
+    assert "task=push has no effect" in capsys.readouterr().err
+    assert main(["collect", "environment=my_env:PuckGoals", "walls=0.5", "mix=contact"]) == 2
+    assert "mix=contact walls=0.5 has no effect" in capsys.readouterr().err
+    assert main(["collect", "environment=my_env:Puk", "episodes=1", "workers=1"]) == 2
+    assert "my_env:Puk cannot be loaded" in capsys.readouterr().err
+    assert main(["eval", "environment=puck"]) == 2
+    assert "is not available. Choose one of: fetch_push" in capsys.readouterr().err
+    assert main(["collect", "environment=NoSuchThing-v3", "episodes=1", "workers=1"]) == 2
+    assert "cannot be created" in capsys.readouterr().err
