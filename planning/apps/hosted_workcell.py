@@ -10,7 +10,7 @@ from planning.errors import PlanError
 from planning.plugins import load
 from robot.arm import Arm
 from robot.cameras.camera import Camera
-from robot.hosted.arm import HostedArm, HostedConfig
+from robot.hosted import HostedArm, HostedConfig
 
 
 class HostedWorkcell(Workcell):

@@ -7,7 +7,6 @@ The class has the methods of `robot.arm.Arm`. An instance is created in the driv
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,36 +15,11 @@ from numpy.typing import NDArray
 from robot.arm import Arm, ArmSpec
 from robot.driven_arm import DrivenArm
 from robot.errors import ArmError
+from robot.hosted.config import HostedConfig
 from robot.hosted.driver import serve
-from robot.ranges import between, check_ranges
-from robot.safety.shared_state import Clock
 from robot.safety.watchdog import WatchdogConfig
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostedConfig:
-    """Options of the process that runs a user's arm.
-
-    Raises:
-        ConfigError: A value is out of its range.
-    """
-
-    address: str = "the arm"
-    """What the driver connects to, for messages."""
-    connect_timeout_s: float = field(default=30.0, metadata=between(0.1, 86400, "s"))
-    """Connection timeout [s]."""
-    motion_timeout_s: float = field(default=10.0, metadata=between(0.1, 86400, "s"))
-    """Motion timeout [s]; a motion that takes longer is stopped."""
-
-    def __post_init__(self) -> None:
-        check_ranges(self)
-
-    @property
-    def clock(self) -> Clock:
-        """Clock of the time limits: the host's."""
-        return "host"
 
 
 class HostedArm(DrivenArm):

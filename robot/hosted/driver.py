@@ -11,7 +11,6 @@ import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +18,8 @@ from numpy.typing import NDArray
 from robot.arm import Arm, ArmSpec, ArmState, Sent
 from robot.driver_messages import Answer, Order
 from robot.errors import ArmError, UnreachableError
+from robot.hosted.config import HostedConfig
 from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
-
-if TYPE_CHECKING:
-    from robot.hosted.arm import HostedConfig
 
 Array = NDArray[np.float64]
 TICK_S = 0.004
