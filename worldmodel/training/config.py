@@ -29,6 +29,7 @@ from worldmodel.training.option_groups import (
     ClipLength,
     ColourConfig,
     ContactClipConfig,
+    DenseConfig,
     EncoderStart,
     HeadConfig,
     LaunchConfig,
@@ -179,6 +180,7 @@ class VideoPretrainOptions(Checked):
         )
     )
     masks: MaskConfig = field(default_factory=MaskConfig)
+    dense: DenseConfig = field(default_factory=DenseConfig)
     target: MomentumConfig = field(default_factory=MomentumConfig)
     augmentation: ColourConfig = field(default_factory=ColourConfig)
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(lr=6e-4))

@@ -24,11 +24,12 @@ from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer, preset
-from worldmodel.models.frame_encoder import VideoEncoder, normalise
+from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
 from worldmodel.training.batches import Batch, sent
 from worldmodel.training.config import VideoPretrainOptions
+from worldmodel.training.dense_losses import level_blocks, normalise_levels, visible_error
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.masking import (
     BlockMask,
@@ -61,7 +62,12 @@ def build_encoder(options: VideoPretrainOptions) -> VisionTransformer:
     Raises:
         ConfigError: stem, tubelet, clip length and image size are inconsistent.
     """
-    sizes = options.encoder
+    sizes, levels = options.encoder, options.dense.levels
+    if levels > 1 and (sizes.init or sizes.predictor_init):
+        raise ConfigError(
+            f"levels={levels} with init= or predictor_init=: several levels need new networks, so "
+            "leave them out or set levels=1"
+        )
     if sizes.init:
         start = load_encoder(sizes.init, "cpu")
         if not isinstance(start, VideoEncoder):
@@ -91,7 +97,8 @@ def build_encoder(options: VideoPretrainOptions) -> VisionTransformer:
         named = preset(sizes.size)
         names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
         config = dataclasses.replace(config, **{name: getattr(named, name) for name in names})
-    return VisionTransformer(config)
+    norms = level_blocks(levels, config.depth)
+    return VisionTransformer(dataclasses.replace(config, norm_blocks=norms))
 
 
 def continue_training(model: Network) -> Network:
@@ -116,8 +123,9 @@ def build_predictor(
         return MaskedPredictor(
             MaskedPredictorConfig(
                 grid=grid,
-                encoder_dim=encoder.embed_dim,
+                encoder_dim=options.dense.levels * encoder.embed_dim,
                 out_dim=out_dim,
+                predict_context=options.dense.context_loss > 0,
                 embed_dim=sizes.predictor_dim,
                 depth=sizes.predictor_depth,
                 num_heads=sizes.predictor_heads,
@@ -179,12 +187,15 @@ class MaskedObjective(nn.Module):
         self.options, self.grid = options, grid
         self.student = self._as_encoder(encoder)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
+        self.levels = options.dense.levels
+        self.context_weight = 0.0
+        """Weight of the error at visible tokens, which the task sets before each step."""
         self.predictor = build_predictor(options, encoder.config, grid, self.out_dim)
 
     @property
     def out_dim(self) -> int:
-        """Number of predicted values per token: the encoder's width."""
-        return self.target.config.embed_dim
+        """Number of predicted values per token: the encoder's width, for each level."""
+        return self.options.dense.levels * self.target.config.embed_dim
 
     @property
     def averaged(self) -> VideoEncoder:
@@ -213,20 +224,26 @@ class MaskedObjective(nn.Module):
 
     @torch.no_grad()
     def targets(self, clip_BCTHW: Tensor) -> Tensor:
-        """Encode the whole clip with the moving average to layer-normalised tokens [B,N,D]."""
-        return normalise(self.target(clip_BCTHW).float())
+        """Encode the whole clip with the moving average to layer-normalised tokens [B,N,D].
 
-    def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> Tensor:
-        """Predict tokens [B,M,D] at the hidden positions from the visible ones alone."""
+        Several levels are normalised one by one and joined along the channels.
+        """
+        tokens = self.target(clip_BCTHW, all_levels=self.levels > 1)
+        return normalise_levels(tokens.float(), self.levels)
+
+    def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> tuple[Tensor, Tensor | None]:
+        """Predict tokens [B,M,D] at the hidden positions from the visible ones alone.
+
+        With a loss on visible tokens, their predictions [B,K,D] come second.
+        """
         encoder = self.student.backbone
         if encoder.config.stem == "conv":
             patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
             clip_BCTHW = hide_pixels(clip_BCTHW, ids.context, patch, tubelet)
-        context_BKD = encoder(clip_BCTHW, ids.context)
+        context_BKD = encoder(clip_BCTHW, ids.context, all_levels=self.levels > 1)
         token = self.predictor.mask_token_of(kind)
         out = self.predictor(context_BKD, ids.context, ids.target, token, grid=self.grid)
-        assert isinstance(out, Tensor)
-        return out
+        return (out, None) if isinstance(out, Tensor) else out
 
     def error(self, predicted_BMD: Tensor, hidden_BMD: Tensor) -> Tensor:
         """Return the mean absolute error of predicted tokens."""
@@ -242,18 +259,34 @@ class MaskedObjective(nn.Module):
         return float(torch.stack(found).mean())
 
     def forward(self, batch: Batch) -> Batch:
-        """Return the error at hidden tokens, in total and per mask kind in the batch."""
+        """Return the errors at hidden and at visible tokens per mask kind in the batch.
+
+        `loss` is the mean of the hidden tokens' errors, in training with the weighted mean of the
+        visible tokens' errors added.
+        """
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
         parts: Batch = {}
+        visible: Batch = {}
         for kind, name in enumerate(KINDS):
             if f"context_{name}" not in batch:
                 continue
             ids = TokenIds(context=batch[f"context_{name}"], target=batch[f"target_{name}"])
             hidden = gather_tokens(target_BND, ids.target)
-            predicted = self.predict(clip_BCTHW, ids, kind).float()
-            parts[f"masked_{name}"] = self.error(predicted, hidden)
-        return {"loss": torch.stack(list(parts.values())).mean(), **parts}
+            predicted, context = self.predict(clip_BCTHW, ids, kind)
+            parts[f"masked_{name}"] = self.error(predicted.float(), hidden)
+            if context is not None:
+                visible[f"visible_{name}"] = visible_error(
+                    context.float(),
+                    gather_tokens(target_BND, ids.context),
+                    ids,
+                    self.grid,
+                    by_distance=self.options.dense.context_distance,
+                )
+        loss = torch.stack(list(parts.values())).mean()
+        if visible and self.training:
+            loss = loss + self.context_weight * torch.stack(list(visible.values())).mean()
+        return {"loss": loss, **parts, **visible}
 
     def update_target(self, momentum: float) -> None:
         """Move the target toward the encoder by a fraction of 1 - momentum."""

@@ -9,6 +9,7 @@ Shapes: B clips, T frames, N tokens, D width.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PretrainOptions, ShapesPretrainOptions, VideoPretrainOptions
+from worldmodel.training.dense_losses import context_weight_at
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.masked_objective import (
     MaskedObjective,
@@ -184,6 +186,10 @@ class VideoPretrainTask(Task):
         """Return the momentum of the moving average."""
         return {"momentum": momentum_at(step, self.options)}
 
+    def before_step(self, step: int, optimizer: torch.optim.Optimizer) -> None:
+        """Set the weight of the visible tokens' error."""
+        self.objective.context_weight = context_weight_at(step, self.options.dense)
+
     def after_step(self, step: int) -> None:
         """Update the moving average."""
         self.objective.update_target(momentum_at(step, self.options))
@@ -209,17 +215,25 @@ class VideoPretrainTask(Task):
         }
 
     def export_predictor(self, path: Path, weights: dict[str, Tensor]) -> None:
-        """Write encoder, moving average and predictor, which `worldmodel surprise` takes."""
+        """Write encoder, moving average and predictor, which `worldmodel surprise` takes.
+
+        The predictor of visible tokens is left out; networks of several levels are not written.
+        """
         objective = self.objective
+        if objective.levels > 1:
+            return
+        sizes = dataclasses.replace(objective.predictor.config, predict_context=False)
         with torch.random.fork_rng(devices=[]):
             found = Pretrained(
                 VisionTransformer(objective.target.config),
                 VisionTransformer(objective.target.config),
-                MaskedPredictor(objective.predictor.config),
+                MaskedPredictor(sizes),
             )
         found.encoder.load_state_dict(part_of(part_of(weights, "student"), "backbone"))
         found.target_encoder.load_state_dict(part_of(weights, "target"))
-        found.predictor.load_state_dict(part_of(weights, "predictor"))
+        predictor = part_of(weights, "predictor")
+        hidden = {k: v for k, v in predictor.items() if "proj_context" not in k}
+        found.predictor.load_state_dict(hidden)
         found.save(path)
 
     def findings(self, row: Row) -> list[Finding]:
