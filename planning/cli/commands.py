@@ -47,6 +47,7 @@ GROUPS = {
         "anticipate": "Score action anticipation on EPIC-KITCHENS-100.",
         "surprise": "Compare surprise at possible and impossible videos.",
         "questions": "Write prompts of video questions, and score answers.",
+        "segment": "Follow objects through videos (DAVIS).",
         "inspect energy": "Plot the energy over a grid of actions.",
         "inspect probes": "Decode robot and object positions from the latent.",
         "inspect surprise": "Measure prediction errors at impossible events.",

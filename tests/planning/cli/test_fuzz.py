@@ -31,6 +31,7 @@ NEEDED = {
     "probe predict": ["probe=p", "videos=v"],
     "probe train": ["train=t", "val=v"],
     "replay": ["run=r"],
+    "segment": ["data=d"],
     "surprise": ["benchmark=grasp", "data=d"],
 }
 """Words that a command cannot do without."""
