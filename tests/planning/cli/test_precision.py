@@ -27,7 +27,7 @@ from worldmodel.evaluation import rollout_table
 from worldmodel.evaluation.rollout_table import RolloutClips
 
 TRAJECTORY = Path(__file__).parents[2] / "golden" / "franka_example_traj.npz"
-ELSEWHERE = {"train", "pretrain", "convert", "models", "replay", "bench planning"}
+ELSEWHERE = {"train", "pretrain", "convert", "models", "replay", "bench planning", "publish"}
 """Commands that name a model and take it from elsewhere: `run.device`, a log, or no device."""
 
 
