@@ -21,7 +21,7 @@ def run(options: AnyOptions) -> int:
 
 def print_summary(summary: Mapping[str, object]) -> None:
     """Print the metrics of the last row, without those by axis and by step, and the verdict."""
-    from worldmodel.training.report import is_detail
+    from worldmodel.training.verdict import is_detail
 
     last, verdict = summary.get("last"), summary.get("verdict")
     if isinstance(last, dict):

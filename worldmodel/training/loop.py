@@ -29,6 +29,7 @@ from worldmodel.training.divergence import DivergenceCheck
 from worldmodel.training.experiment import grouped, open_tracker
 from worldmodel.training.metrics import MetricsLog, Row
 from worldmodel.training.option_groups import LoopConfig
+from worldmodel.training.verdict import is_detail
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,8 @@ class _Logger:
         self.forced = {}
         found = callbacks.validate() if validate and callbacks.validate else {}
         if found:
-            log.info("step %d: %s", step, {k: round(v, 4) for k, v in found.items()})
+            shown = {k: round(v, 4) for k, v in found.items() if not is_detail(k)}
+            log.info("step %d: %s", step, shown)
         if self.metrics:
             self.metrics.write(row | found)
             if self.tracker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -16,18 +15,10 @@ from worldmodel.training.config import AnyOptions, PostOptions
 from worldmodel.training.decoded import FILE as ROLLOUT_PICTURES
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.option_groups import RunConfig
-from worldmodel.training.verdict import Finding, is_validation, last_validation
+from worldmodel.training.verdict import ROLLOUTS, Finding, is_detail, is_validation, last_validation
 
 FILE = "training.html"
 DEGREES = math.degrees(1)
-AXIS = re.compile(r"val_action_(error|zero)_((x|y|z)_m|((roll|pitch|yaw)_)?rad)$")
-"""Metrics that have a table of their own."""
-ROLLOUTS = {
-    "recorded actions": re.compile(r"val_(?:step|free)_(\d+)"),
-    "actions of other clips": re.compile(r"val_(?:shuffled_step|free_shuffled)_(\d+)"),
-    "copy of the first frame": re.compile(r"val_(?:copy_step|free_copy)_(\d+)"),
-}
-"""How a roll-out was made -> names of its error at a step."""
 BOOKKEEPING = {"step", "lr", "grad_norm", "samples_per_s", "data_wait", "eta_s", "momentum"}
 """Metrics of a row that are not losses."""
 LABELS = {
@@ -60,7 +51,7 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 1.6em; }
 figure { margin: 0; padding: .6em; border: 1px solid #d8dce1; border-radius: 6px; }
 figcaption { font-weight: 600; } .legend { margin: 0; font-size: .85em; color: #40464d; }
 .legend span { white-space: nowrap; margin-right: 1em; }
-img { max-width: 100%; image-rendering: pixelated; border-radius: 6px; }
+img { width: 100%; max-width: 1000px; image-rendering: pixelated; border-radius: 6px; }
 svg { width: 100%; font: 11px system-ui, sans-serif; }
 svg rect { fill: none; stroke: #b8bec5; } svg line { stroke: #e7eaee; }
 svg polyline { fill: none; stroke-width: 1.6; } svg text { fill: #555c64; }
@@ -70,12 +61,6 @@ table { border-collapse: collapse; font-size: .9em; } td { padding: .15em 1.2em 
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 details { margin-top: 1.2em; } .muted { color: #666d75; }
 """
-
-
-def is_detail(name: str) -> bool:
-    """Return whether a metric is one of many by axis or by step, shown as a table or a curve."""
-    by_step = any(pattern.fullmatch(name) for pattern in ROLLOUTS.values())
-    return by_step or AXIS.match(name) is not None
 
 
 def label(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -10,6 +11,14 @@ from worldmodel.training.metrics import Row
 
 MARGIN = 0.02
 """Relative difference below which two losses count as equal."""
+AXIS = re.compile(r"val_action_(error|zero)_((x|y|z)_m|((roll|pitch|yaw)_)?rad)$")
+"""Metrics that have a table of their own."""
+ROLLOUTS = {
+    "recorded actions": re.compile(r"val_(?:step|free)_(\d+)"),
+    "actions of other clips": re.compile(r"val_(?:shuffled_step|free_shuffled)_(\d+)"),
+    "copy of the first frame": re.compile(r"val_(?:copy_step|free_copy)_(\d+)"),
+}
+"""How a roll-out was made -> names of its error at a step."""
 HEALTH = {"feature_std", "colour_share"}
 """Metrics of the features at a validation, besides ranks."""
 OVERFIT = 0.05
@@ -38,6 +47,12 @@ def is_validation(name: str) -> bool:
 def last_validation(rows: Sequence[Row]) -> Row:
     """Return the last row with a validation; empty if there is none."""
     return next((row for row in reversed(rows) if any(map(is_validation, row))), {})
+
+
+def is_detail(name: str) -> bool:
+    """Return whether a metric is one of many by axis or by step, shown as a table or a curve."""
+    by_step = any(pattern.fullmatch(name) for pattern in ROLLOUTS.values())
+    return by_step or AXIS.match(name) is not None
 
 
 def percent(change: float) -> str:
