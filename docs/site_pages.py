@@ -55,7 +55,7 @@ def adapt_links(text: str) -> str:
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the reference to the navigation."""
     pages = [{name: f"api/{name}.md"} for name in api_folders()]
-    config.nav.insert(3, {"API reference": pages})
+    config.nav.insert(5, {"API reference": pages})
     return config
 
 
