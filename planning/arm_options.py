@@ -51,6 +51,10 @@ class FrankaOptions:
     """Host name or IP address of the control box."""
     arm: Literal["fr3", "panda"] = "fr3"
     """Arm model."""
+    gripper: str = field(default="franka", metadata=plugin("gripper"))
+    """Gripper: the Franka hand, Robotiq's 2F-85, or your own class (docs/robot.md)."""
+    gripper_port: str = "/dev/ttyUSB0"
+    """Serial port of gripper=robotiq."""
     realtime: bool = True
     """Require a real-time kernel; disable for simulated arms only."""
     patience: float = field(default=1.0, metadata=between(0, 1000))
@@ -58,6 +62,11 @@ class FrankaOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.gripper_port != type(self).gripper_port and self.gripper != "robotiq":
+            raise PlanError(
+                f"gripper_port={self.gripper_port} has no effect with gripper={self.gripper}. "
+                "Leave it out, or use gripper=robotiq."
+            )
         if self.patience < 1 or (self.realtime and self.patience > 1):
             raise PlanError(
                 f"patience={self.patience} is out of range. Allowed: 1, or more with "

@@ -53,6 +53,13 @@ KINDS = {
         option="environment= of eval and collect",
         own={"fetch_push": "envs.fetch:FetchPush", "fetch_pick_place": "envs.fetch:FetchPickPlace"},
     ),
+    "gripper": Kind(
+        option="gripper= of drive, capture-goal, check-view and calibrate axes with robot=franka",
+        own={
+            "franka": "robot.franka.gripper:GripperWorker",
+            "robotiq": "robot.grippers.robotiq:RobotiqGripper",
+        },
+    ),
     "optimiser": Kind(
         option="optimiser= of eval, plan, drive and demo",
         own={

@@ -17,6 +17,10 @@ class ArmError(RobotError, RuntimeError):
     """The arm reports an error, does not answer, or its driver process has exited."""
 
 
+class GripperError(ArmError):
+    """A gripper with its own connection is lost, reports a fault, or cannot be opened."""
+
+
 class ReflexError(ArmError):
     """The arm detected a collision and stopped; a person must inspect it before `recover`."""
 

@@ -36,6 +36,7 @@ EXTRAS = {
     "robot": ("franky", "a real Franka, USB and network cameras"),
     "realsense": ("pyrealsense2", "Intel RealSense cameras"),
     "fetch": ("gymnasium_robotics", "Fetch environments (environment=fetch_push)"),
+    "robotiq": ("minimalmodbus", "Robotiq's gripper (gripper=robotiq)"),
     "serve": ("msgpack", "plan servers and their clients"),
     "rlds": ("tensorflow_datasets", "recordings in RLDS layout"),
     "lerobot": ("pyarrow", "recordings in LeRobot layout"),

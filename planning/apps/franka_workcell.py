@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from envs.goals import SubGoal as SceneGoal
@@ -9,7 +11,9 @@ from envs.twin.messages import HANG_S
 from envs.twin.twin import Twin
 from planning.apps.open_camera import open_camera
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, read_limits
-from planning.arm_options import WorkcellOptions
+from planning.arm_options import FrankaOptions, WorkcellOptions
+from planning.errors import PlanError
+from planning.plugins import load
 from planning.protocols import SubGoal
 from robot.arm import Arm
 from robot.cameras.camera import Camera
@@ -17,6 +21,7 @@ from robot.cameras.threaded_camera import ThreadedCamera
 from robot.driven_arm import DrivenArm
 from robot.errors import ConfigError
 from robot.franka.arm import FrankaArm, FrankaConfig, WatchdogConfig
+from robot.grippers.gripper import Gripper
 from robot.safety.layer import SafetyConfig
 
 SIMULATED = WatchdogConfig(planner_s=10.0, frame_s=10.0, state_s=HANG_S, kill_s=HANG_S)
@@ -57,6 +62,20 @@ def driver_config(limits: SafetyConfig, address: str, **more: Any) -> FrankaConf
     )
 
 
+def gripper_maker(options: FrankaOptions) -> Callable[[], Gripper] | None:
+    """Return what connects to the gripper in the driver process; None for the Franka hand.
+
+    Raises:
+        PlanError: a user's class cannot be loaded.
+    """
+    if options.gripper == "franka":
+        return None
+    make = load("gripper", options.gripper)
+    if not callable(make):
+        raise PlanError(f"gripper={options.gripper} is no class or function. Name one of them.")
+    return partial(make, options.gripper_port) if options.gripper == "robotiq" else make
+
+
 def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Camera]:
     """Connect to the arm and to a camera monitored by the watchdog."""
     usual = FrankaConfig()
@@ -64,6 +83,7 @@ def open_franka(options: WorkcellOptions, limits: SafetyConfig) -> tuple[Arm, Ca
         limits,
         options.franka.address,
         realtime=options.franka.realtime,
+        make_gripper=gripper_maker(options.franka),
         clock="host" if options.franka.realtime else "arm",
         connect_timeout_s=usual.connect_timeout_s * options.franka.patience,
         motion_timeout_s=usual.motion_timeout_s * options.franka.patience,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from robot.constants import MIN_HELD_M
 from robot.errors import ConfigError
+from robot.grippers.gripper import Gripper
 from robot.ranges import between, check_ranges
 from robot.safety.shared_state import Clock
 
@@ -32,6 +34,9 @@ class FrankaConfig:
     """Maximum rotational speed of the end effector [rad/s]."""
     gripper_force_n: float = field(default=20.0, metadata=between(0.01, 30, "N"))
     """Grasping force [N]."""
+    make_gripper: Callable[[], Gripper] | None = None
+    """Connects to a gripper in place of the Franka hand, in the driver process; None for the
+    hand."""
     gripper_speed_m_s: float = field(default=0.1, metadata=between(0.001, 0.2, "m/s"))
     """Speed of the fingers [m/s]."""
     max_torque_nm: float = field(default=20.0, metadata=between(0.1, 100, "Nm"))

@@ -22,6 +22,7 @@ from robot.driver_messages import Answer, Order
 from robot.franka.config import FrankaConfig
 from robot.franka.gripper import GripperWorker
 from robot.franka.motion import Pace, contact_reason, make_motion, speed_scale
+from robot.grippers.gripper import HandOf
 from robot.pose import euler_to_matrix, matrix_to_euler
 from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
 
@@ -65,13 +66,19 @@ class Driver:
 
     def connect(self) -> None:
         """Connect to the arm and its gripper."""
-        import franky
-
         self._open()
-        self.gripper = GripperWorker(lambda: franky.Gripper(self.config.address), self.config)
+        self.gripper = GripperWorker(self._hand, self.config)
         self.moving = self.stopping = self.waiting = self.cut_off = False
         self.error = ""
         self.publish()
+
+    def _hand(self) -> Any:
+        """Connect to the Franka hand, or to the gripper in its place."""
+        if self.config.make_gripper is not None:
+            return HandOf(self.config.make_gripper())
+        import franky
+
+        return franky.Gripper(self.config.address)
 
     def _open(self) -> None:
         """Connect to the arm and pass it the limits."""
@@ -136,6 +143,8 @@ class Driver:
         self.speed = float(np.abs(state.dq).max())
         if self.moving and not np.isfinite([*pose, *state.q, *state.dq]).all():
             self.link.stop("the arm's state is not finite")
+        if self.moving and self.gripper.lost:
+            self.link.stop(f"gripper: {self.gripper.lost}")
         names = str(state.current_errors).strip("[]")
         self.link.write(
             Reading(
@@ -147,7 +156,7 @@ class Driver:
                 holding=holding,
                 moving=self.moving,
             ),
-            self.error or names,
+            self.error or self.gripper.lost or names,
         )
 
     def go(self, target: Array, joints: Array) -> None:
@@ -322,6 +331,9 @@ class Driver:
         return True
 
     def _recover(self) -> None:
+        if self.gripper is not None and self.gripper.lost:
+            self.gripper.end()
+            self.gripper = GripperWorker(self._hand, self.config)
         # on the current connection: an arm with errors may refuse settings on a new one
         try:
             self.robot.recover_from_errors()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -10,15 +9,18 @@ from typing import Any
 
 from robot.arm import Reason
 from robot.constants import MAX_WIDTH_M
+from robot.errors import GripperError
 from robot.franka.config import FrankaConfig
+from robot.grippers.gripper import HandOf
 
 
 class GripperWorker:
     """Opens and closes the hand in a thread; only transitions reach the gripper.
 
     Args:
-        connect: Returns a `franky.Gripper`. A simulated arm whose time waits may drop a gripper's
-            connection when its driver stalls; a transition is then repeated once on a new one.
+        connect: Returns a `franky.Gripper`, or another gripper as a `HandOf`. A simulated arm whose
+            time waits may drop a gripper's connection when its driver stalls; a transition is then
+            repeated once on a new one.
         config: Driver options, which set speed and force.
     """
 
@@ -27,6 +29,8 @@ class GripperWorker:
         self.gripper = connect()
         self.width_m = float(self.gripper.width)
         self.closed = self.width_m < 0.5 * MAX_WIDTH_M
+        self.lost = ""
+        """Why a gripper with its own connection does not answer; empty if it does."""
         self.problem: Reason | None = None
         """Error of the latest transition; None if it succeeded."""
         self._orders: queue.Queue[bool | None] = queue.Queue()
@@ -50,14 +54,15 @@ class GripperWorker:
         """End the thread; the connection closes with its last reference."""
         self._orders.put(None)
         self._thread.join(2.0)
+        if isinstance(self.gripper, HandOf):
+            self.gripper.close()
 
     def _work(self) -> None:
         while True:
             try:
                 close = self._orders.get(timeout=0.05)
             except queue.Empty:
-                with contextlib.suppress(Exception):
-                    self.width_m = float(self.gripper.width)
+                self._read()
                 continue
             if close is None:
                 return
@@ -66,8 +71,18 @@ class GripperWorker:
                 self.problem = None
             except Exception as error:  # noqa: BLE001 - franky does not export all of its errors
                 self.problem = Reason("gripper", str(error))
+                self.lost = str(error) if isinstance(error, GripperError) else ""
             if self._orders.empty():
                 self._busy.clear()
+
+    def _read(self) -> None:
+        """Read the width; a Franka hand that misses one reading is not lost."""
+        try:
+            self.width_m = float(self.gripper.width)
+        except GripperError as error:
+            self.lost = str(error)
+        except Exception:  # noqa: BLE001, S110 - franky does not export all of its errors
+            pass
 
     def _carry_out_patiently(self, close: bool) -> None:
         try:

@@ -41,6 +41,10 @@ USES = {
         "from robot.cameras.realsense import RealSenseCamera\nRealSenseCamera().__enter__()",
     ),
     "fetch": ("gymnasium_robotics", "from envs.fetch import FetchPush\nFetchPush()"),
+    "robotiq": (
+        "minimalmodbus",
+        "from robot.grippers.robotiq import RobotiqGripper\nRobotiqGripper('/dev/null')",
+    ),
     "serve": ("msgpack", "from planning.remote.wire import pack\npack({})"),
     "rlds": (
         "tensorflow_datasets",
