@@ -109,7 +109,8 @@ class WorkcellOptions:
     """Connection to a real arm."""
     camera: str = ""
     """Camera of franka, fake and your own arm: index, device path, video, folder, URL,
-    realsense[:SERIAL], a registered name, or your own as module:Class."""
+    realsense[:SERIAL], zed[:SERIAL], side_by_side[:SOURCE] (left half), lerobot:TYPE,NAME=VALUE,...
+    another registered name, or your own as module:Class."""
     limits: str = ""
     """Safety limits: franka, twin, or a .yaml file (empty: the robot's own)."""
 

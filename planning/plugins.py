@@ -47,6 +47,9 @@ KINDS = {
             "opencv": "robot.cameras.camera:OpenCVCamera",
             "recording": "robot.cameras.camera:SequenceCamera",
             "realsense": "robot.cameras.realsense:RealSenseCamera",
+            "zed": "robot.cameras.zed:ZedCamera",
+            "side_by_side": "robot.cameras.zed:open_side_by_side",
+            "lerobot": "robot.cameras.lerobot_camera:LeRobotCamera",
         },
     ),
     "environment": Kind(

@@ -34,7 +34,7 @@ def open_camera(source: str, *, live: bool = False, patience: float = 1.0) -> Ca
     name, _, argument = source.partition(":")
     if name == "realsense":
         return RealSenseCamera(argument)
-    if "://" not in source and name in registered("camera"):
+    if not argument.startswith("//") and name in registered("camera"):  # else a URL
         return _own(name, (argument,) if argument else ())
     if is_reference(source):
         return _own(source, ())
