@@ -10,8 +10,8 @@ from planning.errors import PlanError
 from planning.plugins import KINDS, check_name, is_reference, load, problem_of, registered
 
 SOLVER = """
-from planning.solvers.cem import CEM
-class Mine(CEM):
+from planning.solvers.mppi import MPPI
+class Mine(MPPI):
     pass
 """
 
