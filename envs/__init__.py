@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from envs.arm_env import ArmEnv
+    from envs.tasks import Task
 
 IDS = {
     "reach": "FrankaReach-v0",
@@ -20,11 +21,11 @@ IDS = {
 }
 
 
-def make(task: str = "reach", **options: Any) -> ArmEnv:
+def make(task: str | Task = "reach", **options: Any) -> ArmEnv:
     """Create an environment.
 
     Args:
-        task: Name in `IDS`.
+        task: Name in `IDS`, or a task of one's own.
         **options: Passed to `ArmEnv`.
 
     Raises:

@@ -24,7 +24,7 @@ from envs.objects import SceneObject, place_wall
 from envs.outcome import describe, is_solved
 from envs.play import play_to_goal
 from envs.starts import draw_clutter, draw_layout
-from envs.tasks import get_task
+from envs.tasks import Task, get_task
 from envs.world import World
 
 Array = NDArray[np.float64]
@@ -52,7 +52,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     terminated only with `terminate_on_success`.
 
     Args:
-        task: Name of a task in `envs.tasks.TASKS`.
+        task: Name of a task in `envs.tasks.TASKS`, or a task of one's own.
         image_size: Side of the square images [px].
         split: Distribution of appearances, train or held_out.
         fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).
@@ -76,7 +76,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def __init__(
         self,
-        task: str = "reach",
+        task: str | Task = "reach",
         *,
         image_size: int = 128,
         split: str = "train",
@@ -89,7 +89,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         factor: str = "none",
         render_mode: str | None = "rgb_array",
     ) -> None:
-        self.task = get_task(task)
+        self.task = task if isinstance(task, Task) else get_task(task)
         objects = tuple(objects) or self.task.objects
         _check_names("split", (split,), tuple(SPLITS))
         _check_names("object", objects, OBJECTS)
@@ -106,7 +106,9 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         if factor != "none" and not self.clutter.is_empty:
             raise TaskError(f"factor={factor} has no effect with clutter; leave one out")
         if factor == "play_goal" and (self.task.num_objects, self.task.num_moving) != (1, 1):
-            raise TaskError(f"factor=play_goal needs a task that moves one object, not {task}")
+            raise TaskError(
+                f"factor=play_goal needs a task that moves one object, not {self.task.name}"
+            )
         self._worlds: dict[tuple[tuple[str, ...], bool], World] = {}
         picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}

@@ -18,7 +18,7 @@ from envs.layout import Layout
 from envs.mujoco_arm import MujocoArm
 from envs.objects import SceneObject
 from envs.shapes import ANY_YAW
-from envs.tasks import ONE_IMAGE, Task
+from envs.tasks import Task, is_one_image
 
 OVER_WALL_M = 0.025
 """Height at which a carried object passes over a wall [m]."""
@@ -41,7 +41,7 @@ def expert_points(
         layout: Start and goal of the episode.
     """
     item, tcp_m = items[0], arm.data.site_xpos[arm.tcp].copy()
-    if task.name in ONE_IMAGE:
+    if is_one_image(task):
         return _carry_all(task, arm, items, layout)
     if task.name == "grasp":
         return grasp_points(item.position_m)

@@ -11,7 +11,7 @@ from envs.errors import TaskError
 from envs.expert import run_expert
 from envs.experts import expert_points
 from envs.layout import Layout
-from envs.tasks import ONE_IMAGE, Task
+from envs.tasks import Task, is_one_image
 from envs.world import World
 
 VARIANTS = ("default", "three", "last", "one")
@@ -70,7 +70,7 @@ def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> 
     """
     choose_sub_goals([], variant)
     saved = world.arm.snapshot()
-    if task.num_moving and (variant == "one" or task.name in ("push", *ONE_IMAGE)):
+    if task.num_moving and (variant == "one" or task.name == "push" or is_one_image(task)):
         targets = zip(world.objects, layout.targets_m, layout.target_yaws_rad, strict=True)
         for item, target_m, yaw_rad in list(targets)[: task.num_moving]:
             item.put(target_m, yaw_rad)

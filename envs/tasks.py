@@ -75,6 +75,14 @@ ONE_IMAGE = ("push_pose", "two_objects", "over_wall", "sort")
 """Tasks whose default goal is one image of the objects at their targets."""
 
 
+def is_one_image(task: Task) -> bool:
+    """Return whether a task's default goal is one image of the objects at their targets.
+
+    It is for tasks of users that move objects, whatever their name.
+    """
+    return task.name in ONE_IMAGE or (task.num_moving > 0 and task.name not in TASKS)
+
+
 def get_task(name: str) -> Task:
     """Look up a task.
 

@@ -117,6 +117,12 @@ class WorkcellOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         self._refuse_unused()
+        task = self.scene.task
+        if task and self.robot == "twin" and not is_own("task", task):
+            raise PlanError(
+                f"task={task} cannot be served by robot=twin. Use robot=mujoco, or one of our own "
+                "tasks."
+            )
         if self.scene.factor != "none" and self.robot == "twin":
             raise PlanError(
                 f"factor={self.scene.factor} has no effect with robot=twin. Leave it out, or use "

@@ -135,7 +135,7 @@ class PlannerOptions:
         return {name: getattr(self, name) for name in names} | {"elites": self.num_elites}
 
 
-def has_one_image(task: Task, sub_goals: SubGoals) -> bool:
+def has_one_image(task: str, sub_goals: SubGoals) -> bool:
     """Return whether the goal is a single image of moved objects with the arm at its start."""
     return task in ONE_IMAGE_TASKS or (task == "pick_place" and sub_goals == "one")
 
@@ -206,8 +206,8 @@ class GoalPlannerOptions(PlannerOptions):
 class SceneOptions:
     """Simulated scene."""
 
-    task: Task = ""
-    """Task of the scene; empty is the scene of reach without a scripted goal."""
+    task: str = field(default="", metadata=plugin("task"))
+    """Task of the scene, ours or your own; empty is the scene of reach without a scripted goal."""
     split: Split = "train"
     """Appearance split of the scene."""
     objects: list[ObjectShape] = field(default_factory=list)

@@ -25,6 +25,8 @@ from pathlib import Path
 from planning.errors import PlanError
 
 OWN_SOURCE = "worldmodel"
+MAY_BE_EMPTY = ("environment", "reader", "task")
+"""Kinds of which an option may name none."""
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """`module:Class`, or `module:function` that returns an instance."""
 GYMNASIUM_ID = re.compile(r"([\w.]+:)?([\w-]+/)?[\w-]+-v\d+")
@@ -52,6 +54,13 @@ KINDS = {
             "lerobot": "robot.cameras.lerobot_camera:LeRobotCamera",
         },
     ),
+    "encoder": Kind(
+        option="model= of features",
+        own={
+            "video": "worldmodel.models.frame_encoder:VideoEncoder",
+            "transformers": "worldmodel.models.transformers_encoder:TransformersEncoder",
+        },
+    ),
     "environment": Kind(
         option="environment= of eval and collect",
         own={"fetch_push": "envs.fetch:FetchPush", "fetch_pick_place": "envs.fetch:FetchPickPlace"},
@@ -73,6 +82,14 @@ KINDS = {
             "nevergrad": "planning.solvers.nevergrad:Nevergrad",
         },
     ),
+    "reader": Kind(
+        option="reader= of data convert",
+        own={
+            "droid": "worldmodel.data.readers.droid:read_droid",
+            "rlds": "worldmodel.data.readers.rlds:read_shard",
+            "lerobot": "worldmodel.data.readers.lerobot:read_lerobot",
+        },
+    ),
     "robot": Kind(
         option="robot= of drive, capture-goal, check-view and calibrate axes",
         own={
@@ -81,6 +98,31 @@ KINDS = {
             "mujoco": "planning.apps.workcell:MujocoWorkcell",
             "fake": "planning.apps.workcell:FakeWorkcell",
         },
+    ),
+    "skill": Kind(
+        option="skills= of eval, drive, demo and plan",
+        own={
+            "push": "planning.skills:PUSH",
+            "pick_place": "planning.skills:PICK_PLACE",
+            "regrasp": "planning.skills:REGRASP",
+        },
+    ),
+    "task": Kind(
+        option="task= of eval and drive, in the table's scene",
+        own=dict.fromkeys(
+            (
+                "reach",
+                "grasp",
+                "reach_with_object",
+                "pick_place",
+                "push",
+                "push_pose",
+                "two_objects",
+                "over_wall",
+                "sort",
+            ),
+            "envs.tasks:TASKS",
+        ),
     ),
 }
 """Kinds by name; the entry points of a kind are in the group `worldmodel.<kind>s`."""
@@ -146,7 +188,9 @@ def check_name(option: str, kind: str, name: str) -> None:
     """
     if is_own(kind, name) or is_reference(name) or name in registered(kind):
         return
-    if kind == "environment" and (not name or is_gymnasium_id(name)):
+    if kind == "environment" and is_gymnasium_id(name):
+        return
+    if kind in MAY_BE_EMPTY and not name:
         return
     raise PlanError(
         f"{option}={name!r} is not available. Choose one of: {', '.join(registered(kind))}; or "

@@ -17,6 +17,8 @@ Info = Mapping[str, object]
 """`info` of an environment: success, holding, and positions [m] named `..._m`."""
 MOVES_OBJECTS = ("pick_place", "push", "push_pose", "two_objects", "over_wall", "sort")
 """Tasks whose error is the largest distance of an object from its target."""
+MOVES_ARM = ("reach", "grasp", "reach_with_object")
+"""Our other tasks, whose error is a distance of the fingertips."""
 NEAR_TARGET_M = 0.04
 """Distance from the target beyond which an object was released in the wrong place [m]."""
 FIRST_SEED = 1_000_000
@@ -107,8 +109,8 @@ def final_error_m(task: str, info: Info) -> float:
     own = info.get("error_m")
     if isinstance(own, float):
         return own
-    if task in MOVES_OBJECTS:
-        found = np.asarray(info.get("errors_m", ()), dtype=np.float64)
+    found = np.asarray(info.get("errors_m", ()), dtype=np.float64)
+    if task in MOVES_OBJECTS or (task not in MOVES_ARM and found.size):
         return float(found.max()) if found.size else _gap_m(info, "object_m", "target_m", axes=2)
     if task == "grasp":
         return _gap_m(info, "tcp_m", "object_m")
@@ -134,7 +136,7 @@ def failure_reason(task: str, trace: Sequence[Info]) -> str:
         if _gap_m(released, "object_m", "target_m", axes=2) > NEAR_TARGET_M:
             return f"let go {error * 100:.1f} cm from the target"
         return f"placed {error * 100:.1f} cm from the target or not at rest"
-    if task in MOVES_OBJECTS:
+    if task not in MOVES_ARM and len(np.asarray(last.get("errors_m", ()), dtype=np.float64)):
         yaws = np.degrees(np.asarray(last.get("yaw_errors_rad", ()), dtype=np.float64))
         turned = f" and {yaws.max():.0f} degrees" if task == "push_pose" and yaws.size else ""
         return f"object ended {error * 100:.1f} cm{turned} from the target"

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from planning.errors import PlanError
-from planning.ranges import between, check_fields
+from planning.ranges import between, check_fields, plugin
 
-SkillName = Literal["push", "pick_place", "regrasp"]
 SkillEnergy = Literal["auto", "latent", "object"]
 SkillStart = Literal["located", "anywhere"]
 SkillLook = Literal["end", "stroke"]
@@ -18,7 +17,7 @@ SkillLook = Literal["end", "stroke"]
 class SkillOptions:
     """Search over skills, their parameters and their order."""
 
-    skills: list[SkillName] = field(default_factory=lambda: ["pick_place"])
+    skills: list[str] = field(default_factory=lambda: ["pick_place"], metadata=plugin("skill"))
     """Skills to choose from."""
     skill_samples: int = field(default=48, metadata=between(8, 100_000))
     """Number of skills imagined per iteration; the first iteration imagines twice as many,

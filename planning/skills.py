@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from planning.errors import PlanError
+from planning.plugins import is_reference, load, registered
 from planning.skill_path import Array, Context, Expansion, Path, nearest_grip
 
 TRAVEL_Z_M = 0.09
@@ -287,11 +288,16 @@ SKILLS = {skill.name: skill for skill in (PUSH, PUSH_ON, PICK_PLACE, REGRASP, RE
 
 
 def get_skill(name: str) -> Skill:
-    """Look up a skill.
+    """Look up a skill, ours or the user's `module:SKILL`.
 
     Raises:
-        PlanError: Unknown name; the message lists the known ones.
+        PlanError: Unknown name; the message lists the known ones. Or what it names is no skill.
     """
-    if name not in SKILLS:
+    if name in SKILLS:
+        return SKILLS[name]
+    if not (is_reference(name) or name in registered("skill")):
         raise PlanError(f"Unknown skill {name!r}; known: {', '.join(SKILLS)}")
-    return SKILLS[name]
+    found = load("skill", name)
+    if not isinstance(found, Skill):
+        raise PlanError(f"The skill {name} is no planning.skills.Skill. Make one of that class.")
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from envs.tasks import TASKS
+from planning.apps.tasks import find_task
 from planning.arm_options import DriveOptions
 from planning.metrics import median_p95, wilson
 from planning.options import EvalOptions, SceneOptions
@@ -64,7 +64,7 @@ def summarise(
         },
         "split": scene.split,
         "factor": scene.factor,
-        "objects": list(scene.objects or TASKS[scene.task or "reach"].objects) if table else [],
+        "objects": list(scene.objects or find_task(scene.task).objects) if table else [],
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),
         "time_shares": time_shares(episodes),

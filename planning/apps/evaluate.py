@@ -18,6 +18,7 @@ from planning.apps.environments import open_environment
 from planning.apps.eval_summary import decision_figures, summarise, write_imagined
 from planning.apps.imagined import add_imagined
 from planning.apps.policies import make_planning_agent, make_skill_agent, open_policy
+from planning.apps.tasks import find_task
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.baselines import make_baseline
 from planning.options import EvalOptions
@@ -63,7 +64,7 @@ class EpisodeRunner:
             self.env = open_environment(options.environment, size)
         else:
             self.table = envs.make(
-                scene.task,
+                find_task(scene.task),
                 split=scene.split,
                 objects=scene.objects,
                 factor=scene.factor,

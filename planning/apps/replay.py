@@ -66,11 +66,14 @@ def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
     weights: Precision = header.get("weights", "float32")
     world = load(model or options["model"], options["device"], weights)
     planner = logged_planner(options)
-    if not is_own("optimiser", planner.optimiser):
-        raise PlanError(
-            f"The log names the optimiser {planner.optimiser}, and a log never chooses what code "
-            "runs. Give plan=false to show the drive without planning again."
-        )
+    named = [("optimiser", planner.optimiser)]
+    named += [("skill", skill) for skill in planner.skill_search.skills]
+    for kind, name in named:
+        if not is_own(kind, name):
+            raise PlanError(
+                f"The log names the {kind} {name}, and a log never chooses what code runs. Give "
+                "plan=false to show the drive without planning again."
+            )
     policy = open_policy(world, planner, axes=options["axes"])
     low, high = header["box_m"] or SIMULATED_BOX_M
     arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()

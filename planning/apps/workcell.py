@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import envs
 from planning.apps.open_camera import open_camera
+from planning.apps.tasks import find_task
 from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.errors import DriveError, PlanError
 from planning.protocols import SubGoal
@@ -124,7 +125,7 @@ class MujocoWorkcell(Workcell):
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
         scene = options.scene
         self.env = envs.make(
-            scene.task or "reach",
+            find_task(scene.task),
             split=scene.split,
             objects=scene.objects,
             factor=scene.factor,

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from planning.cli.data_index import MapFile
-from planning.ranges import between, check_fields
+from planning.errors import PlanError
+from planning.options import changed_fields
+from planning.plugins import is_own, load
+from planning.ranges import between, check_fields, plugin
 from worldmodel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from worldmodel.data.episode import Episode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +26,9 @@ class Options:
     root: str = ""
     """Folder of raw DROID, RLDS or LeRobot episodes (recordings of `collect` and `drive`), or of an
     index of them."""
+    reader: str = field(default="", metadata=plugin("reader"))
+    """Reader of a layout of your own: a function that yields an Episode for each recording in root=
+    (empty: the layout is detected)."""
     out: str = "runs/lerobot"
     """Folder of the new LeRobot data set (v3.0); it must be empty or missing."""
     fps: int = field(default=0, metadata=between(0, 1000, "Hz"))
@@ -35,6 +45,30 @@ class Options:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if is_own("reader", self.reader):
+            raise ConfigError(
+                f"reader={self.reader} has no effect: our own layouts are detected. Leave it out."
+            )
+        if self.reader:
+            kept = ("root=", "out=", "fps=", "reader=")
+            unused = [x for x in changed_fields(self) if not x.startswith(kept)]
+            if unused:
+                raise ConfigError(
+                    f"{' '.join(unused)} has no effect with reader={self.reader}. Leave it out."
+                )
+
+
+def own_episodes(options: Options) -> Iterable[Episode]:
+    """Return the episodes of a user's reader.
+
+    Raises:
+        PlanError: it cannot be loaded, or is no function.
+    """
+    read = load("reader", options.reader)
+    if not callable(read):
+        raise PlanError(f"reader={options.reader} is no function. It takes a folder's Path.")
+    episodes: Iterable[Episode] = read(Path(options.root))
+    return episodes
 
 
 def run(options: Options) -> int:
@@ -42,13 +76,17 @@ def run(options: Options) -> int:
     from tempfile import TemporaryDirectory
 
     from planning.apps.view_data import open_data
-    from worldmodel.data.convert import convert
+    from worldmodel.data.convert import convert, convert_episodes
     from worldmodel.data.inspection import IndexOptions
     from worldmodel.data.readers.options import ReadOptions
     from worldmodel.processes import usable_cores
 
     if not options.root:
         raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")
+    if options.reader:
+        summary = convert_episodes(own_episodes(options), Path(options.out), fps=options.fps)
+        print(json.dumps(summary, indent=2))
+        return 0
     read = ReadOptions(
         camera=options.camera,
         links=options.links,

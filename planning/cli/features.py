@@ -27,7 +27,7 @@ class Options:
     """HDF5 file to write; a rerun resumes after the last complete video. FILE.json is its
     summary."""
     model: str = "vjepa2-vitl"
-    """Encoder: a published or embedded name, or a file."""
+    """Encoder: a published or embedded name, a file, or your own as module:Class."""
     num_frames: int = field(default=16, metadata=between(1, 1024, "frames"))
     """Number of frames per clip."""
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
@@ -51,6 +51,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Write the features, then print the counts and the rejected videos."""
+    from planning.apps.own_encoder import is_users_encoder, own_encoder
     from worldmodel.checkpoint import load_any
     from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.world_model import WorldModel
@@ -60,7 +61,10 @@ def run(options: Options) -> int:
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     out = Path(options.out)
     summary = summary_path(out, "features")
-    model = load_any(options.model, options.device, options.precision)
+    if is_users_encoder(options.model):
+        model: object = own_encoder(options.model, options.device)
+    else:
+        model = load_any(options.model, options.device, options.precision)
     if not isinstance(model, WorldModel | FrameEncoder):
         raise PlanError(
             f"model={options.model} is not an encoder. `worldmodel models` lists encoders."

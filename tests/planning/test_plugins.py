@@ -3,7 +3,10 @@
 import json
 import sys
 
+import h5py
+import numpy as np
 import pytest
+from PIL import Image
 
 from planning.cli.app import main
 from planning.errors import PlanError
@@ -104,3 +107,100 @@ def test_a_class_in_the_current_folder_plans(tmp_path, monkeypatch, capsys):
     assert main([*words, "optimiser=json:JSONDecoder"]) == 2
     assert "no subclass of planning.solvers.search.Solver" in capsys.readouterr().err
     sys.modules.pop("my_search", None)
+
+
+PARTS = """
+import numpy as np, torch
+from envs.tasks import Task
+from planning.skills import PICK_PLACE, Skill
+from worldmodel.data.episode import Camera, Episode
+from worldmodel.models.model_config import FrameEncoderConfig
+
+NEAR = Task(name="near", num_moving=1, near_m=0.2, max_steps=20)
+OURS = Task(name="reach", reaches=True)
+CARRY = Skill(name="carry", own=PICK_PLACE.own, moves=PICK_PLACE.moves)
+
+class Frames:
+    def __init__(self, frames):
+        self.frames = frames
+    def __len__(self):
+        return len(self.frames)
+    def read(self, steps):
+        return self.frames[steps]
+
+def read(root):
+    for path in sorted(root.glob("*.npz")):
+        found = np.load(path)
+        left = Camera(name="left", serial="left", frames=Frames(found["frames"]))
+        yield Episode(
+            id=path.stem, layout="npz", states_TS=found["states"], times_s=found["times"],
+            cameras={"left": left}, moving_T=np.ones(len(found["times"]), dtype=bool),
+        )
+
+def encoder():
+    from worldmodel import load_world_model
+    return load_world_model("default", "cpu").encoder
+"""
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "my_parts.py").write_text(PARTS)
+    yield tmp_path
+    sys.modules.pop("my_parts", None)
+
+
+def test_a_task_and_a_skill_of_ones_own_are_evaluated(parts, capsys):
+    words = ["eval", "task=my_parts:NEAR", "sub_goals=one", "skills=[my_parts:CARRY]"]
+    few = ["episodes=1", "workers=1", "skill_samples=8", "skill_elites=2", "skill_iterations=1"]
+    model = ["model=one_goal_labelled", "method=skills", "device=cpu", "out=runs/eval"]
+    assert main([*words, *few, *model, "baselines=false", "pictures=false"]) == 0
+    summary = json.loads((parts / "runs/eval/summary.json").read_text())
+    assert (summary["task"], summary["objects"]) == ("my_parts:NEAR", ["cube"])
+    assert "carry" in " ".join(summary["decisions"])
+    capsys.readouterr()
+    for name, why in {"OURS": "one of our own tasks", "CARRY": "no envs.tasks.Task"}.items():
+        assert main(["eval", f"task=my_parts:{name}", "episodes=1", "workers=1"]) == 2
+        assert why in capsys.readouterr().err
+    assert main(["drive", "robot=twin", "task=my_parts:NEAR"]) == 2
+    assert "cannot be served by robot=twin" in capsys.readouterr().err
+
+
+def test_a_reader_of_ones_own_makes_a_lerobot_set(parts, capsys):
+    data = parts / "data"
+    data.mkdir()
+    pose = np.array([0.5, 0.0, 0.3, np.pi, 0.0, 0.0, 0.0])
+    states = np.tile(pose, (8, 1)) + 0.01 * np.arange(8)[:, None] * np.eye(7)[0]
+    frames = np.full((8, 64, 64, 3), 90, np.uint8)
+    for name in ("a", "b"):
+        np.savez(data / f"{name}.npz", states=states, times=np.arange(8) / 15, frames=frames)
+    words = ["data", "convert", "root=data", "reader=my_parts:read", "out=set"]
+    assert main(words) == 0
+    assert main(["data", "index", "root=set", "out=index", "workers=1"]) == 0
+    summary = json.loads((parts / "index/summary.json").read_text())
+    assert (summary["accepted"], summary["rejected"]) == (2, 0)
+    np.savez(data / "c.npz", states=1000 * states, times=np.arange(8) / 15, frames=frames)
+    capsys.readouterr()
+    assert main([*words[:-1], "out=other"]) == 2
+    assert "Episode c cannot be used: angles_not_radians" in capsys.readouterr().err
+    assert main([*words, "camera=wrist"]) == 2
+    assert "camera=wrist has no effect with reader=" in capsys.readouterr().err
+    assert main(["data", "convert", "root=data", "reader=droid"]) == 2
+    assert "our own layouts are detected" in capsys.readouterr().err
+
+
+def test_an_encoder_of_ones_own_writes_features(parts, capsys):
+    Image.fromarray(np.full((48, 64, 3), 90, np.uint8)).save(parts / "picture.png")
+    words = ["features", "videos=picture.png", "num_frames=1", "device=cpu"]
+    assert main([*words, "model=my_parts:encoder", "out=own.h5"]) == 0
+    assert main([*words, "model=default", "out=default.h5"]) == 0
+    with h5py.File("own.h5") as own, h5py.File("default.h5") as usual:
+        found, known = [], []
+        own.visititems(lambda _, x: found.append(x[()]) if hasattr(x, "shape") else None)
+        usual.visititems(lambda _, x: known.append(x[()]) if hasattr(x, "shape") else None)
+    assert any(np.shape(a) and np.array_equal(a, b) for a, b in zip(found, known, strict=True))
+    capsys.readouterr()
+    assert main([*words, "model=my_parts:NEAR", "out=none.h5"]) == 2
+    assert "no worldmodel.models.frame_encoder.FrameEncoder" in capsys.readouterr().err

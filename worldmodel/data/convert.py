@@ -5,7 +5,9 @@ Shapes: T control steps, S state (7), A action (7).
 
 from __future__ import annotations
 
+import itertools
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tqdm import tqdm
 from worldmodel.actions import apply_action
 from worldmodel.atomic_io import temporary_path
 from worldmodel.data.dataset import open_row
-from worldmodel.data.episode import Array, Episode, EpisodeError
+from worldmodel.data.episode import Array, Episode, EpisodeError, check_states, check_times
 from worldmodel.data.index import Manifest
 from worldmodel.data.readers.layouts import require_extra
 from worldmodel.data.sampling import sequences
@@ -48,6 +50,63 @@ def convert(
         DataError: An episode is slower than `fps`, changed, or differs in its columns.
     """
     require_extra("lerobot")
+    first = open_row(manifest, manifest.rows[0])
+
+    def read() -> Iterator[tuple[str, Episode, int]]:
+        for row in manifest.rows:
+            yield row["path"], open_row(manifest, row, all_cameras=True), row["steps"]
+
+    return _convert(read(), len(manifest.rows), out, fps or _rate(first), replace=replace)
+
+
+def convert_episodes(episodes: Iterable[Episode], out: Path, *, fps: int = 0) -> dict[str, Any]:
+    """Write episodes of a reader of one's own into a new folder; see `convert`.
+
+    Args:
+        episodes: Episodes, read one after another.
+        out: Folder of the new data set, which must be empty or missing.
+        fps: Frame rate [Hz]; 0 for the first episode's.
+
+    Raises:
+        ConfigError: `out` is not empty.
+        DataError: There is no episode, or one has implausible states or times, or too few frames.
+    """
+    require_extra("lerobot")
+    checked = map(_checked, episodes)
+    first = next(checked, None)
+    if first is None:
+        raise DataError("The reader yields no episode: check root=")
+    read = ((x.id, x, len(x)) for x in itertools.chain([first], checked))
+    return _convert(read, None, out, fps or _rate(first), replace=False)
+
+
+def _checked(episode: Episode) -> Episode:
+    """Check an episode of a user's reader, which no index has seen.
+
+    Raises:
+        DataError: It is unusable; the message names it.
+    """
+    try:
+        check_states(episode.states_TS)
+        check_times(episode.times_s)
+        for camera in episode.cameras.values():
+            if len(camera.frames) < len(episode):
+                text = f"{len(camera.frames)} of camera {camera.name}; {len(episode)} states"
+                raise EpisodeError("frames_missing", text)
+    except EpisodeError as error:
+        raise DataError(f"Episode {episode.id} cannot be used: {error}") from error
+    return episode
+
+
+def _convert(
+    episodes: Iterable[tuple[str, Episode, int]],
+    count: int | None,
+    out: Path,
+    rate: int,
+    *,
+    replace: bool,
+) -> dict[str, Any]:
+    """Write named episodes with their numbers of steps."""
     from worldmodel.data.writers.lerobot import LeRobotWriter
 
     there = sorted(p.name for p in out.iterdir() if p.name[0] != ".") if out.exists() else []
@@ -55,13 +114,12 @@ def convert(
         there and not replace
     ):  # hidden files are locks of this run, or the rest of one that was ended
         raise ConfigError(f"{out} holds {there[0]}: give another out=, or empty it")
-    rate = fps or _rate(open_row(manifest, manifest.rows[0]))
     out.mkdir(parents=True, exist_ok=True)
     part = temporary_path(out / "set")
     try:
         writer = LeRobotWriter(part, fps=rate)
-        for row in tqdm(manifest.rows, desc="converting", unit="episode"):
-            _add(writer, manifest, row, rate)
+        for name, episode, steps in tqdm(episodes, total=count, desc="converting", unit="episode"):
+            _add(writer, name, episode, steps, rate)
         writer.close()
         for name in reversed(PARTS):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -77,18 +135,17 @@ def _rate(episode: Episode) -> int:
     return max(1, round((len(episode) - 1) / episode.seconds))
 
 
-def _add(writer: Any, manifest: Manifest, row: dict[str, Any], rate: int) -> None:
+def _add(writer: Any, name: str, episode: Episode, count: int, rate: int) -> None:
     from worldmodel.data.writers.lerobot import LeRobotEpisode
 
-    episode = open_row(manifest, row, all_cameras=True)
     try:
-        for steps in sequences(episode.times_s[: row["steps"]], rate):
+        for steps in sequences(episode.times_s[:count], rate):
             joints = episode.joints_TJ
             writer.add(
                 LeRobotEpisode(
                     states_TS=episode.states_TS[steps],
                     targets_TS=commanded(episode, steps),
-                    frames={name: c.frames.read(steps) for name, c in episode.cameras.items()},
+                    frames={view: c.frames.read(steps) for view, c in episode.cameras.items()},
                     task=episode.task,
                     joints_TJ=None if joints is None else joints[steps],
                     extrinsics=_extrinsics(episode, steps),
@@ -96,7 +153,7 @@ def _add(writer: Any, manifest: Manifest, row: dict[str, Any], rate: int) -> Non
                 )
             )
     except EpisodeError as error:
-        raise DataError(f"Episode {row['path']} cannot be written: {error}") from error
+        raise DataError(f"Episode {name} cannot be written: {error}") from error
 
 
 def _extrinsics(episode: Episode, steps: NDArray[np.int64]) -> dict[str, Array]:
