@@ -37,6 +37,7 @@ from planning.skill_imagination import Imagination
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import NAMES, make_optimiser
 from tests.cuda_guard.fake_cuda import fake_cuda
+from tests.cuda_guard.fake_streams import StreamOrderError
 from tests.cuda_guard.ledger import Ledger
 from tests.cuda_guard.models import (
     HEADS,
@@ -64,9 +65,11 @@ from worldmodel.perception.head_grid import grid
 from worldmodel.perception.probe_training import ProbeGrid
 from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, video_surprises
 from worldmodel.training.decoder import DecoderData, fit_decoder
+from worldmodel.training.distributed import Ranks
 from worldmodel.training.run import run_task
 from worldmodel.training.small_models import Start
 from worldmodel.training.sources import Sources
+from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
@@ -288,6 +291,7 @@ def recorded_step(ledger: Ledger, kind: type) -> Iterator[None]:
 
 
 def train(ledger: Ledger, kind: type, command: str, words: list[str], *parts: object) -> None:
+    """Train a task on random clips; words may override those of the loop."""
     clips = Clips()
     with tempfile.TemporaryDirectory() as folder, recorded_step(ledger, kind):
         options = compose_options(command, [*LOOP, *PREDICTOR, *words, f"out={folder}"])
@@ -321,6 +325,25 @@ def train_finetune(ledger: Ledger) -> None:
 def train_post(ledger: Ledger) -> None:
     words = ["mode=post", "plan_clips=0"]
     train(ledger, PostTask, "train", words, small_encoder())
+
+
+@case
+def train_joint_logged(ledger: Ledger) -> None:
+    """A step whose metrics are written."""
+    train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "log_every=1"])
+
+
+@case
+def train_images(ledger: Ledger) -> None:
+    words = [f"image_size={SIDE}", "patch_size=4", "encoder_dim=16", "encoder_depth=2"]
+    words += ["encoder_heads=2", "predictor_dim=16", "predictor_depth=2", "min_keep=2", "warmup=1"]
+    loop = [word for word in LOOP if not word.startswith("num_frames")]
+    with tempfile.TemporaryDirectory() as folder, recorded_step(ledger, ImagePretrainTask):
+        for number, image in enumerate(Clips().arrays["frames"][:, 0]):
+            Image.fromarray(image).save(Path(folder) / f"{number}.png")
+        where = [f"data={folder}", f"val={folder}", f"out={folder}/run"]
+        options = compose_options("pretrain", ["mode=images", *loop, *words, *where])
+        run_task(ImagePretrainTask.open(options, Ranks()))
 
 
 @case
@@ -374,6 +397,24 @@ def faulty_wait(ledger: Ledger) -> None:
     with torch.cuda.graph(torch.cuda.CUDAGraph()):
         float(on_cuda(3).sum())
     assert ledger.captured
+
+
+@case
+def faulty_streams(ledger: Ledger) -> None:
+    """Use tensors of another stream without waiting, and free one without recording it."""
+    side, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    with torch.cuda.stream(side):
+        x, y, done = on_cuda(3), on_cuda(3), side.record_event()
+    try:
+        x.sum()
+    except StreamOrderError:
+        ledger.figures["not waited"] = 1
+    current.wait_event(done)
+    x.sum()
+    y.sum()
+    y.record_stream(current)
+    del x, y
+    ledger.figures["freed early"] = ledger.freed_early
 
 
 @case

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.optim import optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.cuda_guard.fake_streams import Event, Stream, Streams
 from tests.cuda_guard.ledger import Ledger, nbytes
 from worldmodel.models import fastest
 from worldmodel.models.fastest import Fastest
@@ -74,7 +75,7 @@ class FakeCuda(TorchDispatchMode):
 
     def __init__(self, ledger: Ledger) -> None:
         super().__init__()
-        self.ledger, self.fake = ledger, FAKE
+        self.ledger, self.fake, self.streams = ledger, FAKE, Streams(ledger)
         self.pinned: set[int] = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
@@ -112,7 +113,8 @@ class FakeCuda(TorchDispatchMode):
             where = args[2] if len(args) > 2 else kwargs.get("non_blocking", False)
             quick = where and source.untyped_storage().data_ptr() in self.pinned
             if target is None or source.ndim:  # a number is an argument of the kernel that fills
-                self.ledger.upload("pinned" if quick else "pageable")
+                kind = "pinned" if quick else "pageable"
+                self.ledger.upload(kind + self.streams.beside())
         return self._run(func, args, kwargs)
 
     def _check(self, func, tensors: list[Tensor]) -> None:
@@ -131,9 +133,12 @@ class FakeCuda(TorchDispatchMode):
                 return tensor
             return self.fake.from_tensor(tensor.detach(), static_shapes=True)
 
+        operands = tensors_of((args, kwargs))
+        self.streams.require_order(func, operands)
         args, kwargs = mapped((args, kwargs), lift)
         with self.fake:
             out = func(*args, **kwargs)
+        self.streams.made(operands, tensors_of(out))
         self.ledger.moved(func, tensors_of((args, kwargs)), tensors_of(out))
         return out
 
@@ -194,27 +199,6 @@ def _one_kernel(ledger: Ledger) -> Callable[..., Any]:
     return faster
 
 
-class _Stream:
-    """A stream, or an event, that nothing runs on."""
-
-    def __init__(self, ledger: Ledger, *_, **__) -> None:
-        self.ledger = ledger
-
-    def wait_stream(self, _) -> None:
-        pass
-
-    wait_event = record_event = wait_stream
-
-    def record(self, *_) -> None:
-        pass
-
-    def synchronize(self) -> None:
-        self.ledger.wait("synchronise")
-
-    def elapsed_time(self, _) -> float:
-        return 1.0
-
-
 class _Graph:
     """A graph whose replays are counted."""
 
@@ -235,9 +219,8 @@ def _graph(ledger: Ledger, *_, **__) -> Iterator[None]:
         ledger.is_capturing = False
 
 
-def _cuda_names(ledger: Ledger) -> dict[str, Any]:
+def _cuda_names(ledger: Ledger, streams: Streams) -> dict[str, Any]:
     """Return what `torch.cuda` answers."""
-    only = _Stream(ledger)
     facts = types.SimpleNamespace(
         name="make-believe", total_memory=MEMORY, multi_processor_count=132, major=9, minor=0
     )
@@ -266,10 +249,10 @@ def _cuda_names(ledger: Ledger) -> dict[str, Any]:
         "get_rng_state_all": lambda: [torch.zeros(16, dtype=torch.uint8)],
         "set_rng_state": lambda *_: None,
         "set_rng_state_all": lambda _: None,
-        "Stream": partial(_Stream, ledger),
-        "Event": partial(_Stream, ledger),
-        "current_stream": lambda *_: only,
-        "stream": lambda _: contextlib.nullcontext(),
+        "Stream": lambda *_, **__: Stream(streams),
+        "Event": lambda *_, **__: Event(streams),
+        "current_stream": lambda *_: streams.current,
+        "stream": streams.on,
         "CUDAGraph": partial(_Graph, ledger),
         "graph": partial(_graph, ledger),
         "is_current_stream_capturing": lambda: ledger.is_capturing,
@@ -301,10 +284,11 @@ def fake_cuda(ledger: Ledger) -> Iterator[FakeCuda]:
         return tensor.cpu().tolist()
 
     with contextlib.ExitStack() as stack:
-        for name, value in _cuda_names(ledger).items():
+        for name, value in _cuda_names(ledger, mode.streams).items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         for owner, name, value in (
             (Tensor, "pin_memory", pin),
+            (Tensor, "record_stream", lambda *args: mode.streams.record(*args)),
             (FakeTensor, "tolist", tolist),
             (nn.Module, "_apply", _apply),
             (Fastest, "faster", _one_kernel(ledger)),

@@ -51,12 +51,14 @@ class Ledger:
     """Number of captured graphs."""
     replays: int = 0
     """Number of replays of captured graphs."""
+    freed_early: int = 0
+    """Number of tensors that were freed while another stream used them, and not recorded there."""
     bytes: Counter[str] = field(default_factory=Counter)
     """Operator -> bytes of its operands and results, views excluded."""
     figures: dict[str, float] = field(default_factory=dict)
     """Figures of the case."""
     step: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Waits, uploads and captures between `begin_step` and `end_step`."""
+    """Waits, uploads, captures and early frees between `begin_step` and `end_step`."""
     is_capturing: bool = False
     counts: bool = True
     """Whether bytes are counted."""
@@ -76,7 +78,8 @@ class Ledger:
 
     def _counts(self) -> dict[str, Counter[str]]:
         graphs = Counter(captures=self.captures, replays=self.replays)
-        return {"waits": +self.waits, "uploads": +self.uploads, "graphs": graphs}
+        freed = Counter(early=self.freed_early)
+        return {"waits": +self.waits, "uploads": +self.uploads, "graphs": graphs, "freed": freed}
 
     def wait(self, kind: str) -> None:
         """Record that the host waits."""

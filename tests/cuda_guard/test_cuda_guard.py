@@ -24,15 +24,24 @@ EXPECTED = {
     *("inspected", "surprise", "policies", "decoder"),
     *("plan_cem", "plan_icem", "plan_mppi", "plan_gradient"),
     *("train_joint", "train_joint_published", "train_frozen", "train_finetune", "train_post"),
-    *("train_pretrain", "moved_bf16", "moved_autocast"),
+    *("train_joint_logged", "train_pretrain", "train_images", "moved_bf16", "moved_autocast"),
 }
 """Cases that run to their end. Nevergrad's is added where the package is installed."""
 
 STEP_WAITS: dict[str, str] = {}
 """Where a training step that is not logged may wait for the device, and why: nowhere."""
 
-STEP_UPLOADS = {"pinned at worldmodel/training/batches.py:sent": "the batch and random colours"}
-"""Where a training step may copy to the device, and what: none makes the host wait."""
+LOGGED_WAITS = {"copy to the host at worldmodel/training/distributed.py:mean": 1}
+"""Where a logged step waits for the device, and how often: once, for its losses, the norm of its
+gradients and the divergence check together."""
+
+SENT = "at worldmodel/training/batches.py:sent"
+STEP_UPLOADS = {
+    f"pinned beside the step {SENT}": "the next batch",
+    f"pinned {SENT}": "random colours",
+}
+"""Where a training step may copy to the device, and what: none makes the host wait. Copies beside
+the step are on a stream of their own."""
 
 PLAN_WAITS = {
     "planning/planner.py:_plan": 1,
@@ -123,8 +132,23 @@ def test_later_plans_replay_the_graphs_of_the_first(records):
 
 def test_a_training_step_waits_where_it_is_allowed_to(records):
     for name, step in trained(records).items():
-        assert step["waits"].keys() <= STEP_WAITS.keys(), name
+        allowed = LOGGED_WAITS if name.endswith("logged") else STEP_WAITS
+        assert step["waits"].keys() <= allowed.keys(), name
         assert step["uploads"].keys() <= STEP_UPLOADS.keys(), name
+    assert records["train_joint_logged"]["step"]["waits"] == LOGGED_WAITS
+
+
+def test_the_next_batch_is_copied_beside_the_step(records):
+    beside, on_main = STEP_UPLOADS
+    for name, step in trained(records).items():
+        assert step["uploads"][beside] >= 1, name
+        assert step["uploads"].get(on_main, 0) <= 1, name
+
+
+def test_a_tensor_of_another_stream_must_be_waited_for_and_recorded(records):
+    for name, row in records.items():
+        assert not row["step"] or not row["step"]["freed"].get("early"), name
+    assert records["faulty_streams"]["figures"] == {"not waited": 1, "freed early": 1}
 
 
 def test_elementwise_operators_move_few_bytes(records):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -73,8 +74,35 @@ def use_device(device: torch.device) -> None:
         torch.cuda.set_device(device)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """A micro-batch, and the end of the work on the device that makes it."""
+
+    batch: Batch
+    done: torch.cuda.Event | None = None
+    """Event behind the copies; None on a CPU."""
+
+    def on(self, device: torch.device) -> Batch:
+        """Return the batch for the device's current stream, which waits for the copies.
+
+        The host does not wait. The memory of the batch is used again only after the work that
+        this stream has queued by the time that the batch is dropped.
+        """
+        if self.done is not None:
+            current = torch.cuda.current_stream(device)
+            current.wait_event(self.done)
+            for tensor in self.batch.values():
+                if tensor.is_cuda:
+                    tensor.record_stream(current)
+        return self.batch
+
+
 class Prefetcher:
-    """Reads the next micro-batch in a thread while the current one is trained on, in order."""
+    """Reads the next micro-batch in a thread while the current one is trained on, in order.
+
+    On CUDA, copies to the device (and encoding, if `load` encodes) are queued on a stream of their
+    own, so that they run beside the current step instead of behind it.
+    """
 
     def __init__(
         self,
@@ -86,19 +114,29 @@ class Prefetcher:
         """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`.
 
         Args:
-            load: reads a micro-batch.
+            load: reads a micro-batch. On a device, it reads nothing that training changes.
             accumulate: number of micro-batches per step.
             steps: number of steps of the run.
             device: device that `load` reads to.
         """
         self.load, self.accumulate, self.steps = load, accumulate, steps
-        current = device or torch.device("cpu")
-        self.pool = ThreadPoolExecutor(1, initializer=use_device, initargs=(current,))
-        self.waiting: dict[tuple[int, int], Future[Batch]] = {}
+        self.device = device or torch.device("cpu")
+        self.stream: torch.cuda.Stream | None = None
+        if self.device.type == "cuda":
+            self.stream = torch.cuda.Stream(self.device)
+            self.stream.wait_stream(torch.cuda.current_stream(self.device))  # weights that it uses
+        self.pool = ThreadPoolExecutor(1, initializer=use_device, initargs=(self.device,))
+        self.waiting: dict[tuple[int, int], Future[Read]] = {}
+
+    def _read(self, step: int, micro: int) -> Read:
+        if self.stream is None:
+            return Read(batch=self.load(step, micro))
+        with torch.cuda.stream(self.stream):
+            return Read(batch=self.load(step, micro), done=self.stream.record_event())
 
     def _request(self, step: int, micro: int) -> None:
         if step < self.steps and (step, micro) not in self.waiting:
-            self.waiting[step, micro] = self.pool.submit(self.load, step, micro)
+            self.waiting[step, micro] = self.pool.submit(self._read, step, micro)
 
     def __call__(self, step: int) -> Iterator[Batch]:
         """Yield the step's micro-batches in order."""
@@ -106,7 +144,7 @@ class Prefetcher:
             self._request(step, micro)
             last = micro + 1 == self.accumulate
             self._request(*((step + 1, 0) if last else (step, micro + 1)))
-            yield self.waiting.pop((step, micro)).result()
+            yield self.waiting.pop((step, micro)).result().on(self.device)
 
     def close(self, *, wait: bool = True) -> None:
         """Stop reading; by default wait for the batch in progress."""

@@ -118,15 +118,26 @@ class Ranks:
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
-    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+    def mean(
+        self, values: Mapping[str, Tensor], own: Tensor | None = None
+    ) -> tuple[dict[str, float], list[float]]:
         """Return the mean over ranks of each value; every rank must pass the same names.
 
-        The values are read from their device at once.
+        All is read from the device at once, so that the host waits for it once.
+
+        Args:
+            values: numbers to average.
+            own: further numbers [N] float64 of this rank.
+
+        Returns:
+            Means by name, and the further numbers.
         """
         row = torch.stack([_whole(value).double() for value in values.values()])
         if self.count > 1:
             dist.all_reduce(row)
-        return dict(zip(values, (row / self.count).tolist(), strict=True))
+        row = row / self.count
+        read = (row if own is None else torch.cat([row, own])).tolist()
+        return dict(zip(values, read, strict=False)), read[len(values) :]
 
     def largest(self, number: int) -> int:
         """Return the largest of the ranks' numbers; every rank must call it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,8 @@ class DivergenceCheck:
     """Checks the loss of every micro-batch.
 
     On a CPU a loss is read at once, before its gradients. On another device that would make the
-    device wait for the host, so that the first bad loss is remembered there and read by `settle`,
-    before anything that depends on it is written.
+    device wait for the host, so that the first bad loss is remembered there, and its numbers are
+    given to `settle` before anything that depends on it is written.
 
     Args:
         out: folder for the bad batch.
@@ -59,18 +59,29 @@ class DivergenceCheck:
         self.first_2 = torch.where(good, self.first_2, torch.stack(numbers))
         self.value = torch.where(good, self.value, value)
 
-    def settle(self) -> None:
-        """Read what was remembered.
+    def remembered(self) -> Tensor | None:
+        """Return the numbers for `settle` [3] float64, on the device; None if there are none."""
+        if self.first_2 is None or self.value is None:
+            return None
+        return torch.cat([self.first_2.double(), self.value.double().reshape(1)])
+
+    def settle(self, numbers: Sequence[float] | None = None) -> None:
+        """Judge what was remembered.
+
+        Args:
+            numbers: what `remembered` returned, read from the device; None reads it now.
 
         Raises:
             TrainingError: an earlier loss was not finite or too large.
         """
-        if self.first_2 is None or self.value is None:
+        if numbers is None:
+            held = self.remembered()
+            numbers = [] if held is None else held.tolist()
+        step, micro = (int(numbers[0]) - 1, int(numbers[1])) if numbers else (-1, 0)
+        if step < 0:
             return
-        number, micro = self.first_2.tolist()
-        if number:
-            batch = next(itertools.islice(self.batches(number - 1), micro, None))
-            raise self._error(float(self.value), batch, number - 1)
+        batch = next(itertools.islice(self.batches(step), micro, None))
+        raise self._error(numbers[2], batch, step)
 
     def _error(self, value: float, batch: Batch, step: int) -> TrainingError:
         replay = self.out / f"diverged-step-{step}.pt"

@@ -100,10 +100,8 @@ class _Logger:
         config: LoopConfig,
         ranks: Ranks,
         changed: list[str],
-        device: torch.device,
         settings: Mapping[str, object],
     ) -> None:
-        self.device = device
         self.forced: Row = {f"forced {name}": 1.0 for name in changed}
         self.ranks, self.last_step = ranks, config.last_step
         self.main = ranks.rank == 0
@@ -123,9 +121,10 @@ class _Logger:
             self.tracker.close()
 
     def write(self, step: int, row: Row, callbacks: Callbacks, validate: bool) -> Row:
-        """Complete and write the metrics of a step, including a validation if due."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)  # queued steps are not done yet
+        """Complete and write the metrics of a step, including a validation if due.
+
+        The caller has read the step's losses, so that the device has done all steps so far.
+        """
         span = max(1e-9, time.perf_counter() - self.since)
         speed, share = self.seen * self.ranks.count / span, self.waited / span
         row |= {"samples_per_s": speed, "data_wait": share}
@@ -238,7 +237,7 @@ def run_loop(
     first, changed = _open_checkpoint(store, model, optimizer, config, resume)
     last = config.last_step
     device = next(model.parameters()).device
-    logger = _Logger(out, first, config, ranks, changed, device, settings or {})
+    logger = _Logger(out, first, config, ranks, changed, settings or {})
     check = DivergenceCheck(out, batches, deferred=device.type != "cpu")
     row: Row = {}
     model.train()
@@ -261,8 +260,9 @@ def run_loop(
             end = step + 1 == last
             is_due = end or step % config.eval_every == 0
             if is_due or step % config.log_every == 0:
-                check.settle()
-                row = {"step": step, "lr": rate, **ranks.mean({"grad_norm": norm, **parts})}
+                means, numbers = ranks.mean({"grad_norm": norm, **parts}, check.remembered())
+                check.settle(numbers)
+                row = {"step": step, "lr": rate, **means}
                 row = logger.write(step, row, callbacks, is_due)
                 bar.set_postfix(loss=f"{row['loss']:.4f}", sps=f"{row['samples_per_s']:.0f}")
             stopped = ranks.largest(waiting())

@@ -91,7 +91,9 @@ def objects(_) -> tuple:
             time.sleep(2.5)
         ranks.barrier()
         mine = 10.0 + ranks.rank
-        means = ranks.mean({"b": torch.tensor(mine), "a": torch.tensor(1.0)})
+        further = torch.tensor([mine], dtype=torch.float64)
+        means, kept = ranks.mean({"b": torch.tensor(mine), "a": torch.tensor(1.0)}, further)
+        assert kept == [mine]
         said = ranks.from_rank_0(mine), ranks.from_all(mine), ranks.largest(ranks.rank), means
         own = ranks.own, ranks.device("cuda"), dist.get_backend(), dist.get_backend(ranks.patient)
     return said, own
