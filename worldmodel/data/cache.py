@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from worldmodel.atomic_io import atomic_folder
+from worldmodel.atomic_io import atomic_folder, no_links
 from worldmodel.errors import ConfigError
 
 VARIABLE = "WORLDMODEL_CACHE"
@@ -116,7 +116,7 @@ def locked(path: Path) -> Iterator[None]:
     It is a POSIX lock: it is released even if its process is killed, and worker processes do not
     inherit it.
     """
-    with _threads, path.open("w") as file:
+    with _threads, open(path, "a", encoding="utf-8", opener=no_links) as file:
         fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 

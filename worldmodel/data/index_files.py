@@ -11,7 +11,7 @@ from typing import Any
 
 from worldmodel.atomic_io import write_json, write_text
 from worldmodel.data.cache import digest_of
-from worldmodel.data.index_rows import check_sizes, warn_of_doubts, write_tracebacks
+from worldmodel.data.index_rows import check_places, check_sizes, warn_of_doubts, write_tracebacks
 from worldmodel.data.index_store import IndexStore, Row
 from worldmodel.errors import DataError
 from worldmodel.shards import interleave, read_shards
@@ -63,7 +63,7 @@ def write_index(
     """
     found = [dict(row) for _, _, unit_rows in units for row in unit_rows]
     write_tracebacks(out / ERRORS, found)
-    rows = check_sizes(found, frame_size=facts.same_size)
+    rows = check_sizes(check_places(found), frame_size=facts.same_size)
     accepted = [r for r in rows if "reason" not in r]
     rejected = [r for r in rows if "reason" in r]
     paths = {r["path"] for r in accepted}

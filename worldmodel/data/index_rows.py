@@ -12,6 +12,8 @@ from worldmodel.data.index_store import Row
 from worldmodel.data.readers.options import TIMESTAMPS_SAY, UNCHECKED
 
 log = logging.getLogger(__name__)
+PLACE = "frames_at"
+"""Entry of a row that is compared and not kept: file on this machine and first frame, or None."""
 
 
 def _majority(rows: list[Row], fact: str) -> object:
@@ -42,8 +44,26 @@ def _require_majority(rows: list[Row], fact: str, *, needed: bool) -> list[Row]:
             continue
         others = "the others agree on none" if common is None else f"most episodes have {common}"
         message = f"{fact}: {value}, but {others}"
-        kept = {key: row[key] for key in ("path", "record", "layout")}
-        out.append({**kept, "reason": fact, "message": message})
+        out.append(_rejected(row, fact, message))
+    return out
+
+
+def _rejected(row: Row, reason: str, message: str) -> Row:
+    kept = {key: row[key] for key in ("path", "record", "layout")}
+    return {**kept, "reason": reason, "message": message}
+
+
+def check_places(rows: list[Row]) -> list[Row]:
+    """Reject episodes whose frames are the same part of one file, as behind links.
+
+    Nothing tells whose frames they are.
+    """
+    places = [row.pop(PLACE, None) for row in rows]
+    counts = Counter(place for place in places if place)
+    out = []
+    for row, place in zip(rows, places, strict=True):
+        message = f"video_span: {counts[place]} episodes have the same frames of one file"
+        out.append(row if counts[place] < 2 else _rejected(row, "video_span", message))
     return out
 
 

@@ -10,9 +10,11 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.data.episode import Episode, EpisodeError, rejecting
+from worldmodel.data.index_rows import PLACE
 from worldmodel.data.index_store import Row
 from worldmodel.data.readers.layouts import Unit, read_unit
 from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.video import VideoFrames
 from worldmodel.errors import DataError
 from worldmodel.processes import WorkerPool
 
@@ -44,7 +46,10 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
     view = episode.camera(options.read.camera)
     if options.extrinsics == "required":
         episode.extrinsics(view.name)
-    size = getattr(view.frames, "size", None)
+    size, where = getattr(view.frames, "size", None), None
+    if isinstance(view.frames, VideoFrames):
+        facts = view.frames.path.stat()
+        where = f"{facts.st_dev}:{facts.st_ino}:{view.frames.first}"
     sent = episode.actions_TA
     return {
         "path": unit.path,
@@ -56,6 +61,7 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
         "camera": view.name,
         "cameras": {c.name: c.serial for c in episode.cameras.values()},
         "frame_size": list(size) if size else None,
+        PLACE: where,
         "state_dim": episode.states_TS.shape[1],
         "action_dim": (episode.states_TS if sent is None else sent).shape[1],
         "success": episode.success,

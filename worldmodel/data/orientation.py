@@ -49,7 +49,12 @@ def turn_of(frame: av.VideoFrame) -> Turn:
 
 
 def upright(frame: av.VideoFrame, turn: Turn) -> Frames:
-    """Return a frame as uint8 RGB [H, W, 3], turned as its file's first frame says (`turn_of`)."""
+    """Return a frame as uint8 RGB [H, W, 3], turned as its file's first frame says (`turn_of`).
+
+    Raises:
+        EpisodeError: Pixels are transparent.
+    """
+    require_opaque(frame)
     swap, mirror, flip = turn
     pixels = frame.to_ndarray(format="rgb24")
     if swap:
@@ -59,6 +64,21 @@ def upright(frame: av.VideoFrame, turn: Turn) -> Frames:
     if flip:
         pixels = pixels[::-1]
     return pixels if turn == UPRIGHT else np.ascontiguousarray(pixels)
+
+
+def require_opaque(frame: av.VideoFrame) -> None:
+    """Check that a frame has no transparent pixels, whose colour depends on the background.
+
+    Raises:
+        EpisodeError: It has.
+    """
+    if not any(part.is_alpha for part in frame.format.components):
+        return
+    if int(frame.to_ndarray(format="rgba")[..., 3].min()) < 255:
+        raise EpisodeError(
+            "video_damaged",
+            "it has transparent pixels, whose colour depends on the background; flatten it",
+        )
 
 
 def shown_size(frame: av.VideoFrame) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from worldmodel.data.episode import EpisodeError, Frames
 from worldmodel.data.orientation import turn_of, upright
-from worldmodel.data.video_file import VideoFacts, inspect_video, reading_video
+from worldmodel.data.video_file import VideoFacts, inspect_video, reading_video, video_stream
 from worldmodel.errors import ConfigError
 
 __all__ = ["DECODER", "VideoFacts", "VideoFrames", "choose_decoder", "inspect_video"]
@@ -155,7 +155,7 @@ def _order(path: Path, stamp: tuple[int, int]) -> _Order | None:
     """
     stamps, keys = [], []
     with reading_video(path) as container:
-        for packet in container.demux(container.streams.video[0]):
+        for packet in container.demux(video_stream(container)):
             if not packet.size:
                 continue
             if packet.is_discard or packet.pts is None:
@@ -176,7 +176,7 @@ def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
         raise EpisodeError("video_too_short", f"{path.name} has {count} frames, none at {first}")
     with reading_video(path) as container:
         if order is not None:
-            stream = container.streams.video[0]
+            stream = video_stream(container)
             container.seek(order.key_before(first), stream=stream, backward=True)
         found = dict(_frames(path, container, set(wanted), order))
     missing = [step for step in wanted if step not in found]
@@ -189,7 +189,7 @@ def _frames(
     path: Path, container: av.container.InputContainer, wanted: set[int], order: _Order | None
 ) -> Iterator[tuple[int, Frames]]:
     """Yield the wanted frames with their numbers; without `order`, all frames are counted."""
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     stream.thread_type = "NONE"
     last, number, turn = max(wanted), 0, None
     try:

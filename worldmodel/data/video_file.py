@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import Array, EpisodeError, Frames
-from worldmodel.data.orientation import UPRIGHT, Turn, shown_size, turn_of, upright
+from worldmodel.data.orientation import UPRIGHT, Turn, require_opaque, shown_size, turn_of, upright
 from worldmodel.errors import DataError
 
 MAX_PIXELS = 2**26
@@ -111,7 +111,7 @@ def open_video(path: Path) -> av.container.InputContainer:
         container.close()
         raise EpisodeError("video_truncated", f"{path.name} holds no video stream")
     # typed as always present, and None where this FFmpeg has no decoder
-    coded: av.VideoCodecContext | None = container.streams.video[0].codec_context
+    coded: av.VideoCodecContext | None = video_stream(container).codec_context
     if coded is None:
         container.close()
         raise EpisodeError("video_damaged", f"{path.name} has a video stream of an unknown codec")
@@ -140,12 +140,21 @@ def reading_video(path: Path) -> Iterator[av.container.InputContainer]:
             ) from error
 
 
+def video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """Return the video stream that players show, which is not always the first one.
+
+    A file may also hold a cover picture, a thumbnail or a smaller copy.
+    """
+    best = container.streams.best("video")
+    return best if isinstance(best, av.VideoStream) else container.streams.video[0]
+
+
 def _num_listed(container: av.container.InputContainer) -> int:
     """Return the number of frames that the file promises; 0 if unknown.
 
     A MOV or MP4 file also lists frames that its edit list leaves out; FFmpeg's index does not.
     """
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     entries = getattr(stream, "index_entries", None)  # missing in some versions of PyAV
     return len(entries) if entries and "mov" in container.format.name else stream.frames
 
@@ -175,7 +184,7 @@ class _Count:
 
 def _count_packets(container: av.container.InputContainer, path: Path, count: _Count) -> None:
     """Count packets; decode one frame, which tells the size as shown."""
-    stream = container.streams.video[0]
+    stream = video_stream(container)
     for packet in container.demux(stream):
         if packet.size and packet.is_discard:
             count.hidden += 1
@@ -186,12 +195,12 @@ def _count_packets(container: av.container.InputContainer, path: Path, count: _C
                 count.size = shown_size(frames[0]) if frames else count.size
     if count.shown and not any(count.size):  # the first packet alone gives no frame
         with reading_video(path) as again:
-            count.size = shown_size(next(again.decode(again.streams.video[0])))
+            count.size = shown_size(next(again.decode(video_stream(again))))
 
 
 def _count_frames(container: av.container.InputContainer, path: Path, count: _Count) -> None:
     coded = (0, 0)
-    for packet in container.demux(container.streams.video[0]):
+    for packet in container.demux(video_stream(container)):
         if packet.is_discard and packet.size:
             count.hidden += 1
         for frame in packet.decode():
@@ -203,6 +212,7 @@ def _count_frames(container: av.container.InputContainer, path: Path, count: _Co
                     "video_damaged",
                     f"frame {count.shown} of {path.name} is damaged or changes size",
                 )
+            require_opaque(frame)
             count.add(frame.pts)
 
 
@@ -217,7 +227,7 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
         EpisodeError: The file is missing, truncated or damaged.
     """
     with reading_video(path) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         stream.thread_type = "NONE"
         fps = float(stream.average_rate or 0)
         listed, count = _num_listed(container), _Count()
@@ -236,6 +246,8 @@ def inspect_video(path: Path, *, decode: bool = True) -> VideoFacts:
             "video_truncated",
             f"{path.name} lists {listed} frames and holds {count.shown + count.hidden}",
         )
+    if not count.shown:
+        raise EpisodeError("video_truncated", f"{path.name} shows no frame")
     height, width = count.size
     whole = len(times_s) == count.shown
     return VideoFacts(count.shown, width, height, fps, times_s if whole else np.zeros(0))
@@ -248,7 +260,7 @@ def shown_frames(path: Path) -> Iterator[ShownFrame]:
         EpisodeError: The file is missing, truncated or damaged, or its frames have no times.
     """
     with reading_video(path) as container:
-        stream = container.streams.video[0]
+        stream = video_stream(container)
         start_s, size, turn, number = None, None, UPRIGHT, 0
         try:
             for frame in container.decode(stream):

@@ -196,6 +196,17 @@ def test_linked_files_may_stay_inside_the_data_set(tmp_path):
     assert len(read_droid(folder, root=tmp_path)) == STEPS
 
 
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+def test_episodes_with_the_frames_of_one_file_are_rejected(tmp_path, link):
+    paths = [next(episode(tmp_path, f"e{n}", n).rglob("*.mp4")) for n in range(3)]
+    paths[1].unlink()
+    link(paths[1], paths[0])
+    summary = build_index(tmp_path, tmp_path / "out", workers=1)
+    assert (summary["accepted"], summary["reasons"]) == (1, {"video_span": 2})
+    assert "frames_at" not in (tmp_path / "out" / "manifest.jsonl").read_text()
+    assert build_index(tmp_path, tmp_path / "out", workers=1)["inspected"] == 0
+
+
 def test_deeply_nested_metadata_are_a_reject(tmp_path):
     folder = episode(tmp_path, "odd")
     next(folder.glob("metadata_*.json")).write_text('{"a":' + "[" * 100_000 + "]" * 100_000 + "}")

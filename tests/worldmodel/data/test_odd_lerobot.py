@@ -151,6 +151,25 @@ def test_a_path_that_no_file_can_have_is_a_reject(tmp_path, version, key, folder
 
 
 @pytest.mark.parametrize(
+    ("key", "template"),
+    [
+        ("data_path", "data/all.parquet"),
+        ("video_path", "videos/{video_key}/all.mp4"),
+        ("video_path", "videos/{episode_index:06d}.mp4"),
+    ],
+)
+def test_a_template_that_does_not_tell_files_apart_is_refused(tmp_path, key, template):
+    def change(info):
+        info[key] = template
+
+    root = write_lerobot(tmp_path / "set", some_episodes(1), "v2.1", info=change)
+    with pytest.raises(
+        DataError, match=rf"info\.json: {key} is '{template}'; allowed: a path with"
+    ):
+        build_index(root, tmp_path / "out", workers=1)
+
+
+@pytest.mark.parametrize(
     "text", ["", "[]", "3", "[" * 100_000, "version https://git-lfs.github.com"]
 )
 def test_an_info_that_is_no_object_is_one_error(tmp_path, text):

@@ -2,6 +2,7 @@
 
 import os
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ TURNS = {
     "mirrored": ((-1, 0, 0, 1), (48, 64), (False, True)),
     "upside down": ((1, 0, 0, -1), (48, 64), (True, False)),
     "transposed": ((0, 1, 1, 0), (64, 48), (False, False)),
+    "90 clockwise and mirrored": ((0, -1, -1, 0), (64, 48), (True, True)),
 }
 
 
@@ -63,6 +65,57 @@ def test_hidden_frames_do_not_count(first, count, tmp_path):
         assert [odd.number_of(f) for f in frames] == [first + step for step in steps]
     with pytest.raises(EpisodeError, match="video_too_short"):
         VideoFrames(path, count).read(np.array([count]))
+
+
+def test_a_video_that_shows_nothing_is_refused(tmp_path):
+    path = odd.edit(odd.write(tmp_path / "cut.mp4", 20), 100, 1)
+    for decode in (True, False):
+        with pytest.raises(EpisodeError, match="shows no frame"):
+            inspect_video(path, decode=decode)
+
+
+@pytest.mark.parametrize("alpha", [0, 255])
+def test_transparent_pixels_are_refused(alpha, tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=15)
+        (stream.height, stream.width), stream.pix_fmt = odd.SIZE, "bgra"
+        rgba = np.dstack([odd.grey(3), np.full(odd.SIZE, alpha, np.uint8)])
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
+        container.mux(stream.encode())
+    readers = (
+        inspect_video,
+        VideoFrames(path, 1).read,
+        lambda _: next(shown_frames(path)).pixels(),
+    )
+    for read, given in zip(readers, (path, np.array([0]), None), strict=True):
+        if alpha == 255:
+            read(given)
+            continue
+        with pytest.raises(EpisodeError, match="transparent"):
+            read(given)
+
+
+def test_a_picture_beside_the_video_is_not_the_video(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 16, 16, "yuvj420p"
+        stream = container.add_stream("libx264", rate=15, options=odd.OPTIONS)
+        (stream.height, stream.width), stream.pix_fmt = odd.SIZE, "yuv420p"
+        dark = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        container.mux(cover.encode(dark))
+        container.mux(cover.encode())
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(odd.grey(number), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    for decode in (True, False):
+        facts = inspect_video(path, decode=decode)
+        assert (facts.frames, facts.height, facts.width) == (6, *odd.SIZE)
+    read = [*VideoFrames(path, 6).read(np.array([0, 4])), *VideoFrames(path, 6).read(np.array([5]))]
+    assert [odd.number_of(frame) for frame in read] == [0, 4, 5]
+    assert [odd.number_of(frame.pixels()) for frame in shown_frames(path)] == list(range(6))
 
 
 GAPS = {

@@ -60,11 +60,26 @@ def read_info(root: Path, links: Links = "inside") -> dict[str, Any]:
         raise _refuse(path, "fps", fps, "0.01 to 100,000 frames per second")
     if not isinstance(info.get("features", {}), dict):
         raise _refuse(path, "features", info["features"], "an object")
-    for name in ("data_path", "video_path") if video_keys(info) else ("data_path",):
-        template = info.get(name)
-        if not isinstance(template, str) or set(PLACE.sub("", template)) & {"{", "}"}:
-            raise _refuse(path, name, template, "a path with {episode_index:06d} and the like")
+    _check_template(path, info, "data_path")
+    if video_keys(info):
+        _check_template(path, info, "video_path")
     return info
+
+
+def _check_template(path: Path, info: dict[str, Any], name: str) -> None:
+    """Check that a template has known place holders only, and those that tell files apart.
+
+    Raises:
+        DataError: It does not.
+    """
+    template = info.get(name)
+    if not isinstance(template, str) or set(PLACE.sub("", template)) & {"{", "}"}:
+        raise _refuse(path, name, template, "a path with {episode_index:06d} and the like")
+    places = {found[0].strip("{}").partition(":")[0] for found in PLACE.finditer(template)}
+    if not places & {"episode_index", "file_index"}:
+        raise _refuse(path, name, template, "a path with {episode_index} or {file_index}")
+    if name == "video_path" and len(video_keys(info)) > 1 and "video_key" not in places:
+        raise _refuse(path, name, template, "a path with {video_key}: there are several views")
 
 
 def view_keys(info: dict[str, Any]) -> dict[str, str]:
