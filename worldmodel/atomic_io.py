@@ -8,9 +8,11 @@ content, never a part of it, and concurrent writers of one path do not interfere
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,26 @@ def temporary_path(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Return whether `path` is, or lies in, incomplete content."""
     return any(part.endswith(PART_SUFFIX) for part in path.parts)
+
+
+def no_links(path: str, flags: int) -> int:
+    """Open a file as `open` does, unless it is a link, a pipe or a device: for `open(opener=...)`.
+
+    What is written to a folder of somebody else must not land in another file.
+
+    Raises:
+        OSError: The path is one of these; the error names it.
+    """
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "a link, which is not followed: delete it", path) from error
+        raise
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, "not a regular file: delete it", path)
 
 
 def sync_file(path: Path) -> None:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
+from worldmodel.atomic_io import named_errors, no_links
 from worldmodel.errors import WorldModelError
 
 RENEW_S = 10.0
@@ -78,20 +79,22 @@ def lock_path(out: Path, *, is_file: bool = False) -> Path:
 
 
 def _read(file: IO[str]) -> Owner | None:
-    """Return the owner that a lock file names; None for an empty or torn one."""
+    """Return the owner that a lock file names; None for an empty, torn or odd one."""
     file.seek(0)
     try:
-        return Owner(**json.loads(file.read()))
+        owner = Owner(**json.loads(file.read()))
     except (ValueError, TypeError, RecursionError):
         return None
+    texts = (owner.host, owner.started, owner.since, owner.command)
+    readable = all(isinstance(text, str) and text.isprintable() for text in texts)
+    return owner if readable and type(owner.pid) is int else None
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     """Open a lock file, alone, creating it if it is missing."""
     while True:
-        file = path.open("a+", encoding="utf-8")
-        with file:
+        with open(path, "a+", encoding="utf-8", opener=no_links) as file:
             with contextlib.suppress(OSError):  # file systems without locks: rare races remain
                 fcntl.lockf(file, fcntl.LOCK_EX)
             with contextlib.suppress(FileNotFoundError):
@@ -170,8 +173,11 @@ def output_guard(out: Path, *, is_file: bool = False) -> Iterator[None]:
     pid = os.getpid()
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = time.strftime("%Y-%m-%d %H:%M:%S")
-    me = Owner(pid, socket.gethostname(), _start_time(pid), since, command[:500])
-    if not _take(out, path, me):
+    command = "".join(c if c.isprintable() else "?" for c in command[:500])
+    me = Owner(pid, socket.gethostname(), _start_time(pid), since, command)
+    with named_errors(path):
+        took = _take(out, path, me)
+    if not took:
         yield
         return
     ended = threading.Event()

@@ -19,7 +19,7 @@ from planning.planner import Memory
 from planning.policy import Policy
 from robot.calibrate import Axes, draw_moves, solve_axes
 from robot.safety.layer import SafeArm
-from worldmodel.atomic_io import write_json
+from worldmodel.atomic_io import no_links, write_json
 
 Array = NDArray[np.float64]
 
@@ -92,7 +92,7 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
         workcell.begin(options.seed)
         out.mkdir(parents=True, exist_ok=True)
         confirm = step_question(operator) if motion.confirm_each else None
-        with (out / "safety.jsonl").open("w", encoding="utf-8") as log:
+        with open(out / "safety.jsonl", "w", encoding="utf-8", opener=no_links) as log:
             arm = safe_arm(cell, workcell, execute=True, confirm=confirm, log=log)
             moves, inferred = collect_moves(options, workcell, arm, policy)
     write_json(out / "moves.json", {"moves_m": moves.tolist(), "inferred_m": inferred.tolist()})

@@ -37,6 +37,7 @@ from planning.report.live_view import LiveView
 from planning.report.page import write_report
 from planning.rollout import Episode, episode_seed
 from robot.errors import ArmError, ReflexError
+from worldmodel.atomic_io import no_links
 from worldmodel.shutdown import deferred_stop, name_of, patient
 
 log = logging.getLogger(__name__)
@@ -219,8 +220,9 @@ class Drive:
 
     def _follow(self, goals: list[SubGoal], seed: int, opened: OpenEpisode, title: str) -> str:
         cell, motion = self.options.workcell, self.options.motion
+        log = opened.records.folder / "safety.jsonl"
         with (
-            (opened.records.folder / "safety.jsonl").open("w", encoding="utf-8") as file,
+            open(log, "w", encoding="utf-8", opener=no_links) as file,
             tqdm(total=sum(g.steps for g in goals), desc=title, unit="step") as bar,
         ):
             arm = safe_arm(

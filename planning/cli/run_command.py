@@ -16,6 +16,7 @@ from planning.cli.commands import LoadedCommand
 from planning.cli.fields import UsageError
 from planning.cli.sharding import chosen_shard
 from planning.shard_options import ShardOptions
+from worldmodel.atomic_io import no_links
 from worldmodel.errors import ConfigError
 from worldmodel.output_guard import output_guard
 
@@ -96,7 +97,8 @@ def log_crash(error: Exception, words: list[str]) -> str:
     for folder in _log_folders(words):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with (folder / CRASHES).open("a", encoding="utf-8", errors="replace") as file:
+            path = folder / CRASHES  # perhaps in a folder where others may put a link
+            with open(path, "a", encoding="utf-8", errors="replace", opener=no_links) as file:
                 file.write(f"{head}{text}\n")
         except OSError as failure:
             problem = f"nowhere ({failure})"

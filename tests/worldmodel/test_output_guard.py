@@ -90,6 +90,24 @@ def test_a_torn_lock_is_stale(tmp_path, text):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("entry", [{"pid": "1"}, {"host": []}, {"command": "\x1b[31m"}])
+def test_an_odd_lock_is_stale(tmp_path, entry):
+    owner = Owner(os.getpid(), "another-machine", "0", "today", "train")
+    lock_path(tmp_path).write_text(json.dumps({**dataclasses.asdict(owner), **entry}))
+    with output_guard(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda lock: lock.symlink_to(lock.with_name("kept"))])
+def test_a_lock_that_is_no_file_is_refused_and_a_link_not_followed(tmp_path, make):
+    kept = tmp_path / "kept"
+    kept.write_text("kept")
+    make(lock_path(tmp_path))
+    with pytest.raises(OSError, match=r"delete it.*\.lock"), output_guard(tmp_path):
+        pass
+    assert kept.read_text() == "kept"
+
+
 def test_a_run_that_wrote_nothing_leaves_no_folder(tmp_path):
     with pytest.raises(KeyError), output_guard(tmp_path / "a" / "b"):
         raise KeyError

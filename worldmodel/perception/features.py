@@ -33,10 +33,9 @@ from worldmodel.errors import DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.hdf5_file import open_resumable, source_stamp
+from worldmodel.perception.hdf5_file import open_resumable, reserved, source_stamp
 from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.shards import Shard, begin_shard, finish_shard
-from worldmodel.shutdown import patient
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -169,14 +168,15 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
-    if name in file and not _is_of(file[name], path):
-        log.warning("%s has changed since its features were written: encoding it again", path)
-        del file[name]
-    group = file.require_group(name)
-    group.attrs["source"] = source_stamp(path)
-    done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
-    for key in set(ARRAYS) & set(group):
-        group[key].resize(done, axis=0)  # an interrupted run may have written only one of the two
+    with reserved(file):
+        if name in file and not _is_of(file[name], path):
+            log.warning("%s has changed since its features were written: encoding it again", path)
+            del file[name]
+        group = file.require_group(name)
+        group.attrs["source"] = source_stamp(path)
+        done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
+        for key in set(ARRAYS) & set(group):
+            group[key].resize(done, axis=0)  # an interrupted run may have written only one
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
     read = clips(path, config)
@@ -190,12 +190,12 @@ def _one_video(
         if count > done:
             frames = transform(torch.from_numpy(clip))
             found_ND = encode(model, frames)
-            with patient():  # a process that ends in the middle of a write tears the file
+            with reserved(file, found_ND.nbytes):
                 _append(group, found_ND, times, config.dtype)
-                file.flush()
     if not count:
         raise DataError(f"{path} has no frames")
-    group.attrs["complete"] = True
+    with reserved(file):
+        group.attrs["complete"] = True
     return count
 
 
@@ -271,7 +271,8 @@ def _encode_all(
     rejected: dict[str, str] = {}
     clips_done = skipped = 0
     with open_resumable(out, made_by) as file:
-        file.attrs["model"] = name
+        with reserved(file):
+            file.attrs["model"] = name
         for key, path in tqdm(named, desc="features", unit="video"):
             if _is_complete(file, key, path):
                 skipped += 1
@@ -282,7 +283,8 @@ def _encode_all(
                 log.warning("%s", error)
                 rejected[key] = str(error)
                 if key in file and not len(file[key]):
-                    del file[key]
+                    with reserved(file):
+                        del file[key]
     return Result(len(named) - len(rejected), clips_done, skipped, rejected)
 
 

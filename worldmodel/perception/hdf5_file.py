@@ -1,5 +1,8 @@
 """HDF5 files of results, which a second run of the same command continues.
 
+HDF5 writes parts of its structure late, and a disk that is full by then tears the file. So space is
+taken from the disk before each write (`reserved`), and a write that fails changes nothing.
+
 A file of results may come from somebody else, and HDF5 can lead into other files: by links,
 external storage and virtual data sets. A file that does is refused, before anything in it is read
 or written.
@@ -7,18 +10,24 @@ or written.
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import h5py
 import numpy as np
 
+from worldmodel.atomic_io import named_errors, temporary_path
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.shutdown import patient
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK)
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MARGIN = 2**17
+"""Bytes that HDF5 may add to its structure in one write, generously."""
 
 
 def source_stamp(path: Path) -> str:
@@ -46,7 +55,8 @@ def open_resumable(path: Path, made_by: Mapping[str, object]) -> h5py.File:
     """
     file = open_results(path)
     try:
-        _record(file, path, made_by)
+        with reserved(file):
+            _record(file, path, made_by)
     except BaseException:
         file.close()
         raise
@@ -64,9 +74,65 @@ def open_results(path: Path) -> h5py.File:
         raise DataError(f"{path} is {what}: give out= a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _probe(path)
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {_reason(path, error)}") from error
     return _opened(path, "a")
+
+
+@contextlib.contextmanager
+def reserved(file: h5py.File, num_bytes: int = 0) -> Iterator[None]:
+    """Take space from the disk, let the block write to the file, and flush the file.
+
+    A signal waits for the end of the block.
+
+    Args:
+        file: The file; what was written before is flushed already.
+        num_bytes: Size of the values that the block writes.
+
+    Raises:
+        OSError: The disk is full; the file is as it was, and the error names it.
+    """
+    handle, path = file.id.get_vfd_handle(), os.fsdecode(file.filename)
+    _allocate(handle, path, num_bytes + MARGIN)
+    with patient():  # a process that ends in the middle of a write tears the file
+        try:
+            yield
+        finally:
+            file.flush()
+            os.ftruncate(handle, file.id.get_filesize())
+
+
+def _allocate(handle: int, path: str, num_bytes: int) -> None:
+    """Add space to the end of a file; if there is too little, leave it as it was.
+
+    Raises:
+        OSError: The disk, a quota or a limit leaves too little; the error names the file.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    end = os.fstat(handle).st_size
+    try:
+        os.posix_fallocate(handle, end, num_bytes)
+    except OSError as error:
+        os.ftruncate(handle, end)
+        if error.errno in FULL:
+            raise OSError(error.errno, error.strerror, path) from error
+
+
+def _probe(path: Path) -> None:
+    """Check that there is space for a new file.
+
+    Raises:
+        OSError: There is not; the error names the file.
+    """
+    part = temporary_path(path)
+    try:
+        with named_errors(path), part.open("wb") as file:
+            _allocate(file.fileno(), str(path), MARGIN)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_results(path: Path) -> h5py.File:

@@ -26,10 +26,9 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.hdf5_file import open_resumable, read_results, source_stamp
+from worldmodel.perception.hdf5_file import open_resumable, read_results, reserved, source_stamp
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_clips
 from worldmodel.perception.probe_recipes import Recipe
-from worldmodel.shutdown import patient
 
 log = logging.getLogger(__name__)
 READ = 64
@@ -129,7 +128,8 @@ def encode_items(
     }
     rejected = dict(items.rejected)
     with open_resumable(path, made_by) as file:
-        file.attrs["encoder"] = name
+        with reserved(file):
+            file.attrs["encoder"] = name
         done, rows, earlier = _progress(file, path, items.items)
         rejected |= earlier
         for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
@@ -138,16 +138,17 @@ def encode_items(
                 tokens = encode_file(
                     encoder, item.path, recipe, num_views=num_views, generator=draw
                 )
-                with patient():  # a process that ends in the middle of a write tears the file
+                with reserved(file, tokens.nbytes):
                     _write(file, rows, tokens, item.label, dtype)
                 rows += 1
             except DataError as error:
                 log.warning("%s", error)
                 rejected[str(item.path)] = str(error)
-                file.attrs["rejected"] = json.dumps(rejected)
-            with patient():
+                text = json.dumps(rejected)
+                with reserved(file, len(text)):
+                    file.attrs["rejected"] = text
+            with reserved(file):
                 file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
-                file.flush()
         shape = tuple(int(size) for size in file["tokens"].shape[1:]) if rows else (0, 0, 0)
         labels = torch.from_numpy(file["labels"][:rows]) if rows else torch.empty(0).long()
     places = [i for i, item in enumerate(items.items) if str(item.path) not in rejected]

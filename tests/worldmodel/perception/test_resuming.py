@@ -1,7 +1,10 @@
 """What stored features and tokens depend on is compared when a run is resumed."""
 
+import contextlib
 import dataclasses
+import functools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_hash import model_hash, weights_hash
 from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.perception.hdf5_file import MARGIN
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_class_folders
 from worldmodel.perception.probe_recipes import Recipe
 from worldmodel.perception.sharing import OneProcess
@@ -70,6 +74,28 @@ def test_features_without_a_recorded_model_are_not_added_to(tmp_path):
         del file.attrs["model_hash"]
     with pytest.raises(ConfigError, match="unknown"):
         write_features(tmp_path / "in", tmp_path / "f.h5", made(), "name", CONFIG)
+
+
+def test_a_full_disk_keeps_all_features_so_far(tmp_path):
+    """A limit on the size of files has the same effect on HDF5 as a full disk."""
+    for name in "abcdef":
+        write(tmp_path / "in" / f"{name}.mp4", 30)
+    run = functools.partial(write_features, tmp_path / "in", name="name", config=CONFIG)
+    run(out=tmp_path / "whole.h5", model=made())
+    before, size = resource.getrlimit(resource.RLIMIT_FSIZE), (tmp_path / "whole.h5").stat().st_size
+    for limit in range(1000, size + 2 * MARGIN, size // 2):
+        out = tmp_path / f"{limit}.h5"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with contextlib.suppress(OSError, DataError):
+                run(out=out, model=made())
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        run(out=out, model=made())
+        with h5py.File(out) as file, h5py.File(tmp_path / "whole.h5") as whole:
+            assert all(np.array_equal(file[n]["features"], whole[n]["features"]) for n in whole)
+        assert out.stat().st_size < 2 * size
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_video_that_changed_is_encoded_again(tmp_path):
