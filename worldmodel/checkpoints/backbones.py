@@ -12,12 +12,24 @@ from typing import Any
 
 from worldmodel.checkpoints.container import read_json
 from worldmodel.checkpoints.hub import is_reachable
-from worldmodel.errors import CheckpointError
+from worldmodel.checkpoints.published.huggingface import open_files
+from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.config import TransformersConfig
 from worldmodel.models.model_config import FrameEncoderConfig
-from worldmodel.models.transformers_encoder import KINDS, TransformersEncoder, transformers_package
+from worldmodel.models.transformers_encoder import (
+    KINDS,
+    TransformersEncoder,
+    architecture,
+    is_backbone,
+    require_weights,
+    transformers_package,
+)
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD, ObservationSpec, Transform
 
+ADAPTER = "adapter_config.json"
+"""File that lets the package read the weights of another model."""
+LAYER = "encoder.layer."
+"""Part of the names of a layer's weights; heads and decoders may be left out, layers not."""
 PROCESSORS = ("preprocessor_config.json", "video_preprocessor_config.json")
 """Files that may hold an image processor's settings; the first one found is used."""
 Three = tuple[float, float, float]
@@ -33,32 +45,68 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
     package = transformers_package()
     offline = not Path(name).is_dir() and not is_reachable()
     try:
-        config = package.AutoConfig.from_pretrained(
-            str(name), trust_remote_code=False, local_files_only=offline
-        )
-    except (OSError, ValueError) as error:
+        settings, _ = package.PretrainedConfig.get_config_dict(str(name), local_files_only=offline)
+        if not settings:
+            raise OSError("it has no config.json.")
+    except (OSError, ValueError, RecursionError) as error:
         first = "no connection to the hub, and not in its cache." if offline else _first_line(error)
         raise CheckpointError(
             f"No backbone {str(name)!r}: {first} Give a folder with config.json and "
             "model.safetensors, or a hub name such as facebook/dinov2-small"
         ) from error
-    if config.model_type not in KINDS:
-        raise CheckpointError(
-            f"{name} is a {config.model_type}; supported backbones: {', '.join(KINDS)}"
-        )
+    if not is_backbone(settings):
+        kind = settings.get("model_type")
+        raise CheckpointError(f"{name} is a {kind}; supported backbones: {', '.join(KINDS)}")
     try:
-        backbone = package.AutoModel.from_pretrained(
+        config = architecture(settings)
+        if Path(name).is_dir():
+            _require_own_weights(Path(name), config)
+    except ConfigError as error:
+        raise CheckpointError(f"{name}: {error}") from error
+    backbone = _load(name, config, offline)
+    return TransformersEncoder(_describe(config, _processor(name, offline)), backbone.eval())
+
+
+def _require_own_weights(folder: Path, config: Any) -> None:
+    """Check that the weights lie in the folder's own files, and that there are enough of them.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or elsewhere.
+        ConfigError: the settings describe more weights.
+    """
+    if (folder / ADAPTER).exists():
+        raise CheckpointError(f"{folder} holds {ADAPTER}: merge the adapter into its base model")
+    file = open_files(folder)
+    require_weights(config, sum(math.prod(file.shape(name)) for name in file.names))
+
+
+def _load(name: str | Path, config: Any, offline: bool) -> Any:
+    """Build a backbone with the weights of a folder or hub name.
+
+    Raises:
+        CheckpointError: they cannot be read, or lack some, which would be random.
+    """
+    try:
+        backbone, loaded = transformers_package().AutoModel.from_pretrained(
             str(name),
             config=config,
             trust_remote_code=False,
             use_safetensors=True,
             local_files_only=offline,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # the package meets odd files with errors of any kind
         raise CheckpointError(
             f"{name}: the weights cannot be read ({_first_line(error)})"
         ) from error
-    return TransformersEncoder(_describe(config, _processor(name, offline)), backbone.eval())
+    missing = sorted(loaded["missing_keys"])
+    beyond = sorted(key for key in loaded["unexpected_keys"] if LAYER in key)
+    for what, names in (("lacks", missing), ("holds, beyond its config.json,", beyond)):
+        if names:
+            raise CheckpointError(
+                f"{name} {what} {len(names)} weights, the first is {names[0]}: download it again"
+            )
+    return backbone
 
 
 def _first_line(error: Exception) -> str:

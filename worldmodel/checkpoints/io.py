@@ -93,11 +93,13 @@ def load_own(path: Path) -> Model:
             f"{path} holds no description of a model: another program wrote it; "
             "`worldmodel convert source=FILE out=FILE` adds one to a published file"
         )
+    tensors = load_tensors(path)
+    most = sum(value.numel() for value in tensors.values())
     try:
-        model = empty_model(description.get("kind"), description.get("config", {}))
+        model = empty_model(description.get("kind"), description.get("config", {}), most)
     except ConfigError as error:
         raise CheckpointError(f"{path}: its description is not valid: {error}") from error
-    fill(networks(model), load_tensors(path), str(path))
+    fill(networks(model), tensors, str(path))
     return model
 
 
@@ -114,8 +116,13 @@ def copy_on_cpu(model: WorldModel) -> WorldModel:
     return copied.eval().requires_grad_(False)
 
 
-def empty_model(kind: object, config: Any) -> Model:
+def empty_model(kind: object, config: Any, most: int | None = None) -> Model:
     """Build the model of a file's description, on the meta device where possible.
+
+    Args:
+        kind: entry of the description.
+        config: entry of the description.
+        most: number of weights in the file; a part that takes memory may not have more.
 
     Raises:
         ConfigError: the kind is unknown, or the configuration is invalid.
@@ -124,10 +131,10 @@ def empty_model(kind: object, config: Any) -> Model:
         model = from_dict(ModelConfig, config)
         with torch.device("meta"):
             head = None if model.object_head is None else ObjectHead(model.object_head)
-        encoder = _empty_encoder(model.frame_encoder)
+        encoder = _empty_encoder(model.frame_encoder, most)
         return WorldModel(encoder, _empty_dynamics(model.dynamics), head)
     if kind == "video_model":
-        return _empty_encoder(from_dict(FrameEncoderConfig, config))
+        return _empty_encoder(from_dict(FrameEncoderConfig, config), most)
     if kind == "latent_dynamics":
         return _empty_dynamics(from_dict(DynamicsConfig, config))
     if kind == "probe":
@@ -136,9 +143,10 @@ def empty_model(kind: object, config: Any) -> Model:
     raise ConfigError(f"kind={kind!r} is unknown; another version of this package wrote the file")
 
 
-def _empty_encoder(config: FrameEncoderConfig) -> FrameEncoder:
+def _empty_encoder(config: FrameEncoderConfig, most: int | None) -> FrameEncoder:
     if not isinstance(config.encoder, EncoderConfig):
-        return TransformersEncoder(config)  # it holds a position table outside the state dict
+        # not on the meta device: it holds a position table outside the state dict
+        return TransformersEncoder(config, most=most)
     with torch.device("meta"):
         backbone = VisionTransformer(config.encoder)
     return VideoEncoder(config, backbone)

@@ -27,7 +27,7 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.precision import use_precision
 from worldmodel.models.probe import AttentiveClassifier
-from worldmodel.models.transformers_encoder import KINDS
+from worldmodel.models.transformers_encoder import is_backbone
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import Precision
 
@@ -231,7 +231,7 @@ def _open_folder(folder: Path, want: Want) -> Model:
     if config.is_file():
         if pretrained.is_ours(folder):
             return pretrained.load_pretrained(folder)
-        if read_json(config).get("model_type") in KINDS:
+        if is_backbone(read_json(config)):
             return load_transformers_encoder(folder)
         return assemble(PublishedFile(folder), want)[0]
     for name in RUN_FILES:
@@ -283,7 +283,8 @@ def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
     described: dict[str, Any] = read_json(summary).get("model", {})
     kind = "world_model" if "predictor" in described else "video_model"
     try:
-        model = empty_model(kind, described)
+        most = sum(value.numel() for value in tensors.values())
+        model = empty_model(kind, described, most)
     except ConfigError as error:
         raise CheckpointError(f"{summary}: its model entry is not valid: {error}") from error
     fill(networks(model), _own_names(tensors), str(path))

@@ -2,7 +2,9 @@
 
 DINO-WM (arXiv 2411.04983) and JEPA-WMs (arXiv 2512.24497) plan on such frozen features. The package
 is an extra (`pip install 'worldmodel[hf]'`) and is imported when a backbone is built. Code shipped
-with the weights is never run, and only safetensors are read.
+with the weights is never run, and only safetensors are read. Of the settings, which come from a
+file, only the sizes and switches of the architecture are used: others name code, such as attention
+kernels of the hub (`_attn_implementation`), or other files.
 
 Shapes: B frames or clips, T frames of a clip, H W pixels, C channels, N tokens, D width.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from worldmodel.errors import ConfigError
@@ -19,8 +22,10 @@ from worldmodel.models.config import TransformersConfig
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_config import FrameEncoderConfig
 
-KINDS = ("dinov2", "videomae")
-"""Supported values of `model_type`."""
+KINDS = {"dinov2": "Dinov2Config", "videomae": "VideoMAEConfig"}
+"""Supported values of `model_type`, and their classes of settings."""
+MAX_LAYERS, MAX_SIZE = 1024, 2**16
+"""Largest number of layers, and of any other whole number in the settings."""
 
 
 def transformers_package() -> Any:
@@ -41,11 +46,18 @@ def transformers_package() -> Any:
 class TransformersEncoder(FrameEncoder):
     """A DINOv2 or VideoMAE backbone, whose patch tokens are the frame's tokens."""
 
-    def __init__(self, config: FrameEncoderConfig, backbone: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        config: FrameEncoderConfig,
+        backbone: nn.Module | None = None,
+        *,
+        most: int | None = None,
+    ) -> None:
+        """Wrap a backbone, or build one with at most `most` weights from the settings."""
         super().__init__(config)
         assert isinstance(config.encoder, TransformersConfig)
         self.settings: dict[str, Any] = _settings(config.encoder.settings)
-        self.backbone = backbone or _build(self.settings)
+        self.backbone = backbone or _build(self.settings, most)
 
     @property
     def _is_video(self) -> bool:
@@ -89,20 +101,66 @@ def _settings(text: str) -> dict[str, Any]:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"the backbone's settings are not JSON ({error})") from error
-    kind = found.get("model_type") if isinstance(found, dict) else None
-    if kind not in KINDS:
+    if not is_backbone(found):
+        kind = found.get("model_type") if isinstance(found, dict) else None
         raise ConfigError(f"backbone model_type={kind!r} is not supported: use {', '.join(KINDS)}")
     result: dict[str, Any] = found
     return result
 
 
-def _build(settings: dict[str, Any]) -> nn.Module:
-    """Build a backbone with random weights."""
+def is_backbone(settings: object) -> bool:
+    """Return whether settings, of any origin, are those of a supported backbone."""
+    kind = settings.get("model_type") if isinstance(settings, dict) else None
+    return isinstance(kind, str) and kind in KINDS
+
+
+def architecture(settings: dict[str, Any]) -> Any:
+    """Return the package's configuration of a supported `model_type`, with its architecture only.
+
+    Raises:
+        ConfigError: a setting is of a wrong type or out of range.
+    """
     package = transformers_package()
-    rest = {k: v for k, v in settings.items() if k not in ("model_type", "transformers_version")}
+    kind = getattr(package, KINDS[settings["model_type"]])
+    stages = {"stage_names", "out_features", "out_indices"}  # follow from the number of layers
+    known = kind().to_dict().keys() - package.PretrainedConfig().to_dict().keys() - stages
+    chosen = {name: value for name, value in settings.items() if name in known}
+    for name, value in chosen.items():
+        most = MAX_LAYERS if name.endswith("num_hidden_layers") else MAX_SIZE
+        numbers = [value] if isinstance(value, int) else value
+        if isinstance(numbers, list) and not all(
+            isinstance(number, int) and 0 <= number <= most for number in numbers
+        ):
+            raise ConfigError(f"the backbone's {name} is {str(value)[:100]}; allowed: 0 to {most}")
     try:
-        config = package.AutoConfig.for_model(settings["model_type"], **rest)
-        model: nn.Module = package.AutoModel.from_config(config)
-    except (TypeError, ValueError, RuntimeError) as error:
+        return kind(**chosen)
+    except Exception as error:  # the package checks types, with errors of its own kinds
         raise ConfigError(f"the backbone's settings cannot be used ({error})") from error
-    return model.eval()
+
+
+def require_weights(config: Any, most: int) -> None:
+    """Check that a configuration describes at most `most` weights, before they take memory.
+
+    Raises:
+        ConfigError: it describes more, or no model.
+    """
+    with torch.device("meta"):
+        count = sum(value.numel() for value in _model(config).parameters())
+    if count > most:
+        raise ConfigError(f"the backbone's settings describe {count} weights, and there are {most}")
+
+
+def _model(config: Any) -> nn.Module:
+    try:
+        model: nn.Module = transformers_package().AutoModel.from_config(config)
+    except Exception as error:  # the package meets odd sizes with errors of any kind
+        raise ConfigError(f"the backbone's settings cannot be used ({error!r})") from error
+    return model
+
+
+def _build(settings: dict[str, Any], most: int | None) -> nn.Module:
+    """Build a backbone with random weights."""
+    config = architecture(settings)
+    if most is not None:
+        require_weights(config, most)
+    return _model(config).eval()

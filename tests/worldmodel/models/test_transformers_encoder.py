@@ -1,12 +1,15 @@
 """DINOv2 and VideoMAE backbones as frame encoders: random weights, saved to a folder and loaded."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from worldmodel.checkpoint import load_encoder, load_world_model, save
+from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.evaluation.rollout_error import offline_action_error
 from worldmodel.models.config import PredictorConfig
@@ -126,3 +129,74 @@ def test_what_is_no_supported_backbone_is_refused(tmp_path):
     ).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=r"is a vit.*dinov2"):
         load_encoder(f"hf:{tmp_path}", "cpu")
+
+
+ODD = {
+    "kernels of the hub": {"_attn_implementation": "someone/kernel"},
+    "code": {"auto_map": {"AutoModel": "evil.Evil"}, "quantization_config": 5, "dtype": "evil"},
+    "layers": {"num_hidden_layers": 10**9},
+    "fewer layers": {"num_hidden_layers": 1},
+    "more layers": {"num_hidden_layers": 3},
+    "width": {"hidden_size": 2**16},
+    "patch": {"patch_size": 0},
+    "activation": {"hidden_act": "evil.Evil"},
+    "types": {"hidden_size": "48", "image_size": [28]},
+    "kind": {"model_type": ["dinov2"]},
+}
+IGNORED = ("kernels of the hub", "code")
+
+
+@pytest.fixture(scope="module")
+def dinov2(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dinov2")
+    config = transformers.Dinov2Config(**TINY, image_size=28, patch_size=14)
+    transformers.Dinov2Model(config).save_pretrained(folder)
+    save(folder.parent / "own.safetensors", load_encoder(folder, "cpu"))
+    return folder
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_settings_choose_no_code_and_take_no_memory(dinov2, tmp_path, name):
+    """Of a folder, and of a file of ours, whose description holds the same settings."""
+    folder = shutil.copytree(dinov2, tmp_path / "folder")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, **ODD[name]}))
+    tensors, found = load_tensors(own := dinov2.parent / "own.safetensors"), read_description(own)
+    encoder = found["config"]["encoder"]
+    encoder["settings"] = json.dumps({**json.loads(encoder["settings"]), **ODD[name]})
+    save_safetensors(tmp_path / "own.safetensors", tensors, found)
+    for path in (folder, tmp_path / "own.safetensors"):
+        if name in IGNORED:
+            assert load_encoder(path, "cpu").embed_dim == TINY["hidden_size"]
+            continue
+        with pytest.raises((CheckpointError, ConfigError), match=str(path)):
+            load_encoder(path, "cpu")
+
+
+def lose(folder, _):
+    weights = load_file(folder / "model.safetensors")
+    kept = {key: value for key, value in weights.items() if "layer.1.mlp" not in key}
+    kept["unused"] = torch.zeros(10**6)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def lead_elsewhere(folder, other):
+    shutil.copy(folder / "model.safetensors", other)
+    index = {
+        "weight_map": dict.fromkeys(load_file(folder / "model.safetensors"), f"../{other.name}")
+    }
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def adapt(folder, other):
+    text = json.dumps({"base_model_name_or_path": str(other), "peft_type": "LORA"})
+    (folder / "adapter_config.json").write_text(text)
+
+
+@pytest.mark.parametrize("spoil", [lose, lead_elsewhere, adapt])
+def test_weights_are_whole_and_in_the_folder(dinov2, tmp_path, spoil):
+    folder = shutil.copytree(dinov2, tmp_path / "folder")
+    spoil(folder, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match=str(folder)):
+        load_encoder(folder, "cpu")
