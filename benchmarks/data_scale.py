@@ -41,7 +41,7 @@ KEYS = [f"observation.images.{v}" for v in ("exterior_1_left", "exterior_2_left"
 SHARDS, PER_SHARD, RECORD_STEPS = 6, 8, 60
 VIDEO_SIZES = {"tiny": (28, (128, 128)), "as in DROID": (300, (180, 320))}
 """Steps, and height and width [px], of the raw episodes whose bytes are counted."""
-ROUNDS = 7
+ROUNDS = 20
 TIMED = """
 import sys, time
 from pathlib import Path

@@ -116,7 +116,6 @@ def merge_index(out: Path) -> dict[str, Any]:
         )
     out.mkdir(parents=True, exist_ok=True)
     store = IndexStore(out, made_by["options"])
-    store.units = {key: (stamp, rows) for key, stamp, rows in units}
-    store.close(keys)
+    store.replace({key: (stamp, rows) for key, stamp, rows in units})
     inspected = sum(int(record.result["inspected"]) for _, record in shards)
     return write_index(out, IndexFacts(**made_by["facts"]), units, inspected)

@@ -31,10 +31,12 @@ class IndexStore:
         self.path = folder / SEEN
         self.options = json.loads(json.dumps(options))
         self.units: dict[str, tuple[str, list[Row]]] = {}
+        self._in_file: list[str | None] = []
         lines = read_json_lines(self.path)
         if next(lines, None) == {"options": self.options}:
-            found = (_unit(line) for line in lines)
+            found = [_unit(line) for line in lines]
             self.units = {unit[0]: unit[1:] for unit in found if unit is not None}
+            self._in_file = [unit and unit[0] for unit in found]
         self._file: IO[str] | None = None
 
     def get(self, key: str, fingerprint: str) -> list[Row] | None:
@@ -52,18 +54,29 @@ class IndexStore:
             with named_errors(self.path):
                 self._file.write(_line(key, fingerprint, rows))
                 self._file.flush()
+            self._in_file.append(key)
+
+    def replace(self, units: dict[str, tuple[str, list[Row]]]) -> None:
+        """Write these units in place of what the file holds."""
+        self.units = units
+        self._rewrite()
 
     def close(self, keys: Sequence[str]) -> None:
-        """Keep only the units in `keys`, in that order, and close the file."""
+        """Keep only the units in `keys`, in that order, and close the file.
+
+        A file that holds just these is left as it is.
+        """
         if self._file is not None:
             self._file.close()
         self.units = {key: self.units[key] for key in keys if key in self.units}
-        self._rewrite()
+        if self._in_file != list(self.units):
+            self._rewrite()
 
     def _rewrite(self) -> None:
         lines = [json.dumps({"options": self.options}) + "\n"]
         lines += [_line(key, *value) for key, value in self.units.items()]
         write_text(self.path, "".join(lines))
+        self._in_file = list(self.units)
 
 
 def _line(key: str, fingerprint: str, rows: list[Row]) -> str:

@@ -6,6 +6,7 @@ hand both over, and turning is left to the program.
 
 from __future__ import annotations
 
+import functools
 import struct
 
 import av
@@ -66,15 +67,23 @@ def upright(frame: av.VideoFrame, turn: Turn) -> Frames:
     return pixels if turn == UPRIGHT else np.ascontiguousarray(pixels)
 
 
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Return whether a frame has an alpha channel."""
+    return _has_alpha(frame.format.name)
+
+
+@functools.cache
+def _has_alpha(pixel_format: str) -> bool:
+    return any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
+
+
 def require_opaque(frame: av.VideoFrame) -> None:
     """Check that a frame has no transparent pixels, whose colour depends on the background.
 
     Raises:
         EpisodeError: It has.
     """
-    if not any(part.is_alpha for part in frame.format.components):
-        return
-    if int(frame.to_ndarray(format="rgba")[..., 3].min()) < 255:
+    if has_alpha(frame) and int(frame.to_ndarray(format="rgba")[..., 3].min()) < 255:
         raise EpisodeError(
             "video_damaged",
             "it has transparent pixels, whose colour depends on the background; flatten it",

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.data.episode import Array, EpisodeError, Frames
-from worldmodel.data.orientation import UPRIGHT, Turn, require_opaque, shown_size, turn_of, upright
+from worldmodel.data.orientation import (
+    UPRIGHT,
+    Turn,
+    has_alpha,
+    require_opaque,
+    shown_size,
+    turn_of,
+    upright,
+)
 from worldmodel.errors import DataError
 
 MAX_PIXELS = 2**26
@@ -199,20 +207,22 @@ def _count_packets(container: av.container.InputContainer, path: Path, count: _C
 
 
 def _count_frames(container: av.container.InputContainer, path: Path, count: _Count) -> None:
-    coded = (0, 0)
+    height = width = 0
+    checks_alpha = False
     for packet in container.demux(video_stream(container)):
         if packet.is_discard and packet.size:
             count.hidden += 1
         for frame in packet.decode():
-            size = (frame.height, frame.width)
             if not count.shown:
-                coded, count.size = size, shown_size(frame)
-            if frame.is_corrupt or size != coded:
+                height, width, count.size = frame.height, frame.width, shown_size(frame)
+                checks_alpha = has_alpha(frame)
+            if frame.is_corrupt or frame.width != width or frame.height != height:
                 raise EpisodeError(
                     "video_damaged",
                     f"frame {count.shown} of {path.name} is damaged or changes size",
                 )
-            require_opaque(frame)
+            if checks_alpha:
+                require_opaque(frame)
             count.add(frame.pts)
 
 

@@ -7,6 +7,7 @@ sizes that it does not hold. Reads are bounded and, unless `links=all`, stay ins
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 import h5py
@@ -78,22 +79,28 @@ class Trajectory:
             raise EpisodeError(KEY, f"trajectory.h5 has no {key}")
         if not isinstance(found, h5py.Dataset):
             raise EpisodeError(KEY, f"{key} is a group; an array is needed")
-        if found.shape is None:
+        shape, kind = found.shape, found.dtype
+        if shape is None:
             raise EpisodeError(KEY, f"{key} is null; an array is needed")
-        if self.links == "inside" and (found.is_virtual or found.external):
+        storage = found.id.get_create_plist()
+        layout = storage.get_layout()
+        elsewhere = layout == h5py.h5d.VIRTUAL or storage.get_external_count() > 0
+        if self.links == "inside" and elsewhere:
             raise _outside(key, "its values lie in other files")
-        if found.dtype.kind not in "biuf":
-            raise EpisodeError(KEY, f"{key} holds {found.dtype}, not numbers")
-        count = max(math.prod(found.shape), math.prod(found.chunks or ()))
-        if count > MAX_VALUES:
+        if kind.kind not in "biuf":
+            raise EpisodeError(KEY, f"{key} holds {kind}, not numbers")
+        chunks = storage.get_chunk() if layout == h5py.h5d.CHUNKED else ()
+        if max(math.prod(shape), math.prod(chunks)) > MAX_VALUES:
             raise EpisodeError(
                 "array_too_large",
-                f"{key} is {found.shape} in chunks of {found.chunks}; at most {MAX_VALUES} values "
-                "are read",
+                f"{key} is {shape} in chunks of {chunks}; at most {MAX_VALUES} values are read",
             )
-        if _num_unwritten(found) > 0:
+        if not elsewhere and _num_unwritten(found.id, shape, chunks) > 0:
             raise EpisodeError("values_missing", f"parts of {key} were never written")
-        return np.asarray(found[()], np.float64)
+        values = np.empty(shape, kind)
+        if values.size:  # `found[()]` takes three times as long
+            found.id.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+        return values.astype(np.float64, copy=False)
 
     def rows(self, key: str, steps: int, width: int = 0) -> Array:
         """Read an array [T, width]; width 0 allows any.
@@ -122,11 +129,12 @@ class Trajectory:
     ) -> h5py.Group | h5py.Dataset | None:
         if not isinstance(group, h5py.Group):
             return None
-        link = group.get(name, getlink=True)
-        if link is None:
+        links, stored = group.id.links, os.fsencode(name)  # a tenth of the time of `group.get`
+        if not links.exists(stored):
             return None
-        if self.links == "all":
+        if links.get_info(stored).type == h5py.h5l.TYPE_HARD or self.links == "all":
             return _opened(group, name, key)
+        link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink):
             raise _outside(key, f"it is a link to {link.filename!r}")
         if not isinstance(link, h5py.SoftLink):
@@ -139,17 +147,19 @@ class Trajectory:
         return found
 
 
-def _num_unwritten(array: h5py.Dataset) -> int:
+def _num_unwritten(
+    array: h5py.h5d.DatasetID, shape: tuple[int, ...], chunks: tuple[int, ...]
+) -> int:
     """Return the number of chunks that hold no values, in place of which HDF5 returns zeros.
 
     A recorder leaves them that makes its arrays first and ends before it fills them.
     """
-    if not array.size or array.is_virtual or array.external:
+    if not math.prod(shape):
         return 0
-    if array.chunks is None:
-        return int(array.id.get_storage_size() == 0)
-    pairs = zip(array.shape, array.chunks, strict=True)
-    return math.prod(-(-size // chunk) for size, chunk in pairs) - int(array.id.get_num_chunks())
+    if not chunks:
+        return int(array.get_storage_size() == 0)
+    pairs = zip(shape, chunks, strict=True)
+    return math.prod(-(-size // chunk) for size, chunk in pairs) - int(array.get_num_chunks())
 
 
 def _opened(group: h5py.Group, name: str, key: str) -> h5py.Group | h5py.Dataset:
