@@ -142,7 +142,7 @@ def test_the_next_batch_is_copied_beside_the_step(records):
     beside, on_main = STEP_UPLOADS
     for name, step in trained(records).items():
         assert step["uploads"][beside] >= 1, name
-        assert step["uploads"].get(on_main, 0) <= 1, name
+        assert step["uploads"].get(on_main, 0) <= 2, name  # of two micro-batches at most
 
 
 def test_a_tensor_of_another_stream_must_be_waited_for_and_recorded(records):
