@@ -30,7 +30,7 @@ from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.hub import MAIN, cached_path, fetch_from_hub, upload_files
 from worldmodel.checkpoints.io import Model, description_of, load_own, save
 from worldmodel.errors import CheckpointError, ConfigError
-from worldmodel.models.transformers_encoder import KINDS
+from worldmodel.models.transformers_encoder import is_backbone
 
 MODEL_TYPE = "worldmodel"
 """`model_type` of our `config.json`."""
@@ -215,7 +215,7 @@ def fetch_repository(repository: Repository, manual: Path) -> Path:
     path = fetch(CONFIG)
     config = read_json(path)
     kind = config.get("model_type")
-    if kind in KINDS:
+    if is_backbone(config):
         raise CheckpointError(
             f"{repository.name} is a {kind} backbone of transformers: use hf:{repository.name}"
         )

@@ -29,12 +29,13 @@ from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.ava import Box, Keyframe
 from worldmodel.perception.features import SUFFIXES
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.hdf5_file import open_resumable, source_stamp
+from worldmodel.perception.hdf5_file import open_resumable, reserved, source_stamp
 from worldmodel.perception.probe_recipes import Levels
 from worldmodel.perception.views import resize_as_opencv
-from worldmodel.shutdown import patient
 
 log = logging.getLogger(__name__)
+CHUNK = 64
+"""Number of boxes that HDF5 stores together."""
 CELLS = 7
 """Number of points along a side of a box at which its features are read."""
 
@@ -161,7 +162,8 @@ def encode_boxes(
     """
     rejected: dict[str, str] = {}
     with open_resumable(out, _made_by(encoder, keyframes, root, clips)) as file:
-        file.attrs["encoder"] = name
+        with reserved(file):
+            file.attrs["encoder"] = name
         done, rows = _progress(file, out)
         rejected |= json.loads(file.attrs.get("rejected", "{}"))
         bar = tqdm(keyframes[done:], desc=out.stem, unit="keyframe")
@@ -169,16 +171,17 @@ def encode_boxes(
             try:
                 path = find_video(root, keyframe.video)
                 found = keyframe_features(encoder, path, keyframe, clips)
-                with patient():  # a process that ends in the middle of a write tears the file
+                with reserved(file, found.nbytes + CHUNK * 4 * found.shape[1]):
                     _write(file, rows, found, number)
                 rows += len(found)
             except DataError as error:
                 log.warning("%s: %s", keyframe.name, error)
                 rejected[keyframe.name] = str(error)
-                file.attrs["rejected"] = json.dumps(rejected)
-            with patient():
+                text = json.dumps(rejected)
+                with reserved(file, len(text)):
+                    file.attrs["rejected"] = text
+            with reserved(file):
                 file.attrs["progress"] = (number + 1, rows)
-                file.flush()
         if not rows:
             raise DataError(
                 f"none of {len(keyframes)} keyframes could be read; the first: "
@@ -233,7 +236,7 @@ def _write(file: h5py.File, row: int, features_KD: Tensor, number: int) -> None:
     count, width = features_KD.shape
     if "features" not in file:
         file.create_dataset(
-            "features", (0, width), np.float32, maxshape=(None, width), chunks=(64, width)
+            "features", (0, width), np.float32, maxshape=(None, width), chunks=(CHUNK, width)
         )
         file.create_dataset("owners", (0,), np.int64, maxshape=(None,))
     file["features"].resize(row + count, axis=0)
