@@ -51,6 +51,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("install_size", "install"),
         ("pretraining", "pretraining"),
         ("robot_safety", "robot-faults"),
+        ("searches", "planning"),
         ("serve", "serve"),
         ("scaling", "scaling"),
         ("twin", "robot-twin"),
