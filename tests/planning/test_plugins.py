@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from planning.apps.eval_summary import summarise
 from planning.cli.app import main
 from planning.errors import PlanError
+from planning.options import EvalOptions, SceneOptions
 from planning.plugins import KINDS, check_name, is_reference, load, problem_of, registered
 
 SOLVER = """
@@ -158,7 +160,7 @@ def test_a_task_and_a_skill_of_ones_own_are_evaluated(parts, capsys):
     model = ["model=one_goal_labelled", "method=skills", "device=cpu", "out=runs/eval"]
     assert main([*words, *few, *model, "baselines=false", "pictures=false"]) == 0
     summary = json.loads((parts / "runs/eval/summary.json").read_text())
-    assert (summary["task"], summary["objects"]) == ("my_parts:NEAR", ["cube"])
+    assert (summary["task"], summary["objects"]) == ("my_parts:NEAR", [])
     assert "carry" in " ".join(summary["decisions"])
     capsys.readouterr()
     for name, why in {"OURS": "one of our own tasks", "CARRY": "no envs.tasks.Task"}.items():
@@ -204,3 +206,11 @@ def test_an_encoder_of_ones_own_writes_features(parts, capsys):
     capsys.readouterr()
     assert main([*words, "model=my_parts:NEAR", "out=none.h5"]) == 2
     assert "no worldmodel.models.frame_encoder.FrameEncoder" in capsys.readouterr().err
+
+
+def test_a_merge_loads_no_task_and_no_environment_that_a_file_names():
+    for words in ({"scene": SceneOptions(task="evil:TASK")}, {"environment": "evil:ENV"}):
+        options = EvalOptions(**words)
+        summary = summarise([], {}, options, options.scene)
+        assert (summary["task"], summary["objects"]) == (options.task_name, [])
+    assert "evil" not in sys.modules
