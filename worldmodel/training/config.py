@@ -29,7 +29,6 @@ from worldmodel.training.option_groups import (
     ClipLength,
     ColourConfig,
     ContactClipConfig,
-    DenseConfig,
     EncoderStart,
     HeadConfig,
     LaunchConfig,
@@ -47,11 +46,11 @@ from worldmodel.training.option_groups import (
     RegularizerConfig,
     RolloutConfig,
     RunConfig,
-    ShapesConfig,
     SmallEncoderConfig,
     TrapezoidConfig,
     WorldStart,
 )
+from worldmodel.training.pretrain_options import DenseConfig, ShapesConfig
 
 PUBLISHED_ROLLOUT = 2
 """Steps of the published rollout, which a clip of two frames shortens to one."""

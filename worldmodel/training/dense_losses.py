@@ -14,7 +14,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.rope import id_positions
 from worldmodel.training.masking import Grid, TokenIds
-from worldmodel.training.option_groups import DenseConfig
+from worldmodel.training.pretrain_options import DenseConfig
 
 
 def level_blocks(levels: int, depth: int) -> tuple[int, ...]:

@@ -207,18 +207,6 @@ class ClipConfig(_AnyClips):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShapesConfig(ClipLength):
-    """Made clips of moving shapes."""
-
-    num_frames: int = field(default=6, metadata=between(2, 64, "frames"))
-    """Number of frames per clip."""
-    num_clips: int = field(default=200_000, metadata=between(64, 2**31 - 1, "clips"))
-    """Number of different training clips, which are made when a step needs them."""
-    data_seed: int = field(default=1000, metadata=between(1, 2**31 - 1))
-    """Seed of the training clips; the held-out clips have seed 0, so other textures and paths."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ContactClipConfig(ClipConfig):
     """Clips of episodes that fit in memory, with a minimum share of contacts."""
 
@@ -463,46 +451,6 @@ class MaskConfig(Checked):
     """Train on one kind of mask per step, in turn, instead of on both, at half the cost."""
     max_targets: int = field(default=0, metadata=between(0, 2**20, "tokens"))
     """Maximum number of hidden tokens per clip to predict, drawn at random (0: all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DenseConfig(Checked):
-    """V-JEPA 2.1's dense losses of pretraining."""
-
-    levels: int = field(default=1, metadata=between(1, MAX_DEPTH))
-    """Number of encoder blocks, evenly spread to the last one, whose tokens the predictor sees and
-    predicts (1: the encoder's output alone; published: 4)."""
-    context_loss: float = field(default=0.0, metadata=between(0, 1000))
-    """Weight of the error at visible tokens, which the predictor predicts as well (0: hidden tokens
-    alone; published: 0.5)."""
-    context_distance: bool = True
-    """Divide the error of a visible token by the square root of its distance to the nearest token
-    to predict, in tokens; needs context_loss."""
-    context_from: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
-    """Step at which the weight context_loss begins to rise from 0 (published: 15,000)."""
-    context_until: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
-    """Step at which it is reached (published: 30,000)."""
-
-    def __post_init__(self) -> None:
-        """Reject options of a loss that is off, and a rise that ends before it begins.
-
-        Raises:
-            ConfigError: An option is out of range or has no effect.
-        """
-        super().__post_init__()
-        ramp = {"context_from": self.context_from, "context_until": self.context_until}
-        changed = {name: value for name, value in ramp.items() if value}
-        changed |= {} if self.context_distance else {"context_distance": False}
-        if changed and not self.context_loss:
-            raise ConfigError(
-                f"{changed} has no effect with context_loss=0: leave it out, or set context_loss "
-                "above 0"
-            )
-        if self.context_until < self.context_from:
-            raise ConfigError(
-                f"context_until={self.context_until} is before context_from={self.context_from}: "
-                "give a later step, or the same one"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

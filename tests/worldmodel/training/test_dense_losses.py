@@ -19,7 +19,7 @@ from worldmodel.training.dense_losses import (
     visible_error,
 )
 from worldmodel.training.masking import TokenIds
-from worldmodel.training.option_groups import DenseConfig
+from worldmodel.training.pretrain_options import DenseConfig
 from worldmodel.training.run import run_task
 from worldmodel.training.tasks.shapes import ShapesPretrainTask
 
