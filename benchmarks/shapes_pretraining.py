@@ -1,8 +1,9 @@
 """Judge encoders that were pretrained on made clips of moving shapes.
 
-    python benchmarks/shapes_pretraining.py                    # an hour of one idle core; resumable
+    python benchmarks/shapes_pretraining.py                    # two hours of one core; resumable
     python benchmarks/shapes_pretraining.py seeds=0,1,2        # three seeds of every objective
     python benchmarks/shapes_pretraining.py objectives=latent  # V-JEPA alone
+    python benchmarks/shapes_pretraining.py extra="steps=5000 batch_size=16"  # shorter runs
     python benchmarks/shapes_pretraining.py only=page          # no training: the page alone
 
 `worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes, trained until they
@@ -19,6 +20,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +60,19 @@ READ = 128
 
 
 def pretrain(out: Path, words: list[str]) -> float:
-    """Run a pretraining to its end; return its processor seconds, or 0 if it had ended before."""
+    """Run a pretraining to its end, if it has not ended before; return its processor seconds."""
+    spent = out / "processor_s.json"
     if (out / "summary.json").is_file():
-        return 0.0
+        return float(json.loads(spent.read_text("utf-8"))) if spent.is_file() else 0.0
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = ["pretrain", "recipe=shapes", *words, f"out={out}"]
     code = "import sys; from planning.cli.app import main; sys.exit(main())"
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code, *command], env=env, check=True, cwd=ROOT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    spent.write_text(json.dumps(seconds), encoding="utf-8")
+    return seconds
 
 
 def curve(out: Path) -> list[dict[str, float]]:
@@ -111,11 +116,17 @@ def judge(
 def rows_of(options: dict[str, str], out: Path) -> dict[str, Any]:
     """Pretrain and judge what is missing; return the results."""
     data = {"train": clips_of("train", int(options["train"])), "test": clips_of("test", 1024)}
-    result: dict[str, Any] = {"test_clips": 1024, "train_clips": int(options["train"]), "arms": {}}
+    result: dict[str, Any] = {
+        "test_clips": 1024,
+        "train_clips": int(options["train"]),
+        "extra": options["extra"],
+        "fit": asdict(ProbeFit()),
+        "arms": {},
+    }
     if RESULT.is_file():
         kept = json.loads(RESULT.read_text("utf-8"))
-        if kept["train_clips"] == result["train_clips"]:
-            result = kept
+        same = [kept[key] == result[key] for key in ("train_clips", "extra")]
+        result = kept if all(same) else result
     runs = [(o, s) for s in options["seeds"].split(",") for o in options["objectives"].split(",")]
     for objective, seed in [("untrained", "0"), ("raw", "0"), *runs]:
         name = f"{objective}-{seed}"
@@ -123,7 +134,9 @@ def rows_of(options: dict[str, str], out: Path) -> dict[str, Any]:
             continue
         is_run = objective in ("latent", "pixels", "labels")
         folder = out / (name if is_run else "untrained-0")
-        words = [f"seed={seed}", f"objective={objective}"] if is_run else ["steps=0", "seed=0"]
+        words = ["steps=0", "seed=0"]
+        if is_run:
+            words = [f"seed={seed}", f"objective={objective}", *options["extra"].split()]
         seconds = pretrain(folder, words)
         encoder = load_encoder(folder, "cpu")
         assert isinstance(encoder, VideoEncoder)
@@ -147,9 +160,8 @@ def rows_of(options: dict[str, str], out: Path) -> dict[str, Any]:
         row |= judge(*tokens, data, encoder)
         if is_run:
             row["curve"] = curve(folder)
-            row["steps"] = json.loads((folder / "summary.json").read_text("utf-8"))["options"][
-                "loop"
-            ]["steps"]
+            loop = json.loads((folder / "summary.json").read_text("utf-8"))["options"]["loop"]
+            row |= {"steps": loop["steps"], "batch_size": loop["batch_size"]}
         result["arms"][name] = row
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(name, {k: v for k, v in row.items() if k != "curve"}, flush=True)
@@ -158,15 +170,22 @@ def rows_of(options: dict[str, str], out: Path) -> dict[str, Any]:
 
 def judged_table(result: dict[str, Any]) -> str:
     """Format one row per judged encoder."""
-    head = ["frozen features", "seed", "steps", *(f"{n} (of {len(c)})" for n, c in LABELS.items())]
+    head = ["frozen features", "seed", "steps x clips", "processor min"]
+    head += [f"{name} (of {len(classes)})" for name, classes in LABELS.items()]
     clips, rows = result["test_clips"], []
     order = list(TITLES)
     for row in sorted(
         result["arms"].values(), key=lambda r: (order.index(r["objective"]), r["seed"])
     ):
         counts = [f"{round(row[name] * clips):,}" for name in LABELS]
-        cells = [TITLES[row["objective"]], row["seed"], f"{row.get('steps', 0):,}", *counts]
-        rows.append([*cells, f"{row['position_px']:.2f} px", f"{row['rank']:.0f}"])
+        length, minutes = "0", "0"
+        if "steps" in row:
+            length, minutes = (
+                f"{row['steps']:,} x {row['batch_size']}",
+                f"{row['processor_s'] / 60:.0f}",
+            )
+        cells = [TITLES[row["objective"]], row["seed"], length, minutes]
+        rows.append([*cells, *counts, f"{row['position_px']:.2f} px", f"{row['rank']:.0f}"])
     return markdown_table([*head, "position", "rank"], rows)
 
 
@@ -201,6 +220,7 @@ def main() -> None:
         "seeds": "0",
         "objectives": "latent,pixels,labels",
         "train": "3072",
+        "extra": "",
         "only": "",
     }
     for word in sys.argv[1:]:

@@ -50,6 +50,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("planning_speed", "planning"),
         ("install_size", "install"),
         ("pretraining", "pretraining"),
+        ("shapes_pretraining", "pretraining"),
         ("robot_safety", "robot-faults"),
         ("searches", "planning"),
         ("serve", "serve"),
@@ -68,7 +69,7 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         titles = {name: arm.title for name, arm in module.ARMS.items()}
         module.fill_blocks(copy, module.blocks(module.read(module.RESULT), titles))
     else:
-        results = module.RESULT if script == "install_size" else module.OUT
+        results = module.RESULT if hasattr(module, "RESULT") else module.OUT
         module.write_page(module.json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown

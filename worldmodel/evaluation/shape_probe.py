@@ -59,9 +59,9 @@ class ProbeFit(Checked):
     """Number of clips per step."""
     rates: tuple[float, ...] = field(default=(2e-3, 4e-4), metadata=between(1e-9, 1))
     """Learning rates, one after the other; each lasts until the loss improves no more."""
-    every: int = field(default=60, metadata=between(1, 100_000, "steps"))
+    every: int = field(default=100, metadata=between(1, 100_000, "steps"))
     """Number of steps between measurements of the held-out loss."""
-    patience: int = field(default=5, metadata=between(1, 1000))
+    patience: int = field(default=12, metadata=between(1, 1000))
     """Number of measurements without improvement that end a learning rate."""
     max_steps: int = field(default=6000, metadata=between(1, 10_000_000, "steps"))
     """Number of steps that ends the training in any case."""
