@@ -7,7 +7,6 @@ Shapes: B clips, T frames, N tokens, D width, P heads, C classes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -49,7 +48,7 @@ from worldmodel.perception.epic_kitchens import (
     class_order,
     read_actions,
 )
-from worldmodel.perception.head_fitting import Fitting, fit, generator_of
+from worldmodel.perception.head_fitting import Fitting, fit, generator_of, run_facts
 from worldmodel.perception.head_grid import HeadGrid, grid
 from worldmodel.perception.probe_run import low_precision
 from worldmodel.perception.sharing import OneProcess, Processes, sum_in_place
@@ -259,7 +258,8 @@ def _build(
         low=low_precision(options.precision, device),
         exchange=sum_in_place if processes.count > 1 else None,
     )
-    asked = asdict(options) | {"device": "", "out": "", "save_every": 0}
+    networks = [clips.networks.encoder, clips.networks.predictor]
+    items = [asdict(classes), [asdict(action) for action in clips.actions]]
     return Fitting(
         heads=heads,
         read=clips.read,
@@ -267,7 +267,7 @@ def _build(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=json.dumps(asked),
+        asked=run_facts(asdict(options), networks, items),
         save_every=options.save_every,
         rejected=clips.rejected,
     )

@@ -8,7 +8,7 @@ Shapes: K boxes, D width, C classes.
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from worldmodel.perception.ava import BoxFile, Keyframe, read_boxes, read_classe
 from worldmodel.perception.box_config import BoxOptions
 from worldmodel.perception.box_features import BoxClips, BoxFeatures, encode_boxes
 from worldmodel.perception.box_scores import Detections, frame_map
-from worldmodel.perception.head_fitting import Fitting, fit
+from worldmodel.perception.head_fitting import Fitting, fit, run_facts
 from worldmodel.perception.head_grid import HeadGrid, HeadSettings
 from worldmodel.perception.sharing import OneProcess
 
@@ -160,6 +160,7 @@ def _train(
         options.epochs * batches,
         options.seed,
     )
+    items = [hashlib.sha256(found.features.numpy().tobytes()).hexdigest(), found.owners.tolist()]
     fitting = Fitting(
         heads=heads,
         read=lambda _, numbers: (found.features[numbers][None, :, None], labels[numbers]),
@@ -167,7 +168,7 @@ def _train(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=json.dumps(asdict(options) | {"device": "", "out": ""}),
+        asked=run_facts(asdict(options), [encoder], [items, labels.tolist()]),
         save_every=2**30,
     )
     fit(fitting, OneProcess(), encoder.device)

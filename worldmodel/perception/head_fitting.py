@@ -5,17 +5,20 @@ Shapes: V views, B items, N tokens, D width, P heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json
 from worldmodel.errors import CheckpointError, ConfigError, DataError
+from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.head_grid import HeadGrid, Output
 from worldmodel.perception.sharing import Processes, merged
 
@@ -58,6 +61,19 @@ class _Progress:
     """Finished epochs of the learning curve."""
     losses: list[Tensor]
     """Losses [P] of each update of the epoch that is not finished."""
+
+
+def run_facts(options: Mapping[str, object], networks: Sequence[nn.Module], items: object) -> str:
+    """Return what a run depends on, as text.
+
+    Args:
+        options: Its options, of which those count that do not only say where it runs.
+        networks: Frozen networks; weights and configuration are compared, not names.
+        items: Items and labels that are trained on, serialisable as JSON.
+    """
+    asked = {**options, "device": "", "out": "", "save_every": 0}
+    digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]
+    return json.dumps([asked, [model_hash(network) for network in networks], digest])
 
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:
@@ -164,5 +180,7 @@ def _resume(fitting: Fitting[Output], device: torch.device) -> _Progress:
             f"{state} is damaged ({first[:300]}): delete it to train again, or use another out="
         ) from error
     if options != fitting.asked:
-        raise ConfigError(f"{state} is of a run with other options: use another out=")
+        raise ConfigError(
+            f"{state} is of a run with other options, items or encoder weights: use another out="
+        )
     return done

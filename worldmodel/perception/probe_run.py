@@ -27,7 +27,8 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.precision import resolve_precision
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.fresh_tokens import FreshTokens
-from worldmodel.perception.head_fitting import Fitting, Read, fit, generator_of
+from worldmodel.perception.hdf5_file import source_stamp
+from worldmodel.perception.head_fitting import Fitting, Read, fit, generator_of, run_facts
 from worldmodel.perception.head_grid import HeadGrid, HeadSettings, grid
 from worldmodel.perception.labelled_videos import LabelledItems, read_items
 from worldmodel.perception.probe_config import TrainOptions, TrainPrecision
@@ -51,6 +52,7 @@ class _Sets:
     val: TokenSet
     rejected: dict[str, dict[str, str]]
     """Set -> item -> reason."""
+    encoder: FrameEncoder
 
 
 def open_frozen_encoder(name: str, device: torch.device, precision: TrainPrecision) -> FrameEncoder:
@@ -127,7 +129,12 @@ def _prepare(
         chosen, fitted = _divide(options, len(stored.labels))
         rejected = {"train": stored.rejected, "val": judged.rejected}
         return _Sets(
-            lambda _, numbers: stored.read(numbers), fitted, (stored, chosen), judged, rejected
+            lambda _, numbers: stored.read(numbers),
+            fitted,
+            (stored, chosen),
+            judged,
+            rejected,
+            encoder,
         )
     chosen, fitted = _divide(options, len(train.items))
     fresh = FreshTokens(encoder, train, recipe, options.seed, dict(train.rejected))
@@ -138,9 +145,8 @@ def _prepare(
         tokens = encoded("choose", LabelledItems(held, {}, train.classes), 1)
         fresh.rejected.update(tokens.rejected)
         choosing = (tokens, torch.arange(len(tokens.labels)))
-    return _Sets(
-        fresh.read, fitted, choosing, judged, {"train": fresh.rejected, "val": judged.rejected}
-    )
+    rejected = {"train": fresh.rejected, "val": judged.rejected}
+    return _Sets(fresh.read, fitted, choosing, judged, rejected, encoder)
 
 
 @torch.no_grad()
@@ -202,7 +208,7 @@ def _build(
         low=low_precision(options.precision, device),
         exchange=sum_in_place if processes.count > 1 else None,
     )
-    asked = dataclasses.asdict(options) | {"device": "", "out": "", "save_every": 0}
+    items = [[str(item.path), item.label, source_stamp(item.path)] for item in train.items]
     return Fitting(
         heads=heads,
         read=sets.read,
@@ -210,7 +216,7 @@ def _build(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=json.dumps(asked),
+        asked=run_facts(asdict(options), [sets.encoder], items),
         save_every=options.save_every,
         rejected=sets.rejected["train"],
     )

@@ -1,6 +1,8 @@
 """`worldmodel probe train`, `eval` and `predict` on small videos with a small random encoder."""
 
 import json
+import os
+import shutil
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from safetensors.torch import load_file
 
 from planning.cli.app import main
 from tests.worldmodel.perception.labelled_set import write_set
+from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.perception import probe_run, probe_use
 from worldmodel.perception.clip_sampling import ClipSampling
@@ -68,6 +71,30 @@ def test_a_killed_run_resumes_bit_for_bit(run, folder, monkeypatch):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     with pytest.raises(ConfigError, match="other options"):
         probe_run.train_probe(probe_options([*words, "lr=0.5"]))
+
+
+@pytest.mark.parametrize("change", ["video", "label", "encoder"])
+def test_a_run_on_other_items_or_with_other_weights_is_not_resumed(folder, tmp_path, change):
+    """Also where the stored tokens, which are compared as well, are gone."""
+    outputs = shutil.ignore_patterns("run", "killed", "eval")
+    copied = shutil.copytree(folder, tmp_path / "set", ignore=outputs)
+    words = train_words(copied, copied / "run")
+    assert main([*words, "epochs=1", "lr=0.001", "weight_decay=0.1"]) == 0
+    for tokens in (copied / "run").glob("tokens-*"):
+        tokens.unlink()
+    lists = copied / "train.txt"
+    if change == "video":
+        os.utime(next(copied.rglob("*.mp4")), (1, 1))
+    elif change == "label":
+        lines = lists.read_text().splitlines()
+        lists.write_text("\n".join([lines[0][:-1] + str(1 - int(lines[0][-1])), *lines[1:]]))
+    else:
+        weights = copied / "encoder.safetensors"
+        description, tensors = read_description(weights), load_tensors(weights)
+        changed = {name: value + 1e-3 for name, value in tensors.items()}
+        save_safetensors(weights, changed, description)
+    with pytest.raises(ConfigError, match="items or encoder weights"):
+        probe_run.train_probe(probe_options([*words, "epochs=1", "lr=0.001", "weight_decay=0.1"]))
 
 
 def probe_options(words):
