@@ -22,6 +22,7 @@ from torch import Tensor
 from worldmodel.atomic_io import atomic_file, write_json
 from worldmodel.data.episode import rejecting
 from worldmodel.data.transforms import Preprocess
+from worldmodel.data.video import inspect_video
 from worldmodel.errors import DataError
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.layers import initialise, rescale_blocks
@@ -39,7 +40,7 @@ from worldmodel.perception.anticipation_config import (
     RELEASED_ANCHOR,
     AnticipateTrainOptions,
 )
-from worldmodel.perception.anticipation_eval import Networks, read_clip, score_probes
+from worldmodel.perception.anticipation_eval import Networks, read_clip, score_probes, video_path
 from worldmodel.perception.anticipation_networks import load_backbones, place_networks
 from worldmodel.perception.epic_kitchens import (
     Action,
@@ -153,7 +154,7 @@ def divide_videos(
     """Return the actions that are trained on, and those of videos that are held out.
 
     Raises:
-        DataError: there is only one video.
+        DataError: there are too few videos.
     """
     videos = list(dict.fromkeys(action.video for action in actions))
     order = torch.randperm(len(videos), generator=generator_of(seed, 0)).tolist()
@@ -161,10 +162,45 @@ def divide_videos(
     fitted = [action for action in actions if action.video not in held]
     if not fitted:
         raise DataError(
-            f"the training annotations have {len(videos)} videos, which leave none to train on "
-            "beside those that choose the head; add videos or lower choose_share"
+            f"the training annotations have {len(videos)} usable videos, which leave none to train "
+            "on beside those that choose the head; add videos or lower choose_share"
         )
     return fitted, [action for action in actions if action.video in held]
+
+
+def usable_actions(actions: Sequence[Action], root: Path, rejected: dict[str, str]) -> list[Action]:
+    """Return the actions whose videos can be opened; note the others in `rejected`."""
+    reasons: dict[str, str] = {}
+    for video in dict.fromkeys(action.video for action in actions):
+        try:
+            with rejecting(video):
+                inspect_video(video_path(root, video), decode=False)
+        except DataError as error:
+            log.warning("%s: %s", video, error)
+            reasons[video] = str(error)
+    rejected |= {name_of(a): reasons[a.video] for a in actions if a.video in reasons}
+    return [action for action in actions if action.video not in reasons]
+
+
+def require_readable(held: Sequence[Action], root: Path, clip: AnticipationClip) -> None:
+    """Check before a long run that a held-out clip can be read.
+
+    Raises:
+        DataError: none can; the message has the first reason.
+    """
+    first = ""
+    for action in held:
+        try:
+            with rejecting(name_of(action)):
+                read_clip(root, action, clip, clip.draw(random.Random(0)))
+        except DataError as error:
+            first = first or str(error)
+        else:
+            return
+    raise DataError(
+        f"none of {len(held)} held-out clips can be read, so no head could be chosen; the first: "
+        f"{first}. Use another seed=, or a larger choose_share="
+    )
 
 
 def train_anticipation(
@@ -187,7 +223,10 @@ def train_anticipation(
     device = processes.device(options.device)
     actions = read_actions(Path(options.annotations) / TRAIN)
     classes = class_order(actions)
-    fitted, held = divide_videos(actions, options.choose_share, options.seed)
+    root, rejected = Path(options.videos), dict[str, str]()
+    usable = usable_actions(actions, root, rejected)
+    fitted, held = divide_videos(usable, options.choose_share, options.seed)
+    require_readable(held, root, _clip(options, (1.0, 1.0), None))
     encoder, predictor, size = load_backbones(
         options.model, (options.num_heads, options.predictor_heads), options.image_size
     )
@@ -198,12 +237,13 @@ def train_anticipation(
         networks,
         fitted,
         classes,
-        Path(options.videos),
+        root,
         _clip(options, options.seconds, RELEASED_ANCHOR if options.as_released else None),
         size,
         options.encode_batch,
         options.seed,
         options.augment,
+        rejected,
     )
     fitting = _build(options, clips, processes, device)
     fit(fitting, processes, device)

@@ -27,7 +27,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from worldmodel.checkpoints.loading import resolve_device
-from worldmodel.errors import ConfigError, TrainingError
+from worldmodel.errors import ConfigError, TrainingError, WorldModelError
 
 T = TypeVar("T")
 TIMEOUT = timedelta(seconds=45)
@@ -171,7 +171,7 @@ class Ranks:
         try:
             yield
         except (RuntimeError, dist.DistError) as error:
-            if not self.grouped or isinstance(error, TrainingError):
+            if not self.grouped or isinstance(error, WorldModelError):
                 raise
             raise TrainingError(
                 f"Rank {self.rank} of {self.count} lost another rank: {error}. Start the same "

@@ -13,10 +13,11 @@ from worldmodel.errors import ConfigError, DataError
 from worldmodel.perception.anticipation_config import AnticipateTrainOptions
 from worldmodel.perception.anticipation_training import (
     divide_videos,
+    require_readable,
     summed_focal_loss,
     train_anticipation,
 )
-from worldmodel.perception.epic_kitchens import Action
+from worldmodel.perception.epic_kitchens import Action, AnticipationClip
 from worldmodel.perception.head_grid import HeadGrid
 
 MODEL = Path(__file__).parents[2] / "golden" / "perception" / "vjepa2_layout.pt"
@@ -44,7 +45,9 @@ def write_kitchen(root: Path, videos: int) -> None:
         write_video(path, np.stack(frames), header_fps=16)
     (root / "EPIC_100_validation.csv").write_text("\n".join([rows[0], *rows[-8:]]))
     rows = rows[:-8]
-    rows += ["x,P77_01,30,40,0,10", "y,P00_01,90000,90010,0,11", rows[1]]
+    rows += ["x,P77_01,30,40,0,10", "y,P00_01,90000,90010,0,11", "z,P78_01,1,9,0,10"]
+    (root / "P78").mkdir()
+    (root / "P78" / "P78_01.MP4").write_bytes(b"\0" * 80)
     (root / "EPIC_100_train.csv").write_text("\n".join(rows))
 
 
@@ -71,9 +74,9 @@ def test_training_learns_and_names_what_it_cannot_read(run):
     found = json.loads((run / "summary.json").read_text())
     assert (found["heads"], len(found["held_out"])) == (20, 20)
     assert found["classes"] == {"verb": 2, "noun": 4, "action": 8}
-    assert found["trained_on"] + found["chosen_on"] + 2 == 3 * 8 + 1 + 2
+    assert found["trained_on"] + found["chosen_on"] + 1 == 3 * 8 + 1  # in videos that open
     reasons = found["rejected"]["train"] | found["rejected"]["held out"]
-    assert set(reasons) == {"P77_01 30-40", "P00_01 90000-90010"}
+    assert set(reasons) == {"P77_01 30-40", "P00_01 90000-90010", "P78_01 1-9"}
     assert "there is no" in reasons["P77_01 30-40"]
     curves = json.loads((run / "curves.json").read_text())
     assert min(curves[1]["loss"]) < min(curves[0]["loss"])
@@ -137,8 +140,11 @@ def test_wrong_inputs_are_named(tmp_path):
         AnticipateTrainOptions(videos="v")
     with pytest.raises(ConfigError, match="low <= high"):
         AnticipateTrainOptions(annotations="a", videos="v", seconds=(2.0, 1.0))
-    with pytest.raises(DataError, match="1 videos, which leave none"):
+    with pytest.raises(DataError, match="1 usable videos, which leave none"):
         divide_videos([Action("P01_01", 1, 2, 0, 0)], 0.1, 0)
+    clip = AnticipationClip(num_frames=4)
+    with pytest.raises(DataError, match=r"none of 1 held-out clips .* there is no"):
+        require_readable([Action("P01_01", 1, 2, 0, 0)], tmp_path, clip)
     actions = [Action(f"P{i % 5:02d}_01", i, i + 1, 0, 0) for i in range(20)]
     fitted, held = divide_videos(actions, 0.3, 0)
     assert len(held) == 8
