@@ -14,7 +14,8 @@ import torch
 from fast_process import TIMEOUT_S, finish, start_ranks
 
 from planning.cli.app import compose_options, main
-from worldmodel.errors import CheckpointError
+from worldmodel.errors import CheckpointError, DataError, TrainingError
+from worldmodel.training.distributed import Ranks
 from worldmodel.training.run import train
 
 WORDS = ["recipe=smoke", "make_data=4", "plan_clips=0", "steps=6", "save_every=3"]
@@ -152,3 +153,11 @@ def test_every_task_runs_on_two_ranks_and_resumes_on_one(data, tmp_path, kind, p
     torch.testing.assert_close(losses(two), losses(tmp_path / "one"), atol=1e-5, rtol=0)
     name = "encoder.safetensors" if kind == "pretrain" else "model.safetensors"
     assert (two / name).is_file()
+
+
+def test_an_error_in_the_data_is_not_called_the_loss_of_another_rank(monkeypatch):
+    monkeypatch.setattr(Ranks, "grouped", property(lambda _: True))
+    with pytest.raises(DataError, match=r"^no item$"), Ranks(0, 2).guarded():
+        raise DataError("no item")
+    with pytest.raises(TrainingError, match="Rank 0 of 2 lost another"), Ranks(0, 2).guarded():
+        raise RuntimeError("connection closed")
