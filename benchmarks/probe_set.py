@@ -241,7 +241,7 @@ def anticipated() -> dict[str, object]:
         f"model={MODEL}",
         "device=cpu",
     ]
-    train = ["depth=2", "epochs=6", "batch_size=8", "encode_batch=8", "augment=false"]
+    train = ["depth=2", "epochs=16", "lr=5e-3", "batch_size=8", "encode_batch=8", "augment=false"]
     found: dict[str, object] = {"chance": 100 * 5 / ACTIONS}
     for name, more in (("trained", ()), ("untrained", ("lr=1e-12", "epochs=1"))):
         out = RUNS / f"anticipate-{name}"
