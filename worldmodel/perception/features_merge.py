@@ -10,7 +10,7 @@ import h5py
 from worldmodel.atomic_io import atomic_file
 from worldmodel.errors import DataError
 from worldmodel.perception.features import SHARD_FILE, Result, check_some
-from worldmodel.perception.hdf5_file import read_results
+from worldmodel.perception.hdf5_file import read_results, require_space
 from worldmodel.shards import read_shards
 
 
@@ -23,6 +23,7 @@ def merge_features(out: Path) -> tuple[Result, dict[str, Any]]:
     Raises:
         DataError: A shard is missing, unfinished, there twice or damaged; or no video was readable.
         ConfigError: The shards are not of one run.
+        OSError: The disk has too little space; the error names `out`.
     """
     shards = read_shards(out)
     results = [Result(**record.result) for _, record in shards]
@@ -33,6 +34,8 @@ def merge_features(out: Path) -> tuple[Result, dict[str, Any]]:
         {name: why for result in results for name, why in result.rejected.items()},
     )
     check_some(total)
+    files = [folder / SHARD_FILE for folder, _ in shards]
+    require_space(out, sum(file.stat().st_size for file in files if file.is_file()))
     with atomic_file(out) as part, h5py.File(part, "w") as merged:
         for (folder, _), result in zip(shards, results, strict=True):
             complete = _copy_videos(folder / SHARD_FILE, merged)

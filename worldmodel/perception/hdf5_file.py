@@ -73,9 +73,8 @@ def open_results(path: Path) -> h5py.File:
         what = "a folder" if path.is_dir() else "not a regular file"
         raise DataError(f"{path} is {what}: give out= a file")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            _probe(path)
+            require_space(path)
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {_reason(path, error)}") from error
     return _opened(path, "a")
@@ -121,16 +120,17 @@ def _allocate(handle: int, path: str, num_bytes: int) -> None:
             raise OSError(error.errno, error.strerror, path) from error
 
 
-def _probe(path: Path) -> None:
-    """Check that there is space for a new file.
+def require_space(path: Path, num_bytes: int = 0) -> None:
+    """Check that there is space for a new file with so many bytes; create its folder.
 
     Raises:
         OSError: There is not; the error names the file.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = temporary_path(path)
     try:
         with named_errors(path), part.open("wb") as file:
-            _allocate(file.fileno(), str(path), MARGIN)
+            _allocate(file.fileno(), str(path), num_bytes + MARGIN)
     finally:
         part.unlink(missing_ok=True)
 

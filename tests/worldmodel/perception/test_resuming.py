@@ -22,12 +22,14 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_hash import model_hash, weights_hash
 from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.perception.features_merge import merge_features
 from worldmodel.perception.hdf5_file import MARGIN
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_class_folders
 from worldmodel.perception.probe_recipes import Recipe
 from worldmodel.perception.sharing import OneProcess
 from worldmodel.perception.token_file import encode_items
 from worldmodel.perception.token_set import encode_set
+from worldmodel.shards import Shard
 
 SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
 CONFIG = FeatureConfig(num_frames=4, fps=4.0)
@@ -96,6 +98,24 @@ def test_a_full_disk_keeps_all_features_so_far(tmp_path):
             assert all(np.array_equal(file[n]["features"], whole[n]["features"]) for n in whole)
         assert out.stat().st_size < 2 * size
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_merge_that_does_not_fit_says_so_and_blames_no_shard(tmp_path):
+    for name in "ab":
+        write(tmp_path / "in" / f"{name}.mp4", 30)
+    out = tmp_path / "f.h5"
+    for number in range(2):
+        shard = Shard(number=number, count=2)
+        write_features(tmp_path / "in", out, made(), "name", CONFIG, shard=shard)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MARGIN, before[1]))
+    try:
+        with pytest.raises(OSError, match=str(out)):
+            merge_features(out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not out.exists()
+    assert merge_features(out)[0].videos == 2
 
 
 def test_a_video_that_changed_is_encoded_again(tmp_path):
