@@ -174,9 +174,11 @@ class SceneObject:
     def label(self) -> Array:
         """Return `pose` with the yaw that is nearest to 0 of those that look the same [4].
 
-        A picture can tell no other; the yaw of a round object is 0.
+        A picture can tell no other. The yaw of an object that is as wide as long is NaN: modulo
+        half a turn, a cube has two yaws that look the same.
         """
-        return np.append(self.position_m, nearest_yaw(self.yaw_rad, self.shape.yaw_period_rad))
+        yaw = nearest_yaw(self.yaw_rad, self.shape.yaw_period_rad)
+        return np.append(self.position_m, yaw if self.shape.has_yaw else np.nan)
 
     @property
     def half_height_m(self) -> float:

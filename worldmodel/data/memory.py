@@ -110,7 +110,7 @@ class MemoryClips:
     @property
     def posed(self) -> bool:
         """Return whether every frame has the simulated poses of its objects."""
-        return bool(np.isfinite(self.arrays["poses"][:, 0]).all())
+        return bool(np.isfinite(self.arrays["poses"][:, 0, :3]).all())
 
     def __len__(self) -> int:
         """Return the number of clips."""

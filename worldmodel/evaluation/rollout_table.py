@@ -125,7 +125,7 @@ def _followed(poses_CTM4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _row(
     errors: dict[str, tuple[Tensor, Tensor]], moved_C: Tensor, chosen_C: Tensor, certain_C: Tensor
 ) -> Row:
-    turned_C = chosen_C & certain_C
+    turned_C = chosen_C & certain_C & ~errors["encoded"][1].isnan()
     row: Row = {f"{name}_cm": 100 * _median(gap_C[chosen_C]) for name, (gap_C, _) in errors.items()}
     row["moved_cm"] = 100 * _median(moved_C[chosen_C])
     row["clips"] = int(chosen_C.sum())

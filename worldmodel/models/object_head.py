@@ -87,7 +87,7 @@ class ObjectHead(Float32Module):
             presence=presence_BM / presence_BM.amax(-1, keepdim=True),
         )
 
-    def loss(self, z_BND: Tensor, poses_BL4: Tensor) -> Tensor:
+    def loss(self, z_BND: Tensor, poses_BL4: Tensor, *, yaws_known: bool = False) -> Tensor:
         """Return the mixture loss on labelled frames; leading axes may be several.
 
         The order of the objects of a frame has no effect. Of more known objects than slots, the
@@ -97,6 +97,8 @@ class ObjectHead(Float32Module):
             z_BND: tokens [..., N, D].
             poses_BL4: x, y, z [m] and yaw [rad] of objects [..., L, 4]. An object without a
                 position is ignored; one without a yaw teaches the position alone.
+            yaws_known: Whether an object without a yaw is one that looks the same after a quarter
+                turn. It then teaches a certainty of 0.
 
         Returns:
             Mean over all known objects; 0 if there is none.
@@ -104,7 +106,7 @@ class ObjectHead(Float32Module):
         out_BM6 = self(z_BND)
         slots = self.config.num_slots
         poses_BL4 = _known_first(poses_BL4)[..., :slots, :]
-        known_BL, error_BLM, turned_BLM = self._errors(out_BM6, poses_BL4)
+        known_BL, error_BLM, turned_BLM = self._errors(out_BM6, poses_BL4, yaws_known)
         log_share_BM = out_BM6[..., 5].log_softmax(-1)
         cost_BLM = (error_BLM - TEMPERATURE * log_share_BM.unsqueeze(-2)) * known_BL.unsqueeze(-1)
         labels = poses_BL4.shape[-2]
@@ -120,7 +122,9 @@ class ObjectHead(Float32Module):
         loss_B = loss_B + YAW_WEIGHT * (takes_BLM * turned_BLM).sum((-1, -2))
         return torch.where(count_B > 0, loss_B, 0.0).sum() / count_B.sum().clamp(min=1.0)
 
-    def _errors(self, out_BM6: Tensor, poses_BL4: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _errors(
+        self, out_BM6: Tensor, poses_BL4: Tensor, yaws_known: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return whether each object is known [..., L], and its errors by slot [..., L, M].
 
         The errors are those of the position, and of the yaw (0 where it is not known).
@@ -136,7 +140,8 @@ class ObjectHead(Float32Module):
         out_B1M6 = out_BM6.unsqueeze(-3)
         error_BLM = _smooth(out_B1M6[..., :3], place_BL13)
         turned_BLM = _squared(out_B1M6[..., 3:5], turn_BL12)
-        return known_BL, error_BLM, turned_BLM * has_yaw_BL.unsqueeze(-1)
+        counts_BL = known_BL if yaws_known else has_yaw_BL
+        return known_BL, error_BLM, turned_BLM * counts_BL.unsqueeze(-1)
 
     def match(self, imagined_BND: Tensor, encoded_BND: Tensor) -> Tensor:
         """Return the difference of the poses decoded from imagined and from encoded tokens.

@@ -166,8 +166,10 @@ class Objective(nn.Module):
         total = z_BTND.new_zeros(())
         if terms.head_weight:
             labels_BTL4 = batch["labels"]
-            parts["head"] = head.loss(z_BTND, labels_BTL4)
-            parts["head_imagined"] = head.loss(out_BKND, labels_BTL4[:, 1 : 1 + steps])
+            exact = terms.head_label == "simulator"
+            ahead_BKL4 = labels_BTL4[:, 1 : 1 + steps]
+            parts["head"] = head.loss(z_BTND, labels_BTL4, yaws_known=exact)
+            parts["head_imagined"] = head.loss(out_BKND, ahead_BKL4, yaws_known=exact)
             total = terms.head_weight * (parts["head"] + parts["head_imagined"])
         if terms.head_match:
             parts["head_match"] = head.match(out_BKND, z_BTND[:, 1 : 1 + steps])

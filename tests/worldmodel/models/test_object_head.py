@@ -93,6 +93,20 @@ def test_order_of_the_objects_and_unknown_objects_change_nothing():
     assert torch.allclose(head.loss(z, one), head.loss(z, poses[:, :1]))
 
 
+def test_an_object_without_a_yaw_teaches_its_position_or_that_it_has_none():
+    head, z, poses = two_objects()
+    poses[..., 3] = torch.nan
+    place = (poses[..., :3] - torch.tensor(CONFIG.centre_m)) / CONFIG.scale_m
+    losses = {}
+    for length in (0.0, 1.0):
+        turn = torch.tensor([length, 0.0]).expand(*place.shape[:-1], 2)
+        out = torch.cat([place, turn, torch.zeros(6, 2, 1)], -1)
+        head.forward = lambda _, out=out: out
+        losses[length] = [float(head.loss(z, poses, yaws_known=k)) for k in (False, True)]
+    assert losses[0.0][0] == losses[1.0][0] == losses[0.0][1]
+    assert losses[1.0][1] > losses[0.0][1] + 0.1
+
+
 def test_two_objects_take_two_slots():
     """Slots that both decode one of the objects cost more than one slot for each of them."""
     head, z, poses = two_objects()

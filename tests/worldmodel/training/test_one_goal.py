@@ -58,7 +58,8 @@ def test_a_head_that_learns_the_simulators_poses_says_so(tmp_path):
     assert description["notes"]["simulator_label"] == "yes"
     clips = open_clips(data, 5, 32, cache=tmp_path / "cache", labels="simulator")
     labels = clips.batch(np.arange(4))["labels"]
-    assert np.isfinite(labels[:, :, :2]).all()
+    assert np.isfinite(labels[:, :, :2, :3]).all()
+    assert np.isnan(labels[:, :, :2, 3]).all()  # cubes
     assert np.isnan(labels[:, :, 2]).all()
 
 
