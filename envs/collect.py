@@ -78,7 +78,7 @@ class RunJobs(Protocol):
 def _open_env(config: CollectConfig) -> ArmEnv:
     """Return this process's environment for a configuration."""
     return ArmEnv(
-        "pick_place",
+        config.task,
         image_size=config.image_size,
         split=config.split,
         fidelity=config.fidelity,

@@ -12,6 +12,7 @@ Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
 Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
+Start = Literal["pick_place", "push_pose", "two_objects", "over_wall"]
 Mix = Literal["play", "contact", "carry"]
 Format = Literal["droid", "lerobot"]
 Factor = Literal[
@@ -84,6 +85,10 @@ class CollectConfig:
     """Object shapes; each episode picks one at random for each object."""
     objects_per_scene: tuple[float, ...] = field(default=(1.0,), metadata=between(0, 1))
     """Shares of scenes with one, two and three objects; they sum to 1."""
+    task: Start = "pick_place"
+    """Task whose starts and targets the episodes are drawn from. over_wall, push_pose and
+    two_objects set the number of objects, their yaws and the wall themselves, and four of
+    five of their picks carry the object to its target."""
     walls: float = field(default=0.0, metadata=between(0, 1))
     """Share of the scenes with one object that have a wall."""
     turned: float = field(default=0.0, metadata=between(0, 1))
@@ -103,6 +108,12 @@ class CollectConfig:
         check_ranges(self, ConfigError)
         if self.image_size % 2:
             raise ConfigError(f"image_size={self.image_size}; allowed: even numbers (H.264 video)")
+        placed = self.objects_per_scene != (1.0,) or self.walls or self.turned
+        if self.task != "pick_place" and placed:
+            raise ConfigError(
+                f"objects_per_scene, walls and turned have no effect with task={self.task}, which "
+                "sets them: leave them out, or set task=pick_place"
+            )
         shares = self.objects_per_scene
         if len(shares) > 3 or abs(sum(shares) - 1) > 1e-6:
             raise ConfigError(

@@ -19,7 +19,8 @@ from envs.arm_env import ArmEnv
 from envs.expert import STEP_M, TURN_RAD, WayPoint, grasp_points, is_done, walk
 from envs.mujoco_arm import BOX_HIGH_M, BOX_LOW_M
 from envs.play import POLICIES, random_burst
-from envs.shapes import nearest_grip_yaw
+from envs.shapes import nearest_grip_yaw, nearest_yaw
+from envs.tasks import ONE_IMAGE
 
 Array = NDArray[np.float64]
 Action = NDArray[np.float32]
@@ -54,6 +55,8 @@ class SkillScene:
     objects: Sequence[Sequence[float]]
     """Position [m] on the table and yaw [rad] of objects (x, y, yaw). A gripper with this yaw grips
     the object; of the equivalent yaws it is the nearest to the gripper's."""
+    targets: Sequence[Sequence[float]] = ()
+    """Target (x, y, yaw) of each object [m, rad]; empty where the scene has none."""
 
 
 class RandomSkill(Protocol):
@@ -91,7 +94,18 @@ class ContactEpisode:
             home_tcp_m=self.home_tcp_m,
             home_yaw_rad=self.home_yaw_rad,
             objects=[(float(x), float(y), self._grip_yaw())],
+            targets=self._targets(),
         )
+
+    def _targets(self) -> list[tuple[float, float, float]]:
+        """Return the target of the episode's object, if its task says one."""
+        env, layout = self.env, self.env.layout
+        if env.task.name not in ONE_IMAGE or self.index >= env.task.num_moving:
+            return []
+        item, (x, y) = self.env.items[self.index], layout.targets_m[self.index]
+        turn = layout.target_yaws_rad[self.index] - item.yaw_rad
+        yaw = self._grip_yaw() + nearest_yaw(turn, item.shape.yaw_period_rad)
+        return [(float(x), float(y), yaw)]
 
     def _grip_yaw(self) -> float:
         item = self.env.items[self.index]

@@ -30,6 +30,11 @@ NOISE_M = (0.0, 0.002, 0.005)
 """Standard deviation of the noise on each action [m]; one is drawn for each skill."""
 HOME_SHARE = 0.5
 """Probability that the arm returns to its start pose after a push or a pick."""
+TARGET_SHARE, GRIP_SHARE, WRONG_SHARE = 0.8, 0.85, 0.3
+"""Probability that a pick carries an object to its target, that it grips one along or across its
+sides, and that it does so on the wrong side or lifts too little, where the scene has targets."""
+NEAR_M = 0.04
+"""An object this close to its target is moved anywhere [m]."""
 HIGH_SHARE = 0.3
 """Probability of a high lift or a high approach, as a wall requires."""
 
@@ -64,6 +69,10 @@ class Scene(Protocol):
         The yaw is that of the long side: a gripper with the same yaw closes on the narrow sides.
         """
 
+    @property
+    def targets(self) -> Sequence[Sequence[float]]:
+        """Target of each object in the same form; empty where the scene has none."""
+
 
 KINDS = ("push", "pick", "grasp", "regrasp", "home")
 """Kinds of random skills. `grasp` closes on an object and lifts it a little; the robot's own pose
@@ -87,7 +96,8 @@ def random_skill(kind: str, scene: Scene, rng: np.random.Generator) -> Actions:
         return _finish(_home(_context(scene)), rng)
     if not scene.objects:
         raise PlanError(f"Skill {kind!r} needs an object; the scene has none")
-    x, y, yaw = (float(v) for v in scene.objects[int(rng.integers(len(scene.objects)))])
+    index = int(rng.integers(len(scene.objects)))
+    x, y, yaw = (float(v) for v in scene.objects[index])
     if kind == "grasp":  # always well aimed: its purpose is to find out where the object is
         return _finish(_grasp(_context(scene, (x, y)), yaw, rng), rng, noise_m=0.0)
     spread = BAD_AIM_M if rng.random() < BAD_AIM_SHARE else GOOD_AIM_M
@@ -95,6 +105,10 @@ def random_skill(kind: str, scene: Scene, rng: np.random.Generator) -> Actions:
     context = _context(scene, (float(aim[0]), float(aim[1])))
     draw = {"push": _draw_push, "pick": _draw_pick, "regrasp": _draw_regrasp}[kind]
     skill, values = draw(np.array([x, y]), yaw - scene.home_yaw_rad, rng)
+    if kind == "pick" and scene.targets:
+        goal_x, goal_y, goal_yaw = (float(v) for v in scene.targets[index])
+        away_m = goal_x - x, goal_y - y
+        values |= _toward(away_m, yaw, goal_yaw - yaw, scene.home_yaw_rad, rng)
     actions_KA = _expand(skill, context, values, rng)
     if kind == "push" and rng.random() < 0.07:  # open fingers straddle the object, or knock it
         actions_KA[:, 6] = -np.abs(actions_KA[:, 6])
@@ -190,6 +204,28 @@ def _draw_pick(
         "turn": float(rng.uniform(-HALF_TURN, HALF_TURN)) if rng.random() < 0.5 else 0.0,
         "lift": _height(rng, 0.07, 0.2),
     }
+
+
+def _toward(
+    away_m: tuple[float, float], yaw: float, turn: float, home_rad: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """Draw the parameters of a pick that differ where the object has a target.
+
+    What decides beside a wall across the way is the height of the lift, and that the wide side of
+    the hand is along the wall; about a third of the picks have each of them wrong.
+    """
+    low, high = (0.07, 0.13) if rng.random() < WRONG_SHARE else (0.13, 0.22)
+    values = {"lift": float(rng.uniform(low, high))}
+    if rng.random() < GRIP_SHARE:
+        way = np.arctan2(away_m[1], away_m[0])
+        side = yaw + HALF_TURN * np.round((way - yaw) / HALF_TURN)
+        side += HALF_TURN * float(rng.random() < WRONG_SHARE)
+        values["grip_yaw"] = _fold(float(side - home_rad + rng.normal(0, 0.15)))
+    if np.hypot(*away_m) > NEAR_M and rng.random() < TARGET_SHARE:
+        spread_m = rng.choice([0.008, 0.03])
+        values["vx"], values["vy"] = (float(v + rng.normal(0, spread_m)) for v in away_m)
+        values["turn"] = _fold(turn) + float(rng.normal(0, 0.1))
+    return values
 
 
 def _draw_regrasp(

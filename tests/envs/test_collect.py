@@ -8,6 +8,7 @@ import pytest
 from envs.collect import collect, record_episode
 from envs.config import CollectConfig
 from envs.contact_play import CONTACT_KINDS
+from envs.errors import ConfigError
 from planning.skill_play import random_skill
 from worldmodel.data.memory import open_clips
 from worldmodel.data.readers.droid import read_droid
@@ -63,6 +64,24 @@ def test_an_empty_folder_says_how_to_fill_it(tmp_path):
         open_clips(tmp_path, 4, 64)
 
 
+def test_starts_of_a_task_have_its_wall_and_picks_cross_it(tmp_path):
+    options = CollectConfig(
+        out=str(tmp_path), mix="carry", task="over_wall", episodes=3, seed=6, image_size=32
+    )
+    collect(options, write_episode, random_skill)
+    crossed = 0
+    for file in sorted(tmp_path.glob("SIM/*/*/*/metadata_*.json")):
+        assert json.loads(file.read_text())["wall"] is not None
+        poses = read_droid(file.parent).object_poses_TM4
+        crossed += bool(np.linalg.norm(poses[:, 0, :2] - poses[0, 0, :2], axis=1).max() > 0.12)
+    assert crossed
+
+
+def test_a_task_sets_its_own_clutter():
+    with pytest.raises(ConfigError, match="walls and turned have no effect with task=over_wall"):
+        CollectConfig(task="over_wall", walls=0.5)
+
+
 def test_contact_episodes_keep_every_objects_pose_and_pushes_end_in_a_grasp(tmp_path):
     options = CollectConfig(
         out=str(tmp_path),
@@ -83,7 +102,10 @@ def test_contact_episodes_keep_every_objects_pose_and_pushes_end_in_a_grasp(tmp_
         episode = read_droid(folder)
         assert episode.object_poses_TM4.shape == (28, 2, 4)
         np.testing.assert_allclose(episode.object_poses_TM4[:, 0, :3], episode.objects_T3)
-        assert np.abs(episode.object_poses_TM4[..., 3]).max() <= np.pi / 2
+        yaws = episode.object_poses_TM4[..., 3]
+        assert np.nanmax(np.abs(yaws), initial=0.0) <= np.pi / 2
+        facts = json.loads(next(folder.glob("metadata_*.json")).read_text())
+        np.testing.assert_array_equal(np.isnan(yaws[0]), np.array(facts["objects"]) == "cube")
         held += episode.task == "push" and 0.3 < episode.states_TS[-1, 6] < 0.7
     assert held >= 0.6 * summary["kinds"]["push"]
 

@@ -168,6 +168,37 @@ def test_wrong_names_and_counts_are_refused():
     assert len(REACH.parameters(context(object_m=None))) == 4
 
 
+@pytest.mark.parametrize("name", SKILLS)
+def test_variants_change_parameters_within_their_ranges(name):
+    skill = SKILLS[name]
+    ranges = {p.name: (p.low, p.high, p.mean) for p in skill.own}
+    assert skill.variants[0] == {}
+    for variant in skill.variants:
+        for parameter, change in variant.items():
+            low, high, mean = ranges[parameter]
+            assert low <= mean + change <= high
+
+
+def test_picks_of_scenes_with_targets_reach_them_and_grip_from_two_sides():
+    scene = play_scene(
+        tcp_m=HOME_TCP, home_tcp_m=HOME_TCP, objects=[(0.5, 0.1, 0.2)], targets=[(0.5, -0.1, 0.2)]
+    )
+    places, yaws, heights = [], [], []
+    for seed in range(60):
+        actions = random_skill("pick", scene, np.random.default_rng(seed)).astype(float)
+        path, yaw = HOME_TCP + actions[:, :3].cumsum(axis=0), actions[:, 5].cumsum()
+        closes = np.flatnonzero(actions[:, 6] > 0)[0]
+        opens = closes + np.flatnonzero(actions[closes:, 6] < 0)[:1]
+        if len(opens):
+            places.append(path[opens[0], :2])
+            yaws.append(abs(np.sin(yaw[closes] - 0.2)))
+            heights.append(path[closes : opens[0], 2].max())
+    near = np.linalg.norm(np.array(places) - [0.5, -0.1], axis=1) < 0.06
+    assert 0.4 < near.mean() < 0.9
+    assert 0.2 < (np.array(yaws) > 0.7).mean() < 0.7
+    assert min(heights) < 0.12 < 0.2 < max(heights)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_skills_are_reproducible_and_within_the_limits(kind):
     scene = play_scene(
