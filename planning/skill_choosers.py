@@ -15,7 +15,7 @@ from planning.located import Located, pair_objects, wrap_half_turn
 from planning.protocols import SkillModel
 from planning.skill_imagination import M_PER_RAD
 from planning.skill_path import Expansion
-from planning.skill_programs import Move, Problem, Program, go_home
+from planning.skill_programs import Move, Problem, Program
 from planning.skill_record import Candidate
 from planning.skill_search import SkillPlan, SkillSearch
 from planning.skills import PICK_PLACE
@@ -88,8 +88,7 @@ class GeometryChooser:
         aimed = known if self.turns else {name: known[name] for name in ("vx", "vy")}
         values = {p.name: aimed.get(p.name, p.mean) for p in program.parameters}
         expansion = program.expand(np.array([list(values.values())]))
-        needed = expansion.lengths_B + go_home(expansion.end).lengths_B
-        if needed[0] > problem.budget:
+        if expansion.lengths_B[0] > problem.budget:
             return None, None
         chosen = Candidate(
             skills=("pick_place",), targets=(move.target,), params=(values,), energy=float("nan")

@@ -19,7 +19,7 @@ class SkillOptions:
 
     skills: list[str] = field(default_factory=lambda: ["pick_place"], metadata=plugin("skill"))
     """Skills to choose from."""
-    skill_samples: int = field(default=48, metadata=between(8, 100_000))
+    skill_samples: int = field(default=32, metadata=between(8, 100_000))
     """Number of skills imagined per iteration; the first iteration imagines twice as many,
     or six times if it has to search over the table."""
     skill_iterations: int = field(default=2, metadata=between(1, 1_000))

@@ -24,6 +24,8 @@ WIDE = 0.15
 """Probability that a parameter of a first sample is drawn from its whole range."""
 NARROWEST = 0.02
 """Smallest spread of the prior, for parameters that are not drawn around their default [m, rad]."""
+VARIED = 0.5
+"""How unusual a variant of a skill is, apart from its first, see `Program.surprise`."""
 FLOOR = 0.05
 """Smallest spread after a refit, in first spreads."""
 
@@ -36,6 +38,12 @@ class Move:
     """The skill."""
     target: int | None
     """Index of the object; None if the position is searched or not needed."""
+    variant: int = 0
+    """Index in the skill's variants."""
+
+    def change(self, name: str) -> float:
+        """Return how much the variant changes a parameter."""
+        return self.skill.variants[self.variant].get(name, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +66,20 @@ class Problem:
     """Whether the closed fingers are behind an object, so that a push can continue."""
 
     def moves(self, names: Sequence[str], *, first: bool) -> list[Move]:
-        """Return the possible moves: each skill on each object.
+        """Return the possible moves: each variant of each skill on each object.
 
         Args:
             names: Skills to choose from.
             first: Whether the move is the first of its program.
         """
         targets: list[int | None] = list(range(len(self.objects))) if self.objects else [None]
-        moves = [Move(get_skill(name), target) for name in names for target in targets]
+        skills = [get_skill(name) for name in names]
+        moves = [
+            Move(skill, target, variant)
+            for skill in skills
+            for target in targets
+            for variant in range(len(skill.variants))
+        ]
         if first and self.pushing and "push" in names:
             moves.append(Move(PUSH_ON, None))
         return moves
@@ -109,6 +123,8 @@ class Program:
     std_P: Array
     informed_P: Array | None
     """Parameters aimed by the decoded poses; None where they are unknown."""
+    default_P: Array
+    """Parameters of the variant without knowledge of the poses."""
     params_BP: Array = field(init=False)
     """Parameters of every sample so far."""
     energies_B: Array = field(init=False)
@@ -123,10 +139,12 @@ class Program:
         """Return the program of one move, with the skill's own prior."""
         parameters = problem.parameters(move)
         known = problem.informed(move)
-        informed_P = np.array([known.get(p.name, p.mean) for p in parameters]) if known else None
-        mean_P = np.array([p.mean for p in parameters])
+        mean_P = np.array([_aim(p, p.mean, move) for p in parameters])
         std_P = np.array([p.spread for p in parameters])
-        return cls(problem, (move,), parameters, mean_P, std_P, informed_P)
+        informed_P = None
+        if known:
+            informed_P = np.array([_aim(p, known.get(p.name, p.mean), move) for p in parameters])
+        return cls(problem, (move,), parameters, mean_P, std_P, informed_P, mean_P)
 
     def extended(self, move: Move) -> Program:
         """Return the program with a further move; the earlier moves keep what was found."""
@@ -139,6 +157,7 @@ class Program:
             np.concatenate([self.mean_P, last.mean_P]),
             np.concatenate([self.std_P, last.std_P]),
             None if informed_P is None else np.array(informed_P),
+            np.concatenate([self.default_P, last.default_P]),
         )
 
     def draw(self, number: int, rng: np.random.Generator) -> Array:
@@ -174,16 +193,17 @@ class Program:
 
         The prior (a Cauchy distribution for each parameter) is centred on the decoded poses, with
         the spreads of the informed samples, or on the defaults, with the first spreads. Positions
-        that nothing tells have none.
+        that nothing tells have none. A variant other than the first counts `VARIED`.
         """
-        centre_P, spread = np.array([p.mean for p in self.parameters]), 1.0
+        centre_P, spread = self.default_P, 1.0
         free = {"x", "y", "vx", "vy"}
         if self.informed_P is not None:
             centre_P, free, spread = self.informed_P, set(), NARROW
         spread_P = np.array([max(spread * p.spread, NARROWEST) for p in self.parameters])
         counts = np.array([p.name not in free for p in self.parameters], dtype=bool)
         away_BP = np.abs(params_BP - centre_P) / spread_P
-        return np.log1p(np.square(away_BP[:, counts])).sum(axis=1)
+        varied = sum(move.variant > 0 for move in self.moves)
+        return np.log1p(np.square(away_BP[:, counts])).sum(axis=1) + VARIED * varied
 
     def refit(self, elites: int) -> None:
         """Fit the Gaussian to the best samples."""
@@ -193,6 +213,11 @@ class Program:
         best = self.params_BP[self.energies_B.argsort(kind="stable")[: min(elites, finite)]]
         floor_P = FLOOR * np.array([p.spread for p in self.parameters])
         self.mean_P, self.std_P = best.mean(axis=0), np.maximum(best.std(axis=0), floor_P)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every move is the first variant of its skill."""
+        return not any(move.variant for move in self.moves)
 
     @property
     def least(self) -> float:
@@ -232,6 +257,12 @@ class Program:
             whole, earlier = part if whole is None else join(whole, part), move.target
         assert whole is not None, "a program has at least one move"
         return whole
+
+
+def _aim(parameter: Parameter, value: float, move: Move) -> float:
+    """Return the value of a parameter in a move's variant."""
+    value += move.change(parameter.name)
+    return wrap_half_turn(value) if parameter.unit == "rad" else value
 
 
 _XY = np.zeros(2)

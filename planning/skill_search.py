@@ -26,6 +26,8 @@ from planning.skill_record import Candidate
 
 FIRST, FIRST_ANYWHERE = 2, 6
 """Factor on the number of samples of the first iteration, if the objects are located, or not."""
+FIRST_SHARE = 2.0
+"""Factor on the first samples of programs without a variant."""
 KEPT = 4
 """Smallest number of samples to which a program's Gaussian is refitted."""
 BEAM = 3
@@ -131,7 +133,8 @@ class _Run:
     def _search(self, programs: list[Program]) -> Found | None:
         """Search over programs of one depth."""
         options = self.options
-        shares = np.full(len(programs), 1 / len(programs))
+        shares = np.array([FIRST_SHARE if p.is_plain else 1.0 for p in programs])
+        shares /= shares.sum()
         for iteration in range(options.skill_iterations):
             number = options.skill_samples * (1 if iteration else self._first_factor())
             counts = np.ceil(number * shares - 1e-9).astype(int)
@@ -181,12 +184,11 @@ class _Run:
         """Imagine samples of several programs in one batch, and note their energies."""
         began = time.perf_counter()
         alone = [program.expand(params_BP) for program, params_BP in drawn]
-        homes = [self._with_home(whole) for whole in alone]
-        needed_B = np.concatenate([home.lengths_B for home in homes])
-        actions_BKA, lengths_B = _stack(homes if self.options.energy != "object" else alone)
+        compared = alone if self.options.energy == "object" else map(self._with_home, alone)
+        actions_BKA, lengths_B = _stack(list(compared))
         self.seconds["expand"] += time.perf_counter() - began
-        energies_B = np.full(len(needed_B), np.inf)
-        fits = needed_B <= self.problem.budget
+        energies_B = np.full(len(lengths_B), np.inf)
+        fits = lengths_B <= self.problem.budget
         if fits.any():
             energies_B[fits] = self._energies(actions_BKA[fits], lengths_B[fits])
         start = 0

@@ -8,7 +8,7 @@ Shapes: B samples, P parameters, K actions, A action (7).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,8 @@ PLACE_Z_M = 0.025
 """Height of the fingertips while opening [m]."""
 LIFT_M = 0.07
 """Default height of a lift [m]."""
+HIGHER_M = 0.11
+"""How much higher a high lift is than the default [m]; it passes walls of up to 15 cm."""
 CONTACT_M = 0.032
 """Distance between fingertips and the object's centre at first contact [m], for objects about
 4.4 cm wide."""
@@ -76,6 +78,9 @@ class Skill:
     `x` and `y`."""
     needs_object: bool = True
     """Whether the skill starts at an object."""
+    variants: tuple[Mapping[str, float], ...] = ({},)
+    """Ways to carry out the skill that a search tries from the start, as changes of the parameters
+    that fit the object; the first one changes nothing."""
 
     def parameters(self, context: Context) -> tuple[Parameter, ...]:
         """Return the parameters; the start point is among them if the object is unknown."""
@@ -266,6 +271,8 @@ PICK_PLACE = Skill(
         Parameter(name="lift", low=0.06, high=0.22, mean=LIFT_M, spread=0.02),
     ),
     moves=_pick_place,
+    # over a wall, with every side of the hand along it
+    variants=({}, *({"lift": HIGHER_M, "grip_yaw": k * HALF_TURN / 2} for k in (0, 2, 1, -1))),
 )
 REGRASP = Skill(
     name="regrasp", own=(OFFSET, _angle("grip_yaw", 0.3), _angle("turn", 0.5)), moves=_regrasp
