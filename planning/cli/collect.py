@@ -34,6 +34,8 @@ def require_same_options(options: CollectConfig) -> None:
     stored = next(read_json_lines(file), given)
     episodes = any(Path(options.out).glob("*/*/*/episode-*"))
     if episodes and isinstance(stored, dict):
+        # earlier versions had fewer options
+        stored = json.loads(json.dumps(asdict(CollectConfig()))) | stored
         changed = [
             f"{k}={stored.get(k)} there, {v} here" for k, v in given.items() if stored.get(k) != v
         ]
