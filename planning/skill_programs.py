@@ -24,7 +24,7 @@ WIDE = 0.15
 """Probability that a parameter of a first sample is drawn from its whole range."""
 NARROWEST = 0.02
 """Smallest spread of the prior, for parameters that are not drawn around their default [m, rad]."""
-VARIED = 0.5
+VARIED = 2.0
 """How unusual a variant of a skill is, apart from its first, see `Program.surprise`."""
 FLOOR = 0.05
 """Smallest spread after a refit, in first spreads."""
