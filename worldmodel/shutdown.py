@@ -80,7 +80,13 @@ def name_of(error: KeyboardInterrupt) -> str:
 
 
 def follows_a_signal(error: BaseException) -> bool:
-    """Return whether an error was raised while `Stopped` was on its way, as by a library's exit."""
+    """Return whether an error was raised while `Stopped` was on its way, as by a library's exit.
+
+    Libraries in C may drop `Stopped` and raise an error of their own in its place, without naming
+    it as the context: any error after a signal counts.
+    """
+    if _STATE.raised.is_set():
+        return True
     found: BaseException | None = error
     while found is not None and not isinstance(found, Stopped):
         found = found.__cause__ or found.__context__

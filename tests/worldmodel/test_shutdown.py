@@ -1,5 +1,6 @@
 """Signals end a command wherever they arrive."""
 
+import contextlib
 import signal
 import time
 import weakref
@@ -98,4 +99,12 @@ def test_an_error_that_follows_a_signal_is_told_from_others():
     with pytest.raises(RuntimeError) as caught:
         leave_a_library()
     assert follows_a_signal(caught.value)
-    assert not follows_a_signal(RuntimeError("alone"))
+    with stop_signals():
+        assert not follows_a_signal(RuntimeError("alone"))
+
+
+def test_an_error_in_place_of_a_dropped_signal_is_told_from_others():
+    with stop_signals():
+        with contextlib.suppress(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+        assert follows_a_signal(ValueError("could not determine the shape"))

@@ -75,6 +75,9 @@ def _check_template(path: Path, info: dict[str, Any], name: str) -> None:
     template = info.get(name)
     if not isinstance(template, str) or set(PLACE.sub("", template)) & {"{", "}"}:
         raise _refuse(path, name, template, "a path with {episode_index:06d} and the like")
+    parts = template.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts:  # out of the set: every episode is rejected for it
+        return
     places = {found[0].strip("{}").partition(":")[0] for found in PLACE.finditer(template)}
     if not places & {"episode_index", "file_index"}:
         raise _refuse(path, name, template, "a path with {episode_index} or {file_index}")
