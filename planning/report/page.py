@@ -67,7 +67,7 @@ def write_report(
         summary: JSON serialisable values, shown as a table.
         episodes: episodes, with their frames; failures are shown first.
         others: episodes of baselines by name, whose outcome is shown beside that of the episode
-            with the same seed.
+            with the same task and seed.
 
     Returns:
         Path of the self-contained page.
@@ -75,9 +75,9 @@ def write_report(
     write_text(out / "summary.json", json.dumps(summary, indent=2))
     rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
     write_text(out / "episodes.jsonl", rows)
-    by_seed = {name: {e.seed: e for e in found} for name, found in (others or {}).items()}
+    same = {n: {(e.task, e.seed): e for e in found} for n, found in (others or {}).items()}
     views = [
-        episode_view(e, {name: found[e.seed] for name, found in by_seed.items() if e.seed in found})
+        episode_view(e, {n: f[e.task, e.seed] for n, f in same.items() if (e.task, e.seed) in f})
         for e in sorted(episodes, key=lambda e: e.success)
     ]
     table = [(label(k), cell(v), k in FOLDED) for k, v in summary.items()]

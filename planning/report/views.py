@@ -48,7 +48,10 @@ class DecisionView:
 class EpisodeView:
     """An episode."""
 
+    id: str
+    """Address of the episode in the page."""
     seed: int
+    task: str
     success: bool
     word: str
     """Outcome."""
@@ -178,7 +181,9 @@ def episode_view(episode: Episode, others: Mapping[str, Episode]) -> EpisodeView
     seen = beside_goals(episode)
     kind, film = movie(seen) if seen else ("", b"")
     return EpisodeView(
+        id="-".join(word for word in (episode.task, str(episode.seed)) if word),
         seed=episode.seed,
+        task=episode.task.replace("_", " "),
         success=episode.success,
         word=outcome(episode),
         facts=f"{distance}{len(episode.actions)} actions",

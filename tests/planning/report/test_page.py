@@ -74,10 +74,10 @@ def push_record():
     )
 
 
-def episode(seed, success):
+def episode(seed, success, task="push"):
     home = SkillRecord(why="reached", executed=2, step=3, energy_now=0.1)
     return Episode(
-        "push",
+        task,
         seed,
         success=success,
         error_m=0.0123456789,
@@ -116,11 +116,20 @@ def test_it_is_one_page_without_other_hosts(written):
 
 def test_failures_come_first_with_their_reason(written):
     _, _, page = written
-    assert [a["id"] for a in page.all("section")] == ["seed-2", "seed-1", "seed-3"]
+    assert [a["id"] for a in page.all("section")] == ["push-2", "push-1", "push-3"]
     gallery = [a["href"] for a in page.all("a")]
-    assert gallery == ["#seed-2", "#seed-1", "#seed-3"]
+    assert gallery == ["#push-2", "#push-1", "#push-3"]
     assert page.words.count("failure: object ended 8.0 cm from the target") >= 2
     assert page.words.count("geometry") == 2  # the baseline in the same scene
+
+
+def test_episodes_of_two_tasks_with_one_seed_are_told_apart(tmp_path):
+    episodes = [episode(1, True, "push"), episode(1, True, "pick_place")]
+    others = {"geometry": [episode(1, False, "push"), episode(1, True, "pick_place")]}
+    page = Page(write_report(tmp_path, "A title", {}, episodes, others).read_text())
+    assert [a["id"] for a in page.all("section")] == ["push-1", "pick_place-1"]
+    assert page.words.count("failure: object ended 8.0 cm from the target") == 1
+    assert "pick place 1:" in page.words
 
 
 def test_a_decision_shows_what_was_imagined_beside_what_happened(written):
