@@ -46,7 +46,7 @@ def test_its_arguments_name_a_supported_python_and_known_extras():
     arguments = dict(text.split("=", 1) for text in steps("ARG"))
     assert f"Programming Language :: Python :: {arguments['PYTHON']}" in project["classifiers"]
     assert set(arguments["EXTRAS"].split(",")) <= set(project["optional-dependencies"])
-    assert set(re.findall(r"\$\{(\w+)\}", TEXT)) == set(arguments)
+    assert set(re.findall(r"\$\{(\w+)[:}]", TEXT)) == set(arguments)
 
 
 def test_packages_are_those_of_the_installation_guide():
