@@ -66,8 +66,9 @@ stage() {  # stage NAME "NEEDED STAGES" COMMAND...
     esac
 }
 
-[ "$DEVICE" = cuda ] && stage tests "" python -m pytest -q -m gpu -p no:cacheprovider
+GPU_TESTS=$(grep -rlF --include='test_*.py' pytest.mark.gpu tests)  # others need not be importable
 # shellcheck disable=SC2086 # several words on purpose, here and below
+[ "$DEVICE" = cuda ] && stage tests "" python -m pytest -q -s -m gpu -p no:cacheprovider $GPU_TESTS
 stage encoder "" python benchmarks/gpu_encoder.py --device "$DEVICE" --presets $ENCODERS --out "$OUT/encoder.json"
 for horizon in 1 2; do
     stage planning_$horizon "" worldmodel bench planning device="$DEVICE" sizes=[$BENCH_SIZE] \

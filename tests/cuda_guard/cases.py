@@ -1,6 +1,8 @@
 """Run every use of a CUDA device on the make-believe one; print a JSON record for each.
 
 The process loads the no-op device guard before torch: `python -m tests.cuda_guard.cases GUARD.so`.
+`test_real_device` runs the same cases on a real device, and compares what they return with what
+they return on the CPU: a case draws its random numbers there, and uses the ledger's device.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest import mock
 
+import h5py
 import numpy as np
 import torch
 from PIL import Image
@@ -69,6 +72,7 @@ from worldmodel.training.distributed import Ranks
 from worldmodel.training.run import run_task
 from worldmodel.training.small_models import Start
 from worldmodel.training.sources import Sources
+from worldmodel.training.task import Task
 from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
@@ -77,7 +81,10 @@ from worldmodel.training.tasks.pretrain import PretrainTask
 STEP = 1
 """Step of a training whose waits are recorded: neither logged, validated nor saved."""
 STEPS = STEP + 2
-Case = Callable[[Ledger], None]
+PACE = ("samples_per_s", "data_wait", "eta_s")
+"""Metrics of a training that are no results."""
+Case = Callable[[Ledger], object]
+"""Function that uses the ledger's device, and returns numbers which do not depend on it."""
 CASES: dict[str, Case] = {}
 
 
@@ -87,53 +94,54 @@ def case(function: Case) -> Case:
     return function
 
 
-def on_cuda(*shape: int) -> Tensor:
-    return torch.randn(shape).cuda()
-
-
 def frames(count: int = 2) -> Tensor:
-    return torch.zeros(count, SIDE, SIDE, 3, dtype=torch.uint8)
+    return torch.randint(0, 256, (count, SIDE, SIDE, 3), dtype=torch.uint8)
 
 
-def observed() -> tuple[Observation, Tensor]:
+def observed(ledger: Ledger) -> tuple[Observation, Tensor]:
     """Return an observation and goal tokens on the device."""
-    goal_1ND = on_cuda(1, TOKENS, WIDTH)
-    return Observation(on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7)), goal_1ND
+    goal_1ND = ledger.randn(1, TOKENS, WIDTH)
+    return Observation(ledger.randn(1, TOKENS, WIDTH), ledger.randn(1, 7)), goal_1ND
 
 
 @case
-def encode(_: Ledger) -> None:
-    world = small_world().cuda()
-    assert world.encode(frames()).device.type == "cuda"
-    assert small_encoder().cuda().encode_clip(frames(4)[None]).device.type == "cuda"
-    world.locate(world.encode(frames()))
+def encode(ledger: Ledger) -> object:
+    world, images = ledger.placed(small_world()), frames()
+    z_BND = world.encode(images)
+    clips_BND = ledger.placed(small_encoder()).encode_clip(frames(4)[None])
+    assert {z_BND.device.type, clips_BND.device.type} == {ledger.device}
+    return z_BND, clips_BND, world.locate(z_BND).position_m
 
 
 @case
 @torch.no_grad()
-def unroll(_: Ledger) -> None:
-    world = small_world().cuda()
-    past = world.remember(on_cuda(1, 1, TOKENS, WIDTH), on_cuda(1, 1, 7), on_cuda(1, 1, 7))
-    out = world.unroll(on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7), on_cuda(5, 3, 7), past)
+def unroll(ledger: Ledger) -> object:
+    world = ledger.placed(small_world())
+    randn = ledger.randn
+    past = world.remember(randn(1, 1, TOKENS, WIDTH), randn(1, 1, 7), randn(1, 1, 7))
+    out = world.unroll(randn(1, TOKENS, WIDTH), randn(1, 7), randn(5, 3, 7), past)
     assert out.shape == (5, 3, TOKENS, WIDTH)
+    return out
 
 
 @case
 @torch.no_grad()
-def bfloat16(_: Ledger) -> None:
-    world = small_world().bfloat16().cuda()
+def bfloat16(ledger: Ledger) -> None:
+    world = ledger.placed(small_world()).bfloat16()
     z_BND = world.encode(frames(1))
-    world.unroll(z_BND, on_cuda(1, 7), on_cuda(5, 3, 7))
+    world.unroll(z_BND, ledger.randn(1, 7), ledger.randn(5, 3, 7))
 
 
-def plan_with(name: str, _: Ledger) -> None:
-    world = small_world().cuda()
-    solver = make_optimiser(name, samples=8, iterations=3, elites=3, device="cuda")
-    memory = Memory.start()
+def plan_with(name: str, ledger: Ledger) -> object:
+    world = ledger.placed(small_world())
+    solver = make_optimiser(name, samples=8, iterations=3, elites=3, device=ledger.device)
+    memory, plans = Memory.start(), []
     planner = Planner(world, PlannerConfig(optimiser=solver, history=2, warm_start=True))
     for _step in range(2):
-        seen, goal_1ND = observed()
-        _plan, memory = planner.plan(seen, goal_1ND, memory)
+        seen, goal_1ND = observed(ledger)
+        plan, memory = planner.plan(seen, goal_1ND, memory)
+        plans.append((plan.actions_KA, plan.energy))
+    return plans
 
 
 for _name in NAMES:
@@ -141,80 +149,95 @@ for _name in NAMES:
         CASES[f"plan_{_name}"] = functools.partial(plan_with, _name)
 
 
-def three_plans(ledger: Ledger, *, together: bool) -> None:
+def three_plans(ledger: Ledger, *, together: bool) -> object:
     """Plan three times with one shape; the last two are recorded."""
-    world = small_world().cuda()
-    solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3)
+    world = ledger.placed(small_world())
+    solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3, device=ledger.device)
     config = PlannerConfig(optimiser=solver, together=together)
     planner = Planner(world, config, Bounds(low_m=(0.3, -0.3, 0.1)))
-    memory = Memory.start()
+    memory, plans = Memory.start(), []
     for index in range(3):
         if index == 1:
             ledger.begin_step()
-        seen, goal_1ND = observed()
-        _plan, memory = planner.plan(seen, goal_1ND, memory)
+        seen, goal_1ND = observed(ledger)
+        plan, memory = planner.plan(seen, goal_1ND, memory)
+        plans.append((plan.actions_KA, plan.energy))
     ledger.end_step()
+    return plans
 
 
 @case
-def captured(ledger: Ledger) -> None:
-    three_plans(ledger, together=False)
+def captured(ledger: Ledger) -> object:
+    return three_plans(ledger, together=False)
 
 
 @case
-def captured_together(ledger: Ledger) -> None:
-    three_plans(ledger, together=True)
+def captured_together(ledger: Ledger) -> object:
+    return three_plans(ledger, together=True)
 
 
 @case
-def skills(_: Ledger) -> None:
-    world = small_world().cuda()
+def skills(ledger: Ledger) -> object:
+    world = ledger.placed(small_world())
     imagination = Imagination(world, memory=4)
     actions = np.zeros((3, 6, 7), np.float32)
-    z_1ND, state_1S = on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7)
+    z_1ND, state_1S = ledger.randn(1, TOKENS, WIDTH), ledger.randn(1, 7)
     ends = imagination.ends(z_1ND, state_1S, actions, np.array([6, 2, 0]))
-    imagination.latent_energy(ends, z_1ND)
-    imagination.object_energy(ends, [])
+    return imagination.latent_energy(ends, z_1ND), imagination.object_energy(ends, [])
 
 
 @case
-def energies(_: Ledger) -> None:
-    world = small_world().cuda()
-    energy_grid(world, frames(), torch.zeros(2, 7), num_points=3)
-    data = on_cuda(2, 4, TOKENS, WIDTH), on_cuda(2, 4, 7), on_cuda(2, 3, 7)
-    rollout_errors(world, *data)
-    offline_action_error(world, *data, iterations=2)
-    energy(on_cuda(3, TOKENS, WIDTH), on_cuda(1, TOKENS, WIDTH), "l2")
+def energies(ledger: Ledger) -> object:
+    world, randn = ledger.placed(small_world()), ledger.randn
+    surface = energy_grid(world, frames(), torch.zeros(2, 7), num_points=3)
+    data = randn(2, 4, TOKENS, WIDTH), randn(2, 4, 7), randn(2, 3, 7)
+    errors = rollout_errors(world, *data)
+    action_error = offline_action_error(world, *data, iterations=2)
+    energies_B = energy(randn(3, TOKENS, WIDTH), randn(1, TOKENS, WIDTH), "l2")
+    return surface, errors, action_error, energies_B
 
 
 @case
-def features(_: Ledger) -> None:
+def features(ledger: Ledger) -> object:
+    found = {}
     with tempfile.TemporaryDirectory() as folder:
-        Image.fromarray(np.zeros((SIDE, SIDE, 3), np.uint8)).save(Path(folder) / "a.png")
-        for model in (small_world().cuda(), small_encoder().cuda()):
-            out = Path(folder) / f"{type(model).__name__}.h5"
+        Image.fromarray(frames(1)[0].numpy()).save(Path(folder) / "a.png")
+        for model in (ledger.placed(small_world()), ledger.placed(small_encoder())):
+            name = type(model).__name__
+            out = Path(folder) / f"{name}.h5"
             write_features(Path(folder) / "a.png", out, model, "small", FeatureConfig())
+            with h5py.File(out) as file:
+                file.visititems(functools.partial(_read_dataset, found, name))
+    return found
+
+
+def _read_dataset(found: dict[str, np.ndarray], prefix: str, name: str, item: object) -> None:
+    if isinstance(item, h5py.Dataset) and item.dtype.kind == "f":
+        found[f"{prefix}/{name}"] = item[()]
 
 
 @case
-def probe_heads(_: Ledger) -> None:
+def probe_heads(ledger: Ledger) -> object:
     config = ProbeConfig(embed_dim=WIDTH, num_heads=HEADS, depth=2, num_classes=3)
-    encoder = small_encoder().cuda()
-    tokens_VBND = view_tokens(encoder, torch.zeros(1, 2, 2, 4, SIDE, SIDE, 3, dtype=torch.uint8))
+    encoder = ledger.placed(small_encoder())
+    views = frames(2 * 2 * 4).unflatten(0, (1, 2, 2, 4))
+    tokens_VBND = view_tokens(encoder, views)
+    found = []
     for depth, low in ((2, None), (1, torch.bfloat16), (1, torch.float16)):
         sizes = dataclasses.replace(config, depth=depth)
-        heads = ProbeGrid(sizes, grid((1e-3, 1e-4), (0.1,)), total_steps=2, low=low).cuda()
-        heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).cuda())
-        heads.probabilities(tokens_VBND)
-    pool_boxes(tokens_VBND[0, 0], encoder.token_grid, [(0.1, 0.2, 0.6, 0.9)])
-    AttentiveClassifier(config).cuda()(tokens_VBND[0])
+        heads = ProbeGrid(sizes, grid((1e-3, 1e-4), (0.1,)), total_steps=2, low=low)
+        heads = heads.to(ledger.device)
+        heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).to(ledger.device))
+        found.append(heads.probabilities(tokens_VBND))
+    boxes = pool_boxes(tokens_VBND[0, 0], encoder.token_grid, [(0.1, 0.2, 0.6, 0.9)])
+    return found, boxes, ledger.placed(AttentiveClassifier(config))(tokens_VBND[0])
 
 
 @case
-def inspected(_: Ledger) -> None:
+def inspected(ledger: Ledger) -> object:
     """Probes of latents, and the table of rollouts with the model's own object head."""
-    world = small_world().cuda()
-    probe_world_model(world, Clips(), Clips(), count=4, steps=2)
+    world = ledger.placed(small_world())
+    probes = probe_world_model(world, Clips(), Clips(), count=4, steps=2)
     clips = RolloutClips(
         z_CTND=torch.randn(3, 4, TOKENS, WIDTH),
         states_CTS=torch.zeros(3, 4, 7),
@@ -222,46 +245,56 @@ def inspected(_: Ledger) -> None:
         poses_CTM4=torch.rand(3, 4, 1, 4),
     )
     assert world.object_head is not None
-    rollout_table(world, world.object_head, clips, (1, 3))
+    return probes, rollout_table(world, world.object_head, clips, (1, 3))
 
 
 @case
-def surprise(_: Ledger) -> None:
-    """Surprises of a video, and anticipation, with networks in bfloat16."""
-    encoder, target, predictor = (part.cuda().bfloat16() for part in small_networks())
+def surprise(ledger: Ledger) -> object:
+    """Surprises of a video, and anticipation."""
+    encoder, target, predictor = (ledger.placed(part) for part in small_networks())
     config = SurpriseConfig(num_frames=4, contexts=(2,))
-    video_surprises(SurpriseModel(encoder, target, predictor), frames(6), config)
+    found = video_surprises(SurpriseModel(encoder, target, predictor), frames(6), config)
     probe = AnticipationProbe(
         ProbeConfig(embed_dim=WIDTH, num_heads=HEADS, depth=2, num_queries=1), {"action": 3}
     )
     with torch.no_grad():
-        clip_BCTHW = on_cuda(1, 3, 4, SIDE, SIDE).bfloat16()
+        clip_BCTHW = ledger.randn(1, 3, 4, SIDE, SIDE).to(next(encoder.parameters()).dtype)
         tokens = anticipation_tokens(encoder, predictor, clip_BCTHW, torch.ones(1))
-        assert probe.cuda()(tokens)["action"].device.type == "cuda"
+        action = probe.to(ledger.device)(tokens)["action"]
+    assert action.device.type == ledger.device
+    return found, action
 
 
 @case
-def policies(ledger: Ledger) -> None:
+def surprise_bfloat16(ledger: Ledger) -> None:
+    surprise(dataclasses.replace(ledger, low=True))
+
+
+@case
+def policies(ledger: Ledger) -> object:
     """What plan, drive, eval and calibrate do: a policy of a loaded model plans on its device."""
-    world = place(small_world(), "cuda")
-    assert world.dynamics.dtype == torch.bfloat16
+    world = place(small_world(), ledger.device)
     policy = open_policy(world, PlannerOptions(samples=8, iterations=3, elites=3))
-    assert isinstance(policy.planner.config.optimiser, DeviceCEM)
     image, state = np.zeros((48, 64, 3), np.uint8), [0.5, 0.0, 0.3, 3.0, 0.0, -0.8, 0.0]
     plan, _memory = policy.plan({"image": image, "state": np.array(state)}, policy.encode(image))
     assert plan.actions_KA.device.type == "cpu"
-    assert ledger.captures
-    again = place(copy_on_cpu(world), "cuda")  # for another process
-    assert again.encoder.device.type == "cuda"
-    assert again.dynamics.dtype == torch.bfloat16
+    again = place(copy_on_cpu(world), ledger.device)  # for another process
+    assert again.encoder.device.type == ledger.device
+    if ledger.device == "cuda":
+        assert {world.dynamics.dtype, again.dynamics.dtype} == {torch.bfloat16}
+        assert isinstance(policy.planner.config.optimiser, DeviceCEM)
+        assert policy.planner.config.optimiser.kept
+    return plan.energy
 
 
 @case
-def decoder(_: Ledger) -> None:
-    world = place(small_world(), "cuda")
+def decoder(ledger: Ledger) -> object:
+    world = place(small_world(), ledger.device)
     data = DecoderData(frames(8), torch.randn(8, TOKENS, WIDTH))
     fitted = fit_decoder(world, data, steps=2, batch_size=4)
     assert fitted.stem.weight.device.type == "cpu"
+    with torch.no_grad():
+        return fitted(data.z_FND[:2])
 
 
 SMALL = [
@@ -270,7 +303,7 @@ SMALL = [
 PREDICTOR = ["predictor_dim=16", "predictor_depth=2", "predictor_heads=2"]
 LOOP = [
     *("batch_size=4", f"steps={STEPS}", "val_clips=4", "log_every=100", "eval_every=100"),
-    *("save_every=100", "threads=1", "device=cuda", "num_frames=4"),
+    *("save_every=100", "threads=1", "num_frames=4"),
 ]
 
 
@@ -290,66 +323,77 @@ def recorded_step(ledger: Ledger, kind: type) -> Iterator[None]:
         yield
 
 
-def train(ledger: Ledger, kind: type, command: str, words: list[str], *parts: object) -> None:
+def trained(ledger: Ledger, task: Task) -> object:
+    """Train a task; return the losses of its last step and what was validated."""
+    with recorded_step(ledger, type(task)):
+        last = run_task(task)["last"]
+    return {name: value for name, value in last.items() if name not in PACE}
+
+
+def train(
+    ledger: Ledger, kind: type[Task], command: str, words: list[str], *parts: object
+) -> object:
     """Train a task on random clips; words may override those of the loop."""
-    clips = Clips()
-    with tempfile.TemporaryDirectory() as folder, recorded_step(ledger, kind):
-        options = compose_options(command, [*LOOP, *PREDICTOR, *words, f"out={folder}"])
-        run_task(kind(options, Sources(clips, clips), *parts))
+    clips, run = Clips(), [f"device={ledger.device}", f"bf16={ledger.low is not False}"]
+    with tempfile.TemporaryDirectory() as folder:
+        options = compose_options(command, [*LOOP, *run, *PREDICTOR, *words, f"out={folder}"])
+        return trained(ledger, kind(options, Sources(clips, clips), *parts))
 
 
 @case
-def train_joint(ledger: Ledger) -> None:
+def train_joint(ledger: Ledger) -> object:
     words = ["object=1", "head_weight=1", "head_match=1", "pattern=0.2", "rollout_kind=free"]
-    train(ledger, JointTask, "train", [*SMALL, *words, "plan_clips=0"])
+    return train(ledger, JointTask, "train", [*SMALL, *words, "plan_clips=0"])
 
 
 @case
-def train_joint_published(ledger: Ledger) -> None:
-    train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "accumulate=2"])
+def train_joint_published(ledger: Ledger) -> object:
+    return train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "accumulate=2"])
 
 
 @case
-def train_frozen(ledger: Ledger) -> None:
+def train_frozen(ledger: Ledger) -> object:
     start = Start(encoder=small_encoder())
-    train(ledger, JointTask, "train", ["mode=frozen", "plan_clips=0"], start)
+    return train(ledger, JointTask, "train", ["mode=frozen", "plan_clips=0"], start)
 
 
 @case
-def train_finetune(ledger: Ledger) -> None:
+def train_finetune(ledger: Ledger) -> object:
     start = Start(encoder=small_encoder())
-    train(ledger, JointTask, "train", ["mode=finetune", "plan_clips=0"], start)
+    return train(ledger, JointTask, "train", ["mode=finetune", "plan_clips=0"], start)
 
 
 @case
-def train_post(ledger: Ledger) -> None:
+def train_post(ledger: Ledger) -> object:
     words = ["mode=post", "plan_clips=0"]
-    train(ledger, PostTask, "train", words, small_encoder())
+    return train(ledger, PostTask, "train", words, small_encoder())
 
 
 @case
-def train_joint_logged(ledger: Ledger) -> None:
+def train_joint_logged(ledger: Ledger) -> object:
     """A step whose metrics are written."""
-    train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "log_every=1"])
+    return train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "log_every=1"])
 
 
 @case
-def train_images(ledger: Ledger) -> None:
+def train_images(ledger: Ledger) -> object:
     words = [f"image_size={SIDE}", "patch_size=4", "encoder_dim=16", "encoder_depth=2"]
     words += ["encoder_heads=2", "predictor_dim=16", "predictor_depth=2", "min_keep=2", "warmup=1"]
+    words += [f"device={ledger.device}", f"bf16={ledger.low is not False}"]
     loop = [word for word in LOOP if not word.startswith("num_frames")]
-    with tempfile.TemporaryDirectory() as folder, recorded_step(ledger, ImagePretrainTask):
+    with tempfile.TemporaryDirectory() as folder:
         for number, image in enumerate(Clips().arrays["frames"][:, 0]):
             Image.fromarray(image).save(Path(folder) / f"{number}.png")
         where = [f"data={folder}", f"val={folder}", f"out={folder}/run"]
         options = compose_options("pretrain", ["mode=images", *loop, *words, *where])
-        run_task(ImagePretrainTask.open(options, Ranks()))
+        return trained(ledger, ImagePretrainTask.open(options, Ranks()))
 
 
 @case
-def train_pretrain(ledger: Ledger) -> None:
+def train_pretrain(ledger: Ledger) -> object:
     words = ["image_size=32", "stem=patch", "patch_size=8", "tubelet_size=2", "encoder_dim=32"]
-    train(ledger, PretrainTask, "pretrain", [*words, "encoder_heads=2", "encoder_depth=2"])
+    words += ["encoder_heads=2", "encoder_depth=2"]
+    return train(ledger, PretrainTask, "pretrain", words)
 
 
 def per_layer(run: Callable[[int, int], int]) -> float:
@@ -366,7 +410,8 @@ def moved(ledger: Ledger, *, autocast: bool) -> float:
         world = small_world(depth, head=False)
         world.predictor.bfloat16()
         world.cuda()
-        z_1ND, state_1S, actions = on_cuda(1, TOKENS, WIDTH), on_cuda(1, 7), on_cuda(batch, 2, 7)
+        z_1ND, state_1S = ledger.randn(1, TOKENS, WIDTH), ledger.randn(1, 7)
+        actions = ledger.randn(batch, 2, 7)
         ledger.bytes.clear()
         with torch.no_grad(), torch.autocast("cuda", torch.bfloat16, enabled=autocast):
             world.unroll(z_1ND, state_1S, actions)
@@ -387,15 +432,15 @@ def moved_autocast(ledger: Ledger) -> None:
 
 
 @case
-def faulty_mix(_: Ledger) -> None:
-    on_cuda(3, 4) + torch.zeros(4)
+def faulty_mix(ledger: Ledger) -> None:
+    ledger.randn(3, 4) + torch.zeros(4)
 
 
 @case
 def faulty_wait(ledger: Ledger) -> None:
     """Read from the device, and copy to it, while a graph is captured."""
     with torch.cuda.graph(torch.cuda.CUDAGraph()):
-        float(on_cuda(3).sum())
+        float(ledger.randn(3).sum())
     assert ledger.captured
 
 
@@ -404,7 +449,7 @@ def faulty_streams(ledger: Ledger) -> None:
     """Use tensors of another stream without waiting, and free one without recording it."""
     side, current = torch.cuda.Stream(), torch.cuda.current_stream()
     with torch.cuda.stream(side):
-        x, y, done = on_cuda(3), on_cuda(3), side.record_event()
+        x, y, done = ledger.randn(3), ledger.randn(3), side.record_event()
     try:
         x.sum()
     except StreamOrderError:
@@ -420,7 +465,7 @@ def faulty_streams(ledger: Ledger) -> None:
 @case
 def faulty_copy(ledger: Ledger) -> None:
     """Move a bfloat16 activation to float32 and back."""
-    x = on_cuda(8, 16).bfloat16()
+    x = ledger.randn(8, 16).bfloat16()
     ledger.bytes.clear()
     x.float().bfloat16()
     ledger.figures["activations"] = ledger.elementwise() / (x.numel() * 2)
@@ -429,6 +474,7 @@ def faulty_copy(ledger: Ledger) -> None:
 def record(name: str) -> dict[str, object]:
     """Run one case."""
     ledger, error = Ledger(), None
+    torch.manual_seed(0)
     with fake_cuda(ledger):
         try:
             CASES[name](ledger)

@@ -6,10 +6,12 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+Network = TypeVar("Network", bound=nn.Module)
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("worldmodel", "planning", "envs", "robot")
 MATRIX = ("mm", "addmm", "bmm", "baddbmm", "convolution", "attention")
@@ -39,8 +41,13 @@ def nbytes(tensor: Tensor) -> int:
 
 @dataclass
 class Ledger:
-    """Record of one case."""
+    """Record of one case, and where it runs."""
 
+    device: str = "cuda"
+    """Device that the case uses."""
+    low: bool | None = None
+    """Whether networks are in bfloat16 and trainings autocast to it. None leaves networks in
+    float32, and trainings as they are by default."""
     waits: Counter[str] = field(default_factory=Counter)
     """`kind at site` -> number of times the host waited for the device."""
     captured: Counter[str] = field(default_factory=Counter)
@@ -62,6 +69,14 @@ class Ledger:
     is_capturing: bool = False
     counts: bool = True
     """Whether bytes are counted."""
+
+    def randn(self, *shape: int) -> Tensor:
+        """Return random numbers, drawn on the CPU, on the device."""
+        return torch.randn(shape).to(self.device)
+
+    def placed(self, network: Network) -> Network:
+        """Return a network on the device, in bfloat16 if `low`."""
+        return (network.bfloat16() if self.low else network).to(self.device)
 
     def row(self) -> dict[str, object]:
         """Return what a JSON record holds."""
