@@ -7,6 +7,7 @@ are outside the boxes (without the targets' margin).
 
 from __future__ import annotations
 
+import multiprocessing
 import statistics
 import threading
 import time
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from json_lines import append_line
-from tqdm import tqdm
 
 from envs.errors import EnvError
 from envs.twin.twin import Twin
@@ -277,7 +277,7 @@ def one(rig: Rig, kind: str, action: Any, chunk: Chunk) -> None:
     chunk.turned_rad = max(chunk.turned_rad, angle_rad(before[3:6], after[3:6]))
 
 
-def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
+def run_chunk(rig: Rig, index: int, count: int, shards: int) -> Chunk:
     """Drive one chunk."""
     chunk = Chunk(index)
     if rig.arm is None or index // shards % RESET_EVERY == 0:
@@ -286,7 +286,6 @@ def run_chunk(rig: Rig, index: int, count: int, shards: int, bar: Any) -> Chunk:
         rig.observe()
     for kind, action in orders(np.random.default_rng(index), count):
         one(rig, kind, action, chunk)
-        bar.update(1)
     rig.observer.end()
     chunk.add(rig.observer)
     chunk.counts = Counter(rig.safe.counts)
@@ -336,32 +335,48 @@ def total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def drive_commands(count: int, work: Path, shard: int = 0, shards: int = 1) -> None:
-    """Drive `count` commands; finished chunks of `work`/chunks.jsonl are not driven again.
+def share_commands(count: int, work: Path, processes: int) -> list[dict[str, Any]]:
+    """Drive `count` commands in several processes, and return the finished chunks of all runs.
 
     Args:
-        count: number of commands of all shards.
-        work: folder of finished chunks.
-        shard: index of this process, which drives every `shards`-th chunk.
-        shards: number of processes, each with its own simulated arm.
+        count: number of commands of all processes.
+        work: folder of finished chunks; those of its chunks.jsonl are not driven again.
+        processes: number of processes, each with its own simulated arm. A process that fails
+            leaves its chunks for the next run.
     """
     work.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=drive_commands, args=(count, work, shard, processes))
+        for shard in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return read_chunks(work / "chunks.jsonl", count)
+
+
+def drive_commands(count: int, work: Path, shard: int, shards: int) -> None:
+    """Drive every `shards`-th chunk from `shard` on that is not finished."""
     path = work / "chunks.jsonl"
     done = {row["index"] for row in read_chunks(path, count)}
     left = [i for i in range(shard, (count + CHUNK - 1) // CHUNK, shards) if i not in done]
+    if not left:
+        return
     rig = Rig(CountedLog(work / f"safety-{shard}.jsonl"))
-    with tqdm(total=CHUNK * len(left), unit="command") as bar:
-        try:
-            for index in left:
-                if index in {row["index"] for row in read_chunks(path, count)}:
-                    continue  # finished by another process
-                try:
-                    chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards, bar)
-                except (RobotError, EnvError) as error:
-                    bar.write(f"chunk {index} is left for the next run: {error}")
-                    rig.end()
-                    continue
-                append_line(path, chunk.__dict__)
-                bar.set_postfix(outside_mm=f"{1000 * chunk.arm_outside_m:.2f}")
-        finally:
-            rig.end()
+    try:
+        for index in left:
+            began = time.monotonic()
+            try:
+                chunk = run_chunk(rig, index, min(CHUNK, count - index * CHUNK), shards)
+            except (RobotError, EnvError) as error:
+                print(f"chunk {index} is left for the next run: {error}", flush=True)
+                rig.end()
+                continue
+            append_line(path, chunk.__dict__)
+            spent = f"{chunk.commands} commands in {time.monotonic() - began:.0f} s"
+            outside = f"outside the boxes by {1000 * chunk.arm_outside_m:.2f} mm"
+            print(f"chunk {index}: {spent}, {outside}", flush=True)
+    finally:
+        rig.end()

@@ -2,10 +2,12 @@
 
 For each fault, several times: the time until the arm is at rest, how far it moved, and the message.
 Then thousands of random, extreme and NaN commands pass through the safety layer, which takes about
-an hour on two idle cores. More of them pass through the layer alone, on an arm without physics. A
-killed run resumes from the lines in runs/robot-safety; remove that folder to measure again.
+two hours of one core; `--processes 8` shares them among 8 simulated arms. More of them pass through
+the layer alone, on an arm without physics. A killed run resumes from the lines in the folder
+`--work`; remove that folder to measure again.
 
     python benchmarks/robot_safety.py [--only faults|commands|layer|page] [--commands 10000]
+        [--processes 8] [--work runs/robot-safety]
 
 `--only page` writes docs/robot-faults.md from benchmarks/results/robot.json and measures nothing.
 """
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from page_blocks import fill_blocks, markdown_table, wrap
-from robot_commands import drive_commands, read_chunks, total
+from robot_commands import share_commands, total
 from robot_faults import measure_faults
 from robot_layer import check_layer
 
@@ -30,8 +32,8 @@ PAGE = HERE.parent / "docs" / "robot-faults.md"
 WORK = HERE.parent / "runs" / "robot-safety"
 
 
-def main() -> None:
-    """Measure, print and write the results."""
+def main() -> int:
+    """Measure, print and write the results; return 1 if some commands are left for another run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--only",
@@ -40,25 +42,29 @@ def main() -> None:
     )
     parser.add_argument("--commands", type=int, default=10_000)
     parser.add_argument("--layer", type=int, default=120_000, help="commands without an arm")
-    parser.add_argument("--shard", type=int, default=0, help="drive every OF-th hundred from here")
-    parser.add_argument("--of", type=int, default=1, help="processes that share the commands")
+    parser.add_argument("--processes", type=int, default=1, help="that share the commands")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder of what is finished")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each fault")
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
     if options.only in (None, "faults"):
-        found["faults"] = measure_faults(WORK / "faults.jsonl", options.repeats)
+        found["faults"] = measure_faults(options.work / "faults.jsonl", options.repeats)
         write(found)
     if options.only in (None, "layer"):
-        found["layer"] = check_layer(options.layer, WORK / "layer.jsonl")
+        found["layer"] = check_layer(options.layer, options.work / "layer.jsonl")
         print(json.dumps(found["layer"]))
         write(found)
     if options.only in (None, "commands"):
-        drive_commands(options.commands, WORK, options.shard, options.of)
-        found["commands"] = total(read_chunks(WORK / "chunks.jsonl", options.commands))
+        chunks = share_commands(options.commands, options.work, options.processes)
+        if sum(chunk["commands"] for chunk in chunks) < options.commands:
+            print("Not all commands were driven: the same command drives the others")
+            return 1
+        found["commands"] = total(chunks)
         print(json.dumps(found["commands"]))
         write(found)
     write_page(found)
     print(OUT, PAGE, sep="\n")
+    return 0
 
 
 def write(found: dict[str, Any]) -> None:
@@ -157,4 +163,4 @@ def write_page(found: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
