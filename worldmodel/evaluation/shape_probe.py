@@ -100,8 +100,9 @@ def fit_shape_probe(
     """Train a probe on frozen tokens until its loss on held-out clips improves no more.
 
     Args:
-        tokens_BND: tokens of the training clips, see `scaled`.
-        labels: their labels.
+        tokens_BND: tokens of the training clips, see `scaled`; the probe is trained on their
+            device.
+        labels: their labels, on the same device.
         num_heads: attention heads of the probe.
         fit: steps, learning rates and the rule of the end.
         seed: seed of the weights and of the order.
@@ -109,10 +110,10 @@ def fit_shape_probe(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        probe = ShapeProbe(tokens_BND.shape[2], num_heads)
+        probe = ShapeProbe(tokens_BND.shape[2], num_heads).to(tokens_BND.device)
     order = torch.randperm(len(tokens_BND), generator=generator)
     cut = max(1, round(fit.held_out * len(order)))
-    apart, fitted = order[:cut], order[cut:]
+    apart, fitted = order[:cut].to(tokens_BND.device), order[cut:]
     best, step = _Best(probe), 0
     optimizer = torch.optim.AdamW(probe.parameters(), weight_decay=0.02)
     for rate in fit.rates:
@@ -120,7 +121,8 @@ def fit_shape_probe(
         best.waited = 0
         optimizer.param_groups[0]["lr"] = rate
         while best.waited < fit.patience and step < fit.max_steps:
-            chosen = fitted[torch.randint(len(fitted), (fit.batch_size,), generator=generator)]
+            drawn = torch.randint(len(fitted), (fit.batch_size,), generator=generator)
+            chosen = fitted[drawn].to(tokens_BND.device)
             loss = probe.loss(tokens_BND[chosen], _rows(labels, chosen))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -146,7 +148,7 @@ def scaled(
     All features to compare, pixels too, go through it, so that scale and order are no advantage.
     """
     mean, std = train_BND.mean((0, 1)), train_BND.std((0, 1)).clamp_min(1e-6)
-    table = sincos_positions(*grid, train_BND.shape[2])
+    table = sincos_positions(*grid, train_BND.shape[2]).to(train_BND)
     train, unseen = ((x - mean) / std + table for x in (train_BND, unseen_BND))
     return train, unseen
 

@@ -19,6 +19,9 @@ class ShapesConfig(ClipLength):
     """Number of different training clips, which are made when a step needs them."""
     data_seed: int = field(default=1000, metadata=between(1, 2**31 - 1))
     """Seed of the training clips; the held-out clips have seed 0, so other textures and paths."""
+    store: str = ""
+    """Folder in which the training clips are made once and kept, for this run and others of the
+    same set: 29 kB a clip of 40 px and 6 frames (empty: every step makes its clips)."""
 
 
 @dataclass(frozen=True, kw_only=True)

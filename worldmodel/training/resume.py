@@ -49,6 +49,7 @@ FREE = (
     "loop.experiment",
     "clips.cache",
     "clips.links",
+    "clips.store",
     "clips.workers",
     "images.workers",
     "images.links",

@@ -97,6 +97,13 @@ def test_held_out_clips_are_of_other_textures(tmp_path):
     assert not np.array_equal(sources.train.grounds, sources.held_out.grounds)
 
 
+def test_kept_clips_change_nothing_that_a_run_computes(tmp_path):
+    made = run(tiny(tmp_path / "made", "steps=2"))
+    kept = run(tiny(tmp_path / "kept", "steps=2", "num_clips=512", f"store={tmp_path / 'clips'}"))
+    assert kept["last"]["loss"] == made["last"]["loss"]
+    run(tiny(tmp_path / "made", "steps=2", f"store={tmp_path / 'clips'}"))  # no other run's data
+
+
 def test_explained_share_of_colour():
     colours = torch.randn(40, 6, 3)
     mixed = torch.cat([colours @ torch.randn(3, 4), (colours**2).sum(2, keepdim=True)], 2)

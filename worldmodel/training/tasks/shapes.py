@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.moving_shapes import ShapeClips
 from worldmodel.data.shape_options import LABELS, ShapeClipOptions
+from worldmodel.data.stored_shapes import StoredShapes
 from worldmodel.evaluation.feature_health import (
     effective_rank,
     explained_share,
@@ -26,6 +28,7 @@ from worldmodel.evaluation.feature_health import (
 )
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder, normalise
+from worldmodel.processes import usable_cores
 from worldmodel.training.batches import to_device
 from worldmodel.training.config import ShapesPretrainOptions
 from worldmodel.training.masked_objective import MaskedObjective, draw_masks
@@ -44,14 +47,16 @@ def open_shapes(options: ShapesPretrainOptions) -> Sources:
     """Open the made training and held-out clips, which share neither textures nor paths."""
     clips, side = options.clips, options.encoder.image_size
 
-    def made(seed: int) -> ShapeClips:
-        return ShapeClips(
-            ShapeClipOptions(
-                num_clips=clips.num_clips, num_frames=clips.num_frames, side=side, seed=seed
-            )
+    def made(seed: int) -> ShapeClipOptions:
+        return ShapeClipOptions(
+            num_clips=clips.num_clips, num_frames=clips.num_frames, side=side, seed=seed
         )
 
-    return Sources(made(clips.data_seed), made(0))
+    train = made(clips.data_seed)
+    source: ClipSource = (
+        StoredShapes(train, Path(clips.store), usable_cores()) if clips.store else ShapeClips(train)
+    )
+    return Sources(source, ShapeClips(made(0)))
 
 
 def clip_features(tokens_BND: Tensor, tubelets: int) -> Tensor:
