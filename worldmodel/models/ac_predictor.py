@@ -1,8 +1,9 @@
 """Action-conditioned predictor (V-JEPA 2-AC), with a cached step for planning.
 
-The tokens of a frame are action, [state], [extrinsics] and patches. Attention is block-causal:
-every token attends to all tokens of its own and of earlier frames.
-Source: V-JEPA 2 (arXiv 2506.09985), sec. 3.
+The tokens of a frame are action, [state], [extrinsics] and patches; with `conditioning=adaln` they
+are the patches alone, and the sum of the other embeddings modulates every block. Attention is
+block-causal: every token attends to all tokens of its own and of earlier frames.
+Sources: V-JEPA 2 (arXiv 2506.09985), sec. 3; JEPA-WMs (arXiv 2512.24497).
 
 Shapes: B clips, T frames, N patches per frame, D encoder width, P predictor width, L tokens, A
 action, S state.
@@ -10,17 +11,31 @@ action, S state.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodel.errors import ShapeError
 from worldmodel.models.attention import Cache, Projected
 from worldmodel.models.config import PredictorConfig
 from worldmodel.models.frame_mask import FrameMask
-from worldmodel.models.layers import Block, LayerNorm, initialise, rescale_blocks
+from worldmodel.models.layers import AdaptiveBlock, Block, LayerNorm, initialise, rescale_blocks
 from worldmodel.models.rope import Tables, grid_positions, rope_tables
 
 CacheList = list[Cache]
+
+
+class Step(NamedTuple):
+    """Result of one predicted step."""
+
+    frame_BND: Tensor
+    """Predicted tokens."""
+    cache: CacheList
+    """Keys and values for the next step."""
+    state_BS: Tensor | None
+    """Predicted robot state in the predictor's units; None if the predictor predicts none."""
 
 
 class ActionConditionedPredictor(nn.Module):
@@ -36,13 +51,20 @@ class ActionConditionedPredictor(nn.Module):
         if c.has_extrinsics_encoder:
             self.extrinsics_encoder = nn.Linear(c.action_dim - 1, c.embed_dim)
         hidden = int(c.embed_dim * c.mlp_ratio)
+        self.is_adaptive = c.conditioning == "adaln"
+        kind = AdaptiveBlock if self.is_adaptive else Block
         self.predictor_blocks = nn.ModuleList(
-            Block(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
+            kind(c.embed_dim, c.num_heads, hidden) for _ in range(c.depth)
         )
         self.predictor_norm = LayerNorm(c.embed_dim, eps=1e-6)
         self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
+        if c.predict_state:
+            self.state_proj = nn.Linear(c.embed_dim, c.state_dim)
         initialise(self)
         rescale_blocks(self.predictor_blocks)
+        if self.is_adaptive:
+            for block in self.predictor_blocks:
+                nn.init.zeros_(block.modulation.weight)  # type: ignore[union-attr, arg-type]
         nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)
         if c.use_state:
             nn.init.trunc_normal_(self.state_encoder.weight, std=c.embed_init_std)
@@ -55,6 +77,7 @@ class ActionConditionedPredictor(nn.Module):
         return self.config.grid[0] * self.config.grid[1]
 
     def _num_conditions(self, extrinsics: Tensor | None) -> int:
+        """Return the number of condition tokens of a frame."""
         c = self.config
         if c.use_extrinsics and extrinsics is None:
             raise ShapeError("this predictor was trained with extrinsics [B, T, 6]: pass them")
@@ -63,7 +86,7 @@ class ActionConditionedPredictor(nn.Module):
                 "extrinsics given, but this predictor was built with use_extrinsics=False: "
                 "leave them out"
             )
-        return 1 + int(c.use_state) + int(extrinsics is not None)
+        return 0 if self.is_adaptive else 1 + int(c.use_state) + int(extrinsics is not None)
 
     def _rope(self, first: int, last: int, num_conditions: int, device: torch.device) -> Tables:
         key = (num_conditions, str(device))
@@ -84,23 +107,30 @@ class ActionConditionedPredictor(nn.Module):
             self._masks[key] = FrameMask(frames, size, device)
         return self._masks[key]
 
-    def _tokens(
-        self,
-        frames_BTND: Tensor,
-        actions_BTA: Tensor,
-        states_BTS: Tensor,
-        extrinsics: Tensor | None,
-    ) -> Tensor:
-        conditions = [_embed(self.action_encoder, actions_BTA)]
+    def _conditions(
+        self, actions_BTA: Tensor, states_BTS: Tensor, extrinsics_BT6: Tensor | None
+    ) -> list[Tensor]:
+        """Embed action, state and camera pose, each to [B, T, P]."""
+        found = [_embed(self.action_encoder, actions_BTA)]
         if self.config.use_state:
-            conditions.append(_embed(self.state_encoder, states_BTS))
-        if extrinsics is not None:
-            conditions.append(_embed(self.extrinsics_encoder, extrinsics))
-        stacked = torch.stack(conditions, dim=2)
-        return torch.cat([stacked, _embed(self.predictor_embed, frames_BTND)], dim=2)
+            found.append(_embed(self.state_encoder, states_BTS))
+        if extrinsics_BT6 is not None:
+            found.append(_embed(self.extrinsics_encoder, extrinsics_BT6))
+        return found
 
-    def _out(self, x_BTLP: Tensor, frames_BTND: Tensor) -> Tensor:
-        out: Tensor = self.predictor_proj(self.predictor_norm(x_BTLP[:, :, -self.num_patches :]))
+    def _features(self, x_BTLP: Tensor) -> Tensor:
+        features_BTNP: Tensor = self.predictor_norm(x_BTLP[:, :, -self.num_patches :])
+        return features_BTNP
+
+    def _state(self, features_B1NP: Tensor) -> Tensor | None:
+        """Predict the next state from the mean of the tokens that the next frame comes from."""
+        if not self.config.predict_state:
+            return None
+        state_BS: Tensor = self.state_proj(features_B1NP.mean((1, 2)))
+        return state_BS.float() if state_BS.dtype == torch.bfloat16 else state_BS
+
+    def _frames(self, features_BTNP: Tensor, frames_BTND: Tensor) -> Tensor:
+        out: Tensor = self.predictor_proj(features_BTNP)
         if self.predictor_norm.weight.dtype == torch.bfloat16:
             out = out.float()  # frames are sums of predicted changes, and are normalised next
         return frames_BTND + out if self.config.residual else out
@@ -137,14 +167,22 @@ class ActionConditionedPredictor(nn.Module):
             )
         self._require_positions(time)
         frames_BTND = frames.unflatten(1, (time, -1))
-        conditions = self._num_conditions(extrinsics)
-        x = self._tokens(frames_BTND, actions_BTA, states_BTS, extrinsics)
-        size = x.shape[2]
+        num_conditions = self._num_conditions(extrinsics)
+        conditions = self._conditions(actions_BTA, states_BTS, extrinsics)
+        size = num_conditions + self.num_patches
+        rope = self._rope(0, time, num_conditions, frames.device)
+        mask = self._mask(time, size, frames.device) if time > 1 else None
+        x = _embed(self.predictor_embed, frames_BTND)
+        given: tuple[Tensor, ...] = ()
+        if self.is_adaptive:
+            given = (F.silu(sum(conditions[1:], conditions[0])),)
+        else:
+            x = torch.cat([torch.stack(conditions, dim=2), x], dim=2)
         x = x.flatten(1, 2)
-        rope, mask = self._rope(0, time, conditions, x.device), self._mask(time, size, x.device)
         for block in self.predictor_blocks:
-            x, _ = block(x, rope, mask if time > 1 else None)
-        return self._out(x.unflatten(1, (time, size)), frames_BTND).flatten(1, 2)
+            x, _ = block(x, *given, rope, mask)
+        features = self._features(x.unflatten(1, (time, size)))
+        return self._frames(features, frames_BTND).flatten(1, 2)
 
     def _require_positions(self, num_frames: int) -> None:
         if num_frames > self.config.num_frames:
@@ -164,6 +202,29 @@ class ActionConditionedPredictor(nn.Module):
         shared: CacheList | None = None,
         keep_cache: bool = True,
     ) -> tuple[Tensor, CacheList]:
+        """Return the predicted tokens and the cache of `step_with_state`."""
+        found = self.step_with_state(
+            frame_BND,
+            action_BA,
+            state_BS,
+            cache,
+            extrinsics_B6,
+            shared=shared,
+            keep_cache=keep_cache,
+        )
+        return found.frame_BND, found.cache
+
+    def step_with_state(
+        self,
+        frame_BND: Tensor,
+        action_BA: Tensor,
+        state_BS: Tensor,
+        cache: CacheList | None = None,
+        extrinsics_B6: Tensor | None = None,
+        *,
+        shared: CacheList | None = None,
+        keep_cache: bool = True,
+    ) -> Step:
         """Predict the next frame, with keys and values of past frames from `cache`.
 
         A new frame attends to everything in the cache and to itself, so no mask is needed. The
@@ -181,42 +242,53 @@ class ActionConditionedPredictor(nn.Module):
             keep_cache: whether to return the cache; False at the last step saves memory.
 
         Returns:
-            The predicted tokens [B, N, D], and the cache for the next step.
+            The predicted tokens, the cache for the next step, and the predicted state.
 
         Raises:
             ShapeError: the past has as many frames as the predictor takes.
         """
-        batch = len(action_BA)
-        parts = [_embed(self.action_encoder, action_BA)[:, None]]
-        conditions = self._num_conditions(extrinsics_B6)
-        if self.config.use_state:
-            parts.append(_embed(self.state_encoder, state_BS)[:, None])
-        if extrinsics_B6 is not None:
-            parts.append(_embed(self.extrinsics_encoder, extrinsics_B6)[:, None])
-        parts.append(_embed(self.predictor_embed, frame_BND))
-        size = conditions + self.num_patches
+        num_conditions = self._num_conditions(extrinsics_B6)
+        size = num_conditions + self.num_patches
         past_frames = sum(c[0][0].shape[2] // size for c in (shared, cache) if c)
         self._require_positions(past_frames + 1)
-        rope = self._rope(past_frames, past_frames + 1, conditions, frame_BND.device)
-        x = torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
+        rope = self._rope(past_frames, past_frames + 1, num_conditions, frame_BND.device)
+        pose_B16 = None if extrinsics_B6 is None else extrinsics_B6[:, None]
+        parts = self._conditions(action_BA[:, None], state_BS[:, None], pose_B16)
+        x = _embed(self.predictor_embed, frame_BND)
+        condition_B1P = F.silu(sum(parts[1:], parts[0])) if self.is_adaptive else None
+        if condition_B1P is None:
+            parts.append(x)
+            x = torch.cat([part.expand(len(action_BA), -1, -1) for part in parts], dim=1)
         now: CacheList = []
-        last = len(self.predictor_blocks) - 1
         for i, block in enumerate(self.predictor_blocks):
-            if i == 0 and any(len(part) < batch for part in parts):
-                projected = _project_parts(block, parts, rope, batch)  # type: ignore[arg-type]
+            before = cache[i] if cache else None, shared[i] if shared else None
+            if condition_B1P is None:
+                x, kept = self._token_step(i, x, parts, rope, before)
             else:
-                projected = block.attn.project(block.norm1(x), rope)  # type: ignore[operator, union-attr]
-            x, kept = block.finish(  # type: ignore[operator]
-                x,
-                projected,
-                None,
-                cache[i] if cache else None,
-                self.num_patches if i == last else None,
-                shared[i] if shared else None,
-            )
+                x, kept = block(x, condition_B1P, rope, None, *before)
             if keep_cache:
                 now.append(kept)
-        return self._out(x.unsqueeze(1), frame_BND.unsqueeze(1)).squeeze(1), now
+        features_B1NP = self._features(x.unsqueeze(1))
+        frame = self._frames(features_B1NP, frame_BND.unsqueeze(1)).squeeze(1)
+        return Step(frame, now, self._state(features_B1NP))
+
+    def _token_step(
+        self,
+        index: int,
+        x: Tensor,
+        parts: list[Tensor],
+        rope: Tables,
+        before: tuple[Cache | None, Cache | None],
+    ) -> tuple[Tensor, Cache]:
+        """Apply a block to the tokens `x` of a new frame, which consist of `parts`."""
+        block: Block = self.predictor_blocks[index]  # type: ignore[assignment]
+        if index == 0 and any(len(part) < len(x) for part in parts):
+            projected = _project_parts(block, parts, rope, len(x))
+        else:
+            projected = block.attn.project(block.norm1(x), rope)
+        is_last = index == len(self.predictor_blocks) - 1
+        keep, (cache, shared) = self.num_patches if is_last else None, before
+        return block.finish(x, projected, None, cache, keep, shared)
 
 
 def _embed(layer: nn.Module, x: Tensor) -> Tensor:

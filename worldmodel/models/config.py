@@ -9,6 +9,7 @@ from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 
 RopeLayout = Literal["tiled", "interleaved"]
+Conditioning = Literal["tokens", "adaln"]
 Position = Literal["rope", "sincos", "sincos_2d"]
 
 MAX_DEPTH, MAX_WIDTH, MAX_COUNT = 1024, 2**16, 2**20
@@ -139,6 +140,11 @@ class PredictorConfig(_Transformer):
     """Whether to predict the change of the tokens instead of the tokens (the small model)."""
     embed_init_std: float = field(default=0.02, metadata=between(0, 1e3))
     """Initial standard deviation of the action and state embeddings (0.3 in the small model)."""
+    conditioning: Conditioning = "tokens"
+    """Path of action, state and camera pose into the network: as tokens of their frame (published),
+    or as scales, shifts and gates of every block's norms (adaln, JEPA-WMs), without such tokens."""
+    predict_state: bool = False
+    """Whether to also predict the next robot state, which only training uses."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,13 +183,31 @@ class LatentDynamics(Float32Buffers):
         Raises:
             ShapeError: past frames and horizon exceed the frames that the predictor takes.
         """
+        out_BKND, _ = self.unroll_with_states(
+            z_BND, state_BS, actions_BKA, past, extrinsics_B6=extrinsics_B6
+        )
+        return out_BKND
+
+    def unroll_with_states(
+        self,
+        z_BND: Tensor,
+        state_BS: Tensor,
+        actions_BKA: Tensor,
+        past: CacheList | None = None,
+        *,
+        extrinsics_B6: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute `unroll`, and the predicted states [B, K, S] in the units of `scale_state`.
+
+        The states are None if the predictor predicts none. They have no effect on the frames.
+        """
         batch, horizon = actions_BKA.shape[:2]
         frame = z_BND if z_BND.shape[0] in (1, batch) else z_BND[:1]
         state = state_BS if state_BS.shape[0] in (1, batch) else state_BS[:1]
-        cache, out = None, []
+        cache, out, states = None, [], []
         for k in range(horizon):
             action = actions_BKA[:, k]
-            frame, cache = self.predictor.step(
+            frame, cache, predicted = self.predictor.step_with_state(
                 frame.to(self.outer_dtype),
                 self.scale_action(action).to(self.outer_dtype),
                 self.scale_state(state).to(self.outer_dtype),
@@ -201,8 +219,11 @@ class LatentDynamics(Float32Buffers):
             if self.config.scaling.normalise_tokens:
                 frame = normalise(frame)
             out.append(frame)
+            if predicted is not None:
+                states.append(predicted)
             state = self.next_state(state, action)
-        return torch.stack(out, dim=1).to(z_BND.dtype)
+        states_BKS = torch.stack(states, dim=1) if states else None
+        return torch.stack(out, dim=1).to(z_BND.dtype), states_BKS
 
     def bytes_per_sample(self, horizon: int, itemsize: int = 4) -> int:
         """Estimate the memory that `unroll` takes per sample [bytes].

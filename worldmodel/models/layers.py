@@ -88,6 +88,46 @@ class Block(nn.Module):
         return _plus(x, self.mlp(self.norm2(x))), cache
 
 
+class AdaptiveBlock(nn.Module):
+    """Transformer block whose norms and outputs are modulated by a condition of each frame.
+
+    Attention and MLP each compute x + gate * f(norm(x) * (1 + scale) + shift), where one linear
+    layer maps the condition to scales, shifts and gates. Zero weights make the block the identity.
+    Sources: DiT (arXiv 2212.09748), sec. 3.2; JEPA-WMs (arXiv 2512.24497).
+    """
+
+    def __init__(self, dim: int, num_heads: int, hidden: int, norm_eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim, eps=norm_eps)
+        self.attn = Attention(dim, num_heads)
+        self.norm2 = LayerNorm(dim, eps=norm_eps)
+        self.mlp = Mlp(dim, hidden)
+        self.modulation = nn.Linear(dim, 6 * dim)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        condition_BTD: Tensor,
+        rope: Tables | None,
+        mask: Mask | None = None,
+        past: Cache | None = None,
+        shared: Cache | None = None,
+    ) -> tuple[Tensor, Cache]:
+        """Return the tokens of T frames [B, L, D] and the cache; x or the condition may be batch 1.
+
+        The other arguments are those of `Attention.mix`.
+        """
+        frames = condition_BTD.shape[1]
+        x = x_BLD.unflatten(1, (frames, -1))
+        six = self.modulation(condition_BTD).unsqueeze(2).chunk(6, dim=-1)
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = six
+        inner = torch.addcmul(shift, self.norm1(x), 1 + scale).flatten(1, 2)
+        attended, cache = self.attn.mix(self.attn.project(inner, rope), mask, past, None, shared)
+        x = torch.addcmul(x, gate, attended.unflatten(1, (frames, -1)))
+        inner = torch.addcmul(mlp_shift, self.norm2(x), 1 + mlp_scale)
+        return torch.addcmul(x, mlp_gate, self.mlp(inner)).flatten(1, 2), cache
+
+
 def initialise(module: nn.Module, std: float = 0.02) -> None:
     """Draw truncated normal weights and set biases to zero, as published."""
     for part in module.modules():

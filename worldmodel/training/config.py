@@ -29,6 +29,7 @@ from worldmodel.training.option_groups import (
     ClipLength,
     ColourConfig,
     ContactClipConfig,
+    DynamicsSizes,
     EncoderStart,
     HeadConfig,
     LaunchConfig,
@@ -77,7 +78,7 @@ class _PredictorRun(Checked):
     recipe: str = ""
     """Recipe in configs/train, or a .yaml file; other options override its values."""
     run: RunConfig = field(default_factory=RunConfig)
-    predictor: PredictorSizes = field(default_factory=PredictorSizes)
+    predictor: DynamicsSizes = field(default_factory=DynamicsSizes)
     objective: RolloutConfig = field(default_factory=RolloutConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)

@@ -26,7 +26,7 @@ from worldmodel.training.option_groups import (
     RegularizerConfig,
     RolloutConfig,
 )
-from worldmodel.training.rollouts import free_rollout, published_rollout_loss
+from worldmodel.training.rollouts import free_rollout_with_states, published_rollout_loss
 
 OBJECT_CENTRE_M = (0.5, 0.0, 0.1)
 """Centre of the table's working area in the robot base frame [m]."""
@@ -144,9 +144,15 @@ class Objective(nn.Module):
         """Return freely imagined frames and the loss on each of their steps."""
         actions_BKA = batch["actions"][:, : rollout.rollout_steps]
         start = z_BTND[:, 0], batch["states"][:, 0]
-        out_BKND = free_rollout(self.dynamics, *start, actions_BKA, rollout.rollout_restart)
+        restart = rollout.rollout_restart
+        out_BKND, states_BKS = free_rollout_with_states(self.dynamics, *start, actions_BKA, restart)
         parts["rollout"] = prediction_loss(out_BKND, z_BTND[:, 1 : 1 + out_BKND.shape[1]])
         total = rollout.rollout * parts["rollout"]
+        if rollout.predict_state:
+            assert states_BKS is not None
+            next_BKS = self.dynamics.scale_state(batch["states"][:, 1 : 1 + states_BKS.shape[1]])
+            parts["next_state"] = F.smooth_l1_loss(states_BKS.float(), next_BKS, beta=0.1)
+            total = total + rollout.predict_state * parts["next_state"]
         if rollout.teacher_forcing:
             forced_BTND = self._teacher_forced(z_BTND, batch)
             parts["teacher_forcing"] = prediction_loss(forced_BTND, z_BTND[:, 1:])

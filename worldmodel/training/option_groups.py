@@ -288,6 +288,15 @@ class PredictorSizes(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DynamicsSizes(PredictorSizes):
+    """Size and conditioning of the action-conditioned predictor."""
+
+    conditioning: Literal["tokens", "adaln"] = "tokens"
+    """Path of action and robot state into the predictor. tokens: tokens of their frame, as
+    published; adaln: scales, shifts and gates of every block, without such tokens (JEPA-WMs)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutConfig(Checked):
     """Prediction losses; teacher forcing has weight 1."""
 
@@ -310,6 +319,9 @@ class MemoryRolloutConfig(RolloutConfig):
     rollout_kind=free."""
     teacher_forcing: float = field(default=1.0, metadata=between(0, 1000))
     """Weight of the teacher-forced loss; the published rollout needs it above 0."""
+    predict_state: float = field(default=0.0, metadata=between(0, 1000))
+    """Weight of predicting the next robot state beside the next frame, which only training uses (0:
+    not predicted); requires rollout_kind=free."""
 
     def __post_init__(self) -> None:
         """Reject options that the kind of rollout would ignore.
@@ -322,6 +334,11 @@ class MemoryRolloutConfig(RolloutConfig):
             raise ConfigError(
                 f"rollout_restart={self.rollout_restart:g} has no effect with "
                 "rollout_kind=published: leave it out, or set rollout_kind=free"
+            )
+        if self.rollout_kind == "published" and self.predict_state:
+            raise ConfigError(
+                f"predict_state={self.predict_state:g} has no effect with rollout_kind=published: "
+                "leave it out, or set rollout_kind=free"
             )
         if self.rollout_kind == "published" and not self.teacher_forcing:
             raise ConfigError(

@@ -43,6 +43,17 @@ def free_rollout(
     actions_BKA: Tensor,
     restart: float = 0.0,
 ) -> Tensor:
+    """Return the frames of `free_rollout_with_states`."""
+    return free_rollout_with_states(dynamics, z_BND, state_BS, actions_BKA, restart)[0]
+
+
+def free_rollout_with_states(
+    dynamics: LatentDynamics,
+    z_BND: Tensor,
+    state_BS: Tensor,
+    actions_BKA: Tensor,
+    restart: float = 0.0,
+) -> tuple[Tensor, Tensor | None]:
     """Predict the tokens [B, K, N, D] that result from actions, with gradients through all steps.
 
     It imagines as the planner does: from one frame, with cached keys and values, and with the robot
@@ -55,15 +66,22 @@ def free_rollout(
         actions_BKA: K actions; a rollout longer than the predictor's frames restarts from its last
             predicted frame.
         restart: probability that the rollout also restarts at a random step.
+
+    Returns:
+        The tokens, and the predicted states [B, K, S] in the predictor's units; None if the
+        predictor predicts no state.
     """
-    parts, frame_BND = [], z_BND
+    parts, states, frame_BND = [], [], z_BND
     for length in _lengths(actions_BKA.shape[1], dynamics.config.predictor.num_frames, restart):
         now_BLA, actions_BKA = actions_BKA[:, :length], actions_BKA[:, length:]
-        parts.append(dynamics.unroll(frame_BND, state_BS, now_BLA))
+        frames_BLND, states_BLS = dynamics.unroll_with_states(frame_BND, state_BS, now_BLA)
+        parts.append(frames_BLND)
+        if states_BLS is not None:
+            states.append(states_BLS)
         frame_BND = parts[-1][:, -1]
         for action_BA in now_BLA.unbind(1):
             state_BS = dynamics.next_state(state_BS, action_BA)
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1), torch.cat(states, dim=1) if states else None
 
 
 def _lengths(steps: int, longest: int, restart: float) -> list[int]:

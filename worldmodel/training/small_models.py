@@ -5,6 +5,7 @@ Shapes: B clips, T frames, F frames of a sample, S state, A action.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, S
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
-from worldmodel.training.option_groups import PredictorSizes
+from worldmodel.training.option_groups import DynamicsSizes
 from worldmodel.training.sources import choose_clips, open_encoder
 
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
@@ -73,12 +74,15 @@ def open_start(options: SmallOptions) -> Start:
     )
 
 
-def _check_sizes(sizes: PredictorSizes, found: PredictorConfig) -> None:
+def _check_sizes(sizes: DynamicsSizes, found: PredictorConfig) -> None:
     """Check that predictor sizes, if they are set, are those of the loaded predictor."""
-    loaded = PredictorSizes(
-        predictor_dim=found.embed_dim, predictor_depth=found.depth, predictor_heads=found.num_heads
+    loaded = DynamicsSizes(
+        predictor_dim=found.embed_dim,
+        predictor_depth=found.depth,
+        predictor_heads=found.num_heads,
+        conditioning=found.conditioning,
     )
-    if sizes not in (PredictorSizes(), loaded):
+    if sizes not in (DynamicsSizes(), loaded):
         raise ConfigError(
             f"warm_predictor=true continues from a predictor of {loaded}, and the options ask for "
             f"{sizes}: leave the sizes out, or set warm_predictor=false"
@@ -228,15 +232,31 @@ def small_dynamics(
         rope="interleaved",
         residual=True,
         embed_init_std=0.3,
+        conditioning=sizes.conditioning,
+        predict_state=options.objective.predict_state > 0,
     )
     action = ActionSpec(action_dim=action_dim, gripper=gripper, period_s=1 / options.clips.fps)
     dynamics = LatentDynamics(DynamicsConfig(predictor=predictor, action=action, scaling=scaling))
-    freeze_unused(dynamics)
+    freeze_unused(dynamics, predict_state=True)
     return dynamics
 
 
-def freeze_unused(dynamics: LatentDynamics) -> None:
-    """Keep the unused camera pose weights out of DDP and the optimiser."""
+def with_state_output(dynamics: LatentDynamics) -> LatentDynamics:
+    """Return the dynamics with a new output for the next state, unless it has one."""
+    predictor = dynamics.config.predictor
+    if predictor.predict_state:
+        return dynamics
+    predictor = dataclasses.replace(predictor, predict_state=True)
+    found = LatentDynamics(dataclasses.replace(dynamics.config, predictor=predictor))
+    found.load_state_dict({**found.state_dict(), **dynamics.state_dict()})
+    return found
+
+
+def freeze_unused(dynamics: LatentDynamics, *, predict_state: bool) -> None:
+    """Keep unused weights out of DDP and the optimiser.
+
+    These are the camera pose's, and the state output's unless the loss has a term for it.
+    """
     for name, parameter in dynamics.named_parameters():
-        if "extrinsics" in name:
+        if "extrinsics" in name or ("state_proj" in name and not predict_state):
             parameter.requires_grad_(False)

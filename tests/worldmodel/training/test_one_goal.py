@@ -12,6 +12,7 @@ from worldmodel.checkpoints.container import read_description
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.training.encoded_clips import EncodedClips
+from worldmodel.training.small_models import open_start
 
 SIZES = [
     *("image_size=32", "patch_size=32", "stem_channels=[4,8]", "encoder_dim=16", "encoder_heads=2"),
@@ -109,6 +110,39 @@ def test_clips_with_labels_have_their_share(world):
     many = open_clips(folders[0][5:], 2, 32, hindsight_share=0.8, **options)
     known = np.isfinite(many.arrays["labels"][many.firsts, 0, 3])
     assert known.mean() > 0.8 - 1 / len(many)
+
+
+@pytest.mark.parametrize("sizes", [["conditioning=adaln"], ["patch_size=16"]])
+def test_other_predictors_and_token_grids_pass_through_both_phases(world, sizes):
+    root, folders = world
+    out = f"{root}/{sizes[0]}"
+    words = [*SIZES, *RUN, *folders, *sizes, "head_weight=1", "predict_state=0.5"]
+    assert main(["train", *words, f"out={out}"]) == 0
+    first = load_world_model(out, "cpu")
+    tokens = 4 if sizes == ["patch_size=16"] else 1
+    assert first.encode(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape == (1, tokens, 16)
+    words = [*RUN, *folders, "mode=frozen", f"encoder={out}", "warm_predictor=true", "bf16=true"]
+    words += ["cache_latents=true", "augment=0", "head_weight=1", "save_every=1"]
+    assert main(["train", *words, f"out={out}-long", "stop_after=2"]) == 0
+    assert main(["train", *words, f"out={out}-long"]) == 0
+    second = load_world_model(f"{out}-long", "cpu")
+    assert second.config == first.config
+    assert second.config.predictor.predict_state
+    metrics = json.loads((root / sizes[0] / "summary.json").read_text())["last"]
+    assert metrics["next_state"] > 0
+    if "conditioning=adaln" in sizes:
+        assert second.predictor.predictor_blocks[0].modulation.weight.abs().sum() > 0
+        options = compose_options("train", [*words, "predictor_dim=16", "predictor_depth=2"])
+        with pytest.raises(ConfigError, match="conditioning='tokens'"):
+            open_start(options)
+
+
+def test_a_warm_predictor_gets_the_state_output(world):
+    root, folders = world
+    words = [*RUN, *folders, "mode=frozen", f"encoder={root}/first", "warm_predictor=true"]
+    words += ["head_weight=1", "predict_state=1", f"out={root}/stated"]
+    assert main(["train", *words]) == 0
+    assert load_world_model(root / "stated", "cpu").config.predictor.predict_state
 
 
 def test_contradictions_are_rejected(world):

@@ -8,7 +8,8 @@ from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.training.option_groups import MemoryRolloutConfig
-from worldmodel.training.rollouts import free_rollout
+from worldmodel.training.rollouts import free_rollout, free_rollout_with_states
+from worldmodel.training.small_models import with_state_output
 
 
 def make(num_frames=6):
@@ -55,7 +56,17 @@ def test_a_random_restart_changes_the_later_steps_alone():
     assert not any(same[at:])
 
 
+def test_states_continue_over_a_restart():
+    dynamics, z, state, actions = make(num_frames=4)
+    dynamics = with_state_output(dynamics)
+    frames, states = free_rollout_with_states(dynamics, z, state, actions)
+    assert states.shape == (3, 6, 7)
+    assert torch.equal(frames, free_rollout(dynamics, z, state, actions))
+
+
 def test_options_without_effect_are_rejected():
+    with pytest.raises(ConfigError, match=r"predict_state=0\.5 has no effect"):
+        MemoryRolloutConfig(predict_state=0.5)
     with pytest.raises(ConfigError, match=r"rollout_restart=0\.5 has no effect"):
         MemoryRolloutConfig(rollout_restart=0.5)
     with pytest.raises(ConfigError, match="teacher_forcing=0 needs rollout_kind=free"):

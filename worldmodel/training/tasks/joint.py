@@ -43,6 +43,7 @@ from worldmodel.training.small_models import (
     open_start,
     small_dynamics,
     small_encoder,
+    with_state_output,
 )
 from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_groups, part_of
@@ -171,7 +172,9 @@ class JointTask(PredictorTask):
             period_s=1 / options.clips.fps,
         )
         check_conventions(found, action, sample["states"].shape[-1])
-        freeze_unused(found)
+        predicts = options.objective.predict_state > 0
+        found = with_state_output(found) if predicts else found
+        freeze_unused(found, predict_state=predicts)
         return found
 
     def _object_head(self, encoder: FrameEncoder) -> ObjectHead | None:

@@ -58,6 +58,7 @@ def build_dynamics(
         depth=sizes.predictor_depth,
         num_heads=sizes.predictor_heads,
         num_frames=max(16, clips.num_frames),
+        conditioning=sizes.conditioning,
         state_dim=state_dim,
         action_dim=action_dim,
         has_extrinsics_encoder=clips.extrinsics,
