@@ -6,6 +6,10 @@ with random weights and loaded from the file it writes.
 
     python benchmarks/agreement.py                       # tests/golden and transformers
     python benchmarks/agreement.py golden=DIR out=FILE   # any folder of one of these layouts
+    python benchmarks/agreement.py device=cuda precision=bfloat16 out=FILE  # tests/golden alone
+
+`precision` is float32 (the default, without TensorFloat-32), tf32 or bfloat16 weights. Allowed are
+2e-5 in float32, and for the others a share of each array's norm.
 """
 
 from __future__ import annotations
@@ -20,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from agreement_golden import Family, Golden, Pairs
 from torch import Tensor
 
@@ -30,6 +33,12 @@ HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "tests" / "golden"
 OUT = HERE / "results" / "agreement.json"
 ALLOWED = 2e-5
+ALLOWED_SHARE = {"tf32": 5e-3, "bfloat16": 3e-2}
+"""Largest norm of a difference as a share of the array's norm, in the other precisions."""
+KNOWN = "golden=DIR, out=FILE, device=cpu|cuda, precision=float32|tf32|bfloat16"
+DIFFERENCES = ("largest", "share")
+Rows = dict[str, dict[str, float]]
+"""Array -> its maximum difference, and the norm of the difference as a share of the norm."""
 WIDTHS = ((96, 2, 3, 64), (192, 3, 4, 96), (384, 6, 4, 112), (768, 12, 3, 128), (1408, 22, 2, 64))
 """Width, heads, depth and pixels of transformers' models."""
 
@@ -42,6 +51,8 @@ def modules() -> list[Any]:
 
 def against_transformers() -> Pairs:
     """Yield the outputs of encoder and masked predictor at several sizes."""
+    import transformers
+
     for width, heads, depth, side in WIDTHS:
         torch.manual_seed(width)
         config = transformers.VJEPA2Config(
@@ -70,23 +81,25 @@ def against_transformers() -> Pairs:
         yield f"transformers, width {width}, predictor", out, wanted
 
 
-def difference(found: Tensor, wanted: Tensor) -> float:
-    """Return the maximum absolute difference of two arrays.
+def difference(found: Tensor, wanted: Tensor) -> dict[str, float]:
+    """Return the maximum difference of two arrays, and its norm's share of the wanted norm.
 
     Raises:
         ValueError: The shapes differ, or a number is not finite.
     """
     if found.shape != wanted.shape:
         raise ValueError(f"shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
-    gap = float((found.double() - wanted.double()).abs().max()) if found.numel() else 0.0
-    if not math.isfinite(gap):
+    found, wanted = found.detach().cpu().double(), wanted.detach().cpu().double()
+    gap = found - wanted
+    largest = float(gap.abs().max()) if found.numel() else 0.0
+    if not math.isfinite(largest):
         raise ValueError("the computed array has numbers that are not finite")
-    return gap
+    return {"largest": largest, "share": float(gap.norm() / wanted.norm().clamp_min(1e-12))}
 
 
-def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> dict[str, float]:
+def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> Rows:
     """Compute the arrays of a family; record failures, and where the family had to stop."""
-    rows: dict[str, float] = {}
+    rows: Rows = {}
     name = "its first array"
     try:
         for name, found, wanted in family(golden):
@@ -99,15 +112,15 @@ def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> dict[st
     return rows
 
 
-def of_folder(folder: Path) -> dict[str, Any]:
+def of_folder(folder: Path, device: str = "cpu", *, low: bool = False) -> dict[str, Any]:
     """Compute every array of a folder that a family covers.
 
     Returns:
-        `arrays`: name -> maximum difference; `not_computed`: names of results that no family
+        `arrays`: name -> differences; `not_computed`: names of results that no family
         computes; `failed`: array or family -> error. Arrays of golden21.npz are named
         golden21/NAME.
     """
-    arrays: dict[str, float] = {}
+    arrays: Rows = {}
     failed: dict[str, str] = {}
     missing: list[str] = []
     loaded = modules()
@@ -115,9 +128,10 @@ def of_folder(folder: Path) -> dict[str, Any]:
     for stem in sorted({stem for m in loaded for stem, _ in m.FAMILIES}):
         if not (folder / f"{stem}.npz").is_file():
             continue
-        golden, prefix = Golden(folder, stem), "golden21/" if stem == "golden21" else ""
+        golden = Golden(folder, stem, device, low)
+        prefix = "golden21/" if stem == "golden21" else ""
         families = [family for m in loaded for of, family in m.FAMILIES if of == stem]
-        rows: dict[str, float] = {}
+        rows: Rows = {}
         for family in families:
             rows |= of_family(golden, family, failed)
         arrays |= {prefix + name: value for name, value in rows.items()}
@@ -126,50 +140,81 @@ def of_folder(folder: Path) -> dict[str, Any]:
     return {"arrays": arrays, "not_computed": sorted(missing), "failed": failed}
 
 
+def read_options(words: list[str]) -> dict[str, str]:
+    """Return the options with their defaults.
+
+    Raises:
+        SystemExit: an option or a value is unknown.
+    """
+    options = {"device": "cpu", "precision": "float32"}
+    given = dict(word.split("=", 1) for word in words)
+    if unknown := given.keys() - {"golden", "out", *options}:
+        raise SystemExit(f"unknown options {sorted(unknown)}; known: {KNOWN}")
+    options |= given
+    if options["precision"] not in ("float32", *ALLOWED_SHARE):
+        raise SystemExit(f"precision={options['precision']} is unknown; known: {KNOWN}")
+    if "golden" in options and not Path(options["golden"]).is_dir():
+        raise SystemExit(f"golden={options['golden']} is not a folder")
+    return options
+
+
 @torch.no_grad()
 def main(words: list[str]) -> None:
     """Compare, print and write the results; exit with 1 if a difference is too large.
 
     Args:
-        words: `golden=DIR` and `out=FILE`; without `golden`, the arrays of the tests and
-            transformers.
+        words: `golden=DIR`, `out=FILE`, `device=` and `precision=`; without `golden`, the arrays of
+            the tests, and transformers for float32 on the CPU.
     """
-    options = dict(word.split("=", 1) for word in words)
-    if unknown := options.keys() - {"golden", "out"}:
-        raise SystemExit(f"unknown options {sorted(unknown)}; known: golden=DIR, out=FILE")
+    options = read_options(words)
+    device, precision = options["device"], options["precision"]
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    if "golden" in options:
-        folder = Path(options["golden"])
-        if not folder.is_dir():
-            raise SystemExit(f"golden={folder} is not a folder")
-        found = of_folder(folder)
-    else:
-        found = of_folder(GOLDEN)
-        if (GOLDEN / "perception").is_dir():
-            rest = of_folder(GOLDEN / "perception")
-            found = {
-                "arrays": found["arrays"] | rest["arrays"],
-                "not_computed": found["not_computed"] + rest["not_computed"],
-                "failed": found["failed"] | rest["failed"],
-            }
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    given = options.get("golden")
+    folders = [Path(given)] if given else [GOLDEN, *(f for f in GOLDEN.iterdir() if f.is_dir())]
+    found: dict[str, Any] = {"arrays": {}, "not_computed": [], "failed": {}}
+    for folder in folders:
+        part = of_folder(folder, device, low=precision == "bfloat16")
+        print_largest(str(folder), part["arrays"])
+        found["arrays"] |= part["arrays"]
+        found["not_computed"] += part["not_computed"]
+        found["failed"] |= part["failed"]
+    if not given and (device, precision) == ("cpu", "float32"):
         pairs = against_transformers()
         found["arrays"] |= {name: difference(ours, theirs) for name, ours, theirs in pairs}
-    report(found, Path(options.get("out", OUT)))
+    report(found, precision, Path(options.get("out", OUT)))
 
 
-def report(found: dict[str, Any], out: Path) -> None:
+def print_largest(title: str, rows: Rows) -> None:
+    """Print the largest differences of a folder."""
+    for key in DIFFERENCES:
+        name = max(rows, key=lambda n: rows[n][key], default="")
+        if name:
+            print(f"{title}: {key} {rows[name][key]:.2e} ({name})")
+
+
+def report(found: dict[str, Any], precision: str, out: Path) -> None:
     """Print and write the results; exit with 1 if a difference is too large."""
-    for name, gap in found["arrays"].items():
-        print(f"{name:48s} {gap:.2e}")
+    rows: Rows = found["arrays"]
+    for name, row in rows.items():
+        print(f"{name:48s} {row['largest']:.2e} {row['share']:.2e}")
     for key in ("not_computed", "failed"):
         if found[key]:
             print(f"{key}: {found[key]}")
-    worst = max(found["arrays"].values(), default=0.0)
-    print(f"{len(found['arrays'])} arrays, largest {worst:.2e}, allowed {ALLOWED:.0e}")
+    key = "share" if precision in ALLOWED_SHARE else "largest"
+    allowed = ALLOWED_SHARE.get(precision, ALLOWED)
+    worst = {key: max((row[key] for row in rows.values()), default=0.0) for key in DIFFERENCES}
+    print(f"{len(rows)} arrays in {precision}: {key} {worst[key]:.2e}, allowed {allowed:.0e}")
+    arrays = {name: row["largest"] for name, row in rows.items()}
+    result = {"largest": worst["largest"], **found, "arrays": arrays}
+    if key == "share":
+        result |= {"share": worst["share"], "shares": {n: row["share"] for n, row in rows.items()}}
+    result |= {"precision": precision, "torch": torch.__version__}
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"largest": worst, **found}, indent=1) + "\n", encoding="utf-8")
-    if worst > ALLOWED or found["failed"]:
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if worst[key] > allowed or found["failed"]:
         raise SystemExit(1)
 
 

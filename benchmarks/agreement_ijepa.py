@@ -22,7 +22,8 @@ FILE = "ijepa_layout.pth.tar"
 def part(g: Golden, name: str) -> torch.nn.Module:
     """Load a part of the layout."""
     c = g.facts["parts"]["ijepa"]["config"]
-    return load_published(g.folder / FILE, name, num_heads=c["heads"], image_size=c["img"])
+    sizes = {"num_heads": c["heads"], "image_size": c["img"]}
+    return g.placed(load_published(g.folder / FILE, name, **sizes))
 
 
 def images(g: Golden, name: str) -> Tensor:

@@ -23,18 +23,18 @@ def vjepa2(g: Golden) -> Pairs:
     """Yield the arrays of encoder, target encoder, masked predictor, probe and poses."""
     c, file = g.facts["config"], g.folder / "vjepa2_pretrain_layout.pt"
     sizes = {"image_size": c["crop"], "num_frames": c["frames"]}
-    encoder = load_published(file, "encoder", num_heads=c["heads"], **sizes)
+    encoder = g.placed(load_published(file, "encoder", num_heads=c["heads"], **sizes))
     seen = encoder(g["clip"], g["mask_context"])
     yield g.pair("encoder_tokens", encoder(g["clip"]))
     yield g.pair("encoder_tokens_nonsquare", encoder(g["clip_nonsquare"]))
     yield g.pair("encoder_tokens_masked", seen)
-    target = load_published(file, "target_encoder", num_heads=c["heads"], **sizes)
+    target = g.placed(load_published(file, "target_encoder", num_heads=c["heads"], **sizes))
     yield g.pair("target_encoder_tokens", target(g["clip"]))
-    predictor = load_published(file, "predictor", num_heads=c["ph"], **sizes)
+    predictor = g.placed(load_published(file, "predictor", num_heads=c["ph"], **sizes))
     for token in (0, 1):
         out = predictor(seen, g["mask_context"], g["mask_target"], token)
         yield g.pair(f"predictor_out_mask_token_{token}", out)
-    probe = load_published(g.folder / "probe_layout.pt", "probe", num_heads=c["heads"])
+    probe = g.placed(load_published(g.folder / "probe_layout.pt", "probe", num_heads=c["heads"]))
     yield g.pair("probe_logits", probe(g["encoder_tokens"]))
     poses = g["poses"]
     yield g.pair("pose_diffs", pose_diff(poses, poses.roll(-1, 0)))
@@ -49,7 +49,9 @@ def vjepa2_ac(g: Golden) -> Pairs:
     c = g.facts["config"]
     sizes = {"num_heads": c["ph"], "image_size": c["crop"], "num_frames": c["frames"]}
     for name in ("ac", "ac_extrinsics"):
-        model = load_published(g.folder / f"vjepa2_{name}_layout.pt", "predictor", **sizes)
+        model = g.placed(
+            load_published(g.folder / f"vjepa2_{name}_layout.pt", "predictor", **sizes)
+        )
         keys = ["frames", "actions", "states", *(["extrinsics"] if "ex" in name else [])]
         given = [g[f"{name}_{key}"] for key in keys]
         yield g.pair(f"{name}_out", model(*given))
@@ -61,13 +63,9 @@ def vjepa2_ac(g: Golden) -> Pairs:
 def vjepa1(g: Golden) -> Pairs:
     """Yield the arrays of the V-JEPA 1 encoder."""
     c = g.facts["config"]
-    model = load_published(
-        g.folder / "vjepa1_layout.pth.tar",
-        "encoder",
-        num_heads=c["heads"],
-        image_size=c["crop"],
-        num_frames=c["frames"],
-    )
+    file, sizes = g.folder / "vjepa1_layout.pth.tar", {"num_frames": c["frames"]}
+    sizes |= {"num_heads": c["heads"], "image_size": c["crop"]}
+    model = g.placed(load_published(file, "encoder", **sizes))
     yield g.pair("vjepa1_encoder_tokens", model(g["clip"]))
     yield g.pair("vjepa1_encoder_tokens_masked", model(g["clip"], g["mask_context"]))
 
@@ -76,13 +74,13 @@ def vjepa21(g: Golden) -> Pairs:
     """Yield the arrays of the V-JEPA 2.1 encoder and predictor."""
     c, file = g.facts, g.folder / "vjepa21_layout.pt"
     sizes = {"image_size": c["crop"], "num_frames": c["frames"]}
-    encoder = load_published(file, "encoder", num_heads=c["heads"], **sizes)
+    encoder = g.placed(load_published(file, "encoder", num_heads=c["heads"], **sizes))
     seen = encoder(g["clip"], g["mask_context"])
     yield g.pair("encoder_tokens", encoder(g["clip"]))
     yield g.pair("image_tokens", encoder(g["image"]))
     yield g.pair("encoder_tokens_nonsquare", encoder(g["clip_nonsquare"]))
     yield g.pair("encoder_tokens_masked", seen)
-    predictor = load_published(file, "predictor", num_heads=c["ph"], **sizes)
+    predictor = g.placed(load_published(file, "predictor", num_heads=c["ph"], **sizes))
     targets, context = predictor(seen, g["mask_context"], g["mask_target"], 1)
     yield g.pair("predictor_targets", targets)
     yield g.pair("predictor_context", context)

@@ -29,14 +29,15 @@ def vjepa1_probes(golden: Golden) -> Pairs:
         golden.facts["parts"]["vjepa1"]["config"]["heads"],
         golden["vjepa1_probe_tokens"],
     )
-    probe = load_probes(golden.folder / "vjepa1_probe_layout.pth.tar", num_heads=heads)[0]
+    probe, *_ = load_probes(golden.folder / "vjepa1_probe_layout.pth.tar", num_heads=heads)
+    golden.placed(probe)
     logits = torch.stack([probe(view) for view in tokens])
     yield golden.pair("vjepa1_probe_logits", logits)
     yield golden.pair("vjepa1_probe_probabilities", average_views(logits))
     poolers = read_torch(golden.folder / "vjepa1_poolers.pt")
     for key, name in (("depth2", "depth2"), ("incomplete", "incomplete_block")):
-        pooler = load_pooler(poolers[f"pooler_{key}"], num_heads=heads)
-        yield golden.pair(f"vjepa1_pooler_{name}", pooler(tokens[0]))
+        pooler = golden.placed(load_pooler(poolers[f"pooler_{key}"], num_heads=heads))
+        yield golden.pair(f"vjepa1_pooler_{name}", pooler(golden.given(tokens[0])))
 
 
 def vjepa2_probes(golden: Golden) -> Pairs:
@@ -49,10 +50,12 @@ def vjepa2_probes(golden: Golden) -> Pairs:
         image_size=sizes["crop"],
         num_frames=sizes["frames"],
     )
-    encoder = VideoEncoder.of(backbone)
+    encoder = VideoEncoder.of(golden.placed(backbone))
     probes = load_probes(
         golden.folder / "probe_multihead_layout.pt", num_heads=sizes["probe_heads"]
     )
+    for probe in probes:
+        golden.placed(probe)
     clips_KVBTHWC = golden["probe_clips_u8"].permute(0, 1, 2, 4, 5, 6, 3)
     for suffix, levels in (("", ()), ("_multilevel", sizes["out_layers"])):
         tokens = view_tokens(encoder, clips_KVBTHWC, levels)
@@ -61,7 +64,7 @@ def vjepa2_probes(golden: Golden) -> Pairs:
         yield golden.pair(f"probe_logits{suffix}", logits)
         average = torch.stack([average_views(head) for head in logits])
         yield golden.pair(f"probe_probabilities{suffix}", average)
-    pooled = probes[0].pooler(golden["probe_tokens_view0"])
+    pooled = probes[0].pooler(golden.given(golden["probe_tokens_view0"]))
     yield golden.pair("probe_pooled_head0_view0", pooled)
 
 
@@ -87,7 +90,7 @@ def views(golden: Golden) -> Pairs:
         kind, crop = name.removeprefix("picture_eval_").rsplit("_", 1)
         count = 1 if kind == "center" else int(kind.removesuffix("views"))
         yield golden.pair(
-            name, _normalised(evaluation_views(golden["picture_u8"], int(crop), count))
+            name, _normalised(evaluation_views(golden.arrays["picture_u8"], int(crop), count))
         )
 
 

@@ -59,6 +59,8 @@ def _model(g: Golden, part: str) -> tuple[s.SurpriseModel, s.SurpriseConfig]:
         image_size=c["img"],
         num_frames=c["fpc"],
     )
+    for network in (model.encoder, model.target_encoder, model.predictor):
+        g.placed(network)
     config = s.SurpriseConfig(
         num_frames=c["fpc"], contexts=tuple(c["contexts"]), stride=c["stride"]
     )
@@ -79,7 +81,7 @@ def _stacked(rows: list[list[Tensor]]) -> Tensor:
 def surprises(g: Golden) -> Pairs:
     """Windows of a scene's videos with all variants, and one window step by step."""
     model, config = _model(g, "ip1")
-    matched = match_scene(list(g["surprise_videos_u8"]), as_released=True)
+    matched = match_scene(list(g.arrays["surprise_videos_u8"]), as_released=True)
     facts = g.facts["parts"]["ip1"]["facts"]
     yield "matches", torch.tensor(matched), torch.tensor(facts["matches"])
     order = [i for pair in matched for i in pair]
@@ -122,7 +124,7 @@ def intphys2(g: Golden) -> Pairs:
 
 def metrics(g: Golden) -> Pairs:
     """Scores of made-up surprises, which the JSON file holds."""
-    rows, possible = g["metric_surprises"], g["metric_labels"] == 1
+    rows, possible = g.arrays["metric_surprises"], g.arrays["metric_labels"] == 1
     found = pair_metrics(list(rows[possible]), list(rows[~possible]))
     for name, wanted in g.facts["parts"]["ip1"]["facts"]["metrics"].items():
         ours = torch.tensor(getattr(found, METRICS[name]), dtype=torch.float64)
@@ -164,8 +166,8 @@ def epic_kitchens(g: Golden) -> Pairs:
 def anticipation(g: Golden) -> Pairs:
     """Tokens of the future, the probe and its loss."""
     c, file = g.facts["parts"]["vjepa2"]["config"], g.folder / "vjepa2_layout.pt"
-    encoder = load_published(file, "target_encoder", num_heads=c["heads"])
-    predictor = load_published(file, "predictor", num_heads=c["ph"])
+    encoder = g.placed(load_published(file, "target_encoder", num_heads=c["heads"]))
+    predictor = g.placed(load_published(file, "predictor", num_heads=c["ph"]))
     pixels = s.normalise_pixels(g["anticipation_clips_u8"], next(encoder.parameters()))
     config = FutureConfig(fps=c["fps"])
     variants = {
@@ -181,7 +183,7 @@ def anticipation(g: Golden) -> Pairs:
     for name, value in tokens.items():
         yield g.pair(f"anticipation_tokens{name}", value)
     (probe,) = load_anticipation_probes(g.folder / "ek100_probe_layout.pt", c["ek_heads"])
-    for target, logits in probe(tokens[""]).items():
+    for target, logits in g.placed(probe)(tokens[""]).items():
         yield g.pair(f"anticipation_logits_{target}", logits)
         loss = focal_loss(logits, g[f"anticipation_labels_{target}"])
         yield g.pair(f"anticipation_focal_{target}", loss)
@@ -189,9 +191,9 @@ def anticipation(g: Golden) -> Pairs:
 
 def recall(g: Golden) -> Pairs:
     """Mean class recall, with and without the restriction to valid classes."""
-    given = g["recall_logits"], g["recall_labels"]
+    given = g.arrays["recall_logits"], g.arrays["recall_labels"]
     top5 = class_mean_recall(*given)
-    valid = class_mean_recall(*given, valid_classes=g["recall_valid_classes"])
+    valid = class_mean_recall(*given, valid_classes=g.arrays["recall_valid_classes"])
     found = {
         "recall_at_5": top5.mean_class_recall,
         "recall_accuracy": top5.accuracy,

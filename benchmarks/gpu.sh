@@ -7,9 +7,12 @@
 #
 # Exit status: 0 all stages are done; 1 a stage failed (those that need it are skipped, the others
 # are run); 75 stages are not finished, start again; 2 something is missing on this machine.
+#
+# ONLY="tests encoder planning_1" runs these stages alone, each if what it needs is done.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 OUT=${1:-runs/gpu}
+ONLY=${ONLY:-}
 DEVICE=${DEVICE:-cuda}  # cpu tries the script itself
 STAGE_S=${STAGE_S:-540}
 WORKERS=${WORKERS:-$(nproc --all)}  # plain nproc obeys OMP_NUM_THREADS
@@ -41,6 +44,7 @@ stage() {  # stage NAME "NEEDED STAGES" COMMAND...
     local name=$1 needs=$2 need status began=$SECONDS
     shift 2
     [ -f "$OUT/$name.done" ] && return
+    [ -n "$ONLY" ] && [[ " $ONLY " != *" $name "* ]] && return
     for need in $needs; do
         if [ ! -f "$OUT/$need.done" ]; then
             echo "== $name: skipped, since $need is not done"
@@ -69,6 +73,10 @@ stage() {  # stage NAME "NEEDED STAGES" COMMAND...
 GPU_TESTS=$(grep -rlF --include='test_*.py' pytest.mark.gpu tests)  # others need not be importable
 # shellcheck disable=SC2086 # several words on purpose, here and below
 [ "$DEVICE" = cuda ] && stage tests "" python -m pytest -q -s -m gpu -p no:cacheprovider $GPU_TESTS
+for precision in float32 tf32 bfloat16; do
+    stage agreement_$precision "" python benchmarks/agreement.py device="$DEVICE" precision=$precision \
+        out="$OUT/agreement_$precision.json"
+done
 stage encoder "" python benchmarks/gpu_encoder.py --device "$DEVICE" --presets $ENCODERS --out "$OUT/encoder.json"
 for horizon in 1 2; do
     stage planning_$horizon "" worldmodel bench planning device="$DEVICE" sizes=[$BENCH_SIZE] \

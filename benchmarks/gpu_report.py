@@ -86,6 +86,18 @@ def number(value: object, form: str = ".3g", unit: str = "") -> str:
     return f"{value:{form}}{unit}" if isinstance(value, int | float) else "-"
 
 
+def agreement_lines(out: Path) -> Iterator[str]:
+    """Yield the largest differences from the golden arrays in every precision."""
+    for file in sorted(out.glob("agreement_*.json")):
+        row = _read(file)
+        if row:
+            yield (
+                f"agreement {row['precision']:8s} {len(row['arrays'])} arrays, largest difference "
+                f"{number(row['largest'], '.1e')}, {number(row.get('share'), '.1e')} of the norm, "
+                f"{len(row['failed'])} failed"
+            )
+
+
 def encoder_lines(out: Path) -> Iterator[str]:
     """Yield a line per encoder, precision and input."""
     for row in (_read(out / "encoder.json") or {}).get("rows", []):
@@ -158,6 +170,7 @@ def pretraining_lines(out: Path) -> Iterator[str]:
 
 
 PARTS: tuple[Callable[[Path], Iterator[str]], ...] = (
+    agreement_lines,
     encoder_lines,
     planning_lines,
     feature_lines,

@@ -88,6 +88,18 @@ def test_agreement_computes_the_arrays_of_a_folder(tmp_path, capsys):
     assert 0 < found["largest"] < agreement.ALLOWED
     with pytest.raises(SystemExit, match="gold"):
         agreement.main(["gold=x"])
+    with pytest.raises(SystemExit, match="float32"):
+        agreement.main(["precision=int8"])
+
+
+def test_agreement_of_bfloat16_is_a_share_of_the_norm(tmp_path):
+    agreement = importlib.import_module("agreement")
+    out = tmp_path / "agreement.json"
+    folder = ROOT / "tests" / "golden" / "perception"
+    agreement.main([f"golden={folder}", f"out={out}", "precision=bfloat16"])
+    found = json.loads(out.read_text("utf-8"))
+    assert not found["not_computed"]
+    assert 1e-3 < found["share"] < agreement.ALLOWED_SHARE["bfloat16"]
 
 
 def test_a_killed_run_through_the_safety_layer_resumes(tmp_path, monkeypatch):

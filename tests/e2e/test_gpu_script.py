@@ -111,6 +111,13 @@ def test_one_device_has_no_stage_of_two(run):
     assert any("device=cuda" in line and line.startswith("worldmodel eval") for line in lines)
 
 
+def test_only_the_named_stages_run(run):
+    status, _, lines = run(ONLY="planning_2 post_features agreement_tf32")
+    assert status == 0
+    assert len(lines) == 2  # post_features needs a stage that is not named
+    assert outputs(lines) == {"planning_2", "agreement_tf32.json"}
+
+
 def test_a_failed_stage_skips_what_needs_it_and_nothing_else(run):
     status, printed, lines = run(FAIL="model_unlabelled")
     assert status == 1
