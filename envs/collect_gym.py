@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.collect import EpisodeSummary, WriteEpisode
+from envs.collect import MOVED_M, EpisodeSummary, WriteEpisode
 from envs.config import CollectConfig
 from envs.errors import TaskError
 from envs.sizes import as_pose
@@ -70,10 +70,12 @@ def record_gym_episode(
     limits = np.array([env.arm_spec.max_step_m] * 3)
     actions, recording = env.play(rng), Recording()
     ended = False
+    poses = getattr(env, "object_poses", list)  # an environment need not know its objects
     for step in range(config.length):
         last = ended or step + 1 == config.length
         state = as_pose(seen["state"])
         action, image = np.zeros(7), np.asarray(seen["image"], dtype=np.uint8)
+        poses_M4 = np.asarray(poses(), dtype=np.float64)
         if not last:
             asked = np.asarray(next(actions), dtype=np.float32)
             action = as_pose(asked)
@@ -87,6 +89,8 @@ def record_gym_episode(
             action=action,
             target=as_pose(seen["state"]),
             time_s=1.0 + env.arm_spec.period_s * step,
+            object_m=poses_M4[0, :3] if len(poses_M4) else None,
+            object_poses=poses_M4 if len(poses_M4) else None,
         )
         if last:
             break
@@ -96,4 +100,13 @@ def record_gym_episode(
     stamp = f"episode-{seed:08d}"
     write(Path(config.out), recording, success=False, task=KIND, stamp=stamp, metadata=facts)
     frames = len(recording.states)
-    return EpisodeSummary(kind=KIND, lifted=False, frames=frames, moved=0, pushed=0)
+    moved = _moves(recording.object_poses)
+    return EpisodeSummary(kind=KIND, lifted=False, frames=frames, moved=moved, pushed=0)
+
+
+def _moves(poses_TM4: list[NDArray[np.float64]]) -> int:
+    """Return the number of steps that moved an object."""
+    if not poses_TM4:
+        return 0
+    steps_TM = np.linalg.norm(np.diff(np.stack(poses_TM4)[..., :2], axis=0), axis=-1)
+    return int((steps_TM > MOVED_M).any(axis=1).sum())

@@ -137,6 +137,10 @@ class _Fetch(GymGoalEnv):
         """Position of the object [3, m]."""
         return np.asarray(self.seen["achieved_goal"], dtype=np.float64)
 
+    def object_poses(self) -> Array:
+        """Return position [m] and yaw [rad] of the cube [1, 4]."""
+        return np.append(self.object_m, self.seen["observation"][13])[None]
+
     @property
     def goal_m(self) -> Array:
         """Goal of the object [3, m]."""

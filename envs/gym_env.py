@@ -153,6 +153,13 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         own = self.told.get("is_success", self.told.get("success"))
         return error_m <= self.near_m if own is None else bool(own), error_m
 
+    def object_poses(self) -> Array:
+        """Return position [m] and yaw [rad] of each object [M, 4], by default of none.
+
+        They are recorded as labels, for training with them and for measuring; no planner sees them.
+        """
+        return np.zeros((0, 4))
+
     # What a class has from here
 
     def reset(

@@ -5,6 +5,8 @@ import pytest
 
 pytest.importorskip("gymnasium_robotics")
 
+from envs.collect_gym import record_gym_episode
+from envs.config import CollectConfig
 from envs.fetch import MAX_STEP_M, FetchPickPlace, FetchPush
 
 
@@ -40,4 +42,22 @@ def test_an_action_moves_the_gripper_by_its_metres_and_keeps_it_in_its_workspace
     assert seen["state"][0] < 1.56
     assert seen["state"][3] > 0.9
     assert env.action_space.high.tolist() == pytest.approx([MAX_STEP_M] * 3 + [1.0])
+    env.close()
+
+
+def test_the_pose_of_the_cube_is_recorded_as_a_label(tmp_path):
+    written = []
+    config = CollectConfig(out=str(tmp_path), environment="fetch_push", length=4, image_size=32)
+
+    def write(_, recording, **facts):
+        written.append(recording)
+
+    record_gym_episode(config, write, lambda name, size: FetchPush(image_size=size), 5)
+    (recording,) = written
+    poses_TM4 = np.stack(recording.object_poses)
+    assert poses_TM4.shape == (4, 1, 4)
+    assert np.array_equal(np.stack(recording.objects), poses_TM4[:, 0, :3])
+    env = FetchPush(image_size=32)
+    env.reset(seed=5)
+    assert np.allclose(poses_TM4[0, 0, :3], env.object_m)
     env.close()
