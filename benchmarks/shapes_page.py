@@ -39,6 +39,7 @@ VARIANTS = {
         ("predictor_dim=96", "predictor_depth=4", "predictor_heads=3"),
     ),
     "latent_masks": Variant("V-JEPA, larger masks", ("short_scale=0.2", "long_scale=0.7")),
+    "latent_target_blocks": Variant("V-JEPA, targets averaged over blocks", ("target_blocks=3",)),
     "latent_levels": Variant("V-JEPA, targets of three blocks", ("levels=3",)),
     "latent_small_predictor": Variant(
         "V-JEPA, smaller predictor (48 x 1)", ("predictor_dim=48", "predictor_depth=1")

@@ -4,8 +4,8 @@
     python benchmarks/shapes_pretraining.py seeds=0,1,2        # three seeds of every objective
     python benchmarks/shapes_pretraining.py objectives=latent  # V-JEPA alone
     python benchmarks/shapes_pretraining.py extra="steps=5000 batch_size=16"  # shorter runs
-    python benchmarks/shapes_pretraining.py device=cuda jobs=9 seeds=0,1,2 minutes=8 \
-        variants=all                                           # on a GPU, nine runs at once
+    python benchmarks/shapes_pretraining.py device=cuda jobs=9 workers=5 seeds=0,1,2 variants=all \
+        store=/tmp/shape_clips extra="cuda_graph=true bf16=false save_every=3500" minutes=8
     python benchmarks/shapes_pretraining.py only=page          # no training: the page alone
 
 `worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes, trained until they
@@ -15,7 +15,8 @@ the same way, with the same scaling. Results go to results/shapes_pretraining.js
 to docs/pretraining.md.
 
 Every run is a process of its own, `jobs` of them at a time; one that fails does not end the others.
-After `minutes` (0: no limit) what still runs is stopped; the same command resumes it.
+After `minutes` (0: no limit) what still runs is stopped; the same command resumes it. With `store`,
+`workers` processes make the training clips once, in that folder (5.8 GB), and all runs read them.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def jobs_of(options: dict[str, str]) -> list[Job]:
 
 def start(job: Job, options: dict[str, str], out: Path) -> subprocess.Popen[bytes]:
     """Start a run; its output goes to a file."""
-    rest = (str(out), options["device"], options["train"], options["snapshots"])
+    compared = job.name.rpartition("-")[0] in ("latent", "pixels")
+    snapshots = options["snapshots"] if compared else ""
+    rest = (str(out), options["device"], options["train"], snapshots)
     command = [sys.executable, str(HERE / "shapes_arm.py"), job.name, *rest, *job.words]
     paths = [str(HERE.parent), os.environ.get("PYTHONPATH", "")]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -77,6 +77,7 @@ from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
+from worldmodel.training.tasks.shapes import ShapesPretrainTask
 
 STEP = 1
 """Step of a training whose waits are recorded: neither logged, validated nor saved."""
@@ -394,6 +395,20 @@ def train_pretrain(ledger: Ledger) -> object:
     words = ["image_size=32", "stem=patch", "patch_size=8", "tubelet_size=2", "encoder_dim=32"]
     words += ["encoder_heads=2", "encoder_depth=2"]
     return train(ledger, PretrainTask, "pretrain", words)
+
+
+@case
+def pretrain_graphed(ledger: Ledger) -> object:
+    """Steps on made clips that are recorded as CUDA graphs, one for each shape of a batch."""
+    words = ["mode=shapes", "image_size=32", "stem=patch", "patch_size=8", "tubelet_size=2"]
+    words += ["encoder_dim=32", "encoder_heads=2", "encoder_depth=2", "short_blocks=3"]
+    words += ["long_blocks=1", "long_scale=0.5", "alternate=true", "max_targets=5", "steps=4"]
+    words += ["probe_clips=64", "val_clips=64", "num_clips=512", f"device={ledger.device}"]
+    words += [f"bf16={ledger.low is not False}", f"cuda_graph={ledger.device == 'cuda'}"]
+    with tempfile.TemporaryDirectory() as folder:
+        options = compose_options("pretrain", [*LOOP, *PREDICTOR, *words, f"out={folder}"])
+        last = run_task(ShapesPretrainTask.open(options))["last"]
+    return {name: last[name] for name in ("loss", "val_loss", "val_mean", "effective_rank")}
 
 
 def per_layer(run: Callable[[int, int], int]) -> float:

@@ -253,6 +253,7 @@ def _cuda_names(ledger: Ledger, streams: Streams) -> dict[str, Any]:
         "Event": lambda *_, **__: Event(streams),
         "current_stream": lambda *_: streams.current,
         "stream": streams.on,
+        "graph_pool_handle": lambda: (0, 0),
         "CUDAGraph": partial(_Graph, ledger),
         "graph": partial(_graph, ledger),
         "is_current_stream_capturing": lambda: ledger.is_capturing,

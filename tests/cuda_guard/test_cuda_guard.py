@@ -25,6 +25,7 @@ EXPECTED = {
     *("plan_cem", "plan_icem", "plan_mppi", "plan_gradient"),
     *("train_joint", "train_joint_published", "train_frozen", "train_finetune", "train_post"),
     *("train_joint_logged", "train_pretrain", "train_images", "moved_bf16", "moved_autocast"),
+    "pretrain_graphed",
 }
 """Cases that run to their end. Nevergrad's is added where the package is installed."""
 
@@ -112,7 +113,7 @@ def test_everything_runs_to_its_end_and_mixes_no_devices(records):
 
 
 def test_a_captured_iteration_never_waits(records):
-    for name in ("captured", "captured_together"):
+    for name in ("captured", "captured_together", "pretrain_graphed"):
         assert records[name]["captures"]
         assert records[name]["replays"]
     for name in EXPECTED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,10 +25,17 @@ def batch_indices(num_items: int, batch_size: int, step: int, seed: int) -> np.n
     epochs = positions // num_items
     out = np.empty(batch_size, dtype=np.int64)
     for epoch in np.unique(epochs):
-        order = np.random.default_rng([seed, int(epoch)]).permutation(num_items)
         here = epochs == epoch
-        out[here] = order[positions[here] % num_items]
+        out[here] = _order(num_items, seed, int(epoch))[positions[here] % num_items]
     return out
+
+
+@functools.lru_cache(maxsize=2)
+def _order(num_items: int, seed: int, epoch: int) -> np.ndarray:
+    """Return the order of the clips in an epoch, which takes longer to draw than some steps."""
+    order = np.random.default_rng([seed, epoch]).permutation(num_items)
+    order.flags.writeable = False
+    return order
 
 
 def require_divisible(batch_size: int, accumulate: int, ranks: int) -> None:

@@ -218,6 +218,32 @@ class ShapesPretrainOptions(VideoPretrainOptions):
     positions, without masks, as a bound for the others."""
     probe_clips: int = field(default=768, metadata=between(64, 1_000_000, "clips"))
     """Number of clips to fit the linear probes on at a validation."""
+    cuda_graph: bool = False
+    """On a CUDA device, record losses and gradients of each shape of a batch as a CUDA graph, which
+    saves the time in which the device waits for the host; excludes accumulate, colour augmentation
+    and a rise of context_loss."""
+
+    def __post_init__(self) -> None:
+        """Reject options without effect, and what a recorded step would repeat, not compute anew.
+
+        Raises:
+            ConfigError: An option is out of range, has no effect or excludes cuda_graph.
+        """
+        super().__post_init__()
+        colours, dense = self.augmentation, self.dense
+        changing = {"augment": colours.augment, "hue_deg": colours.hue_deg}
+        changing |= {"context_until": dense.context_until, "accumulate": self.loop.accumulate - 1}
+        wrong = [name for name, value in changing.items() if value]
+        if self.objective != "latent" and dense.target_blocks > 1:
+            raise ConfigError(
+                f"target_blocks={dense.target_blocks} has no effect with objective="
+                f"{self.objective}, which predicts no latents: leave it out"
+            )
+        if self.cuda_graph and wrong:
+            raise ConfigError(
+                f"cuda_graph=true records a step and repeats it, which excludes {', '.join(wrong)}:"
+                " leave them out, or set cuda_graph=false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

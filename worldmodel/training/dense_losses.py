@@ -30,6 +30,17 @@ def level_blocks(levels: int, depth: int) -> tuple[int, ...]:
     return tuple(depth * (i + 1) // levels - 1 for i in range(levels)) if levels > 1 else ()
 
 
+def last_blocks(count: int, depth: int) -> tuple[int, ...]:
+    """Return the numbers (from 0) of the last blocks that targets average; one is none: ().
+
+    Raises:
+        ConfigError: The encoder has fewer blocks.
+    """
+    if count > depth:
+        raise ConfigError(f"target_blocks={count} is more than the {depth} blocks of the encoder")
+    return tuple(range(depth - count, depth)) if count > 1 else ()
+
+
 def normalise_levels(tokens_BNF: Tensor, levels: int) -> Tensor:
     """Apply LayerNorm without weights to each of the levels that are joined along the channels."""
     return normalise(tokens_BNF.unflatten(-1, (levels, -1))).flatten(-2)

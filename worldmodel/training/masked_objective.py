@@ -24,12 +24,17 @@ from worldmodel.checkpoints.published.loading import load_published
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer, preset
-from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
 from worldmodel.training.batches import Batch, sent
 from worldmodel.training.config import VideoPretrainOptions
-from worldmodel.training.dense_losses import level_blocks, normalise_levels, visible_error
+from worldmodel.training.dense_losses import (
+    last_blocks,
+    level_blocks,
+    normalise_levels,
+    visible_error,
+)
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.masking import (
     BlockMask,
@@ -188,6 +193,7 @@ class MaskedObjective(nn.Module):
         self.student = self._as_encoder(encoder)
         self.target = copy.deepcopy(encoder).requires_grad_(False)
         self.levels = options.dense.levels
+        self.target_blocks = last_blocks(options.dense.target_blocks, encoder.config.depth)
         self.context_weight = 0.0
         """Weight of the error at visible tokens, which the task sets before each step."""
         self.predictor = build_predictor(options, encoder.config, grid, self.out_dim)
@@ -226,8 +232,12 @@ class MaskedObjective(nn.Module):
     def targets(self, clip_BCTHW: Tensor) -> Tensor:
         """Encode the whole clip with the moving average to layer-normalised tokens [B,N,D].
 
-        Several levels are normalised one by one and joined along the channels.
+        Several levels are normalised one by one and joined along the channels, or averaged.
         """
+        if self.target_blocks:
+            tokens = self.target.encode_levels(clip_BCTHW, self.target_blocks)
+            each = tokens.float().unflatten(1, (len(self.target_blocks), -1))
+            return normalise(normalise(each).mean(1))
         tokens = self.target(clip_BCTHW, all_levels=self.levels > 1)
         return normalise_levels(tokens.float(), self.levels)
 

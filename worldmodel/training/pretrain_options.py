@@ -26,11 +26,14 @@ class ShapesConfig(ClipLength):
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig(Checked):
-    """V-JEPA 2.1's dense losses of pretraining."""
+    """V-JEPA 2.1's dense losses of pretraining, and targets of several blocks."""
 
     levels: int = field(default=1, metadata=between(1, MAX_DEPTH))
     """Number of encoder blocks, evenly spread to the last one, whose tokens the predictor sees and
     predicts (1: the encoder's output alone; published: 4)."""
+    target_blocks: int = field(default=1, metadata=between(1, MAX_DEPTH))
+    """Number of the encoder's last blocks whose normalised tokens are averaged to the targets (1:
+    its output alone, as published); excludes levels."""
     context_loss: float = field(default=0.0, metadata=between(0, 1000))
     """Weight of the error at visible tokens, which the predictor predicts as well (0: hidden tokens
     alone; published: 0.5)."""
@@ -43,7 +46,7 @@ class DenseConfig(Checked):
     """Step at which it is reached (published: 30,000)."""
 
     def __post_init__(self) -> None:
-        """Reject options of a loss that is off, and a rise that ends before it begins.
+        """Reject options that have no effect or exclude each other.
 
         Raises:
             ConfigError: An option is out of range or has no effect.
@@ -56,6 +59,11 @@ class DenseConfig(Checked):
             raise ConfigError(
                 f"{changed} has no effect with context_loss=0: leave it out, or set context_loss "
                 "above 0"
+            )
+        if self.levels > 1 and self.target_blocks > 1:
+            raise ConfigError(
+                f"target_blocks={self.target_blocks} averages what levels={self.levels} predicts "
+                "one by one: leave one of them out"
             )
         if self.context_until < self.context_from:
             raise ConfigError(

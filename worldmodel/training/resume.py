@@ -59,6 +59,7 @@ FREE = (
     "blocks.compile",
     "blocks.checkpoint_activations",
     "probe_frames",
+    "cuda_graph",
 )
 """Other such options. Data and start weights are compared by content, not by name."""
 

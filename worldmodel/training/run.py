@@ -137,7 +137,7 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
         run_loop(
             model=model,
             optimizer=optimizer,
-            loss_fn=engine,
+            loss_fn=task.losses(engine, device),
             batches=batches,
             learning_rate=task.learning_rate,
             config=loop,

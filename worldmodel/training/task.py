@@ -20,6 +20,7 @@ from worldmodel.specs import ObservationSpec, StateFrame
 from worldmodel.training.batches import Batch
 from worldmodel.training.config import AnyOptions, TrainOptions
 from worldmodel.training.decoded import write_rollout_pictures
+from worldmodel.training.loop import LossFunction
 from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective
 from worldmodel.training.sources import Sources
@@ -77,6 +78,15 @@ class Task(ABC):
 
         It is called once, after seeding the random generators.
         """
+
+    def losses(self, engine: nn.Module, device: torch.device) -> LossFunction:
+        """Return what computes the losses of a micro-batch: the built module itself.
+
+        Args:
+            engine: The built module, as `Ranks.wrap` returns it.
+            device: Its device.
+        """
+        return engine
 
     def start_modules(self) -> Iterable[nn.Module]:
         """Return the trained modules that the run starts from: none."""

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from planning.cli.app import compose_options
+from planning.cli.fields import UsageError
 from worldmodel.checkpoint import load_any
 from worldmodel.errors import ConfigError
 from worldmodel.models.frame_encoder import normalise
@@ -133,3 +134,17 @@ def test_surprise_takes_the_predictor_of_hidden_tokens(tmp_path):
 def test_options_without_effect_are_refused(words, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         ShapesPretrainTask.open(tiny(tmp_path, *words)).build(torch.device("cpu"))
+
+
+def test_targets_average_the_last_blocks(tmp_path):
+    task = ShapesPretrainTask.open(tiny(tmp_path, "target_blocks=2"))
+    objective = task.build(torch.device("cpu"))
+    clip = torch.randn(3, 3, 4, 32, 32)
+    found = objective.targets(clip)
+    first, last = (objective.target.encode_levels(clip, [block]) for block in (0, 1))
+    torch.testing.assert_close(found, normalise((normalise(first) + normalise(last)) / 2))
+    run_task(ShapesPretrainTask.open(tiny(tmp_path, "target_blocks=2", "steps=1")))
+    with pytest.raises(ConfigError, match="more than the 2 blocks"):
+        ShapesPretrainTask.open(tiny(tmp_path, "target_blocks=3")).build(torch.device("cpu"))
+    with pytest.raises((ConfigError, UsageError), match="one by one"):
+        tiny(tmp_path, "target_blocks=2", "levels=2")

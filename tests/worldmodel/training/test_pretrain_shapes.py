@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from planning.cli.app import compose_options
+from planning.cli.fields import UsageError
 from worldmodel.checkpoint import load_any
 from worldmodel.data.shape_options import LABELS
 from worldmodel.errors import CheckpointError, ConfigError
@@ -102,6 +103,14 @@ def test_kept_clips_change_nothing_that_a_run_computes(tmp_path):
     kept = run(tiny(tmp_path / "kept", "steps=2", "num_clips=512", f"store={tmp_path / 'clips'}"))
     assert kept["last"]["loss"] == made["last"]["loss"]
     run(tiny(tmp_path / "made", "steps=2", f"store={tmp_path / 'clips'}"))  # no other run's data
+
+
+def test_a_step_is_recorded_only_where_it_can_be_repeated(tmp_path):
+    with pytest.raises(ConfigError, match="CUDA device"):
+        run(tiny(tmp_path, "cuda_graph=true"))
+    for word in ("accumulate=2", "augment=0.1"):
+        with pytest.raises((ConfigError, UsageError), match="repeats it, which excludes"):
+            tiny(tmp_path, "cuda_graph=true", word)
 
 
 def test_explained_share_of_colour():

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.moving_shapes import ShapeClips
 from worldmodel.data.shape_options import LABELS, ShapeClipOptions
 from worldmodel.data.stored_shapes import StoredShapes
+from worldmodel.errors import ConfigError
 from worldmodel.evaluation.feature_health import (
     effective_rank,
     explained_share,
@@ -31,6 +32,8 @@ from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.processes import usable_cores
 from worldmodel.training.batches import to_device
 from worldmodel.training.config import ShapesPretrainOptions
+from worldmodel.training.graphed import GraphedLosses
+from worldmodel.training.loop import LossFunction
 from worldmodel.training.masked_objective import MaskedObjective, draw_masks
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
@@ -138,6 +141,20 @@ class ShapesPretrainTask(VideoPretrainTask):
     def open_validation(self, device: torch.device) -> ShapesValidation:
         """Return the losses, feature health and probes of whole clips."""
         return ShapesValidation(self.sources, self.options, self.grid, device)
+
+    def losses(self, engine: nn.Module, device: torch.device) -> LossFunction:
+        """Return the objective, or with `cuda_graph` what records its steps.
+
+        Raises:
+            ConfigError: `cuda_graph` is set without a CUDA device, or with several processes.
+        """
+        if not self.options.cuda_graph:
+            return engine
+        if device.type != "cuda" or engine is not self.objective:
+            raise ConfigError(
+                f"cuda_graph=true on {device}: it needs one process on a CUDA device; leave it out"
+            )
+        return GraphedLosses(self.objective, device)
 
     def export_predictor(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write the predictor of latents; those of pixels and labels measure no surprise."""
