@@ -13,7 +13,7 @@ Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
 Fidelity = Literal["fast", "visual"]
 Start = Literal["pick_place", "push_pose", "two_objects", "over_wall"]
-Mix = Literal["play", "contact", "carry"]
+Mix = Literal["play", "contact", "carry", "push"]
 Format = Literal["droid", "lerobot"]
 Factor = Literal[
     "none",
@@ -71,8 +71,8 @@ class CollectConfig:
     """Seed of the first episode; episode i uses seed + i."""
     mix: Mix = "play"
     """Policies: play (50 % play, 20 % demonstrations, 30 % reaches), contact (45 % pushes that end
-    in a grasp, 25 % picks, 15 % play, 5 % demonstrations, 10 % reaches), or carry (80 % picks, 20 %
-    pushes)."""
+    in a grasp, 25 % picks, 15 % play, 5 % demonstrations, 10 % reaches), carry (80 % picks, 20 %
+    pushes), or push (such pushes alone)."""
     split: Split = "train"
     """Appearance distribution; held_out uses colours and textures unseen in training."""
     image_size: int = field(default=128, metadata=between(16, 2048, "px"))

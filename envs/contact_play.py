@@ -28,7 +28,7 @@ SkillKind = Literal["push", "pick"]
 
 CONTACT_KINDS = {"push": 0.45, "pick": 0.25, "play": 0.15, "demonstration": 0.05, "reach": 0.10}
 """Probability of each kind of episode of the mix `contact`."""
-MIXES = {"contact": CONTACT_KINDS, "carry": {"pick": 0.8, "push": 0.2}}
+MIXES = {"contact": CONTACT_KINDS, "carry": {"pick": 0.8, "push": 0.2}, "push": {"push": 1.0}}
 """Mixes of random skills: the probability of each kind of episode."""
 GRASP_ABOVE_M = 0.09
 """Height from which the last grasp descends [m]; higher than every object."""

@@ -1,15 +1,16 @@
 """In-memory clips of short episodes, for fast training of small models.
 
-Shapes: B clips, K frames of a clip, F frames of all sequences, H W pixels, S state (7), A action
-(7).
+Shapes: B clips, K frames of a clip, F frames of all sequences, H W pixels, N tokens, D width,
+S state (7), A action (7).
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -125,21 +126,31 @@ class MemoryClips:
         steps_BK: np.ndarray = self.firsts[indices][:, None] + np.arange(self.num_frames)
         return steps_BK
 
-    def batch(self, indices: np.ndarray, *, skip: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    @property
+    def served(self) -> dict[str, np.ndarray]:
+        """Arrays by frame that batches consist of."""
+        return {name: array for name, array in self.arrays.items() if name != "poses"}
+
+    def with_tokens(self, tokens_FND: np.ndarray) -> Self:
+        """Return the same clips with an encoder's tokens in place of the frames."""
+        clips = copy.copy(self)
+        clips.arrays = {**self.arrays, "features": tokens_FND}
+        del clips.arrays["frames"]
+        return clips
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3].
 
-        With labels also `labels` [B,K,L,4]: position [m] and yaw [rad] of L objects, NaN where they
-        are not known. hindsight: the grasped object (`worldmodel.data.hindsight`), L = 1;
-        simulator: all objects of the scene.
-
-        Args:
-            indices: Numbers of the clips.
-            skip: Arrays to leave out.
+        With tokens in place of the frames, these are `features` float32 [B,K,N,D]. With labels
+        also `labels` [B,K,L,4]: position [m] and yaw [rad] of L objects, NaN where they are not
+        known. hindsight: the grasped object (`worldmodel.data.hindsight`), L = 1; simulator: all
+        objects of the scene.
         """
         steps_BK = self.steps(indices)
-        names = [name for name in self.arrays if name not in (*skip, "poses")]
-        out = {name: np.asarray(self.arrays[name][steps_BK]) for name in names}
+        out = {name: np.asarray(array[steps_BK]) for name, array in self.served.items()}
         out["actions"] = np.ascontiguousarray(out["actions"][:, :-1])
+        if "features" in out:
+            out["features"] = out["features"].astype(np.float32)
         return out
 
 

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from worldmodel.training.batches import sent
+
+CPU = torch.device("cpu")
 CELLS = 12
 """Maximum number of pattern cells along an image axis."""
 
@@ -24,13 +27,16 @@ def random_colours(batch: int, spread: float, hue_deg: float) -> Tensor:
     return gain[:, :, None] * turn
 
 
-def random_patterns(batch: int, spread: float, height: int, width: int) -> Tensor:
+def random_patterns(
+    batch: int, spread: float, height: int, width: int, device: torch.device = CPU
+) -> Tensor:
     """Return brightness factors [B, H, W] of stripes, patches or soft spots, one pattern per clip.
 
     A pattern stays still while the arm moves, so an encoder learns that patterns carry no
     information about the scene. It is a grid of 1 to `CELLS` cells per axis, rotated by a random
     angle, with cell brightness within `spread` of 1; half of the patterns are sharp, half are
-    blurred.
+    blurred. The random numbers are those of the CPU's generator; the pixels are computed on
+    `device`.
     """
     noise = torch.randn(batch, 1, CELLS, CELLS).clamp(-1, 1)
     two_tone = torch.rand(batch, 1, 1, 1) < 0.5
@@ -43,11 +49,15 @@ def random_patterns(batch: int, spread: float, height: int, width: int) -> Tenso
         torch.stack([cells[:, 0] * cosine, -cells[:, 0] * sine, shift[:, 0]], dim=1),
         torch.stack([cells[:, 1] * sine, cells[:, 1] * cosine, shift[:, 1]], dim=1),
     ]
+    is_sharp = torch.rand(batch, 1, 1, 1) < 0.5
+    amount = spread * torch.rand(batch, 1, 1)
+    noise, theta, is_sharp, amount = (
+        sent(value, device) for value in (noise, torch.stack(rows, dim=1), is_sharp, amount)
+    )
     size = [batch, 1, height, width]
-    grid_BHW2 = F.affine_grid(torch.stack(rows, dim=1), size, align_corners=False)
+    grid_BHW2 = F.affine_grid(theta, size, align_corners=False)
     sharp, soft = (
         F.grid_sample(noise, grid_BHW2, mode, "reflection", align_corners=False)
         for mode in ("nearest", "bilinear")
     )
-    pattern = torch.where(torch.rand(batch, 1, 1, 1) < 0.5, sharp, soft).squeeze(1)
-    return 1 + spread * torch.rand(batch, 1, 1) * pattern
+    return 1 + amount * torch.where(is_sharp, sharp, soft).squeeze(1)

@@ -219,6 +219,28 @@ class ContactClipConfig(ClipConfig):
     hindsight_share: float = field(default=0.0, metadata=between(0, 0.95))
     """Minimum share of clips that start with an object on the table, away from the fingers, whose
     pose hindsight tells; such clips are repeated as often as that needs (0: every clip once)."""
+    more_data: tuple[str, ...] = ()
+    """Further folders of training episodes, mixed with those of data. contact_share and
+    hindsight_share apply to data alone."""
+    more_shares: tuple[float, ...] = field(default=(), metadata=between(0.001, 0.999))
+    """Share of all training clips for each folder of more_data; the rest are those of data. Clips
+    of folders below their share are repeated; every clip occurs at least once."""
+    keep_on: Literal["auto", "host", "device"] = "auto"
+    """Where decoded frames, or tokens, stay during the training: in the host's memory, on the
+    device, or on a CUDA device if they take at most half of its free memory (auto)."""
+
+    def __post_init__(self) -> None:
+        """Check that each further folder has a share.
+
+        Raises:
+            ConfigError: an option is out of range, or the shares do not fit the folders.
+        """
+        super().__post_init__()
+        if len(self.more_data) != len(self.more_shares) or sum(self.more_shares) >= 1:
+            raise ConfigError(
+                f"more_data={list(self.more_data)} more_shares={list(self.more_shares)}; allowed: "
+                "one share for each folder, with a sum below 1, which leaves the rest to data"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,6 +51,8 @@ FREE = (
     "clips.links",
     "clips.store",
     "clips.workers",
+    "clips.more_data",
+    "clips.keep_on",
     "images.workers",
     "images.links",
     "images.max_reject_fraction",

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from worldmodel.checkpoints.loading import load_encoder
+from worldmodel.data.clip_mix import ClipMix, MemorySource
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.dataset import RawClips
 from worldmodel.data.index import Manifest, build_index, open_manifest
@@ -97,8 +98,10 @@ def open_memory(
     ranks: Ranks,
     *,
     labels: PoseLabels = "none",
-) -> tuple[MemoryClips, MemoryClips]:
+) -> tuple[MemorySource, MemoryClips]:
     """Open training and held-out clips of episodes that fit in memory.
+
+    The training clips are those of `run.data`, mixed with those of `more_data` if there are any.
 
     Rank 0 decodes missing episodes; the others wait and read its result.
 
@@ -107,9 +110,12 @@ def open_memory(
             reasons.
     """
     shares, rotation = (0.0, 0.0), True
+    more: tuple[str, ...] = ()
+    more_shares: tuple[float, ...] = ()
     if isinstance(config, ContactClipConfig):
         shares = config.contact_share, config.hindsight_share
         rotation = config.actions == "pose"
+        more, more_shares = config.more_data, config.more_shares
 
     def open_folder(folder: str, contacts: float = 0.0, known: float = 0.0) -> MemoryClips:
         return open_clips(
@@ -121,6 +127,7 @@ def open_memory(
             links=config.links or "inside",
             rlds_fps=config.rlds_fps or CONTROL_HZ,
             fps=config.fps,
+            workers=usable_cores(),
             max_reject_fraction=config.max_reject_fraction,
             cache=config.cache,
             labels=labels,
@@ -131,10 +138,14 @@ def open_memory(
 
     if ranks.rank:
         ranks.barrier()
-    pair = open_folder(run.data, *shares), open_folder(run.val)
+    parts = [open_folder(run.data, *shares), *map(open_folder, more)]
+    train: MemorySource = parts[0]
+    if more:
+        train = ClipMix(parts, [1 - sum(more_shares), *more_shares], [run.data, *more])
+    held_out = open_folder(run.val)
     if not ranks.rank:
         ranks.barrier()
-    return pair
+    return train, held_out
 
 
 def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) -> Sources:

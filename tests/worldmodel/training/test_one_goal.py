@@ -11,7 +11,7 @@ from worldmodel import load_world_model
 from worldmodel.checkpoints.container import read_description
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.training.encoded_clips import EncodedClips
+from worldmodel.training.encoded_clips import encode_clips
 from worldmodel.training.small_models import open_start
 
 SIZES = [
@@ -84,12 +84,26 @@ def test_cached_tokens_are_those_of_the_encoder(world):
     root, folders = world
     model = load_world_model(root / "first", "cpu")
     clips = open_clips(folders[0][5:], 5, 32, cache=folders[2][6:], labels="hindsight")
-    found = EncodedClips(clips, model.encoder, bf16=False).batch(torch.arange(4).numpy())
+    found = encode_clips(clips, model.encoder, bf16=False).batch(torch.arange(4).numpy())
     frames = clips.batch(torch.arange(4).numpy())["frames"]
     z = model.encode(torch.from_numpy(frames).flatten(0, 1)).unflatten(0, (4, 5))
     assert torch.allclose(torch.from_numpy(found["features"]), z, atol=2e-3)
     assert "frames" not in found
     assert found["labels"].shape == (4, 5, 1, 4)
+
+
+def test_clips_on_the_device_and_of_several_folders_train_the_same(world, tmp_path):
+    root, folders = world
+    mixed = [*SIZES, *RUN, *folders, f"more_data={root}/data", "more_shares=0.7", "pattern=0.2"]
+    for keep in ("host", "device"):
+        assert main(["train", *mixed, f"keep_on={keep}", f"out={tmp_path / keep}"]) == 0
+    host, device = (load_world_model(tmp_path / x, "cpu").state_dict() for x in ("host", "device"))
+    assert all(torch.equal(host[name], device[name]) for name in host)
+    for wrong in (["more_data=a"], ["more_data=a", "more_shares=0.5,0.4"], ["more_shares=0.5"]):
+        with pytest.raises(ConfigError, match="one share for each folder"):
+            compose_options("train", wrong)
+    with pytest.raises(ConfigError, match="leaves the rest to data"):
+        compose_options("train", ["more_data=a,b", "more_shares=0.5,0.5"])
 
 
 def test_clips_with_contacts_have_their_share(world):

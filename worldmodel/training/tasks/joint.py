@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import save
+from worldmodel.data.clip_mix import ClipMix
 from worldmodel.data.memory import MemoryClips, PoseLabels
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.object_errors import pose_errors
@@ -28,8 +29,9 @@ from worldmodel.models.world_model import WorldModel, build_frame_encoder
 from worldmodel.specs import ActionSpec, Gripper
 from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
+from worldmodel.training.device_clips import DeviceClips, keeps_on_device
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.encoded_clips import EncodedClips
+from worldmodel.training.encoded_clips import encode_clips
 from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.rollouts import free_rollout
@@ -75,6 +77,8 @@ class JointTask(PredictorTask):
     """Trains a predictor on in-memory clips, with a new, frozen or fine-tuned encoder."""
 
     options: SmallOptions
+    on_device: DeviceClips | None = None
+    """Training clips on the device, which `build` copies; None: in the host's memory."""
 
     def __init__(
         self,
@@ -157,6 +161,11 @@ class JointTask(PredictorTask):
             self.sources.held_out, options.loop.val_clips, options.run.seed
         )  # random order, so that the next clip is from another episode
         self.held_out = self._tensors(self.sources.held_out.batch(chosen))
+        clips = self.sources.train
+        if isinstance(clips, MemoryClips | ClipMix) and keeps_on_device(
+            clips, device, options.clips.keep_on
+        ):
+            self.on_device = DeviceClips(clips, device)
         return self.objective
 
     def _dynamics(self, encoder: FrameEncoder) -> LatentDynamics:
@@ -189,11 +198,11 @@ class JointTask(PredictorTask):
     def _encoded(self, encoder: FrameEncoder) -> Sources:
         """Return the sources with every frame encoded once."""
         clips, bf16 = self.sources, self.options.loop.bf16
-        assert isinstance(clips.train, MemoryClips)
+        assert isinstance(clips.train, MemoryClips | ClipMix)
         assert isinstance(clips.held_out, MemoryClips)
         return Sources(
-            EncodedClips(clips.train, encoder, bf16=bf16),
-            EncodedClips(clips.held_out, encoder, bf16=bf16),
+            encode_clips(clips.train, encoder, bf16=bf16),
+            encode_clips(clips.held_out, encoder, bf16=bf16),
         )
 
     def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
@@ -217,7 +226,9 @@ class JointTask(PredictorTask):
         return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
 
     def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
-        """Read clips from memory."""
+        """Read clips from memory, or make the batch where they are: on the device."""
+        if self.on_device is not None:
+            return self.on_device.batch(chosen[part])
         return self._tensors(self.sources.train.batch(chosen[part]))
 
     @torch.no_grad()
