@@ -3,10 +3,13 @@
     python benchmarks/evaluate.py            # everything; finished rows are kept and not run again
     python benchmarks/evaluate.py only=push  # rows whose name contains a word
     python benchmarks/evaluate.py page       # only the page, from the finished rows
+    python benchmarks/evaluate.py row="one image: push" one_goal=FILE results=FOLDER
+                                             # one row with a model's new weights, without the page
 
-Each row is one `worldmodel eval`; its summary is benchmarks/results/eval/NAME.json. The rows of a
-second training need its model: run `worldmodel train recipe=sim_small seed=1 out=runs/second` with
-the data of docs/model-card.md.
+`workers=`, `episodes=`, `seed=`, `baselines=` and `pictures=` set those options of `worldmodel
+eval`, and need `results=`. Each row is one `worldmodel eval`; its summary is
+benchmarks/results/eval/NAME.json. The rows of a second training need its model: run `worldmodel
+train recipe=sim_small seed=1 out=runs/second` with the data of docs/model-card.md.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from page_blocks import fill_blocks, markdown_table
 
-from planning.apps.evaluate import evaluate
+from planning.apps.evaluate import baselines_of, evaluate_agents, report
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
-from worldmodel.checkpoints.loading import embedded_path
+from worldmodel.checkpoints.loading import embedded_path, load_world_model
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "eval"
@@ -175,27 +178,79 @@ def is_missing(model: str) -> bool:
     return not embedded_path(model).is_file() and not Path(model).is_file()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asks for."""
+
+    only: str = ""
+    """Part of the rows' names."""
+    row: str = ""
+    """Name of the only row."""
+    results: Path = RESULTS
+    """Folder of the rows' summaries."""
+    weights: dict[str, str] = field(default_factory=dict)
+    """File to read instead of an embedded model, by the model's name."""
+    changes: dict[str, int | bool] = field(default_factory=dict)
+    """Options of `worldmodel eval` that differ from those of the row."""
+
+    @classmethod
+    def read(cls, words: list[str]) -> Request:
+        """Read words `key=value`; other keys are names of models."""
+        given = dict(word.split("=", 1) for word in words)
+        numbers = {k: int(given.pop(k)) for k in ("workers", "episodes", "seed") if k in given}
+        flags = {k: given.pop(k) == "true" for k in ("baselines", "pictures") if k in given}
+        only, row = given.pop("only", ""), given.pop("row", "")
+        results = Path(given.pop("results", RESULTS))
+        unknown = [name for name in given if not embedded_path(name).is_file()]
+        if unknown or (row and row not in ROWS):
+            raise SystemExit(f"unknown: {' '.join([*unknown, row])}, see the top of this script")
+        if results == RESULTS and (numbers or flags or given):
+            raise SystemExit("changed options and weights need results=FOLDER")
+        changes = {**numbers, **flags}
+        return cls(only=only, row=row, results=results, weights=given, changes=changes)
+
+    def asks_for(self, name: str) -> bool:
+        """Return whether a row is asked for and has no result."""
+        chosen = name == self.row if self.row else self.only in name
+        return chosen and not stored(name, self.results).is_file()
+
+
+def run_row(name: str, options: EvalOptions, request: Request) -> None:
+    """Run a row and write its summary."""
+    file = stored(name, request.results)
+    out = f"runs/evaluate/{file.stem}"
+    if request.results != RESULTS:
+        out = str(request.results / "runs" / file.stem)
+    options = replace(options, out=out, **request.changes).resolved()
+    weights = request.weights.get(options.model, options.model)
+    world = load_world_model(weights, options.device, options.precision)
+    found = evaluate_agents(options, world, baselines_of(options, world))
+    summary, page = report(options, found)
+    if summary["interrupted"]:
+        raise SystemExit(130)
+    file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    print(name, rate(summary), page, flush=True)
+
+
 def main() -> None:
     """Run the missing rows, then write the page."""
     if "page" in sys.argv:
         write_page()
         return
-    only = sys.argv[1].removeprefix("only=") if len(sys.argv) > 1 else ""
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    request = Request.read(sys.argv[1:])
+    request.results.mkdir(parents=True, exist_ok=True)
     for name, options in ROWS.items():
-        file = stored(name)
-        if is_missing(options.model):
+        if not request.asks_for(name):
+            continue
+        if is_missing(request.weights.get(options.model, options.model)):
             print(f"{name}: no {options.model}, see the top of this script; skipped")
-        elif only in name and not file.is_file():
-            out = f"runs/evaluate/{file.stem}"
-            summary, page = evaluate(replace(options, out=out))
-            if summary["interrupted"]:
-                raise SystemExit(130)
-            file.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-            print(name, rate(summary), page, flush=True)
+            continue
+        run_row(name, options, request)
+        if request.results == RESULTS:
             write_page()
-    write_page()
-    print(PAGE)
+    if request.results == RESULTS:
+        write_page()
+        print(PAGE)
 
 
 def write_page() -> None:

@@ -1,0 +1,115 @@
+"""Data sets of the one-goal models, and their shares in each phase of each training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CONTACT = (
+    "mix=contact objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 walls=0.25 turned=0.6"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSet:
+    """A recording by `worldmodel collect`."""
+
+    name: str
+    words: str
+    episodes: int
+    seed: int
+    cost_s: float
+    """Estimated time of an episode on one core [s]."""
+
+
+def _set(name: str, words: str, episodes: int, seed: int, cost_s: float = 0.25) -> DataSet:
+    return DataSet(name=name, words=words, episodes=episodes, seed=seed, cost_s=cost_s)
+
+
+VAL = _set("contact_val", CONTACT, 200, 900_000)
+FIRST = (
+    _set(
+        "scenes",
+        "mix=contact objects=long_box,long_box,long_box,T,T,cube,cube,box,cup length=3 "
+        "objects_per_scene=0.6,0.4 walls=0.3 turned=0.9",
+        14_000,
+        4_000_000,
+        0.06,
+    ),
+    _set("contact", CONTACT, 6_000, 0),
+    _set("scenes_wall", "mix=carry task=over_wall length=3", 2_500, 4_200_000, 0.05),
+    _set("scenes_pair", "mix=carry task=two_objects length=3", 2_000, 4_210_000, 0.05),
+    _set(
+        "scenes_pose",
+        "mix=carry task=push_pose objects=long_box,long_box,T length=3",
+        2_500,
+        4_220_000,
+        0.05,
+    ),
+    _set(
+        "contact_pairs",
+        "mix=carry objects=cube,cube,box,cup,long_box objects_per_scene=0,1 turned=0.8",
+        600,
+        300_000,
+    ),
+    _set("carry_wall", "mix=carry task=over_wall", 1_000, 7_000_000, 0.2),
+    _set("carry_pose", "mix=carry task=push_pose objects=long_box,T", 350, 7_100_000),
+    _set("carry_pair", "mix=carry task=two_objects", 300, 7_200_000),
+)
+"""Recorded before the trainings, in this order."""
+LATER = (
+    _set(
+        "push",
+        "mix=push objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 turned=0.6",
+        2_500,
+        5_000_000,
+    ),
+    _set("carry_wall_more", "mix=carry task=over_wall", 1_200, 7_010_000, 0.2),
+    _set("carry_pair_more", "mix=carry task=two_objects", 400, 7_210_000),
+    _set("contact_more", CONTACT, 4_000, 1_000_000),
+)
+"""Recorded during phase 1, for phase 2."""
+
+SHARES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
+    "one_goal_labelled": (
+        {
+            "scenes": 0.26,
+            "scenes_wall": 0.05,
+            "scenes_pair": 0.06,
+            "scenes_pose": 0.06,
+            "contact_pairs": 0.10,
+            "carry_wall": 0.08,
+            "carry_pose": 0.05,
+            "carry_pair": 0.04,
+        },
+        {
+            "contact_pairs": 0.06,
+            "carry_wall": 0.12,
+            "carry_pose": 0.10,
+            "carry_pair": 0.06,
+            "push": 0.14,
+            "carry_wall_more": 0.12,
+            "carry_pair_more": 0.06,
+            "contact_more": 0.12,
+        },
+    ),
+    "one_goal": (
+        {"contact_pairs": 0.15, "carry_wall": 0.06, "carry_pose": 0.05, "carry_pair": 0.06},
+        {
+            "contact_pairs": 0.10,
+            "carry_wall": 0.06,
+            "carry_pose": 0.06,
+            "carry_pair": 0.06,
+            "push": 0.20,
+            "contact_more": 0.20,
+        },
+    ),
+}
+"""Share of the clips by phase; the rest are those of `contact`."""
+RECIPES = {
+    "one_goal_labelled": ("sim_one_goal_labelled", "sim_one_goal_labelled_long"),
+    "one_goal": ("sim_one_goal", "sim_one_goal_long"),
+}
+BATCH = (256, 512)
+"""Clips of a step in each phase."""
+RATE = (1e-3, 1e-3)
+"""Peak learning rate of each phase."""
