@@ -106,8 +106,8 @@ class Run:
         return [sys.executable, "-m", "worldmodel", *words]
 
     def folder(self, name: str) -> str:
-        """Return the folder of a data set."""
-        return str(self.work / "data" / name)
+        """Return the index of a data set, which opens without a look at each episode."""
+        return str(self.work / "index" / name)
 
     # data
 
@@ -115,16 +115,17 @@ class Run:
         """Record a data set; what a limit leaves of it is used."""
         episodes = max(4, round(data.episodes * number("SCALE", 1)))
         words = [*data.words.split(), f"episodes={episodes}", f"seed={data.seed}"]
-        words += [f"workers={cores}", f"out={self.folder(data.name)}"]
+        words += [f"workers={cores}", f"out={self.work / 'data' / data.name}"]
         self.parts.run(
             f"collect_{data.name}", self.command("collect", *words), limit_s, partial=True
         )
 
     def decode(self, data: DataSet, cores: int) -> None:
-        """Decode a data set into the cache of the trainings."""
-        folder = self.folder(data.name)
-        if any(Path(folder).glob("*/*/*/episode-*")):
-            words = [sys.executable, __file__, "decode", folder, str(self.cache)]
+        """Index a data set, and decode it into the cache of the trainings."""
+        folder = self.work / "data" / data.name
+        if any(folder.glob("*/*/*/episode-*")):
+            words = [sys.executable, __file__, "decode", str(folder), self.folder(data.name)]
+            words.append(str(self.cache))
             self.has_data[data.name] = self.parts.run(
                 f"decode_{data.name}", [*words, str(cores)], 150
             )
@@ -313,7 +314,7 @@ class Run:
 
 def is_result(file: Path) -> bool:
     """Whether a file of WORK belongs to the results."""
-    if file.parts[0] in ("data", "cache") or {"checkpoints", "runs"} & set(file.parts):
+    if file.parts[0] in ("data", "index", "cache") or {"checkpoints", "runs"} & set(file.parts):
         return False
     return file.suffix in (".json", ".jsonl", ".log", ".png", ".steps", ".done") or (
         file.name.endswith("-decoder.safetensors")
@@ -326,11 +327,14 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def decode(folder: str, cache: str, cores: str) -> None:
-    """Decode a folder of episodes into the cache, as the trainings do."""
+def decode(folder: str, index: str, cache: str, cores: str) -> None:
+    """Index a folder of episodes, and decode it into the cache, as the trainings do."""
+    from worldmodel.data.index import build_index
+    from worldmodel.data.inspection import IndexOptions
     from worldmodel.data.memory import open_clips
 
-    open_clips(folder, 2, 128, cache=cache, workers=int(cores))
+    build_index(Path(folder), Path(index), IndexOptions(), workers=int(cores))
+    open_clips(index, 2, 128, cache=cache, workers=int(cores))
 
 
 def main() -> int:

@@ -49,15 +49,16 @@ def random_patterns(
         torch.stack([cells[:, 0] * cosine, -cells[:, 0] * sine, shift[:, 0]], dim=1),
         torch.stack([cells[:, 1] * sine, cells[:, 1] * cosine, shift[:, 1]], dim=1),
     ]
-    is_sharp = torch.rand(batch, 1, 1, 1) < 0.5
-    amount = spread * torch.rand(batch, 1, 1)
-    noise, theta, is_sharp, amount = (
-        sent(value, device) for value in (noise, torch.stack(rows, dim=1), is_sharp, amount)
-    )
-    size = [batch, 1, height, width]
-    grid_BHW2 = F.affine_grid(theta, size, align_corners=False)
+    is_sharp, amount = (torch.rand(batch) < 0.5).float(), spread * torch.rand(batch)
+    # one copy to the device
+    parts = [noise.flatten(1), torch.stack(rows, dim=1).flatten(1), is_sharp[:, None]]
+    packed = sent(torch.cat([*parts, amount[:, None]], dim=1), device)
+    noise, theta, is_sharp, amount = packed.split([CELLS**2, 6, 1, 1], dim=1)
+    grid_BHW2 = F.affine_grid(theta.reshape(-1, 2, 3), [batch, 1, height, width], False)
+    noise_B1CC = noise.reshape(-1, 1, CELLS, CELLS)
     sharp, soft = (
-        F.grid_sample(noise, grid_BHW2, mode, "reflection", align_corners=False)
+        F.grid_sample(noise_B1CC, grid_BHW2, mode, "reflection", align_corners=False)[:, 0]
         for mode in ("nearest", "bilinear")
     )
-    return 1 + amount * torch.where(is_sharp, sharp, soft).squeeze(1)
+    pattern = torch.where(is_sharp[:, :, None] > 0, sharp, soft)
+    return 1 + amount[:, :, None] * pattern
