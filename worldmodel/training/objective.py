@@ -90,8 +90,9 @@ class Objective(nn.Module):
             colour_B33 = random_colours(batch, c.augment, c.hue_deg)
             colour = sent(colour_B33, frames_BTHWC.device).repeat_interleave(time, 0)
         if self.training and c and c.pattern:
-            size = frames_BTHWC.shape[2:4]
-            gain_BHW = random_patterns(batch, c.pattern, *size, frames_BTHWC.device)
+            height, width = frames_BTHWC.shape[2:4]
+            device = frames_BTHWC.device
+            gain_BHW = random_patterns(batch, c.pattern, height, width, device)
             gain = gain_BHW.repeat_interleave(time, 0)
         z = self.encoder.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
         return z.reshape(batch, time, *z.shape[1:])
