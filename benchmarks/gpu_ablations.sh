@@ -133,8 +133,8 @@ done
 wait
 
 $REPORT table "$OUT"
-tar -czf "$OUT/ablations.tar.gz" -C "$OUT" --exclude=data --exclude='*.safetensors' \
-    --exclude=checkpoints --exclude=ablations.tar.gz .
+(cd "$OUT" && tar -cf - --exclude=data --exclude='*.safetensors' --exclude=checkpoints \
+    --exclude='ablations.tar*' ./*) | gzip > "$OUT/ablations.tar.gz"
 compgen -G "$OUT/*.failed" > /dev/null && exit 1
 compgen -G "$OUT/*.unfinished" > /dev/null && exit 75
 exit 0
