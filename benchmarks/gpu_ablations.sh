@@ -2,10 +2,13 @@
 # What each part of the one-goal recipe is worth, on one GPU:  bash benchmarks/gpu_ablations.sh [OUT]
 #
 # Every arm changes one thing, and trains both phases with the same data, steps and seed; then come
-# the errors of its rollouts by step, and evaluations on tuning episodes. JOBS arms run at a time on
-# CORES cores. Numbers of steps are chosen once, from the measured pace, so that a phase takes about
-# PHASE_S seconds. Nothing begins after TOTAL_S seconds. Finished parts leave OUT/PART.done and are
-# not run again; each has its output in OUT/PART.log. The table comes last, and is OUT/ablations.json.
+# the errors of its rollouts by step, and evaluations on tuning episodes. `base`, `short`, `no_head`
+# and `state` continue from the embedded model as the recipe does; `adaln` needs a new predictor, and
+# is to be compared with `fresh`; `tokens` needs a new encoder as well, and is to be compared with
+# `scratch`. JOBS arms run at a time on CORES cores. Numbers of steps are chosen once, from the
+# measured pace, so that a phase takes about PHASE_S seconds. Nothing begins after TOTAL_S seconds.
+# Finished parts leave OUT/PART.done and are not run again; each has its output in OUT/PART.log. The
+# table comes last, and is OUT/ablations.json.
 #
 # SHORT_DATA and LONG_DATA are words of `worldmodel train` that name the data of the two phases, and
 # VAL a folder of unseen episodes; without them the script collects its own.
@@ -17,7 +20,7 @@ OUT=${1:-runs/gpu_ablations}
 DEVICE=${DEVICE:-cuda}  # cpu tries the script itself
 CORES=${CORES:-4}
 JOBS=${JOBS:-2}
-ARMS=${ARMS:-"base adaln short no_head state scratch tokens"}
+ARMS=${ARMS:-"base adaln fresh short no_head state scratch tokens"}
 TASKS=${TASKS:-"pick_place over_wall"}
 EPISODES=${EPISODES:-20}
 COLLECT=${COLLECT:-900}  # contact episodes that it collects, with half as many at a wall
@@ -25,6 +28,7 @@ PHASE_S=${PHASE_S:-60}
 PART_S=${PART_S:-180}
 TOTAL_S=${TOTAL_S:-900}
 BATCH=${BATCH:-128}
+LONG_BATCH=${LONG_BATCH:-256}  # of phase 2, whose steps wait for launches
 PACE_STEPS=${PACE_STEPS:-60}
 TRAIN="device=$DEVICE threads=1 seed=0 plan_clips=0 save_every=100000 eval_every=100000 log_every=20"
 REPORT="python benchmarks/gpu_ablations.py"
@@ -58,12 +62,13 @@ part() {  # part NAME COMMAND...
 }
 
 phase_one() {  # phase_one ARM OUT STEPS
-    local arm=$1 words="recipe=sim_one_goal_labelled encoder=default warm_predictor=false"
+    local arm=$1 words="recipe=sim_one_goal_labelled encoder=default"
     local joint="mode=joint stem_channels=[16,48,96,128] num_frames=2 contact_share=0.5 lr=6e-4
         rollout_kind=free rollout_steps=1 teacher_forcing=0 head_weight=2 head_label=simulator
         hue_deg=45 pattern=0.25"
     case $arm in
-        adaln) words+=" conditioning=adaln" ;;
+        adaln) words+=" warm_predictor=false conditioning=adaln" ;;
+        fresh) words+=" warm_predictor=false" ;;
         state) words+=" predict_state=0.5" ;;
         no_head) words+=" head_weight=0 head_label=hindsight" ;;
         scratch) words="$joint patch_size=128" ;;
@@ -82,7 +87,7 @@ phase_two() {  # phase_two ARM FIRST OUT STEPS
         no_head) words+=" head_weight=0 head_label=hindsight head_match=0" ;;
     esac
     # shellcheck disable=SC2086
-    part "$(basename "$3")" worldmodel train $words $LONG_DATA $TRAIN batch_size="$BATCH" \
+    part "$(basename "$3")" worldmodel train $words $LONG_DATA $TRAIN batch_size="$LONG_BATCH" \
         steps="$4" encoder="$2" out="$3"
 }
 

@@ -78,7 +78,7 @@ def test_every_arm_runs_once_with_the_same_steps_and_the_table_is_last(run, tmp_
     assert all("steps=500" in line.split() for line in trained)  # 50 s at 10 steps/s
     table = printed[printed.index("| arm") :].splitlines()
     assert len(table) == 8
-    assert "| 6.50 M | 500/500 | 4.6 cm | - | 3/4 | 3/4 |" in table[2]
+    assert "| 6.50 M | 500/250 | 4.6 cm | - | 3/4 | 3/4 |" in table[2]
     assert (tmp_path / "out" / "ablations.tar.gz").stat().st_size > 0
     assert run(ARMS="base adaln short no_head state tokens")[2] == []
 
