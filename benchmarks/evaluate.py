@@ -43,7 +43,8 @@ ONE_IMAGE_SEED = 700
 
 
 def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> EvalOptions:
-    return EvalOptions(scene=SceneOptions(task=task, **scene), episodes=episodes, model=model)
+    scenes = SceneOptions(task=task, **scene)
+    return EvalOptions(scene=scenes, episodes=episodes, model=model, device="cpu")
 
 
 def _one_image(
