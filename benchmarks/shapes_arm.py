@@ -3,9 +3,8 @@
     python benchmarks/shapes_arm.py NAME OUT DEVICE TRAIN_CLIPS SNAPSHOTS WORD...
 
 NAME is ARM-SEED, for example latent-0. The training stops at each of SNAPSHOTS (shares of its
-steps, with commas), keeps the encoder as at-STEP.safetensors, and resumes. Attentive probes judge
-the last encoder, then the others; OUT/NAME/judged.json has the figures. What is done is not done
-again.
+steps, with commas) and at its end, keeps the encoder as at-STEP.safetensors, judges it by attentive
+probes, and resumes. OUT/NAME/judged.json has the figures. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -82,21 +81,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
 
 
-def pretrain(arm: Arm, stops: list[int]) -> dict[str, float]:
-    """Train up to each of the steps and keep the encoders; return the seconds that it took."""
+def pretrain(arm: Arm, stop: int) -> dict[str, float]:
+    """Train up to a step and keep the encoder; return the seconds of training so far."""
     spent = read_json(arm.out / "spent.json") or {"processor_s": 0.0, "wall_s": 0.0}
-    for stop in stops:
-        if kept(arm.out, stop).is_file():
-            continue
-        before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        status = main(arm.command(stop))
-        if status:
-            raise SystemExit(status)
-        after = resource.getrusage(resource.RUSAGE_SELF)
-        spent["processor_s"] += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        spent["wall_s"] += time.perf_counter() - began
-        write_json(arm.out / "spent.json", spent)
-        shutil.copy(arm.out / "run" / "encoder.safetensors", kept(arm.out, stop))
+    if kept(arm.out, stop).is_file():
+        return spent
+    before, began = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    status = main(arm.command(stop))
+    if status:
+        raise SystemExit(status)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    spent["processor_s"] += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    spent["wall_s"] += time.perf_counter() - began
+    write_json(arm.out / "spent.json", spent)
+    shutil.copy(arm.out / "run" / "encoder.safetensors", kept(arm.out, stop))
     return spent
 
 
@@ -170,22 +168,20 @@ def run(arm: Arm) -> None:
     result, file = read_json(arm.out / "judged.json"), arm.out / "judged.json"
     options = arm.options
     steps = options.loop.steps
-    stops = sorted({max(1, round(share * steps)) for share in arm.snapshots} | {steps})
-    if not steps:
-        stops = [0]
-    spent = pretrain(arm, stops)
-    clips = clips_for(options, arm.train_clips)
-    if "rank" not in result:
-        raw = arm.name.startswith("raw-")
-        result |= judge(kept(arm.out, steps), clips, arm.device, raw=raw)
-        result |= {"words": list(arm.words), "device": arm.device, "steps": steps}
-        result |= {"batch_size": options.loop.batch_size} | {k: round(v) for k, v in spent.items()}
-        result |= {"curve": curve(arm.out / "run") if steps else [], "course": []}
+    stops = {max(1, round(share * steps)) for share in arm.snapshots} if steps else set()
+    result = {"words": list(arm.words), "device": arm.device, "course": []} | result
+    result |= {"steps": steps, "batch_size": options.loop.batch_size}
+    clips: Clips = {}
+    for stop in sorted({*stops, steps}):
+        if stop in [row["step"] for row in result["course"]]:
+            continue
+        spent = pretrain(arm, stop)
+        clips = clips or clips_for(options, arm.train_clips)
+        row = judge(kept(arm.out, stop), clips, arm.device, raw=arm.name.startswith("raw-"))
+        result["course"].append({"step": stop, **row})
+        result |= {k: round(v) for k, v in spent.items()}
+        result["curve"] = curve(arm.out / "run") if steps else []
         write_json(file, result)
-    for step in stops[:-1]:
-        if step not in [row["step"] for row in result["course"]]:
-            result["course"].append({"step": step, **judge(kept(arm.out, step), clips, arm.device)})
-            write_json(file, result)
 
 
 if __name__ == "__main__":

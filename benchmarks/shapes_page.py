@@ -67,7 +67,7 @@ TITLES = {
 
 def judged_table(result: dict[str, Any]) -> str:
     """Format one row per judged encoder."""
-    head = ["frozen features", "seed", "steps x clips", "processor min"]
+    head = ["frozen features", "seed", "steps x clips", "minutes"]
     head += [f"{name} (of {len(classes)})" for name, classes in LABELS.items()]
     clips, rows = result["test_clips"], []
     order = list(TITLES)
@@ -76,11 +76,10 @@ def judged_table(result: dict[str, Any]) -> str:
     ):
         counts = [f"{round(row[name] * clips):,}" for name in LABELS]
         length, minutes = "0", "0"
-        if "steps" in row:
-            length, minutes = (
-                f"{row['steps']:,} x {row['batch_size']}",
-                f"{row['processor_s'] / 60:.0f}",
-            )
+        if row.get("steps"):
+            spent = row["processor_s" if row.get("device", "cpu") == "cpu" else "wall_s"]
+            length = f"{row.get('step', row['steps']):,} x {row['batch_size']}"
+            minutes = f"{spent / 60:.0f}"
         cells = [TITLES[row["objective"]], row["seed"], length, minutes]
         rows.append([*cells, *counts, f"{row['position_px']:.2f} px", f"{row['rank']:.0f}"])
     return markdown_table([*head, "position", "rank"], rows)

@@ -34,6 +34,7 @@ from shapes_page import PAGE, VARIANTS, write_page
 
 from worldmodel.data.shape_options import ShapeClipOptions
 from worldmodel.data.stored_shapes import StoredShapes
+from worldmodel.errors import WorldModelError
 from worldmodel.evaluation.shape_probe import ProbeFit
 from worldmodel.training.pretrain_options import ShapesConfig
 
@@ -118,12 +119,24 @@ class Results:
             return
         objective, _, seed = job.name.rpartition("-")
         row = {"objective": objective, "seed": int(seed), **json.loads(file.read_text("utf-8"))}
+        row |= row["course"][-1]
         if row != self.content["arms"].get(job.name):
             self.content["arms"][job.name] = row
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
             hidden = ("curve", "course", "words")
-            print(job.name, {k: v for k, v in row.items() if k not in hidden}, flush=True)
+            shown = {k: v for k, v in row.items() if k not in hidden}
+            print(job.name, f"at step {row['step']:,} of {row['steps']:,}:", shown, flush=True)
+
+
+def report(job: Job, status: int, out: Path) -> None:
+    """Print the warnings of a run that has ended, and how it failed."""
+    log = (out / f"{job.name}.log").read_text("utf-8", errors="replace")
+    warned = sorted({line for line in log.splitlines() if line.startswith("WARNING")})
+    for line in warned[:3]:
+        print(f"{job.name}: {line}", flush=True)
+    if status:
+        print(f"{job.name} failed with {status}: {log[-400:]}", flush=True)
 
 
 def run_all(jobs: list[Job], options: dict[str, str], out: Path) -> Results:
@@ -141,9 +154,7 @@ def run_all(jobs: list[Job], options: dict[str, str], out: Path) -> Results:
             if process.poll() is not None:
                 del running[job]
                 results.read(job)
-                if process.returncode:
-                    log = (out / f"{job.name}.log").read_text("utf-8", errors="replace")
-                    print(f"{job.name} failed with {process.returncode}: {log[-400:]}", flush=True)
+                report(job, process.returncode, out)
     for process in running.values():
         process.terminate()
     for job, process in running.items():
@@ -184,8 +195,12 @@ def main() -> None:
         began, sizes = time.perf_counter(), ShapesConfig()
         clips = ShapeClipOptions(num_clips=sizes.num_clips, seed=sizes.data_seed)
         options["store"] = str(Path(options["store"]).resolve())
-        StoredShapes(clips, Path(options["store"]), int(options["workers"]))
-        print(f"made the clips in {time.perf_counter() - began:.0f} s", flush=True)
+        try:
+            StoredShapes(clips, Path(options["store"]), int(options["workers"]))
+            print(f"made the clips in {time.perf_counter() - began:.0f} s", flush=True)
+        except (OSError, WorldModelError) as error:
+            print(f"the clips could not be kept, so that every step makes its own: {error}")
+            options["store"] = ""
     results = run_all(jobs_of(options), options, out)
     if Path(options["result"]) == RESULT:
         write_page(results.content)
