@@ -8,8 +8,9 @@ compiled function, the plain implementation runs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVarTuple
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Generic, Literal, TypeVarTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ class Fastest(Generic[*Ts]):
         self.plain, self.make_fast = plain, make_fast
         self.fast: Callable[[Tensor, *Ts], Tensor] | None = None
         self.chosen: dict[Hashable, Callable[[Tensor, *Ts], Tensor]] = {}
+        self.always: Literal["plain", "fast"] | None = None
 
     def __call__(self, x: Tensor, *rest: *Ts) -> Tensor:
         """Return the result of the faster function."""
@@ -54,8 +56,12 @@ class Fastest(Generic[*Ts]):
 
     def faster(self, x: Tensor, *rest: *Ts) -> Callable[[Tensor, *Ts], Tensor]:
         """Time both functions and return the faster one; the plain one if the other fails."""
+        if self.always == "plain":
+            return self.plain
         try:
             fast = self.fast = self.fast or self.make_fast()
+            if self.always == "fast":
+                return fast
             times = [_milliseconds(f, x, *rest) for f in (self.plain, fast)]
         except torch.OutOfMemoryError:
             raise
@@ -64,6 +70,15 @@ class Fastest(Generic[*Ts]):
             log.warning("%s: the fast version failed and is not used: %s", name, error)
             return self.plain
         return fast if times[1] < times[0] else self.plain
+
+    @contextmanager
+    def use(self, which: Literal["plain", "fast"]) -> Iterator[None]:
+        """Take one of the functions wherever both would be timed, to compare them in a program."""
+        before, self.always, self.chosen = (self.always, self.chosen), which, {}
+        try:
+            yield
+        finally:
+            self.always, self.chosen = before
 
 
 def can_try(x: Tensor) -> bool:
