@@ -23,8 +23,10 @@ PRETRAIN=${PRETRAIN:-vit_small}  # recipe of configs/pretrain
 PRETRAIN_STEPS=${PRETRAIN_STEPS:-24000}
 EVAL_EPISODES=${EVAL_EPISODES:-40}
 ENCODERS=${ENCODERS:-"vit_large vit_giant"}
+KERNELS_SIZE=${KERNELS_SIZE:-ac}
 BENCH_SIZE=${BENCH_SIZE:-ac}  # predictor size of the planning stages
 BENCH_SAMPLES=${BENCH_SAMPLES:-800}
+BENCH_ITERATIONS=${BENCH_ITERATIONS:-4}
 POST=${POST:-droid_vitg}  # recipe of the post-training stages
 POST_ENCODER=${POST_ENCODER:-random:vit_giant}
 POST_SIZE=${POST_SIZE:-256}  # side of its images
@@ -37,6 +39,13 @@ DATA="data=$OUT/data/train val=$OUT/data/val"
 failed=() skipped=() unfinished=()
 
 mkdir -p "$OUT"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+if ! command -v worldmodel > /dev/null; then  # a checkout that is not installed
+    mkdir -p "$OUT/bin"
+    printf '#!/bin/sh\nexec python -m planning.cli.app "$@"\n' > "$OUT/bin/worldmodel"
+    chmod +x "$OUT/bin/worldmodel"
+    PATH=$(cd "$OUT/bin" && pwd):$PATH
+fi
 python benchmarks/gpu_report.py check "$OUT" "$DEVICE" || exit 2
 DEVICES=$(cat "$OUT/devices.txt")
 
@@ -53,7 +62,7 @@ stage() {  # stage NAME "NEEDED STAGES" COMMAND...
         fi
     done
     echo "== $name: $*"
-    timeout --kill-after=60 "$STAGE_S" "$@" >> "$OUT/$name.log" 2>&1
+    timeout --kill-after=60 "$STAGE_S" "$@" < /dev/null >> "$OUT/$name.log" 2>&1
     status=$?
     echo $((SECONDS - began)) >> "$OUT/$name.seconds"
     case $status in
@@ -78,9 +87,11 @@ for precision in float32 tf32 bfloat16; do
         out="$OUT/agreement_$precision.json"
 done
 stage encoder "" python benchmarks/gpu_encoder.py --device "$DEVICE" --presets $ENCODERS --out "$OUT/encoder.json"
+stage kernels "" python benchmarks/gpu_kernels.py --device "$DEVICE" --size "$KERNELS_SIZE" \
+    --out "$OUT/kernels.json"
 for horizon in 1 2; do
     stage planning_$horizon "" worldmodel bench planning device="$DEVICE" sizes=[$BENCH_SIZE] \
-        horizons=[$horizon] samples="$BENCH_SAMPLES" iterations=$((12 - 2 * horizon)) repeats=1 pairs=2 \
+        horizons=[$horizon] samples="$BENCH_SAMPLES" iterations="$BENCH_ITERATIONS" repeats=1 pairs=2 \
         out="$OUT/planning_$horizon"
 done
 

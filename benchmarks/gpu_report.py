@@ -108,6 +108,22 @@ def encoder_lines(out: Path) -> Iterator[str]:
         )
 
 
+def kernel_lines(out: Path) -> Iterator[str]:
+    """Yield a line per operator."""
+    for row in (_read(out / "kernels.json") or {}).get("rows", []):
+        if "error" in row:
+            yield f"{row['name']:40s} {row['error'][:90]}"
+            continue
+        figures = [number(row["ms"], ".3g", " ms")]
+        figures += [number(row.get("gb_per_s"), ".0f", " GB/s")] if "gb_per_s" in row else []
+        figures += [number(row.get("tflops"), ".0f", " TFLOP/s")] if "tflops" in row else []
+        if "samples_per_s" in row:
+            figures += [number(row["samples_per_s"], ".3g", " samples/s")]
+            figures += [number(row["peak_gb"], ".1f", " GB")]
+        share = row.get("share_tflops", row.get("share_gb_per_s"))
+        yield f"{row['name']:40s} {', '.join(figures)}, {number(share, '.0%')} of the measured peak"
+
+
 def planning_lines(out: Path) -> Iterator[str]:
     """Yield a line per horizon."""
     for folder in sorted(out.glob("planning_*")):
@@ -172,6 +188,7 @@ def pretraining_lines(out: Path) -> Iterator[str]:
 PARTS: tuple[Callable[[Path], Iterator[str]], ...] = (
     agreement_lines,
     encoder_lines,
+    kernel_lines,
     planning_lines,
     feature_lines,
     training_lines,

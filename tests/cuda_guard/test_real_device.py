@@ -38,6 +38,9 @@ LOW_TRAININGS = ("train_finetune", "train_frozen", "train_images", "train_post",
 LOW = ("encode", "unroll", "features", "surprise", *LOW_TRAININGS)
 """Cases whose results bfloat16 changes by rounding alone: no best of several is chosen, and no
 encoder begins with features that hardly differ between frames."""
+PLAN_UPLOADS = {"planning/plan_cost.py:_imagine": 1, "elsewhere": 3}
+"""Where a plan copies from the host's pageable memory, and how often: the four plans of the
+gripper's decision, and the three inputs of the case itself."""
 LOSSES = ("loss", "val_true", "val_loss")
 LOOSE = {"probe_heads": 2e-2, "inspected": 1e-2, "pretrain_graphed": 1e-2} | dict.fromkeys(
     TRAININGS, 1e-2
@@ -112,8 +115,9 @@ def test_later_plans_replay_the_graphs_of_the_first(name):
     print(f"WAITS {name}: {dict(ledger.waits)}, {ledger.replays} replays")
     assert not ledger.captures
     assert ledger.replays >= plans * iterations
+    allowed = PLAN_WAITS | PLAN_UPLOADS
     for place, count in ledger.waits.items():
-        assert count <= plans * PLAN_WAITS[place], place
+        assert count <= plans * allowed[place], place
 
 
 def test_torch_warns_of_a_wait():
@@ -126,7 +130,8 @@ def test_torch_warns_of_a_wait():
 
 
 def near(found, wanted, allowed):
-    gap = float((found.float() - wanted.float()).norm() / wanted.float().norm())
+    found, wanted = found.detach().float(), wanted.detach().float()
+    gap = float((found - wanted).norm() / wanted.norm())
     assert gap <= allowed, gap
 
 
