@@ -17,6 +17,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 OUT=${1:-runs/gpu_ablations}
+PYTHON=${PYTHON:-python3}
 DEVICE=${DEVICE:-cuda}  # cpu tries the script itself
 CORES=${CORES:-4}
 JOBS=${JOBS:-2}
@@ -31,8 +32,8 @@ BATCH=${BATCH:-128}
 LONG_BATCH=${LONG_BATCH:-256}  # of phase 2, whose steps wait for launches
 PACE_STEPS=${PACE_STEPS:-60}
 TRAIN="device=$DEVICE threads=1 seed=0 plan_clips=0 save_every=100000 eval_every=100000 log_every=20"
-REPORT="python benchmarks/gpu_ablations.py"
-export OMP_NUM_THREADS=1
+REPORT="$PYTHON benchmarks/gpu_ablations.py"
+export OMP_NUM_THREADS=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 
 mkdir -p "$OUT"
 rm -f "$OUT"/*.failed "$OUT"/*.unfinished
@@ -75,7 +76,7 @@ phase_one() {  # phase_one ARM OUT STEPS
         tokens) words="$joint patch_size=32" ;;
     esac
     # shellcheck disable=SC2086 # several words on purpose, here and below
-    part "$(basename "$2")" worldmodel train $words $SHORT_DATA $TRAIN batch_size="$BATCH" \
+    part "$(basename "$2")" $PYTHON -m worldmodel train $words $SHORT_DATA $TRAIN batch_size="$BATCH" \
         steps="$3" out="$2"
 }
 
@@ -87,7 +88,7 @@ phase_two() {  # phase_two ARM FIRST OUT STEPS
         no_head) words+=" head_weight=0 head_label=hindsight head_match=0" ;;
     esac
     # shellcheck disable=SC2086
-    part "$(basename "$3")" worldmodel train $words $LONG_DATA $TRAIN batch_size="$LONG_BATCH" \
+    part "$(basename "$3")" $PYTHON -m worldmodel train $words $LONG_DATA $TRAIN batch_size="$LONG_BATCH" \
         steps="$4" encoder="$2" out="$3"
 }
 
@@ -95,10 +96,10 @@ arm() {
     local arm=$1 task
     phase_one "$arm" "$OUT/first_$arm" "$SHORT_STEPS" || return
     phase_two "$arm" "$OUT/first_$arm" "$OUT/model_$arm" "$LONG_STEPS" || return
-    part "rollouts_$arm" worldmodel inspect probes model="$OUT/model_$arm" device="$DEVICE" \
+    part "rollouts_$arm" $PYTHON -m worldmodel inspect probes model="$OUT/model_$arm" device="$DEVICE" \
         data="$VAL" val="$VAL" count=500 fit_steps=20 out="$OUT/rollouts_$arm"
     for task in $TASKS; do
-        part "eval_${arm}_$task" worldmodel eval task="$task" sub_goals=one method=skills seed=50 \
+        part "eval_${arm}_$task" $PYTHON -m worldmodel eval task="$task" sub_goals=one method=skills seed=50 \
             episodes="$EPISODES" workers=$(((CORES + JOBS - 1) / JOBS)) baselines=false \
             pictures=false device="$DEVICE" model="$OUT/model_$arm" out="$OUT/eval_${arm}_$task"
     done
@@ -108,12 +109,12 @@ if [ -z "${SHORT_DATA:-}" ]; then
     CONTACT="mix=contact objects=[cube,box,cup,T,long_box] objects_per_scene=[0.8,0.2] walls=0.25 turned=0.6"
     VAL=$OUT/data/val
     # shellcheck disable=SC2086
-    part collect_contact worldmodel collect $CONTACT episodes="$COLLECT" workers="$CORES" \
+    part collect_contact $PYTHON -m worldmodel collect $CONTACT episodes="$COLLECT" workers="$CORES" \
         seed=1000000 out="$OUT/data/train/contact"
-    part collect_wall worldmodel collect mix=carry task=over_wall episodes=$((COLLECT / 2)) \
+    part collect_wall $PYTHON -m worldmodel collect mix=carry task=over_wall episodes=$((COLLECT / 2)) \
         workers="$CORES" seed=1500000 out="$OUT/data/train/wall"
     # shellcheck disable=SC2086
-    part collect_val worldmodel collect $CONTACT episodes=$((COLLECT / 10 + 2)) workers="$CORES" \
+    part collect_val $PYTHON -m worldmodel collect $CONTACT episodes=$((COLLECT / 10 + 2)) workers="$CORES" \
         seed=900000 out="$VAL"
     SHORT_DATA="data=$OUT/data/train val=$VAL"
 fi

@@ -19,6 +19,9 @@ STUB = f"""#!{sys.executable}
 import json, os, sys
 from pathlib import Path
 words = sys.argv[1:]
+if words[:2] != ["-m", "worldmodel"]:
+    os.execv(sys.executable, [sys.executable, *words])
+words = words[2:]
 with Path(os.environ["RECORD"]).open("a") as record:
     record.write(" ".join(words) + "\\n")
 options = dict(word.split("=", 1) for word in words if "=" in word)
@@ -40,17 +43,14 @@ if words[0] == "inspect":
 @pytest.fixture
 def run(tmp_path):
     """Return a function that runs the script and returns its status, output and commands."""
-    (tmp_path / "bin").mkdir()
-    stub = tmp_path / "bin" / "worldmodel"
+    stub = tmp_path / "python"
     stub.write_text(STUB)
     stub.chmod(0o755)
 
     def start(**environment):
         record = tmp_path / "record"
         record.write_text("")
-        path = f"{stub.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        given = {"PATH": path, "RECORD": str(record), "PHASE_S": "50", **environment}
-        given["PYTHONPATH"] = str(SCRIPT.parents[1])
+        given = {"PYTHON": str(stub), "RECORD": str(record), "PHASE_S": "50", **environment}
         ended = subprocess.run(
             ["bash", str(SCRIPT), str(tmp_path / "out")],
             env={**os.environ, **given},
