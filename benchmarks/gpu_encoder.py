@@ -34,11 +34,21 @@ def encoder_flops(config: EncoderConfig, tokens: int) -> float:
 
 
 def measure(
-    preset: str, precision: str, frames: int, batch: int, device: str, rounds: int
+    preset: str,
+    precision: str,
+    frames: int,
+    batch: int,
+    device: str,
+    rounds: int,
+    *,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Return frames per second of one encoder: single frames, or clips of `frames` frames."""
     side = 256
     encoder = load_encoder(f"random:{preset}", device, precision, image_size=side)  # type: ignore[arg-type]
+    if compiled:
+        for block in encoder.backbone.blocks:  # type: ignore[union-attr]
+            block.compile(dynamic=False)  # type: ignore[union-attr, operator]
     pixels = torch.randint(0, 256, (batch, frames, side, side, 3), dtype=torch.uint8, device=device)
     single = frames == 1
 
@@ -46,6 +56,7 @@ def measure(
     def run() -> torch.Tensor:
         return encoder.encode(pixels[:, 0]) if single else encoder.encode_clip(pixels)
 
+    run()  # compiles, and chooses kernels
     tokens = run().shape[1]
     seconds = []
     for _ in range(rounds):
@@ -57,7 +68,7 @@ def measure(
     peak = matmul_peak(PRECISIONS[precision], device)
     return {
         "preset": preset,
-        "precision": precision,
+        "precision": precision + (", compiled" if compiled else ""),
         "input": "frames" if single else f"clips of {frames}",
         "batch": batch,
         "tokens": tokens,
@@ -83,10 +94,16 @@ def main() -> None:
     for preset in options.presets:
         for precision in PRECISIONS:
             for frames, batch in ((1, options.batch), (options.frames, clips)):
-                row = measure(preset, precision, frames, batch, options.device, options.rounds)
-                result["rows"].append(row)
-                print(json.dumps(row), flush=True)
-                write_json(options.out, result)
+                for compiled in (False, True) if precision == "bfloat16" else (False,):
+                    given = frames, batch, options.device, options.rounds
+                    try:
+                        row = measure(preset, precision, *given, compiled=compiled)
+                    except RuntimeError as error:  # compilation, or memory: measure the others
+                        print(f"{preset} {precision} compiled={compiled}: {error}", flush=True)
+                        continue
+                    result["rows"].append(row)
+                    print(json.dumps(row), flush=True)
+                    write_json(options.out, result)
 
 
 if __name__ == "__main__":

@@ -292,6 +292,7 @@ class Rows:
             (many, True, "fast", False),
             (many, True, "plain", False),
             (many, False, "fast", False),
+            (many, False, "plain", True),
         )
         for clips, checkpoint, mask, compiled in ways:
             words = [f"step of {clips}", "blocks" if mask == "fast" else "dense"]
@@ -338,8 +339,8 @@ def _as_it_is(_: Block) -> None:
 
 def _compile_parts(block: Block) -> None:
     """Compile both parts of a block, which the predictor's step calls by themselves."""
-    block.attn.project = torch.compile(block.attn.project)  # type: ignore[method-assign]
-    block.finish = torch.compile(block.finish)  # type: ignore[method-assign]
+    block.attn.project = torch.compile(block.attn.project, dynamic=False)  # type: ignore[method-assign]
+    block.finish = torch.compile(block.finish, dynamic=False)  # type: ignore[method-assign]
 
 
 GROUPS: dict[str, Callable[[Rows], Iterator[Row]]] = {
