@@ -190,7 +190,7 @@ class Run:
         steps, folder = int(chosen.read_text(encoding="utf-8")), self.work / name
         words = [*self.phase_words(model, phase), *self.data_words(SHARES[model][phase])]
         words += [f"steps={steps}", f"eval_every={max(1, steps // 4)}", "val_clips=512"]
-        words += [f"save_every={max(1, steps // 10)}", f"out={folder}"]
+        words += [f"save_every={max(1, steps // 20)}", f"out={folder}"]
         command = self.command("train", *words)
         left_s = limit_s - (self.parts.elapsed_s - began)
         if self.parts.run(name, command, 1.15 * left_s):
