@@ -25,18 +25,24 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE / "results" / "experts.json"
 PAGE = HERE.parent / "docs" / "environments.md"
 FIRST_SEED = 600_000
-ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
-    **{name: (name, ()) for name in TASKS},
-    "push_pose, T": ("push_pose", ("T",)),
-    "two_objects, cup and box": ("two_objects", ("cup", "box")),
-    "over_wall, cup": ("over_wall", ("cup",)),
-    "sort, cup and box": ("sort", ("cup", "box")),
+ROWS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    **{name: (name, (), "franka") for name in TASKS},
+    "push_pose, T": ("push_pose", ("T",), "franka"),
+    "two_objects, cup and box": ("two_objects", ("cup", "box"), "franka"),
+    "over_wall, cup": ("over_wall", ("cup",), "franka"),
+    "sort, cup and box": ("sort", ("cup", "box"), "franka"),
+    **{f"droid: {name}": (name, (), "droid") for name in TASKS},
+    "droid: pick_place, cylinder": ("pick_place", ("cylinder",), "droid"),
+    "droid: push_pose, T": ("push_pose", ("T",), "droid"),
+    "droid: sort, cup and box": ("sort", ("cup", "box"), "droid"),
 }
 
 
-def run_row(task: str, objects: tuple[str, ...], episodes: int) -> dict[str, object]:
+def run_row(
+    task: str, objects: tuple[str, ...], embodiment: str, episodes: int
+) -> dict[str, object]:
     """Run the expert on consecutive seeds."""
-    env = envs.make(task, objects=objects, image_size=16)
+    env = envs.make(task, objects=objects, embodiment=embodiment, image_size=16)
     steps, failed = [], []
     for seed in range(FIRST_SEED, FIRST_SEED + episodes):
         env.reset(seed=seed)
@@ -80,9 +86,9 @@ def main() -> None:
             raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
         given[key] = value
     kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    for name, (task, objects) in ROWS.items():
+    for name, (task, objects, embodiment) in ROWS.items():
         if given["only"] in name:
-            kept[name] = run_row(task, objects, int(given["episodes"]))
+            kept[name] = run_row(task, objects, embodiment, int(given["episodes"]))
             print(name, kept[name], flush=True)
             OUT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     show(kept)

@@ -8,8 +8,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.embodiment import ExteriorCamera
 from envs.objects import WALL
-from envs.scene import CAMERAS, look_at
+from envs.scene import look_at
 from envs.shapes import NOMINAL_M
 from envs.world import World
 
@@ -108,7 +109,7 @@ def randomise(
     vary_object(world, 0, appearance, rng)
     model.light_diffuse[model.light("sun").id] = rng.uniform(*appearance.light)
     model.light_pos[model.light("sun").id, :2] = rng.uniform(-0.6, 0.9, 2)
-    turn_cameras(model, appearance.camera_deg, rng)
+    turn_cameras(world, appearance.camera_deg, rng)
     for index in range(1, num_objects):
         vary_object(world, index, appearance, rng)
     if world.has_wall:
@@ -148,23 +149,23 @@ def vary_object(
     world.objects[index].resize(float(rng.uniform(*appearance.half_size_m)) / NOMINAL_M)
 
 
-def turn_cameras(model: mujoco.MjModel, most_deg: float, rng: np.random.Generator) -> None:
-    """Draw a rotation of the exterior cameras about the centre of the table."""
-    for name, position, target, _ in CAMERAS:
+def turn_cameras(world: World, most_deg: float, rng: np.random.Generator) -> None:
+    """Draw a rotation of the exterior cameras about the point that they look at."""
+    for camera in world.embodiment.cameras:
         angle = rng.uniform(-most_deg, most_deg)
-        place_camera(model, name, np.array(position), target, float(angle))
+        place_camera(world.model, camera, np.array(camera.place_m), float(angle))
 
 
 def place_camera(
-    model: mujoco.MjModel, name: str, position_m: Array, target_m: Array, angle_deg: float
+    model: mujoco.MjModel, camera: ExteriorCamera, position_m: Array, angle_deg: float
 ) -> None:
-    """Rotate a camera's position [3, m] about the vertical through `target_m`; look at it."""
-    turn = np.radians(angle_deg)
+    """Rotate a camera's position [3, m] about the vertical through its target; look at it."""
+    turn, target_m = np.radians(angle_deg), np.array(camera.target_m)
     offset = position_m - target_m
     c, s = np.cos(turn), np.sin(turn)
     moved = target_m + np.array(
         [c * offset[0] - s * offset[1], s * offset[0] + c * offset[1], offset[2]]
     )
-    camera = model.camera(name).id
-    model.cam_pos[camera] = moved
-    model.cam_quat[camera] = look_at(moved, target_m)
+    index = model.camera(camera.name).id
+    model.cam_pos[index] = moved
+    model.cam_quat[index] = look_at(moved, target_m)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from envs.appearance import SPLITS, randomise
 from envs.config import CAMERA_NAMES, FACTORS, OBJECTS
+from envs.embodiment import get_embodiment
 from envs.errors import TaskError
 from envs.expert import WayPoint, flange_position, grasp_points, run_expert
 from envs.experts import expert_points
@@ -28,6 +29,7 @@ from envs.tasks import Task, get_task
 from envs.world import World
 
 Array = NDArray[np.float64]
+Point = tuple[float, float, float]
 
 
 class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
@@ -53,7 +55,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     Args:
         task: Name of a task in `envs.tasks.TASKS`, or a task of one's own.
-        image_size: Side of the square images [px].
+        image_size: Height of the images [px]; they are square, or 16:9 with `embodiment="droid"`.
         split: Distribution of appearances, train or held_out.
         fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).
         objects: Object shapes; each reset picks one at random for each object. Empty uses the
@@ -63,6 +65,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         terminate_on_success: Whether success ends the episode.
         clutter: More objects and walls, at random places and without a goal, for data sets.
         factor: One change that training never showed, a row of `envs.factors`.
+        embodiment: Gripper and cameras: franka (the Franka hand), or droid (the robot of the DROID
+            data set, with a Robotiq 2F-85).
         render_mode: Gymnasium's render mode; only rgb_array is supported.
 
     Raises:
@@ -87,6 +91,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         terminate_on_success: bool = False,
         clutter: Clutter | None = None,
         factor: str = "none",
+        embodiment: str = "franka",
         render_mode: str | None = "rgb_array",
     ) -> None:
         self.task = task if isinstance(task, Task) else get_task(task)
@@ -102,6 +107,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.max_steps = max_steps or self.task.max_steps
         self.terminate_on_success = terminate_on_success
         self.clutter, self.factor = clutter or Clutter(), factor
+        self.embodiment = get_embodiment(embodiment)
         self.play_goal: SubGoal | None = None
         if factor != "none" and not self.clutter.is_empty:
             raise TaskError(f"factor={factor} has no effect with clutter; leave one out")
@@ -110,7 +116,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 f"factor=play_goal needs a task that moves one object, not {self.task.name}"
             )
         self._worlds: dict[tuple[tuple[str, ...], bool], World] = {}
-        picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+        width = self.embodiment.width_px(image_size)
+        picture = gymnasium.spaces.Box(0, 255, (image_size, width, 3), np.uint8)
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
         spaces["state"] = gymnasium.spaces.Box(-np.inf, np.inf, (7,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(spaces)
@@ -133,15 +140,23 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
                 image_size=self.image_size,
                 fidelity=self.fidelity,
                 graphics=shared,
+                embodiment=self.embodiment,
             )
         self.world = self._worlds[shapes, wall]
         self.model, self.data = self.world.model, self.world.data
         self.arm, self.renderer = self.world.arm, self.world.renderer
+        self.arm_spec = self.arm.spec
 
     @property
     def items(self) -> tuple[SceneObject, ...]:
         """Objects of the current scene, those that have to move first."""
         return self.world.objects
+
+    @property
+    def box_m(self) -> tuple[Point, Point]:
+        """Workspace of planned positions of the flange, low and high [m]."""
+        low, high = ((float(x), float(y), float(z)) for x, y, z in self.arm.box_m)
+        return low, high
 
     @property
     def object_m(self) -> Array:
@@ -194,9 +209,9 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         change_world(factor, self.world, factor_rng)
         radii_m = [item.radius_m for item in self.items[: len(shapes)]]
         if not self.clutter.is_empty:
-            self.layout = draw_clutter(self.clutter, radii_m, wall, rng)
+            self.layout = draw_clutter(self.clutter, radii_m, wall, rng, self.embodiment.left_m)
         else:
-            self.layout = draw_layout(self.task, radii_m, rng)
+            self.layout = draw_layout(self.task, radii_m, rng, self.embodiment.left_m)
         if factor == "distractor":
             self.layout = add_distractor(self.layout, self.items, factor_rng)
         self._arrange()
@@ -206,7 +221,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         layout = self.layout
         if layout.wall is not None:
             place_wall(self.model, layout.wall)
-        self.arm.reset(rest_joints(self.arm.ik, flange_position(layout.tcp_m)))
+        flange_m = flange_position(layout.tcp_m, self.embodiment.flange_to_tcp_m)
+        self.arm.reset(rest_joints(self.arm.ik, flange_m))
         for item, place, yaw in zip(self.items, layout.objects_m, layout.yaws_rad, strict=True):
             item.put(place, yaw)
         for _ in range(40):
@@ -316,7 +332,9 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         # MuJoCo's cameras look along their -z axis, with y up
         right, up, back = self.data.cam_xmat[index].reshape(3, 3).T
         focal = 0.5 / np.tan(np.radians(self.model.cam_fovy[index]) / 2)
-        rows_33 = np.stack([focal * right - 0.5 * back, -focal * up - 0.5 * back, -back])
+        height, width = self.renderer.shape
+        across = focal * height / width
+        rows_33 = np.stack([across * right - 0.5 * back, -focal * up - 0.5 * back, -back])
         return np.column_stack([rows_33, -rows_33 @ place_3])
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]

@@ -84,6 +84,7 @@ def _open_env(config: CollectConfig) -> ArmEnv:
         fidelity=config.fidelity,
         objects=config.objects,
         cameras=config.cameras,
+        embodiment=config.embodiment,
         clutter=Clutter(
             objects_per_scene=config.objects_per_scene, walls=config.walls, turned=config.turned
         ),
@@ -154,6 +155,7 @@ def _describe(env: ArmEnv) -> dict[str, object]:
         "object": env.items[0].shape_name,
         "objects": [item.shape_name for item in env.items],
         "scales": [item.scale for item in env.items],
+        "embodiment": env.embodiment.name,
         "wall": None if wall is None else asdict(wall),
     }
 

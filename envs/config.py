@@ -11,6 +11,7 @@ from robot.ranges import between, check_ranges
 Shape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
 Split = Literal["train", "held_out"]
 CameraName = Literal["left", "right", "wrist"]
+EmbodimentName = Literal["franka", "droid"]
 Fidelity = Literal["fast", "visual"]
 Start = Literal["pick_place", "push_pose", "two_objects", "over_wall"]
 Mix = Literal["play", "contact", "carry", "push"]
@@ -42,6 +43,7 @@ TABLE_OPTIONS = (
     "walls",
     "turned",
     "cameras",
+    "embodiment",
 )
 """Options of the table's scene, without effect in other environments."""
 
@@ -76,7 +78,8 @@ class CollectConfig:
     split: Split = "train"
     """Appearance distribution; held_out uses colours and textures unseen in training."""
     image_size: int = field(default=128, metadata=between(16, 2048, "px"))
-    """Side of the square images [px]; H.264 needs an even number."""
+    """Height of the images, which are square or, with embodiment=droid, of 16:9 [px]; H.264 needs
+    an even number."""
     workers: int = field(default=2, metadata=between(1, 1024))
     """Number of worker processes."""
     fidelity: Fidelity = "fast"
@@ -95,6 +98,9 @@ class CollectConfig:
     """Share of objects with a random yaw; the others start at yaw 0."""
     cameras: tuple[CameraName, ...] = ("left",)
     """Cameras to record."""
+    embodiment: EmbodimentName = "franka"
+    """Gripper and cameras: franka (the Franka hand, square images), or droid (the robot of the
+    DROID data set: Robotiq 2F-85, images of 16:9)."""
     format: Format = "droid"
     """Layout: droid (raw DROID), or lerobot, which keeps those recordings in out/raw and writes the
     LeRobot data set (v3.0) made of them to out."""

@@ -38,6 +38,8 @@ class WayPoint:
     """Name of the sub-goal whose image is rendered here; empty for none."""
     steps: int = 8
     """Step budget of the sub-goal."""
+    step_m: float = STEP_M
+    """Largest change of position per step and axis on the way here [m]."""
     yaw_rad: float | None = None
     """Yaw of the gripper, 0 where the fingers open along y; None keeps it."""
 
@@ -55,7 +57,7 @@ def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray
     if abs(turn) > NEAR_RAD:
         action[5] = np.clip(turn, -TURN_RAD, TURN_RAD)
     if np.abs(change).max() > tolerance_m:
-        action[:3] = change * min(1.0, STEP_M / np.abs(change).max())
+        action[:3] = change * min(1.0, point.step_m / np.abs(change).max())
     elif action[5] == 0.0:
         action[6] = point.gripper
     return action
@@ -152,7 +154,7 @@ def carry_points(
 
 
 def push_points(
-    object_m: Array, target_m: Array, half_size_m: float, back_m: Array
+    object_m: Array, target_m: Array, half_size_m: float, back_m: Array, step_m: float = STEP_M
 ) -> list[WayPoint]:
     """Return waypoints that push an object with closed fingers, then retreat.
 
@@ -163,6 +165,7 @@ def push_points(
         target_m: Target position of the object [3, m].
         half_size_m: Half of the object's width [m].
         back_m: Start and end position of the fingertips [3, m].
+        step_m: Largest change of position per step while the fingers are down [m].
     """
     points = [WayPoint(tuple(float(v) for v in back_m), 1.0)]
     place, z_push = np.array(object_m[:2], dtype=np.float64), 0.02
@@ -178,10 +181,11 @@ def push_points(
         away = end - 0.03 * side  # lifting while in contact would drag the object along
         stroke = ((behind, 0.12), (behind, z_push), (end, z_push), (away, z_push), (away, 0.12))
         for spot, z in stroke:
-            points.append(WayPoint((float(spot[0]), float(spot[1]), z)))
+            speed = step_m if z == z_push else STEP_M
+            points.append(WayPoint((float(spot[0]), float(spot[1]), z), step_m=speed))
     return [*points, WayPoint(tuple(float(v) for v in back_m), -1.0, "pushed", 30)]
 
 
-def flange_position(tcp_m: Array) -> Array:
+def flange_position(tcp_m: Array, flange_to_tcp_m: float = FLANGE_TO_TCP_M) -> Array:
     """Return the flange's position [3, m] for fingertips at `tcp_m` and the tool straight down."""
-    return np.asarray(tcp_m, dtype=np.float64) + np.array([0.0, 0.0, FLANGE_TO_TCP_M])
+    return np.asarray(tcp_m, dtype=np.float64) + np.array([0.0, 0.0, flange_to_tcp_m])

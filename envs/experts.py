@@ -49,7 +49,8 @@ def expert_points(
         return pick_place_points(item.position_m, layout.targets_m[0])
     if task.name == "push":
         half = float(item.model.geom_size[item.geoms[0]][0])
-        return push_points(item.position_m, layout.targets_m[0], half, tcp_m)
+        step_m = arm.embodiment.push_step_m
+        return push_points(item.position_m, layout.targets_m[0], half, tcp_m, step_m)
     return [WayPoint(tuple(layout.goal_tcp_m), 0.0, "reached", 10)]
 
 

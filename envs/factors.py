@@ -28,7 +28,6 @@ from envs.appearance import SPLITS, paint_object, paint_table, place_camera, var
 from envs.errors import TaskError
 from envs.layout import CLEARANCE_M, MAX_DRAWS, WIDE_HIGH_M, WIDE_LOW_M, Layout
 from envs.objects import BODY_NAMES, SceneObject
-from envs.scene import CAMERAS
 from envs.shapes import NOMINAL_M, get_shape
 from envs.world import World
 
@@ -61,11 +60,11 @@ def _light(world: World, rng: np.random.Generator) -> None:
 
 
 def _camera(world: World, rng: np.random.Generator) -> None:
-    for name, position, target, _ in CAMERAS:
+    for camera in world.embodiment.cameras:
         angle = rng.choice([-1.0, 1.0]) * rng.uniform(*CAMERA_DEG)
         shift = rng.normal(size=3)
         shift *= CAMERA_M / np.linalg.norm(shift)
-        place_camera(world.model, name, np.array(position) + shift, target, float(angle))
+        place_camera(world.model, camera, np.array(camera.place_m) + shift, float(angle))
 
 
 def _mass_friction(world: World, rng: np.random.Generator) -> None:

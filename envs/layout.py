@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.embodiment import FRANKA
 from envs.errors import TaskError
 from envs.objects import BODY_NAMES, Wall
-from envs.scene import CAMERAS
 
 Array = NDArray[np.float64]
 
@@ -119,12 +119,11 @@ def draw_wall(rng: np.random.Generator, centre_m: Array, yaw_rad: float) -> Wall
     return Wall(centre_m=(x, y), yaw_rad=float(yaw_rad), half_m=half_m)
 
 
-def is_visible(wall: Wall, place_m: Array, camera: str = "left") -> bool:
-    """Return whether a camera sees an object at `place_m` [>=2, m] past the wall.
+def is_visible(wall: Wall, place_m: Array, eye_m: Array = FRANKA.left_m) -> bool:
+    """Return whether a camera at `eye_m` [3, m] sees an object at `place_m` [>=2, m] past the wall.
 
     The line to its foot has to pass the wall by `SEEN_M`.
     """
-    eye_m = next(np.array(position) for name, position, *_ in CAMERAS if name == camera)
     samples_N1 = np.linspace(0.0, 1.0, 200)[:, None]
     line_N3 = eye_m + samples_N1 * (np.array([*place_m[:2], 0.015]) - eye_m)
     local_N2 = np.abs(wall.to_local(line_N3[:, :2]))
@@ -132,13 +131,15 @@ def is_visible(wall: Wall, place_m: Array, camera: str = "left") -> bool:
     return not bool((blocked & (line_N3[:, 2] < wall.height_m)).any())
 
 
-def fits(wall: Wall, tcp_m: Array, places_m: list[Array], radii_m: list[float]) -> bool:
-    """Return whether a wall leaves room for hand and objects, and hides none of them."""
+def fits(
+    wall: Wall, tcp_m: Array, places_m: list[Array], radii_m: list[float], eye_m: Array
+) -> bool:
+    """Return whether a wall leaves room for hand and objects, and hides none from `eye_m`."""
     above = tcp_m[2] > wall.height_m + HAND_CLEAR_M
     if not above and wall.distance_m(tcp_m[:2]) < HAND_M:
         return False
     return all(
-        wall.distance_m(place) > radius + CLEARANCE_M and is_visible(wall, place)
+        wall.distance_m(place) > radius + CLEARANCE_M and is_visible(wall, place, eye_m)
         for place, radius in zip(places_m, radii_m, strict=True)
     )
 

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from envs.embodiment import FRANKA, HAND_OPEN, Embodiment
 from envs.errors import UnreachableError
 from envs.ik import REST_Q, FlangeIK
 from envs.objects import BODY_NAMES, TIMESTEP_S
 from robot.arm import ArmSpec, ArmState, Closing, Reason, Sent
-from robot.constants import FLANGE_TO_TCP_M, MAX_WIDTH_M, MIN_HELD_M, PERIOD_S
+from robot.constants import MIN_HELD_M, PERIOD_S
 from robot.pose import apply_action, flange_to_tcp, gripper_command, matrix_to_euler, pose_diff
 
 Array = NDArray[np.float64]
 
-BOX_LOW_M = np.array([0.30, -0.30, FLANGE_TO_TCP_M + 0.012])
-BOX_HIGH_M = np.array([0.68, 0.30, 0.50])
-"""Workspace of the flange [m]. The fingers end 9.5 mm below the point between their pads: below
-this floor they would press on the table, and friction would jam the gripper half open."""
+BOX_LOW_M, BOX_HIGH_M = FRANKA.flange_low_m, FRANKA.flange_high_m
+"""Workspace of the flange with the Franka hand [m]."""
 HELD_WITHIN_M = 0.04
 """An object whose middle is farther from the fingertips is not held [m]."""
-HAND_OPEN = 255.0
-"""Actuator command of the open hand; 0 closes it."""
 MAX_LAG_M = 0.012
 """Actions accumulate on the commanded pose unless it is farther than this from the measured one
 [m]."""
@@ -34,12 +33,20 @@ class MujocoArm(Closing):
     Args:
         model: Compiled scene.
         data: Simulation data, which the arm advances.
+        embodiment: Gripper of the scene.
     """
 
     spec = ArmSpec(camera="left")
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
-        self.model, self.data = model, data
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, embodiment: Embodiment = FRANKA
+    ) -> None:
+        self.model, self.data, self.embodiment = model, data, embodiment
+        self.spec = replace(type(self).spec, flange_to_tcp_m=embodiment.flange_to_tcp_m)
+        self.box_m = embodiment.flange_low_m, embodiment.flange_high_m
+        """Workspace of the flange, low and high [3, m]."""
+        self.joints = 7 + len(embodiment.open_q)
+        """Number of joints of arm and gripper."""
         self.ik = FlangeIK(model)
         self.flange = model.site("flange").id
         self.tcp = model.site("tcp").id
@@ -51,29 +58,34 @@ class MujocoArm(Closing):
 
     def reset(self, q: Array) -> None:
         """Set joint positions `q` [7, rad], at rest, with the gripper open."""
-        self.data.qpos[:7], self.data.qpos[7:9] = q, MAX_WIDTH_M / 2
-        self.data.qvel[:9] = 0.0
-        self.data.ctrl[:7], self.data.ctrl[7] = q, HAND_OPEN
+        hand = self.embodiment
+        self.data.qpos[:7], self.data.qpos[7 : self.joints] = q, hand.open_q
+        self.data.qvel[: self.joints] = 0.0
+        self.data.ctrl[:7], self.data.ctrl[7] = q, hand.open_command
         self.closed = False
         mujoco.mj_forward(self.model, self.data)
         self.commanded = self._pose()
 
+    @property
+    def width_m(self) -> float:
+        """Distance between the fingers [m]."""
+        return self.embodiment.width_m(self.model, self.data)
+
     def _pose(self) -> Array:
         rotation = self.data.site_xmat[self.flange].reshape(3, 3)
-        width = float(self.data.qpos[7:9].sum())
-        closed = np.clip(1.0 - width / MAX_WIDTH_M, 0.0, 1.0)
+        closed = np.clip(1.0 - self.width_m / self.embodiment.open_width_m, 0.0, 1.0)
         angles = matrix_to_euler(rotation)
         return np.concatenate([self.data.site_xpos[self.flange], angles, [closed]])
 
     def holding(self) -> bool:
         """Return whether an object keeps the closed fingers apart."""
-        width = float(self.data.qpos[7:9].sum())
         offsets = self.data.xpos[self.object_bodies] - self.data.site_xpos[self.tcp]
         gap = float(np.linalg.norm(offsets, axis=1).min())
-        return self.closed and width > MIN_HELD_M and gap < HELD_WITHIN_M
+        return self.closed and self.width_m > MIN_HELD_M and gap < HELD_WITHIN_M
 
     def _hand_goal(self) -> float:
-        return 0.0 if self.closed else HAND_OPEN
+        hand = self.embodiment
+        return hand.closed_command if self.closed else hand.open_command
 
     @property
     def is_hand_moving(self) -> bool:
@@ -92,7 +104,7 @@ class MujocoArm(Closing):
             state=self._pose(),
             q=self.data.qpos[:7].copy(),
             dq=self.data.qvel[:7].copy(),
-            gripper_width_m=float(self.data.qpos[7:9].sum()),
+            gripper_width_m=self.width_m,
             holding=self.holding(),
         )
 
@@ -120,7 +132,7 @@ class MujocoArm(Closing):
 
     def _go(self, base: Array, target: Array, grip: float) -> Sent:
         reasons = []
-        boxed = np.clip(target[:3], BOX_LOW_M, BOX_HIGH_M)
+        boxed = np.clip(target[:3], *self.box_m)
         if not np.allclose(boxed, target[:3]):
             reasons.append(Reason("box", "the flange stays in the simulated workspace"))
         target = np.concatenate([boxed, target[3:]])

@@ -59,14 +59,15 @@ class Graphics:
 
     Args:
         model: Compiled scene with the meshes and textures.
-        size: Side of the square images [px].
+        size: Height of the images [px].
+        width: Width of the images [px]; 0 for square ones.
 
     Raises:
         RenderingError: This machine cannot render.
     """
 
-    def __init__(self, model: mujoco.MjModel, size: int) -> None:
-        self.gl = open_context(size, size)
+    def __init__(self, model: mujoco.MjModel, size: int, width: int = 0) -> None:
+        self.gl = open_context(width or size, size)
         self.context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self.context)
 
@@ -88,9 +89,10 @@ class Renderer:
 
     Args:
         model: Compiled scene.
-        size: Side of the square images [px].
+        size: Height of the images [px].
         fidelity: fast or visual.
         graphics: Context of a scene with the same meshes and textures; None opens one.
+        width: Width of the images [px]; 0 for square ones.
 
     Raises:
         TaskError: Unknown fidelity.
@@ -103,11 +105,14 @@ class Renderer:
         size: int,
         fidelity: str = "fast",
         graphics: Graphics | None = None,
+        width: int = 0,
     ) -> None:
         if fidelity not in FIDELITIES:
             raise TaskError(f"Unknown fidelity {fidelity!r}; known: {', '.join(FIDELITIES)}")
         self.model, self.size = model, size
-        self.graphics = graphics or Graphics(model, size)
+        self.shape = size, width or size
+        """Height and width of the images [px]."""
+        self.graphics = graphics or Graphics(model, size, width)
         self.scene = mujoco.MjvScene(model, maxgeom=400)
         self.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
         self.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
@@ -115,10 +120,10 @@ class Renderer:
         self.option.geomgroup[:] = FIDELITIES[fidelity]
         self.camera = mujoco.MjvCamera()
         self.camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self.rect = mujoco.MjrRect(0, 0, size, size)
+        self.rect = mujoco.MjrRect(0, 0, *self.shape[::-1])
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
-        """Render a camera's image, uint8 RGB [size, size, 3]."""
+        """Render a camera's image, uint8 RGB [H, W, 3]."""
         if self.graphics.gl is None:
             raise RenderingError("The renderer is closed; create a new environment")
         self.graphics.gl.make_current()
@@ -127,7 +132,7 @@ class Renderer:
             self.model, data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
         )
         mujoco.mjr_render(self.rect, self.scene, self.graphics.context)
-        out = np.empty((self.size, self.size, 3), np.uint8)
+        out = np.empty((*self.shape, 3), np.uint8)
         mujoco.mjr_readPixels(out, None, self.rect, self.graphics.context)
         return np.ascontiguousarray(out[::-1])
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import zipfile
 from functools import lru_cache
 from typing import Any
 
@@ -11,9 +9,10 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.embodiment import FRANKA, Embodiment
 from envs.errors import TaskError
 from envs.objects import BODY_NAMES, GRIP_SOLIMP, GRIP_SOLREF, TIMESTEP_S, add_object, add_wall
-from robot.constants import FLANGE_TO_TCP_M
+from envs.robotiq import add_robotiq, read_spec
 
 Array = NDArray[np.float64]
 
@@ -25,6 +24,8 @@ EXTENT_M, CENTER_M = 2.2869633632413278, (0.42513331, 0.0, 0.04348168)
 same numbers for all scenes make their images comparable."""
 VISUAL_GROUP = 2
 """Group of the arm's detailed meshes."""
+FLANGE_POS = [0, 0, 0.107]
+"""Position of the flange on the last link [m]."""
 PAD_COLOUR = (0.15, 0.15, 0.17, 1.0)
 SMALL_PAD_M = 0.005
 """Pads with a smaller half width are replaced by one flat pad."""
@@ -73,14 +74,12 @@ TABLE_TEXTURES: tuple[tuple[str, int, list[float], int, list[float]], ...] = (
 """Name, pattern, second colour, mark and mark colour; the table's own colour multiplies them."""
 
 
-def _arm_spec(detailed: bool) -> Any:
-    """Parse the arm's model, with its meshes read from the archive."""
-    archive = importlib.resources.files("envs") / "assets" / "franka_fr3.zip"
-    with archive.open("rb") as file, zipfile.ZipFile(file) as parts:
-        assets = {name: parts.read(name) for name in parts.namelist()}
-    spec = mujoco.MjSpec.from_string(assets.pop("fr3.xml").decode())
-    spec.meshdir = ""
-    spec.assets = assets
+def _arm_spec(embodiment: Embodiment, detailed: bool) -> Any:
+    """Parse the arm's model, and replace its hand if the embodiment has another."""
+    spec = read_spec("franka_fr3.zip", "fr3.xml")
+    _tune_arm(spec)
+    if embodiment.wrist is not None:
+        add_robotiq(spec)
     if not detailed:
         _drop_visual_meshes(spec)
     return spec
@@ -151,17 +150,23 @@ def _add_surroundings(spec: Any) -> None:
     world.add_light(name="sun", pos=[0.3, 0.6, 2.0], dir=[0.1, -0.3, -1.0], diffuse=[0.6] * 3)
 
 
-def _add_sites_and_cameras(spec: Any) -> None:
-    link7 = spec.body("fr3_link7")
-    link7.add_site(name="flange", pos=[0, 0, 0.107])
-    spec.body("hand").add_site(name="tcp", pos=[0, 0, FLANGE_TO_TCP_M])
-    for name, pos, target, fovy in CAMERAS:
+def _add_sites_and_cameras(spec: Any, embodiment: Embodiment) -> None:
+    link7, wrist = spec.body("fr3_link7"), embodiment.wrist
+    link7.add_site(name="flange", pos=FLANGE_POS)
+    for camera in embodiment.cameras:
         spec.worldbody.add_camera(
-            name=name, pos=pos, fovy=fovy, quat=look_at(np.array(pos), target)
+            name=camera.name,
+            pos=camera.place_m,
+            fovy=camera.fovy_deg,
+            quat=look_at(np.array(camera.place_m), np.array(camera.target_m)),
         )
-    spec.body("hand").add_camera(
-        name="wrist", pos=[0.06, 0, 0.0], fovy=70, quat=[0, 0.7071, 0.7071, 0]
-    )
+    hand = spec.body("hand")
+    hand.add_site(name="tcp", pos=[0, 0, embodiment.flange_to_tcp_m])
+    if wrist is None:
+        hand.add_camera(name="wrist", pos=[0.06, 0, 0.0], fovy=70, quat=[0, 0.7071, 0.7071, 0])
+    else:
+        axis = look_at(np.array(wrist.place_m), np.array(wrist.target_m), up=(1.0, 0.0, 0.0))
+        hand.add_camera(name="wrist", pos=wrist.place_m, fovy=wrist.fovy_deg, quat=axis)
 
 
 @lru_cache(maxsize=64)
@@ -172,6 +177,7 @@ def build_model(
     others: tuple[str, ...] = (),
     wall: bool = False,
     detailed: bool = False,
+    embodiment: Embodiment = FRANKA,
 ) -> mujoco.MjModel:
     """Compile the scene; the result is cached, so copy it before editing.
 
@@ -181,6 +187,7 @@ def build_model(
         others: Shapes of the other objects, at most two.
         wall: Whether a wall stands on the table.
         detailed: Whether to include the arm's detailed meshes; they change no physics.
+        embodiment: Gripper and cameras.
 
     Raises:
         TaskError: Unknown shape, or too many objects.
@@ -188,39 +195,34 @@ def build_model(
     shapes = (shape, *others)
     if len(shapes) > len(BODY_NAMES):
         raise TaskError(f"{len(shapes)} objects; allowed: at most {len(BODY_NAMES)}")
-    spec = _arm_spec(detailed)
+    spec = _arm_spec(embodiment, detailed)
     _set_options(spec, image_size)
-    _tune_arm(spec)
     _add_materials(spec)
     _add_surroundings(spec)
-    _add_sites_and_cameras(spec)
+    _add_sites_and_cameras(spec, embodiment)
     for name, part in zip(BODY_NAMES, shapes, strict=False):
         add_object(spec, part, name)
     if wall:
         add_wall(spec)
     model = spec.compile()
-    for name in ("finger_joint1", "finger_joint2"):
+    for name in ("finger_joint1", "finger_joint2") if embodiment.wrist is None else ():
         dof = model.joint(name).dofadr[0]
         model.dof_armature[dof], model.dof_frictionloss[dof] = 0.03, 0.1
     return model
 
 
-TABLE_MIDDLE = np.array([0.5, 0.0, 0.1])
-CAMERAS = (
-    ("left", [1.18, 0.62, 0.62], TABLE_MIDDLE, 46.0),
-    ("right", [1.18, -0.62, 0.62], TABLE_MIDDLE, 46.0),
-)
-
-
-def look_at(position: Array, target: Array) -> Array:
-    """Return the quaternion [w, x, y, z] that points a camera at `target`, with world z up.
+def look_at(
+    position: Array, target: Array, up: tuple[float, float, float] = (0.0, 0.0, 1.0)
+) -> Array:
+    """Return the quaternion [w, x, y, z] that points a camera at `target`.
 
     Args:
         position: Position of the camera [3, m].
         target: Point to look at [3, m].
+        up: Direction that is up in the image.
     """
     back = (position - target) / np.linalg.norm(position - target)
-    right = np.cross([0.0, 0.0, 1.0], back)
+    right = np.cross(up, back)
     right /= np.linalg.norm(right)
     matrix = np.stack([right, np.cross(back, right), back], axis=1)
     quaternion = np.zeros(4)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.embodiment import FRANKA
 from envs.errors import TaskError
 from envs.layout import (
     ARM_HIGH_M,
@@ -88,7 +89,9 @@ def _draw_several(task: Task, radii_m: list[float], rng: np.random.Generator) ->
     )
 
 
-def _draw_over_wall(task: Task, radii_m: list[float], rng: np.random.Generator) -> Layout:
+def _draw_over_wall(
+    task: Task, radii_m: list[float], rng: np.random.Generator, eye_m: Array
+) -> Layout:
     """Draw a path across the camera's view, and a wall across its middle.
 
     The object's sides are roughly parallel to the wall, so that the hand fits beside it.
@@ -100,7 +103,7 @@ def _draw_over_wall(task: Task, radii_m: list[float], rng: np.random.Generator) 
         along = float(np.arctan2(*(target - place)[::-1]))
         yaw = along + float(rng.normal(0, 0.12))
         wall = draw_wall(rng, place + rng.uniform(0.45, 0.55) * (target - place), yaw)
-        if fits(wall, tcp, [place, target], radii_m * 2):
+        if fits(wall, tcp, [place, target], radii_m * 2, eye_m):
             break
     else:
         raise TaskError(f"No room for the wall of {task.name}; use smaller shapes, such as cube")
@@ -118,27 +121,35 @@ def _draw_over_wall(task: Task, radii_m: list[float], rng: np.random.Generator) 
 SPECIAL: dict[str, Draw] = {
     "push_pose": _draw_push_pose,
     "two_objects": _draw_several,
-    "over_wall": _draw_over_wall,
     "sort": _draw_several,
 }
 
 
-def draw_layout(task: Task, radii_m: list[float], rng: np.random.Generator) -> Layout:
+def draw_layout(
+    task: Task, radii_m: list[float], rng: np.random.Generator, eye_m: Array = FRANKA.left_m
+) -> Layout:
     """Draw the start and the goal of an episode.
 
     Args:
         task: The task.
         radii_m: Largest horizontal extent of each object from its origin [m].
         rng: Random generator.
+        eye_m: Position of the camera that a wall may not hide objects from [3, m].
 
     Raises:
         TaskError: The objects are too large for the table.
     """
+    if task.name == "over_wall":
+        return _draw_over_wall(task, radii_m, rng, eye_m)
     return SPECIAL.get(task.name, _draw_single)(task, radii_m, rng)
 
 
 def draw_clutter(
-    clutter: Clutter, radii_m: list[float], wall: bool, rng: np.random.Generator
+    clutter: Clutter,
+    radii_m: list[float],
+    wall: bool,
+    rng: np.random.Generator,
+    eye_m: Array = FRANKA.left_m,
 ) -> Layout:
     """Draw the start of an episode without a goal: arm, objects and a wall at random places.
 
@@ -155,7 +166,7 @@ def draw_clutter(
         if wall:
             centre = rng.uniform(OBJECT_LOW_M, OBJECT_HIGH_M)
             made = draw_wall(rng, centre, float(rng.uniform(-np.pi / 2, np.pi / 2)))
-        if made is None or fits(made, tcp, places, radii_m):
+        if made is None or fits(made, tcp, places, radii_m, eye_m):
             return Layout(
                 tcp_m=tcp,
                 objects_m=places,

@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.embodiment import FRANKA, Embodiment
 from envs.mujoco_arm import MujocoArm
 from envs.objects import BODY_NAMES, SceneObject
 from envs.rendering import Graphics, Renderer
@@ -22,9 +23,10 @@ class World:
     Args:
         shapes: Shapes of the objects.
         wall: Whether a wall stands on the table.
-        image_size: Side of the square images [px].
+        image_size: Height of the images, whose width is the embodiment's [px].
         fidelity: Appearance of the arm, fast or visual.
         graphics: OpenGL context of another world; None opens one.
+        embodiment: Gripper and cameras.
 
     Raises:
         TaskError: Unknown shape or fidelity, or too many objects.
@@ -39,15 +41,22 @@ class World:
         image_size: int,
         fidelity: str,
         graphics: Graphics | None = None,
+        embodiment: Embodiment = FRANKA,
     ) -> None:
-        self.shapes, self.has_wall = shapes, wall
+        self.shapes, self.has_wall, self.embodiment = shapes, wall, embodiment
+        width = embodiment.width_px(image_size)
         compiled = build_model(
-            shapes[0], image_size, others=shapes[1:], wall=wall, detailed=fidelity == "visual"
+            shapes[0],
+            max(image_size, width),
+            others=shapes[1:],
+            wall=wall,
+            detailed=fidelity == "visual",
+            embodiment=embodiment,
         )
         self.nominal, self.model = compiled, copy.deepcopy(compiled)
         self.data = mujoco.MjData(self.model)
-        self.renderer = Renderer(self.model, image_size, fidelity, graphics)
-        self.arm = MujocoArm(self.model, self.data)
+        self.renderer = Renderer(self.model, image_size, fidelity, graphics, width)
+        self.arm = MujocoArm(self.model, self.data, embodiment)
         names = zip(shapes, BODY_NAMES, strict=False)
         self.objects = tuple(SceneObject(self.model, self.data, s, name) for s, name in names)
 

@@ -128,6 +128,11 @@ class WorkcellOptions:
                 f"factor={self.scene.factor} has no effect with robot=twin. Leave it out, or use "
                 "robot=mujoco."
             )
+        if self.scene.embodiment != "franka" and self.robot != "mujoco":
+            raise PlanError(
+                f"embodiment={self.scene.embodiment} has no effect with robot={self.robot}. Leave "
+                "it out, or use robot=mujoco."
+            )
         if self.camera and self.robot in RENDERING_ROBOTS:
             raise PlanError(
                 f"camera={self.camera!r} has no effect with robot={self.robot}, which renders its "

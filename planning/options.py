@@ -31,6 +31,7 @@ Task = Literal[
     "sort",
 ]
 Split = Literal["train", "held_out"]
+EmbodimentName = Literal["franka", "droid"]
 ObjectShape = Literal["cube", "box", "cup", "cylinder", "long_box", "T", "L"]
 Factor = Literal[
     "none",
@@ -215,6 +216,9 @@ class SceneOptions:
     long box in push_pose, else a cube)."""
     factor: Factor = "none"
     """One change of the scene that training never showed (docs/environments.md)."""
+    embodiment: EmbodimentName = "franka"
+    """Gripper and cameras of the simulated arm: franka (the Franka hand, square images), or droid
+    (the robot of the DROID data set: Robotiq 2F-85, images of 16:9)."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -238,6 +242,8 @@ class EvalOptions:
     environment: str = field(default="", metadata=plugin("environment"))
     """Environment in place of the table (docs/your-environment.md); a Gymnasium id works too
     (empty: the table's scene)."""
+    axes: str = ""
+    """Calibration file of `worldmodel calibrate axes` (empty: none)."""
     sub_goals: SubGoals = "default"
     """Goal images: default (the task's own), three (without the lift), last (the last of default),
     or one (the objects at their targets and the arm at its start)."""
@@ -307,6 +313,8 @@ class DemoOptions:
     """Device of the model."""
     precision: Precision = "auto"
     """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
+    embodiment: EmbodimentName = "franka"
+    """Gripper and cameras of the arm: franka or droid (docs/environments.md)."""
     seed: int = field(default=7, metadata=between(0, 2**31 - 1))
     """Evaluation seed, from which each episode's seed is derived."""
     planner: GoalPlannerOptions = field(default_factory=GoalPlannerOptions)

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robot.constants import MAX_ROTATION_RAD, MAX_STEP_M, PERIOD_S
+from robot.constants import FLANGE_TO_TCP_M, MAX_ROTATION_RAD, MAX_STEP_M, PERIOD_S
 from robot.ranges import between, check_ranges
 
 Array = NDArray[np.float64]
@@ -39,6 +39,8 @@ class ArmSpec:
         default=MAX_ROTATION_RAD, metadata=between(1e-6, math.pi, "rad")
     )
     """Maximum angle of the rotation of an action [rad]."""
+    flange_to_tcp_m: float = field(default=FLANGE_TO_TCP_M, metadata=between(0, 1, "m"))
+    """Distance from the flange to the point between the fingertips [m]."""
     camera: str | None = None
     """Simulated camera that shows the arm: left, right or wrist; None where people place one."""
 

@@ -135,9 +135,9 @@ def _along_tool(state: ArrayLike, distance: float, yaw: float) -> Array:
     )
 
 
-def flange_to_tcp(state: ArrayLike) -> Array:
+def flange_to_tcp(state: ArrayLike, distance_m: float = FLANGE_TO_TCP_M) -> Array:
     """Convert states [..., 7] of the flange to those of the point between the fingertips."""
-    return _along_tool(state, FLANGE_TO_TCP_M, FLANGE_TO_TCP_YAW)
+    return _along_tool(state, distance_m, FLANGE_TO_TCP_YAW)
 
 
 def tcp_to_flange(state: ArrayLike) -> Array:

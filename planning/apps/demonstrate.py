@@ -26,7 +26,7 @@ def _evaluate_task(
     options: DemoOptions, task: Task, episodes: int, world: WorldModel
 ) -> tuple[EvalOptions, Evaluation]:
     settings = EvalOptions(
-        scene=SceneOptions(task=task),
+        scene=SceneOptions(task=task, embodiment=options.embodiment),
         sub_goals="one",
         model=options.model,
         device=options.device,

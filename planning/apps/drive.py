@@ -14,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from envs.embodiment import get_embodiment
 from planning.apps.drive_planner import DrivePlanner, open_drive_planner
 from planning.apps.drive_recorder import OpenEpisode, Recorder
 from planning.apps.drive_summary import drive_summary
@@ -65,9 +66,11 @@ def check_drive(options: DriveOptions) -> None:
 
 
 def plan_box(options: DriveOptions) -> Box | None:
-    """Return the workspace of a real arm's planned flange positions; None for simulations."""
+    """Return the workspace of planned flange positions; None for that of the simulated Franka."""
     if not is_real(options.workcell.robot):
-        return None
+        hand = get_embodiment(options.workcell.scene.embodiment)
+        usual = hand.name == "franka"
+        return None if usual else (point(hand.flange_low_m), point(hand.flange_high_m))
     limits = read_limits(options.workcell.limits or options.workcell.robot)
     return point(limits.flange_low_m), point(limits.flange_high_m)
 

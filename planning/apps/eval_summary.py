@@ -66,6 +66,7 @@ def summarise(
         },
         "split": scene.split,
         "factor": scene.factor,
+        "embodiment": scene.embodiment,
         "objects": list(scene.objects or known),
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),

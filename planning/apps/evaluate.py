@@ -68,10 +68,11 @@ class EpisodeRunner:
                 split=scene.split,
                 objects=scene.objects,
                 factor=scene.factor,
+                embodiment=scene.embodiment,
                 image_size=size,
             )
             self.env = self.table
-        policy.connect(self.env.arm_spec, SIMULATED_BOX_M if self.table else self.env.box_m)
+        policy.connect(self.env.arm_spec, self.env.box_m)
 
     def _agent(self, name: str) -> Agent:
         planner = self.options.resolved_planner()
@@ -113,7 +114,9 @@ def _start_worker(options: EvalOptions, model: WorldModel, device: torch.device)
     torch.set_num_threads(1)
     if device.type == "cuda":
         model = place(model, device, options.precision)
-    _WORKER.runner = EpisodeRunner(options, open_policy(model, options.planner), model)
+    _WORKER.runner = EpisodeRunner(
+        options, open_policy(model, options.planner, axes=options.axes), model
+    )
 
 
 def _run_job(job: Job) -> Episode:
@@ -132,7 +135,7 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     The function yields episodes as they end. Worker processes share the memory of the weights; on
     CUDA, each has its own copy.
     """
-    policy = open_policy(world, options.planner)
+    policy = open_policy(world, options.planner, axes=options.axes)
     # check here, since a pool would restart failing workers
     if options.environment:
         with closing(open_environment(options.environment, max(policy.image_size))) as env:

@@ -156,7 +156,7 @@ def fingertips_of(spec: ArmSpec) -> Fingertips:
     """Return the function that reads the fingertips' pose from a state of an arm."""
 
     def fingertips(state: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        tcp = flange_to_tcp(state)  # the orientation is the flange's in both frames
+        tcp = flange_to_tcp(state, spec.flange_to_tcp_m)
         return (tcp[:3] if spec.state_frame == "flange" else state[:3].copy()), float(tcp[5])
 
     return fingertips

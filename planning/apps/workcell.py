@@ -129,6 +129,7 @@ class MujocoWorkcell(Workcell):
             split=scene.split,
             objects=scene.objects,
             factor=scene.factor,
+            embodiment=scene.embodiment,
             image_size=image_size,
         )
         self.limits = read_limits(options.limits or "twin")

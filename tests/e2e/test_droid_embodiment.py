@@ -1,0 +1,63 @@
+"""The robot of the DROID data set in simulation, from recording to planning and driving."""
+
+import json
+from pathlib import Path
+
+import av
+import h5py
+import numpy as np
+import pytest
+
+from envs.embodiment import DROID
+from planning.cli.app import main
+from planning.drive_log import read_log
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SMALL = ["samples=16", "iterations=1", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Random weights in the layout of the published V-JEPA 2-AC."""
+    out = tmp_path_factory.mktemp("ac") / "ac.safetensors"
+    sizes = ["num_heads=2", "predictor_heads=2", "image_size=64"]
+    assert main(["convert", f"source={GOLDEN / 'vjepa2_ac_layout.pt'}", f"out={out}", *sizes]) == 0
+    return out
+
+
+def test_recordings_have_wide_exterior_and_wrist_videos(tmp_path):
+    words = ["cameras=[left,wrist]", "image_size=64", "episodes=1", "length=4", "workers=1"]
+    assert main(["collect", "embodiment=droid", *words, f"out={tmp_path / 'data'}"]) == 0
+    (folder,) = (tmp_path / "data").glob("SIM/*/*/episode-*")
+    with h5py.File(folder / "trajectory.h5") as file:
+        closed = file["observation/robot_state/gripper_position"][:]
+    assert closed[0] == pytest.approx(0.0, abs=0.02)
+    (facts,) = folder.glob("metadata_*.json")
+    assert json.loads(facts.read_text())["embodiment"] == "droid"
+    shapes = []
+    for video in sorted((folder / "recordings" / "MP4").glob("*.mp4")):
+        with av.open(str(video)) as opened:
+            shapes += [frame.to_ndarray(format="rgb24").shape for frame in opened.decode(video=0)]
+    assert set(shapes) == {(64, 114, 3)}
+    assert len(shapes) == 2 * 4
+
+
+def test_published_weights_are_evaluated_and_driven(published, tmp_path):
+    model = f"model={published}"
+    words = ["task=reach", "embodiment=droid", model, "episodes=1", "workers=1", *SMALL]
+    assert main(["eval", *words, "baselines=false", f"out={tmp_path / 'eval'}"]) == 0
+    summary = json.loads((tmp_path / "eval" / "summary.json").read_text())
+    assert summary["embodiment"] == "droid"
+    drive = ["drive", "task=reach", "embodiment=droid", model, "episodes=1", "execute=true"]
+    assert main([*drive, *SMALL, "confirm=false", f"out={tmp_path / 'drive'}"]) in (0, 1)
+    (folder,) = (tmp_path / "drive" / "logs").iterdir()
+    header = read_log(folder).header
+    assert header["specs"]["arm"]["flange_to_tcp_m"] == DROID.flange_to_tcp_m
+    assert np.allclose(header["box_m"][0], DROID.flange_low_m)
+
+
+def test_other_arms_than_the_simulated_one_refuse_it(capsys):
+    assert main(["drive", "robot=twin", "embodiment=droid", "task=reach"]) == 2
+    assert "embodiment=droid has no effect with robot=twin" in capsys.readouterr().err
+    assert main(["collect", "environment=fetch_push", "embodiment=droid"]) == 2
+    assert "embodiment=droid has no effect with environment" in capsys.readouterr().err
