@@ -18,7 +18,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.mujoco_arm import HAND_OPEN
+from envs.embodiment import HAND_OPEN
 from envs.objects import BODY_NAMES, SceneObject, place_wall
 from envs.scene import build_model
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
