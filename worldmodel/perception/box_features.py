@@ -30,6 +30,7 @@ from worldmodel.perception.ava import Box, Keyframe
 from worldmodel.perception.features import SUFFIXES
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.hdf5_file import open_resumable, reserved, source_stamp
+from worldmodel.perception.hdf5_rejects import Rejects
 from worldmodel.perception.probe_recipes import Levels
 from worldmodel.perception.views import resize_as_opencv
 
@@ -160,12 +161,10 @@ def encode_boxes(
         DataError: no keyframe can be read, or the file is torn.
         ConfigError: the file is of another run.
     """
-    rejected: dict[str, str] = {}
     with open_resumable(out, _made_by(encoder, keyframes, root, clips)) as file:
         with reserved(file):
             file.attrs["encoder"] = name
-        done, rows = _progress(file, out)
-        rejected |= json.loads(file.attrs.get("rejected", "{}"))
+        done, rows, rejects = _progress(file, out)
         bar = tqdm(keyframes[done:], desc=out.stem, unit="keyframe")
         for number, keyframe in enumerate(bar, start=done):
             try:
@@ -176,20 +175,17 @@ def encode_boxes(
                 rows += len(found)
             except DataError as error:
                 log.warning("%s: %s", keyframe.name, error)
-                rejected[keyframe.name] = str(error)
-                text = json.dumps(rejected)
-                with reserved(file, len(text)):
-                    file.attrs["rejected"] = text
+                rejects.add(number, keyframe.name, str(error))
             with reserved(file):
                 file.attrs["progress"] = (number + 1, rows)
         if not rows:
             raise DataError(
                 f"none of {len(keyframes)} keyframes could be read; the first: "
-                f"{next(iter(rejected.values()), 'there is none')}"
+                f"{next(iter(rejects.reasons.values()), 'there is none')}"
             )
         features = torch.from_numpy(file["features"][:rows])
         owners = torch.from_numpy(file["owners"][:rows])
-    return BoxFeatures(features, owners, rejected)
+    return BoxFeatures(features, owners, rejects.reasons)
 
 
 def _made_by(
@@ -210,14 +206,15 @@ def _made_by(
     }
 
 
-def _progress(file: h5py.File, path: Path) -> tuple[int, int]:
-    """Return the number of keyframes that are done, and of stored boxes.
+def _progress(file: h5py.File, path: Path) -> tuple[int, int, Rejects]:
+    """Return the number of keyframes that are done, that of stored boxes, and the rejects.
 
     Raises:
         DataError: The file does not hold what `encode_boxes` writes.
     """
     try:
         done, rows = (int(count) for count in file.attrs.get("progress", (0, 0)))
+        rejects = Rejects(file, done)
         fits = not rows or (
             file["features"].ndim == 2
             and file["features"].dtype == np.float32
@@ -228,7 +225,7 @@ def _progress(file: h5py.File, path: Path) -> tuple[int, int]:
         raise DataError(f"{path} holds no features of boxes ({error}): delete it") from error
     if not fits or done < 0:
         raise DataError(f"{path} holds other features than it says: delete it, or use another out=")
-    return done, rows
+    return done, rows, rejects
 
 
 def _write(file: h5py.File, row: int, features_KD: Tensor, number: int) -> None:

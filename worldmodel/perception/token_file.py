@@ -27,6 +27,7 @@ from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.clip_sampling import ClipSampling
 from worldmodel.perception.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.hdf5_file import open_resumable, read_results, reserved, source_stamp
+from worldmodel.perception.hdf5_rejects import Rejects
 from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_clips
 from worldmodel.perception.probe_recipes import Recipe
 
@@ -126,12 +127,10 @@ def encode_items(
         "recipe": json.dumps([clips, dtype, draw_seed]),
         "items": _digest(json.dumps([paths, sources])),
     }
-    rejected = dict(items.rejected)
     with open_resumable(path, made_by) as file:
         with reserved(file):
             file.attrs["encoder"] = name
-        done, rows, earlier = _progress(file, path, items.items)
-        rejected |= earlier
+        done, rows, rejects = _progress(file, path, items.items)
         for number, item in enumerate(tqdm(items.items[done:], desc=path.stem), start=done):
             draw = None if draw_seed is None else RandomState((draw_seed, first + step * number))
             try:
@@ -143,32 +142,30 @@ def encode_items(
                 rows += 1
             except DataError as error:
                 log.warning("%s", error)
-                rejected[str(item.path)] = str(error)
-                text = json.dumps(rejected)
-                with reserved(file, len(text)):
-                    file.attrs["rejected"] = text
+                rejects.add(number, str(item.path), str(error))
             with reserved(file):
                 file.attrs["progress"] = (number + 1, rows)  # one write: both or neither
         shape = tuple(int(size) for size in file["tokens"].shape[1:]) if rows else (0, 0, 0)
         labels = torch.from_numpy(file["labels"][:rows]) if rows else torch.empty(0).long()
-    places = [i for i, item in enumerate(items.items) if str(item.path) not in rejected]
+    rejected = dict(items.rejected) | rejects.reasons
+    places = [i for i, item in enumerate(items.items) if str(item.path) not in rejects.reasons]
     numbers = first + step * torch.tensor(places, dtype=torch.int64)
     return TokenFile(path, labels, (shape[0], shape[1], shape[2]), rejected, numbers)
 
 
 def _progress(
     file: h5py.File, path: Path, items: Sequence[LabelledItem]
-) -> tuple[int, int, dict[str, str]]:
+) -> tuple[int, int, Rejects]:
     """Return the number of items that are done, that of stored rows, and the rejects.
 
     Raises:
         DataError: The file does not hold what `encode_items` writes.
     """
     try:
-        rejected = json.loads(file.attrs.get("rejected", "{}"))
         done, rows = (int(count) for count in file.attrs.get("progress", (0, 0)))
-        labels = [item.label for item in items[:done] if str(item.path) not in rejected]
-        fits = all(isinstance(reason, str) for reason in rejected.values())
+        rejects = Rejects(file, done)
+        labels = [item.label for item in items[:done] if str(item.path) not in rejects.reasons]
+        fits = True
         if rows:
             tokens, stored = file["tokens"], file["labels"]
             fits &= tokens.ndim == 4 and 0 not in tokens.shape and tokens.dtype.kind == "f"
@@ -178,7 +175,7 @@ def _progress(
         raise DataError(f"{path} holds no tokens of these items ({error}): {ANOTHER}") from error
     if not fits or len(labels) != rows or not 0 <= done <= len(items):
         raise DataError(f"{path} holds {rows} rows of {done} items, which do not fit: {ANOTHER}")
-    return done, rows, rejected
+    return done, rows, rejects
 
 
 def _digest(text: str) -> str:

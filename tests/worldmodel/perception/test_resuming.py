@@ -212,6 +212,10 @@ ODD_TOKENS = {
     "negative progress": set_attribute("progress", (-1, -1)),
     "rejects that are no JSON": set_attribute("rejected", "{"),
     "rejects in a list": set_attribute("rejected", "[1]"),
+    "rejects that are numbers": lambda file: file.create_dataset("rejects", data=[1]),
+    "rows of rejects of another kind": lambda file: file.create_dataset(
+        "rejects", data=["{}"], maxshape=(None,)
+    ),
     "no tokens": lambda file: file.pop("tokens"),
     "flat tokens": replace("tokens", np.zeros((1, 4))),
     "tokens in words": replace("tokens", np.array([b"x"])),
@@ -231,6 +235,21 @@ def test_odd_files_of_tokens_are_errors_that_name_them(name, tmp_path):
         ODD_TOKENS[name](file)
     with pytest.raises((DataError, ConfigError), match=r"t\.h5.*out="):
         encode_items(out, made(), items, recipe, name="name", num_views=1)
+
+
+def test_files_grow_with_the_number_of_rejects_and_not_with_its_square(tmp_path):
+    model, recipe, sizes = made(), Recipe(num_frames=4, frame_step=1, num_segments=1), []
+    for count in (100, 400):
+        items = [LabelledItem(tmp_path / f"gone {i}.mp4", 0) for i in range(count)]
+        out, all_items = tmp_path / f"{count}.h5", LabelledItems(tuple(items), {}, ("one",))
+        found = encode_items(out, model, all_items, recipe, name="name", num_views=1)
+        sizes.append(out.stat().st_size)
+        with h5py.File(out, "a") as file:  # as a run that ended after half of them
+            file.attrs["progress"] = (count // 2, 0)
+        again = encode_items(out, model, all_items, recipe, name="name", num_views=1)
+        assert len(found.rejected) == count
+        assert again.rejected == found.rejected
+    assert sizes[1] < 6 * sizes[0]
 
 
 def test_tokens_that_are_not_finite_are_rejects(tmp_path):

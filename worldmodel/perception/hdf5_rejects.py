@@ -1,0 +1,61 @@
+"""Rejected items in an HDF5 file of results, one row each.
+
+A row is appended for each item, so that a list with many missing videos costs no more than one with
+few. Earlier versions rewrote one attribute with all reasons, which left the former text in the file.
+"""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+
+from worldmodel.perception.hdf5_file import reserved
+
+ROWS, FORMER = "rejects", "rejected"
+"""Data set of the rows: JSON texts of number, name and reason of an item. Attribute of earlier
+versions: a JSON object of name and reason."""
+
+
+class Rejects:
+    """Items without results, and the reasons.
+
+    Args:
+        file: File of results, open for writing.
+        done: Number of items that the file counts as done; a row of a later item is what an
+            interrupted run left, and is overwritten.
+
+    Raises:
+        ValueError: The file holds something else under these names.
+    """
+
+    def __init__(self, file: h5py.File, done: int) -> None:
+        self.file, self.rows = file, 0
+        self.reasons: dict[str, str] = json.loads(file.attrs.get(FORMER, "{}"))
+        """Item -> reason."""
+        if ROWS in file:
+            if file[ROWS].maxshape != (None,):
+                raise ValueError(f"{ROWS} has the shape {file[ROWS].maxshape}")
+            for number, name, reason in map(json.loads, file[ROWS].asstr()[:]):
+                if number < done:
+                    self.rows += 1
+                    self.reasons[name] = reason
+        if not all(isinstance(reason, str) for reason in self.reasons.values()):
+            raise ValueError("a reason is no text")
+
+    def add(self, number: int, name: str, reason: str) -> None:
+        """Append an item.
+
+        Args:
+            number: Place of the item in the list.
+            name: Name of the item.
+            reason: Why it has no results.
+        """
+        text = json.dumps([number, name, reason])
+        with reserved(self.file, len(text)):
+            if ROWS not in self.file:
+                self.file.create_dataset(ROWS, (0,), h5py.string_dtype(), maxshape=(None,))
+            self.file[ROWS].resize((self.rows + 1,))
+            self.file[ROWS][self.rows] = text
+        self.rows += 1
+        self.reasons[name] = reason
