@@ -26,11 +26,24 @@ from worldmodel.data.orientation import turn_of, upright
 from worldmodel.data.video_file import VideoFacts, inspect_video, reading_video, video_stream
 from worldmodel.errors import ConfigError
 
-__all__ = ["DECODER", "VideoFacts", "VideoFrames", "choose_decoder", "inspect_video"]
+__all__ = [
+    "DECODER",
+    "VideoFacts",
+    "VideoFrames",
+    "choose_decoder",
+    "inspect_video",
+    "packet_facts",
+]
 
 Decoder = Literal["pyav", "torchcodec"]
 DECODER = "WORLDMODEL_DECODER"
 """Environment variable that selects the decoder: `auto` (default), `pyav` or `torchcodec`."""
+
+
+REMEMBERED = 1024
+"""Number of videos whose packets are listed once. Recordings of hours are read at many places in
+any order, and listing the packets reads the whole file. The 100 hours of EPIC-KITCHENS-100 are 700
+videos, and take 400 MB."""
 
 
 @lru_cache(maxsize=1)
@@ -146,7 +159,28 @@ class _Order:
         return rank - 1 if rank and self.stamps[rank - 1] == stamp else None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=REMEMBERED)
+def _packet_facts(path: Path, _stamp: tuple[int, int]) -> VideoFacts:
+    return inspect_video(path, decode=False)
+
+
+def packet_facts(path: Path) -> VideoFacts:
+    """Count the packets of a file that is read at many places, once as long as it is unchanged.
+
+    Raises:
+        EpisodeError: See `inspect_video`.
+    """
+    if not path.is_file():
+        return inspect_video(path, decode=False)
+    return _packet_facts(path, _stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    facts = path.stat()
+    return facts.st_mtime_ns, facts.st_size
+
+
+@lru_cache(maxsize=REMEMBERED)
 def _order(path: Path, stamp: tuple[int, int]) -> _Order | None:
     """Read the packets of a file once; `stamp` is its modification time and size.
 
@@ -169,8 +203,7 @@ def _order(path: Path, stamp: tuple[int, int]) -> _Order | None:
 def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
     order, first = None, min(wanted)
     if first and path.is_file():
-        facts = path.stat()
-        order = _order(path, (facts.st_mtime_ns, facts.st_size))
+        order = _order(path, _stamp(path))
     if order is not None and first >= len(order.stamps):
         count = len(order.stamps)
         raise EpisodeError("video_too_short", f"{path.name} has {count} frames, none at {first}")

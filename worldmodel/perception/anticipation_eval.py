@@ -22,7 +22,7 @@ from worldmodel.data.cache import code_digest
 from worldmodel.data.episode import rejecting
 from worldmodel.data.files import inside
 from worldmodel.data.transforms import Preprocess
-from worldmodel.data.video import VideoFrames, inspect_video
+from worldmodel.data.video import VideoFrames, packet_facts
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.kept_results import KeptResults
 from worldmodel.models.encoder import VisionTransformer
@@ -99,7 +99,7 @@ def read_clip(
             the clip.
     """
     path = video_path(root, action.video)
-    facts = inspect_video(path, decode=False)
+    facts = packet_facts(path)
     played, rate = facts.played()
     if rate != facts.header_fps:  # annotations number the frames of the file
         start, stop = np.searchsorted(played, (action.start, action.stop)).tolist()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from worldmodel.data.cache import code_digest
 from worldmodel.data.episode import rejecting
 from worldmodel.data.files import inside
-from worldmodel.data.video import VideoFrames, inspect_video
+from worldmodel.data.video import VideoFrames, packet_facts
 from worldmodel.errors import DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
@@ -82,7 +82,7 @@ def read_around(path: Path, time_s: float, clips: BoxClips) -> Tensor:
     Raises:
         DataError: The moment is outside the video, or the video is damaged.
     """
-    facts = inspect_video(path, decode=False)
+    facts = packet_facts(path)
     played, rate = facts.played()
     middle = round((time_s - clips.start_s) * rate)
     if not 0 <= middle < len(played):

@@ -1,7 +1,7 @@
 """Rejected items in an HDF5 file of results, one row each.
 
-A row is appended for each item, so that a list with many missing videos costs no more than one with
-few. Earlier versions rewrote one attribute with all reasons, which left the former text in the file.
+A row is appended for each item. Earlier versions rewrote one attribute with the reasons of all, and
+HDF5 keeps a former text in the file, so that its size grew with the square of their number.
 """
 
 from __future__ import annotations

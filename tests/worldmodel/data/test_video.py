@@ -2,6 +2,7 @@
 
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 
 from worldmodel.data import video
 from worldmodel.data.episode import EpisodeError
-from worldmodel.data.video import DECODER, VideoFrames, choose_decoder, inspect_video
+from worldmodel.data.video import DECODER, VideoFrames, choose_decoder, inspect_video, packet_facts
 from worldmodel.data.writers.synthetic import draw_frames, random_states
 from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError
+from worldmodel.perception.box_features import BoxClips, read_around
 
 STEPS, SIZE = 70, (48, 64)
 SPARSE = {"crf": "18", "preset": "veryfast", "g": "20", "bf": "3", "threads": "1"}
@@ -171,3 +173,21 @@ def test_a_file_that_changed_is_read_anew(tmp_path, monkeypatch):
         write_video(path, numbered()[cut:], header_fps=60)
         found = numbers(VideoFrames(path, STEPS - cut).read(steps))
         assert found == (steps + cut).tolist()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts bytes in /proc")
+def test_a_recording_that_is_read_at_many_places_is_listed_once(tmp_path):
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    path, clips = tmp_path / "ava.mp4", BoxClips(4, 1, 0.0, "last")
+    noise = np.random.default_rng(0).integers(0, 256, (200, 96, 128, 3), dtype=np.uint8)
+    write_video(path, noise, header_fps=10)
+    counts = []
+    for time_s in (2.0, 2.4, 2.8, 3.2):  # the file has one key frame
+        before = bytes_read()
+        read_around(path, time_s, clips)
+        counts.append(bytes_read() - before)
+    assert max(counts[1:]) < path.stat().st_size / 2 < counts[0]
+    write_video(path, noise[:50], header_fps=10)
+    assert packet_facts(path).frames == 50
