@@ -24,6 +24,8 @@ from worldmodel.perception.sharing import Processes, merged
 
 Read = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Returns tokens [V, B, N, D] and labels [B, ...] of items in an epoch (from 1)."""
+FREE = ("device", "out", "save_every")
+"""Options that only say where a run is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +73,25 @@ def run_facts(options: Mapping[str, object], networks: Sequence[nn.Module], item
         networks: Frozen networks; weights and configuration are compared, not names.
         items: Items and labels that are trained on, serialisable as JSON.
     """
-    asked = {**options, "device": "", "out": "", "save_every": 0}
+    asked = {**options, **dict.fromkeys(FREE)}
     digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]
     return json.dumps([asked, [model_hash(network) for network in networks], digest])
+
+
+def differences(saved: str, asked: str) -> list[str]:
+    """Return what two runs differ in, by the texts of `run_facts`."""
+    before, now = (_named(text) for text in (saved, asked))
+    return [
+        f"{name}: {str(before.get(name))[:60]} -> {str(now.get(name))[:60]}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _named(text: str) -> dict[str, object]:
+    options, networks, items = json.loads(text)
+    facts = {name: value for name, value in options.items() if name not in FREE}
+    return {**facts, "weights": networks, "items": items}
 
 
 def generator_of(seed: int, epoch: int) -> torch.Generator:
@@ -168,8 +186,8 @@ def _resume(fitting: Fitting[Output], device: torch.device) -> _Progress:
         return done
     try:
         saved = torch.load(state, map_location=device, weights_only=True)
-        options = saved["options"]
-        if options == fitting.asked:
+        found = differences(saved["options"], fitting.asked)
+        if not found:
             fitting.heads.load_training_state(saved["grid"])
             done.rows = [dict(row) for row in saved["rows"]]
             done.losses = [row.cpu() for row in saved["losses"]]
@@ -179,8 +197,9 @@ def _resume(fitting: Fitting[Output], device: torch.device) -> _Progress:
         raise CheckpointError(
             f"{state} is damaged ({first[:300]}): delete it to train again, or use another out="
         ) from error
-    if options != fitting.asked:
+    if found:
         raise ConfigError(
-            f"{state} is of a run with other options, items or encoder weights: use another out="
+            f"{state} is of a run with other options, items or encoder weights "
+            f"({', '.join(found)}): give the same ones, or use another out="
         )
     return done

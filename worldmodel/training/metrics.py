@@ -24,7 +24,7 @@ def _read_lines(path: Path) -> list[tuple[str, Row]]:
         try:
             row = json.loads(line)
             int(row["step"])
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             if number == len(lines):
                 break
             raise TrainingError(

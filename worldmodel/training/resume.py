@@ -21,6 +21,7 @@ from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.prepare import encoder_hash
 from worldmodel.errors import ConfigError
 from worldmodel.training.config import AnyOptions
+from worldmodel.training.option_groups import RegularizerConfig
 
 log = logging.getLogger(__name__)
 Facts = dict[str, object]
@@ -98,17 +99,34 @@ def data_fingerprint(source: ClipSource) -> str:
     return digest.hexdigest()[:16]
 
 
-def run_facts(options: AnyOptions, source: ClipSource, start: Iterable[nn.Module]) -> Facts:
+def clips_per_statistic(options: AnyOptions, processes: int) -> Facts:
+    """Return the number of clips of a variance or covariance, if the loss has one.
+
+    They are computed over the clips that a process loads at once, so `accumulate` and the number of
+    processes change them; without them, both only tell where a run is.
+    """
+    terms = getattr(options, "regularizers", None)
+    if not isinstance(terms, RegularizerConfig) or not (terms.variance or terms.covariance):
+        return {}
+    loop = options.loop
+    return {"clips per statistic": loop.batch_size // (loop.accumulate * processes)}
+
+
+def run_facts(
+    options: AnyOptions, source: ClipSource, start: Iterable[nn.Module], *, processes: int = 1
+) -> Facts:
     """Return the facts of a run.
 
     Args:
         options: Options of the run.
         source: Training clips.
         start: Trained modules that the run starts from.
+        processes: Number of processes of the run.
     """
     hashes = [encoder_hash(module) for module in start]
     return {
         **option_facts(options),
+        **clips_per_statistic(options, processes),
         "data": data_fingerprint(source),
         "all data": source.content_hash(),
         "start weights": " ".join(hashes) or "none",

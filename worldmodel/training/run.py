@@ -99,7 +99,9 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
     if run.threads:
         torch.set_num_threads(run.threads)
     out, started = Path(run.out), time.perf_counter()
-    facts = ranks.from_rank_0({} if ranks.rank else run_facts(options, clips, task.start_modules()))
+    facts = ranks.from_rank_0(
+        {} if ranks.rank else run_facts(options, clips, task.start_modules(), processes=ranks.count)
+    )
     folder = str(out / "checkpoints")
 
     forced: list[str] = []
