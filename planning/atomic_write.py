@@ -32,5 +32,5 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 text file as `write_bytes` does; what is not UTF-8 is escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))

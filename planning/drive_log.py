@@ -26,6 +26,8 @@ from planning.goals import GoalPicture
 from planning.pictures import read_image
 from planning.protocols import SubGoal
 
+LOG = "log.jsonl"
+
 
 def _list(values: ArrayLike) -> list[float]:
     return [float(v) for v in np.asarray(values).ravel()]
@@ -116,12 +118,12 @@ class DriveLog:
             with named_errors(path):
                 Image.fromarray(goal.image).save(path)
         named = [{"name": g.name, "steps": g.steps, "state": _list(g.state)} for g in goals]
-        self.file = (folder / "log.jsonl").open("w", encoding="utf-8")
+        self.file = (folder / LOG).open("w", encoding="utf-8")
         self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
 
     def write(self, row: dict[str, Any]) -> None:
         """Append a line and flush it to disk."""
-        with named_errors(self.folder / "log.jsonl"):
+        with named_errors(self.folder / LOG):
             self.file.write(json.dumps(row) + "\n")
             self.file.flush()
 
@@ -158,33 +160,87 @@ class Logged:
         return read_image(self.folder / f"frame-{index:04d}.png")
 
 
+@contextlib.contextmanager
+def reading_log(path: Path) -> Iterator[None]:
+    """Turn what the content of a file of a log raises into an error that names the file.
+
+    Raises:
+        PlanError: An entry is missing or of another kind.
+    """
+    try:
+        yield
+    except PlanError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise PlanError(
+            f"{path} is not the log of a drive ({type(error).__name__}: {str(error)[:300]}): give "
+            "a folder that `worldmodel drive` wrote"
+        ) from error
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a log, ignoring an incomplete last line left by a killed process.
+
+    Raises:
+        PlanError: The file is not a regular one, or another line is not a JSON object.
+    """
+    if path.exists() and not path.is_file():
+        raise PlanError(f"{path} is not a regular file")
+    lines = path.read_text("utf-8", "replace").splitlines() if path.is_file() else []
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
+                break
+            raise PlanError(f"{path}, line {number} is not JSON ({str(error)[:200]})") from error
+        if not isinstance(row, dict):
+            raise PlanError(f"{path}, line {number} is not a JSON object")
+        rows.append(row)
+    return rows
+
+
 def read_log(folder: Path) -> Logged:
     """Read a log, ignoring an incomplete last line left by a killed process.
 
     Raises:
-        PlanError: The log or its header is missing.
+        PlanError: The log or its header is missing, or an entry is of another kind.
     """
-    path = folder / "log.jsonl"
+    path = folder / LOG
     if not path.is_file():
-        raise PlanError(f"No log.jsonl in {folder}: give a folder that `worldmodel drive` wrote")
-    rows: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except (ValueError, RecursionError):
-            break
+        raise PlanError(f"No {LOG} in {folder}: give a folder that `worldmodel drive` wrote")
+    rows = read_lines(path)
     if not rows or rows[0].get("kind") != "begin":
         raise PlanError(f"{path} has no header: the drive was cut off before its first step")
-    header = rows[0]
-    goals: list[SubGoal] = [
-        GoalPicture(
-            g["name"],
-            read_image(folder / f"goal-{i:02d}.png"),
-            np.array(g["state"], np.float32),
-            g["steps"],
-        )
-        for i, g in enumerate(header["goals"])
-    ]
-    steps = [r for r in rows if r["kind"] == "step" and "asked" in r]
-    end = rows[-1] if rows[-1]["kind"] == "end" else {}
+    with reading_log(path):
+        header = rows[0]
+        int(header["seed"])
+        header["options"].keys()
+        goals = [_goal(folder, i, entry) for i, entry in enumerate(header["goals"])]
+        steps = [_checked(row) for row in rows if row["kind"] == "step" and "asked" in row]
+        end = rows[-1] if rows[-1]["kind"] == "end" else {}
     return Logged(folder, header, goals, steps, end)
+
+
+def _goal(folder: Path, index: int, entry: dict[str, Any]) -> SubGoal:
+    image = read_image(folder / f"goal-{index:02d}.png")
+    state = np.array(entry["state"], np.float32)
+    return GoalPicture(str(entry["name"]), image, state, int(entry["steps"]))
+
+
+def _checked(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row of a step whose numbers are numbers.
+
+    Raises:
+        ValueError: An array has another length.
+        KeyError: An entry is missing.
+    """
+    for name in ("state", "asked"):
+        if np.array(row[name], np.float64).shape != (7,):
+            raise ValueError(f"{name} of step {row['step']} is not seven numbers")
+    for name in ("step", "frame", "sub_goal"):
+        if type(row[name]) is not int or row[name] < 0:
+            raise ValueError(f"{name} is {str(row[name])[:50]}; allowed: 0 or more")
+    float(row["energy"])
+    return row

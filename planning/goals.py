@@ -65,7 +65,7 @@ def _read(path: Path) -> GoalPicture:
         said = json.loads(facts.read_text(encoding="utf-8"))
         state = np.array(said["state"], np.float32)
         name, steps = str(said["name"]), said["steps"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
     if not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
         raise PlanError(f"{facts}: steps={steps!r}; allowed: 1 to {MAX_STEPS}")

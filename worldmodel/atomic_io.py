@@ -151,8 +151,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 text file atomically; what is not UTF-8, as in names of files, is escaped."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.goals import SubGoal
+from planning.apps.npz_file import read_npz
 from planning.atomic_write import write_bytes
 from planning.errors import PlanError
 from planning.rollout import Episode
@@ -29,17 +29,15 @@ KINDS: dict[str, Callable[..., Any]] = {
 """Classes that a file may name."""
 Arrays = list[NDArray[Any]]
 UNREADABLE = (
-    OSError,
-    EOFError,
     ValueError,
     KeyError,
     TypeError,
     AttributeError,
     IndexError,
     RecursionError,
-    zipfile.BadZipFile,
+    PlanError,
 )
-"""What reading a damaged or foreign file raises."""
+"""What a damaged or foreign file raises."""
 
 
 def save_episode(path: Path, episode: Episode) -> None:
@@ -58,9 +56,8 @@ def load_episode(path: Path) -> Episode:
         PlanError: the file is not a complete episode.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            tree, *arrays = (found[name] for name in found.files)
-            episode = _from_tree(json.loads(str(tree)), arrays)
+        tree, *arrays = read_npz(path).values()
+        episode = _from_tree(json.loads(str(tree)), arrays)
     except UNREADABLE as error:
         raise PlanError(
             f"{path} is not a complete episode: {error}. Delete it and run its shard again."

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from planning.apps.npz_file import read_npz
+from planning.errors import PlanError
 from planning.pictures import read_image
 from planning.states import check_state
 from worldmodel.atomic_io import atomic_file
@@ -60,12 +62,10 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
     Raises:
         DataError: the file, its arrays or the frames do not exist.
     """
-    if Path(path).exists() and not Path(path).is_file():
-        raise DataError(f"{path!r} is not a regular file. Give an npz file.")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            frames, states = file["observations"], file["states"]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        arrays = read_npz(Path(path))
+        frames, states = arrays["observations"], arrays["states"]
+    except (PlanError, KeyError) as error:
         raise DataError(
             f"{path!r} is not a trajectory ({error}). Give an npz file with observations "
             "and states."

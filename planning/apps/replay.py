@@ -17,7 +17,7 @@ from planning.apps.logged_planner import logged_planner
 from planning.apps.policies import make_planning_agent, open_policy
 from planning.apps.safety_replay import replay_safety_log
 from planning.apps.workspace import SIMULATED_BOX_M, point
-from planning.drive_log import Logged, read_log
+from planning.drive_log import LOG, Logged, read_log, reading_log
 from planning.errors import PlanError
 from planning.goals import GoalPicture
 from planning.options import Precision, ReplayOptions
@@ -33,6 +33,7 @@ from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.models.world_model import WorldModel
 
+MAX_THREADS = 4096
 LoadModel = Callable[[str, str, Precision], WorldModel]
 """Function that loads a model by name onto a device, in a precision."""
 
@@ -44,9 +45,9 @@ def find_logs(where: str) -> list[Path]:
         PlanError: the run has no logs.
     """
     root = Path(where)
-    if where and (root / "log.jsonl").is_file():
+    if where and (root / LOG).is_file():
         return [root]
-    found = sorted(p.parent for p in (root / "logs").glob("*/log.jsonl")) if where else []
+    found = sorted(p.parent for p in (root / "logs").glob(f"*/{LOG}")) if where else []
     if not found:
         raise PlanError(f"No logs in {where!r}. Give run=FOLDER, the out= of a `worldmodel drive`.")
     return found
@@ -60,26 +61,31 @@ def logged_task(logged: Logged) -> str:
 
 
 def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
-    """Return the agent of a log, optionally with another model."""
+    """Return the agent of a log, optionally with another model.
+
+    Raises:
+        PlanError: An entry of the log is missing or of another kind, or names code to run.
+    """
     header, options = logged.header, logged.header["options"]
-    # what precision=auto was on the drive's machine; older drives ran in float32
-    weights: Precision = header.get("weights", "float32")
-    world = load(model or options["model"], options["device"], weights)
-    planner = logged_planner(options)
+    with reading_log(logged.folder / LOG):
+        # what precision=auto was on the drive's machine; older drives ran in float32
+        weights: Precision = header.get("weights", "float32")
+        name, device, axes = model or options["model"], options["device"], options["axes"]
+        planner = logged_planner(options)
+        low, high = (point(corner) for corner in header["box_m"] or SIMULATED_BOX_M)
+        arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
+        resolved = planner.resolved(one_image=header.get("method", "actions") == "skills")
     named = [("optimiser", planner.optimiser)]
     named += [("skill", skill) for skill in planner.skill_search.skills]
-    for kind, name in named:
-        if not is_own(kind, name):
+    for kind, code in named:
+        if not is_own(kind, code):
             raise PlanError(
-                f"The log names the {kind} {name}, and a log never chooses what code runs. Give "
+                f"The log names the {kind} {code}, and a log never chooses what code runs. Give "
                 "plan=false to show the drive without planning again."
             )
-    policy = open_policy(world, planner, axes=options["axes"])
-    low, high = header["box_m"] or SIMULATED_BOX_M
-    arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
-    policy.connect(arm, (point(low), point(high)))
-    plans_skills = header.get("method", "actions") == "skills"
-    resolved = planner.resolved(one_image=plans_skills)
+    world = load(name, device, weights)
+    policy = open_policy(world, planner, axes=axes)
+    policy.connect(arm, (low, high))
     return make_planning_agent(policy, world, resolved, arm, options.get("precision", "auto"))
 
 
@@ -87,14 +93,16 @@ def replan(logged: Logged, agent: Agent) -> list[float]:
     """Replan every step; return each step's maximum difference from the logged action.
 
     Raises:
-        PlanError: the step budgets end before the log does.
+        PlanError: the step budgets end before the log does, or its number of threads is absurd.
     """
+    with reading_log(logged.folder / LOG):
+        num_threads = int(logged.header["threads"])
+        if not 1 <= num_threads <= MAX_THREADS:
+            raise ValueError(f"threads is {num_threads}; allowed: 1 to {MAX_THREADS}")
     agent.begin(logged.goals, logged.header["seed"])
     differences = []
     threads = torch.get_num_threads()
-    torch.set_num_threads(
-        int(logged.header["threads"])
-    )  # the rounding of sums depends on the number of threads
+    torch.set_num_threads(num_threads)  # the rounding of sums depends on it
     try:
         for row in tqdm(logged.steps, desc="planning again", unit="step"):
             state = np.array(row["state"], dtype=np.float64).astype(np.float32)
@@ -119,7 +127,16 @@ def as_seen(logged: Logged, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def as_episode(logged: Logged) -> Episode:
-    """Return the log as an episode of the report."""
+    """Return the log as an episode of the report.
+
+    Raises:
+        PlanError: An entry of the log is missing or of another kind.
+    """
+    with reading_log(logged.folder / LOG):
+        return _episode(logged)
+
+
+def _episode(logged: Logged) -> Episode:
     error = logged.end.get("error_m")
     goals: list[SubGoal] = [
         GoalPicture(g.name, as_seen(logged, g.image), g.state, g.steps) for g in logged.goals

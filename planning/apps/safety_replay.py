@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from planning.arm_options import NO_KINEMATICS
-from planning.drive_log import Logged, reason_kinds
+from planning.drive_log import Logged, read_lines, reading_log, reason_kinds
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafetyConfig
 from robot.safety.limits import Limits
+
+SAFETY = "safety.jsonl"
+"""Log of the safety layer, in the folder of a drive's log."""
 
 
 @dataclass
@@ -29,15 +31,10 @@ class SafetyReplay:
 
 def _rows(logged: Logged) -> list[dict[str, Any]]:
     """Return the first line of each command in order, ignoring an incomplete last line."""
-    path = logged.folder / "safety.jsonl"
     rows: dict[int, dict[str, Any]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            break
+    for row in read_lines(logged.folder / SAFETY):
         if "n" in row:
-            rows.setdefault(row["n"], row)
+            rows.setdefault(int(row["n"]), row)
     return [rows[n] for n in sorted(rows)]
 
 
@@ -66,7 +63,15 @@ def replay_safety_log(logged: Logged) -> SafetyReplay | None:
 
     Returns:
         None if the log lacks the limits or the commands, as older logs do.
+
+    Raises:
+        PlanError: An entry of the log or of the safety log is missing or of another kind.
     """
+    with reading_log(logged.folder / SAFETY):
+        return _replay(logged)
+
+
+def _replay(logged: Logged) -> SafetyReplay | None:
     header, rows = logged.header, _rows(logged)
     if "limits" not in header or not (rows or not logged.steps):
         return None

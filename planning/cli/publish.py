@@ -46,6 +46,8 @@ def run(options: Options) -> int:
     from worldmodel.checkpoints.origin import origin_of
     from worldmodel.checkpoints.picture_decoder import decoder_path
 
+    if options.repo and not pretrained.REPOSITORY.fullmatch(options.repo):
+        raise PlanError(f"repo={options.repo!r}; allowed: USER/NAME or USER/NAME@REVISION.")
     origin = origin_of(options.model)
     model = load_any(options.model, "cpu", "float32")
     decoder = decoder_path(options.model)

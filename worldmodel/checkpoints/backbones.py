@@ -48,7 +48,8 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
         settings, _ = package.PretrainedConfig.get_config_dict(str(name), local_files_only=offline)
         if not settings:
             raise OSError("it has no config.json.")
-    except (OSError, ValueError, RecursionError) as error:
+    # a config.json that is not an object makes transformers raise the last two
+    except (OSError, ValueError, RecursionError, TypeError, AttributeError) as error:
         first = "no connection to the hub, and not in its cache." if offline else _first_line(error)
         raise CheckpointError(
             f"No backbone {str(name)!r}: {first} Give a folder with config.json and "

@@ -108,7 +108,7 @@ def _compile(path: Path) -> Any:
         if root.tag != "robot":
             return mujoco.MjModel.from_xml_path(str(path))
         return mujoco.MjModel.from_xml_string(_skeleton(root))
-    except (OSError, ValueError, ElementTree.ParseError) as error:
+    except (OSError, ValueError, RecursionError, ElementTree.ParseError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"robot_file={path} cannot be read: {str(error)[:500]}") from error

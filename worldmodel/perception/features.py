@@ -29,7 +29,7 @@ from worldmodel.data.files import list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
@@ -168,15 +168,7 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
-    with reserved(file):
-        if name in file and not _is_of(file[name], path):
-            log.warning("%s has changed since its features were written: encoding it again", path)
-            del file[name]
-        group = file.require_group(name)
-        group.attrs["source"] = source_stamp(path)
-        done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
-        for key in set(ARRAYS) & set(group):
-            group[key].resize(done, axis=0)  # an interrupted run may have written only one
+    group, done = _group_of(file, name, path)
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
     read = clips(path, config)
@@ -197,6 +189,27 @@ def _one_video(
     with reserved(file):
         group.attrs["complete"] = True
     return count
+
+
+def _group_of(file: h5py.File, name: str, path: Path) -> tuple[h5py.Group, int]:
+    """Return the group of a video, and the number of clips that it holds.
+
+    Raises:
+        ConfigError: The file is damaged; the message names it.
+    """
+    try:
+        with reserved(file):
+            if name in file and not _is_of(file[name], path):
+                log.warning("%s has changed since its features were written: encode it again", path)
+                del file[name]
+            group = file.require_group(name)
+            group.attrs["source"] = source_stamp(path)
+            done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
+            for key in set(ARRAYS) & set(group):
+                group[key].resize(done, axis=0)  # an interrupted run may have written only one
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # HDF5's answers to damage
+        raise ConfigError(f"{file.filename} is damaged ({error}): use another out=") from error
+    return group, done
 
 
 def _is_of(group: h5py.Group | h5py.Dataset, path: Path) -> bool:

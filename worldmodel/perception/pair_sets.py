@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from worldmodel.checkpoints.container import read_json
+from worldmodel.data.episode import rejecting
+from worldmodel.data.files import read_json
 from worldmodel.data.video import inspect_video
-from worldmodel.errors import CheckpointError, DataError
+from worldmodel.errors import DataError
 from worldmodel.perception.pair_videos import Video, match_scene
 from worldmodel.perception.tables import Row, read_rows
 
@@ -73,8 +74,9 @@ def _collect(
     rejected: dict[str, str] = {}
     for name, make in items:
         try:
-            pairs += make()
-        except (DataError, CheckpointError) as error:
+            with rejecting(name):
+                pairs += make()
+        except DataError as error:
             log.warning("%s: %s", name, error)
             rejected[name] = str(error)
     if not pairs:
@@ -122,7 +124,9 @@ def _intphys_scene(scene: Path, as_released: bool) -> list[Pair]:
 
 
 def _is_possible(path: Path) -> bool:
-    label = read_json(_existing(path)).get("header", {}).get("is_possible")
+    status = read_json(path, path.parent, links="all", reason="status_unreadable")
+    header = status.get("header") if isinstance(status, dict) else None
+    label = header.get("is_possible") if isinstance(header, dict) else None
     if not isinstance(label, bool):
         raise DataError(f"{path}: header.is_possible is {label!r}; needed: true or false")
     return label

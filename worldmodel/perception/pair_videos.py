@@ -47,7 +47,11 @@ class Video:
             )
         if files is None:
             return torch.from_numpy(VideoFrames(self.path, count).read(numbers))
-        return torch.from_numpy(np.stack([read_picture(files[i]) for i in numbers]))
+        pictures = [read_picture(files[i]) for i in numbers]
+        sizes = sorted({picture.shape[:2] for picture in pictures})
+        if len(sizes) > 1:
+            raise DataError(f"{self.path} has pictures of several sizes: {sizes}")
+        return torch.from_numpy(np.stack(pictures))
 
     def stamp(self) -> str:
         """Return what changes when the video does: path, first frame, sizes and times of files."""

@@ -101,7 +101,9 @@ def read_mask(path: Path) -> MaskImage:
             if image.mode not in ("P", "L"):
                 raise DataError(f"{path} has mode {image.mode}; needed: a palette or grey picture")
             numbers = np.array(image)
-    except (OSError, ValueError, SyntaxError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises errors of many kinds
         raise DataError(f"{path} cannot be read as an image: {error}") from error
     return np.where(numbers == VOID, 0, numbers).astype(np.uint8)
 

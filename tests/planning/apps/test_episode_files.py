@@ -1,12 +1,15 @@
 """Files of episodes: everything comes back, and nothing else is accepted."""
 
 import json
+import struct
+import zipfile
 
 import numpy as np
 import pytest
 
 from envs.goals import SubGoal
 from planning.apps.episode_files import _to_tree, load_episode, save_episode
+from planning.apps.npz_file import read_npz
 from planning.errors import PlanError
 from planning.rollout import Episode
 from planning.skill_record import Candidate, SkillRecord
@@ -91,3 +94,31 @@ def test_what_is_no_episode_is_refused(episode, tmp_path):
     np.savez(path, np.array([episode], dtype=object))  # pickled objects are not loaded
     with pytest.raises(PlanError, match="Delete it"):
         load_episode(path)
+
+
+def test_damage_anywhere_is_named_or_changes_nothing(episode, tmp_path):
+    path = tmp_path / "a.npz"
+    save_episode(path, episode)
+    whole, good = path.read_bytes(), flat(load_episode(path))
+    for at in range(0, len(whole), 11):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+        try:
+            found = flat(load_episode(path))
+        except PlanError as error:
+            assert "a.npz" in str(error)  # noqa: PT017 - many bytes are of no importance
+        else:
+            assert found[0] == good[0]
+
+
+@pytest.mark.parametrize("count", [10**13, 2**33])
+def test_arrays_that_say_to_be_huge_take_no_memory(tmp_path, count):
+    path, zeros = tmp_path / "a.npz", bytes(1 << 24)
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("arr_0.npy", "w") as file,
+    ):
+        file.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", 96) + header.ljust(96).encode())
+        file.write(zeros)
+    with pytest.raises(PlanError, match=r"a\.npz"):
+        read_npz(path)

@@ -143,6 +143,49 @@ def test_a_changed_safety_log_is_not_judged_as_it_was(what, driven, tmp_path):
     assert main(["replay", f"run={copy}", "plan=false", f"out={tmp_path}/out"]) == 0
 
 
+ODD_LINES = {
+    "null": lambda row: None,
+    "a list": lambda row: [1],
+    "torn": lambda row: "{",
+    "no kind": lambda row: {k: v for k, v in row.items() if k != "kind"},
+    "no seed, no frame": lambda row: {
+        k: v for k, v in row.items() if k not in ("seed", "frame", "kinematics", "options")
+    },
+    "words": lambda row: {k: "x" if k != "kind" else v for k, v in row.items()},
+    "nothing in it": lambda row: {k: None if k != "kind" else v for k, v in row.items()},
+}
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("name", ODD_LINES)
+def test_an_odd_line_of_a_log_is_named(name, at, driven, tmp_path, capsys):
+    shutil.copytree(driven, tmp_path / "run")
+    (log,) = (tmp_path / "run").glob("logs/*/log.jsonl")
+    lines = log.read_text().splitlines()
+    odd = ODD_LINES[name](json.loads(lines[at]))
+    lines[at] = odd if isinstance(odd, str) else json.dumps(odd)
+    log.write_text("\n".join(lines))
+    words = ["replay", f"run={tmp_path}/run", f"out={tmp_path}/out", "plan=false"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "log.jsonl" in said
+    assert "crash.log" not in said
+
+
+@pytest.mark.parametrize("entry", ["base", "allowed", "asked", "refused", "n"])
+def test_an_odd_line_of_a_safety_log_is_named(entry, driven, tmp_path, capsys):
+    shutil.copytree(driven, tmp_path / "run")
+    (log,) = (tmp_path / "run").glob("logs/*/safety.jsonl")
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows[1][entry] = {"a": 1}
+    if entry == "refused":
+        del rows[1]["refused"]
+    log.write_text("\n".join(map(json.dumps, rows)))
+    words = ["replay", f"run={tmp_path}/run", f"out={tmp_path}/out", "plan=false"]
+    assert main(words) == 2
+    assert "safety.jsonl" in capsys.readouterr().err
+
+
 def test_a_dry_run_moves_nothing(tmp_path):
     words = ["drive", "robot=mujoco", "task=reach", "sub_goals=one", f"out={tmp_path}"]
     assert main([*words, *SMALL]) == 0

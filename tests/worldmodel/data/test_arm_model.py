@@ -99,6 +99,7 @@ def test_an_mjcf_with_a_site(tmp_path):
         ("<robot", "tip", (), "cannot be read"),
         ("<robot><link/></robot>", "tip", (), "cannot be read|is not in"),
         ("<mujoco><nonsense/></mujoco>", "tip", (), "cannot be read"),
+        pytest.param("<robot>" * 9000 + "</robot>" * 9000, "tip", (), "cannot be read", id="deep"),
     ],
 )
 def test_a_wrong_robot_is_one_error(tmp_path, text, body, joints, message):

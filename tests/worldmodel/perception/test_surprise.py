@@ -194,6 +194,28 @@ def test_intphys_scenes_are_matched_and_a_bad_one_is_named(tmp_path):
         read_intphys(tmp_path / "dev")
 
 
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("status.json", lambda path: path.write_text('{"header": null}'), "is_possible is None"),
+        ("status.json", lambda path: path.write_text("[]"), "is_possible is None"),
+        ("status.json", lambda path: path.write_bytes(b"\xff"), "status_unreadable"),
+        (
+            "scene/scene_007.png",
+            lambda path: Image.new("RGB", (9, 9)).save(path),
+            "pictures of several sizes",
+        ),
+    ],
+)
+def test_an_odd_scene_stops_no_other(file, change, reason, tmp_path):
+    for name in ("01", "02"):
+        scene(tmp_path / "dev" / "O1" / name, (21, 0, 9, 0), (False, True, True, False))
+    change(tmp_path / "dev" / "O1" / "01" / "3" / file)
+    found = read_intphys(tmp_path)
+    assert {pair.name for pair in found.pairs} == {"O1/02/1", "O1/02/2"}
+    assert reason in found.rejected["dev/O1/01"]
+
+
 def test_grasp_pairs_need_both_files(tmp_path):
     for name in ("P_Gravity/0", "IP_Gravity/0", "P_Gravity/1", "IP_Gravity/2"):
         write(tmp_path / "level2" / f"{name}.mp4")
