@@ -22,10 +22,13 @@ HEADS = ("probe train", "probe boxes", "anticipate train")
 MEMORY = ["launcher=slurm", "rollout_kind=free", "head_weight=1"]
 DENSE = ["launcher=slurm", "context_loss=0.5", "context_until=99"]
 WORDS = {
-    **dict.fromkeys(("joint", "finetune"), MEMORY),
+    "joint": MEMORY,
+    "finetune": MEMORY,
     "frozen": [*MEMORY, "augment=0", "hue_deg=0", "pattern=0"],
-    **dict.fromkeys(("clips", "shapes"), DENSE),
-    **dict.fromkeys(("post", "images"), ["launcher=slurm"]),
+    "clips": DENSE,
+    "shapes": DENSE,
+    "post": ["launcher=slurm"],
+    "images": ["launcher=slurm"],
 }
 """Mode -> words that make its other options have an effect."""
 TIED = {"mode", "probe"}
