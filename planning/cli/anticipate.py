@@ -88,7 +88,7 @@ def run(options: Options) -> int:
 def _score(options: Options) -> AnticipationScores:
     from planning.apps.anticipate import load_networks
     from worldmodel.perception.anticipation import FutureConfig
-    from worldmodel.perception.anticipation_eval import score_probes
+    from worldmodel.perception.anticipation_eval import AnticipationScores, score_probes
     from worldmodel.perception.epic_kitchens import (
         AnticipationClip,
         class_order,
@@ -97,8 +97,9 @@ def _score(options: Options) -> AnticipationScores:
     )
 
     folder = Path(options.annotations)
-    classes = class_order(read_actions(folder / TRAIN))
-    actions = known_actions(read_actions(folder / VALIDATION), classes)[: options.max_clips]
+    rejected: dict[str, str] = {}
+    classes = class_order(read_actions(folder / TRAIN, rejected))
+    actions = known_actions(read_actions(folder / VALIDATION, rejected), classes)
     networks, size = load_networks(
         options.model,
         Path(options.probe),
@@ -115,9 +116,9 @@ def _score(options: Options) -> AnticipationScores:
         seconds=(options.seconds, options.seconds),
         as_released=options.as_released,
     )
-    return score_probes(
+    found = score_probes(
         networks,
-        actions,
+        actions[: options.max_clips],
         classes,
         Path(options.videos),
         clip,
@@ -125,3 +126,4 @@ def _score(options: Options) -> AnticipationScores:
         batch_size=options.batch_size,
         keep=Path(options.out) / "scored.jsonl",
     )
+    return AnticipationScores(found.recalls, rejected | found.rejected)

@@ -142,9 +142,9 @@ def train_anticipation(
     """
     processes = processes or OneProcess()
     device = processes.device(options.device)
-    actions = read_actions(Path(options.annotations) / TRAIN)
-    classes = class_order(actions)
     root, rejected = Path(options.videos), dict[str, str]()
+    actions = read_actions(Path(options.annotations) / TRAIN, rejected)
+    classes = class_order(actions)
     usable = usable_actions(actions, root, rejected)
     fitted, held = divide_videos(usable, options.choose_share, options.seed)
     require_readable(held, root, _clip(options, (1.0, 1.0), None))

@@ -66,13 +66,32 @@ class ActionClasses:
         return verbs, nouns, {pair: i for i, pair in enumerate(self.actions)}
 
 
-def read_actions(path: Path) -> list[Action]:
+def read_actions(path: Path, rejected: dict[str, str] | None = None) -> list[Action]:
     """Read `EPIC_100_train.csv` or `EPIC_100_validation.csv`, in the order of the file.
 
+    Args:
+        path: The file.
+        rejected: Takes the malformed rows (`FILE:ROW`, the first is 1) with the reason; without
+            it, such a row is an error.
+
     Raises:
-        DataError: The file is missing, lacks a column, or a row is not numeric.
+        DataError: The file is missing, lacks a column, or a row is malformed (all are, with
+            `rejected`).
     """
-    return [_action(path, i, row) for i, row in enumerate(read_rows(path, COLUMNS), 1)]
+    found = []
+    reasons: dict[str, str] = {}
+    for number, row in enumerate(read_rows(path, COLUMNS), 1):
+        try:
+            found.append(_action(path, number, row))
+        except DataError as error:
+            if rejected is None:
+                raise
+            reasons[f"{path.name}:{number}"] = str(error)
+    if reasons and not found:
+        raise DataError(f"no row of {path} can be used; the first: {next(iter(reasons.values()))}")
+    if rejected is not None:
+        rejected |= reasons
+    return found
 
 
 def _action(path: Path, number: int, row: Row) -> Action:

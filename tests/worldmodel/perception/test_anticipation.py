@@ -89,6 +89,13 @@ def test_damaged_annotations_are_named(tmp_path, text, message):
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_actions(path)
+    if "no column" not in message:
+        with pytest.raises(DataError, match="can be used"):
+            read_actions(path, {})
+        path.write_text(text + "P,2,3,1,1\n", encoding="utf-8")
+        rejected: dict[str, str] = {}
+        assert read_actions(path, rejected) == [Action("P", 2, 3, 1, 1)]
+        assert rejected.keys() == {"train.csv:1"}
     with pytest.raises(DataError, match="cannot be read"):
         read_actions(tmp_path / "none.csv")
 
