@@ -42,6 +42,16 @@ class _Recorded:
         self.graph.replay()
 
 
+def laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+    """Return a gradient in the memory layout of its parameter, which fused optimisers need.
+
+    `backward` lays gradients out so, `torch.autograd.grad` does not.
+    """
+    if gradient is None or gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
+
+
 class GraphedLosses:
     """Losses of an objective on a CUDA device; a call also writes the gradients of its parameters.
 
@@ -83,7 +93,8 @@ class GraphedLosses:
         # A cast weight that autocast remembers from before a recording would never change again.
         with torch.autocast("cuda", low, enabled, cache_enabled=False):
             losses: Batch = self.objective(batch)
-        gradients = torch.autograd.grad(losses["loss"], self.trained, allow_unused=True)
+        found = torch.autograd.grad(losses["loss"], self.trained, allow_unused=True)
+        gradients = tuple(laid_out_as(p, g) for p, g in zip(self.trained, found, strict=True))
         return {name: value.detach() for name, value in losses.items()}, gradients
 
     def _record(self, batch: Batch) -> _Recorded:
