@@ -124,6 +124,44 @@ class Renderer:
 
     def render(self, data: mujoco.MjData, camera: str) -> NDArray[np.uint8]:
         """Render a camera's image, uint8 RGB [H, W, 3]."""
+        out = np.empty((*self.shape, 3), np.uint8)
+        self._draw(data, camera)
+        mujoco.mjr_readPixels(out, None, self.rect, self.graphics.context)
+        return np.ascontiguousarray(out[::-1])
+
+    def measure(
+        self, data: mujoco.MjData, camera: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return what a camera's pixels show: depths [H, W, m], and numbers of geometries.
+
+        The depth is the distance along the camera's axis. Where nothing is, it is 0 and the number
+        is -1.
+        """
+        colours = np.empty((*self.shape, 3), np.uint8)
+        share = np.empty(self.shape, np.float32)
+        flags = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
+        for flag in flags:
+            self.scene.flags[flag] = 1
+        try:
+            self._draw(data, camera)
+            mujoco.mjr_readPixels(colours, share, self.rect, self.graphics.context)
+        finally:
+            for flag in flags:
+                self.scene.flags[flag] = 0
+        drawn = np.full(self.scene.ngeom + 1, -1, np.int64)  # number 0 is the background
+        for geometry in self.scene.geoms[: self.scene.ngeom]:
+            if geometry.objtype == mujoco.mjtObj.mjOBJ_GEOM and geometry.segid >= 0:
+                drawn[geometry.segid + 1] = geometry.objid
+        numbers = drawn[colours[::-1].astype(np.int64) @ (1, 2**8, 2**16)]
+        near, far = (
+            limit * self.model.stat.extent
+            for limit in (self.model.vis.map.znear, self.model.vis.map.zfar)
+        )
+        depth = near / (1 - share[::-1] * (1 - near / far))
+        return np.where(numbers >= 0, depth, 0).astype(np.float32), numbers
+
+    def _draw(self, data: mujoco.MjData, camera: str) -> None:
+        """Draw a camera's image to the buffer of the context, which becomes the current one."""
         if self.graphics.gl is None:
             raise RenderingError("The renderer is closed; create a new environment")
         self.graphics.gl.make_current()
@@ -132,9 +170,6 @@ class Renderer:
             self.model, data, self.option, None, self.camera, mujoco.mjtCatBit.mjCAT_ALL, self.scene
         )
         mujoco.mjr_render(self.rect, self.scene, self.graphics.context)
-        out = np.empty((*self.shape, 3), np.uint8)
-        mujoco.mjr_readPixels(out, None, self.rect, self.graphics.context)
-        return np.ascontiguousarray(out[::-1])
 
     def close(self) -> None:
         """Free the OpenGL context, also for the renderers that share it."""

@@ -27,6 +27,7 @@ NEEDED = {
     "inspect energy": ["trajectory=t"],
     "plan": ["image=a", "goal=b"],
     "probe boxes": ["train=t", "val=v", "actions=a", "videos=v"],
+    "probe dense": ["train=t", "val=v"],
     "probe eval": ["probe=p", "val=v"],
     "probe predict": ["probe=p", "videos=v"],
     "probe train": ["train=t", "val=v"],

@@ -1,0 +1,115 @@
+"""`worldmodel probe dense` from pictures to scores."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from planning.cli.app import main
+from worldmodel.checkpoints.io import save
+from worldmodel.errors import DataError
+from worldmodel.models.config import EncoderConfig
+from worldmodel.models.encoder import VisionTransformer
+from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.perception.dense_head import (
+    DenseHead,
+    DepthScore,
+    SegmentationScore,
+    depth_loss,
+    segmentation_loss,
+)
+from worldmodel.perception.dense_set import VOID, DenseItem, read_truth
+
+COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
+
+
+def write_set(folder, count, seed):
+    """Write images of coloured patches, whose colour tells class and depth."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "labels", "depth"):
+        (folder / name).mkdir(parents=True)
+    for i in range(count):
+        cells = rng.integers(3, size=(4, 4))
+        labels = cells.repeat(8, 0).repeat(8, 1).astype(np.uint8)
+        noise = rng.integers(0, 30, (32, 32, 3))
+        image = (np.array(COLOURS)[labels] + noise).astype(np.uint8)
+        depth = 1000 * (labels.astype(np.uint16) + 1)
+        labels[:2], depth[:2] = VOID, 0  # nothing is known of the first rows
+        for name, pixels in (("images", image), ("labels", labels), ("depth", depth)):
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("dense")
+    write_set(root / "train", 40, 0)
+    write_set(root / "val", 6, 1)
+    (root / "val" / "images" / "alone.png").write_bytes(b"")
+    (root / "val" / "labels" / "5.png").write_bytes(b"no picture")
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 24, "depth": 1, "num_heads": 2, "patch_size": 8, "rope": "interleaved"}
+    encoder = VisionTransformer(EncoderConfig(image_size=(32, 32), num_frames=2, **sizes))
+    save(root / "encoder.safetensors", VideoEncoder.of(encoder))
+    return root
+
+
+def words(sets, out, *more):
+    inputs = [f"train={sets}/train", f"val={sets}/val", f"encoder={sets}/encoder.safetensors"]
+    loop = ["epochs=30", "batch_size=8", "lr=0.03", "device=cpu", f"out={out}"]
+    return ["probe", "dense", *inputs, *loop, *more]
+
+
+def test_heads_read_classes_and_name_what_cannot_be_read(sets, tmp_path, capsys):
+    assert main(words(sets, tmp_path, "pictures=2")) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert (found["classes"], found["heads"], found["val_items"]) == (3, 3, 5)
+    assert found["val"]["mean_iou"] > 0.6
+    assert found["without_image"]["mean_iou"] < 0.4
+    assert found["rejected"]["val"].keys() == {"alone", "5"}
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+    assert load_file(tmp_path / "head.safetensors")["linear.weight"].shape == (3, 24)
+    assert "mean IoU" in capsys.readouterr().out
+    assert main(words(sets, tmp_path, "pictures=2")) == 0  # nothing is trained again
+    assert json.loads((tmp_path / "summary.json").read_text())["val"] == found["val"]
+
+
+def test_heads_read_depth(sets, tmp_path):
+    assert main(words(sets, tmp_path, "task=depth", "weight_decay=0.001", "image_size=48")) == 0
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert found["heads"] == 1
+    assert found["val"]["rmse_m"] < 0.6 * found["without_image"]["rmse_m"]
+    assert main(words(sets, tmp_path / "x", "image_size=30")) == 2
+
+
+def test_losses_and_scores_leave_out_what_is_not_known():
+    logits = torch.zeros(2, 3, 1, 1)
+    truth = torch.tensor([[[0, VOID]], [[2, 1]]])
+    assert float(segmentation_loss(logits, truth)) == pytest.approx(2 * np.log(3))
+    depths = torch.tensor([[[1.0, torch.nan]], [[2.0, 4.0]]])
+    assert float(depth_loss(torch.ones(2, 1, 1, 1), depths)) == pytest.approx(0 + (1 + 9) / 2)
+    score = SegmentationScore(3)
+    found = torch.nn.functional.one_hot(torch.tensor([[0, 0, 1, 2]]), 3).permute(2, 0, 1)
+    score.add(found, torch.tensor([[0, 1, 1, VOID]]))
+    assert score.figures() == pytest.approx({"mean_iou": 0.5, "pixel_accuracy": 2 / 3})
+    measured = DepthScore()
+    measured.add(torch.tensor([[[1.0, 9.0, 3.0]]]), torch.tensor([[1.0, torch.nan, 2.0]]))
+    assert measured.figures() == pytest.approx({"rmse_m": 0.5**0.5, "relative_error": 0.25})
+
+
+def test_a_depth_head_starts_near_the_mean_depth():
+    torch.manual_seed(0)
+    head = DenseHead(8, 1, (2, 3), (5.0, 0.1))
+    found = head(torch.randn(16, 6, 8)).detach()
+    assert found.shape == (16, 1, 2, 3)
+    assert float((found - 5).abs().max()) < 0.5
+
+
+def test_a_picture_of_another_kind_is_refused(tmp_path):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
+    item = DenseItem("a", tmp_path / "a.png", tmp_path / "a.png")
+    for task in ("depth", "segmentation"):
+        with pytest.raises(DataError, match="mode RGB"):
+            read_truth(item, task, 0.001)

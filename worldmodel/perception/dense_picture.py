@@ -1,0 +1,50 @@
+"""Show an image beside the truth about its pixels and a prediction.
+
+Shapes: H W pixels, C channels, K outputs.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from worldmodel.perception.dense_set import VOID
+
+GOLDEN = 0.618034
+"""Step of the hue from class to class, so that neighbouring numbers differ."""
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    if number == VOID:
+        return (0, 0, 0)
+    red, green, blue = colorsys.hsv_to_rgb(number * GOLDEN % 1, 0.65, 0.95)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _classes(numbers_HW: Tensor) -> np.ndarray:
+    palette = np.array([_colour(number) for number in range(256)], np.uint8)
+    return palette[numbers_HW.clamp(0, 255).numpy()]
+
+
+def _depths(depth_HW: Tensor, low: float, high: float) -> np.ndarray:
+    """Return near pixels bright, far ones dark and unknown ones black."""
+    share = ((high - depth_HW) / max(1e-6, high - low)).clamp(0, 1)
+    grey = torch.where(depth_HW.isfinite(), 40 + 215 * share, 0.0).nan_to_num().round()
+    return grey.to(torch.uint8).numpy()[..., None].repeat(3, axis=2)
+
+
+def write_picture(path: Path, frame_HWC: Tensor, truth_HW: Tensor, found_KHW: Tensor) -> None:
+    """Write the image, the truth and the prediction beside each other."""
+    if truth_HW.is_floating_point():
+        known = truth_HW[truth_HW.isfinite()]
+        low, high = float(known.min()), float(known.max())
+        shown = [_depths(depth, low, high) for depth in (truth_HW, found_KHW[0])]
+    else:
+        shown = [_classes(numbers) for numbers in (truth_HW, found_KHW.argmax(0))]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([frame_HWC.numpy(), *shown], axis=1)).save(path)
