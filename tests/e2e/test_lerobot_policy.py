@@ -1,5 +1,6 @@
-"""The policy of examples/lerobot_policy in lerobot's rollout; needs lerobot 0.6, Python 3.12."""
+"""The policy and environment of examples/lerobot_policy in lerobot 0.6, which needs Python 3.12."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,58 +14,37 @@ PACKAGE = Path(__file__).parents[2] / "examples" / "lerobot_policy"
 SEARCH = {"num_samples": 128, "iterations": 3, "num_elites": 16}
 
 
-class Reach(gymnasium.Wrapper):
-    """Our environment with the names of observations that lerobot knows."""
+@pytest.fixture
+def plugin(monkeypatch):
+    """The package, as when lerobot imports its plugins: it registers itself."""
+    monkeypatch.syspath_prepend(str(PACKAGE))
+    import lerobot_policy_worldmodel
 
-    task = task_description = "reach the goal image"
-    _max_episode_steps = 6
-
-    def __init__(self):
-        import envs
-
-        super().__init__(envs.make("reach", terminate_on_success=True))
-        image, state = (self.env.observation_space[name] for name in ("image", "state"))
-        spaces = {"pixels": image, "agent_pos": state, "goal": image}
-        self.observation_space = gymnasium.spaces.Dict(spaces)
-
-    def _named(self, seen):
-        return {"pixels": seen["image"], "agent_pos": seen["state"], "goal": self.goal}
-
-    def reset(self, *, seed=None, options=None):
-        seen, info = self.env.reset(seed=seed)
-        self.goal = self.env.unwrapped.sub_goals()[-1].image
-        return self._named(seen), info
-
-    def step(self, action):
-        seen, reward, terminated, truncated, info = self.env.step(action)
-        info["is_success"] = bool(info["success"])
-        return self._named(seen), reward, terminated, truncated, info
+    return lerobot_policy_worldmodel
 
 
 @pytest.fixture
-def config(monkeypatch):
-    monkeypatch.syspath_prepend(str(PACKAGE))
-    import lerobot_policy_worldmodel  # registers itself, as when lerobot imports its plugins
+def config(plugin):
     from lerobot.configs.types import FeatureType, PolicyFeature
     from lerobot.policies.factory import make_policy_config
 
-    assert lerobot_policy_worldmodel.WorldmodelConfig
+    assert plugin.WorldmodelConfig
     made = make_policy_config("worldmodel", device="cpu", **SEARCH)
     made.input_features = {
         "observation.image": PolicyFeature(type=FeatureType.VISUAL, shape=(3, 128, 128)),
         "observation.state": PolicyFeature(type=FeatureType.STATE, shape=(7,)),
     }
-    yield made
-    sys.modules.pop("lerobot_policy_worldmodel", None)
+    return made
 
 
 def test_lerobots_rollout_reaches_goals_in_two_environments(config, tmp_path):
     from lerobot.policies.factory import get_policy_class, make_pre_post_processors
     from lerobot.processor import PolicyProcessorPipeline
+    from lerobot_policy_worldmodel.environment_worldmodel import GYM_ID
 
     policy = get_policy_class("worldmodel")(config)
     before, after = make_pre_post_processors(config)
-    env = gymnasium.vector.SyncVectorEnv([Reach, Reach])
+    env = gymnasium.vector.SyncVectorEnv([lambda: gymnasium.make(GYM_ID, task="reach")] * 2)
     nothing = PolicyProcessorPipeline(steps=[])
     found = lerobot_eval.rollout(env, policy, nothing, nothing, before, after, seeds=[1, 2])
     env.close()
@@ -80,3 +60,15 @@ def test_lerobots_rollout_reaches_goals_in_two_environments(config, tmp_path):
     batch = {"observation.image": image, "observation.state": torch.zeros(1, 7)}
     with pytest.raises(ValueError, match="There is no goal"):
         again.select_action(batch)
+
+
+@pytest.mark.parametrize("words", [[], ["--env.embodiment=droid"]])
+def test_lerobot_eval_itself_measures_success(plugin, monkeypatch, tmp_path, words):
+    given = ["--policy.type=worldmodel", "--policy.device=cpu", "--env.type=worldmodel", *words]
+    given += [f"--policy.{name}={value}" for name, value in SEARCH.items()]
+    given += ["--eval.n_episodes=2", "--eval.batch_size=2", "--eval.use_async_envs=false"]
+    monkeypatch.setattr(sys, "argv", ["lerobot-eval", *given, f"--output_dir={tmp_path / 'out'}"])
+    lerobot_eval.main()
+    found = json.loads((tmp_path / "out" / "eval_info.json").read_text())["overall"]
+    assert found["n_episodes"] == 2
+    assert words or found["pc_success"] == 100.0
