@@ -28,7 +28,7 @@ from worldmodel.errors import WorldModelError
 RENEW_S = 10.0
 """Time between two renewals of a lock [s]."""
 STALE_S = 60.0
-"""Age above which another machine's lock is stale [s]."""
+"""Age above which another machine's lock is stale, also if it is in the future [s]."""
 
 
 class OutputInUseError(WorldModelError, RuntimeError):
@@ -115,7 +115,9 @@ def _age_s(path: Path) -> float:
 
 
 def _require_free(out: Path, path: Path, owner: Owner | None, age_s: float) -> None:
-    if owner is None or (owner.here and not owner.alive) or (not owner.here and age_s > STALE_S):
+    # a lock of the future is as stale: a run that is alive would have renewed it since
+    not_renewed = not -STALE_S <= age_s <= STALE_S
+    if owner is None or (owner.here and not owner.alive) or (not owner.here and not_renewed):
         return
     fix = "Wait until it ends, stop it, or choose another out="
     if not owner.here:

@@ -40,6 +40,9 @@ class Options:
     """Device of the encoder."""
     precision: Precision = "auto"
     """Data type of the weights (auto: bfloat16 on CUDA devices that have it, else float32)."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files of a folder must stay inside it, or may lead
+    anywhere (`all`, for your own links)."""
     part: ShardOptions = field(default_factory=ShardOptions)
     """Videos that this run encodes."""
 
@@ -77,7 +80,9 @@ def run(options: Options) -> int:
     )
     shard = chosen_shard(options.part)
     videos = Path(options.videos)
-    result = write_features(videos, out, model, options.model, config, shard=shard)
+    result = write_features(
+        videos, out, model, options.model, config, shard=shard, links=options.links
+    )
     if shard is None:
         facts = asdict(options) | asdict(config) | asdict(result)
         facts.pop("part")

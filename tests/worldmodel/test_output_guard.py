@@ -76,10 +76,13 @@ def test_a_lock_of_another_machine_is_stale_when_it_is_no_longer_renewed(tmp_pat
     path = write_lock(tmp_path, host="another-machine")
     with pytest.raises(OutputInUseError, match="another-machine"), output_guard(tmp_path):
         pass
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))
-    with output_guard(tmp_path):
-        pass
+    lock = path.read_text()
+    for hours in (-1, 1):  # the future: that machine's clock was set back
+        path.write_text(lock)
+        then = time.time() + hours * 3600
+        os.utime(path, (then, then))
+        with output_guard(tmp_path):
+            pass
 
 
 @pytest.mark.parametrize("text", ["", '{"pid": 1', "[]", '{"pid": 1}'])

@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,9 +105,27 @@ def require_file(
         raise EpisodeError(
             "path_outside",
             f"{_below(path, root)} is a link to {path.resolve()}, outside the data set: copy the "
-            "file, or, if the links are yours, index with links=all",
+            "file, or, if the links are yours, give links=all",
         )
     return facts
+
+
+def links_outside(paths: Iterable[Path], root: Path, links: Links) -> dict[Path, str]:
+    """Return the files found in a folder that are links which may not be followed, and why.
+
+    Args:
+        paths: Files that were found under `root`.
+        root: The folder that was searched; a file, which was given itself, may be any link.
+        links: See `require_file`.
+    """
+    found = {}
+    for path in paths if root.is_dir() else ():
+        if path.is_symlink():
+            try:
+                require_file(path, root, links=links, missing="file_missing")
+            except EpisodeError as error:
+                found[path] = str(error)
+    return found
 
 
 def _leaves(path: Path, root: Path) -> bool:

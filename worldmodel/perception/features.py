@@ -25,7 +25,7 @@ from tqdm import tqdm
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.episode import rejecting
-from worldmodel.data.files import list_files
+from worldmodel.data.files import Links, links_outside, list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
@@ -72,6 +72,10 @@ class Result:
     """Number of videos finished by an earlier run."""
     rejected: dict[str, str]
     """Video -> reason why it could not be read."""
+
+    def with_rejects(self, more: Mapping[str, str]) -> Result:
+        """Return these counts with files that were not looked at."""
+        return replace(self, rejected={**self.rejected, **more})
 
 
 def find_videos(path: Path) -> list[Path]:
@@ -238,6 +242,7 @@ def write_features(
     config: FeatureConfig,
     *,
     shard: Shard | None = None,
+    links: Links = "inside",
 ) -> Result:
     """Encode one video or all videos of a folder, resuming an earlier run.
 
@@ -248,6 +253,7 @@ def write_features(
         name: name of the model, recorded in the file; on resuming its hash is compared.
         config: clip sampling and feature storage.
         shard: part of the videos to encode, into a file of its own; `merge_features` joins them.
+        links: whether linked files of a folder must stay inside it, or may lead anywhere.
 
     Raises:
         DataError: no video could be read, or `out` is damaged.
@@ -256,12 +262,12 @@ def write_features(
     config = replace(config, transform=config.transform or model.observation_spec.transform)
     paths = find_videos(videos)
     root = videos if videos.is_dir() else videos.parent
-    named = [
-        (os.fsencode(p.relative_to(root)).decode("utf-8", "backslashreplace"), p) for p in paths
-    ]
+    outside = links_outside(paths, videos, links)
+    named = [(_key(path, root), path) for path in paths if path not in outside]
+    refused = {_key(path, root): why for path, why in outside.items()}
     made_by = {"model_hash": model_hash(model), "code": code_digest(), **asdict(config)}
     if shard is None:
-        result = _encode_all(named, out, model, name, config, made_by)
+        result = _encode_all(named, out, model, name, config, made_by).with_rejects(refused)
         check_some(result)
         return result
     folder = shard.folder(out)
@@ -269,8 +275,14 @@ def write_features(
     facts["videos"] = digest_of([key for key, _ in named])
     record = begin_shard(folder, COMMAND, shard, facts)
     result = _encode_all(shard.of(named), folder / SHARD_FILE, model, name, config, made_by)
+    result = result.with_rejects(refused)
     finish_shard(folder, record, asdict(result))
     return result
+
+
+def _key(path: Path, root: Path) -> str:
+    """Return the name of a video's group."""
+    return os.fsencode(path.relative_to(root)).decode("utf-8", "backslashreplace")
 
 
 def _encode_all(

@@ -24,8 +24,8 @@ from worldmodel.perception.sharing import Processes, merged
 
 Read = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Returns tokens [V, B, N, D] and labels [B, ...] of items in an epoch (from 1)."""
-FREE = ("device", "out", "save_every")
-"""Options that only say where a run is."""
+FREE = ("device", "out", "save_every", "links")
+"""Options that only say where a run is, and where its items may be."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from worldmodel.data.files import list_files, read_text
+from worldmodel.data.files import Links, links_outside, list_files, read_text
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.errors import DataError
@@ -56,14 +56,22 @@ class LabelledItems:
     """Class names, if known."""
 
 
-def read_items(source: str, root: str, num_classes: int = 0) -> LabelledItems:
+def read_items(
+    source: str, root: str, num_classes: int = 0, *, links: Links = "inside"
+) -> LabelledItems:
     """Read a list, or a folder with one folder a class.
+
+    Args:
+        source: list or folder.
+        root: see `read_list`.
+        num_classes: see `read_list`.
+        links: where linked files of a folder may lead; a list names any file.
 
     Raises:
         DataError: it holds no usable item.
     """
     if Path(source).is_dir():
-        return read_class_folders(Path(source))
+        return read_class_folders(Path(source), links)
     return read_list(Path(source), root=Path(root) if root else None, num_classes=num_classes)
 
 
@@ -161,23 +169,33 @@ def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: in
     return LabelledItem(folder / name, index)
 
 
-def read_class_folders(root: Path) -> LabelledItems:
+def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
     """List the images and videos of a folder with one subfolder per class, in sorted order.
+
+    Args:
+        root: folder of the class folders.
+        links: whether linked files must stay inside the folder, or may lead anywhere.
 
     Raises:
         DataError: there is no class folder, or no file in any.
     """
     names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     known = SUFFIXES | IMAGES
-    items, rejected = [], {}
+    items, rejected = [], dict[str, str]()
     for label, name in enumerate(names):
-        for path in list_files(root / name):
-            if path.suffix.lower() in known:
+        paths = list_files(root / name)
+        reasons = links_outside(paths, root, links)
+        for path in paths:
+            if path.suffix.lower() not in known:
+                reasons[path] = "neither a video nor an image"
+            elif path not in reasons:
                 items.append(LabelledItem(path, label))
-            else:
-                rejected[path.relative_to(root).as_posix()] = "neither a video nor an image"
+        rejected |= {path.relative_to(root).as_posix(): why for path, why in reasons.items()}
     if not items:
-        raise DataError(f"{root} holds no files in class folders: expected {root}/CLASS/FILE")
+        first = next((f" ({name}: {why})" for name, why in rejected.items()), "")
+        raise DataError(
+            f"{root} holds no files in class folders{first}: expected {root}/CLASS/FILE"
+        )
     return LabelledItems(tuple(items), rejected, tuple(names))
 
 

@@ -54,6 +54,9 @@ class TrainOptions(Checked):
     """Unseen items, on which the chosen head is judged."""
     root: str = ""
     """Folder of the relative paths in the lists (default: each list's own folder)."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files of a folder must stay inside it, or may lead
+    anywhere (`all`, for your own links)."""
     encoder: str = "vjepa2-vitl"
     """Frozen encoder: a published or embedded name, or a file."""
     clips: ClipOptions = field(default_factory=ClipOptions)
@@ -107,6 +110,9 @@ class EvalOptions(Checked):
     """Items: a list (`path label` lines, or CSV) or a folder with one folder a class."""
     root: str = ""
     """Folder of the relative paths in the list (default: the list's own folder)."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files of a folder must stay inside it, or may lead
+    anywhere (`all`, for your own links)."""
     encoder: str = ""
     """Frozen encoder (default: the one that the probe was trained on)."""
     clips: ClipOptions = field(default_factory=ClipOptions)
@@ -137,6 +143,9 @@ class PredictOptions(Checked):
     """Probe: a run's folder, a file, or a published name (vjepa2-vitl-ssv2)."""
     videos: str = ""
     """Video or image file, or a folder of them."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files of a folder must stay inside it, or may lead
+    anywhere (`all`, for your own links)."""
     encoder: str = ""
     """Frozen encoder (default: the one that the probe was trained on)."""
     clips: ClipOptions = field(default_factory=ClipOptions)

@@ -76,9 +76,9 @@ def read_train_and_val(options: TrainOptions) -> tuple[LabelledItems, LabelledIt
     Raises:
         DataError: one of them has no usable item, or they differ in their class folders.
     """
-    train = read_items(options.train, options.root)
+    train = read_items(options.train, options.root, links=options.links)
     num_classes = max(item.label for item in train.items) + 1
-    val = read_items(options.val, options.root, num_classes)
+    val = read_items(options.val, options.root, num_classes, links=options.links)
     if val.classes != train.classes:
         raise DataError(
             f"val has the class folders {val.classes}, train has {train.classes}: they must agree"

@@ -20,7 +20,7 @@ from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.loading import load_encoder, load_probe
-from worldmodel.data.files import read_text
+from worldmodel.data.files import links_outside, read_text
 from worldmodel.errors import CheckpointError, ConfigError, DataError
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features import find_videos
@@ -131,7 +131,8 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
     """Measure a probe's accuracy on labelled items; write and return the summary."""
     known = open_probe(options.probe, options.encoder, options.device, options.precision)
     recipe = options.clips.recipe(known.recipe)
-    items = read_items(options.val, options.root, known.probe.config.num_classes)
+    num_classes = known.probe.config.num_classes
+    items = read_items(options.val, options.root, num_classes, links=options.links)
     encoder = load_encoder(known.encoder, options.device, options.precision)
     file = encode_set(
         Path(options.out) / "tokens-val.h5",
@@ -177,8 +178,10 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
     names = _names(options.labels) or known.classes
     encoder = load_encoder(known.encoder, options.device, options.precision)
     found: dict[str, Prediction] = {}
-    rejected: dict[str, str] = {}
-    for path in find_videos(Path(options.videos)):
+    paths = find_videos(Path(options.videos))
+    outside = links_outside(paths, Path(options.videos), options.links)
+    rejected = {str(path): why for path, why in outside.items()}
+    for path in (path for path in paths if path not in outside):
         try:
             tokens = encode_file(encoder, path, recipe, num_views=recipe.num_views)
         except DataError as error:

@@ -303,6 +303,24 @@ def test_odd_names_links_and_things(tmp_path):
         assert file["caf\\xe9.mp4"].attrs["complete"]
 
 
+def test_linked_files_leave_a_folder_only_if_that_is_said(tmp_path):
+    mine, folder = write(tmp_path / "mine" / "a.mp4", 12), tmp_path / "in"
+    write(folder / "cats" / "b.mp4", 12)
+    (folder / "cats" / "mine.mp4").symlink_to(mine)
+    (folder / "cats" / "copy.mp4").symlink_to(folder / "cats" / "b.mp4")
+    result = write_features(folder, tmp_path / "f.h5", made(), "name", CONFIG)
+    assert result.videos == 2
+    assert "links=all" in result.rejected["cats/mine.mp4"]
+    found = read_class_folders(folder)
+    assert [item.path.name for item in found.items] == ["b.mp4", "copy.mp4"]
+    assert "links=all" in found.rejected["cats/mine.mp4"]
+    result = write_features(folder, tmp_path / "f.h5", made(), "name", CONFIG, links="all")
+    assert (result.videos, result.rejected) == (3, {})
+    assert len(read_class_folders(folder, "all").items) == 3
+    link = folder / "cats" / "mine.mp4"  # a file that was given itself
+    assert write_features(link, tmp_path / "g.h5", made(), "name", CONFIG).videos == 1
+
+
 def test_class_folders_behind_links_count(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere" / "a.png")

@@ -173,5 +173,5 @@ def _outside(key: str, why: str) -> EpisodeError:
     return EpisodeError(
         "path_outside",
         f"{key} of trajectory.h5: {why}. Copy the values into the file, or, if the links are "
-        "yours, index with links=all",
+        "yours, give links=all",
     )
