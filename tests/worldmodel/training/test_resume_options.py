@@ -31,8 +31,8 @@ WORDS = {
     "images": ["launcher=slurm"],
 }
 """Mode -> words that make its other options have an effect."""
-TIED = {"mode", "probe"}
-"""Options with one value in a mode, or that exclude another one (probe or train)."""
+TIED = {"mode", "probe", "more_data", "more_shares", "cuda_graph"}
+"""Options with one value in a mode, or that others must change with."""
 
 
 class Clips:
@@ -59,7 +59,8 @@ def others(kind, value):
     if get_origin(inner) in (list, tuple):
         near = [tuple(x / 2 for x in value)] if all(isinstance(x, float) for x in value) else []
         alike = [[x] * max(1, len(value)) for x in (1, 2, 4, 8, 0.5, "other")]
-        return [type(value)(x) for x in (*near, *alike, [0.25, 0.5], [8, 16, 32])]
+        found = [type(value)(x) for x in (*near, *alike, [0.25, 0.5], [8, 16, 32])]
+        return [x for x in found if x != value]
     return ["other"]
 
 
