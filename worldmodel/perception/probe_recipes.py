@@ -37,6 +37,7 @@ class Recipe(Checked):
 
     The probe has `depth` blocks; weight decay ends at `final_decay`, spares biases and norms unless
     `decay_all`, and gradients are clipped to `clip_norm`. `flip` mirrors half of the random views.
+    `plain` is the learning rate and weight decay of one more head, without warm-up.
     """
 
     num_frames: int = field(default=16, metadata=COUNT)
@@ -54,6 +55,7 @@ class Recipe(Checked):
     decay_all: bool = True
     clip_norm: float | None = field(default=None, metadata=between(1e-12, 1e12))
     flip: bool = False
+    plain: Rates = field(default=(), metadata=between(0, 10))
 
 
 _FOUR_LEVELS = Recipe(
@@ -83,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     "coin": dataclasses.replace(_K400, batch_size=128),
     "jester": _FOUR_LEVELS,
     "diving48": _FOUR_LEVELS,
-    "in1k": _IMAGES,
+    "in1k": dataclasses.replace(_IMAGES, plain=(1e-3, 1e-3)),
     "places205": _IMAGES,
     "inat21": _IMAGES,
     "vjepa1_k400": dataclasses.replace(_VJEPA1, num_segments=8, num_views=3),

@@ -173,6 +173,9 @@ def settings_of(
     """Return the settings of the grid of heads for a number of batches per epoch."""
     rates = recipe.rates if lr is None else (lr,)
     decays = recipe.decays if weight_decay is None else (weight_decay,)
+    found = grid(rates, decays, recipe.warmup_epochs * batches)
+    if recipe.plain and lr is None and weight_decay is None:
+        found += grid(recipe.plain[:1], recipe.plain[1:])
     return tuple(
         dataclasses.replace(
             settings,
@@ -180,7 +183,7 @@ def settings_of(
             decay_all=recipe.decay_all,
             clip_norm=recipe.clip_norm,
         )
-        for settings in grid(rates, decays, recipe.warmup_epochs * batches)
+        for settings in found
     )
 
 

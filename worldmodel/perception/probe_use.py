@@ -105,7 +105,8 @@ def _notes(path: Path) -> tuple[str, Recipe, list[str]]:
 
 
 def _recipe(values: dict[str, Any]) -> Recipe:
-    return Recipe(**values | {key: tuple(values[key]) for key in ("rates", "decays")})
+    lists = ("rates", "decays", "plain")
+    return Recipe(**values | {key: tuple(values[key]) for key in lists if key in values})
 
 
 def _huggingface(settings: dict[str, Any]) -> tuple[Recipe, list[str]]:

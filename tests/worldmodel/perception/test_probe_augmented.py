@@ -161,3 +161,12 @@ def test_recipes_of_the_first_generation():
     assert [name for name, recipe in RECIPES.items() if recipe.flip] == [
         name for name in RECIPES if name.endswith(("in1k", "places205", "inat21"))
     ]
+
+
+def test_the_recipe_of_imagenet_has_one_more_head_without_warm_up():
+    *others, last = probe_run.settings_of(RECIPES["in1k"], 10, None, None)
+    assert len(others) == 20
+    assert {head.warmup_steps for head in others} == {50}
+    assert (last.lr, last.weight_decay, last.warmup_steps) == (1e-3, 1e-3, 0)
+    assert len(probe_run.settings_of(RECIPES["in1k"], 10, 0.1, 0.2)) == 1
+    assert len(probe_run.settings_of(RECIPES["places205"], 10, None, None)) == 20
