@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from planning.errors import PlanError
+from planning.macro_options import MacroSearchOptions
 from planning.ranges import between, check_fields, plugin
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
@@ -163,13 +164,29 @@ class GoalPlannerOptions(PlannerOptions):
     shows the arm back at its start, else actions)."""
     skill_search: SkillOptions = field(default_factory=SkillOptions)
     """Search over skills."""
+    macro_search: MacroSearchOptions = field(default_factory=MacroSearchOptions)
+    """Search over macro-actions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.method == "skills":
-            self._refuse(changed_fields(self, PlannerOptions), "actions")
+            unused = changed_fields(self, PlannerOptions) + changed_fields(self.macro_search)
+            self._refuse(unused, "actions")
+        if self.macro_search.is_used:
+            self._check_macro()
         if self.method == "actions":
             self._refuse(changed_fields(self.skill_search), "skills")
+
+    def _check_macro(self) -> None:
+        """Reject settings that a search on two levels would ignore."""
+        searched = ("samples", "iterations", "elites", "memory_gb")
+        changed = changed_fields(self, PlannerOptions) + changed_fields(self.skill_search)
+        unused = [x for x in changed if x.split("=")[0] not in searched]
+        if unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with hierarchy=macro. Leave it out, or use "
+                "hierarchy=none."
+            )
 
     def _refuse(self, unused: list[str], other: str) -> None:
         if unused:
@@ -190,7 +207,8 @@ class GoalPlannerOptions(PlannerOptions):
         """
         if self.method != "auto":
             return self
-        return dataclasses.replace(self, method="skills" if one_image else "actions")
+        skills = one_image and not self.macro_search.is_used
+        return dataclasses.replace(self, method="skills" if skills else "actions")
 
     def model_or(self, model: str) -> str:
         """Return a model's name, or for an empty one the embedded model for the resolved method."""
@@ -200,7 +218,9 @@ class GoalPlannerOptions(PlannerOptions):
         """Plain values for a summary or log: the settings of the method in use."""
         if self.method == "skills":
             return {"method": self.method, "skill_search": dataclasses.asdict(self.skill_search)}
-        return super().as_dict() | {"method": self.method}
+        macro = dataclasses.asdict(self.macro_search) if self.macro_search.is_used else None
+        found = super().as_dict() | {"method": self.method}
+        return found if macro is None else found | {"macro_search": macro}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from planning.action_searches import ActionProblem, ActionSearches
 from planning.approach import approach_step
 from planning.bounds import Bounds
+from planning.hierarchy import Hierarchy, HierarchyConfig, Queue
 from planning.plan_cost import PlanCost
 from planning.protocols import Dynamics, Past
 from planning.ranges import between, check_fields
@@ -65,6 +66,9 @@ class PlannerConfig:
     """Start each search from the remainder of the previous plan toward the same goal, with half the
     spread."""
 
+    hierarchy: HierarchyConfig | None = None
+    """Search on two levels instead, with its own settings; None searches single actions."""
+
     def __post_init__(self) -> None:
         check_fields(self)
 
@@ -101,6 +105,8 @@ class Memory:
     """Random generator of the episode, advanced by every plan."""
     last: PlannedStep | None = None
     """Previous step; None at the start of an episode."""
+    queue: Queue | None = None
+    """Rest of a plan on two levels; None without one."""
 
     @classmethod
     def start(cls, seed: int = 0) -> Self:
@@ -123,6 +129,8 @@ class Planner:
         self.model = model
         self.config = config or PlannerConfig()
         self.bounds = bounds or Bounds(gripper_free=self.config.gripper_free)
+        levels = self.config.hierarchy
+        self.hierarchy = None if levels is None else Hierarchy(model, levels)  # type: ignore[arg-type]
 
     def cost(
         self,
@@ -194,9 +202,14 @@ class Planner:
 
     def _plan(self, seen: Observation, goal_1ND: Tensor, memory: Memory) -> tuple[Plan, Memory]:
         c, last = self.config, memory.last
-        cost = self._cost(seen, goal_1ND, self._past(last))
         x, y, z = seen.position_m or seen.state_1S[0, :3].tolist()
         bounds = replace(self.bounds, start_m=(x, y, z))
+        if self.hierarchy is not None:
+            plan, queue = self.hierarchy.next_actions(
+                seen.z_1ND, seen.state_1S, goal_1ND, bounds, memory.generator, memory.queue
+            )
+            return plan, replace(memory, queue=queue)
+        cost = self._cost(seen, goal_1ND, self._past(last))
         warm = c.warm_start and last is not None and torch.equal(last.goal_1ND, goal_1ND)
         left_3 = last.left_3 if warm and last is not None else None
         plan, total_3 = self._solve(ActionProblem(cost, bounds, memory.generator, left_3))

@@ -120,6 +120,36 @@ class WorldModel(Dynamics, Protocol):
         """Convert states of `frame` to the model's state frame."""
 
 
+class Macro(Protocol):
+    """Slow dynamics of macro-actions; `worldmodel.models.macro.MacroDynamics` implements it."""
+
+    @property
+    def span(self) -> int:
+        """Number of actions of a macro-action."""
+
+    @property
+    def max_steps(self) -> int:
+        """Maximum number of macro-actions in a row."""
+
+    @property
+    def sequences_QLA(self) -> Tensor:  # noqa: N802 - a shape suffix
+        """Recorded sequences of actions; the first one does nothing."""
+
+    def encode_actions(self, actions_BLA: Tensor) -> Tensor:
+        """Encode sequences of `span` actions to codes [B, C] within +-1."""
+
+    def unroll(self, z_BND: Tensor, codes_BMC: Tensor) -> Tensor:
+        """Predict the tokens [B, M, N, D] after each macro-action."""
+
+
+class HierarchicalModel(Dynamics, Protocol):
+    """Dynamics that may have macro-actions."""
+
+    @property
+    def macro(self) -> Macro | None:
+        """Slow dynamics; None in a model without one."""
+
+
 class ObjectPose(Protocol):
     """Decoded object poses of B frames in M slots; a model's `ObjectPose` implements it."""
 

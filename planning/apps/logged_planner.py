@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from planning.macro_options import MacroSearchOptions
 from planning.options import ELITE_SOLVERS, GoalPlannerOptions
 from planning.skill_options import SkillOptions
 
@@ -19,4 +20,6 @@ def logged_planner(options: Mapping[str, Any]) -> GoalPlannerOptions:
         values.pop("elites", None)
     if "skill_search" in values:
         values["skill_search"] = SkillOptions(**values["skill_search"])
+    if "macro_search" in values:
+        values["macro_search"] = MacroSearchOptions(**values["macro_search"])
     return GoalPlannerOptions(**values)

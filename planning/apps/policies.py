@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from planning.agent import PlanningAgent
 from planning.errors import PlanError
+from planning.hierarchy import HierarchyConfig
 from planning.options import Device, GoalPlannerOptions, PlannerOptions, Precision
 from planning.planner import PlannerConfig
 from planning.policy import Policy
@@ -98,6 +99,21 @@ def planner_config(
     )
 
 
+def hierarchy_config(options: GoalPlannerOptions, chunk: int) -> HierarchyConfig:
+    """Return the configuration of a search on two levels."""
+    macro = options.macro_search
+    return HierarchyConfig(
+        macro_steps=macro.macro_steps,
+        macro_samples=macro.macro_samples,
+        macro_iterations=macro.macro_iterations,
+        macro_execute=macro.macro_execute,
+        samples=options.samples,
+        iterations=options.iterations,
+        num_elites=options.num_elites,
+        chunk=chunk,
+    )
+
+
 def launches_dominate(world: WorldModel, options: PlannerOptions) -> bool:
     """Return whether a search on the model's device waits for launches more than for arithmetic.
 
@@ -149,6 +165,13 @@ def open_policy(
         gripper_free=gripper_free,
         together=launches_dominate(world, planner),
     )
+    if isinstance(planner, GoalPlannerOptions) and planner.macro_search.is_used:
+        if axes:
+            raise PlanError(
+                "hierarchy=macro plans rotations in the robot's base frame, and axes= rotates it. "
+                "Leave axes= out, or use hierarchy=none"
+            )
+        config = replace(config, hierarchy=hierarchy_config(planner, chunk))
     return Policy(world, config, axes=read_axes(axes))
 
 

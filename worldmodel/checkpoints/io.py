@@ -1,7 +1,7 @@
 """Our checkpoint format: safetensors files that include configuration and specs.
 
-Keys are `encoder.*` (the backbone's), `predictor.*`, `object_head.*` if the world model has one,
-and, in a probe's file, the probe's own.
+Keys are `encoder.*` (the backbone's), `predictor.*`, `object_head.*` and `macro.*` if the world
+model has them, and, in a probe's file, the probe's own.
 Nothing is ever unpickled.
 """
 
@@ -23,6 +23,7 @@ from worldmodel.models.config_dict import from_dict, to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
+from worldmodel.models.macro import MacroDynamics
 from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, ModelConfig
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.probe import AttentiveClassifier
@@ -36,7 +37,8 @@ def networks(model: Model) -> dict[str, nn.Module]:
     """Return the networks of a model by their key prefix in a file."""
     if isinstance(model, WorldModel):
         parts = {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
-        return parts if model.object_head is None else parts | {"object_head.": model.object_head}
+        more = {"object_head.": model.object_head, "macro.": model.macro}
+        return parts | {name: part for name, part in more.items() if part is not None}
     if isinstance(model, FrameEncoder):
         return {"encoder.": model.backbone}
     if isinstance(model, LatentDynamics):
@@ -131,8 +133,9 @@ def empty_model(kind: object, config: Any, most: int | None = None) -> Model:
         model = from_dict(ModelConfig, config)
         with torch.device("meta"):
             head = None if model.object_head is None else ObjectHead(model.object_head)
+            macro = None if model.macro is None else MacroDynamics(model.macro)
         encoder = _empty_encoder(model.frame_encoder, most)
-        return WorldModel(encoder, _empty_dynamics(model.dynamics), head)
+        return WorldModel(encoder, _empty_dynamics(model.dynamics), head, macro)
     if kind == "video_model":
         return _empty_encoder(from_dict(FrameEncoderConfig, config), most)
     if kind == "latent_dynamics":

@@ -148,6 +148,35 @@ class PredictorConfig(_Transformer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MacroConfig(Checked):
+    """Sizes and units of a macro dynamics."""
+
+    predictor: PredictorConfig
+    """Slow predictor; its actions are codes, and it has no state."""
+    span: int = field(default=8, metadata=between(2, 256))
+    """Number of actions of a macro-action."""
+    num_actions: int = field(default=7, metadata=DIM)
+    """Length of an action."""
+    hidden_dim: int = field(default=256, metadata=WIDTH)
+    """Width of the two hidden layers of the encoder of actions."""
+    num_sequences: int = field(default=1024, metadata=between(2, 2**16))
+    """Number of recorded sequences of actions that it holds."""
+    action_scale: tuple[float, ...] = field(default=(1.0,) * 7, metadata=between(1e-6, 1e6))
+    """Divisor of each action component."""
+    normalise_tokens: bool = True
+    """Whether to apply LayerNorm without weights to predictions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.action_scale) != self.num_actions:
+            raise ConfigError(
+                f"action_scale holds {len(self.action_scale)} numbers; use {self.num_actions}"
+            )
+        if self.predictor.use_state or self.predictor.use_extrinsics:
+            raise ConfigError("The predictor of macro-actions takes no state and no camera pose")
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskedPredictorConfig(_Transformer):
     """Sizes of the masked predictor for pretraining (V-JEPA 1, 2 and 2.1)."""
 

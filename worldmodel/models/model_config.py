@@ -12,6 +12,7 @@ from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import (
     EncoderConfig,
+    MacroConfig,
     ObjectHeadConfig,
     PredictorConfig,
     TransformersConfig,
@@ -112,6 +113,8 @@ class ModelConfig:
     scaling: Scaling = UNSCALED
     object_head: ObjectHeadConfig | None = None
     """Head that decodes object poses; None in a model without one."""
+    macro: MacroConfig | None = None
+    """Slow dynamics of macro-actions; None in a model without one."""
 
     def __post_init__(self) -> None:
         if self.encoder.embed_dim != self.predictor.encoder_dim:
@@ -131,7 +134,20 @@ class ModelConfig:
                 f"The object head reads {head.num_tokens} tokens of width {head.token_dim}, a "
                 f"frame has {tokens[0]} of width {tokens[1]}: use the head of this encoder"
             )
+        self._check_macro()
         _ = self.frame_encoder, self.dynamics  # validate the parts together
+
+    def _check_macro(self) -> None:
+        if self.macro is None:
+            return
+        slow, fast = self.macro.predictor, self.predictor
+        found = slow.grid, slow.encoder_dim, self.macro.num_actions
+        wanted = fast.grid, fast.encoder_dim, fast.action_dim
+        if found != wanted:
+            raise ConfigError(
+                f"The macro dynamics has (token grid, width, action size) {found}, the predictor "
+                f"{wanted}: use the macro dynamics of this model"
+            )
 
     @property
     def frame_encoder(self) -> FrameEncoderConfig:

@@ -12,6 +12,7 @@ from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
+from worldmodel.models.macro import MacroDynamics
 from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 from worldmodel.models.object_head import ObjectHead, ObjectPose
 from worldmodel.models.transformers_encoder import TransformersEncoder
@@ -34,18 +35,23 @@ class WorldModel(nn.Module):
     """
 
     def __init__(
-        self, encoder: FrameEncoder, dynamics: LatentDynamics, object_head: ObjectHead | None = None
+        self,
+        encoder: FrameEncoder,
+        dynamics: LatentDynamics,
+        object_head: ObjectHead | None = None,
+        macro: MacroDynamics | None = None,
     ) -> None:
-        """Combine an encoder, a dynamics and, if there is one, an object head.
+        """Combine an encoder, a dynamics and, if there are any, an object head and a slow dynamics.
 
         Raises:
-            ConfigError: the dynamics expects other tokens, states or normalisation, or the head
-                other tokens.
+            ConfigError: the dynamics expects other tokens, states or normalisation, or another part
+                other tokens or actions.
         """
         super().__init__()
         self.encoder = encoder
         self.dynamics = dynamics
         self.object_head = object_head
+        self.macro = macro
         self.config = ModelConfig(
             encoder=encoder.config.encoder,
             predictor=dynamics.config.predictor,
@@ -53,6 +59,7 @@ class WorldModel(nn.Module):
             action=dynamics.config.action,
             scaling=dynamics.config.scaling,
             object_head=None if object_head is None else object_head.config,
+            macro=None if macro is None else macro.config,
         )
 
     @classmethod
@@ -61,7 +68,8 @@ class WorldModel(nn.Module):
         encoder = build_frame_encoder(config.frame_encoder)
         dynamics = LatentDynamics(config.dynamics)
         head = None if config.object_head is None else ObjectHead(config.object_head)
-        return cls(encoder, dynamics, head)
+        macro = None if config.macro is None else MacroDynamics(config.macro)
+        return cls(encoder, dynamics, head, macro)
 
     @property
     def predictor(self) -> ActionConditionedPredictor:

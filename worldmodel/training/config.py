@@ -22,6 +22,7 @@ from worldmodel.training.image_options import (
     ImagePredictorSizes,
     ImageRunConfig,
 )
+from worldmodel.training.macro_options import MacroOptions
 from worldmodel.training.option_groups import (
     AugmentationConfig,
     BlockConfig,
@@ -268,7 +269,9 @@ class ImagePretrainOptions(Checked):
     launch: LaunchConfig = field(default_factory=LaunchConfig)
 
 
-TrainOptions: TypeAlias = JointOptions | FrozenOptions | FinetuneOptions | PostOptions
+PredictorOptions: TypeAlias = JointOptions | FrozenOptions | FinetuneOptions | PostOptions
+"""Options of runs that train an action-conditioned predictor."""
+TrainOptions: TypeAlias = PredictorOptions | MacroOptions
 """Options of `worldmodel train`."""
 AnyPretrainOptions: TypeAlias = PretrainOptions | ShapesPretrainOptions | ImagePretrainOptions
 """Options of `worldmodel pretrain`."""
@@ -280,6 +283,7 @@ MODES: dict[str, type[TrainOptions]] = {
     "post": PostOptions,
     "frozen": FrozenOptions,
     "finetune": FinetuneOptions,
+    "macro": MacroOptions,
 }
 """Options class of each mode of `worldmodel train`."""
 

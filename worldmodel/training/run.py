@@ -29,6 +29,7 @@ from worldmodel.training.distributed import Ranks, process_group
 from worldmodel.training.experiment import require_tracker
 from worldmodel.training.launching import Summary
 from worldmodel.training.loop import Callbacks, Resume, run_loop
+from worldmodel.training.macro_options import MacroOptions
 from worldmodel.training.metrics import Row, read_rows
 from worldmodel.training.report import write_report
 from worldmodel.training.resume import Facts, check_resume, run_facts
@@ -36,6 +37,7 @@ from worldmodel.training.schedules import warn_if_shortened
 from worldmodel.training.task import Task
 from worldmodel.training.tasks.images import ImagePretrainTask
 from worldmodel.training.tasks.joint import JointTask
+from worldmodel.training.tasks.macro import MacroTask
 from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
 from worldmodel.training.tasks.shapes import ShapesPretrainTask
@@ -83,6 +85,8 @@ def open_task(options: AnyOptions, ranks: Ranks) -> Task:
         return ShapesPretrainTask.open(options)
     if isinstance(options, PretrainOptions):
         return PretrainTask.open(options, ranks)
+    if isinstance(options, MacroOptions):
+        return MacroTask.open(options, ranks)
     if isinstance(options, PostOptions):
         return PostTask.open(options, ranks)
     return JointTask.open(options, ranks)

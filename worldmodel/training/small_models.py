@@ -59,7 +59,7 @@ def open_start(options: SmallOptions) -> Start:
     if isinstance(options, JointOptions):
         return Start()
     start, seed = options.start, options.run.seed
-    label = _simulator_label(start.encoder)
+    label = simulator_label(start.encoder)
     if not start.warm_predictor:
         return Start(encoder=open_encoder(start, seed), simulator_label=label)
     world = load_world_model(start.encoder, "cpu")
@@ -89,7 +89,7 @@ def _check_sizes(sizes: DynamicsSizes, found: PredictorConfig) -> None:
         )
 
 
-def _simulator_label(name: str) -> bool:
+def simulator_label(name: str) -> bool:
     """Return whether the file of a model says that a simulator's label was used in training it."""
     paths = (Path(name), Path(name) / "model.safetensors", embedded_path(name or "default"))
     file = next((p for p in paths if p.suffix == ".safetensors" and p.is_file()), None)

@@ -18,7 +18,7 @@ from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.specs import ObservationSpec, StateFrame
 from worldmodel.training.batches import Batch
-from worldmodel.training.config import AnyOptions, TrainOptions
+from worldmodel.training.config import AnyOptions, PredictorOptions
 from worldmodel.training.decoded import write_rollout_pictures
 from worldmodel.training.loop import LossFunction
 from worldmodel.training.metrics import Row
@@ -154,7 +154,7 @@ class Task(ABC):
 class PredictorTask(Task):
     """Training of an action-conditioned predictor, with or without its encoder."""
 
-    options: TrainOptions
+    options: PredictorOptions
     objective: Objective
     held_out: Batch
     """Clips of the validations, which `build` reads."""
