@@ -2,6 +2,7 @@
 
 python benchmarks/gpu_ablations.py steps OUT SECONDS   # optimiser steps of each phase in SECONDS
 python benchmarks/gpu_ablations.py table OUT           # one row per arm; also OUT/ablations.json
+python benchmarks/gpu_ablations.py page OUT            # keeps the rows for docs/imagination.md
 """
 
 from __future__ import annotations
@@ -11,13 +12,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from page_blocks import markdown_table
+from page_blocks import fill_blocks, markdown_table
 
 from worldmodel.atomic_io import write_json
 
 HEAD = ("arm", "parameters", "steps", "pushed, 8 steps", "lifted, 14 steps")
 ROLLOUTS = (("pushed", "8"), ("lifted", "14"))
 MAX_STEPS = 6000
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / "results" / "ablations.json", HERE.parent / "docs" / "imagination.md"
+ARMS = {
+    "base": "the recipe",
+    "short": "rollouts of 2 steps alone",
+    "no_head": "no object head and no label",
+    "state": "the next robot state predicted beside the frame",
+    "fresh": "the recipe, with a new predictor",
+    "adaln": "adaptive layer norm, with a new predictor",
+    "scratch": "the recipe, with a new encoder and a new predictor",
+    "tokens": "4 x 4 tokens, with a new encoder and a new predictor",
+}
+"""What an arm changes, in the order of the page; the last four have parts of their own to learn."""
 
 
 def read(file: Path) -> Any:
@@ -65,26 +79,44 @@ def row(out: Path, arm: str) -> dict[str, Any]:
     return found
 
 
-def table(out: Path) -> None:
-    """Print and write one row per arm."""
-    arms = sorted(f.name.removeprefix("first_") for f in out.glob("first_*") if f.is_dir())
-    rows = [row(out, arm) for arm in arms]
-    write_json(out / "ablations.json", {"rows": rows})
+def markdown(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
+    """Return the table of arms: as it is printed, or for a page, which describes them by `names`."""
     tasks = sorted({n for found in rows for n in found if isinstance(found[n], list)} - {"steps"})
     lines = []
     for found in rows:
         counts = "/".join("-" if n is None else str(n) for n in found["steps"])
         size = found["parameters"]
-        line = [found["arm"], "-" if size is None else f"{size / 1e6:.2f} M", counts]
+        line = [
+            names.get(found["arm"], found["arm"]),
+            "-" if size is None else f"{size / 1e6:.2f} M",
+            counts,
+        ]
         for kind, step in ROLLOUTS:
             error = found[f"{kind}_{step}_cm"]
             line.append("-" if error is None else f"{error:.1f} cm")
         for task in tasks:
             made = found.get(task)
-            pace = "" if not made or made[2] is None else f", {made[2]:.2f} s"
+            pace = "" if names or not made or made[2] is None else f", {made[2]:.2f} s"
             line.append(f"{made[0]}/{made[1]}{pace}" if made else "-")
         lines.append(line)
-    print(markdown_table([*HEAD, *tasks], lines))
+    return markdown_table([*HEAD, *tasks], lines)
+
+
+def table(out: Path) -> None:
+    """Print and write one row per arm."""
+    arms = sorted(f.name.removeprefix("first_") for f in out.glob("first_*") if f.is_dir())
+    rows = [row(out, arm) for arm in arms]
+    write_json(out / "ablations.json", {"rows": rows})
+    print(markdown(rows, {}))
+
+
+def page(out: Path) -> None:
+    """Keep the rows of a run, and write them into the page."""
+    rows = read(out / "ablations.json")["rows"]
+    rows = [found for arm in ARMS for found in rows if found["arm"] == arm]
+    write_json(RESULTS, {"rows": rows})
+    fill_blocks(PAGE, {"ablations": markdown(rows, ARMS)})
+    print(PAGE)
 
 
 if __name__ == "__main__":
@@ -92,4 +124,4 @@ if __name__ == "__main__":
     if command == "steps":
         steps(Path(folder), float(rest[0]))
     else:
-        table(Path(folder))
+        {"table": table, "page": page}[command](Path(folder))

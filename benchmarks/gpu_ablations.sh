@@ -110,9 +110,9 @@ if [ -z "${SHORT_DATA:-}" ]; then
     VAL=$OUT/data/val
     # shellcheck disable=SC2086
     part collect_contact $PYTHON -m worldmodel collect $CONTACT episodes="$COLLECT" workers="$CORES" \
-        seed=1000000 out="$OUT/data/train/contact"
+        seed=0 out="$OUT/data/train/contact"
     part collect_wall $PYTHON -m worldmodel collect mix=carry task=over_wall episodes=$((COLLECT / 2)) \
-        workers="$CORES" seed=1500000 out="$OUT/data/train/wall"
+        workers="$CORES" seed=400000 out="$OUT/data/train/wall"
     # shellcheck disable=SC2086
     part collect_val $PYTHON -m worldmodel collect $CONTACT episodes=$((COLLECT / 10 + 2)) workers="$CORES" \
         seed=900000 out="$VAL"
