@@ -52,7 +52,7 @@ class Policy:
 
     Raises:
         PlanError: the model's actions have neither 7 numbers, as DROID's, nor 4 without rotation;
-            or it needs the images of several cameras.
+            or it needs the images of several cameras; or axes are given for plans on two levels.
     """
 
     def __init__(
@@ -62,6 +62,11 @@ class Policy:
         *,
         axes: NDArray[np.float64] | None = None,
     ) -> None:
+        if axes is not None and config is not None and config.hierarchy is not None:
+            raise PlanError(
+                "hierarchy=macro plans rotations in the robot's base frame, and axes= rotates it. "
+                "Leave axes= out, or use hierarchy=none"
+            )
         self.model, self.axes = model, axes
         if model.action_spec.action_dim not in ACTION_DIMS:
             raise PlanError(

@@ -133,9 +133,12 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.batch_window_s and self.planner.method == "skills":
+        if self.batch_window_s and (
+            self.planner.method == "skills" or self.planner.macro_search.is_used
+        ):
             raise PlanError(
-                f"batch_window_s={self.batch_window_s} has an effect only with method=actions."
+                f"batch_window_s={self.batch_window_s} has an effect only with method=actions and "
+                "hierarchy=none."
             )
 
     def resolved(self) -> ServeOptions:

@@ -96,11 +96,14 @@ def planner_config(
         chunk=chunk,
         gripper_free=gripper_free,
         together=together,
+        hierarchy=hierarchy_config(options, chunk),
     )
 
 
-def hierarchy_config(options: GoalPlannerOptions, chunk: int) -> HierarchyConfig:
-    """Return the configuration of a search on two levels."""
+def hierarchy_config(options: PlannerOptions, chunk: int) -> HierarchyConfig | None:
+    """Return the configuration of a search on two levels; None for one level."""
+    if not isinstance(options, GoalPlannerOptions) or not options.macro_search.is_used:
+        return None
     macro = options.macro_search
     return HierarchyConfig(
         macro_steps=macro.macro_steps,
@@ -165,13 +168,6 @@ def open_policy(
         gripper_free=gripper_free,
         together=launches_dominate(world, planner),
     )
-    if isinstance(planner, GoalPlannerOptions) and planner.macro_search.is_used:
-        if axes:
-            raise PlanError(
-                "hierarchy=macro plans rotations in the robot's base frame, and axes= rotates it. "
-                "Leave axes= out, or use hierarchy=none"
-            )
-        config = replace(config, hierarchy=hierarchy_config(planner, chunk))
     return Policy(world, config, axes=read_axes(axes))
 
 
