@@ -80,7 +80,7 @@ def row(out: Path, arm: str) -> dict[str, Any]:
 
 
 def markdown(rows: list[dict[str, Any]], names: dict[str, str]) -> str:
-    """Return the table of arms: as it is printed, or for a page, which describes them by `names`."""
+    """Return the table of arms; `names` describe them on a page, which shows no times."""
     tasks = sorted({n for found in rows for n in found if isinstance(found[n], list)} - {"steps"})
     lines = []
     for found in rows:
