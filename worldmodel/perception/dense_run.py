@@ -83,6 +83,8 @@ class _Seen:
     """float16, on the CPU"""
     truth_BHW: Tensor
     """Truth on a grid `FINER` times finer than the tokens'."""
+    classes: int
+    """Highest class number of any pixel, and one; 1 for depth."""
 
 
 def _encode(
@@ -96,7 +98,7 @@ def _encode(
     Raises:
         DataError: None can be read.
     """
-    kept, tokens, truths = list[DenseItem](), list[Tensor](), list[Tensor]()
+    kept, tokens, truths, classes = list[DenseItem](), list[Tensor](), list[Tensor](), 1
     for item in items:
         try:
             with rejecting(item.name):
@@ -106,10 +108,12 @@ def _encode(
             continue
         kept.append(item)
         tokens.append(encoder(frame).half().cpu())
+        if options.task == "segmentation":
+            classes = max(classes, int(truth[truth != VOID].max()) + 1)
         truths.append(_sampled(truth, (FINER * encoder.grid[0], FINER * encoder.grid[1])))
     if not kept:
         raise DataError(f"no image can be read; the first: {next(iter(rejected.values()))}")
-    return _Seen(kept, torch.cat(tokens), torch.stack(truths))
+    return _Seen(kept, torch.cat(tokens), torch.stack(truths), classes)
 
 
 def _sampled(truth_HW: Tensor, size: tuple[int, int]) -> Tensor:
@@ -191,10 +195,7 @@ def train_dense(options: DenseOptions) -> dict[str, Any]:
     }
     seen = _encode(encoder, found["train"], options, rejected["train"])
     unseen = _encode(encoder, found["val"], options, rejected["val"])
-    classes = 1
-    if options.task == "segmentation":
-        numbers = [x[x != VOID].max() for x in (seen.truth_BHW, unseen.truth_BHW)]
-        classes = int(torch.stack(numbers).max()) + 1
+    classes = max(seen.classes, unseen.classes)
     order = torch.randperm(len(seen.items), generator=generator_of(options.seed, 0))
     cut = max(1, round(options.choose_share * len(order)))
     if cut >= len(order):

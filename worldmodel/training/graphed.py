@@ -10,7 +10,7 @@ Source: PyTorch's notes on CUDA graphs, "Whole-network capture".
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +42,26 @@ class _Recorded:
         self.graph.replay()
 
 
-def laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
+def losses_and_gradients(
+    objective: nn.Module, trained: Sequence[Tensor], batch: Batch
+) -> tuple[Batch, Gradients]:
+    """Compute losses, and the gradients that `backward` would leave in the parameters.
+
+    Args:
+        objective: Computes the losses.
+        trained: The parameters; those that a loss does not use have None.
+        batch: Arguments of the objective.
+    """
+    low, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+    # A cast weight that autocast remembers from before a recording would never change again.
+    with torch.autocast("cuda", low, enabled, cache_enabled=False):
+        losses: Batch = objective(batch)
+    found = torch.autograd.grad(losses["loss"], trained, allow_unused=True)
+    gradients = tuple(_laid_out_as(p, g) for p, g in zip(trained, found, strict=True))
+    return {name: value.detach() for name, value in losses.items()}, gradients
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor | None) -> Tensor | None:
     """Return a gradient in the memory layout of its parameter, which fused optimisers need.
 
     `backward` lays gradients out so, `torch.autograd.grad` does not.
@@ -87,29 +106,19 @@ class GraphedLosses:
         losses["loss"].requires_grad_()
         return losses
 
-    def _compute(self, batch: Batch) -> tuple[Batch, Gradients]:
-        """Compute losses and gradients; None for parameters that a loss does not use."""
-        low, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
-        # A cast weight that autocast remembers from before a recording would never change again.
-        with torch.autocast("cuda", low, enabled, cache_enabled=False):
-            losses: Batch = self.objective(batch)
-        found = torch.autograd.grad(losses["loss"], self.trained, allow_unused=True)
-        gradients = tuple(laid_out_as(p, g) for p, g in zip(self.trained, found, strict=True))
-        return {name: value.detach() for name, value in losses.items()}, gradients
-
     def _record(self, batch: Batch) -> _Recorded:
         held = {name: value.clone() for name, value in batch.items()}
         current = torch.cuda.current_stream()
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
             for _ in range(WARM_UPS):
-                self._compute(held)
+                losses_and_gradients(self.objective, self.trained, held)
         current.wait_stream(self.stream)
         graph = torch.cuda.CUDAGraph()
         # The thread that reads batches copies to the device meanwhile; "global" would forbid it.
         mode = "thread_local"
         with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode=mode):
-            losses, gradients = self._compute(held)
+            losses, gradients = losses_and_gradients(self.objective, self.trained, held)
         return _Recorded(graph=graph, batch=held, losses=losses, gradients=gradients)
 
     def _try_to_record(self, kind: Hashable, batch: Batch) -> None:
@@ -133,7 +142,7 @@ class GraphedLosses:
             RuntimeError: Their gradients differ.
         """
         found.replay(batch)
-        _, gradients = self._compute(batch)
+        _, gradients = losses_and_gradients(self.objective, self.trained, batch)
         used = [(a, b) for a, b in zip(found.gradients, gradients, strict=True) if b is not None]
         if any(a is None for a, _ in used):
             raise RuntimeError("the recording has no gradient of a parameter that has one")

@@ -1,6 +1,7 @@
 """`worldmodel probe dense` from pictures to scores."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -74,6 +75,17 @@ def test_heads_read_classes_and_name_what_cannot_be_read(sets, tmp_path, capsys)
     assert "mean IoU" in capsys.readouterr().out
     assert main(words(sets, tmp_path, "pictures=2")) == 0  # nothing is trained again
     assert json.loads((tmp_path / "summary.json").read_text())["val"] == found["val"]
+
+
+def test_a_class_of_one_pixel_is_a_class(sets, tmp_path):
+    copy = tmp_path / "sets"
+    shutil.copytree(sets, copy)
+    path = copy / "val" / "labels" / "0.png"
+    labels = np.array(Image.open(path))
+    labels[31, 31] = 7
+    Image.fromarray(labels).save(path)
+    assert main(words(copy, tmp_path / "out", "epochs=1")) == 0
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["classes"] == 8
 
 
 def test_heads_read_depth(sets, tmp_path):
