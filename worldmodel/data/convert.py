@@ -19,7 +19,14 @@ from tqdm import tqdm
 from worldmodel.actions import apply_action
 from worldmodel.atomic_io import temporary_path
 from worldmodel.data.dataset import open_row
-from worldmodel.data.episode import Array, Episode, EpisodeError, check_states, check_times
+from worldmodel.data.episode import (
+    Array,
+    Episode,
+    EpisodeError,
+    check_states,
+    check_times,
+    rejecting,
+)
 from worldmodel.data.index import Manifest
 from worldmodel.data.readers.layouts import require_extra
 from worldmodel.data.sampling import sequences
@@ -86,16 +93,30 @@ def _checked(episode: Episode) -> Episode:
     Raises:
         DataError: It is unusable; the message names it.
     """
+    if not isinstance(episode, Episode):
+        raise DataError(f"The reader yields a {type(episode).__name__}; it must yield Episodes")
     try:
-        check_states(episode.states_TS)
-        check_times(episode.times_s)
-        for camera in episode.cameras.values():
-            if len(camera.frames) < len(episode):
-                text = f"{len(camera.frames)} of camera {camera.name}; {len(episode)} states"
-                raise EpisodeError("frames_missing", text)
+        with rejecting(str(episode.id)):
+            _check(episode)
     except EpisodeError as error:
         raise DataError(f"Episode {episode.id} cannot be used: {error}") from error
     return episode
+
+
+def _check(episode: Episode) -> None:
+    """Check states, times and the numbers of frames.
+
+    Raises:
+        EpisodeError: They are implausible, or do not fit.
+    """
+    check_states(episode.states_TS)
+    check_times(episode.times_s)
+    if len(episode.times_s) != len(episode):
+        raise EpisodeError("lengths_differ", f"{len(episode.times_s)} times, {len(episode)} states")
+    for camera in episode.cameras.values():
+        if len(camera.frames) < len(episode):
+            text = f"{len(camera.frames)} of camera {camera.name}; {len(episode)} states"
+            raise EpisodeError("frames_missing", text)
 
 
 def _convert(

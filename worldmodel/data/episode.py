@@ -189,9 +189,11 @@ def check_times(times_s: Array) -> None:
     """Check that timestamps increase, are complete, and are in seconds.
 
     Raises:
-        EpisodeError: `timestamps_missing`, `timestamps_not_increasing`, or
+        EpisodeError: `zero_length`, `timestamps_missing`, `timestamps_not_increasing`, or
             `timestamps_wrong_unit` where the median step is not 0.002 to 5 s.
     """
+    if len(times_s) < 2:
+        raise EpisodeError("zero_length", f"{len(times_s)} steps; at least 2 are needed")
     bad = np.flatnonzero(~np.isfinite(times_s))
     if len(bad):
         raise EpisodeError("timestamps_missing", f"{len(bad)} timestamps are NaN")

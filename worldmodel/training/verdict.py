@@ -29,6 +29,9 @@ LEAST_VALIDATIONS = 3
 LEAST_TURN_RAD = 0.01
 """Mean recorded rotation [rad] below which planned turns are not judged: the data hold none."""
 
+STILL = 1e-6
+"""Loss of a copy, or of the mean, below which the features of the held-out data are all equal."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -68,23 +71,33 @@ def difference(change: float) -> str:
     return f"{percent(change)} {'higher' if change > 0 else 'lower'}"
 
 
+def _against(what: str, than: str, whose: str, loss: float, reference: float) -> Finding:
+    """Judge whether the loss of a prediction is below that of a reference."""
+    better = 1 - loss / max(reference, 1e-12)
+    beats = better > MARGIN
+    side = "below" if better >= 0 else "above"
+    text = (
+        f"{what} is {'better' if beats else 'NOT better'} than {than}: "
+        f"loss {loss:.4f}, {percent(better)} {side} {whose} {reference:.4f}."
+    )
+    if reference < STILL:
+        text = (
+            f"{what} is NOT better than {than}, which is exact: the held-out frames have equal "
+            f"features. Look at them (`worldmodel data view`): a still or dark camera, or features "
+            f"that have collapsed."
+        )
+    return Finding("prediction", beats, text)
+
+
 def judge_prediction(row: Row) -> list[Finding]:
     """Judge whether predictions beat a copy of the last frame and depend on actions."""
     if not {"val_true", "val_copy", "val_shuffled"} <= row.keys():
         return []
     true, copy, shuffled = row["val_true"], row["val_copy"], row["val_shuffled"]
-    better = 1 - true / max(copy, 1e-12)
     worse = shuffled / max(true, 1e-12) - 1
-    beats = better > MARGIN
     listens = worse > MARGIN
-    side = "below" if better >= 0 else "above"
     found = [
-        Finding(
-            "prediction",
-            beats,
-            f"The prediction is {'better' if beats else 'NOT better'} than copying the last frame: "
-            f"loss {true:.4f}, {percent(better)} {side} the copy's {copy:.4f}.",
-        ),
+        _against("The prediction", "copying the last frame", "the copy's", true, copy),
         Finding(
             "actions",
             listens,
@@ -141,18 +154,10 @@ def judge_pretraining(row: Row, collapsed_std: float) -> list[Finding]:
     if not {"val_loss", "val_mean", "feature_std", "effective_rank"} <= row.keys():
         return []
     loss, mean = row["val_loss"], row["val_mean"]
-    better = 1 - loss / max(mean, 1e-12)
-    learned = better > MARGIN
     std, rank = row["feature_std"], row["effective_rank"]
     alive = std >= collapsed_std
-    side = "below" if better >= 0 else "above"
     return [
-        Finding(
-            "prediction",
-            learned,
-            f"Masked prediction is {'better' if learned else 'NOT better'} than each position's "
-            f"mean: loss {loss:.4f}, {percent(better)} {side} the mean's {mean:.4f}.",
-        ),
+        _against("Masked prediction", "each position's mean", "the mean's", loss, mean),
         Finding(
             "features",
             alive,

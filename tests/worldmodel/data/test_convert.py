@@ -1,6 +1,7 @@
 """Any data set becomes a LeRobot set that this package, and lerobot itself, read back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from tests.worldmodel.data.own_names import FRONT, write_own_lerobot
 from worldmodel.data.column_map import ColumnMap
-from worldmodel.data.convert import commanded, convert
+from worldmodel.data.convert import commanded, convert, convert_episodes
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Episode
 from worldmodel.data.index import build_index, open_manifest
@@ -203,3 +204,32 @@ def test_lerobot_itself_reads_the_set(tmp_path, monkeypatch):
     np.testing.assert_allclose(item["observation.state"], random_states(3, 0)[2], atol=1e-6)
     assert item["task"] == "go"
     assert np.abs(np.moveaxis(item[FRONT].numpy(), 0, 2) * 255 - frames[2]).mean() < 4
+
+
+ODD_EPISODES = {
+    "one step": lambda x: replace(x, states_TS=x.states_TS[:1], times_s=x.times_s[:1]),
+    "no step": lambda x: replace(x, states_TS=x.states_TS[:0], times_s=x.times_s[:0]),
+    "fewer times": lambda x: replace(x, times_s=x.times_s[:-1]),
+    "a clock that does not go": lambda x: replace(x, times_s=x.times_s * 0),
+    "states in a list": lambda x: replace(x, states_TS=x.states_TS.tolist()),
+    "states in words": lambda x: replace(x, states_TS=np.full((9, 7), "x")),
+    "no rotation": lambda x: replace(x, states_TS=x.states_TS[:, :3]),
+    "cameras in a list": lambda x: replace(x, cameras=[]),
+    "no episode": lambda x: {"states": x.states_TS},
+}
+
+
+@pytest.mark.parametrize("name", ODD_EPISODES)
+def test_an_odd_episode_of_a_users_reader_is_one_error(name, tmp_path):
+    states = random_states(9, 0)
+    good = Episode(
+        id="mine",
+        layout="own",
+        states_TS=states,
+        times_s=np.arange(9) / 15,
+        cameras={},
+        moving_T=np.ones(9, bool),
+    )
+    with pytest.raises(DataError, match=r"Episode mine cannot be used|must yield Episodes"):
+        convert_episodes([ODD_EPISODES[name](good)], tmp_path / "out")
+    assert not list((tmp_path / "out").glob("[!.]*"))

@@ -31,6 +31,7 @@ def test_a_good_models_verdict_has_words_and_figures():
     [
         ({"val_true": 1.1}, "prediction", "NOT better than copying"),
         ({"val_true": 0.99}, "prediction", "NOT better than copying"),
+        ({"val_copy": 0.0}, "prediction", "which is exact: the held-out frames have equal"),
         ({"val_shuffled": 0.5}, "actions", "does NOT use"),
         ({"val_action_error_m": 0.05}, "planning", "NOT less than"),
     ],
@@ -48,6 +49,8 @@ def test_pretraining_is_judged_by_loss_and_collapse():
     dead = judge_pretraining(row | {"feature_std": 0.001, "effective_rank": 1.0}, 0.02)
     assert "COLLAPSED" in next(f.text for f in dead if not f.good)
     assert "effective rank 1.0" in next(f.text for f in dead if not f.good)
+    still = judge_pretraining(row | {"val_mean": 1e-9}, 0.02)
+    assert "than each position's mean, which is exact" in next(f.text for f in still if not f.good)
 
 
 def test_without_a_validation_there_is_no_verdict():
