@@ -75,6 +75,9 @@ def planner_config(
         gripper_free: whether to plan the gripper.
         together: whether to run all searches of an action at once; see `launches_dominate`.
     """
+    levels = None
+    if isinstance(options, GoalPlannerOptions) and options.macro_search.is_used:
+        levels = hierarchy_config(options, chunk)
     return PlannerConfig(
         optimiser=make_optimiser(
             options.optimiser,
@@ -96,14 +99,12 @@ def planner_config(
         chunk=chunk,
         gripper_free=gripper_free,
         together=together,
-        hierarchy=hierarchy_config(options, chunk),
+        hierarchy=levels,
     )
 
 
-def hierarchy_config(options: PlannerOptions, chunk: int) -> HierarchyConfig | None:
-    """Return the configuration of a search on two levels; None for one level."""
-    if not isinstance(options, GoalPlannerOptions) or not options.macro_search.is_used:
-        return None
+def hierarchy_config(options: GoalPlannerOptions, chunk: int) -> HierarchyConfig:
+    """Return the configuration of a search on two levels."""
     macro = options.macro_search
     return HierarchyConfig(
         macro_steps=macro.macro_steps,
