@@ -15,10 +15,10 @@ TASKS=${TASKS:-push pick_place}
 RECIPES=${RECIPES:-sim_small sim_small_unlabelled}
 COLLECT_S=${COLLECT_S:-120}
 TRAIN_S=${TRAIN_S:-150}
-EVAL_S=${EVAL_S:-130}
+EVAL_S=${EVAL_S:-170}
 EPISODES=${EPISODES:-5000}
 VAL_EPISODES=${VAL_EPISODES:-40}
-EVAL_EPISODES=${EVAL_EPISODES:-20}
+EVAL_EPISODES=${EVAL_EPISODES:-12}
 BATCH=${BATCH:-64}
 MAX_STEPS=${MAX_STEPS:-12000}
 PROBE_STEPS=${PROBE_STEPS:-120}
@@ -66,7 +66,7 @@ train() {  # train TASK RECIPE
         limited 120 "$1_$2_probe" train $words steps="$PROBE_STEPS" log_every=20 save_every=1000 \
             eval_every=1000 val_clips=16 out="$probe"
         rate=$(last_value "$probe/metrics.jsonl" samples_per_s)
-        steps=$(python -c "print(max(50, min($MAX_STEPS, int(0.8 * $TRAIN_S * ${rate:-0} / $BATCH))))")
+        steps=$(python -c "print(max(50, min($MAX_STEPS, int(0.6 * $TRAIN_S * ${rate:-0} / $BATCH))))")
         mkdir -p "$run"
         echo "$steps" > "$run/steps.txt"
     fi

@@ -53,7 +53,7 @@ def test_all_parts_run_and_the_table_is_last(tmp_path, capsys):
     assert [line[0] for line in lines].count("eval") == 2
     trainings = [line for line in lines if line[0] == "train" and "_probe" not in line[-1]]
     assert len(trainings) == 4  # out of time, then the rest that writes the model
-    assert all("steps=160" in words for words in trainings)  # 0.8 * 100 s * 128/s / 64
+    assert all("steps=120" in words for words in trainings)  # 0.6 * 100 s * 128/s / 64
     for line in lines:
         assert main([*line, "--cfg", "job"]) == 0, (line, capsys.readouterr().err)
     table = ended.stdout.splitlines()
