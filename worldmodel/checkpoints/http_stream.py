@@ -19,6 +19,8 @@ from typing import IO
 
 CHUNK_BYTES = 1 << 20
 QUEUED_BLOCKS = 8
+MAX_DIGITS = 18
+"""Digits of the longest content that an answer may announce."""
 
 
 class StreamError(Exception):
@@ -150,13 +152,16 @@ def content_length(headers: Message) -> int | None:
     """Return the length of an answer's body; None if it is chunked or has none.
 
     Raises:
-        StreamError: The length is not a number.
+        StreamError: The length is not a number, or there are several.
     """
     if "chunked" in str(headers.get("Transfer-Encoding", "")).lower():
         return None
-    text = headers.get("Content-Length")
-    if text is None:
+    texts = {str(text).strip() for text in headers.get_all("Content-Length") or ()}
+    if not texts:
         return None
-    if not str(text).strip().isdecimal():
-        raise StreamError(f"its Content-Length is {text!r}, not a number")
+    if len(texts) > 1:
+        raise StreamError(f"it has several Content-Lengths: {', '.join(sorted(texts))[:100]}")
+    (text,) = texts
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
+        raise StreamError(f"its Content-Length is {text[:100]!r}, not a number of bytes")
     return int(text)

@@ -102,6 +102,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.head(200, -5)
         self.wfile.write(BODY)
 
+    def get_length_long(self):
+        self.head(200, "9" * 5000)
+        self.wfile.write(BODY)
+
+    def get_two_lengths(self):
+        self.head(200, len(BODY) - 5, Content_length=str(len(BODY)))
+        self.wfile.write(BODY)
+
+    def get_linked_size_long(self):
+        self.head(302, 0, Location="/whole", X_Linked_Size="9" * 5000)
+
+    def get_range_long(self):
+        self.head(206, len(BODY), Content_Range=f"bytes 0-{'9' * 5000}/{'9' * 5000}")
+        self.wfile.write(BODY)
+
+    def get_to_port(self):
+        self.head(302, 0, Location="http://127.0.0.1:99999/whole")
+
+    def get_to_no_port(self):
+        self.head(302, 0, Location="http://127.0.0.1:x/whole")
+
+    def get_to_bracket(self):
+        self.head(302, 0, Location="http://[::1/whole")
+
+    def get_to_odd_name(self):
+        self.head(302, 0, Location="http://" + "a" * 300 + ".\xff/whole")
+
+    def get_many_headers(self):
+        self.head(200, len(BODY), **{f"X_{i}": "x" for i in range(500)})
+        self.wfile.write(BODY)
+
+    def get_long_header(self):
+        self.head(200, len(BODY), X="x" * 100_000)
+        self.wfile.write(BODY)
+
     def get_short(self):
         self.head(200, 2 * len(BODY))
         self.wfile.write(BODY)
