@@ -51,6 +51,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("install_size", "install"),
         ("pretraining", "pretraining"),
         ("shapes_pretraining", "pretraining"),
+        ("dense", "probes"),
         ("probe_cost", "probes"),
         ("probe_set", "probes"),
         ("robot_safety", "robot-faults"),
