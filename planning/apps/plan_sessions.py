@@ -223,7 +223,7 @@ class PlanSession:
         pose = flange_pose(joints)
         state = np.concatenate([pose[:3, 3], matrix_to_euler(pose[:3, :3]), [closedness]])
         if self.arm.state_frame == "tcp":
-            state = flange_to_tcp(state)
+            state = flange_to_tcp(state, self.arm.flange_to_tcp_m)
         return state.astype(np.float32)
 
     def _actions(self, decision: Decision) -> NDArray[np.float32]:
@@ -248,6 +248,15 @@ def _arm(found: object) -> ArmSpec:
     frame, camera = found.get("state_frame", "flange"), found.get("camera")
     if frame not in ("flange", "tcp"):
         raise PlanError(f"state_frame is {str(frame)[:60]}. Allowed: flange, tcp")
+    gripper = found.get("gripper", "command")
+    if gripper not in ("command", "difference"):
+        raise PlanError(f"gripper is {str(gripper)[:60]}. Allowed: command, difference")
+    usual = ArmSpec()
+    ranges = {"max_rotation_rad": (1e-6, np.pi), "flange_to_tcp_m": (0.0, 1.0)}
+    sizes = {
+        name: as_number(found.get(name, getattr(usual, name)), name, *limits)
+        for name, limits in ranges.items()
+    }
     return ArmSpec(
         period_s=as_number(get(dict(found), "period_s"), "period_s", 1e-3, 60),
         state_frame=frame,
@@ -255,6 +264,8 @@ def _arm(found: object) -> ArmSpec:
         action_dim=as_whole(found.get("action_dim", 7), "action_dim", 1, 1024),
         max_step_m=as_number(get(dict(found), "max_step_m"), "max_step_m", 1e-6, 1),
         camera=None if camera is None else as_text(camera, "camera"),
+        gripper=gripper,
+        **sizes,
     )
 
 

@@ -19,6 +19,18 @@ from planning.serve_options import RemoteOptions
 
 PROTOCOL = 1
 """Version of the requests beside openpi's observations."""
+ARM_FIELDS = (
+    "period_s",
+    "state_frame",
+    "state_dim",
+    "action_dim",
+    "gripper",
+    "max_step_m",
+    "max_rotation_rad",
+    "flange_to_tcp_m",
+    "camera",
+)
+"""Conventions of an arm that a plan server is told."""
 
 
 class RemotePolicy:
@@ -74,11 +86,10 @@ class RemotePolicy:
         Raises:
             PlanError: arm and model do not match.
         """
-        names = ("period_s", "state_frame", "state_dim", "action_dim", "max_step_m", "camera")
         self.connection.ask(
             {
                 "request": "connect",
-                "arm": {name: getattr(arm, name) for name in names},
+                "arm": {name: getattr(arm, name) for name in ARM_FIELDS},
                 "box_m": None if box_m is None else np.array(box_m, dtype=np.float64),
                 "axes": None if self.axes is None else np.asarray(self.axes, dtype=np.float64),
             }

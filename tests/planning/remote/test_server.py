@@ -1,5 +1,6 @@
 """`worldmodel serve`: plans for openpi's clients, access, limits, and clients that do harm."""
 
+import dataclasses
 import shlex
 import socket
 import ssl
@@ -14,13 +15,16 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import connect
 
+from planning.apps.plan_sessions import _arm
 from planning.apps.policies import open_policy
 from planning.errors import DriveError, PlanError
 from planning.options import GoalPlannerOptions
 from planning.planner import Memory
 from planning.remote.client import PlanConnection
+from planning.remote.policy import ARM_FIELDS
 from planning.remote.wire import pack
 from planning.serve_options import ListenOptions, RemoteOptions
+from robot.arm import ArmSpec
 from robot.kinematics import flange_pose
 from robot.pose import matrix_to_euler
 from tests.planning.remote.serving import TIMEOUT_S, OpenpiClient, pack_array, serving, wait_for
@@ -141,6 +145,14 @@ WRONG = {
         "period_s",
     ),
     "unknown field": ({"request": "connect", "arm": {"speed": 1}}, "unknown fields"),
+    "gripper of another kind": (
+        {"request": "connect", "arm": {"period_s": 0.25, "max_step_m": 0.05, "gripper": "open"}},
+        "command, difference",
+    ),
+    "long hand": (
+        {"request": "connect", "arm": {"period_s": 0.25, "max_step_m": 0.05, "flange_to_tcp_m": 2}},
+        "flange_to_tcp_m",
+    ),
     "box of NaN": (
         {
             "request": "connect",
@@ -158,6 +170,22 @@ WRONG = {
         "rotation",
     ),
 }
+
+
+def test_every_convention_of_an_arm_reaches_the_server():
+    arm = ArmSpec(
+        period_s=0.2,
+        state_frame="tcp",
+        state_dim=4,
+        action_dim=4,
+        gripper="difference",
+        max_step_m=0.02,
+        max_rotation_rad=0.1,
+        flange_to_tcp_m=0.17,
+        camera="wrist",
+    )
+    assert all(getattr(arm, f.name) != f.default for f in dataclasses.fields(arm))
+    assert _arm({name: getattr(arm, name) for name in ARM_FIELDS}) == arm
 
 
 def test_wrong_messages_are_answered_in_words(server):
