@@ -14,6 +14,19 @@ if find_spec("absl") is not None:
 
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
+NEED = {
+    "websockets": ["planning/cli/test_remote_drive.py", "planning/remote"],
+    "tensorflow_datasets": ["worldmodel/data/test_odd_rlds.py"],
+}
+"""Tests that need an optional package as a whole."""
+MISSING = [name for name in NEED if find_spec(name) is None]
+collect_ignore = [path for name in MISSING for path in NEED[name]]
+
+
+def pytest_report_header():
+    """Say which tests are left out."""
+    return [f"{name} is not installed: {', '.join(NEED[name])} not collected" for name in MISSING]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_tests(tmp_path_factory):

@@ -18,8 +18,10 @@ def run(options: BenchOptions) -> int:
     from planning.apps.bench_equal_energy import equal_energy
     from planning.apps.bench_planning import device_name, matmul_peaks, measure_all, plot
     from worldmodel.atomic_io import write_json
+    from worldmodel.checkpoints.loading import resolve_device
 
     options = options.resolved()
+    resolve_device(options.device)
     out = Path(options.out)
     kept = out / "rows.jsonl"
     rows = []
