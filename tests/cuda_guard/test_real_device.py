@@ -28,7 +28,7 @@ pytestmark = [
 TRAININGS = sorted(name for name in CASES if name.startswith("train_"))
 ALIKE = (
     *("encode", "unroll", "skills", "energies", "features", "probe_heads", "inspected"),
-    *("surprise", *TRAININGS),
+    *("surprise", "pretrain_graphed", *TRAININGS),
 )
 """Cases whose float32 results do not depend on the device."""
 PLANS = sorted(name for name in CASES if name.startswith(("plan_", "captured")))
