@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Generic, Literal, TypeVarTuple
+from typing import Generic, Literal, TypeVar, TypeVarTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 Ts = TypeVarTuple("Ts")
 LEAST = 2**22
 """Smallest number of numbers in the first input for which a second implementation is tried; below,
@@ -24,7 +26,7 @@ REPEATS = 5
 """Number of runs of an implementation that are timed together."""
 
 
-class Fastest(Generic[*Ts]):
+class Fastest(Generic[Result, *Ts]):
     """A plain function and a fast one, with the same arguments and results.
 
     Args:
@@ -35,15 +37,15 @@ class Fastest(Generic[*Ts]):
 
     def __init__(
         self,
-        plain: Callable[[Tensor, *Ts], Tensor],
-        make_fast: Callable[[], Callable[[Tensor, *Ts], Tensor]],
+        plain: Callable[[Tensor, *Ts], Result],
+        make_fast: Callable[[], Callable[[Tensor, *Ts], Result]],
     ):
         self.plain, self.make_fast = plain, make_fast
-        self.fast: Callable[[Tensor, *Ts], Tensor] | None = None
-        self.chosen: dict[Hashable, Callable[[Tensor, *Ts], Tensor]] = {}
+        self.fast: Callable[[Tensor, *Ts], Result] | None = None
+        self.chosen: dict[Hashable, Callable[[Tensor, *Ts], Result]] = {}
         self.always: Literal["plain", "fast"] | None = None
 
-    def __call__(self, x: Tensor, *rest: *Ts) -> Tensor:
+    def __call__(self, x: Tensor, *rest: *Ts) -> Result:
         """Return the result of the faster function."""
         if not can_try(x) or torch.compiler.is_compiling():
             return self.plain(x, *rest)
@@ -54,7 +56,7 @@ class Fastest(Generic[*Ts]):
             self.chosen[kind] = self.faster(x, *rest)
         return self.chosen[kind](x, *rest)
 
-    def faster(self, x: Tensor, *rest: *Ts) -> Callable[[Tensor, *Ts], Tensor]:
+    def faster(self, x: Tensor, *rest: *Ts) -> Callable[[Tensor, *Ts], Result]:
         """Time both functions and return the faster one; the plain one if the other fails."""
         if self.always == "plain":
             return self.plain
@@ -62,14 +64,18 @@ class Fastest(Generic[*Ts]):
             fast = self.fast = self.fast or self.make_fast()
             if self.always == "fast":
                 return fast
-            times = [_milliseconds(f, x, *rest) for f in (self.plain, fast)]
+            # activation checkpointing counts what is saved for gradients: not by these runs
+            with saved_tensors_hooks(_kept, _kept):
+                times = [_milliseconds(f, x, *rest) for f in (self.plain, fast)]
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ImportError, OSError) as error:  # no Triton, no compiler, a shape
             name = getattr(self.plain, "__name__", "a function")
             log.warning("%s: the fast version failed and is not used: %s", name, error)
             return self.plain
-        return fast if times[1] < times[0] else self.plain
+        name, chosen = getattr(self.plain, "__name__", "a function"), times[1] < times[0]
+        log.info("%s: plain %.2f ms, fast %.2f ms on %s", name, *times, x.device)
+        return fast if chosen else self.plain
 
     @contextmanager
     def use(self, which: Literal["plain", "fast"]) -> Iterator[None]:
@@ -86,7 +92,11 @@ def can_try(x: Tensor) -> bool:
     return x.device.type == "cuda" and x.numel() >= LEAST
 
 
-def _milliseconds(function: Callable[[Tensor, *Ts], Tensor], x: Tensor, *rest: *Ts) -> float:
+def _kept(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _milliseconds(function: Callable[[Tensor, *Ts], Result], x: Tensor, *rest: *Ts) -> float:
     function(x, *rest)  # compiles, or chooses kernels
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()

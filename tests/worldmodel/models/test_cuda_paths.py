@@ -4,6 +4,7 @@ import logging
 
 import pytest
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models import attention, fastest, frame_mask, memory_parts
 from worldmodel.models.attention import Attention, append, attend, set_backend
@@ -58,6 +59,23 @@ def test_a_function_that_fails_is_said_once_and_not_used(on_cpu, caplog):
             assert torch.equal(function(x, 3.0), 3 * x)
     assert len(caplog.records) == 1
     assert "no Triton here" in caplog.text
+
+
+@pytest.mark.parametrize("which", ["slow", "quick"])
+def test_a_choice_inside_a_checkpoint_saves_what_the_recomputation_does(on_cpu, which):
+    def quick(x, factor):
+        return (factor * x.sin()).sin()
+
+    def slow(x, factor):
+        return factor * x.exp()
+
+    on_cpu.update(slow=1.0 + (which == "quick"), quick=1.0 + (which == "slow"))
+    function = Fastest(slow, lambda: quick)
+    x = torch.randn(2, 3, requires_grad=True)
+    checkpoint(lambda x: function(x, 2.0).cos(), x, use_reentrant=False).sum().backward()
+    assert x.grad is not None
+    (found,) = torch.autograd.grad(function(x, 2.0).cos().sum(), x)
+    torch.testing.assert_close(x.grad, found)
 
 
 def test_small_inputs_and_cpus_take_the_plain_function():
