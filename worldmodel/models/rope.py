@@ -79,9 +79,10 @@ def swapped(x: Tensor) -> Tensor:
     return x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
 
 
-ROTATE = Fastest(rotate, lambda: torch.compile(rotate, dynamic=True))
+ROTATE = Fastest(rotate, lambda: torch.compile(rotate))
 """`rotate`, on CUDA as one kernel where that is faster: it reads and writes 4 bytes for a bfloat16
-number, and the separate operators 34."""
+number, and the separate operators 34. With `dynamic=True`, all sizes would be unknown to the
+kernel, which then reached a fifth of the memory's bandwidth."""
 
 
 def rotate_pair(qk_BL2HC: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
