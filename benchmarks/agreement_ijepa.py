@@ -17,6 +17,7 @@ from worldmodel.training.schedules import warmup_cosine
 
 INPUTS = ("ijepa_image_u8", "ijepa_image_tall_u8", "ijepa_mask_*")
 FILE = "ijepa_layout.pth.tar"
+ENCODERS = ("encoder", "target_encoder")
 
 
 def part(g: Golden, name: str) -> torch.nn.Module:
@@ -33,7 +34,7 @@ def images(g: Golden, name: str) -> Tensor:
 
 def features(g: Golden) -> Pairs:
     """Encoder and target encoder, also on images of another size."""
-    encoder, target = (VideoEncoder.of(part(g, n)) for n in ("encoder", "target_encoder"))
+    encoder, target = (g.placed(VideoEncoder.of(part(g, n))) for n in ENCODERS)
     clip = images(g, "ijepa_image_u8").unsqueeze(1)
     yield g.pair("ijepa_encoder_tokens", encoder.encode_clip(clip))
     tokens = target.encode_clip(clip)
@@ -49,7 +50,7 @@ def objective(g: Golden) -> Pairs:
     encoder, predictor, target = (part(g, name) for name in names)
     model = ImageObjective(encoder, predictor, target)
     ids = ImageIds(context=g["ijepa_mask_context"], targets=g["ijepa_mask_targets"])
-    pixels = VideoEncoder.of(target).pixels(images(g, "ijepa_image_u8"))
+    pixels = g.placed(VideoEncoder.of(target)).pixels(images(g, "ijepa_image_u8"))
     yield g.pair("ijepa_context_tokens", encoder(pixels.unsqueeze(2), ids.context))
     yield g.pair("ijepa_predicted", model.predict(pixels, ids))
     yield g.pair("ijepa_targets", model.targets(pixels, ids))

@@ -50,7 +50,7 @@ def vjepa2_probes(golden: Golden) -> Pairs:
         image_size=sizes["crop"],
         num_frames=sizes["frames"],
     )
-    encoder = VideoEncoder.of(golden.placed(backbone))
+    encoder = golden.placed(VideoEncoder.of(backbone))
     probes = load_probes(
         golden.folder / "probe_multihead_layout.pt", num_heads=sizes["probe_heads"]
     )
