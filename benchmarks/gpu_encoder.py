@@ -12,7 +12,7 @@ import argparse
 import json
 import statistics
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,6 +21,7 @@ from planning.device_clock import clock
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.models.config import EncoderConfig
+from worldmodel.models.kernels.compiled_blocks import END, START
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -46,15 +47,15 @@ def measure(
     """Return frames per second of one encoder: single frames, or clips of `frames` frames."""
     side = 256
     encoder = load_encoder(f"random:{preset}", device, precision, image_size=side)  # type: ignore[arg-type]
-    if compiled:
-        for block in encoder.backbone.blocks:  # type: ignore[union-attr]
-            block.compile(dynamic=False)  # type: ignore[union-attr, operator]
     pixels = torch.randint(0, 256, (batch, frames, side, side, 3), dtype=torch.uint8, device=device)
     single = frames == 1
 
+    which: Literal["plain", "fast"] = "fast" if compiled else "plain"
+
     @torch.inference_mode()
     def run() -> torch.Tensor:
-        return encoder.encode(pixels[:, 0]) if single else encoder.encode_clip(pixels)
+        with START.use(which), END.use(which):
+            return encoder.encode(pixels[:, 0]) if single else encoder.encode_clip(pixels)
 
     run()  # compiles, and chooses kernels
     tokens = run().shape[1]

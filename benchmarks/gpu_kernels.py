@@ -31,6 +31,7 @@ from worldmodel.models.attention import attend
 from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_mask import ATTEND, FrameMask, attend_dense
+from worldmodel.models.kernels.compiled_blocks import END, START, compile_blocks
 from worldmodel.models.layers import Block, LayerNorm
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.rope import ROTATE, grid_positions, rope_tables, rotate
@@ -221,7 +222,7 @@ class Rows:
 
             return make
 
-        for way, prepare in (("as shipped", _as_it_is), ("compiled", _compile_parts)):
+        for way, prepare in (("as shipped", _as_it_is), ("parts compiled", compile_blocks)):
             yield Row(name=f"block, {way}", make=one(prepare), flops=self.block_flops())
             flops = s.depth * self.block_flops()
             yield Row(name=f"imagined step, {way}", make=step(prepare), flops=flops)
@@ -264,9 +265,9 @@ class Rows:
         def both(use: Callable[[Tensor, Tensor, Tensor, FrameMask], Tensor]) -> Callable[[], Run]:
             def make() -> Run:
                 shape = (s.clips[0], s.heads, length, s.width // s.heads)
-                inputs = [self.randn(*shape).requires_grad_() for _ in range(3)]
-                mask, pull = FrameMask(s.frames, s.tokens, inputs[0].device), self.randn(*shape)
-                return lambda: torch.autograd.grad(use(*inputs, mask), inputs, pull)
+                q, k, v = (self.randn(*shape).requires_grad_() for _ in range(3))
+                mask, pull = FrameMask(s.frames, s.tokens, q.device), self.randn(*shape)
+                return lambda: torch.autograd.grad(use(q, k, v, mask), (q, k, v), pull)
 
             return make
 
@@ -294,11 +295,11 @@ class Rows:
             (many, False, "fast", False),
             (many, False, "plain", True),
         )
-        for clips, checkpoint, mask, compiled in ways:
+        for clips, checkpoint, mask, whole in ways:
             words = [f"step of {clips}", "blocks" if mask == "fast" else "dense"]
             words += ["checkpointed"] if checkpoint else []
-            words += ["compiled"] if compiled else []
-            options = BlockConfig(compile=compiled, checkpoint_activations=checkpoint)
+            words += ["compiled"] if whole else []
+            options = BlockConfig(compile=whole, checkpoint_activations=checkpoint)
             yield Row(
                 name=", ".join(words), make=self._training_step(clips, options, mask), clips=clips
             )
@@ -321,9 +322,10 @@ class Rows:
             }
 
             def run() -> None:
-                with ATTEND.use(mask), torch.autocast(self.device, torch.bfloat16):
-                    loss = objective(batch)["loss"]
-                loss.backward()
+                with ATTEND.use(mask):  # of the recomputation, too
+                    with torch.autocast(self.device, torch.bfloat16):
+                        loss = objective(batch)["loss"]
+                    loss.backward()
                 torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -335,12 +337,6 @@ class Rows:
 
 def _as_it_is(_: Block) -> None:
     """Leave a block as it is."""
-
-
-def _compile_parts(block: Block) -> None:
-    """Compile both parts of a block, which the predictor's step calls by themselves."""
-    block.attn.project = torch.compile(block.attn.project, dynamic=False)  # type: ignore[method-assign]
-    block.finish = torch.compile(block.finish, dynamic=False)  # type: ignore[method-assign]
 
 
 GROUPS: dict[str, Callable[[Rows], Iterator[Row]]] = {
@@ -371,6 +367,8 @@ def timed(row: Row, device: str) -> dict[str, float]:
 def measure(row: Row, device: str, *, gradients: bool) -> dict[str, Any]:
     """Measure a row; an alternative that fails is a row with an error."""
     with ExitStack() as stack:
+        for parts in (START, END):
+            stack.enter_context(parts.use("fast"))
         if not gradients:
             stack.enter_context(torch.inference_mode())
         try:

@@ -131,7 +131,8 @@ def planning_lines(out: Path) -> Iterator[str]:
             yield (
                 f"planning {row['size']} horizon {row['horizon']}, {row['samples']} x "
                 f"{row['iterations']}: published loop {number(row['baseline_s'])} s, ours "
-                f"{number(row['exact_s'])} s, bf16 {number(row['bf16_s'])} s, largest difference "
+                f"{number(row['exact_s'])} s, bf16 {number(row['bf16_s'])} s, "
+                f"compiled {number(row.get('compiled_s'))} s, largest difference "
                 f"{number(row['max_abs_diff'], '.0e')}"
             )
 

@@ -31,8 +31,10 @@ from planning.solvers.device_cem import DeviceCEM
 from robot.pose import apply_action
 from worldmodel.atomic_io import atomic_file
 from worldmodel.kept_results import KeptResults
+from worldmodel.models.attention import set_backend
 from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.kernels.compiled_blocks import compile_blocks
 from worldmodel.models.kernels.cpu_linear import linear
 from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel, normalise
@@ -65,6 +67,8 @@ class SpeedRow:
     """Median time of ours in float32 [s]."""
     bf16_s: float
     """Median time of ours in bfloat16 [s]."""
+    compiled_s: float | None
+    """CUDA only: the same with compiled blocks, once they are compiled [s]."""
     ratio_exact: float
     ratio_bf16: float
     same_products_s: float | None
@@ -173,6 +177,7 @@ class Contest:
         self.plain = make_world(size).to(device)
         self.world, self.half = _optimized(self.plain), _optimized(self.plain)
         self.half.predictor.to(torch.bfloat16)
+        self.compiled = compile_blocks(copy.deepcopy(self.half))
         self.generator = torch.Generator().manual_seed(1)
         s = SIZES[size]
         tokens = torch.randn(2, s["side"] ** 2, s["encoder"], generator=self.generator)
@@ -190,6 +195,10 @@ class Contest:
     def bf16(self, actions: Tensor) -> Tensor:
         """Predict with cached keys and values in bfloat16."""
         return self.half.unroll(self.z, self.state, actions.to(self.device))
+
+    def with_compiled_blocks(self, actions: Tensor) -> Tensor:
+        """Predict as `bf16` does, with compiled blocks."""
+        return self.compiled.unroll(self.z, self.state, actions.to(self.device))
 
     def same_products(self, actions: Tensor) -> Tensor:
         """Predict as published, with our matrix products."""
@@ -226,11 +235,14 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
         s = SIZES[size]
         shape = (samples, s["heads"], s["side"] ** 2 + 2, s["width"] // s["heads"])
         kernels = choose_backend(contest.half.predictor, shape, torch.bfloat16)
+        set_backend(contest.compiled.predictor, next(iter(kernels)))  # type: ignore[arg-type]
     ways: dict[str, tuple[Imagine, CEM]] = {
         "baseline": (contest.baseline, solver),
         "exact": (contest.exact, ours),
         "bf16": (contest.bf16, ours),
     }
+    if options.device == "cuda":
+        ways["compiled"] = contest.with_compiled_blocks, ours
     times: dict[str, list[float]] = {name: [] for name in ways}
     energies: dict[str, float] = {}
     for repeat in range(options.repeats + 1):
@@ -242,7 +254,8 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
     if options.device == "cpu":  # on CUDA these are the baseline's own products
         same_s, _ = contest.seconds(contest.same_products, solver, horizon, chunk)
     probe = 0.02 * torch.randn(min(4, samples), horizon, 7, generator=contest.generator)
-    baseline_s, exact_s, bf16_s = (statistics.median(times[name]) for name in ways)
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    baseline_s, exact_s, bf16_s = (medians[name] for name in ("baseline", "exact", "bf16"))
     work = step_flops(size) * horizon * samples * options.iterations
     return SpeedRow(
         size=size,
@@ -252,6 +265,7 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
         baseline_s=baseline_s,
         exact_s=exact_s,
         bf16_s=bf16_s,
+        compiled_s=medians.get("compiled"),
         ratio_exact=baseline_s / exact_s,
         ratio_bf16=baseline_s / bf16_s,
         same_products_s=same_s,

@@ -59,6 +59,7 @@ from worldmodel.evaluation.latent_probes import probe_world_model
 from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
 from worldmodel.evaluation.rollout_table import RolloutClips, rollout_table
 from worldmodel.models.config import ProbeConfig
+from worldmodel.models.kernels.compiled_blocks import CompiledBlock
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
 from worldmodel.perception.box_features import pool_boxes
@@ -283,6 +284,8 @@ def policies(ledger: Ledger) -> object:
     assert again.encoder.device.type == ledger.device
     if ledger.device == "cuda":
         assert {world.dynamics.dtype, again.dynamics.dtype} == {torch.bfloat16}
+        kinds = {type(block) for block in again.predictor.predictor_blocks}
+        assert kinds == {CompiledBlock}
         assert isinstance(policy.planner.config.optimiser, DeviceCEM)
         assert policy.planner.config.optimiser.kept
     return plan.energy

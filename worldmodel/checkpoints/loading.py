@@ -25,6 +25,7 @@ from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch, refus
 from worldmodel.errors import CheckpointError, ConfigError, DownloadError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.kernels import optimize_for_cpu
+from worldmodel.models.kernels.compiled_blocks import compile_blocks
 from worldmodel.models.precision import use_precision
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.transformers_encoder import is_backbone
@@ -170,15 +171,19 @@ def load_any(
 
 
 def place(model: AnyModel, device: Device, precision: Precision = "auto") -> AnyModel:
-    """Move a loaded model to its device and precision; on a CPU, use the optimised layers.
+    """Move a loaded model to its device and precision, and use the fast layers of both.
+
+    On a CPU these are the optimised layers; in bfloat16 on CUDA, the compiled blocks.
 
     Raises:
         ConfigError: the device or the precision is unknown, or this machine lacks the device.
     """
     target = resolve_device(device)
-    use_precision(networks(model).values(), precision, target)
+    dtype = use_precision(networks(model).values(), precision, target)
     if target.type == "cpu":
         optimize_for_cpu(model)
+    elif dtype == torch.bfloat16:
+        compile_blocks(model)
     model.to(target).eval().requires_grad_(False)
     return model
 

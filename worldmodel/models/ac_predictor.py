@@ -285,7 +285,7 @@ class ActionConditionedPredictor(nn.Module):
         if index == 0 and any(len(part) < len(x) for part in parts):
             projected = _project_parts(block, parts, rope, len(x))
         else:
-            projected = block.attn.project(block.norm1(x), rope)
+            projected = block.start(x, rope)
         is_last = index == len(self.predictor_blocks) - 1
         keep, (cache, shared) = self.num_patches if is_last else None, before
         return block.finish(x, projected, None, cache, keep, shared)
@@ -303,7 +303,7 @@ def _project_parts(block: Block, parts: list[Tensor], rope: Tables, batch: int) 
     found, start = [], 0
     for part in parts:
         tables = (rope[0][start : start + part.shape[1]], rope[1][start : start + part.shape[1]])
-        found.append(block.attn.project(block.norm1(part), tables))
+        found.append(block.start(part, tables))
         start += part.shape[1]
     q, k, v = (
         torch.cat([x.expand(batch, -1, -1, -1) for x in same], dim=2)

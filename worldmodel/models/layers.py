@@ -71,7 +71,11 @@ class Block(nn.Module):
         keep: int | None = None,
     ) -> tuple[Tensor, Cache]:
         """Return the tokens [B, L, D] (the last `keep` of them) and the cache."""
-        return self.finish(x, self.attn.project(self.norm1(x), rope), mask, past, keep)
+        return self.finish(x, self.start(x, rope), mask, past, keep)
+
+    def start(self, x: Tensor, rope: Tables | None) -> Projected:
+        """Compute the normalised tokens' queries, keys and values; `finish` completes it."""
+        return self.attn.project(self.norm1(x), rope)
 
     def finish(
         self,
@@ -82,10 +86,14 @@ class Block(nn.Module):
         keep: int | None = None,
         shared: Cache | None = None,
     ) -> tuple[Tensor, Cache]:
-        """Complete `forward` from projected queries, keys and values (`Attention.mix`)."""
+        """Complete `forward` from the result of `start` (`Attention.mix`)."""
         attended, cache = self.attn.mix(projected, mask, past, keep, shared)
-        x = _plus(x if keep is None else x[:, -keep:], attended)
-        return _plus(x, self.mlp(self.norm2(x))), cache
+        return self.end(x if keep is None else x[:, -keep:], attended), cache
+
+    def end(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the result of the attention, then the MLP's."""
+        x = _plus(x, attended)
+        return _plus(x, self.mlp(self.norm2(x)))
 
 
 class AdaptiveBlock(nn.Module):
