@@ -191,7 +191,7 @@ def _one_kernel(ledger: Ledger) -> Callable[..., Any]:
             out = fastest.plain(*args, **kwargs)
             ledger.counts = True
             name = f"one kernel: {fastest.plain.__name__}"
-            ledger.bytes[name] += sum(map(nbytes, [*tensors_of((args, kwargs)), out]))
+            ledger.bytes[name] += sum(map(nbytes, tensors_of((args, kwargs, out))))
             return out
 
         return run
