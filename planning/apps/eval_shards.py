@@ -22,6 +22,7 @@ from planning.apps.evaluate import (
     run_episodes,
 )
 from planning.errors import PlanError
+from planning.macro_options import MacroSearchOptions
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
 from planning.rollout import Episode, episode_seed
 from planning.shard_options import ShardOptions
@@ -120,9 +121,10 @@ def read_options(values: Mapping[str, Any]) -> EvalOptions:
     values = dict(values)
     planner = dict(values.pop("planner"))
     skills = SkillOptions(**planner.pop("skill_search"))
+    macros = MacroSearchOptions(**planner.pop("macro_search"))
     return EvalOptions(
         scene=SceneOptions(**values.pop("scene")),
-        planner=GoalPlannerOptions(skill_search=skills, **planner),
+        planner=GoalPlannerOptions(skill_search=skills, macro_search=macros, **planner),
         part=ShardOptions(),
         **values,
     )

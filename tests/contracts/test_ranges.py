@@ -23,10 +23,12 @@ from planning.cli.fields import layout
 from planning.errors import PlanError
 from planning.solvers.search import Solver
 from worldmodel.errors import ConfigError
+from worldmodel.models.config import PredictorConfig
 
 NAMES = re.compile(r"(Options|Config|Spec|Settings|Mask|Scaling|Preprocess)$")
 UNCHECKED = {"planning.protocols"}
 REQUIRED = {
+    "predictor": PredictorConfig(use_state=False),
     "image_size": 64,
     "num_blocks": 2,
     "scale": 0.5,

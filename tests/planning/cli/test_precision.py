@@ -135,7 +135,7 @@ def test_half_the_bytes_let_twice_the_plans_in():
     assert many == pytest.approx(2 * few, rel=1e-3)
 
 
-def test_a_drive_is_replayed_with_the_weights_that_planned_it():
+def test_a_drive_is_replayed_with_the_weights_that_planned_it(tmp_path):
     asked = []
 
     def load(*words):
@@ -145,7 +145,7 @@ def test_a_drive_is_replayed_with_the_weights_that_planned_it():
     for facts in ({}, {"weights": "bfloat16"}):
         header = {"options": {"model": "m", "device": "cpu", "precision": "auto"}, **facts}
         with pytest.raises(InterruptedError):
-            replay.logged_agent(SimpleNamespace(header=header), load)
+            replay.logged_agent(SimpleNamespace(header=header, folder=tmp_path), load)
     assert asked == [("m", "cpu", "float32"), ("m", "cpu", "bfloat16")]
 
 
