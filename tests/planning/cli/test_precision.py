@@ -143,7 +143,8 @@ def test_a_drive_is_replayed_with_the_weights_that_planned_it(tmp_path):
         raise InterruptedError
 
     for facts in ({}, {"weights": "bfloat16"}):
-        header = {"options": {"model": "m", "device": "cpu", "precision": "auto"}, **facts}
+        said = {"model": "m", "device": "cpu", "precision": "auto", "axes": ""}
+        header = {"options": said, "box_m": None, **facts}
         with pytest.raises(InterruptedError):
             replay.logged_agent(SimpleNamespace(header=header, folder=tmp_path), load)
     assert asked == [("m", "cpu", "float32"), ("m", "cpu", "bfloat16")]
