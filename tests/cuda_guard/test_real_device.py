@@ -26,15 +26,12 @@ pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 TRAININGS = sorted(name for name in CASES if name.startswith("train_"))
+PLANS = sorted(name for name in CASES if name.startswith(("plan_", "captured")))
 ALIKE = (
     *("encode", "unroll", "skills", "energies", "features", "probe_heads", "inspected"),
-    *("surprise", "pretrain_graphed", *TRAININGS),
+    *("surprise", "pretrain_graphed", *PLANS, *TRAININGS),
 )
 """Cases whose float32 results do not depend on the device."""
-PLANS = sorted(name for name in CASES if name.startswith(("plan_", "captured")))
-SEEDS = 5
-"""Number of seeds of a plan. A random model's energies lie so near each other that rounding can
-choose another sample, and with it another plan."""
 RUN_ONLY = ("bfloat16", "surprise_bfloat16", "policies", "decoder")
 """Cases in the device's own precision."""
 LOW_TRAININGS = ("train_finetune", "train_frozen", "train_images", "train_post", "train_pretrain")
@@ -64,8 +61,8 @@ def _exact(monkeypatch):
     torch.set_float32_matmul_precision(before)
 
 
-def results(name, ledger, seed=0):
-    torch.manual_seed(seed)
+def results(name, ledger):
+    torch.manual_seed(0)
     return numbers(CASES[name](ledger))
 
 
@@ -75,16 +72,6 @@ def compare(name, kind, found, wanted, allowed):
     worst = max(gaps, key=gaps.__getitem__)
     print(f"AGREEMENT {name} {kind}: {gaps[worst]:.1e} of the norm ({worst or 'result'})")
     assert gaps[worst] <= allowed, {k: v for k, v in gaps.items() if v > allowed}
-
-
-@pytest.mark.parametrize("name", PLANS)
-def test_most_float32_plans_equal_those_of_the_cpu(name):
-    worst = []
-    for seed in range(SEEDS):
-        pair = (results(name, Ledger(device=device, low=False), seed) for device in ("cuda", "cpu"))
-        worst.append(max(errors(*pair).values()))
-    print(f"AGREEMENT {name} float32: {[f'{gap:.0e}' for gap in worst]} of the norm")
-    assert sorted(worst)[SEEDS // 2] <= 1e-3
 
 
 @pytest.mark.parametrize("name", ALIKE)
