@@ -28,7 +28,7 @@ from planning.skill_imagination import locate
 from planning.skill_options import SkillOptions
 from planning.skill_path import STEP_M, Array, Context, Expansion, join
 from planning.skill_programs import Problem, go_home
-from planning.skill_record import SkillRecord, Why
+from planning.skill_record import Candidate, SkillRecord, Why
 from planning.skills import PUSH_ON
 
 CLOSED = 0.5
@@ -96,6 +96,8 @@ class SkillAgent:
         self.pushing, self.heading_rad = False, 0.0
         self.expected_m: Array | None = None
         self.imagined = float("nan")
+        self.chosen: Candidate | None = None
+        self.given_up: set[tuple[str, int]] = set()
 
     def _goal(self, goal: SubGoal) -> _Goal:
         z_1ND = self.policy.encode(goal.image)
@@ -117,6 +119,7 @@ class SkillAgent:
         while not self.queue:
             if self.finished or self.spent >= self.goals[self.index].steps:
                 self.index, self.spent, self.finished = self.index + 1, 0, False
+                self.given_up.clear()
                 if self.index >= len(self.goals):
                     return None
             record = self._look(seen, state, encoded - began)
@@ -145,6 +148,8 @@ class SkillAgent:
             return
         if np.linalg.norm(self.fingertips(state)[0] - self.expected_m) > BLOCKED_M:
             self.queue, self.pushing = [], False
+            if self.chosen is not None:
+                self.given_up.add((self.chosen.skills[0], self.chosen.variants[0]))
 
     def _context(self, state: NDArray[np.float64]) -> Context:
         tcp_m, yaw_rad = self.fingertips(state)
@@ -179,6 +184,7 @@ class SkillAgent:
             goals=goal.objects,
             budget=goal.steps - self.spent,
             pushing=self.pushing,
+            given_up=frozenset(self.given_up),
         )
         choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:
@@ -188,6 +194,7 @@ class SkillAgent:
         else:
             choice, plan = self.chooser.choose(problem, self.rng)
             why = "no better plan" if choice is None else "plan"
+        self.chosen = choice.chosen if choice else None
         self._follow(problem, choice)
         parts = dict(plan.seconds) if plan else {}
         other = time.perf_counter() - began - sum(parts.values())
@@ -196,7 +203,7 @@ class SkillAgent:
             executed=len(self.queue),
             energy_now=float(energy(seen.z_1ND, goal.z_1ND)[0]),
             rest_energy=plan.rest_energy if plan else float("nan"),
-            chosen=choice.chosen if choice else None,
+            chosen=self.chosen,
             candidates=plan.candidates if plan else (),
             objects=_poses(problem.objects),
             goals=_poses(problem.goals),

@@ -91,7 +91,11 @@ class GeometryChooser:
         if expansion.lengths_B[0] > problem.budget:
             return None, None
         chosen = Candidate(
-            skills=("pick_place",), targets=(move.target,), params=(values,), energy=float("nan")
+            skills=("pick_place",),
+            targets=(move.target,),
+            params=(values,),
+            variants=(0,),
+            energy=float("nan"),
         )
         return Choice(chosen=chosen, expansion=expansion), None
 

@@ -64,9 +64,14 @@ class Problem:
     """Number of actions left, including those of the return home."""
     pushing: bool = False
     """Whether the closed fingers are behind an object, so that a push can continue."""
+    given_up: frozenset[tuple[str, int]] = frozenset()
+    """Skills and their variants that were given up because something was in the way."""
 
     def moves(self, names: Sequence[str], *, first: bool) -> list[Move]:
         """Return the possible moves: each variant of each skill on each object.
+
+        Variants that were given up are left out, unless there is no other: the model imagined that
+        they succeed, and would do so again.
 
         Args:
             names: Skills to choose from.
@@ -82,7 +87,8 @@ class Problem:
         ]
         if first and self.pushing and "push" in names:
             moves.append(Move(PUSH_ON, None))
-        return moves
+        others = [m for m in moves if (m.skill.name, m.variant) not in self.given_up]
+        return others or moves
 
     def parameters(self, move: Move) -> tuple[Parameter, ...]:
         """Return a move's parameters; a start point only where the object's position is unknown."""

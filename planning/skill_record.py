@@ -25,6 +25,8 @@ class Candidate:
     """Index of the object of each skill; None if its position is a parameter."""
     params: tuple[dict[str, float], ...]
     """Parameters of each skill [m, rad]."""
+    variants: tuple[int, ...]
+    """Index of each skill's variant in `Skill.variants`."""
     energy: float
     """Energy of the imagined end; NaN if nothing was imagined."""
     path_m: tuple[tuple[float, float, float], ...] = ()
@@ -36,6 +38,7 @@ class Candidate:
             "skills": list(self.skills),
             "targets": list(self.targets),
             "params": [{k: round(v, 4) for k, v in part.items()} for part in self.params],
+            "variants": list(self.variants),
             "energy": finite(self.energy),
         }
         if self.path_m:

@@ -248,6 +248,7 @@ class _Run:
             skills=tuple(move.skill.name for move in program.moves),
             targets=tuple(move.target for move in program.moves),
             params=program.named(params_P),
+            variants=tuple(move.variant for move in program.moves),
             energy=float(energy),
             path_m=path_m,
         )

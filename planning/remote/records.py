@@ -95,6 +95,7 @@ def _candidate(row: Mapping[str, object]) -> Candidate:
             "skills": tuple(row["skills"]),  # type: ignore[arg-type]
             "targets": tuple(row["targets"]),  # type: ignore[arg-type]
             "params": tuple(row["params"]),  # type: ignore[arg-type]
+            "variants": tuple(row["variants"]),  # type: ignore[arg-type]
             "path_m": tuple(tuple(place) for place in path_m),
         }
     )

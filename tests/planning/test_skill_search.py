@@ -219,6 +219,39 @@ def test_the_agent_solves_the_table_and_returns_home(look, skills):
     assert episode.decisions[0].imagined_ND.shape == (1, 5)
 
 
+class FencedEnv(ToyEnv):
+    """The hand does not pass y = 0 below a height, which the planner's model does not know."""
+
+    def __init__(self, *args, height, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.height = height
+
+    def step(self, action):
+        after = self.state[0, :3].numpy() + action[:3]
+        if after[1] < 0 and min(self.state[0, 2], after[2]) < self.height:
+            action = np.concatenate([np.zeros(6), action[6:]]).astype(np.float32)
+        return super().step(action)
+
+
+def test_a_skill_that_was_blocked_gives_way_to_another_variant():
+    env = FencedEnv([pose(0.5, 0.12)], [pose(0.5, -0.1)], height=0.15, steps=60)
+    planner = agent(env.model, SearchChooser(search(env.model)))
+    episode = run_episode(env, planner, task="push", seed=0, keep_frames=False)
+    assert episode.success
+    tried = [d.chosen.variants[0] for d in episode.decisions if d.chosen]
+    assert tried[0] == 0
+    assert len(tried) > 1
+    assert 0 not in tried[1:]
+
+
+def test_a_skill_without_other_variants_is_tried_again():
+    model = ToyModel()
+    asked = problem(model, [pose(0.5, 0.1)], [pose(0.55, 0.0)])
+    tried = dataclasses.replace(asked, given_up=frozenset({("regrasp", 0), ("pick_place", 0)}))
+    assert [move.variant for move in tried.moves(["regrasp"], first=True)] == [0]
+    assert [move.variant for move in tried.moves(["pick_place"], first=True)] == [1, 2, 3, 4]
+
+
 def test_the_agent_without_an_object_head_searches_over_the_table():
     env = ToyEnv([pose(0.5, 0.1)], [pose(0.55, 0.0)], steps=40)
     blind = ToyModel(head=False)

@@ -27,6 +27,7 @@ def episode():
         skills=("push", "pick_place"),
         targets=(None, 1),
         params=({"dx": 0.1}, {}),
+        variants=(0, 2),
         energy=float("nan"),
         path_m=((0.1, 0.2, 1 / 3),),
     )

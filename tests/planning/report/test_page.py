@@ -51,7 +51,9 @@ def frame(value):
 def candidate(vx, vy, path=()):
     energy = 0.2 + (vx - 0.05) ** 2 + vy**2
     params = ({"vx": vx, "vy": vy, "lateral": 0.001234},)
-    return Candidate(skills=("push",), targets=(0,), params=params, energy=energy, path_m=path)
+    return Candidate(
+        skills=("push",), targets=(0,), params=params, variants=(0,), energy=energy, path_m=path
+    )
 
 
 def push_record():
