@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from planning.errors import PlanError
 from planning.skill_path import STEP_M, Context, Path, join
-from planning.skills import GRIP_Z_M, HALF_TURN, HOME, PICK_PLACE, PUSH, REGRASP, Skill
+from planning.skills import GRIP_Z_M, HALF_TURN, HOME, LIFT_M, PICK_PLACE, PUSH, REGRASP, Skill
 
 Array = NDArray[np.float64]
 Actions = NDArray[np.float32]
@@ -33,6 +33,12 @@ HOME_SHARE = 0.5
 TARGET_SHARE, GRIP_SHARE, WRONG_SHARE = 0.8, 0.85, 0.3
 """Probability that a pick carries an object to its target, that it grips one along or across its
 sides, and that it does so on the wrong side or lifts too little, where the scene has targets."""
+WAYS_SHARE, PLAIN_SHARE = 0.6, 0.4
+"""Probability that a pick toward a target takes one of the ways that a search tries
+(`Skill.variants`), and that this is the plain one. A model has to tell these ways apart; picks with
+any lift and grip hardly show it that a plain one fails at a wall."""
+WAY_LIFT_M, WAY_GRIP_RAD = 0.012, 0.1
+"""Standard deviation of the lift [m] and of the grip's yaw [rad] about those of a way."""
 NEAR_M = 0.04
 """An object this close to its target is moved anywhere [m]."""
 HIGH_SHARE = 0.3
@@ -212,8 +218,33 @@ def _toward(
     """Draw the parameters of a pick that differ where the object has a target.
 
     What decides beside a wall across the way is the height of the lift, and that the wide side of
-    the hand is along the wall; about a third of the picks have each of them wrong.
+    the hand is along the wall; about a third of the picks have each of them wrong. Most picks take
+    the ways that a search tries.
     """
+    if rng.random() < WAYS_SHARE:
+        values = _way(_fold(yaw - home_rad) if rng.random() < 0.5 else 0.0, rng)
+    else:
+        values = _any_way(away_m, yaw, home_rad, rng)
+    if np.hypot(*away_m) > NEAR_M and rng.random() < TARGET_SHARE:
+        spread_m = rng.choice([0.008, 0.03])
+        values["vx"], values["vy"] = (float(v + rng.normal(0, spread_m)) for v in away_m)
+        values["turn"] = _fold(turn) + float(rng.normal(0, 0.1))
+    return values
+
+
+def _way(grip_yaw: float, rng: np.random.Generator) -> dict[str, float]:
+    """Draw lift and grip near one of the ways that a search tries, from a grip's yaw [rad]."""
+    plain, *others = PICK_PLACE.variants
+    way = plain if rng.random() < PLAIN_SHARE else others[rng.integers(len(others))]
+    grip_yaw += way.get("grip_yaw", 0.0) + rng.normal(0, WAY_GRIP_RAD)
+    lift = LIFT_M + way.get("lift", 0.0) + rng.normal(0, WAY_LIFT_M)
+    return {"lift": float(lift), "grip_yaw": _fold(float(grip_yaw))}
+
+
+def _any_way(
+    away_m: tuple[float, float], yaw: float, home_rad: float, rng: np.random.Generator
+) -> dict[str, float]:
+    """Draw any lift, and mostly a grip along or across the object's sides."""
     low, high = (0.07, 0.13) if rng.random() < WRONG_SHARE else (0.13, 0.22)
     values = {"lift": float(rng.uniform(low, high))}
     if rng.random() < GRIP_SHARE:
@@ -221,10 +252,6 @@ def _toward(
         side = yaw + HALF_TURN * np.round((way - yaw) / HALF_TURN)
         side += HALF_TURN * float(rng.random() < WRONG_SHARE)
         values["grip_yaw"] = _fold(float(side - home_rad + rng.normal(0, 0.15)))
-    if np.hypot(*away_m) > NEAR_M and rng.random() < TARGET_SHARE:
-        spread_m = rng.choice([0.008, 0.03])
-        values["vx"], values["vy"] = (float(v + rng.normal(0, spread_m)) for v in away_m)
-        values["turn"] = _fold(turn) + float(rng.normal(0, 0.1))
     return values
 
 
