@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from page_blocks import fill_blocks, markdown_table
 
-from planning.apps.evaluate import EpisodeRunner
+from planning.apps.episode_runner import EpisodeRunner
 from planning.apps.policies import open_policy, planner_config
 from planning.options import EvalOptions, SceneOptions, Task
 from planning.planner import Planner

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from envs.arm_env import ArmEnv
+from envs.collect_failures import ERRORS, FailedEpisode, failed_by, is_of_disk, log_failure
 from envs.config import CollectConfig
 from envs.contact_play import MIXES, RandomSkill, contact_actions
 from envs.layout import Clutter
@@ -63,15 +64,23 @@ class EpisodeSummary:
 Record = Callable[[int], EpisodeSummary]
 """Records the episode of a seed; it must be picklable, since workers receive it."""
 Job = tuple[Record, int]
+Result = EpisodeSummary | FailedEpisode
 
 
 class RunJobs(Protocol):
     """Runs jobs in worker processes."""
 
     def __call__(
-        self, function: Callable[[Job], EpisodeSummary], jobs: list[Job], workers: int
-    ) -> AbstractContextManager[Iterator[EpisodeSummary]]:
-        """Return a context manager that yields the results as the jobs complete."""
+        self,
+        function: Callable[[Job], Result],
+        jobs: list[Job],
+        workers: int,
+        lost: Callable[[Job, str], Result] | None = None,
+    ) -> AbstractContextManager[Iterator[Result]]:
+        """Return a context manager that yields the results as the jobs complete.
+
+        `lost` returns the result of a job that ended its worker processes.
+        """
 
 
 @functools.lru_cache(maxsize=1)
@@ -160,15 +169,28 @@ def _describe(env: ArmEnv) -> dict[str, object]:
     }
 
 
-def _job(task: Job) -> EpisodeSummary:
+def _job(task: Job) -> Result:
+    """Record an episode; an environment may be the user's, whose code can raise anything."""
     os.environ["OMP_NUM_THREADS"] = "1"
     record, seed = task
-    return record(seed)
+    try:
+        return record(seed)
+    except (Exception, SystemExit) as error:
+        if is_of_disk(error):  # which every further episode would meet
+            raise
+        _open_env.cache_clear()  # the next episode begins in a new environment
+        return failed_by(error, seed)
+
+
+def _lost(task: Job, how: str) -> Result:
+    """Return the result of an episode that ended its worker processes."""
+    reason = f"its worker processes ended: {how}"
+    return FailedEpisode(seed=task[1], reason=reason, traceback="")
 
 
 def _here(
-    function: Callable[[Job], EpisodeSummary], jobs: list[Job], _: int
-) -> AbstractContextManager[Iterator[EpisodeSummary]]:
+    function: Callable[[Job], Result], jobs: list[Job], _: int, __: object = None
+) -> AbstractContextManager[Iterator[Result]]:
     return nullcontext(map(function, jobs))
 
 
@@ -181,6 +203,8 @@ def collect(
 ) -> dict[str, Any]:
     """Record the episodes that are missing; a signal keeps the finished ones.
 
+    An episode that an exception ends is left out, and its traceback is in `errors.log`.
+
     Args:
         config: What to record.
         write: Writes each episode, in the worker that recorded it.
@@ -190,21 +214,28 @@ def collect(
 
     Returns:
         Numbers of episodes and frames, speed, for each policy its episodes and the shares of its
-        steps that moved an object, and whether a signal `interrupted` the recording.
+        steps that moved an object, seed and reason of each that `failed`, and whether a signal
+        `interrupted` the recording.
     """
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
+    (out / ERRORS).unlink(missing_ok=True)
     recorded = {int(p.name.split("-")[1]) for p in out.glob("*/*/*/episode-*")}
     seeds = range(config.seed, config.seed + config.episodes)
     record = record or functools.partial(record_episode, config, write, skill)
     pending = [(record, seed) for seed in seeds if seed not in recorded]
     rows: list[EpisodeSummary] = []
+    failed: list[dict[str, object]] = []
     interrupted = False
     started = time.perf_counter()
     try:
-        with (run_jobs or _here)(_job, pending, config.workers) as results:
+        with (run_jobs or _here)(_job, pending, config.workers, _lost) as results:
             for row in tqdm(results, total=len(pending), unit="episode"):
-                rows.append(row)
+                if isinstance(row, EpisodeSummary):
+                    rows.append(row)
+                    continue
+                log_failure(out, row)
+                failed.append({"seed": row.seed, "reason": row.reason})
     except KeyboardInterrupt:
         interrupted = True
     seconds = time.perf_counter() - started
@@ -220,6 +251,7 @@ def collect(
         "moving_steps": _moving_shares(rows),
         "seed": config.seed,
         "split": config.split,
+        "failed": failed,
         "interrupted": interrupted,
     }
 

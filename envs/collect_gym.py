@@ -53,7 +53,8 @@ def record_gym_episode(
 ) -> EpisodeSummary:
     """Play one episode and write it, until its end or the environment's own.
 
-    States and actions of four numbers are written as poses without rotation.
+    States and actions of four numbers are written as poses without rotation. After an exception,
+    the next episode begins in a new environment.
 
     Args:
         config: What to record.
@@ -65,6 +66,16 @@ def record_gym_episode(
         TaskError: The environment ends after its first step.
     """
     env = _opened(make, config.environment, config.image_size)
+    try:
+        return _record(config, write, env, seed)
+    except BaseException:
+        _opened.cache_clear()
+        raise
+
+
+def _record(
+    config: CollectConfig, write: WriteEpisode, env: PlayedEnv, seed: int
+) -> EpisodeSummary:
     rng = np.random.default_rng(seed)
     seen, _ = env.reset(seed=seed)
     limits = np.array([env.arm_spec.max_step_m] * 3)

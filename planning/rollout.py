@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -59,6 +60,8 @@ class Episode:
     """Final value of the task's error [m]."""
     reason: str = ""
     """Reason of a failure; empty on success."""
+    error: str = ""
+    """Traceback of the exception that ended the episode; empty for ordinary failures."""
     frames: list[NDArray[np.uint8]] = field(default_factory=list)
     """Camera frames, RGB [H, W, 3], if they are kept."""
     goals: list[SubGoal] = field(default_factory=list)
@@ -89,6 +92,7 @@ class Episode:
         """Return the JSON serialisable fields, without images."""
         names = ("task", "seed", "success", "ever", "error_m", "reason", "actions", "energies")
         row = {name: getattr(self, name) for name in names} | {"sub_goals": self.sub_goals}
+        row |= {"ended_by_error": True} if self.error else {}
         if self.decisions:
             row["decisions"] = [decision.as_row() for decision in self.decisions]
         return row | {"error_m": self.error_m if np.isfinite(self.error_m) else None}
@@ -107,8 +111,8 @@ def final_error_m(task: str, info: Info) -> float:
     ours reports its own `error_m`.
     """
     own = info.get("error_m")
-    if isinstance(own, float):
-        return own
+    if isinstance(own, float | int | np.floating | np.integer):
+        return float(own)
     found = np.asarray(info.get("errors_m", ()), dtype=np.float64)
     if task in MOVES_OBJECTS or (task not in MOVES_ARM and found.size):
         return float(found.max()) if found.size else _gap_m(info, "object_m", "target_m", axes=2)
@@ -151,6 +155,7 @@ def run_episode(
     seed: int,
     variant: str = "default",
     keep_frames: bool = True,
+    episode: Episode | None = None,
 ) -> Episode:
     """Run one episode until every sub-goal's step budget is spent.
 
@@ -161,9 +166,12 @@ def run_episode(
         seed: seed of the scene and the search.
         variant: variant of the sub-goals, see the environment's `sub_goals`.
         keep_frames: whether to keep camera frames for the report.
+        episode: record that is filled, which holds the steps before an exception; None for a new
+            one.
     """
+    episode = Episode(task, seed) if episode is None else episode
     observation, info = env.reset(seed=seed)
-    episode = Episode(task, seed, goals=list(env.sub_goals(variant)))
+    episode.goals = list(env.sub_goals(variant))
     agent.begin(episode.goals, seed)
     trace = [info]
     while True:
@@ -190,6 +198,20 @@ def run_episode(
     episode.error_m = final_error_m(task, info)
     episode.reason = "" if episode.success else failure_reason(task, trace)
     return episode
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an exception's class and message in one line of at most 300 characters."""
+    found = traceback.TracebackException.from_exception(error)
+    lines = " ".join("".join(found.format_exception_only()).split())
+    return lines if len(lines) <= 300 else f"{lines[:297]}..."
+
+
+def fail_by(episode: Episode, error: BaseException) -> None:
+    """Make an exception the reason of an episode's failure."""
+    episode.success, episode.error_m = False, float("nan")
+    episode.reason = f"{describe_error(error)} (after {len(episode.actions)} actions)"
+    episode.error = "".join(traceback.format_exception(error))
 
 
 def seconds_per_action(episodes: list[Episode]) -> list[float]:

@@ -60,7 +60,18 @@ class _Failure:
     """Traceback in the worker."""
 
 
+@dataclass
+class _Leaving:
+    """Whether this worker process was asked to end, also if its job caught the exception."""
+
+    asked: bool = False
+
+
+_LEAVING = _Leaving()
+
+
 def _leave(number: int, _: object) -> None:
+    _LEAVING.asked = True
     raise SystemExit(128 + number)
 
 
@@ -82,9 +93,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _failure(error: Exception) -> _Failure:
+def _failure(error: Exception | SystemExit) -> _Failure:
     """Return an exception for the parent; what it says if it cannot be pickled or rebuilt."""
     text = "".join(traceback.format_exception(error))
+    if isinstance(error, SystemExit):  # of a job's own code; it must not end the parent silently
+        error = RuntimeError(f"SystemExit: {error}")
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - pickling runs code of any class
@@ -133,10 +146,13 @@ def _work(
             return
         try:
             result = function(job)
-        except Exception as error:  # noqa: BLE001 - raised again in the parent
-            _send(pipe, _failure(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again in the parent
+            answer: object = _failure(error)
         else:
-            _send(pipe, (result,))
+            answer = (result,)
+        if _LEAVING.asked:
+            raise SystemExit(1)
+        _send(pipe, answer)
 
 
 @dataclass(eq=False)
@@ -343,12 +359,23 @@ class WorkerPool(Generic[J, R]):
 
 
 @contextlib.contextmanager
-def run_jobs(function: Callable[[J], R], jobs: list[J], workers: int) -> Iterator[Iterator[R]]:
+def run_jobs(
+    function: Callable[[J], R],
+    jobs: list[J],
+    workers: int,
+    lost: Callable[[J, str], R] | None = None,
+) -> Iterator[Iterator[R]]:
     """Run a function in new processes that share no state with this one.
+
+    Args:
+        function: Function of a job.
+        jobs: Jobs, started in this order.
+        workers: Maximum number of processes.
+        lost: As of `WorkerPool.unordered`.
 
     Yields:
         The results as the jobs complete.
     """
     pool: WorkerPool[J, R] = WorkerPool(function, min(workers, len(jobs)), method="spawn")
     with pool:
-        yield (result for _, result in pool.unordered(jobs))
+        yield (result for _, result in pool.unordered(jobs, lost))

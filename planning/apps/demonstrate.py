@@ -6,8 +6,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from planning.apps.episode_runner import PLANNER
 from planning.apps.eval_summary import decision_figures, rates_of, summarise
 from planning.apps.evaluate import Evaluation, evaluate_agents
+from planning.apps.failures import begin_log, exceptions_of, require_an_episode
 from planning.options import DemoOptions, EvalOptions, SceneOptions, Task
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
@@ -46,7 +48,12 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
 
     Returns:
         Summary over all episodes, with the rates of each task in `tasks`, and the report's path.
+
+    Raises:
+        PlanError: an exception ended each episode of the planner.
     """
+    out = Path(options.out)
+    begin_log(out)
     world = load_world_model(options.model, options.device, options.precision)
     episodes: list[Episode] = []
     others: dict[str, list[Episode]] = defaultdict(list)
@@ -65,9 +72,11 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
         tasks[task] = {"planner": rates_of(found.episodes), **rates}
     summary = summarise(episodes, others, settings, settings.scene) | decision_figures(episodes)
     summary |= {"task": ", ".join(tasks), "tasks": tasks, "interrupted": interrupted}
-    out = Path(options.out)
+    summary |= exceptions_of(out, {PLANNER: episodes, **others})
     page = write_report(out, "Skills by imagination", summary, episodes, dict(others))
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
         write_bytes(out / "demo.webp", webp_bytes(frames, scale=2))
+    if not interrupted:
+        require_an_episode(out, PLANNER, episodes)
     return summary, page

@@ -13,14 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from planning.apps.episode_files import load_episode, save_episode
-from planning.apps.evaluate import (
-    PLANNER,
-    baselines_of,
-    describe,
-    episode_mapper,
-    report,
-    run_episodes,
-)
+from planning.apps.episode_runner import PLANNER, episode_mapper
+from planning.apps.evaluate import baselines_of, describe, report, run_episodes
+from planning.apps.failures import begin_log, exceptions_of, log_failure, require_an_episode
 from planning.errors import PlanError
 from planning.macro_options import MacroSearchOptions
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
@@ -39,8 +34,11 @@ WITHOUT_EFFECT = ("workers", "out", "part")
 def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
     """Run the episodes of the shard `options.part`; return their counts.
 
+    Episodes that an exception ended are kept as failures; the next start runs them again.
+
     Raises:
         ConfigError: The shard's folder holds episodes of other options or another model.
+        PlanError: An exception ended each episode of the planner, or a kept file is damaged.
     """
     options = options.resolved()
     shard = Shard(number=options.part.shard or 0, count=options.part.shards)
@@ -56,20 +54,28 @@ def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
     record = begin_shard(folder, COMMAND, shard, made_by)
     indices = shard.of(range(options.episodes))
     todo = {
-        agent: [i for i in indices if not _file(folder, agent, options.seed, i).is_file()]
+        agent: [i for i in indices if not _is_done(_file(folder, agent, options.seed, i))]
         for agent in agents
     }
+    found: dict[str, list[Episode]] = {}
     if any(todo.values()):
+        begin_log(folder)
         with episode_mapper(options, world) as mapper:
             for agent, missing in todo.items():
                 keep = functools.partial(_keep, folder, agent)
-                _, interrupted = run_episodes(mapper, agent, missing, keep)
+                found[agent], interrupted = run_episodes(mapper, agent, missing, folder, keep)
                 if interrupted:
-                    return {"interrupted": True}
+                    return {"interrupted": True} | exceptions_of(folder, found)
     played = sum(map(len, todo.values()))
     counts = {"episodes": len(indices), "agents": len(agents), "played": played}
     finish_shard(folder, record, counts)
-    return counts | {"interrupted": False}
+    require_an_episode(folder, PLANNER, found.get(PLANNER, []))
+    return counts | {"interrupted": False} | exceptions_of(folder, found)
+
+
+def _is_done(file: Path) -> bool:
+    """Return whether a file holds an episode that no exception ended."""
+    return file.is_file() and not load_episode(file).error
 
 
 def _keep(folder: Path, agent: str, episode: Episode) -> None:
@@ -90,7 +96,8 @@ def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
     Raises:
         DataError: A shard is missing, unfinished or there twice.
         ConfigError: The shards are not of one run.
-        PlanError: A file of an episode is missing or damaged, or the model has changed.
+        PlanError: A file of an episode is missing or damaged, the model has changed, or an
+            exception ended each episode of the planner.
     """
     shards = read_shards(out)
     made_by = shards[0][1].made_by
@@ -103,12 +110,15 @@ def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
         )
     world = place(world, "auto", options.precision)
     found: dict[str, list[Episode]] = {}
+    begin_log(out)
     for agent in made_by["agents"]:
         files = [
             _file(shards[index % len(shards)][0], agent, options.seed, index)
             for index in range(options.episodes)
         ]
         found[agent] = [load_episode(file) for file in files]
+        for episode in found[agent]:
+            log_failure(out, agent, episode)
     return report(options, describe(options, world, found, interrupted=False))
 
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from envs.tasks import TASKS
+from planning.apps.failures import failed
 from planning.arm_options import DriveOptions
 from planning.metrics import median_p95, wilson
 from planning.options import EvalOptions, SceneOptions
 from planning.rollout import Episode, evaluations_per_action, seconds_per_action, time_shares
+
+COUNTS = "episodes", "successes", "success_rate", "ci95", "ended_by_exceptions"
 
 
 def rates_of(episodes: list[Episode]) -> dict[str, Any]:
@@ -26,7 +29,8 @@ def rates_of(episodes: list[Episode]) -> dict[str, Any]:
         "episodes": len(episodes),
         "success_rate": successes / max(1, len(episodes)),
         "ci95": wilson(successes, len(episodes)),
-        "final_error_m": median_p95([e.error_m for e in episodes]),
+        "ended_by_exceptions": len(failed(episodes)),
+        "final_error_m": median_p95([e.error_m for e in episodes if np.isfinite(e.error_m)]),
     }
 
 
@@ -53,7 +57,7 @@ def summarise(
     known = () if environment else known
     return {
         "task": environment or scene.task or "goals",
-        **{name: rates[name] for name in ("episodes", "successes", "success_rate", "ci95")},
+        **{name: rates[name] for name in COUNTS},
         "seconds_per_action": median_p95(seconds_per_action(episodes)),
         **_evaluations(episodes),
         "final_error_m": rates["final_error_m"],
@@ -71,8 +75,13 @@ def summarise(
         "sub_goals": options.sub_goals,
         "planner": options.planner.as_dict(),
         "time_shares": time_shares(episodes),
-        "failures": dict(Counter(e.reason.split(" ended")[0] for e in episodes if e.reason)),
+        "failures": dict(Counter(_reason(e) for e in episodes if e.reason)),
     }
+
+
+def _reason(episode: Episode) -> str:
+    """Return the kind of a failure."""
+    return "exception" if episode.error else episode.reason.split(" ended")[0]
 
 
 def _evaluations(episodes: list[Episode]) -> dict[str, Any]:

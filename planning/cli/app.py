@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the output pipe was closed, as in `worldmodel ... | head`
         sys.stdout = None
         return 141
-    except Exception as error:  # noqa: BLE001 - the last line of defence; the log has the traceback
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the last line of defence
         if is_refusal(error):
             print(f"error: {explain(error)}", file=sys.stderr)
             return 2
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """Return an error's message with its notes; of a system's error, what to do about the path."""
     notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
     if not isinstance(error, OSError) or error.strerror is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -64,12 +65,14 @@ def run(options: CollectConfig) -> int:
     """Record the episodes and print the summary.
 
     Returns:
-        0, or 130, 143 or 129 if a signal ended the recording early.
+        0, 1 if an exception ended an episode, or 130, 143 or 129 if a signal ended the recording.
 
     Raises:
         ConfigError: `out` holds episodes of other options.
+        TaskError: An exception ended each episode.
     """
     from envs.collect import collect
+    from envs.collect_failures import failures_of
     from envs.collect_gym import record_gym_episode
     from planning.skill_play import random_skill
     from worldmodel.atomic_io import write_json
@@ -88,8 +91,11 @@ def run(options: CollectConfig) -> int:
         open_environment(raw.environment, raw.image_size).close()  # fails before the workers start
         record = partial(record_gym_episode, raw, write_episode, open_environment)
     summary = collect(raw, write_episode, random_skill, run_jobs, record)
+    problem = failures_of(summary, Path(raw.out))  # raises if there is nothing else
     if options.format == "lerobot" and not summary["interrupted"]:
         summary["lerobot"] = write_lerobot(Path(raw.out), Path(options.out), options.workers)
     write_json(Path(options.out) / "summary.json", summary)
     print(json.dumps(summary, indent=2))
-    return exit_status() if summary["interrupted"] else 0
+    if problem:
+        print(f"error: {problem}", file=sys.stderr)
+    return exit_status() if summary["interrupted"] else int(bool(problem))

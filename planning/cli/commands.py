@@ -128,7 +128,7 @@ def load_command(name: str) -> LoadedCommand:
     return LoadedCommand(name, kinds, module.run)
 
 
-def is_refusal(error: Exception) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """Return whether an error is the user's to fix; Python's own ValueErrors are bugs."""
     known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
     return known and not isinstance(error, BUGS) and type(error) not in (ValueError, RuntimeError)

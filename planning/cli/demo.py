@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from planning.cli.eval import print_pace, print_table
+from planning.cli.eval import print_pace, print_table, status_of
 from planning.options import DemoOptions
-from worldmodel.shutdown import exit_status
 
 Options = DemoOptions
 
@@ -23,4 +22,4 @@ def run(options: DemoOptions) -> int:
     print_table(summary)
     print_pace(summary)
     print(f"report: {page.resolve()}")
-    return exit_status() if summary["interrupted"] else 0
+    return status_of(summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,16 @@ def print_summary(summary: dict[str, Any], page: Path) -> None:
     for why in summary["stopped"]:
         print(f"ended early: {why}")
     print(page)
+    if "exceptions" in summary:
+        print(f"error: {summary['exceptions']}", file=sys.stderr)
 
 
 def run(options: DriveOptions) -> int:
-    """Connect, ask for confirmation, drive and print the outcome."""
+    """Connect, ask for confirmation, drive and print the outcome.
+
+    Returns:
+        0, or 1 if an exception ended an episode.
+    """
     from planning.apps.drive import drive
 
-    drive(options, Terminal(), print_summary)
-    return 0
+    return int(drive(options, Terminal(), print_summary) > 0)

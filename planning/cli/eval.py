@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,32 @@ def run(options: EvalOptions) -> int:
     """Evaluate, then print the success rates and the path of the report.
 
     Returns:
-        0, or 130, 143 or 129 if a signal ended the evaluation early.
+        0, 1 if an exception ended an episode, or 130, 143 or 129 if a signal ended the evaluation.
     """
     if options.part.shard is not None:
         from planning.apps.eval_shards import evaluate_shard
 
         part = evaluate_shard(options)
         print(json.dumps(part, indent=2))
-        return exit_status() if part["interrupted"] else 0
+        return status_of(part)
     from planning.apps.evaluate import evaluate
 
     summary, page = evaluate(options)
     print_evaluation(summary, page)
-    return exit_status() if summary["interrupted"] else 0
+    return status_of(summary)
+
+
+def status_of(summary: dict[str, Any]) -> int:
+    """Return a command's exit status, and name the first episode that an exception ended.
+
+    Returns:
+        130, 143 or 129 after a signal, 1 after an exception in an episode, otherwise 0.
+    """
+    if "exceptions" in summary:
+        print(f"error: {summary['exceptions']}", file=sys.stderr)
+    if summary["interrupted"]:
+        return exit_status()
+    return int("exceptions" in summary)
 
 
 def print_evaluation(summary: dict[str, Any], page: Path) -> None:

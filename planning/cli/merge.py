@@ -38,8 +38,7 @@ def run(options: Options) -> int:
             f"{', '.join(MERGES)}."
         )
     with output_guard(out, is_file=command == "features"):
-        MERGES[command](out)
-    return 0
+        return MERGES[command](out) or 0
 
 
 def _merge_index(out: Path) -> None:
@@ -65,17 +64,19 @@ def _merge_features(out: Path) -> None:
     print_result(out, result)
 
 
-def _merge_evaluation(out: Path) -> None:
+def _merge_evaluation(out: Path) -> int:
     from planning.apps.eval_shards import merge_evaluation
-    from planning.cli.eval import print_evaluation
+    from planning.cli.eval import print_evaluation, status_of
 
-    print_evaluation(*merge_evaluation(out))
+    summary, page = merge_evaluation(out)
+    print_evaluation(summary, page)
+    return status_of(summary)
 
 
-MERGES: dict[str, Callable[[Path], None]] = {
+MERGES: dict[str, Callable[[Path], int | None]] = {
     "data index": _merge_index,
     "data prepare": _merge_prepared,
     "features": _merge_features,
     "eval": _merge_evaluation,
 }
-"""Command -> how its shards are joined."""
+"""Command -> how its shards are joined; it may return an exit status."""

@@ -85,7 +85,7 @@ def run_command(command: LoadedCommand, options: object) -> int:
         return command.run(options)
 
 
-def log_crash(error: Exception, words: list[str]) -> str:
+def log_crash(error: BaseException, words: list[str]) -> str:
     """Append an error's traceback to a log; return the path, or why there is none.
 
     The log is in the `out` folder that the words name, else in the cache, else in the folder of

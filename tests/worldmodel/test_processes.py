@@ -52,6 +52,25 @@ def die_at_three(number: int) -> int:
     return number
 
 
+def leave_at_three(number: int) -> int:
+    if number == 3:
+        sys.exit(0)
+    return number
+
+
+def go_on_after_anything(folder: Path) -> str:
+    """Sleep, and catch what ends it the first time, as code of somebody else may do."""
+    first = not list(folder.iterdir())
+    (folder / f"{os.getpid()}").touch()
+    try:
+        if first:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(LONG_S)
+    except BaseException:  # noqa: BLE001 - that is what is tested
+        return "not the end"
+    return "second"
+
+
 def sleep_and_clean(folder: Path) -> None:
     mark = folder / f"{os.getpid()}"
     mark.touch()
@@ -92,6 +111,16 @@ def test_an_error_of_a_job_is_raised_here_with_its_traceback():
     assert "fail_at_three" in seen.value.__notes__[0]
     with WorkerPool(raise_unpicklable, 1) as pool, pytest.raises(RuntimeError, match="Unpicklable"):
         list(pool.ordered([1]))
+
+
+def test_code_that_exits_is_an_error_and_no_silent_end():
+    with WorkerPool(leave_at_three, 2) as pool, pytest.raises(RuntimeError, match="SystemExit: 0"):
+        list(pool.ordered(range(5)))
+
+
+def test_a_worker_that_is_asked_to_end_does_so_whatever_its_job_catches(tmp_path):
+    with WorkerPool(go_on_after_anything, 1) as pool:
+        assert list(pool.ordered([tmp_path])) == ["second"]
 
 
 def test_a_job_whose_worker_is_killed_once_is_done_by_another(tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from planning.apps import evaluate
+from planning.apps import episode_runner
 from planning.cli.app import main
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_world_model
@@ -26,7 +26,7 @@ def test_worker_processes_find_what_one_process_finds(tmp_path):
 
 
 def test_ctrl_c_keeps_finished_episodes_and_skips_the_baselines(tmp_path, monkeypatch):
-    run_episode, seeds = evaluate.run_episode, []
+    run_episode, seeds = episode_runner.run_episode, []
 
     def impatient(*args, **options):
         seeds.append(options["seed"])
@@ -34,7 +34,7 @@ def test_ctrl_c_keeps_finished_episodes_and_skips_the_baselines(tmp_path, monkey
             raise KeyboardInterrupt
         return run_episode(*args, **options)
 
-    monkeypatch.setattr(evaluate, "run_episode", impatient)
+    monkeypatch.setattr(episode_runner, "run_episode", impatient)
     words = ["eval", "task=reach", "episodes=3", "workers=1", *SMALL, f"out={tmp_path}"]
     assert main(words) == 130
     summary = json.loads((tmp_path / "summary.json").read_text())

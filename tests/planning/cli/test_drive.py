@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from planning.apps import drive as driving
+from planning.apps import drive_session
 from planning.apps.open_workcell import open_workcell
 from planning.cli.app import main
 from planning.driving import Step
@@ -282,14 +283,14 @@ def test_bad_frames_stop_the_arm_and_keep_the_log(what, message, tmp_path, monke
 def test_ctrl_c_stops_the_arm_and_keeps_finished_episodes(tmp_path, monkeypatch):
     seen = []
 
-    class Impatient(driving.Recorder):
+    class Impatient(drive_session.Recorder):
         def step(self, step: Step) -> None:
             super().step(step)
             seen.append(step.index)
             if seen.count(0) == 2 and step.index == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(driving, "Recorder", Impatient)
+    monkeypatch.setattr(drive_session, "Recorder", Impatient)
     words = ["drive", "robot=fake", "task=reach", "execute=true", "confirm=false", "episodes=3"]
     assert main([*words, *SMALL, f"out={tmp_path}"]) == 130
     summary = json.loads((tmp_path / "summary.json").read_text())

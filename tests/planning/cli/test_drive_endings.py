@@ -7,8 +7,8 @@ import time
 import pytest
 
 from planning.agent import PlanningAgent
-from planning.apps import drive as driving
 from planning.apps import drive_recorder, local_planner
+from planning.apps import drive_session as driving
 from planning.cli.app import main
 from planning.drive_log import DriveLog, new_folder
 from robot.errors import ArmError
