@@ -21,8 +21,39 @@ Transform = Literal["published", "droid", "squeeze", "center_crop"]
 Precision = Literal["auto", "float32", "bfloat16"]
 """Data type of a model's weights; `auto` is decided in `worldmodel.models.precision`."""
 
+DEFAULT_CAMERA = "left"
+"""Camera of a model and of data where none is named."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_VIEWS = 8
+"""Largest number of cameras of a model."""
+
+
+def check_views(views: tuple[str, ...]) -> None:
+    """Check that the names of cameras differ, and that there are not too many.
+
+    Raises:
+        ConfigError: a name is empty or given twice, or there are too many.
+    """
+    if not all(views) or len(set(views)) < len(views) or len(views) > MAX_VIEWS:
+        raise ConfigError(
+            f"views={list(views)}; allowed: up to {MAX_VIEWS} different names of cameras"
+        )
+
+
+def chosen_views(camera: str, views: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the cameras that `camera=` or `views=` names, the main one first.
+
+    Raises:
+        ConfigError: both name a main camera, and they differ; or `views` is not valid.
+    """
+    check_views(views)
+    if views and camera not in (views[0], DEFAULT_CAMERA):
+        raise ConfigError(
+            f"camera={camera} contradicts views={list(views)}, whose first camera is the main one: "
+            "leave camera out"
+        )
+    return views or (camera,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +65,8 @@ class ObservationSpec(Checked):
     transform: Transform = "droid"
     """Transform from images of any size to `image_size`; see `worldmodel.data.transforms`."""
     cameras: tuple[str, ...] = ("left",)
-    """Camera names in order; V-JEPA 2-AC uses DROID's left exterior camera."""
+    """Camera names in order; V-JEPA 2-AC uses DROID's left exterior camera. Of several cameras, a
+    frame's tokens are those of each view, one behind the other; the first is the main view."""
     frames_per_token: int = field(default=2, metadata=between(1, 16))
     """Frames per token; a single frame is repeated this many times (V-JEPA 2-AC: 2)."""
     pixel_mean: tuple[float, float, float] = field(default=IMAGENET_MEAN, metadata=between(-10, 10))
@@ -50,6 +82,7 @@ class ObservationSpec(Checked):
         super().__post_init__()
         if not self.cameras or not all(isinstance(c, str) and c for c in self.cameras):
             raise ConfigError(f"cameras={self.cameras!r} must name at least one camera")
+        check_views(self.cameras)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from planning.ranges import between, check_fields
 from planning.shard_options import ShardOptions
 from worldmodel.data.column_map import ColumnMap
 from worldmodel.errors import ConfigError
+from worldmodel.specs import chosen_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,11 @@ class Options:
     """Output folder for manifest.jsonl, rejects.jsonl and summary.json."""
     camera: str = "left"
     """Camera to use: left, right, wrist or a serial number."""
+    views: tuple[str, ...] = ()
+    """Cameras that an episode must have, the main one first, such as left,wrist, in place of camera
+    alone; their frames of a step must be captured within half a step."""
     check: Literal["all", "chosen"] = "all"
-    """Require complete videos of all cameras, or only of the chosen camera."""
+    """Require complete videos of all cameras, or only of the chosen ones."""
     verify: Literal["decode", "packets"] = "decode"
     """Check videos by decoding every frame, or by counting packets, which is faster."""
     max_missing_frames: int = field(default=1, metadata=between(0, 1000, "frames"))
@@ -68,9 +72,11 @@ def run(options: Options) -> int:
 
     if not options.root:
         raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")
+    views = chosen_views(options.camera, options.views)
     index = IndexOptions(
         read=ReadOptions(
-            camera=options.camera,
+            camera=views[0],
+            views=views if len(views) > 1 else (),
             check_all_cameras=options.check == "all",
             decode=options.verify == "decode",
             max_missing_frames=options.max_missing_frames,

@@ -30,6 +30,9 @@ class Options:
     """Side of the square frames (default: 256, or the encoder's size for features)."""
     transform: Literal["droid", "published", "squeeze"] = "droid"
     """Image transform from recorded frames to the model's input."""
+    views: tuple[str, ...] = ()
+    """Cameras of each frame, the main one first, such as left,wrist (empty: the camera of the
+    index)."""
     fps: float = field(default=4.0, metadata=between(0.01, 1000, "Hz"))
     """Frame rate of the stored frames, selected by the recorded timestamps."""
     state_frame: Literal["flange", "tcp"] = "flange"
@@ -76,7 +79,7 @@ def run(options: Options) -> int:
     """Prepare the shards and print the summary."""
     from worldmodel.checkpoints.loading import load_encoder, place
     from worldmodel.data.index import open_manifest
-    from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare
+    from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare, prepared_views
     from worldmodel.data.transforms import Preprocess
 
     manifest = open_manifest(Path(options.index))
@@ -99,6 +102,7 @@ def run(options: Options) -> int:
         fps=options.fps,
         image_size=side,
         transform=options.transform,
+        views=prepared_views(manifest, options.views),
         what=options.what,
         codec=options.codec or "jpeg",
         state_frame=options.state_frame,

@@ -86,7 +86,7 @@ def _open(world: WorldModel, options: Options, folder: str, num_frames: int) -> 
         num_frames,
         spec.image_size[0],
         transform=spec.transform,
-        camera=spec.cameras[0],
+        views=spec.cameras,
         fps=1 / world.action_spec.period_s,
         links=options.links,
         rlds_fps=options.rlds_fps,

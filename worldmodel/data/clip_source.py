@@ -1,6 +1,6 @@
 """Protocol of all sources of training clips: in-memory, prepared, or raw episodes.
 
-Shapes: B clips, K frames, H W pixels, N tokens, D width, S state, A action.
+Shapes: B clips, K frames, V views, H W pixels, N tokens, D width, S state, A action.
 """
 
 from __future__ import annotations
@@ -23,5 +23,6 @@ class ClipSource(Protocol):
         """Return `frames` uint8 [B,K,H,W,3] or `features` [B,K,N,D], `states` and `actions`.
 
         States are [B,K,S], actions [B,K-1,A], both float32. Simulated sources add `objects` [B,K,3]
-        (NaN where unknown); sources with camera poses add `extrinsics` [B,K,6].
+        (NaN where unknown); sources with camera poses add `extrinsics` [B,K,6]. Frames of several
+        views are [B,K,V,H,W,3], and their features hold the tokens of all views.
         """

@@ -1,16 +1,18 @@
 """Clips of indexed episodes, decoded on demand; errors are raised and name the episode.
 
-Shapes: B clips, K frames, H W pixels, S state (7), A action (7).
+Shapes: B clips, K frames, V views, H W pixels, S state (7), A action (7).
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.data.cache import digest_of
@@ -28,15 +30,19 @@ log = logging.getLogger(__name__)
 Batch = dict[str, np.ndarray]
 
 
-def open_row(manifest: Manifest, row: dict[str, Any], *, all_cameras: bool = False) -> Episode:
-    """Open the episode of a manifest row, with its camera or with all cameras.
+def open_row(
+    manifest: Manifest, row: dict[str, Any], *, views: Sequence[str] = (), all_cameras: bool = False
+) -> Episode:
+    """Open the episode of a manifest row, with its camera, some views or all cameras.
 
     Raises:
-        DataError: The files changed since the index was built.
+        DataError: The files changed since the index was built, or a view is missing.
     """
+    require_views(manifest, row, views)
     unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
     options = ReadOptions(
         camera=row["camera"],
+        views=tuple(views),
         check_all_cameras=all_cameras,
         inspect=False,
         links=manifest.summary.get("links", "inside"),
@@ -54,6 +60,37 @@ def open_row(manifest: Manifest, row: dict[str, Any], *, all_cameras: bool = Fal
             f"Episode {row['path']} was usable when it was indexed, and no longer is: {error}. "
             "Run `worldmodel data index` again"
         ) from error
+
+
+def require_views(manifest: Manifest, row: dict[str, Any], views: Sequence[str]) -> None:
+    """Check that the index lists all views of an episode.
+
+    Raises:
+        DataError: A view is not there; the message names the episode, its cameras and the fix.
+    """
+    known = {*row["cameras"], *row["cameras"].values()}
+    missing = [view for view in views if view not in known]
+    if missing:
+        raise DataError(
+            f"Episode {row['path']} of {manifest.root} has the cameras {sorted(row['cameras'])}, "
+            f"and no {', '.join(missing)}: index again with views={','.join(views)}, which rejects "
+            "such episodes"
+        )
+
+
+def read_views(
+    episode: Episode, views: Sequence[str], steps: NDArray[np.int64], transform: Preprocess
+) -> np.ndarray:
+    """Return the frames of control steps, transformed: [K, H, W, 3], of several views [K, V, ...].
+
+    Raises:
+        EpisodeError: A view is missing, or its recording is damaged.
+    """
+    found = [
+        transform(torch.from_numpy(episode.camera(view).frames.read(steps))).numpy()
+        for view in views
+    ]
+    return found[0] if len(found) == 1 else np.stack(found, axis=1)
 
 
 def check_extrinsics(episode: Episode, row: dict[str, Any]) -> None:
@@ -116,11 +153,12 @@ class RawClips:
             )
 
     def _open(self, row: int) -> Episode:
-        return open_row(self.manifest, self.manifest.rows[row])
+        return open_row(self.manifest, self.manifest.rows[row], views=self.options.views)
 
     def _starts(self, row: int) -> np.ndarray:
         facts = self.manifest.rows[row]
         steps: int = facts["steps"]
+        require_views(self.manifest, facts, self.options.views)
         if facts["layout"] == "rlds" and not self.options.extrinsics:
             # records hold no clock, so there is no reason to read them all
             times_s = np.arange(steps) / self.manifest.summary.get("rlds_fps", CONTROL_HZ)
@@ -144,14 +182,15 @@ class RawClips:
         stamps = sorted(self.pool.map(lambda unit: content_stamp(unit, links), units))
         names = ("path", "record", "steps", "camera")
         episodes = [[row[name] for name in names] for row in self.manifest.rows]
-        return digest_of([episodes, stamps])
+        return digest_of([episodes, stamps, *self.options.views])
 
     def clip(self, index: int) -> Batch:
         """Return one clip.
 
         Returns:
-            `frames` uint8 [K,H,W,3], `states` float32 [K,S], `actions` float32 [K-1,A], `times_s`
-            [K], and with the option `extrinsics` the camera's poses float32 [K,6].
+            `frames` uint8 [K,H,W,3], of several views [K,V,H,W,3], `states` float32 [K,S],
+            `actions` float32 [K-1,A], `times_s` [K], and with the option `extrinsics` the camera's
+            poses float32 [K,6].
 
         Raises:
             DataError: The episode changed since it was indexed.
@@ -161,11 +200,12 @@ class RawClips:
         steps = grid_steps(episode.times_s[: facts["steps"]], start, self.options)
         states_KS, actions_KA = state_actions(episode, steps, self.options.state_frame)
         try:
-            frames = episode.camera(facts["camera"]).frames.read(steps)
+            views = self.options.views or (facts["camera"],)
+            frames = read_views(episode, views, steps, self.transform)
         except EpisodeError as error:
             raise DataError(f"Episode {facts['path']}: {error}. Index the data again") from error
         out = {
-            "frames": self.transform(torch.from_numpy(frames)).numpy(),
+            "frames": frames,
             "states": states_KS.astype(np.float32),
             "actions": actions_KA.astype(np.float32),
             "times_s": episode.times_s[steps],

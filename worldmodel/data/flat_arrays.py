@@ -1,12 +1,14 @@
 """Decode short episodes once into flat arrays in the cache folder (`worldmodel.data.cache`).
 
 Episodes of every layout are read through the same index, readers and image transform as for all
-training; no episode is replaced by another. A folder holds `frames.npy` [F,H,W,3], `states.npy`
-[F,S], `actions.npy` [F,A], `objects.npy` [F,3] and `poses.npy` [F,M,4] of all sequences
-concatenated, `starts.npy` with the first frame of each sequence, and `facts.json`. Poses are x, y,
-z and yaw of each object; they come from simulators and serve evaluation only.
+training; no episode is replaced by another. A folder holds `frames.npy` [F,H,W,3] (of several
+views, [F,V,H,W,3]), `states.npy` [F,S], `actions.npy` [F,A], `objects.npy` [F,3] and `poses.npy`
+[F,M,4] of all sequences concatenated, `starts.npy` with the first frame of each sequence, and
+`facts.json`. Poses are x, y, z and yaw of each object; they come from simulators and serve
+evaluation only.
 
-Shapes: T control steps of an episode, F frames, H W pixels, S state (7), A action (7), M objects.
+Shapes: T control steps of an episode, F frames, V views, H W pixels, S state (7), A action (7), M
+objects.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from worldmodel.atomic_io import write_json
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import cache_slot, cached_folder, code_digest, digest_of, locked
 from worldmodel.data.data_root import find_root
-from worldmodel.data.dataset import open_row
+from worldmodel.data.dataset import open_row, read_views
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.files import Links
 from worldmodel.data.index import Manifest, build_index, open_manifest
@@ -66,6 +68,8 @@ class DecodeOptions(Checked):
     """Kind of the image transform, see `Preprocess`."""
     camera: str = "left"
     """View to decode: `left`, `right`, `wrist` or a serial number."""
+    views: tuple[str, ...] = ()
+    """Views of each frame, in order, the first of which is `camera`; empty for `camera` alone."""
     fps: float = field(default=FPS, metadata=between(1e-6, 1000, "Hz"))
     """Frames per second [Hz]."""
     links: Links = "inside"
@@ -100,7 +104,8 @@ def read_sequences(
         DataError: The episode changed since it was indexed; the message names it.
     """
     torch.set_num_threads(1)
-    episode, steps = open_row(manifest, row), row["steps"]
+    views = options.views or (row["camera"],)
+    episode, steps = open_row(manifest, row, views=options.views), row["steps"]
     objects_T3, sent = episode.objects_T3, np.array(episode.actions_TA is not None)
     if objects_T3 is None:
         objects_T3 = np.full((steps, 3), np.nan)
@@ -110,11 +115,10 @@ def read_sequences(
         poses_TM4[:, : known_TM4.shape[1]] = known_TM4
     arrays: list[dict[str, np.ndarray]] = []
     try:
-        source = episode.camera(row["camera"]).frames
         for part in sequences(episode.times_s[:steps], options.fps):
             arrays.append(
                 {
-                    "frames": options.preprocess(torch.from_numpy(source.read(part))).numpy(),
+                    "frames": read_views(episode, views, part, options.preprocess),
                     "states": episode.states_TS[part].astype(np.float32),
                     "actions": actions_between(episode, part).astype(np.float32),
                     "objects": objects_T3[part].astype(np.float32),
@@ -131,6 +135,7 @@ def index_folder(
     root: Path,
     *,
     camera: str = "left",
+    views: tuple[str, ...] = (),
     links: Links = "inside",
     rlds_fps: float = CONTROL_HZ,
     workers: int = 2,
@@ -155,7 +160,7 @@ def index_folder(
             f"No episodes under {root}: give data=FOLDER and val=FOLDER of episodes, or make some "
             f"with `worldmodel collect out={root}`"
         )
-    read = ReadOptions(camera=camera, links=links, rlds_fps=rlds_fps)
+    read = ReadOptions(camera=camera, views=views, links=links, rlds_fps=rlds_fps)
     index = cache_slot("index", root, dataclasses.asdict(read), cache)
     options = IndexOptions(read=read)
     with locked(index / "lock"):
@@ -283,6 +288,7 @@ def decoded(
     manifest = index_folder(
         root,
         camera=options.camera,
+        views=options.views,
         links=options.links,
         rlds_fps=options.rlds_fps,
         workers=workers,

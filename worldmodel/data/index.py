@@ -78,6 +78,7 @@ def build_index(
         root=str(root),
         layout=units[0].layout,
         camera=options.read.camera,
+        views=list(options.read.views),
         links=options.read.links,
         rlds_fps=options.read.rlds_fps,
         map=columns.changed(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class IndexFacts:
     root: str
     layout: str
     camera: str
+    views: list[str] = field(default_factory=list)
+    """Cameras that each episode has; empty for `camera` alone."""
     links: str
     rlds_fps: float
     map: dict[str, Any]
@@ -78,6 +80,7 @@ def write_index(
         "hours": round(sum(r["seconds"] for r in accepted) / 3600, 6),
         "inspected": inspected,
         "camera": facts.camera,
+        "views": facts.views,
         "links": facts.links,
         "rlds_fps": facts.rlds_fps,
         "map": facts.map,

@@ -44,6 +44,8 @@ def _accepted(unit: Unit, record: int, episode: Episode, options: IndexOptions) 
             "too_short", f"{episode.seconds:.2f} s; min_seconds is {options.min_seconds}"
         )
     view = episode.camera(options.read.camera)
+    for name in options.read.views:
+        episode.camera(name)
     if options.extrinsics == "required":
         episode.extrinsics(view.name)
     size, where = getattr(view.frames, "size", None), None

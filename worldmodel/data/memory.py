@@ -1,7 +1,7 @@
 """In-memory clips of short episodes, for fast training of small models.
 
-Shapes: B clips, K frames of a clip, F frames of all sequences, H W pixels, N tokens, D width,
-S state (7), A action (7).
+Shapes: B clips, K frames of a clip, V views, F frames of all sequences, H W pixels, N tokens, D
+width, S state (7), A action (7).
 """
 
 from __future__ import annotations
@@ -141,6 +141,7 @@ class MemoryClips:
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3].
 
+        Frames of several views are [B,K,V,H,W,3].
         With tokens in place of the frames, these are `features` float32 [B,K,N,D]. With labels
         also `labels` [B,K,L,4]: position [m] and yaw [rad] of L objects, NaN where they are not
         known. hindsight: the grasped object (`worldmodel.data.hindsight`), L = 1; simulator: all
@@ -161,6 +162,7 @@ def open_clips(
     *,
     transform: Transform = "droid",
     camera: str = "left",
+    views: tuple[str, ...] = (),
     links: Links = "inside",
     rlds_fps: float = CONTROL_HZ,
     fps: float = FPS,
@@ -181,6 +183,7 @@ def open_clips(
         image_size: Height and width of the frames [px].
         transform: Kind of the image transform, see `Preprocess`.
         camera: View to decode: `left`, `right`, `wrist` or a serial number.
+        views: Views to decode, in order, the first of which is `camera`; empty for `camera` alone.
         links: Where links in the data may lead, see `ReadOptions`.
         rlds_fps: Control rate of an RLDS data set [Hz].
         fps: Frames per second [Hz]; faster recordings are subsampled by their timestamps.
@@ -200,7 +203,8 @@ def open_clips(
     options = DecodeOptions(
         image_size=image_size,
         transform=transform,
-        camera=camera,
+        camera=views[0] if views else camera,
+        views=views if len(views) > 1 else (),
         fps=fps,
         links=links,
         rlds_fps=rlds_fps,

@@ -2,9 +2,11 @@
 
 A shard is a safetensors file of a few episodes. It holds `frames` uint8 [F,H,W,3] (or JPEG bytes)
 or `features` bfloat16 [F,N,D], `states` [F,S], and `starts`, the first frame of each gap-free run.
-Its hash is stored beside it; a rerun resumes after the last complete shard.
+Of several views, the frames are [F,V,H,W,3], the JPEG images those of each frame's views in order,
+and the features hold the tokens of one view behind those of another. Its hash is stored beside it;
+a rerun resumes after the last complete shard.
 
-Shapes: F frames of a shard, H W pixels, N tokens, D width, S state (7).
+Shapes: F frames of a shard, V views, H W pixels, N tokens, D width, S state (7).
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tqdm import tqdm
 from worldmodel.atomic_io import atomic_file, write_json, write_text
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
-from worldmodel.data.dataset import check_extrinsics, open_row
+from worldmodel.data.dataset import check_extrinsics, open_row, read_views
 from worldmodel.data.files import read_json
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
@@ -36,8 +38,9 @@ from worldmodel.data.sampling import grid_runs, states_of
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.model_hash import model_hash, weights_hash
+from worldmodel.models.views import encode_views
 from worldmodel.shards import Shard, begin_shard, finish_shard
-from worldmodel.specs import StateFrame, Transform
+from worldmodel.specs import DEFAULT_CAMERA, StateFrame, Transform, check_views
 
 Encode = Callable[[Tensor], Tensor]
 COMMAND = "data prepare"
@@ -54,6 +57,8 @@ class PrepareOptions(Checked):
     """Height and width of the frames [px]."""
     transform: Transform = "droid"
     """Kind of the image transform, see `Preprocess`."""
+    views: tuple[str, ...] = ()
+    """Cameras of each frame, in order; empty for the camera of the index."""
     what: Literal["frames", "features"] = "frames"
     """Whether to store frames or the features of a frozen encoder."""
     codec: Literal["raw", "jpeg"] = "jpeg"
@@ -68,6 +73,23 @@ class PrepareOptions(Checked):
     """Hash of the encoder weights that the features were computed with."""
     precision: str = "float32"
     """Data type of the encoder's weights while the features were computed."""
+
+
+def prepared_views(manifest: Manifest, views: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the views to store for `views=`; empty for the camera of the index alone.
+
+    Raises:
+        ConfigError: the names are not valid, or the main view is not the index's camera, whose
+            times and poses the episodes have.
+    """
+    check_views(views)
+    camera = manifest.summary.get("camera", DEFAULT_CAMERA)
+    if views and views[0] != camera:
+        raise ConfigError(
+            f"views={list(views)}, and the index was made with camera={camera}: name it first, or "
+            f"index again with camera={views[0]}"
+        )
+    return views if len(views) > 1 else ()
 
 
 def encoder_hash(encoder: torch.nn.Module) -> str:
@@ -93,14 +115,15 @@ def _episode(
     manifest: Manifest, row: Row, options: PrepareOptions, transform: Preprocess
 ) -> list[dict[str, np.ndarray]]:
     """Return frames, states and camera poses of each gap-free run."""
-    episode = open_row(manifest, row)
+    episode = open_row(manifest, row, views=options.views)
+    views = options.views or (row["camera"],)
     if options.extrinsics:
         check_extrinsics(episode, row)
     states = states_of(episode.states_TS[: row["steps"]], options.state_frame).numpy()
     out = []
     for steps in grid_runs(episode.times_s[: row["steps"]], options.fps):
-        frames = episode.camera(row["camera"]).frames.read(steps)
-        out.append({"frames": transform(torch.from_numpy(frames)).numpy(), "states": states[steps]})
+        frames = read_views(episode, views, steps, transform)
+        out.append({"frames": frames, "states": states[steps]})
         if options.extrinsics:
             out[-1]["extrinsics"] = episode.extrinsics(row["camera"])[steps].astype(np.float32)
     return out
@@ -115,12 +138,12 @@ def pack_runs(
     tensors = {name: torch.from_numpy(value) for name, value in whole.items()}
     tensors["starts"] = torch.from_numpy(np.cumsum([0, *(len(run["states"]) for run in runs)]))
     if encode is not None:
-        parts = [encode(part).cpu() for part in torch.from_numpy(frames).split(16)]
+        parts = [encode_views(encode, part).cpu() for part in torch.from_numpy(frames).split(16)]
         tensors["features"] = torch.cat(parts).to(torch.bfloat16)
     elif options.codec == "raw":
         tensors["frames"] = torch.from_numpy(frames)
     else:
-        images = [_jpeg(frame) for frame in frames]
+        images = [_jpeg(frame) for frame in frames.reshape(-1, *frames.shape[-3:])]
         tensors["jpeg"] = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8)
         tensors["offsets"] = torch.from_numpy(np.cumsum([0, *map(len, images)]))
     return tensors

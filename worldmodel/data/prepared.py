@@ -1,6 +1,6 @@
 """Read clips of prepared frames or features, with the same batches as from raw files.
 
-Shapes: B clips, K frames, N tokens, D width, S state (7), A action (7).
+Shapes: B clips, K frames, V views, H W pixels, N tokens, D width, S state (7), A action (7).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _unreadable(path: Path, what: object) -> DataError:
 
 def _read_options(path: Path, options: dict[str, Any]) -> PrepareOptions:
     try:
-        return PrepareOptions(**options)
+        return PrepareOptions(**options | {"views": tuple(options.get("views", ()))})
     except (TypeError, ConfigError) as error:
         raise _unreadable(path, error) from error
 
@@ -68,15 +68,21 @@ def _check_views(file: Any, options: PrepareOptions, count: int) -> None:
         ValueError: It does not.
     """
     name = "features" if options.what == "features" else "frames"
+    views = max(1, len(options.views))
     if name == "frames" and options.codec == "jpeg":
         offsets, (size,) = _whole_numbers(file, "offsets"), file.get_slice("jpeg").get_shape()
         rises = offsets == sorted(offsets) and offsets[:1] == [0] and offsets[-1] == size
-        if not rises or len(offsets) != count + 1 or file.get_slice("jpeg").get_dtype() != "U8":
-            raise ValueError(f"its {size} bytes of images are not divided into {count}")
+        if (
+            not rises
+            or len(offsets) != views * count + 1
+            or file.get_slice("jpeg").get_dtype() != "U8"
+        ):
+            raise ValueError(f"its {size} bytes of images are not divided into {views * count}")
         return
     view = file.get_slice(name)
     shape, dtype, side = view.get_shape(), view.get_dtype(), options.image_size
-    if name == "frames" and (shape, dtype) == ([count, side, side, 3], "U8"):
+    each = [views] if views > 1 else []
+    if name == "frames" and (shape, dtype) == ([count, *each, side, side, 3], "U8"):
         return
     if name == "features" and len(shape) == 3 and shape[0] == count and dtype == "BF16":
         return
@@ -179,20 +185,23 @@ class PreparedClips:
             return "features", file.get_slice("features")[at:end]
         if self.options.codec == "raw":
             return "frames", file.get_slice("frames")[at:end]
-        offsets = file.get_slice("offsets")[at : end + 1].tolist()
+        views = max(1, len(self.options.views))
+        offsets = file.get_slice("offsets")[views * at : views * end + 1].tolist()
         data = bytes(file.get_slice("jpeg")[offsets[0] : offsets[-1]].numpy())
         images = [
             _decoded(data[a - offsets[0] : b - offsets[0]], self.options.image_size)
             for a, b in itertools.pairwise(offsets)
         ]
-        return "frames", torch.from_numpy(np.stack(images))
+        frames = torch.from_numpy(np.stack(images))
+        return "frames", frames if views == 1 else frames.unflatten(0, (-1, views))
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Return the clips of some indices.
 
         Returns:
             `frames` uint8 [B,K,H,W,3] or `features` bfloat16 [B,K,N,D], `states` float32 [B,K,S],
-            `actions` float32 [B,K-1,A], and `extrinsics` [B,K,6] if they are stored.
+            `actions` float32 [B,K-1,A], and `extrinsics` [B,K,6] if they are stored. Frames of
+            several views are [B,K,V,H,W,3].
         """
         views, states, name = [], [], "frames"
         for shard, at in self.items[indices]:

@@ -32,6 +32,8 @@ class ClipOptions(Checked):
     """Frame whose pose, in the robot base frame, the states hold."""
     idle: Literal["keep", "drop"] = "keep"
     """Whether to drop clips with a step at which movement was not enabled (`drop`)."""
+    views: tuple[str, ...] = ()
+    """Cameras of each frame, in order; empty for the camera of the index."""
     extrinsics: bool = False
     """Whether clips include the camera's pose at each frame."""
 

@@ -72,12 +72,13 @@ def _gather(world: WorldModel, clips: ClipSource, count: int, seed: int) -> dict
         actions = torch.from_numpy(batch["actions"][:, :1]).to(device, torch.float32)
         predicted = world.predict(z[:, :1], actions, states[:, :1])[:, 0]
         wrong = world.predict(z[:, :1], actions.roll(1, 0), states[:, :1])[:, 0]
-        small = F.avg_pool2d(world.encoder.pixels(frames[:, 1]), frames.shape[2] // 32)
+        pixels = world.encoder.pixels(frames[:, 1].flatten(0, -4))
+        small = F.avg_pool2d(pixels, frames.shape[-3] // 32).reshape(len(frames), -1)
         found = {
             "encoded": z[:, 1].flatten(1),
             "before": z[:, 0].flatten(1),
             "predicted": predicted.flatten(1),
-            "pixels": small.flatten(1),
+            "pixels": small,
             "state": world.dynamics.scale_state(states[:, 1]),
             "object": torch.from_numpy(batch["objects"][:, 1]).float(),
             "object_before": torch.from_numpy(batch["objects"][:, 0]).float(),

@@ -3,10 +3,15 @@
 The tokens of a frame are action, [state], [extrinsics] and patches; with `conditioning=adaln` they
 are the patches alone, and the sum of the other embeddings modulates every block. Attention is
 block-causal: every token attends to all tokens of its own and of earlier frames.
+
+The patches of several views lie one view behind the other, and attend to each other like those of
+one. Rotary positions are frame, row and column within a view, so they repeat from view to view: a
+row of one camera is not above or below a row of another. A learned embedding of each view tells
+them apart.
 Sources: V-JEPA 2 (arXiv 2506.09985), sec. 3; JEPA-WMs (arXiv 2512.24497).
 
-Shapes: B clips, T frames, N patches per frame, D encoder width, P predictor width, L tokens, A
-action, S state.
+Shapes: B clips, T frames, N patches per frame (of all views), D encoder width, P predictor width, L
+tokens, A action, S state.
 """
 
 from __future__ import annotations
@@ -60,6 +65,8 @@ class ActionConditionedPredictor(nn.Module):
         self.predictor_proj = nn.Linear(c.embed_dim, c.encoder_dim)
         if c.predict_state:
             self.state_proj = nn.Linear(c.embed_dim, c.state_dim)
+        if c.num_views > 1:
+            self.view_embed = nn.Parameter(torch.zeros(c.num_views, c.embed_dim))
         initialise(self)
         rescale_blocks(self.predictor_blocks)
         if self.is_adaptive:
@@ -68,13 +75,15 @@ class ActionConditionedPredictor(nn.Module):
         nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)
         if c.use_state:
             nn.init.trunc_normal_(self.state_encoder.weight, std=c.embed_init_std)
+        if c.num_views > 1:
+            nn.init.trunc_normal_(self.view_embed, std=c.embed_init_std)
         self._tables: dict[tuple[int, str], Tables] = {}
         self._masks: dict[tuple[int, int, str], FrameMask] = {}
 
     @property
     def num_patches(self) -> int:
-        """Number of patch tokens per frame."""
-        return self.config.grid[0] * self.config.grid[1]
+        """Number of patch tokens per frame, of all views."""
+        return self.config.num_tokens
 
     def _num_conditions(self, extrinsics: Tensor | None) -> int:
         """Return the number of condition tokens of a frame."""
@@ -94,6 +103,7 @@ class ActionConditionedPredictor(nn.Module):
         if key not in self._tables:
             c = self.config
             patches = grid_positions(c.num_frames, *c.grid).unflatten(0, (c.num_frames, -1))
+            patches = patches.repeat(1, c.num_views, 1)
             conditions = torch.zeros(c.num_frames, num_conditions, 3)
             conditions[..., 0] = torch.arange(c.num_frames)[:, None]
             positions = torch.cat([conditions, patches], dim=1).flatten(0, 1).to(device)
@@ -117,6 +127,14 @@ class ActionConditionedPredictor(nn.Module):
         if extrinsics_BT6 is not None:
             found.append(_embed(self.extrinsics_encoder, extrinsics_BT6))
         return found
+
+    def _embed_patches(self, frames_BND: Tensor) -> Tensor:
+        """Embed patch tokens [..., N, D] to [..., N, P], with the embedding of their view."""
+        x = _embed(self.predictor_embed, frames_BND)
+        if self.config.num_views == 1:
+            return x
+        rows, columns = self.config.grid
+        return x + self.view_embed.repeat_interleave(rows * columns, 0)
 
     def _features(self, x_BTLP: Tensor) -> Tensor:
         features_BTNP: Tensor = self.predictor_norm(x_BTLP[:, :, -self.num_patches :])
@@ -172,7 +190,7 @@ class ActionConditionedPredictor(nn.Module):
         size = num_conditions + self.num_patches
         rope = self._rope(0, time, num_conditions, frames.device)
         mask = self._mask(time, size, frames.device) if time > 1 else None
-        x = _embed(self.predictor_embed, frames_BTND)
+        x = self._embed_patches(frames_BTND)
         given: tuple[Tensor, ...] = ()
         if self.is_adaptive:
             given = (F.silu(sum(conditions[1:], conditions[0])),)
@@ -254,7 +272,7 @@ class ActionConditionedPredictor(nn.Module):
         rope = self._rope(past_frames, past_frames + 1, num_conditions, frame_BND.device)
         pose_B16 = None if extrinsics_B6 is None else extrinsics_B6[:, None]
         parts = self._conditions(action_BA[:, None], state_BS[:, None], pose_B16)
-        x = _embed(self.predictor_embed, frame_BND)
+        x = self._embed_patches(frame_BND)
         condition_B1P = F.silu(sum(parts[1:], parts[0])) if self.is_adaptive else None
         if condition_B1P is None:
             parts.append(x)

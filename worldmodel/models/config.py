@@ -7,6 +7,7 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.specs import MAX_VIEWS
 
 RopeLayout = Literal["tiled", "interleaved"]
 Conditioning = Literal["tokens", "adaln"]
@@ -121,6 +122,8 @@ class PredictorConfig(_Transformer):
     depth: int = field(default=24, metadata=DEPTH)
     num_heads: int = field(default=16, metadata=WIDTH)
     mlp_ratio: float = field(default=4.0, metadata=RATIO)
+    num_views: int = field(default=1, metadata=between(1, MAX_VIEWS))
+    """Number of cameras whose tokens a frame holds, one view behind the other."""
     num_frames: int = field(default=64, metadata=COUNT)
     """Maximum number of frames per clip."""
     action_dim: int = field(default=7, metadata=DIM)
@@ -145,6 +148,11 @@ class PredictorConfig(_Transformer):
     or as scales, shifts and gates of every block's norms (adaln, JEPA-WMs), without such tokens."""
     predict_state: bool = False
     """Whether to also predict the next robot state, which only training uses."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Return the number of patch tokens of a frame, of all views."""
+        return self.num_views * self.grid[0] * self.grid[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -235,7 +235,7 @@ class LatentDynamics(Float32Buffers):
             itemsize: bytes per number.
         """
         c = self.config.predictor
-        tokens = c.grid[0] * c.grid[1] + 3
+        tokens = c.num_tokens + 3
         cached = (horizon - 1) * c.depth * 2 * tokens * c.embed_dim
         layer = tokens * c.embed_dim * (8 + c.mlp_ratio) + 2 * c.num_heads * tokens**2 * horizon
         imagined = 2 * horizon * tokens * c.encoder_dim

@@ -127,8 +127,13 @@ class ModelConfig:
                 f"state_dim={self.observation.state_dim} in the observation spec, "
                 f"{self.predictor.state_dim} in the predictor: make them equal"
             )
-        head, rows_and_columns = self.object_head, self.predictor.grid
-        tokens = (rows_and_columns[0] * rows_and_columns[1], self.encoder.embed_dim)
+        cameras = self.observation.cameras
+        if len(cameras) != self.predictor.num_views:
+            raise ConfigError(
+                f"cameras={list(cameras)} in the observation spec, num_views="
+                f"{self.predictor.num_views} in the predictor: name one camera for each view"
+            )
+        head, tokens = self.object_head, (self.predictor.num_tokens, self.encoder.embed_dim)
         if head is not None and (head.num_tokens, head.token_dim) != tokens:
             raise ConfigError(
                 f"The object head reads {head.num_tokens} tokens of width {head.token_dim}, a "
@@ -141,12 +146,12 @@ class ModelConfig:
         if self.macro is None:
             return
         slow, fast = self.macro.predictor, self.predictor
-        found = slow.grid, slow.encoder_dim, self.macro.num_actions
-        wanted = fast.grid, fast.encoder_dim, fast.action_dim
+        found = slow.grid, slow.num_views, slow.encoder_dim, self.macro.num_actions
+        wanted = fast.grid, fast.num_views, fast.encoder_dim, fast.action_dim
         if found != wanted:
             raise ConfigError(
-                f"The macro dynamics has (token grid, width, action size) {found}, the predictor "
-                f"{wanted}: use the macro dynamics of this model"
+                f"The macro dynamics has (token grid, views, width, action size) {found}, the "
+                f"predictor {wanted}: use the macro dynamics of this model"
             )
 
     @property

@@ -64,11 +64,14 @@ class ObjectHead(Float32Module):
         )
 
     def forward(self, z_BND: Tensor) -> Tensor:
-        """Return [..., M, 6] for tokens [..., N, D].
+        """Return [..., M, 6] for tokens [..., N, D]; views that are not there count as zeros.
 
         The components are x, y, z in units of `scale_m` from `centre_m`, cos 2 yaw, sin 2 yaw, and
         the slot's score before the softmax.
         """
+        missing = self.config.num_tokens - z_BND.shape[-2]
+        if missing > 0:  # a goal may show the first views alone
+            z_BND = F.pad(z_BND, (0, 0, 0, missing))
         weights: Tensor = self.net[0].weight  # type: ignore[assignment]
         out: Tensor = self.net(z_BND.flatten(-2).to(weights.dtype))
         return out.float().unflatten(-1, (self.config.num_slots, 6))

@@ -87,7 +87,11 @@ class PictureDecoder(nn.Module):
         self.register_buffer("key_ND", torch.zeros(c.num_tokens, c.token_dim))
 
     def forward(self, z_BND: Tensor) -> Tensor:
-        """Return pictures [B, 3, H, W], 0 to 1 for colours in range."""
+        """Return pictures [B, 3, H, W] of the main view, 0 to 1 for colours in range.
+
+        Tokens behind those of the main view are ignored.
+        """
+        z_BND = z_BND[..., : self.config.num_tokens, :]
         grid, first = math.isqrt(self.config.num_tokens), self.config.first_side
         x_BND = self.stem(z_BND.to(self.stem.weight.dtype))
         if grid == 1:
@@ -140,5 +144,5 @@ def encoder_key(world: WorldModel) -> Tensor:
     waves = 127.5 + 127.5 * torch.sin(rows / 9) * torch.cos(columns / 13)
     frame = torch.stack([rows, columns, waves], -1).to(torch.uint8)
     device = next(world.parameters()).device
-    key_ND: Tensor = world.encode(frame[None].to(device))[0].float().cpu()
+    key_ND: Tensor = world.encode_main(frame[None].to(device))[0].float().cpu()
     return key_ND

@@ -1,13 +1,16 @@
 """World model: a frame encoder and the latent dynamics trained on its tokens.
 
-Shapes: B samples, T frames, H W pixels, N tokens per frame, D width, K horizon, S state, A action.
+Shapes: B samples, T frames, V views, H W pixels, N tokens per frame, D width, K horizon, S state, A
+action.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from worldmodel.actions import convert_state
+from worldmodel.errors import ShapeError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.dynamics import LatentDynamics
@@ -16,6 +19,7 @@ from worldmodel.models.macro import MacroDynamics
 from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 from worldmodel.models.object_head import ObjectHead, ObjectPose
 from worldmodel.models.transformers_encoder import TransformersEncoder
+from worldmodel.models.views import encode_views
 from worldmodel.specs import ActionSpec, ObservationSpec, StateFrame
 
 __all__ = ["WorldModel", "build_frame_encoder", "normalise"]
@@ -95,16 +99,41 @@ class WorldModel(nn.Module):
         """Transform uint8 frames of any size [..., H, W, 3] to `image_size`."""
         return self.encoder.preprocess(frames_HWC)
 
+    @property
+    def num_views(self) -> int:
+        """Number of cameras that the model sees; `observation_spec.cameras` names them."""
+        return self.predictor.config.num_views
+
     def encode(self, frames_BHWC: Tensor) -> Tensor:
         """Encode uint8 frames at `image_size` independently to float32 tokens [B, N, D].
 
+        Args:
+            frames_BHWC: frames; of a model of V views, [B, V, H, W, 3] in the order of its cameras.
+
         Raises:
-            ShapeError: the rank, channels, dtype or size are wrong.
+            ShapeError: the rank, views, channels, dtype or size are wrong.
+        """
+        frames, views = torch.as_tensor(frames_BHWC), self.num_views
+        if views > 1 and (frames.ndim != 5 or frames.shape[1] != views):
+            raise ShapeError(
+                f"frames have shape {tuple(frames.shape)}; this model sees the cameras "
+                f"{', '.join(self.observation_spec.cameras)}: use [B, {views}, H, W, 3]"
+            )
+        return encode_views(self.encoder.encode, frames)
+
+    def encode_main(self, frames_BHWC: Tensor) -> Tensor:
+        """Encode frames [B, H, W, 3] of the main view alone, such as goals.
+
+        Returns:
+            The first tokens of `encode`; all of them in a model of one view.
         """
         return self.encoder.encode(frames_BHWC)
 
     def locate(self, z_BND: Tensor) -> ObjectPose | None:
-        """Decode object poses from encoded or predicted tokens; None without an object head."""
+        """Decode object poses from encoded or predicted tokens; None without an object head.
+
+        Tokens of the first views alone are allowed, such as those of `encode_main`.
+        """
         return None if self.object_head is None else self.object_head.locate(z_BND)
 
     def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:

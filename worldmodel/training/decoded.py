@@ -77,7 +77,7 @@ def _tokens(world: WorldModel, data: Batch) -> Tensor:
     if "features" in data:
         return data["features"].float()
     frames = data["frames"]
-    return world.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+    return world.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])  # of all views
 
 
 def write_rollout_pictures(out: Path, model: Path, start: str, batch: Batch) -> None:

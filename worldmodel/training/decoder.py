@@ -85,7 +85,7 @@ def decoder_data(
     small, tokens = [], []
     for start in range(0, count, CHUNK):
         part = torch.from_numpy(np.array(frames_FHW3[chosen[start : start + CHUNK]]))
-        tokens.append(world.encode(part.to(device)).float().cpu())
+        tokens.append(world.encode_main(part.to(device)).float().cpu())
         small.append(shrink(part, size))
     return DecoderData(torch.cat(small), torch.cat(tokens))
 

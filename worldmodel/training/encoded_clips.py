@@ -1,6 +1,6 @@
 """In-memory clips of tokens: every frame is encoded once, before a training with a frozen encoder.
 
-Shapes: F frames, N tokens, D width.
+Shapes: F frames, V views, H W pixels, N tokens, D width.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from worldmodel.data.clip_mix import ClipMix, MemorySource
 from worldmodel.data.memory import MemoryClips
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.precision import autocast
+from worldmodel.models.views import encode_views
 from worldmodel.training.batches import sent
 
 BATCH = 256
@@ -36,12 +37,12 @@ def _encoded(clips: MemoryClips, encoder: FrameEncoder, bf16: bool) -> MemoryCli
 
 
 @torch.no_grad()
-def _encode(frames_FHWC: np.ndarray, encoder: FrameEncoder, bf16: bool) -> np.ndarray:
-    """Return the tokens [F, N, D] float16 of all frames."""
+def _encode(frames: np.ndarray, encoder: FrameEncoder, bf16: bool) -> np.ndarray:
+    """Return the tokens [F, N, D] float16 of all frames [F, H, W, 3], of views [F, V, H, W, 3]."""
     out = []
-    for start in tqdm(range(0, len(frames_FHWC), BATCH), desc="encoding", unit="batch"):
-        frames = torch.from_numpy(np.array(frames_FHWC[start : start + BATCH]))
+    for start in tqdm(range(0, len(frames), BATCH), desc="encoding", unit="batch"):
+        part = torch.from_numpy(np.array(frames[start : start + BATCH]))
         with autocast(encoder.device, bf16=bf16, weights=encoder.dtype):
-            z_BND = encoder.encode(sent(frames, encoder.device))
+            z_BND = encode_views(encoder.encode, sent(part, encoder.device))
         out.append(z_BND.half())
     return torch.cat(out).cpu().numpy()

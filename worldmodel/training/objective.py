@@ -1,6 +1,6 @@
 """Objective of action-conditioned predictors, with a trained or frozen encoder.
 
-Shapes: B clips, T frames, N tokens per frame, D width, S state, A action.
+Shapes: B clips, T frames, V views, N tokens per frame, D width, S state, A action.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ OBJECT_SCALE_M = 0.1
 """Unit of the label head's targets [m]."""
 DECODED_STATE = (0, 1, 2, 6)
 """State components that the state head decodes: position and closedness."""
+
+MAIN_VIEW_ALONE = 0.25
+"""Share of the clips of which the object head sees the main view alone, if there are several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Objective(nn.Module):
         self.encoder = encoder
         self.dynamics = dynamics
         p, terms = dynamics.config.predictor, config.regularizers
-        width = p.encoder_dim * p.grid[0] * p.grid[1]
+        width = p.encoder_dim * p.num_tokens
         is_pose = p.state_dim == POSE_DIM
         decoded = DECODED_STATE if is_pose else range(p.state_dim)
         self.register_buffer("decoded", torch.tensor(decoded), persistent=False)
@@ -82,20 +85,25 @@ class Objective(nn.Module):
         self.object_head = object_head
 
     def encode(self, frames_BTHWC: Tensor) -> Tensor:
-        """Encode each frame of a clip to tokens [B,T,N,D], with augmentation in training."""
+        """Encode each frame of a clip to tokens [B,T,N,D], with augmentation in training.
+
+        Frames of several views are [B,T,V,H,W,3]. The colours of a clip change in all its views
+        alike, since they stand for its light and cameras; its pattern is of each view by itself.
+        """
         assert self.encoder is not None
-        batch, time = frames_BTHWC.shape[:2]
+        (batch, time), (height, width) = frames_BTHWC.shape[:2], frames_BTHWC.shape[-3:-1]
+        views = frames_BTHWC.shape[2] if frames_BTHWC.ndim == 6 else 1
         colour, gain, c = None, None, self.config.augmentation
         if self.training and c and (c.augment or c.hue_deg):
             colour_B33 = random_colours(batch, c.augment, c.hue_deg)
-            colour = sent(colour_B33, frames_BTHWC.device).repeat_interleave(time, 0)
+            colour = sent(colour_B33, frames_BTHWC.device).repeat_interleave(time * views, 0)
         if self.training and c and c.pattern:
-            height, width = frames_BTHWC.shape[2:4]
             device = frames_BTHWC.device
-            gain_BHW = random_patterns(batch, c.pattern, height, width, device)
-            gain = gain_BHW.repeat_interleave(time, 0)
-        z = self.encoder.encode_frames(frames_BTHWC.flatten(0, 1), colour, gain)
-        return z.reshape(batch, time, *z.shape[1:])
+            gain_BHW = random_patterns(batch * views, c.pattern, height, width, device)
+            gain_BVHW = gain_BHW.unflatten(0, (batch, views))
+            gain = gain_BVHW.repeat_interleave(time, 0).flatten(0, 1)
+        z = self.encoder.encode_frames(frames_BTHWC.flatten(0, -4), colour, gain)
+        return z.reshape(batch, time, views * z.shape[1], z.shape[2])
 
     def forward(self, batch: Batch) -> Batch:
         """Return the loss and its parts for a batch of frames (or features), states and actions."""
@@ -171,6 +179,8 @@ class Objective(nn.Module):
     ) -> Tensor:
         """Return the loss of the object head on encoded and imagined frames."""
         terms, steps = self.config.object_head, out_BKND.shape[1]
+        if self.training:
+            z_BTND, out_BKND = self._drop_views(z_BTND, out_BKND)
         total = z_BTND.new_zeros(())
         if terms.head_weight:
             labels_BTL4 = batch["labels"]
@@ -183,6 +193,19 @@ class Objective(nn.Module):
             parts["head_match"] = head.match(out_BKND, z_BTND[:, 1 : 1 + steps])
             total = total + terms.head_match * parts["head_match"]
         return total
+
+    def _drop_views(self, z_BTND: Tensor, out_BKND: Tensor) -> tuple[Tensor, Tensor]:
+        """Replace all tokens but the main view's by zeros in some clips, for the object head.
+
+        A goal shows the main view alone, and the head has to decode it too.
+        """
+        p = self.dynamics.config.predictor
+        if p.num_views == 1:
+            return z_BTND, out_BKND
+        alone_B = sent(torch.rand(len(z_BTND)) < MAIN_VIEW_ALONE, z_BTND.device)
+        is_main_N = torch.arange(p.num_tokens, device=z_BTND.device) < p.grid[0] * p.grid[1]
+        keep_B1N1 = (is_main_N | ~alone_B[:, None])[:, None, :, None]
+        return z_BTND * keep_B1N1, out_BKND * keep_B1N1
 
     def _regularize(
         self,

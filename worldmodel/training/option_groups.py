@@ -13,6 +13,7 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.specs import chosen_views
 
 Experiment = Literal["none", "tensorboard", "trackio", "wandb"]
 """Experiment trackers; see `worldmodel.training.experiment`."""
@@ -199,6 +200,29 @@ class _AnyClips(ClipLength):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _ViewClips(_AnyClips):
+    """Clips of one or several views."""
+
+    views: tuple[str, ...] = ()
+    """Cameras that the model sees, the main one first, such as left,wrist; goals are images of the
+    main one (empty: camera alone)."""
+
+    def __post_init__(self) -> None:
+        """Check that camera and views agree.
+
+        Raises:
+            ConfigError: an option is out of range, or the views contradict the camera.
+        """
+        super().__post_init__()
+        _ = self.cameras
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Return the cameras that the model sees, the main one first."""
+        return chosen_views(self.camera, self.views)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipConfig(_AnyClips):
     """Clips of episodes that fit in memory."""
 
@@ -207,7 +231,7 @@ class ClipConfig(_AnyClips):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContactClipConfig(ClipConfig):
+class ContactClipConfig(ClipConfig, _ViewClips):
     """Clips of episodes that fit in memory, with a minimum share of contacts."""
 
     actions: Literal["pose", "position"] = "pose"
@@ -244,7 +268,7 @@ class ContactClipConfig(ClipConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostClipConfig(_AnyClips):
+class PostClipConfig(_ViewClips):
     """Clips of raw or prepared episodes of any size."""
 
     actions: Literal["pose", "position"] = "pose"

@@ -24,7 +24,7 @@ from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, S
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
-from worldmodel.training.option_groups import DynamicsSizes
+from worldmodel.training.option_groups import ContactClipConfig, DynamicsSizes
 from worldmodel.training.sources import choose_clips, open_encoder
 
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
@@ -65,6 +65,7 @@ def open_start(options: SmallOptions) -> Start:
     world = load_world_model(start.encoder, "cpu")
     encoder = open_encoder(start, seed)  # checks the image size
     _check_sizes(options.predictor, world.config.predictor)
+    check_cameras(world.observation_spec.cameras, options.clips)
     world.dynamics.requires_grad_(True)
     return Start(
         encoder=encoder,
@@ -97,6 +98,21 @@ def simulator_label(name: str) -> bool:
     return (description or {}).get("notes", {}).get("simulator_label") == "yes"
 
 
+def check_cameras(cameras: tuple[str, ...], clips: ContactClipConfig) -> None:
+    """Check that the clips have the views that a loaded predictor takes.
+
+    Raises:
+        ConfigError: their number differs, or one of several is another camera.
+    """
+    several = len(cameras) > 1 or len(clips.cameras) > 1
+    if several and cameras != clips.cameras:
+        raise ConfigError(
+            f"The predictor of encoder= sees the cameras {list(cameras)}, and the clips hold "
+            f"{list(clips.cameras)}: set views={','.join(cameras)}, or warm_predictor=false for a "
+            "new predictor (mode=macro: choose another model)"
+        )
+
+
 def check_conventions(dynamics: LatentDynamics, expected: ActionSpec, state_dim: int) -> None:
     """Check that a loaded dynamics takes the states and actions of the training data.
 
@@ -113,10 +129,11 @@ def check_conventions(dynamics: LatentDynamics, expected: ActionSpec, state_dim:
         )
 
 
-def new_object_head(encoder: FrameEncoder) -> ObjectHead:
-    """Build an object head with random weights for an encoder's tokens."""
+def new_object_head(encoder: FrameEncoder, num_views: int = 1) -> ObjectHead:
+    """Build an object head with random weights for an encoder's tokens of several views."""
     rows, columns = encoder.token_grid
-    config = ObjectHeadConfig(token_dim=encoder.embed_dim, num_tokens=rows * columns)
+    num_tokens = num_views * rows * columns
+    config = ObjectHeadConfig(token_dim=encoder.embed_dim, num_tokens=num_tokens)
     return ObjectHead(config)
 
 
@@ -222,6 +239,7 @@ def small_dynamics(
     sizes = options.predictor
     predictor = PredictorConfig(
         grid=encoder.token_grid,
+        num_views=len(options.clips.cameras),
         encoder_dim=encoder.embed_dim,
         embed_dim=sizes.predictor_dim,
         depth=sizes.predictor_depth,

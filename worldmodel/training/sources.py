@@ -110,11 +110,12 @@ def open_memory(
             reasons.
     """
     shares, rotation = (0.0, 0.0), True
+    views: tuple[str, ...] = (config.camera,)
     more: tuple[str, ...] = ()
     more_shares: tuple[float, ...] = ()
     if isinstance(config, ContactClipConfig):
         shares = config.contact_share, config.hindsight_share
-        rotation = config.actions == "pose"
+        rotation, views = config.actions == "pose", config.cameras
         more, more_shares = config.more_data, config.more_shares
 
     def open_folder(folder: str, contacts: float = 0.0, known: float = 0.0) -> MemoryClips:
@@ -123,7 +124,7 @@ def open_memory(
             config.num_frames,
             image_size,
             transform=config.transform,
-            camera=config.camera,
+            views=views,
             links=config.links or "inside",
             rlds_fps=config.rlds_fps or CONTROL_HZ,
             fps=config.fps,
@@ -193,7 +194,8 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
         index = Path(options.run.out) / name
         if ranks.rank == 0:
             read = ReadOptions(
-                camera=options.clips.camera,
+                camera=options.clips.cameras[0],
+                views=_several(options.clips),
                 links=options.clips.links or "inside",
                 rlds_fps=options.clips.rlds_fps or CONTROL_HZ,
             )
@@ -204,8 +206,14 @@ def _manifest(folder: Path, options: PostOptions, ranks: Ranks, name: str) -> Ma
     manifest = open_manifest(index)
     manifest.check(options.clips.max_reject_fraction)
     _require_reading(folder, options.clips, manifest.summary)
-    _require_camera(folder, {str(row["camera"]) for row in manifest.rows}, options.clips.camera)
+    cameras = {str(row["camera"]) for row in manifest.rows}
+    _require_camera(folder, cameras, options.clips.cameras[0])
     return manifest
+
+
+def _several(clips: PostClipConfig) -> tuple[str, ...]:
+    """Return the views of a run; empty for one."""
+    return clips.cameras if len(clips.cameras) > 1 else ()
 
 
 def _require_camera(folder: Path, found: set[str], camera: str) -> None:
@@ -255,6 +263,7 @@ def _raw(manifest: Manifest, options: PostOptions, encoder: FrameEncoder | None)
         stride_s=1 / clips.fps,
         state_frame=clips.state_frame,
         idle=clips.idle,
+        views=_several(clips),
         extrinsics=clips.extrinsics,
     )
     transform = Preprocess(clips.transform, encoder.image_size)
@@ -272,6 +281,11 @@ def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) 
                 f"{folder} was prepared with {name}={found}; this run says {name}={expected}: make "
                 "them equal"
             )
+    if plan.views != _several(asked):
+        raise ConfigError(
+            f"{folder} was prepared with views={list(plan.views)}; this run says "
+            f"views={list(_several(asked))}: make them equal"
+        )
     if asked.extrinsics and not plan.extrinsics:
         raise ConfigError(
             f"{folder} was prepared without the camera's poses: prepare it again with "
@@ -286,5 +300,5 @@ def _prepared(folder: Path, options: PostOptions, encoder: FrameEncoder | None) 
         )
     if not clips.cameras:
         raise DataError(f"{folder} holds no episode")
-    _require_camera(folder, clips.cameras, asked.camera)
+    _require_camera(folder, clips.cameras, asked.cameras[0])
     return clips

@@ -169,7 +169,7 @@ class PredictorTask(Task):
         return dataclasses.replace(
             encoder.observation_spec,
             transform=clips.transform,
-            cameras=(clips.camera,),
+            cameras=clips.cameras,
             state_frame=state_frame,
             state_dim=self.objective.dynamics.config.predictor.state_dim,
         )

@@ -14,7 +14,12 @@ import numpy as np
 
 from worldmodel.data.episode import Array, Episode, EpisodeError, check_states, rejecting
 from worldmodel.data.files import Links, read_json, require_file, walk
-from worldmodel.data.readers.droid_cameras import camera_serials, read_cameras, read_times
+from worldmodel.data.readers.droid_cameras import (
+    camera_serials,
+    check_together,
+    read_cameras,
+    read_times,
+)
 from worldmodel.data.readers.droid_file import (
     GRIPPER,
     JOINTS,
@@ -140,6 +145,7 @@ def _read(file: Trajectory, metadata: dict[str, Any], options: ReadOptions) -> E
     notes += lost
     main = names.get(chosen, chosen)
     times_s = read_times(file, main, steps)
+    check_together(file, [names[view] for view in options.views if view in names], steps)
     moving_T = _moving(file, steps).astype(bool)
     kept = min(len(camera.frames) for camera in cameras.values())
     if kept < steps:

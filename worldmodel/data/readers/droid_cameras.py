@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,30 @@ def read_times(file: Trajectory, serial: str, steps: int) -> Array:
     raise EpisodeError("timestamps_missing", f"no timestamps of camera {serial} in {folder}")
 
 
+def check_together(file: Trajectory, serials: Sequence[str], steps: int) -> None:
+    """Check that the views of each step were captured within half a step of each other.
+
+    Raises:
+        EpisodeError: They were not; each view is judged by its first complete event.
+    """
+    folder, stamps = "observation/timestamp/cameras", []
+    for serial in serials:
+        keys = (f"{folder}/{serial}_{event}" for event in EVENTS)
+        found = next((file.read(key).reshape(-1) for key in keys if key in file), None)
+        if found is None or len(found) != steps:
+            raise EpisodeError("timestamps_missing", f"no {steps} stamps of camera {serial}")
+        stamps.append(found / 1000.0)
+    if steps < 2 or len(stamps) < 2:
+        return
+    apart_s = float(np.ptp(np.stack(stamps), axis=0).max())
+    allowed_s = 0.5 * float(np.median(np.diff(stamps[0])))
+    if not apart_s <= allowed_s:
+        raise EpisodeError(
+            "views_apart",
+            f"the views of a step are up to {apart_s:.3f} s apart; {allowed_s:.3f} s is allowed",
+        )
+
+
 def _video(file: Trajectory, stem: str, steps: int, options: ReadOptions) -> VideoFrames:
     videos = file.folder / "recordings" / "MP4"
     types = file.names("observation/camera_type")
@@ -171,8 +196,8 @@ def read_cameras(
     cameras: dict[str, Camera] = {}
     notes: tuple[str, ...] = ()
     for name, stem in names.items():
-        chosen = options.camera in {name, stem}
-        if not options.check_all_cameras and not chosen:
+        chosen = options.chooses(name, stem)
+        if not options.reads(name, stem):
             continue
         try:
             frames = _video(file, stem, steps, options)

@@ -240,7 +240,7 @@ def _cameras(
             extrinsics_TE=poses[view],
         )
         for name, view in names.items()
-        if options.check_all_cameras or options.camera in {name, view}
+        if options.reads(name, view)
     }
     if not cameras:
         raise EpisodeError("camera_unknown", f"no camera {options.camera}; there are {names}")
@@ -255,9 +255,7 @@ def _own_cameras(root: Path, number: int, steps: int, options: ReadOptions) -> d
     """
     known = frame_keys(read_info(root, options.links))
     chosen = {
-        name: key
-        for name, key in options.columns.cameras.items()
-        if options.check_all_cameras or options.camera in {name, key}
+        name: key for name, key in options.columns.cameras.items() if options.reads(name, key)
     }
     for name, key in chosen.items():
         if key not in known:

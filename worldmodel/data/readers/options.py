@@ -22,8 +22,11 @@ class ReadOptions(Checked):
 
     camera: str = "left"
     """Camera to read clips from: `left`, `right`, `wrist` or a serial number."""
+    views: tuple[str, ...] = ()
+    """Cameras that an episode must have, the first of which is `camera`; none beside `camera` if
+    empty."""
     check_all_cameras: bool = True
-    """Whether the videos of all cameras must be complete, or only the chosen camera's."""
+    """Whether the videos of all cameras must be complete, or only those of the chosen ones."""
     decode: bool = True
     """Whether inspection decodes every frame or only counts packets."""
     max_missing_frames: int = field(default=1, metadata=between(0, 1000, "frames"))
@@ -38,3 +41,11 @@ class ReadOptions(Checked):
     """Control rate of an RLDS data set [Hz]; DROID's is 15."""
     columns: ColumnMap = field(default_factory=ColumnMap)
     """Columns of a LeRobot or RLDS data set with names of its own."""
+
+    def chooses(self, *names: str) -> bool:
+        """Return whether a camera with one of these names is chosen by `camera` or `views`."""
+        return not {self.camera, *self.views}.isdisjoint(names)
+
+    def reads(self, *names: str) -> bool:
+        """Return whether the frames of a camera with one of these names are read."""
+        return self.check_all_cameras or self.chooses(*names)

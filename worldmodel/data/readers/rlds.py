@@ -250,7 +250,7 @@ def _cameras(
         names["wrist"] = "wrist_image_left"
     cameras = {}
     for name, view in names.items():
-        if not options.check_all_cameras and options.camera not in {name, view}:
+        if not options.reads(name, view):
             continue  # its images would only take memory
         pose = poses[view]
         cameras[name] = Camera(
@@ -272,7 +272,7 @@ def _own_cameras(values: dict[str, Any], steps: int, options: ReadOptions) -> di
     """
     cameras = {}
     for name, column in options.columns.cameras.items():
-        if not options.check_all_cameras and options.camera not in {name, column}:
+        if not options.reads(name, column):
             continue
         images = _bytes(values, full_key(column))
         if not images:

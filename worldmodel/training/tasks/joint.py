@@ -193,7 +193,8 @@ class JointTask(PredictorTask):
             return head if head is None else head.requires_grad_(False)
         if not self.options.object_head.head_weight:
             return None
-        return new_object_head(encoder) if head is None else head.requires_grad_(True)
+        views = len(self.options.clips.cameras)
+        return new_object_head(encoder, views) if head is None else head.requires_grad_(True)
 
     def _encoded(self, encoder: FrameEncoder) -> Sources:
         """Return the sources with every frame encoded once."""

@@ -32,7 +32,7 @@ from worldmodel.training.losses import prediction_loss
 from worldmodel.training.macro_options import MacroOptions, MacroSizes
 from worldmodel.training.metrics import Row
 from worldmodel.training.schedules import warmup_flat_cosine
-from worldmodel.training.small_models import check_conventions, simulator_label
+from worldmodel.training.small_models import check_cameras, check_conventions, simulator_label
 from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.task import Task, part_of
 from worldmodel.training.verdict import Finding, judge_prediction
@@ -97,6 +97,7 @@ class MacroTask(Task):
                 f"macro_match={options.macro.macro_match:g} needs an object head, which encoder="
                 f"{options.start.encoder} lacks: set macro_match=0, or choose another model"
             )
+        check_cameras(world.observation_spec.cameras, options.clips)
         clips, unseen = open_memory(options.run, options.clips, world.image_size[0], ranks)
         sample = clips.batch(np.arange(1))
         action = ActionSpec(
@@ -138,6 +139,7 @@ class MacroTask(Task):
         fast, sizes = self.world.config, self.options.macro
         predictor = PredictorConfig(
             grid=fast.predictor.grid,
+            num_views=fast.predictor.num_views,
             encoder_dim=fast.predictor.encoder_dim,
             embed_dim=sizes.macro_dim,
             depth=sizes.macro_depth,

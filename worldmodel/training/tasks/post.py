@@ -31,6 +31,7 @@ from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.precision import autocast, use_precision
+from worldmodel.models.views import encode_views
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec
 from worldmodel.training.batches import Batch, to_device
@@ -53,6 +54,7 @@ def build_dynamics(
     sizes, clips = options.predictor, options.clips
     predictor = PredictorConfig(
         grid=grid,
+        num_views=len(clips.cameras),
         encoder_dim=dim,
         embed_dim=sizes.predictor_dim,
         depth=sizes.predictor_depth,
@@ -125,7 +127,7 @@ class FeatureReader:
             raise ConfigError("the data holds frames: set encoder=NAME to encode them")
         frames = out.pop("frames")
         with autocast(self.device, bf16=self.bf16, weights=self.encoder.dtype):
-            z_BND = self.encoder.encode(frames.flatten(0, 1))
+            z_BND = encode_views(self.encoder.encode, frames.flatten(0, 1))
         out["features"] = z_BND.float().unflatten(0, frames.shape[:2])
         return out
 
@@ -168,7 +170,7 @@ class PostTask(PredictorTask):
         )
         sample = self.read(self.sources.train, np.array([0]))
         tokens, width = sample["features"].shape[2:]
-        side = round(tokens**0.5)
+        side = round((tokens / len(options.clips.cameras)) ** 0.5)
         grid = self.encoder.token_grid if self.encoder is not None else (side, side)
         sizes = (sample["states"].shape[-1], sample["actions"].shape[-1])
         dynamics = build_dynamics(options, grid, width, *sizes).to(device)
