@@ -56,7 +56,7 @@ class PlanningAgent:
         index = self.budget.index
         goal = self.goals[index]
         began = time.perf_counter()
-        seen = self.policy.observe(observation["image"], observation["state"])
+        seen = self.policy.look(observation)
         encoded = clock(seen.z_1ND.device)
         plan, self.memory = self.policy.planner.plan(seen, goal, self.memory)
         planned = time.perf_counter()

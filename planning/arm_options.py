@@ -218,6 +218,9 @@ class DriveOptions:
     """Calibration file of `worldmodel calibrate axes` (empty: none)."""
     max_plan_s: float = field(default=5.0, metadata=between(0.001, 3600, "s"))
     """Maximum age of a frame when its plan is sent to a real arm; older plans are dropped."""
+    other_cameras: tuple[str, ...] = ()
+    """Cameras of the model's other views, each as VIEW:CAMERA, such as wrist:realsense, with a
+    camera as for camera=; a simulated scene renders those that it has and that are not given."""
     judge: bool = False
     """Ask after each episode whether it succeeded."""
     view: bool = False
@@ -241,6 +244,10 @@ class DriveOptions:
                 simulated and self.max_plan_s != type(self).max_plan_s,
                 "robot=franka (simulated arms wait for a plan)",
             ),
+            f"other_cameras={list(self.other_cameras)}": (
+                bool(self.other_cameras) and self.workcell.robot in RENDERING_ROBOTS,
+                "robot=franka, robot=fake or your own arm",
+            ),
             f"port={self.port}": (self.port and not self.view, "view=true"),
             "judge=true": (
                 simulated and self.judge and not self.goals,
@@ -251,7 +258,24 @@ class DriveOptions:
             if applies:
                 raise PlanError(f"{option} has an effect only with {needed}.")
         self._check_remote()
+        _ = self.view_sources
         self.resolved_planner()  # refuses options without effect
+
+    @property
+    def view_sources(self) -> dict[str, str]:
+        """Camera of each view that `other_cameras` names.
+
+        Raises:
+            PlanError: an entry is not VIEW:CAMERA, or names a view twice.
+        """
+        parts = [entry.partition(":") for entry in self.other_cameras]
+        found = {name: source for name, _, source in parts}
+        if len(found) < len(parts) or not all(name and source for name, _, source in parts):
+            raise PlanError(
+                f"other_cameras={list(self.other_cameras)}. Give each view once, as VIEW:CAMERA, "
+                "for instance other_cameras=wrist:realsense"
+            )
+        return found
 
     def resolved_planner(self) -> GoalPlannerOptions:
         """Return the planner's options with `method=auto` resolved for the goal images."""

@@ -2,7 +2,7 @@
 
 `<folder>/log.jsonl` begins with a header that holds everything needed to replan, has one line per
 step, and ends with the outcome; `frame-0000.png` and `goal-00.png` are lossless, for an exact
-replay.
+replay. `frame-0000-1.png` is the image of the second camera, which the line of the step names.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ from planning.driving import Step
 from planning.errors import PlanError
 from planning.goals import GoalPicture
 from planning.pictures import read_image
-from planning.protocols import SubGoal
+from planning.protocols import SubGoal, view_key
 
 LOG = "log.jsonl"
 
 
 def _list(values: ArrayLike) -> list[float]:
     return [float(v) for v in np.asarray(values).ravel()]
+
+
+def frame_name(index: int, camera: int = 0) -> str:
+    """Return the name of the file of a step's image; the main camera is number 0."""
+    return f"frame-{index:04d}{f'-{camera}' if camera else ''}.png"
 
 
 def step_row(step: Step) -> dict[str, Any]:
@@ -41,6 +46,7 @@ def step_row(step: Step) -> dict[str, Any]:
         "time_s": time.time(),
         "frame": step.index,
         "frame_time_s": step.frame.time_s,
+        **({"others": {n: f.time_s for n, f in step.others.items()}} if step.others else {}),
         "state": _list(step.state.state),
         "q": _list(step.state.q),
         "arm_time_s": float(step.state.time_s),
@@ -128,10 +134,12 @@ class DriveLog:
             self.file.flush()
 
     def step(self, step: Step) -> None:
-        """Log a step and its image."""
-        path = self.folder / f"frame-{step.index:04d}.png"
-        with named_errors(path):
-            Image.fromarray(step.image).save(path, compress_level=1)
+        """Log a step and its images."""
+        images = [step.image, *(frame.image for frame in step.others.values())]
+        for number, image in enumerate(images):
+            path = self.folder / frame_name(step.index, number)
+            with named_errors(path):
+                Image.fromarray(image).save(path, compress_level=1)
         self.write(step_row(step))
 
     def end(self, **facts: Any) -> None:
@@ -155,9 +163,18 @@ class Logged:
     end: dict[str, Any]
     """Outcome of the episode; empty if the process was killed."""
 
-    def frame(self, index: int) -> NDArray[np.uint8]:
-        """Return the camera image [H, W, 3] of a step (in older logs, the model's input image)."""
-        return read_image(self.folder / f"frame-{index:04d}.png")
+    def frame(self, index: int, camera: int = 0) -> NDArray[np.uint8]:
+        """Return a camera's image [H, W, 3] of a step (in older logs, the model's input image)."""
+        return read_image(self.folder / frame_name(index, camera))
+
+    def reading(self, row: dict[str, Any]) -> dict[str, NDArray[np.generic]]:
+        """Return the observation of a step: images and state, as the agent saw them."""
+        images = {
+            view_key(str(name)): self.frame(row["frame"], number)
+            for number, name in enumerate(row.get("others", ()), start=1)
+        }
+        state = np.array(row["state"], dtype=np.float64).astype(np.float32)
+        return {"image": self.frame(row["frame"]), **images, "state": state}
 
 
 @contextlib.contextmanager

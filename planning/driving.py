@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planning.protocols import Agent, Decision, SubGoal
+from planning.protocols import Agent, Decision, SubGoal, view_key
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -139,8 +139,22 @@ class Step:
     sent: Sent | None
     """Action after the safety layer; None in the last iteration."""
     seconds: dict[str, float]
-    """Duration of each part [s]: camera, state, encode, plan, network (of a plan server), other,
-    send."""
+    """Duration of each part [s]: camera (of all cameras), state, encode, plan, network (of a plan
+    server), other, send."""
+    others: Mapping[str, Frame] = field(default_factory=dict)
+    """Frames of the model's other cameras by name."""
+
+    @property
+    def oldest(self) -> Frame:
+        """The frame that was captured first, by whose age an action is judged."""
+        return min((self.frame, *self.others.values()), key=lambda frame: frame.time_s)
+
+    @property
+    def reading(self) -> dict[str, NDArray[np.generic]]:
+        """The observation that the agent sees: images and state."""
+        images = {view_key(name): frame.image for name, frame in self.others.items()}
+        state = np.asarray(self.state.state).astype(np.float32)
+        return {"image": self.image, **images, "state": state}
 
     @property
     def frame_age_s(self) -> float:
@@ -170,6 +184,7 @@ def drive_episode(
     listen: Callable[[Step], None],
     max_refused: int = 3,
     max_age_s: float = math.inf,
+    others: Mapping[str, Camera] | None = None,
 ) -> str:
     """Drive one episode.
 
@@ -182,7 +197,9 @@ def drive_episode(
         listen: Called with each finished step, and with the frame of one that an error ended.
         max_refused: Number of consecutive refusals that end the episode.
         max_age_s: Maximum age of a frame when its plan is ready [s]; older plans are not sent,
-            since the scene may have changed. Use infinity for simulations that wait.
+            since the scene may have changed. Use infinity for simulations that wait. Of several
+            cameras, the oldest frame counts.
+        others: Checked cameras of the model's other views by name; read after the main one.
 
     Returns:
         Why the episode ended early; empty if the budgets were spent.
@@ -192,11 +209,12 @@ def drive_episode(
     for index in itertools.count():
         began = time.perf_counter()
         frame = camera.read()
+        further = {name: other.read() for name, other in (others or {}).items()}
         seen = time.perf_counter()
         reading = arm.state()
         known = time.perf_counter()
         seconds = {"camera": seen - began, "state": known - seen}
-        step = Step(index, frame, frame.image, reading, None, None, seconds)
+        step = Step(index, frame, frame.image, reading, None, None, seconds, further)
         try:
             step = _act(arm, agent, step, max_age_s)
         except BaseException:
@@ -218,11 +236,11 @@ def _act(arm: Arm, agent: Agent, step: Step, max_age_s: float) -> Step:
     """Plan and send an action; return the step with both, or unchanged if the budgets are spent."""
     known = time.perf_counter()
     reading = step.state
-    decision = agent.act({"image": step.image, "state": reading.state.astype(np.float32)})
+    decision = agent.act(step.reading)
     planned = time.perf_counter()
     if decision is None:
         return step
-    sent = send_fresh(arm, decision, step.frame, reading, max_age_s)
+    sent = send_fresh(arm, decision, step.oldest, reading, max_age_s)
     seconds = step.seconds | decision.seconds
     seconds["other"] = planned - known - sum(decision.seconds.values())
     seconds["send"] = time.perf_counter() - planned

@@ -20,14 +20,15 @@ def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
 
     Args:
         z_BND: tokens of B samples.
-        goal_1ND: tokens of the goal.
+        goal_1ND: tokens of the goal; a goal that shows the main view of several alone has fewer,
+            which are compared with the first ones.
         norm: "l1" for the mean absolute difference (Source: V-JEPA 2, sec. 3.3), "l2" for the mean
             squared one.
 
     Raises:
         PlanError: unknown norm.
     """
-    difference = z_BND - goal_1ND
+    difference = z_BND[..., : goal_1ND.shape[-2], :] - goal_1ND
     if norm == "l1":
         return difference.abs().flatten(1).mean(1)
     if norm == "l2":

@@ -10,6 +10,7 @@ Shapes: N tokens, D width, K horizon, S state (7), A action (7), H W pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -21,7 +22,16 @@ from torch import Tensor
 from planning.bounds import Bounds
 from planning.errors import PlanError
 from planning.planner import Memory, Observation, Planner, PlannerConfig
-from planning.protocols import ActionSpec, ArmSpec, Box, Image, Reading, StateFrame, WorldModel
+from planning.protocols import (
+    ActionSpec,
+    ArmSpec,
+    Box,
+    Image,
+    Reading,
+    StateFrame,
+    WorldModel,
+    view_key,
+)
 from planning.solvers.search import Plan
 from planning.states import check_state
 
@@ -52,7 +62,7 @@ class Policy:
 
     Raises:
         PlanError: the model's actions have neither 7 numbers, as DROID's, nor 4 without rotation;
-            or it needs the images of several cameras; or axes are given for plans on two levels.
+            or axes are given for plans on two levels.
     """
 
     def __init__(
@@ -74,12 +84,6 @@ class Policy:
                 "searches actions of 7 (position, rotation, gripper) or 4 (position, gripper). Use "
                 "a model that was trained on such actions"
             )
-        cameras = model.observation_spec.cameras
-        if len(cameras) != 1:
-            raise PlanError(
-                f"The model sees {len(cameras)} cameras ({', '.join(cameras)}). The planner takes "
-                "one image at a time: use a model that was trained on one camera"
-            )
         config = config or PlannerConfig()
         bounds = action_bounds(model.action_spec, gripper_free=config.gripper_free)
         self.planner = Planner(model, config, bounds)
@@ -94,6 +98,11 @@ class Policy:
     def period_s(self) -> float:
         """Duration of an action [s]."""
         return self.model.action_spec.period_s
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras that the model sees, the main one first."""
+        return self.model.observation_spec.cameras
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -139,7 +148,7 @@ class Policy:
                 f"{arm.state_frame}, and states without angles cannot be converted. Use a model "
                 f"trained with state_frame={arm.state_frame}"
             )
-        if arm.camera is not None and arm.camera not in seen.cameras:
+        if arm.camera not in (None, seen.cameras[0]):
             raise PlanError(
                 f"The model was trained on the camera {seen.cameras[0]}, and this arm is seen by "
                 f"the camera {arm.camera}. Use a model that was trained on camera={arm.camera}"
@@ -157,20 +166,54 @@ class Policy:
         return self.model.preprocess(frame_HWC).cpu().numpy()
 
     def encode(self, image: Picture) -> Tensor:
-        """Return the tokens [1, N, D] of an RGB uint8 image [H, W, 3] of any size."""
-        return self.model.encode(torch.from_numpy(self.preprocess(image))[None])
+        """Return the tokens [1, N, D] of an RGB uint8 image [H, W, 3] of any size, such as a goal.
 
-    def observe(self, image: Picture, state: ArrayLike) -> Observation:
+        The image is the main camera's. Of a model of several views, these are the first tokens.
+        """
+        frame_1HWC = torch.from_numpy(self.preprocess(image))[None]
+        whole = len(self.views) == 1
+        return self.model.encode(frame_1HWC) if whole else self.model.encode_main(frame_1HWC)
+
+    def _encode_views(self, images: Sequence[Picture]) -> Tensor:
+        """Return the tokens [1, N, D] of the images of all cameras, in order."""
+        frames_VHWC = np.stack([self.preprocess(image) for image in images])
+        return self.model.encode(torch.from_numpy(frames_VHWC)[None])
+
+    def look(self, observation: Reading) -> Observation:
+        """Encode the images of an observation and convert its state; see `observe`.
+
+        Raises:
+            PlanError: the image of a camera is missing, or the state is wrong.
+        """
+        missing = [name for name in self.views[1:] if view_key(name) not in observation]
+        if missing:
+            raise PlanError(
+                f"The model sees the cameras {', '.join(self.views)}, and the observation has no "
+                f"{', '.join(map(view_key, missing))}: give the images of all cameras, or use a "
+                "model of one camera"
+            )
+        others = [observation[view_key(name)] for name in self.views[1:]]
+        return self.observe(observation["image"], observation["state"], others)
+
+    def observe(
+        self, image: Picture, state: ArrayLike, others: Sequence[Picture] = ()
+    ) -> Observation:
         """Encode an image and convert the arm's state for the model.
 
         Args:
-            image: RGB uint8 [H, W, 3] of any size.
+            image: RGB uint8 [H, W, 3] of any size, of the main camera.
             state: the arm's state [S], in the arm's state frame.
+            others: images of the model's other cameras, in order.
 
         Raises:
-            PlanError: the state's length differs from the model's, or its numbers cannot be m,
-                rad and closedness.
+            PlanError: the state's length differs from the model's, its numbers cannot be m, rad and
+                closedness, or the number of images is not that of the model's cameras.
         """
+        if 1 + len(others) != len(self.views):
+            raise PlanError(
+                f"{1 + len(others)} images were given. This model sees {len(self.views)} cameras: "
+                f"{', '.join(self.views)}"
+            )
         wanted = self.model.observation_spec.state_dim
         values_S = np.asarray(state, dtype=np.float32)
         if values_S.shape != (wanted,):
@@ -180,7 +223,7 @@ class Policy:
                 "closedness (0 to 1)"
             )
         check_state(values_S)
-        z_1ND = self.encode(image)
+        z_1ND = self._encode_views([image, *others]) if others else self.encode(image)
         state_1S = torch.tensor(values_S, device=z_1ND.device)[None]
         x, y, z = (float(v) for v in values_S[:3])
         if self._arm_frame != self.model.observation_spec.state_frame:
@@ -193,14 +236,15 @@ class Policy:
         """Plan from an observation toward encoded goal tokens.
 
         Args:
-            observation: `image` uint8 [H, W, 3] and `state` [S] of the arm.
+            observation: `image` uint8 [H, W, 3] and `state` [S] of the arm, and `image_NAME` of
+                each further camera of the model.
             goal_1ND: tokens of the goal image, from `encode`.
             memory: what the previous call of this episode returned; None at its beginning.
 
         Returns:
             The plan, with actions in the arm's axes, and the memory for the next call.
         """
-        seen = self.observe(observation["image"], observation["state"])
+        seen = self.look(observation)
         plan, memory = self.planner.plan(seen, goal_1ND, memory)
         return replace(plan, actions_KA=self.to_arm(plan.actions_KA)), memory
 

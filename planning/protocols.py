@@ -22,13 +22,19 @@ if TYPE_CHECKING:  # a robot's machine whose plans come from a server has no tor
 Image = NDArray[np.uint8]
 """RGB image [H, W, 3], 0..255."""
 Reading = Mapping[str, NDArray[np.generic]]
-"""Observation of an environment or robot: `image` uint8 [H, W, 3] and `state` [S]."""
+"""Observation of an environment or robot: `image` uint8 [H, W, 3] and `state` [S]; images of
+further cameras have the name of `view_key`."""
 Past: TypeAlias = "list[tuple[Tensor, Tensor]]"
 """Keys and values of past frames for each layer of the dynamics."""
 Point = tuple[float, float, float]
 Box = tuple[Point, Point]
 """Lower and upper corner (x, y, z) [m]."""
 StateFrame = Literal["flange", "tcp"]
+
+
+def view_key(camera: str) -> str:
+    """Return the name of the image of a camera beside the main one in an observation."""
+    return f"image_{camera}"
 
 
 class StateSpec(Protocol):
@@ -76,7 +82,7 @@ class ObservationSpec(StateSpec, Protocol):
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Names of the cameras whose images the model was trained on."""
+        """Names of the cameras whose images the model was trained on, the main one first."""
 
 
 class ActionSpec(MotionSpec, Protocol):
@@ -114,7 +120,13 @@ class WorldModel(Dynamics, Protocol):
         """Resize RGB uint8 frames [..., H, W, 3] of any size to the model's image size."""
 
     def encode(self, frames_BHWC: Tensor) -> Tensor:
-        """Return normalised tokens [B, N, D] of RGB uint8 frames at the model's image size."""
+        """Return normalised tokens [B, N, D] of RGB uint8 frames at the model's image size.
+
+        Frames of a model of several views are [B, V, H, W, 3].
+        """
+
+    def encode_main(self, frames_BHWC: Tensor) -> Tensor:
+        """Return the first tokens of `encode`, of frames of the main view alone."""
 
     def convert_state(self, state_BS: Tensor, frame: StateFrame) -> Tensor:
         """Convert states of `frame` to the model's state frame."""

@@ -112,7 +112,7 @@ class SkillAgent:
         if self.index >= len(self.goals):
             return None
         state = np.asarray(observation["state"], dtype=np.float64)
-        seen = self.policy.observe(observation["image"], observation["state"])
+        seen = self.policy.look(observation)
         encoded = clock(seen.z_1ND.device)
         self._drop_if_blocked(state)
         record = None

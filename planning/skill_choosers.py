@@ -125,6 +125,7 @@ class CopyModel:
         self.model = model
         self.observation_spec, self.action_spec = model.observation_spec, model.action_spec
         self.preprocess, self.encode = model.preprocess, model.encode
+        self.encode_main = model.encode_main
         self.convert_state, self.remember = model.convert_state, model.remember
         self.next_state, self.locate = model.next_state, model.locate
 

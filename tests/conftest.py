@@ -53,7 +53,8 @@ def _signals_that_arrive():
 def make_model(tmp_path):
     """Return a function that writes a world model with other specs than the embedded one's.
 
-    With an image size of its own the weights are random, else they are the embedded model's.
+    With an image size of its own, or several cameras, the weights are random, else they are the
+    embedded model's.
     """
     import dataclasses
 
@@ -70,14 +71,20 @@ def make_model(tmp_path):
             encoder = dataclasses.replace(
                 encoder, image_size=(image_size, image_size), patch_size=image_size
             )
+        views = len(observation.get("cameras", config.observation.cameras))
+        head = config.object_head
+        if views > 1 and head is not None:
+            head = dataclasses.replace(head, num_tokens=views * head.num_tokens)
         config = dataclasses.replace(
             config,
             encoder=encoder,
+            predictor=dataclasses.replace(config.predictor, num_views=views),
+            object_head=head,
             observation=dataclasses.replace(config.observation, **observation),
             action=dataclasses.replace(config.action, **(action or {})),
         )
         model = WorldModel.from_config(config)
-        if image_size is None:
+        if image_size is None and views == 1:
             model.load_state_dict(embedded.state_dict())
         path = tmp_path / "model.safetensors"
         save(path, model)

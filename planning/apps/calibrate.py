@@ -85,6 +85,11 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
         precision=options.precision,
         gripper_free=False,
     )
+    if len(policy.views) > 1:
+        raise DriveError(
+            f"The model sees the cameras {', '.join(policy.views)}. Calibrate with a model of one "
+            "camera: the axes are those of the arm and the main camera"
+        )
     with open_workcell(cell, max(policy.image_size)) as workcell:
         policy.connect(workcell.spec)
         what = f"{options.moves} calibration moves"

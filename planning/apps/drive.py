@@ -18,6 +18,7 @@ from planning.errors import DriveError, PlanError
 from planning.goals import read_goals
 from planning.protocols import Box
 from planning.report.live_view import LiveView
+from worldmodel.data.writers.droid import SLOTS
 from worldmodel.shutdown import patient
 
 
@@ -37,6 +38,32 @@ def check_drive(options: DriveOptions) -> None:
         read_goals(options.goals, options.steps)
     if options.workcell.limits:
         read_limits(options.workcell.limits)
+
+
+def other_views(options: DriveOptions, views: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the views of a model beside the main one.
+
+    Args:
+        options: options of the drive.
+        views: cameras that the model sees, the main one first.
+
+    Raises:
+        PlanError: `other_cameras` names a view that the model does not have, or a recording cannot
+            hold one.
+    """
+    unused = [name for name in options.view_sources if name not in views[1:]]
+    if unused:
+        raise PlanError(
+            f"other_cameras names {', '.join(unused)}, and the model sees {', '.join(views)}, of "
+            "which camera= is the first. Leave it out"
+        )
+    unknown = [name for name in views if name not in SLOTS]
+    if len(views) > 1 and unknown:
+        raise PlanError(
+            f"The model sees the camera {', '.join(unknown)}. The recording of a drive with "
+            f"several cameras holds {', '.join(SLOTS)}: train the model on these views"
+        )
+    return views[1:]
 
 
 def plan_box(options: DriveOptions) -> Box | None:
@@ -73,7 +100,9 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
     with ExitStack() as stack:
         planner = stack.enter_context(closing(open_drive_planner(options)))
         in_fact: DriveOptions = planner.options
+        others = other_views(options, planner.views)
         workcell = stack.enter_context(open_workcell(cell, max(planner.image_size)))
+        workcell.open_views(others, options.view_sources)
         planner.connect(workcell.spec, box_m or SIMULATED_BOX_M, workcell.interrupt)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)

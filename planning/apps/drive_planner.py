@@ -26,6 +26,10 @@ class DrivePlanner(Protocol):
     def image_size(self) -> tuple[int, int]:
         """Height and width of the model's input images [px]."""
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras that the model sees, the main one first."""
+
     def preprocess(self, image: Image) -> Image:
         """Return an image of any size about as the model sees it, for the report."""
 

@@ -36,6 +36,7 @@ class Recorder:
         workcell: arm and, in simulation, the task's success criterion.
         episode: the report's record, filled in by the recorder.
         as_seen: returns an image pre-processed for the model, for the report.
+        main: name of the main camera in the recording.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Recorder:
         workcell: Workcell,
         episode: Episode,
         as_seen: Callable[[Image], Image],
+        main: str = "left",
     ) -> None:
         self.options, self.workcell, self.episode = options, workcell, episode
-        self.as_seen = as_seen
+        self.as_seen, self.main = as_seen, main
         self.recording, self.reasons = Recording(), Counter[str]()
         self.trace: list[dict[str, Any]] = []
         info = workcell.info()
@@ -62,9 +64,10 @@ class Recorder:
         if step.decision is not None and step.sent is not None and not step.sent.refused:
             sent = np.append(step.sent.action[:6], gripper_command(float(step.decision.action[6])))
             target = step.sent.target
+        others = {name: frame.image for name, frame in step.others.items()}
         on_arm_clock = self.workcell.simulated and self.options.motion.execute
         self.recording.add(
-            frames={"left": step.frame.image},
+            frames={self.main: step.frame.image, **others},
             state=np.asarray(step.state.state),
             joints=np.asarray(step.state.q),
             action=sent,

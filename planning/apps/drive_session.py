@@ -203,7 +203,9 @@ class Drive:
         shown = [self._as_seen(goal) for goal in goals]
         episode = Episode(self._task, seed, goals=shown)
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{index:03d}"
-        recorder = Recorder(self.options, self.workcell, episode, self.planner.preprocess)
+        views = self.planner.views
+        main = views[0] if len(views) > 1 else "left"
+        recorder = Recorder(self.options, self.workcell, episode, self.planner.preprocess, main)
         records = DriveLog(new_folder(self.out / "logs", stamp), self.header(seed), goals)
         self.episodes.append(episode)
         return OpenEpisode(records, recorder)
@@ -246,6 +248,7 @@ class Drive:
                 seed=seed,
                 listen=self._listener(opened, bar),
                 max_age_s=math.inf if self.workcell.simulated else self.options.max_plan_s,
+                others=self.workcell.checked_views(),
             )
 
     def _listener(self, opened: OpenEpisode, bar: tqdm[Any]) -> Callable[[Step], None]:

@@ -11,11 +11,18 @@ import torch
 
 import envs
 from envs.arm_env import ArmEnv
+from envs.config import CAMERA_NAMES
 from planning.apps.environments import GoalEnvironment, open_environment
-from planning.apps.policies import make_planning_agent, make_skill_agent, open_policy
+from planning.apps.policies import (
+    make_planning_agent,
+    make_skill_agent,
+    open_policy,
+    require_one_view,
+)
 from planning.apps.tasks import find_task
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.baselines import make_baseline
+from planning.errors import PlanError
 from planning.options import EvalOptions
 from planning.policy import Policy
 from planning.protocols import Agent, Box
@@ -64,6 +71,7 @@ class EpisodeRunner:
             factor=scene.factor,
             embodiment=scene.embodiment,
             image_size=size,
+            cameras=_scene_cameras(self.policy),
         )
         self.policy.connect(table.arm_spec, table.box_m)
         return table, table
@@ -111,6 +119,23 @@ class EpisodeRunner:
             self._broken = True
             with suppress(Exception, SystemExit):
                 self.env.close()
+
+
+def _scene_cameras(policy: Policy) -> tuple[str, ...]:
+    """Return the cameras of the table's scene that a policy sees.
+
+    Raises:
+        PlanError: the model sees several cameras, and the scene lacks one.
+    """
+    if len(policy.views) == 1:
+        return ("left",)  # `Policy.connect` compares it with the model's
+    unknown = [name for name in policy.views if name not in CAMERA_NAMES]
+    if unknown:
+        raise PlanError(
+            f"The model sees the camera {', '.join(unknown)}, which the scene does not have. It "
+            f"has: {', '.join(CAMERA_NAMES)}"
+        )
+    return policy.views
 
 
 def _episode(options: EvalOptions, index: int) -> Episode:
@@ -166,8 +191,11 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     spec = ArmEnv.arm_spec
     box_m: Box | None = SIMULATED_BOX_M
     if options.environment:
+        require_one_view(world, "environment= renders one image")
         with closing(open_environment(options.environment, max(policy.image_size))) as env:
             spec, box_m = env.arm_spec, env.box_m
+    else:
+        _scene_cameras(policy)
     policy.connect(spec, box_m)
     make_planning_agent(policy, world, options.resolved_planner(), spec, options.precision)
     workers = min(options.workers, options.episodes)

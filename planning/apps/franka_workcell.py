@@ -12,7 +12,7 @@ from envs.twin.twin import Twin
 from planning.apps.open_camera import open_camera
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, read_limits
 from planning.arm_options import FrankaOptions, WorkcellOptions
-from planning.errors import PlanError
+from planning.errors import DriveError, PlanError
 from planning.plugins import load
 from planning.protocols import SubGoal
 from robot.arm import Arm
@@ -115,6 +115,18 @@ def watched_camera(camera: Camera, arm: DrivenArm) -> ThreadedCamera:
     return ThreadedCamera(camera, arm.link.saw_frame, on_error=failed)
 
 
+def watched_view(camera: Camera, arm: Arm, name: str) -> ThreadedCamera:
+    """Wrap the camera of another view, so that its failure stops a moving arm.
+
+    Its silence is noticed at the next step, by the age of its newest frame.
+    """
+
+    def failed(why: str) -> None:
+        interrupt_motion(arm, f"camera {name}: {why}")
+
+    return ThreadedCamera(camera, on_error=failed)
+
+
 def interrupt_motion(arm: Arm, why: str) -> None:
     """Stop a driven arm's motion in progress; an arm at rest needs no recovery."""
     if isinstance(arm, DrivenArm) and arm.link.moving:
@@ -123,6 +135,10 @@ def interrupt_motion(arm: Arm, why: str) -> None:
 
 class FrankaWorkcell(Workcell):
     """A real arm, or any server that speaks libfranka's protocol at the address."""
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Open the camera of another view, whose failure stops a moving arm."""
+        return watched_view(super().open_view(name, source), self.arm, name)
 
     def interrupt(self, why: str) -> None:
         """Stop a motion in progress, from any thread."""
@@ -174,6 +190,17 @@ class TwinWorkcell(Workcell):
         # would slow the simulation, which needs most of a processor to keep the arm's pace.
         self.camera: Camera = self.twin.camera
         self._goals: list[SceneGoal] = []
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Refuse other views, which the twin's process does not render.
+
+        Raises:
+            DriveError: always.
+        """
+        raise DriveError(
+            f"The model sees the camera {name} too, and robot=twin renders the left one alone. Use "
+            "robot=mujoco or robot=fake, or a model of one camera"
+        )
 
     def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene: disconnect the arm, place it and reconnect."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from planning.apps.franka_workcell import interrupt_motion, watchdog_ages, watched_camera
+from planning.apps.franka_workcell import (
+    interrupt_motion,
+    watchdog_ages,
+    watched_camera,
+    watched_view,
+)
 from planning.apps.open_camera import open_camera
 from planning.apps.workcell import Workcell, read_limits
 from planning.arm_options import WorkcellOptions
@@ -43,6 +48,10 @@ class HostedWorkcell(Workcell):
             driven.close()
             raise
         self.arm: Arm = driven
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Open the camera of another view, whose failure stops a moving arm."""
+        return watched_view(super().open_view(name, source), self.arm, name)
 
     def interrupt(self, why: str) -> None:
         """Stop a motion in progress, from any thread."""

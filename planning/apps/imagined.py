@@ -43,12 +43,12 @@ class FrameBank:
         parts = []
         for start in range(0, len(self.frames), CHUNK):
             part = torch.from_numpy(np.stack(self.frames[start : start + CHUNK]))
-            parts.append(world.encode(world.preprocess(part).to(device)).float().cpu())
+            parts.append(world.encode_main(world.preprocess(part).to(device)).float().cpu())
         self.z_FNC = torch.cat(parts)
 
     def nearest(self, z_NC: Tensor) -> Picture:
-        """Return the frame whose tokens are nearest (L1)."""
-        away_F = (self.z_FNC - z_NC).abs().flatten(1).mean(1)
+        """Return the frame of the main camera whose tokens are nearest (L1)."""
+        away_F = (self.z_FNC - z_NC[: self.z_FNC.shape[1]]).abs().flatten(1).mean(1)
         return self.frames[int(away_F.argmin())]
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from planning.apps.npz_file import read_npz
+from planning.apps.policies import require_one_view
 from planning.errors import PlanError
 from planning.pictures import read_image
 from planning.states import check_state
@@ -43,6 +44,7 @@ def landscape(
         size_m: maximum move along an axis [m].
         batch_size: number of actions per batch.
     """
+    require_one_view(model, "the energy landscape is of one image")
     states_2S = flange_states_2S.float()
     if model.observation_spec.state_frame != "flange":
         states_2S = model.convert_state(states_2S, "flange")

@@ -18,6 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from envs.events import STEPS_IN_WALL, Event, EventEpisode, EventPlayer
+from planning.apps.policies import require_one_view
 from planning.skill_play import random_skill
 from worldmodel.atomic_io import atomic_file
 from worldmodel.data.memory import MemoryClips
@@ -58,7 +59,12 @@ class EventErrors:
 def open_player(
     world: WorldModel, *, shapes: tuple[str, ...], split: str, length: int
 ) -> EventPlayer:
-    """Open the simulation with the model's camera and image size."""
+    """Open the simulation with the model's camera and image size.
+
+    Raises:
+        PlanError: the model sees several cameras.
+    """
+    require_one_view(world, "the events are rendered by one: give data=FOLDER of recordings")
     return EventPlayer(
         shapes=shapes,
         camera=world.observation_spec.cameras[0],

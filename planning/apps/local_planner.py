@@ -35,6 +35,11 @@ class LocalPlanner:
         """Height and width of the model's input images [px]."""
         return self.policy.image_size
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras that the model sees, the main one first."""
+        return self.policy.views
+
     def preprocess(self, image: Image) -> Image:
         """Return an image as the model sees it."""
         return self.policy.preprocess(image)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from planning.apps.policies import make_skill_agent, open_policy
+from planning.apps.policies import make_skill_agent, open_policy, require_one_view
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.energy import energy
 from planning.errors import PlanError
@@ -39,6 +39,7 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
         raise PlanError("Two images are needed: give image=FILE goal=FILE.")
     image, goal_image = read_image(Path(options.image)), read_image(Path(options.goal))
     world = load_world_model(options.model, options.device, options.precision)
+    require_one_view(world, "plan takes one image of the scene")
     policy = open_policy(world, options.planner)
     spec = ArmSpec(period_s=policy.period_s)
     policy.connect(spec, SIMULATED_BOX_M)

@@ -16,7 +16,7 @@ from planning.apps.workspace import point
 from planning.errors import PlanError
 from planning.goals import MAX_STEPS, GoalPicture
 from planning.policy import Policy
-from planning.protocols import Agent, Box, Decision, Reading, SubGoal
+from planning.protocols import Agent, Box, Decision, Reading, SubGoal, view_key
 from planning.remote.batching import BatchedModel
 from planning.remote.fields import as_image, as_number, as_numbers, as_text, as_whole, get
 from planning.remote.policy import PROTOCOL
@@ -31,6 +31,11 @@ from worldmodel.models.world_model import WorldModel
 MAX_GOAL_BYTES = 128 * 2**20
 """Size of all goal images of a client's episode."""
 IMAGES = ("image", "observation/image", "observation/exterior_image_1_left")
+OTHER_IMAGES = {
+    "wrist": ("observation/wrist_image", "observation/wrist_image_left"),
+    "right": ("observation/exterior_image_2_left",),
+}
+"""Camera -> names that openpi's observations have for its image."""
 STATES = ("state", "observation/state")
 GOALS = ("goal", "observation/goal")
 JOINTS, GRIPPER = "observation/joint_position", "observation/gripper_position"
@@ -174,12 +179,17 @@ class PlanSession:
             raise PlanError("There is no episode. Send the request `begin` first")
         image = as_image(get(message, "image"), "image")
         state = as_numbers(get(message, "state"), "state", self.arm.state_dim)
-        decision = self.agent.act({"image": image, "state": state.astype(np.float32)})
+        reading = {"image": image, **self._others(message), "state": state.astype(np.float32)}
+        decision = self.agent.act(reading)
         return {"done": True} if decision is None else decision_message(decision)
 
     def _infer(self, message: Message) -> Message:
         """Answer an observation of openpi's clients, which has no episode of its own."""
-        reading: Reading = {"image": _first_image(message), "state": self._state(message)}
+        reading: Reading = {
+            "image": _first_image(message),
+            **self._others(message),
+            "state": self._state(message),
+        }
         agent = self._toward(message)
         decision = agent.act(reading)
         if decision is None:
@@ -187,6 +197,17 @@ class PlanSession:
             return {"actions": still, "done": True, "energy": float("nan")}
         energies = {"energy": float(decision.energy), "imagined": float(decision.imagined)}
         return {"actions": self._actions(decision), "done": False, **energies}
+
+    def _others(self, message: Message) -> dict[str, NDArray[np.generic]]:
+        """Return the images of the model's other cameras that a message holds."""
+        found: dict[str, NDArray[np.generic]] = {}
+        for camera in self.policy.views[1:]:
+            key = view_key(camera)
+            names = (key, f"observation/{key}", *OTHER_IMAGES.get(camera, ()))
+            name = next((name for name in names if name in message), "")
+            if name:
+                found[key] = as_image(message[name], name)
+        return found
 
     def _toward(self, message: Message) -> Agent:
         """Return the agent for the goal of an observation, a new one if the goal has changed."""

@@ -125,10 +125,24 @@ def launches_dominate(world: WorldModel, options: PlannerOptions) -> bool:
     """
     if next(world.parameters()).device.type != "cuda" or options.optimiser != "cem":
         return False
-    rows, columns = world.predictor.config.grid
+    tokens = world.predictor.config.num_tokens
     weights = sum(p.numel() for p in world.predictor.parameters())
     steps = max(options.stretch, options.horizon) * (options.stretch + 1)
-    return 2 * weights * rows * columns * options.samples * steps < SMALL_FLOP
+    return 2 * weights * tokens * options.samples * steps < SMALL_FLOP
+
+
+def require_one_view(world: WorldModel, what: str) -> None:
+    """Check that a model sees one camera.
+
+    Raises:
+        PlanError: it sees several.
+    """
+    cameras = world.observation_spec.cameras
+    if len(cameras) > 1:
+        raise PlanError(
+            f"The model sees the cameras {', '.join(cameras)}, and {what}. Use a model of one "
+            "camera"
+        )
 
 
 def read_axes(path: str) -> NDArray[np.float64] | None:

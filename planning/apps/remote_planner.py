@@ -77,6 +77,11 @@ class RemotePlanner:
         """Height and width of the model's input images [px]."""
         return self.policy.image_size
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the cameras that the model sees, the main one first."""
+        return self.policy.views
+
     def preprocess(self, image: Image) -> Image:
         """Return an image about as the model sees it."""
         return self.policy.preprocess(image)

@@ -105,8 +105,7 @@ def replan(logged: Logged, agent: Agent) -> list[float]:
     torch.set_num_threads(num_threads)  # the rounding of sums depends on it
     try:
         for row in tqdm(logged.steps, desc="planning again", unit="step"):
-            state = np.array(row["state"], dtype=np.float64).astype(np.float32)
-            decision = agent.act({"image": logged.frame(row["frame"]), "state": state})
+            decision = agent.act(logged.reading(row))
             if decision is None:
                 raise PlanError(f"The step budgets end at step {row['step']}, before the log does.")
             asked = np.array(row["asked"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import envs
+from envs.config import CAMERA_NAMES
 from planning.apps.open_camera import open_camera
 from planning.apps.tasks import find_task
 from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
@@ -109,9 +111,47 @@ class Workcell(Closing):
         """Return the camera with checks for stale, frozen and black frames."""
         return CheckedCamera(self.camera, max_age_s=self.max_age_s, frozen_s=self.frozen_s)
 
+    def open_view(self, name: str, source: str) -> Camera:
+        """Open the camera of another view of the model.
+
+        Args:
+            name: name of the view.
+            source: camera that `other_cameras=` names for it; empty if it names none.
+
+        Raises:
+            DriveError: the workcell has no such view, or needs a source.
+        """
+        if not source:
+            raise DriveError(
+                f"The model sees the camera {name} too. Give other_cameras={name}:CAMERA, with a "
+                "camera as for camera="
+            )
+        return open_camera(source, live=True)
+
+    def open_views(self, names: Sequence[str], sources: Mapping[str, str]) -> None:
+        """Open the cameras of the model's other views; `close` closes them.
+
+        Args:
+            names: names of the views.
+            sources: camera that `other_cameras=` names for some views.
+        """
+        for name in names:
+            self.others[name] = self.open_view(name, sources.get(name, ""))
+
+    def checked_views(self) -> dict[str, CheckedCamera]:
+        """Return the cameras of the other views by name, with the checks of `checked`."""
+        limits = {"max_age_s": self.max_age_s, "frozen_s": self.frozen_s}
+        return {name: CheckedCamera(camera, **limits) for name, camera in self.others.items()}
+
+    @functools.cached_property
+    def others(self) -> dict[str, Camera]:
+        """Cameras of the model's other views by name."""
+        return {}
+
     def close(self) -> None:
-        """Close camera and arm."""
-        self.camera.close()
+        """Close the cameras and the arm."""
+        for camera in (self.camera, *self.others.values()):
+            camera.close()
         self.arm.close()
 
 
@@ -137,9 +177,24 @@ class MujocoWorkcell(Workcell):
         self.camera: Camera = CallableCamera(self.picture)
         self.variant = "default"
 
-    def picture(self) -> Image:
-        """Render the left camera's image [H, W, 3]."""
-        return self.env.renderer.render(self.env.data, "left")
+    def picture(self, camera: str = "left") -> Image:
+        """Render a camera's image [H, W, 3]."""
+        return self.env.renderer.render(self.env.data, camera)
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Render the camera of another view, or open its source.
+
+        Raises:
+            DriveError: the scene has no camera of this name.
+        """
+        if source:
+            return open_camera(source)
+        if name not in CAMERA_NAMES:
+            raise DriveError(
+                f"The model sees the camera {name}, which the scene does not have. It has: "
+                f"{', '.join(CAMERA_NAMES)}"
+            )
+        return CallableCamera(functools.partial(self.picture, name))
 
     def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene; a new object shape replaces the simulated arm."""
@@ -183,10 +238,10 @@ class FakeWorkcell(MujocoWorkcell):
         self.env.data.qpos[:7] = self.fake.q
         mujoco.mj_forward(self.env.model, self.env.data)
 
-    def picture(self) -> Image:
-        """Render the left camera's image of the fake arm."""
+    def picture(self, camera: str = "left") -> Image:
+        """Render a camera's image of the fake arm."""
         self._sync()
-        return super().picture()
+        return super().picture(camera)
 
     def info(self) -> dict[str, Any] | None:
         """Return what `ArmEnv.info` reports at the fake arm's position."""

@@ -110,7 +110,7 @@ def _recorded(world: WorldModel, options: Options) -> int:
         2,
         spec.image_size[0],
         transform=spec.transform,
-        camera=spec.cameras[0],
+        views=spec.cameras,
         fps=1 / world.action_spec.period_s,
         links=options.links,
         rlds_fps=options.rlds_fps,

@@ -94,6 +94,11 @@ class BatchedModel:
         key = ("encode", tuple(frames_BHWC.shape[1:]))
         return self._call(key, (frames_BHWC,), self.world.encode)
 
+    def encode_main(self, frames_BHWC: Tensor) -> Tensor:
+        """Return tokens [B, N, D] of the main view, together with those of other planners."""
+        key = ("encode_main", tuple(frames_BHWC.shape[1:]))
+        return self._call(key, (frames_BHWC,), self.world.encode_main)
+
     def unroll(
         self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: Past | None = None
     ) -> Tensor:

@@ -17,6 +17,8 @@ from planning.remote.records import MAX_GOALS, read_decision
 from planning.remote.wire import Message
 from planning.serve_options import RemoteOptions
 
+MAX_VIEWS = 8
+"""Largest number of cameras of a server's model."""
 PROTOCOL = 1
 """Version of the requests beside openpi's observations."""
 ARM_FIELDS = (
@@ -67,6 +69,10 @@ class RemotePolicy:
         height, width = (as_whole(size, "image_size", 1, 4096) for size in sizes)
         self.image_size = height, width
         self.transform = as_text(get(seen, "transform"), "transform")
+        cameras = get(seen, "cameras")
+        if not isinstance(cameras, list) or not 1 <= len(cameras) <= MAX_VIEWS:
+            raise PlanError("The plan server does not tell the cameras of its model")
+        self.views = tuple(as_text(name, "cameras") for name in cameras)
         return hello
 
     def preprocess(self, image: Image) -> Image:
@@ -139,7 +145,11 @@ class RemoteAgent:
         answer = self.connection.ask(
             {
                 "request": "act",
-                "image": np.ascontiguousarray(observation["image"]),
+                **{
+                    name: np.ascontiguousarray(image)
+                    for name, image in observation.items()
+                    if name.startswith("image")
+                },
                 "state": np.asarray(observation["state"], dtype=np.float32),
             },
             timeout_s=self.connection.options.answer_s,

@@ -110,3 +110,20 @@ def test_kinds_of_reasons_are_read_from_new_and_older_logs():
         "dry run",
     ]
     assert reason_kinds({"reasons": texts}) == ["frame", "dry run"]
+
+
+def test_the_oldest_of_several_frames_decides_whether_a_plan_is_sent():
+    class Old(Camera):
+        def read(self):
+            return Frame(np.ones((4, 4, 3), np.uint8), time.monotonic() - 9.0)
+
+    agent, seen = Slow(0.0), []
+    act = agent.act
+    agent.act = lambda observation: seen.append(observation) or act(observation)
+    why, arm, steps = drive(agent, max_age_s=5.0, others={"wrist": Old()})
+    assert arm.sent == []
+    assert "frame: 9.0" in why
+    assert seen[0].keys() == {"image", "image_wrist", "state"}
+    assert steps[0].oldest is steps[0].others["wrist"]
+    why, arm, _ = drive(Slow(0.0), max_age_s=5.0, others={"wrist": Camera()})
+    assert (why, len(arm.sent)) == ("", 6)

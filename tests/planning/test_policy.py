@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from planning.agent import PlanningAgent
+from planning.energy import energy
 from planning.errors import PlanError
 from planning.planner import Memory, PlannerConfig
 from planning.policy import Policy
@@ -15,6 +16,7 @@ from robot.arm import ArmSpec
 from robot.pose import flange_to_tcp
 from worldmodel.actions import convert_state
 from worldmodel.errors import ShapeError
+from worldmodel.models.energy import token_distance
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.specs import ActionSpec, ObservationSpec
 
@@ -100,8 +102,6 @@ def test_what_cannot_be_converted_is_refused_when_connecting(arm, words):
 def test_other_actions_and_states_are_refused():
     with pytest.raises(PlanError, match="10 numbers"):
         Policy(FakeModel(action=ActionSpec(action_dim=10)))
-    with pytest.raises(PlanError, match=r"2 cameras \(left, wrist\)"):
-        Policy(FakeModel(ObservationSpec(cameras=("left", "wrist"))))
     with pytest.raises(PlanError, match="needs 7 numbers"):
         Policy(FakeModel()).observe(picture(16, 16), STATE[:6])
 
@@ -156,3 +156,43 @@ def test_the_agent_acts_as_the_policy_plans():
     want, _ = policy.plan(reading, policy.encode(goal.image), Memory.start(4))
     np.testing.assert_array_equal(decision.action, want.actions_KA[0].numpy())
     assert decision.plan[0] == want.actions_KA[0].tolist()
+
+
+class TwoViews(FakeModel):
+    """A model of two cameras, each of which gives one token."""
+
+    def __init__(self, cameras=("left", "wrist")):
+        super().__init__(ObservationSpec(image_size=(16, 16), cameras=cameras))
+
+    def encode(self, frames_BVHWC):
+        return frames_BVHWC.float().mean((2, 3)) / 255.0
+
+    def encode_main(self, frames):
+        return super().encode(frames)
+
+
+def test_all_cameras_are_seen_and_the_goal_is_of_the_main_one():
+    policy = Policy(TwoViews())
+    left, wrist = picture(16, 16), picture(32, 32, seed=1)
+    reading = {"image": left, "image_wrist": wrist, "state": STATE}
+    seen, goal = policy.look(reading).z_1ND, policy.encode(picture(16, 16, seed=2))
+    assert (policy.views, seen.shape, goal.shape) == (("left", "wrist"), (1, 2, 3), (1, 1, 3))
+    assert torch.equal(seen[:, :1], policy.encode(left))
+    assert torch.equal(seen[:, 1:], policy.encode(wrist))
+    assert torch.equal(energy(seen, goal), energy(seen[:, :1], goal))
+    assert torch.equal(token_distance(seen, goal), energy(seen, goal))
+    found, _ = policy.plan(reading, goal)
+    other = policy.plan({**reading, "image_wrist": left}, goal)[0]
+    assert torch.equal(found.actions_KA, other.actions_KA)  # here, the views move by themselves
+
+
+def test_missing_and_other_cameras_are_refused_by_name():
+    policy = Policy(TwoViews())
+    with pytest.raises(PlanError, match=r"cameras left, wrist, .* no image_wrist"):
+        policy.look({"image": picture(16, 16), "state": STATE})
+    with pytest.raises(PlanError, match="1 images were given"):
+        policy.observe(picture(16, 16), STATE)
+    with pytest.raises(PlanError, match="2 images were given"):
+        Policy(FakeModel()).observe(picture(16, 16), STATE, [picture(16, 16)])
+    with pytest.raises(PlanError, match="trained on the camera wrist"):
+        Policy(TwoViews(("wrist", "left"))).connect(ArmSpec(camera="left"))
