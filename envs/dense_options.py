@@ -16,7 +16,7 @@ class DenseSetOptions:
     """Rendered images with the depth and the class of every pixel."""
 
     out: str = "runs/dense_set"
-    """Folder of the new set; it must be empty or missing."""
+    """Folder of the set. A second run of the same options adds what is missing."""
     train: int = field(default=400, metadata=between(0, 1_000_000, "images"))
     """Number of training images."""
     val: int = field(default=100, metadata=between(0, 1_000_000, "images"))

@@ -8,12 +8,16 @@ numbers of `CLASSES`, 255 where nothing is.
 
 from __future__ import annotations
 
+import io
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
 from envs.arm_env import ArmEnv
 from envs.config import Split
@@ -23,6 +27,10 @@ from envs.layout import Clutter
 from envs.objects import BODY_NAMES, WALL
 from envs.scene import look_at
 
+RECORD = "dense_set.json"
+"""Name of the file with the options of a set."""
+MAY_DIFFER = ("out", "train", "val")
+"""Options that add images of the same kind."""
 UNSEEN = 500_000_000
 """Added to the seed of an image for the unseen ones."""
 NOTHING = 255
@@ -36,32 +44,58 @@ AIM_M, AIM_SHIFT_M = np.array([0.5, 0.0, 0.1]), np.array([0.25, 0.25, 0.1])
 
 
 def write_dense_set(options: DenseSetOptions) -> dict[str, int]:
-    """Write the images; return their number for each part.
+    """Write the images that are missing; return the number of images of each part.
 
     Raises:
-        ConfigError: `out` holds files.
+        ConfigError: No image is asked for, or `out` holds files of something else.
         RenderingError: This machine cannot render.
     """
     out = Path(options.out)
-    there = sorted(out.glob("[!.]*"))  # the command's own lock is hidden
-    if there:
-        raise ConfigError(f"{out} holds {there[0].name}: give another out=, or empty it")
+    _require_own_folder(out, options)
     parts: dict[str, tuple[int, Split]] = {
         "train": (options.train, "train"),
         "val": (options.val, "held_out"),
     }
     for number, (part, (count, split)) in enumerate(parts.items()):
         _write_part(out / part, count, split, options, number * UNSEEN)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "classes.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf-8")
+    _write(out / "classes.txt", ("\n".join(CLASSES) + "\n").encode())
     return {part: count for part, (count, _) in parts.items()}
+
+
+def _require_own_folder(out: Path, options: DenseSetOptions) -> None:
+    """Check that a folder is empty or holds images of the same options, and keep them there."""
+    if not options.train + options.val:
+        raise ConfigError("train=0 val=0 asks for no image. Give one of them above 0")
+    facts = {k: v for k, v in asdict(options).items() if k not in MAY_DIFFER}
+    record = out / RECORD
+    same = record.is_file() and record.read_bytes() == json.dumps(facts).encode()
+    there = sorted(out.glob("[!.]*"))  # the command's own lock is hidden
+    if there and not same:
+        raise ConfigError(
+            f"{out} holds {there[0].name}, and no images of the same options: give another out=, "
+            "or empty it"
+        )
+    _write(record, json.dumps(facts).encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file completely or not at all; an error names it."""
+    part = path.with_name(f".{path.name}.part")  # one run writes here, which holds the lock
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _write_part(
     folder: Path, count: int, split: Split, options: DenseSetOptions, first: int
 ) -> None:
-    for name in ("images", "depth", "labels"):
-        (folder / name).mkdir(parents=True)
+    """Write the images of a part; one is there if its labels, which come last, are."""
+    missing = [i for i in range(count) if not (folder / "labels" / f"{i:06d}.png").is_file()]
+    if not missing:
+        return
     env = ArmEnv(
         "pick_place",
         image_size=options.image_size,
@@ -72,10 +106,12 @@ def _write_part(
         clutter=Clutter(objects_per_scene=(0.5, 0.3, 0.2), walls=0.5, turned=0.8),
     )
     try:
-        for number in range(count):
+        for number in tqdm(missing, desc=folder.name, unit="image"):
             image, depth_mm, classes = _scene(env, options.camera, (options.seed, first + number))
             for name, pixels in (("images", image), ("depth", depth_mm), ("labels", classes)):
-                Image.fromarray(pixels).save(folder / name / f"{number:06d}.png")
+                picture = io.BytesIO()
+                Image.fromarray(pixels).save(picture, "PNG")
+                _write(folder / name / f"{number:06d}.png", picture.getvalue())
     finally:
         env.close()
 

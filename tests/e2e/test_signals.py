@@ -97,6 +97,7 @@ COMMANDS = {
         ["data", "prepare", "index={inputs}/index", "episodes_per_shard=1", "image_size=1024"],
         begun(EPISODES),
     ),
+    "data dense": (["data", "dense", "train=60", "val=0", "image_size=64"], begun(60)),
     "features": (
         ["features", "videos={inputs}/videos", "model=default", "num_frames=1"],
         has("features:"),

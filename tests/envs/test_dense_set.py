@@ -1,5 +1,8 @@
 """Rendered depth and classes agree with the scene."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,5 +46,36 @@ def test_a_set_has_pictures_of_other_scenes_and_is_the_same_twice(tmp_path):
     )
     assert (first != second).mean() > 0.3
     assert Image.open(tmp_path / "one/val/depth/000000.png").mode == "I;16"
+
+
+def test_a_second_run_adds_what_is_missing_and_nothing_of_other_options(tmp_path):
+    options = DenseSetOptions(out=str(tmp_path), train=3, val=1, image_size=32)
+    write_dense_set(options)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.png")}
+    lost = [tmp_path / "train" / name / "000001.png" for name in ("depth", "labels")]
+    for file in lost:
+        file.unlink()
+    write_dense_set(replace(options, val=2))
+    after = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in tmp_path.rglob("*.png")}
+    assert len(after) == len(before) + 3
+    rewritten = [*lost, tmp_path / "train" / "images" / "000001.png"]
+    for path, (content, time_ns) in before.items():
+        assert after[path][0] == content
+        assert (after[path][1] == time_ns) == (path not in rewritten)
     with pytest.raises(ConfigError, match="give another out="):
+        write_dense_set(replace(options, seed=1))
+    with pytest.raises(ConfigError, match="asks for no image"):
+        write_dense_set(replace(options, train=0, val=0))
+
+
+def test_a_full_disk_is_named(tmp_path):
+    (tmp_path / "train" / "depth").mkdir(parents=True)
+    options = DenseSetOptions(out=str(tmp_path), train=1, val=0, image_size=32)
+    with pytest.raises(ConfigError, match="holds train"):
+        write_dense_set(options)
+    shutil.rmtree(tmp_path / "train")
+    write_dense_set(replace(options, train=0, val=1))
+    (tmp_path / "train" / "depth").mkdir(parents=True)
+    (tmp_path / "train" / "depth" / ".000000.png.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"000000\.png"):
         write_dense_set(options)

@@ -56,7 +56,7 @@ class ShapeVideoOptions(Checked):
     """A set of videos of moving shapes."""
 
     out: str = "runs/shape_videos"
-    """Folder of the new set; it must be empty or missing."""
+    """Folder of the set. A second run of the same options adds what is missing."""
     label: Literal["direction", "shape", "speed"] = "direction"
     """Label that the class folders tell."""
     train: int = field(default=240, metadata=between(0, 1_000_000, "videos"))

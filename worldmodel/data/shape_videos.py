@@ -11,12 +11,16 @@ The pairs have GRASP's layout, so `worldmodel surprise benchmark=grasp data=OUT/
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
+from worldmodel.atomic_io import atomic_file, read_json_lines, write_text
 from worldmodel.data.moving_shapes import ShapeClips
 from worldmodel.data.shape_options import EVENTS, LABELS, ShapeClipOptions, ShapeVideoOptions
 from worldmodel.data.writers.video import write_video
@@ -30,23 +34,42 @@ CODEC = {"crf": "10", "preset": "veryfast", "threads": "1"}
 SEEDS = {"train": 1, "val": 2, "pairs": 3, "images": 4}
 """Part of the set -> offset of its seed; parts share neither textures nor paths."""
 
+RECORD = "shape_videos.json"
+"""Name of the file with the options of a set."""
+MAY_DIFFER = ("out", "train", "val")
+"""Options that add videos of the same kind; the others number or change them."""
+
 
 def write_shape_videos(options: ShapeVideoOptions) -> dict[str, int]:
-    """Write the set; return the number of files of each part.
+    """Write the files of the set that are missing; return the number of files of each part.
 
     Raises:
-        ConfigError: The folder is not empty.
+        ConfigError: No file is asked for, or the folder holds files of something else.
     """
-    out = Path(options.out)
-    there = [path for path in out.glob("*") if path != lock_path(out)]
-    if there:
-        raise ConfigError(f"{out} holds {there[0].name}: give another out=, or empty it")
+    _require_own_folder(options)
     return {
         "train": _write_classes(options, "train", options.train),
         "val": _write_classes(options, "val", options.val),
         "images": _write_images(options),
         "pairs": _write_pairs(options),
     }
+
+
+def _require_own_folder(options: ShapeVideoOptions) -> None:
+    """Check that a folder is empty or holds a set of the same options, and keep them there."""
+    if not options.train + options.val + options.images + options.pairs:
+        raise ConfigError(
+            "train=0 val=0 images=0 pairs=0 asks for no file. Give one of them above 0"
+        )
+    out = Path(options.out)
+    facts = {k: v for k, v in asdict(options).items() if k not in MAY_DIFFER}
+    there = [path for path in out.glob("*") if path != lock_path(out)]
+    if there and next(read_json_lines(out / RECORD), None) != facts:
+        raise ConfigError(
+            f"{out} holds {there[0].name}, and no set of the same options: give another out=, or "
+            "empty it"
+        )
+    write_text(out / RECORD, json.dumps(facts) + "\n")
 
 
 def _clips(options: ShapeVideoOptions, part: str) -> ShapeClips:
@@ -56,14 +79,17 @@ def _clips(options: ShapeVideoOptions, part: str) -> ShapeClips:
 
 
 def _save(path: Path, frames_TSSC: np.ndarray) -> None:
-    write_video(path, frames_TSSC, header_fps=FPS, options=CODEC)
+    with atomic_file(path) as part:
+        write_video(part, frames_TSSC, header_fps=FPS, options=CODEC, container_format="mp4")
 
 
 def _write_classes(options: ShapeVideoOptions, part: str, count: int) -> int:
     clips, names = _clips(options, part), LABELS[options.label]
     for name in names if count else ():  # probes want the same classes in both parts
-        (Path(options.out) / part / name).mkdir(parents=True)
-    for number in range(count):
+        (Path(options.out) / part / name).mkdir(parents=True, exist_ok=True)
+    there = {path.stem for path in (Path(options.out) / part).glob("*/*.mp4")}
+    missing = [number for number in range(count) if f"{number:05d}" not in there]
+    for number in tqdm(missing, desc=part, unit="video"):
         clip = clips.batch(np.array([number]))
         name = names[int(clip[options.label][0])]
         _save(Path(options.out) / part / name / f"{number:05d}.mp4", clip["frames"][0])
@@ -75,9 +101,10 @@ def _write_images(options: ShapeVideoOptions) -> int:
     for number in range(options.images + held_out):
         part = "train" if number < options.images else "val"
         path = Path(options.out) / "images" / part / f"{number:05d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame = clips.batch(np.array([number]))["frames"][0, 0]
-        Image.fromarray(frame).save(path)
+        if not path.is_file():
+            frame = clips.batch(np.array([number]))["frames"][0, 0]
+            with atomic_file(path) as file:
+                Image.fromarray(frame).save(file, "PNG")
     return options.images + held_out
 
 
@@ -86,8 +113,9 @@ def _write_pairs(options: ShapeVideoOptions) -> int:
     for place, event in enumerate(EVENTS):
         for number in range(options.pairs):
             index = place * options.pairs + number
-            _save(
-                folder / f"P_{event}" / f"{number}.mp4", clips.batch(np.array([index]))["frames"][0]
-            )
-            _save(folder / f"IP_{event}" / f"{number}.mp4", clips.broken_frames(index, event))
+            possible, broken = (folder / f"{k}_{event}" / f"{number}.mp4" for k in ("P", "IP"))
+            if not possible.is_file():
+                _save(possible, clips.batch(np.array([index]))["frames"][0])
+            if not broken.is_file():
+                _save(broken, clips.broken_frames(index, event))
     return 2 * len(EVENTS) * options.pairs

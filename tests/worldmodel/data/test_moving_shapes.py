@@ -93,7 +93,19 @@ def test_the_command_writes_class_folders_and_pairs(tmp_path, capsys):
     assert len(list((tmp_path / "set" / "images" / "val").glob("*.png"))) == 1
     found = inspect_video(train.items[0].path, decode=True)
     assert found.frames == 4
-    assert main(["data", "shapes", *words]) == 2
+    assert main(["data", "shapes", *words]) == 2  # another label
     assert "empty it" in capsys.readouterr().err
+    files = sorted((tmp_path / "set").rglob("*.[mp][pn][4g]"))
+    before = {path: path.read_bytes() for path in files}
+    lost = {files[0], files[-1], next(p for p in files if p.suffix == ".mp4")}
+    for path in lost:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in files if path not in lost}
+    assert main(["data", "shapes", *words, "label=speed"]) == 0  # adds what is missing
+    assert {path: path.read_bytes() for path in files} == before
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    nothing = ["train=0", "val=0", "images=0", "pairs=0"]
+    assert main(["data", "shapes", f"out={tmp_path}/none", *nothing]) == 2
+    assert "asks for no file" in capsys.readouterr().err
     assert main(["data", "shapes", f"out={tmp_path}/odd", "side=41"]) == 2
     assert "even sizes" in capsys.readouterr().err

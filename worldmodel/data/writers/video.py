@@ -23,18 +23,21 @@ def write_video(
     header_fps: float = 15.0,
     codec: str = "libx264",
     options: Mapping[str, str] = SYNTHETIC_CODEC,
+    container_format: str | None = None,
 ) -> None:
     """Write frames to a video file, creating missing parent folders.
 
     Args:
-        path: Output file; its suffix selects the container (`.mp4`).
+        path: Output file; its suffix selects the container (`.mp4`) unless `container_format` does.
         frames: RGB frames [H, W, 3], uint8, all of one size with an even height and width.
         header_fps: Frame rate in the header [Hz]; readers of this package ignore it.
         codec: Name of an FFmpeg encoder.
         options: Options of the encoder.
+        container_format: FFmpeg's name of the container, such as `mp4`; None for that of the
+            suffix.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", format=container_format) as container:
         stream = container.add_stream(codec, rate=Fraction(header_fps).limit_denominator(1000))
         stream.options = dict(options)
         stream.height, stream.width = frames[0].shape[:2]
