@@ -28,6 +28,9 @@ class DenseOptions(Checked):
     names."""
     val: str = ""
     """Folder of the unseen images, laid out alike, on which the chosen head is judged."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked files must stay inside their folder, or may lead anywhere (`all`, for your own
+    links)."""
     task: Task = "segmentation"
     """What is read: depth (16-bit PNG, 0 where it is unknown), or segmentation (8-bit PNG of class
     numbers, 255 where there is none)."""

@@ -5,6 +5,7 @@ Shapes: B images, N = R C tokens in rows and columns, D width, K outputs, H W pi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -190,7 +191,7 @@ def train_dense(options: DenseOptions) -> dict[str, Any]:
     encoder = DenseEncoder(network, options.image_size)
     rejected: dict[str, dict[str, str]] = {"train": {}, "val": {}}
     found = {
-        part: find_items(Path(folder), options.task, rejected[part])
+        part: find_items(Path(folder), options.task, rejected[part], options.links)
         for part, folder in (("train", options.train), ("val", options.val))
     }
     seen = _encode(encoder, found["train"], options, rejected["train"])
@@ -254,13 +255,16 @@ def _fitting(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=run_facts(
-            {**asdict(options), "pictures": 0},
-            [encoder.encoder],
-            [item.name for item in seen.items],
-        ),
+        asked=run_facts({**asdict(options), "pictures": 0}, [encoder.encoder], _content(seen)),
         save_every=10**9,  # an epoch takes seconds, and its end is saved
     )
+
+
+def _content(seen: _Seen) -> list[object]:
+    """Return what a head is trained on: names, sizes and times of the images, and their truths."""
+    facts = [(item.name, item.image.stat()) for item in seen.items]
+    truths = hashlib.sha256(seen.truth_BHW.numpy().tobytes()).hexdigest()[:16]
+    return [truths, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in facts)]
 
 
 def _save(path: Path, head: nn.Module, options: DenseOptions, encoder: DenseEncoder) -> None:

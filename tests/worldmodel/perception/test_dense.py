@@ -88,6 +88,40 @@ def test_a_class_of_one_pixel_is_a_class(sets, tmp_path):
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["classes"] == 8
 
 
+def test_links_that_lead_out_and_second_images_of_a_truth_are_rejects(sets, tmp_path):
+    shutil.copytree(sets, tmp_path / "sets")
+    train = tmp_path / "sets" / "train"
+    outside = tmp_path / "outside.png"
+    for file in (train / "images" / "0.png", train / "labels" / "1.png"):
+        file.replace(outside)
+        file.symlink_to(outside)
+    shutil.copy(train / "images" / "2.png", train / "images" / "2.jpg")
+    assert main(words(tmp_path / "sets", tmp_path / "out", "epochs=1")) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    rejected = summary["rejected"]["train"]
+    assert set(rejected) == {"0", "1", "2.png"}
+    assert all("outside the data set" in rejected[name] for name in "01")
+    assert main(words(tmp_path / "sets", tmp_path / "all", "epochs=1", "links=all")) == 0
+    summary = json.loads((tmp_path / "all" / "summary.json").read_text())
+    assert set(summary["rejected"]["train"]) == {"2.png"}
+
+
+def test_a_run_of_other_truths_is_not_resumed(sets, tmp_path, capsys):
+    shutil.copytree(sets, tmp_path / "sets")
+    folder = tmp_path / "sets" / "train"
+    assert main(words(tmp_path / "sets", tmp_path / "out", "epochs=1")) == 0
+    (folder / "labels" / "3.png").write_bytes((folder / "labels" / "4.png").read_bytes())
+    assert main(words(tmp_path / "sets", tmp_path / "out", "epochs=1")) == 2
+    assert "items" in capsys.readouterr().err
+
+
+def test_a_truth_of_another_size_is_not_decoded(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "small.png")
+    item = DenseItem("small", tmp_path / "image.png", tmp_path / "small.png")
+    with pytest.raises(DataError, match=r"size \(8, 8\), its truth \(4, 4\)"):
+        read_truth(item, "segmentation", 1.0, (8, 8))
+
+
 def test_heads_read_depth(sets, tmp_path):
     assert main(words(sets, tmp_path, "task=depth", "weight_decay=0.001", "image_size=48")) == 0
     found = json.loads((tmp_path / "summary.json").read_text())
@@ -124,4 +158,4 @@ def test_a_picture_of_another_kind_is_refused(tmp_path):
     item = DenseItem("a", tmp_path / "a.png", tmp_path / "a.png")
     for task in ("depth", "segmentation"):
         with pytest.raises(DataError, match="mode RGB"):
-            read_truth(item, task, 0.001)
+            read_truth(item, task, 0.001, (4, 4))
