@@ -54,16 +54,16 @@ class EpisodeRunner:
 
     def __init__(self, options: EvalOptions, policy: Policy, world: WorldModel) -> None:
         self.options, self.policy, self.world = options, policy, world
-        self.env, self.table = self._open()
+        self.env = self._open()
         self._broken = False
 
-    def _open(self) -> tuple[GoalEnvironment, ArmEnv | None]:
-        """Return a new environment, and the same if it is the table's scene."""
+    def _open(self) -> GoalEnvironment | ArmEnv:
+        """Return a new environment."""
         scene, size = self.options.scene, max(self.policy.image_size)
         if self.options.environment:
             env = open_environment(self.options.environment, size)
             self.policy.connect(env.arm_spec, env.box_m)
-            return env, None
+            return env
         table = envs.make(
             find_task(scene.task),
             split=scene.split,
@@ -74,7 +74,7 @@ class EpisodeRunner:
             cameras=_scene_cameras(self.policy),
         )
         self.policy.connect(table.arm_spec, table.box_m)
-        return table, table
+        return table
 
     def _agent(self, name: str) -> Agent:
         planner = self.options.resolved_planner()
@@ -96,7 +96,7 @@ class EpisodeRunner:
         episode = _episode(self.options, index)
         try:
             if self._broken:
-                self.env, self.table = self._open()
+                self.env = self._open()
                 self._broken = False
             run_episode(
                 self.env,
@@ -107,7 +107,8 @@ class EpisodeRunner:
                 keep_frames=self.options.pictures and planned,
                 episode=episode,
             )
-            episode.camera_34 = self.table.camera_matrix() if self.table else None
+            if isinstance(self.env, ArmEnv):
+                episode.camera_34 = self.env.camera_matrix()
         except (Exception, SystemExit) as error:  # noqa: BLE001 - of anybody's code
             fail_by(episode, error)
             self._discard()

@@ -50,7 +50,7 @@ def find_items(
     Raises:
         DataError: There is none.
     """
-    found = []
+    found: list[DenseItem] = []
     paths = sorted(path for path in (folder / "images").glob("*") if is_image(path))
     for path in paths:
         truth = folder / FOLDERS[task] / f"{path.stem}.png"
