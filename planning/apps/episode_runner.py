@@ -95,9 +95,7 @@ class EpisodeRunner:
         planned = agent == PLANNER
         episode = _episode(self.options, index)
         try:
-            if self._broken:
-                self.env = self._open()
-                self._broken = False
+            self._replace_broken()
             run_episode(
                 self.env,
                 self._agent(agent),
@@ -113,6 +111,12 @@ class EpisodeRunner:
             fail_by(episode, error)
             self._discard()
         return episode
+
+    def _replace_broken(self) -> None:
+        """Open a new environment if an exception was raised in the last one."""
+        if self._broken:
+            self.env = self._open()
+            self._broken = False
 
     def _discard(self) -> None:
         """Close an environment in which an exception was raised."""
