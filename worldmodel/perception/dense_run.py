@@ -107,8 +107,12 @@ def _encode(
         except DataError as error:
             rejected[item.name] = str(error)
             continue
+        encoded = encoder(frame).half().cpu()
+        if not encoded.isfinite().all():
+            rejected[item.name] = "its tokens are not finite as float16"
+            continue
         kept.append(item)
-        tokens.append(encoder(frame).half().cpu())
+        tokens.append(encoded)
         if options.task == "segmentation":
             classes = max(classes, int(truth[truth != VOID].max()) + 1)
         truths.append(_sampled(truth, (FINER * encoder.grid[0], FINER * encoder.grid[1])))

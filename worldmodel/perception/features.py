@@ -8,6 +8,7 @@ Shapes: T frames of a clip, H W pixels, C 3 channels RGB, N tokens, D width.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -24,12 +25,12 @@ from tqdm import tqdm
 
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
-from worldmodel.data.episode import rejecting
+from worldmodel.data.episode import EpisodeError, rejecting
 from worldmodel.data.files import Links, links_outside, list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.errors import ConfigError, DataError, WorldModelError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
@@ -147,8 +148,15 @@ def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
     return model.encode_clip(clip_THWC[None])[0]
 
 
-def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: str) -> None:
-    value = features_ND.cpu().numpy().astype(dtype)
+def _append(
+    group: h5py.Group, features_ND: Tensor, times: list[float], dtype: str, path: Path
+) -> None:
+    with np.errstate(over="ignore"):
+        value = features_ND.cpu().numpy().astype(dtype)
+    if not np.isfinite(value).all():
+        raise DataError(
+            f"{path}: its features are not finite as {dtype}: use dtype=float32, or leave it out"
+        )
     rows = {"features": value, "times_s": np.asarray(times, np.float64)}
     if "features" not in group:
         for name, row in rows.items():
@@ -169,6 +177,24 @@ def _append(group: h5py.Group, features_ND: Tensor, times: list[float], dtype: s
         group[name][-1] = row
 
 
+@contextlib.contextmanager
+def _encoding(path: Path) -> Iterator[None]:
+    """Turn a fault of the encoder, which may be of a user's class, into a reject of its video.
+
+    Raises:
+        EpisodeError: `encoder_failed`, for what is neither an error of ours, which is about the
+            model or the options, nor one of memory or device, which every other video would meet.
+    """
+    try:
+        yield
+    except (WorldModelError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
+    except Exception as error:
+        text = f"{path}: {type(error).__name__}: {str(error)[:500]}"
+        log.warning("%s", path, exc_info=error)
+        raise EpisodeError("encoder_failed", text) from error
+
+
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
@@ -184,10 +210,10 @@ def _one_video(
         clip, times = found
         count += 1
         if count > done:
-            frames = transform(torch.from_numpy(clip))
-            found_ND = encode(model, frames)
+            with _encoding(path):
+                found_ND = encode(model, transform(torch.from_numpy(clip)))
             with reserved(file, found_ND.nbytes):
-                _append(group, found_ND, times, config.dtype)
+                _append(group, found_ND, times, config.dtype, path)
     if not count:
         raise DataError(f"{path} has no frames")
     with reserved(file):

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from planning.cli.app import main
 from worldmodel.checkpoints.io import save
@@ -203,3 +204,26 @@ def test_command_inspect_energy(tmp_path, world, capsys):
     assert main([*words, f"trajectory={FRANKA}", "last=5"]) == 2
     assert main([*words, "trajectory=nothing.npz"]) == 2
     assert main(words) == 2
+
+
+class Particular(VideoEncoder):
+    """An encoder as of a user's class, which fails on black frames and overflows on white ones."""
+
+    def encode_clip(self, clip_BTHWC):
+        level = float(clip_BTHWC.float().mean())
+        if level == 0:
+            raise ZeroDivisionError("nothing is seen")
+        return super().encode_clip(clip_BTHWC) * (1e30 if level == 255 else 1)
+
+
+def test_what_an_encoder_of_ones_own_fails_on_is_a_reject(tmp_path, model):
+    for name, level in (("black", 0), ("grey", 90), ("white", 255)):
+        Image.fromarray(np.full((40, 40, 3), level, np.uint8)).save(tmp_path / f"{name}.png")
+    particular = Particular(model.config, model.backbone).eval()
+    done = write_features(tmp_path, tmp_path / "out.h5", particular, "own", FeatureConfig())
+    assert done.videos == 1
+    assert "encoder_failed: " in done.rejected["black.png"]
+    assert "ZeroDivisionError: nothing is seen" in done.rejected["black.png"]
+    assert "not finite as float16: use dtype=float32" in done.rejected["white.png"]
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert set(file) == {"grey.png"}
