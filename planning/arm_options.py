@@ -103,6 +103,9 @@ class WorkcellOptions:
     robot: str = field(default="mujoco", metadata=plugin("robot"))
     """Arm: a real Franka, a simulated twin that speaks libfranka's protocol, MuJoCo, fake, or an
     arm of your own class, which needs camera= and limits= (docs/your-robot.md)."""
+    environment: str = field(default="", metadata=plugin("environment"))
+    """Environment in place of the arm and its scene (docs/your-environment.md); a Gymnasium id
+    works too (empty: robot=)."""
     scene: SceneOptions = field(default_factory=SceneOptions, metadata={"group": "env"})
     """Scene of a simulated arm."""
     franka: FrankaOptions = field(default_factory=FrankaOptions)
@@ -116,6 +119,8 @@ class WorkcellOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.environment:
+            self._check_environment()
         self._refuse_unused()
         task = self.scene.task
         if task and self.robot == "twin" and not is_own("task", task):
@@ -142,6 +147,27 @@ class WorkcellOptions:
             raise PlanError(
                 f"robot={self.robot} needs camera= and limits=. Give the camera that sees the arm, "
                 "and a .yaml file with the arm's own safety limits."
+            )
+
+    @property
+    def task_name(self) -> str:
+        """Name of the task for logs and summaries: the environment's, the task's, or `goals`."""
+        return self.environment or self.scene.task or "goals"
+
+    @property
+    def name(self) -> str:
+        """What is driven: the environment, or the robot."""
+        return self.environment or self.robot
+
+    def _check_environment(self) -> None:
+        """Reject options of an arm, which an environment replaces."""
+        unused = [] if self.robot == type(self).robot else [f"robot={self.robot}"]
+        unused += changed_fields(self.scene)
+        unused += [f"camera={self.camera}"] if self.camera else []
+        if unused:
+            raise PlanError(
+                f"{' '.join(unused)} has no effect with environment={self.environment}, which has "
+                "its own scene and pictures. Leave it out."
             )
 
     def _refuse_unused(self) -> None:
@@ -236,6 +262,14 @@ class DriveOptions:
         simulated = not is_real(self.workcell.robot)
         unused = {
             f"steps={self.steps}": (self.steps and not self.goals, "goals="),
+            "method=skills": (
+                self.workcell.environment and self.planner.method == "skills",
+                "the table of this package, without environment=",
+            ),
+            "sub_goals=three": (
+                self.workcell.environment and self.sub_goals == "three",
+                "a simulated task's goals, without environment=",
+            ),
             f"sub_goals={self.sub_goals}": (
                 self.goals and self.sub_goals != "default",
                 "a simulated task's goals",

@@ -62,7 +62,7 @@ KINDS = {
         },
     ),
     "environment": Kind(
-        option="environment= of eval and collect",
+        option="environment= of eval, collect, drive, capture-goal, check-view and calibrate axes",
         own={"fetch_push": "envs.fetch:FetchPush", "fetch_pick_place": "envs.fetch:FetchPickPlace"},
     ),
     "gripper": Kind(

@@ -33,10 +33,9 @@ from planning.protocols import (
     view_key,
 )
 from planning.solvers.search import Plan
-from planning.states import check_state
+from planning.states import POSE_DIM, POSITION_DIM, check_state, without_angles
 
-POSE_DIM = 7
-ACTION_DIMS = (POSE_DIM, 4)
+ACTION_DIMS = (POSE_DIM, POSITION_DIM)
 """Lengths of a planned action: position (3), rotation (3, only of 7), gripper (1)."""
 Picture = NDArray[np.generic]
 """RGB image [H, W, 3]; the model's pre-processing checks that it is uint8."""
@@ -88,6 +87,8 @@ class Policy:
         bounds = action_bounds(model.action_spec, gripper_free=config.gripper_free)
         self.planner = Planner(model, config, bounds)
         self._arm_frame: StateFrame = model.observation_spec.state_frame
+        self._of_poses = False
+        """Whether the arm has poses, and the model states and actions without angles."""
 
     @property
     def bounds(self) -> Bounds:
@@ -112,7 +113,8 @@ class Policy:
     def connect(self, arm: ArmSpec, box_m: Box | None = None) -> Self:
         """Adopt an arm's conventions and limits, and check that they match the model's.
 
-        The smaller step limit of model and arm applies. States are converted between flange and
+        The smaller step limit of model and arm applies. A model without angles plans for an arm
+        with them: its actions do not turn the hand. States are converted between flange and
         fingertips if the two differ. Plans contain no rotation, so their translations are the same
         for both points.
 
@@ -133,11 +135,10 @@ class Policy:
                 f"{arm.period_s:g} s: its plans would run at the wrong speed. Use a model trained "
                 f"at {1 / arm.period_s:g} Hz"
             )
-        for what, ours, theirs in (
-            ("states", seen.state_dim, arm.state_dim),
-            ("actions", spec.action_dim, arm.action_dim),
-        ):
-            if ours != theirs:
+        sizes = (seen.state_dim, spec.action_dim), (arm.state_dim, arm.action_dim)
+        self._of_poses = sizes == ((POSITION_DIM,) * 2, (POSE_DIM,) * 2)
+        for what, ours, theirs in zip(("states", "actions"), *sizes, strict=True):
+            if ours != theirs and not self._of_poses:
                 raise PlanError(
                     f"The model's {what} have {ours} numbers, the arm's have {theirs}. Use a model "
                     "trained on data of this kind of arm"
@@ -216,6 +217,9 @@ class Policy:
             )
         wanted = self.model.observation_spec.state_dim
         values_S = np.asarray(state, dtype=np.float32)
+        if self._of_poses and values_S.shape == (POSE_DIM,):
+            check_state(values_S)
+            values_S = without_angles(values_S)
         if values_S.shape != (wanted,):
             raise PlanError(
                 f"The state has shape {values_S.shape}. This model needs {wanted} numbers: "
@@ -249,7 +253,10 @@ class Policy:
         return replace(plan, actions_KA=self.to_arm(plan.actions_KA)), memory
 
     def to_arm(self, actions_KA: Tensor) -> Tensor:
-        """Rotate planned x-y moves from the model's axes to the arm's."""
+        """Return planned actions as the arm's: moves in its axes, with its number of values."""
+        if self._of_poses:
+            angles_K3 = torch.zeros_like(actions_KA[:, :3])
+            actions_KA = torch.cat([actions_KA[:, :3], angles_K3, actions_KA[:, 3:]], dim=-1)
         if self.axes is None:
             return actions_KA
         turn_22 = torch.as_tensor(self.axes, dtype=torch.float64)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from planning.errors import PlanError
 
+POSE_DIM, POSITION_DIM = 7, 4
+"""Numbers of a state or action with angles, and without."""
 MAX_REACH_M = 3.0
 """Largest coordinate of an arm's flange or fingertips in its base frame [m]."""
 MAX_ANGLE_RAD = float(np.pi) + 1e-3
@@ -14,6 +16,11 @@ MAX_ANGLE_RAD = float(np.pi) + 1e-3
 CLOSEDNESS = (-0.1, 1.1)
 """Range of a gripper's closedness, with room for noise."""
 FIELDS = ("x", "y", "z", "roll", "pitch", "yaw", "closedness")
+
+
+def without_angles(pose_7: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return position and closedness [4] of a pose [7]."""
+    return np.append(pose_7[:3], pose_7[6:])
 
 
 def check_state(state_S: ArrayLike, name: str = "state") -> None:

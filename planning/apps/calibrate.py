@@ -91,6 +91,7 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
             "camera: the axes are those of the arm and the main camera"
         )
     with open_workcell(cell, max(policy.image_size)) as workcell:
+        workcell.require_states(policy.model.observation_spec.state_dim)
         policy.connect(workcell.spec)
         what = f"{options.moves} calibration moves"
         require_motion_confirmation(operator, workcell, cell, motion, what)

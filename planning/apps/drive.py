@@ -32,7 +32,7 @@ def check_drive(options: DriveOptions) -> None:
     real = is_real(options.workcell.robot)
     if real and not options.goals:
         raise DriveError(NO_SCRIPTED_GOALS)
-    if not options.goals and not options.workcell.scene.task:
+    if not options.goals and options.workcell.task_name == "goals":
         raise PlanError("There is no goal. Give goals=FOLDER (`capture-goal`) or task=reach.")
     if options.goals:
         read_goals(options.goals, options.steps)
@@ -96,13 +96,14 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
     check_drive(options)
     begin_log(Path(options.out))
     cell = options.workcell
-    box_m = plan_box(options)
     with ExitStack() as stack:
         planner = stack.enter_context(closing(open_drive_planner(options)))
         in_fact: DriveOptions = planner.options
         others = other_views(options, planner.views)
         workcell = stack.enter_context(open_workcell(cell, max(planner.image_size)))
         workcell.open_views(others, options.view_sources)
+        workcell.require_states(planner.facts()["specs"]["observation"]["state_dim"])
+        box_m = workcell.box_m or plan_box(options)
         planner.connect(workcell.spec, box_m or SIMULATED_BOX_M, workcell.interrupt)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)

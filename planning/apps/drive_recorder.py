@@ -73,7 +73,7 @@ class Recorder:
             action=sent,
             target=target,
             time_s=1.0 + (step.state.time_s if on_arm_clock else step.frame.time_s),
-            object_m=None if info is None else self.trace[-1]["object_m"],
+            object_m=None if info is None else self.trace[-1].get("object_m"),
         )
         if info:
             self.trace.append(info)
@@ -102,7 +102,7 @@ class Recorder:
             ended: why it ended early; empty when the step budgets were spent.
             verdict: the operator's judgement, if the scene cannot determine success.
         """
-        episode, task = self.episode, self.options.workcell.scene.task
+        episode, task = self.episode, self.options.workcell.task_name
         if self.judged:
             last = self.trace[-1]
             episode.success = bool(last["success"]) and not ended
@@ -130,7 +130,7 @@ class Recorder:
             return ""
         cell, real = self.options.workcell, not self.workcell.simulated
         serial = f"{cell.franka.arm}-{cell.franka.address}" if real else f"fr3-{cell.robot}"
-        serial = cell.robot if is_users(cell.robot) else serial
+        serial = cell.name if is_users(cell.robot) or cell.environment else serial
         facts = {
             "user": "operator" if real else "simulation",
             "ended": ended or "budgets spent",
@@ -143,7 +143,7 @@ class Recorder:
             out / "data",
             self.recording,
             success=self.episode.success,
-            task=cell.scene.task or "goals",
+            task=cell.task_name,
             lab="REAL" if real else "SIM",
             stamp=stamp,
             date=time.strftime("%Y-%m-%d"),

@@ -81,7 +81,7 @@ class Drive:
     @property
     def _task(self) -> str:
         """Name of the task in the report."""
-        return self.options.workcell.scene.task or "goals"
+        return self.options.workcell.task_name
 
     def goals(self) -> list[SubGoal]:
         """Return the given goal images, else those of the current scene."""
@@ -134,7 +134,7 @@ class Drive:
                 self.planner.add_imagined(self.episodes)
         except Exception as error:  # noqa: BLE001 - these pictures must not cost the report
             log.warning("The report has no imagined pictures (%s).", error)
-        title = f"drive {self.options.workcell.robot}: {summary['task']}"
+        title = f"drive {self.options.workcell.name}: {summary['task']}"
         finish(summary, write_report(self.out, title, summary, self.episodes))
 
     def _prepare_scene(self, index: int) -> None:

@@ -36,7 +36,7 @@ def drive_summary(
     if options.goals and not options.judge:
         summary |= {"successes": None, "success_rate": None, "ci95": None}
     return summary | {
-        "robot": cell.robot,
+        "robot": cell.name,
         "execute": options.motion.execute,
         "dry_run": not options.motion.execute,
         "cycle_s": median_p95(cycles),

@@ -51,7 +51,8 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the figures of `summary.json`."""
     rates = rates_of(episodes)
-    environment = options.environment if isinstance(options, EvalOptions) else ""
+    own = options if isinstance(options, EvalOptions) else options.workcell
+    environment = own.environment
     # no user's task is loaded here: a merge reads its name from a file
     known = TASKS[scene.task or "reach"].objects if scene.task in ("", *TASKS) else ()
     known = () if environment else known

@@ -1,4 +1,4 @@
-"""Open the workcell selected by `robot=`, importing drivers on demand."""
+"""Open the workcell selected by `robot=` or `environment=`, importing drivers on demand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from planning.arm_options import WorkcellOptions, is_users
 
 
 def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:
-    """Connect to the arm and camera selected by `robot=`.
+    """Connect to the arm and camera selected by `robot=` or `environment=`.
 
     Args:
         options: arm, camera, limits and scene.
         image_size: side of a simulated camera's images [px].
     """
+    if options.environment:
+        from planning.apps.environment_workcell import EnvironmentWorkcell
+
+        return EnvironmentWorkcell(options, image_size)
     if options.robot == "franka":
         from planning.apps.franka_workcell import FrankaWorkcell
 

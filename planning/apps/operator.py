@@ -48,7 +48,7 @@ def require_motion_confirmation(
         return
     limits = workcell.limits
     operator.tell(
-        f"{what} will MOVE the arm ({options.robot}).\n"
+        f"{what} will MOVE the arm ({options.name}).\n"
         f"Flange box {limits.flange_low_m} to {limits.flange_high_m} m, step at most "
         f"{limits.step_m} m, table at {limits.table_z_m} m. Keep a hand on the emergency stop, "
         "and people and objects out of the box."

@@ -249,7 +249,8 @@ class PlanSession:
 
     def _actions(self, decision: Decision) -> NDArray[np.float32]:
         """Return all planned actions [K, A] in the arm's axes, the first as it is carried out."""
-        later = torch.tensor(decision.plan[1:], dtype=torch.float32).reshape(-1, 7)
+        later = torch.tensor(decision.plan[1:], dtype=torch.float32)
+        later = later.reshape(-1, self.policy.bounds.action_dim)
         return np.concatenate([decision.action[None], self.policy.to_arm(later).numpy()])
 
 

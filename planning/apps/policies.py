@@ -22,6 +22,7 @@ from planning.skill_imagination import Imagination
 from planning.skill_options import SkillEnergy, SkillOptions
 from planning.skill_search import SkillSearch
 from planning.solvers.registry import make_optimiser
+from planning.states import POSE_DIM
 from robot.arm import ArmSpec
 from robot.calibrate import Axes
 from robot.pose import flange_to_tcp
@@ -236,12 +237,17 @@ def make_skill_agent(
 
     Raises:
         PlanError: the options or the agent need an object head, which the model lacks; or the
-            policy rotates actions.
+            policy rotates actions; or the model's actions do not turn.
     """
     if policy.axes is not None:
         raise PlanError(
             "Skills are planned in the robot's base frame, and axes= rotates it. Leave axes= out, "
             "or use method=actions"
+        )
+    if world.action_spec.action_dim != POSE_DIM:
+        raise PlanError(
+            f"Skills turn the hand, and this model's actions have {world.action_spec.action_dim} "
+            "numbers, without rotation. Use method=actions"
         )
     frames = world.predictor.config.num_frames
     if options.roll_out > frames:

@@ -18,7 +18,7 @@ from planning.apps.open_camera import open_camera
 from planning.apps.tasks import find_task
 from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.errors import DriveError, PlanError
-from planning.protocols import SubGoal
+from planning.protocols import Box, SubGoal
 from planning.yaml_file import read_yaml, values_of
 from robot.arm import Arm, ArmSpec, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera
@@ -72,11 +72,30 @@ class Workcell(Closing):
     """Maximum age of a frame [s]; larger for simulations, which share the planner's processor."""
     camera_name: str | None = None
     """The simulated camera; None for a camera that a person has placed."""
+    state_dim = 7
+    """Numbers of a state that the arm knows: 4 without angles, which are then zero."""
+
+    @property
+    def box_m(self) -> Box | None:
+        """Workspace of planned positions, if it is not that of the options."""
+        return None
 
     @property
     def spec(self) -> ArmSpec:
         """What arm and camera declare; a policy connects to it."""
         return replace(self.arm.spec, camera=self.camera_name)
+
+    def require_states(self, state_dim: int) -> None:
+        """Check that the states have the numbers that a model needs.
+
+        Raises:
+            PlanError: the model needs angles, and there are none.
+        """
+        if state_dim > self.state_dim:
+            raise PlanError(
+                f"The model's states have {state_dim} numbers, the environment's have "
+                f"{self.state_dim}. Use a model trained on data of this environment."
+            )
 
     def begin(self, seed: int, variant: str = "default") -> None:
         """Reset the scene of a simulated episode; a real scene is left unchanged.
@@ -251,7 +270,7 @@ class FakeWorkcell(MujocoWorkcell):
 
 def arm_model(options: WorkcellOptions) -> str:
     """Return the arm model for the kinematics; every simulated arm of ours is an fr3."""
-    if is_users(options.robot):
+    if is_users(options.robot) or options.environment:
         return NO_KINEMATICS
     return options.franka.arm if options.robot == "franka" else "fr3"
 

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planning.errors import PlanError
 from planning.protocols import Decision
 from planning.remote.fields import as_number, as_numbers, as_whole, get, number_or_nan
 from planning.remote.wire import Message
 from planning.skill_record import Candidate, SkillRecord
+from planning.states import POSE_DIM, POSITION_DIM
 
 MAX_GOALS = 64
 
@@ -26,9 +28,15 @@ def decision_message(decision: Decision) -> Message:
         "energy": float(decision.energy),
         "imagined": float(decision.imagined),
         "seconds": {name: float(value) for name, value in decision.seconds.items()},
-        "plan": np.asarray(decision.plan, dtype=np.float64).reshape(-1, len(decision.action)),
+        "plan": _plan(decision),
         "skills": None if skills is None else _plain(dataclasses.asdict(skills)),
     }
+
+
+def _plan(decision: Decision) -> NDArray[np.float64]:
+    """Return the planned actions [K, A] of the model, which has fewer numbers without angles."""
+    plan = np.asarray(decision.plan, dtype=np.float64)
+    return plan if plan.size else plan.reshape(0, len(decision.action))
 
 
 def _plain(value: object) -> object:
@@ -46,12 +54,13 @@ def read_decision(message: Message, num_goals: int) -> Decision:
     Raises:
         PlanError: the message holds no decision, or its numbers are not finite.
     """
-    action_A = as_numbers(get(message, "action"), "action", 7)
+    action_A = as_numbers(get(message, "action"), "action", POSE_DIM)
     seconds = get(message, "seconds")
     if not isinstance(seconds, dict):
         raise PlanError("The server's answer holds no times")
     plan = get(message, "plan")
-    rows = len(plan) if isinstance(plan, np.ndarray) else 0
+    rows, columns = plan.shape if isinstance(plan, np.ndarray) and plan.ndim == 2 else (0, 0)
+    size = POSITION_DIM if columns == POSITION_DIM else POSE_DIM  # of the model's actions
     return Decision(
         action=action_A.astype(np.float32),
         sub_goal=as_whole(get(message, "sub_goal"), "sub_goal", 0, num_goals - 1),
@@ -61,7 +70,7 @@ def read_decision(message: Message, num_goals: int) -> Decision:
             name: as_number(seconds.get(name), f"seconds of {name}", 0, 1e6)
             for name in ("encode", "plan")
         },
-        plan=as_numbers(plan, "plan", rows, 7).tolist(),
+        plan=as_numbers(plan, "plan", rows, size).tolist(),
         skills=_read_record(message.get("skills")),
     )
 

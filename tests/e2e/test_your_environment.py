@@ -8,8 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
+from planning.apps.plan_sessions import PlanService, PlanSession
 from planning.cli.app import main
+from planning.options import GoalPlannerOptions
+from planning.remote.policy import ARM_FIELDS
+from planning.remote.records import read_decision
+from planning.serve_options import ServeOptions
+from robot.arm import ArmSpec
 from tests.guides import code_lines, commands, write_files
+from worldmodel import load_world_model
 
 SHORT = {
     "episodes=300": "episodes=6",
@@ -42,7 +49,7 @@ def test_the_guide_collects_trains_and_evaluates_with_four_numbers(folder, capsy
     ]
     assert code_lines(adapter) <= 6
     mine = [words for words in commands("your-environment.md") if "fetch" not in " ".join(words)]
-    record, held_out, train, evaluate = [shorter(words) for words in mine]
+    record, held_out, train, evaluate, drive = [shorter(words) for words in mine]
     assert main([*record, "workers=1"]) == 0
     assert main([*held_out, "workers=1"]) == 0
     file = next((folder / "data/train").glob("*/*/*/*/trajectory.h5"))
@@ -54,12 +61,40 @@ def test_the_guide_collects_trains_and_evaluates_with_four_numbers(folder, capsy
     inside = (np.abs(states[1:, :2] - 0.5) < 0.44).all(1)
     assert np.allclose(np.diff(states[:, :2], axis=0)[inside], sent[:-1, :2][inside], atol=1e-6)
     assert main([*train, "threads=1", "plan_clips=0", "val_clips=4"]) == 0
-    assert main([*evaluate, "workers=1", "samples=20", "iterations=2", "device=cpu"]) == 0
+    search = ["samples=20", "iterations=2", "device=cpu"]
+    assert main([*evaluate, "workers=1", *search]) == 0
     summary = json.loads((folder / "runs/eval/summary.json").read_text())
     assert summary["task"] == "my_env:PuckGoals"
     assert summary["baselines"]["pose_only"]["success_rate"] == 1.0
     assert summary["baselines"]["hold"]["final_error_m"]["median"] > 0.0
+    assert main([*drive, *search]) == 0
+    driven = json.loads((folder / "runs/drive/summary.json").read_text())
+    assert (driven["robot"], driven["reasons"]) == ("my_env:PuckGoals", {})
+    for name in ("episodes", "successes"):
+        assert driven[name] == summary[name]
+    for name, value in summary["final_error_m"].items():
+        assert driven["final_error_m"][name] == pytest.approx(value, abs=1e-4)
+    assert main(["replay", "run=runs/drive"]) == 0
+    assert main(["data", "index", "root=runs/drive/data", "out=runs/index"]) == 0
+    assert served_action(folder).shape == (7,)
     capsys.readouterr()
+
+
+def served_action(folder):
+    """Action of a plan server for an arm of poses, by the model that has none."""
+    world = load_world_model(str(folder / "runs/puck"), "cpu")
+    planner = GoalPlannerOptions(method="actions", samples=4, iterations=1, elites=2)
+    session = PlanSession(PlanService(world, ServeOptions(planner=planner)))
+    arm = ArmSpec(max_step_m=0.05)
+    image = np.zeros((48, 64, 3), np.uint8)
+    session.answer({"request": "connect", "arm": {name: getattr(arm, name) for name in ARM_FIELDS}})
+    session.answer({"request": "goal", "name": "goal", "steps": 2, "image": image})
+    session.answer({"request": "begin", "seed": 0})
+    state = np.array([0.5, 0.5, 0, 3, 0, 0, 0])
+    answer = session.answer({"request": "act", "image": image, "state": state})
+    decision = read_decision(answer, num_goals=1)
+    assert not decision.action[3:6].any()
+    return decision.action
 
 
 def test_options_of_the_table_are_refused_in_another_environment(folder, capsys):
@@ -69,6 +104,10 @@ def test_options_of_the_table_are_refused_in_another_environment(folder, capsys)
     assert "mix=contact walls=0.5 has no effect" in capsys.readouterr().err
     assert main(["collect", "environment=my_env:Puk", "episodes=1", "workers=1"]) == 2
     assert "my_env:Puk cannot be loaded" in capsys.readouterr().err
+    assert main(["drive", "environment=my_env:PuckGoals", "robot=fake", "task=reach"]) == 2
+    assert "robot=fake task=reach has no effect" in capsys.readouterr().err
+    assert main(["drive", "environment=my_env:PuckGoals", "model=default"]) == 2
+    assert "have 7 numbers, the environment's have 4" in capsys.readouterr().err
     assert main(["eval", "environment=puck"]) == 2
     assert "is not available. Choose one of: fetch_push" in capsys.readouterr().err
     assert main(["collect", "environment=NoSuchThing-v3", "episodes=1", "workers=1"]) == 2

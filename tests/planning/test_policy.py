@@ -196,3 +196,24 @@ def test_missing_and_other_cameras_are_refused_by_name():
         Policy(FakeModel()).observe(picture(16, 16), STATE, [picture(16, 16)])
     with pytest.raises(PlanError, match="trained on the camera wrist"):
         Policy(TwoViews(("wrist", "left"))).connect(ArmSpec(camera="left"))
+
+
+def test_a_model_without_angles_plans_for_an_arm_of_poses():
+    model = FakeModel(
+        ObservationSpec(image_size=(16, 16), state_dim=4),
+        ActionSpec(gripper="command", action_dim=4),
+    )
+    policy = Policy(model, SEARCH, axes=np.array([[0.0, -1.0], [1.0, 0.0]])).connect(ArmSpec())
+    found, _ = plan(policy)
+    assert found.actions_KA.shape[-1] == 7
+    assert not found.actions_KA[:, 3:6].any()
+    assert {state.shape[-1] for state in model.states} == {4}
+    assert torch.allclose(model.states[0][0], torch.tensor(STATE[[0, 1, 2, 6]]).float())
+    turned = policy.to_arm(torch.tensor([[0.01, 0.02, 0.03, 1.0]]))
+    assert torch.allclose(turned, torch.tensor([[-0.02, 0.01, 0.03, 0.0, 0.0, 0.0, 1.0]]))
+    with pytest.raises(PlanError, match="millimetres"):
+        policy.observe(picture(16, 16), [450.0, *STATE[1:]])
+    own = Policy(model, SEARCH).connect(ArmSpec(state_dim=4, action_dim=4))
+    assert own.to_arm(torch.zeros(1, 4)).shape == (1, 4)
+    with pytest.raises(PlanError, match="needs 4 numbers"):
+        own.observe(picture(16, 16), STATE)
