@@ -55,7 +55,7 @@ KINDS = {
         },
     ),
     "encoder": Kind(
-        option="model= of features",
+        option="encoder= of train and data prepare, model= of features, and after + elsewhere",
         own={
             "video": "worldmodel.models.frame_encoder:VideoEncoder",
             "transformers": "worldmodel.models.transformers_encoder:TransformersEncoder",

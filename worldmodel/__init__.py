@@ -36,11 +36,13 @@ def load_world_model(
     name_or_path: str | Path = "default",
     device: str | torch.device = "auto",
     precision: Precision = "auto",
+    *,
+    encoder: FrameEncoder | None = None,
 ) -> WorldModel:
     """Load a world model by name, file or folder; see `worldmodel.checkpoints.loading`."""
     from worldmodel.checkpoints import loading
 
-    return loading.load_world_model(name_or_path, device, precision)
+    return loading.load_world_model(name_or_path, device, precision, encoder=encoder)
 
 
 def load(name_or_path: str | Path = "default", device: str | torch.device = "auto") -> WorldModel:

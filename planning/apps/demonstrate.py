@@ -10,13 +10,13 @@ from planning.apps.episode_runner import PLANNER
 from planning.apps.eval_summary import decision_figures, rates_of, summarise
 from planning.apps.evaluate import Evaluation, evaluate_agents
 from planning.apps.failures import begin_log, exceptions_of, require_an_episode
+from planning.apps.own_encoder import open_world
 from planning.options import DemoOptions, EvalOptions, SceneOptions, Task
 from planning.report.page import write_report
 from planning.report.video import webp_bytes
 from planning.report.views import beside_goals
 from planning.rollout import Episode
 from worldmodel.atomic_io import write_bytes
-from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
 TASKS: tuple[Task, ...] = ("pick_place", "push")
@@ -54,7 +54,7 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
     """
     out = Path(options.out)
     begin_log(out)
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     episodes: list[Episode] = []
     others: dict[str, list[Episode]] = defaultdict(list)
     tasks: dict[str, dict[str, Any]] = {}

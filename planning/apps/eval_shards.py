@@ -16,6 +16,7 @@ from planning.apps.episode_files import load_episode, save_episode
 from planning.apps.episode_runner import PLANNER, episode_mapper
 from planning.apps.evaluate import baselines_of, describe, report, run_episodes
 from planning.apps.failures import begin_log, exceptions_of, log_failure, require_an_episode
+from planning.apps.own_encoder import split_code
 from planning.errors import PlanError
 from planning.macro_options import MacroSearchOptions
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
@@ -41,6 +42,11 @@ def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
         PlanError: An exception ended each episode of the planner, or a kept file is damaged.
     """
     options = options.resolved()
+    if split_code(options.model)[1]:
+        raise PlanError(
+            f"model={options.model} names code, and `worldmodel merge` takes none from the records "
+            "of shards. Leave shard= out; workers= runs episodes side by side."
+        )
     shard = Shard(number=options.part.shard or 0, count=options.part.shards)
     folder = shard.folder(Path(options.out))
     world = load_world_model(options.model, "cpu", "float32")

@@ -20,10 +20,10 @@ from planning.apps.failures import (
     require_an_episode,
 )
 from planning.apps.imagined import add_imagined
+from planning.apps.own_encoder import open_world
 from planning.options import EvalOptions
 from planning.report.page import write_report
 from planning.rollout import Episode
-from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 from worldmodel.shutdown import name_of
 
@@ -152,7 +152,7 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """
     options = options.resolved()
     begin_log(Path(options.out))
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     return report(options, evaluate_agents(options, world, baselines_of(options, world)))
 
 

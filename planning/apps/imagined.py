@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from planning.apps.own_encoder import split_code
 from planning.rollout import Episode
 from worldmodel.checkpoints.picture_decoder import decoder_path, load_decoder
 from worldmodel.models.picture_decoder import PictureDecoder, encoder_key
@@ -59,7 +60,7 @@ def find_decoder(model: str, world: WorldModel) -> PictureDecoder | None:
         model: name, file or folder of the model.
         world: the model.
     """
-    path = decoder_path(model)
+    path = decoder_path(split_code(model)[0])
     if not path.is_file():
         return None
     decoder = load_decoder(path)

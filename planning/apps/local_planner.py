@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from planning.apps.imagined import add_imagined
+from planning.apps.own_encoder import open_world
 from planning.apps.policies import make_planning_agent, open_policy
 from planning.arm_options import DriveOptions
 from planning.driving import Image
 from planning.protocols import Agent, Box
 from planning.rollout import Episode
 from robot.arm import ArmSpec
-from worldmodel.checkpoints.loading import load_world_model
 
 
 class LocalPlanner:
@@ -26,7 +26,7 @@ class LocalPlanner:
 
     def __init__(self, options: DriveOptions) -> None:
         self.options = options
-        self.world = load_world_model(options.model, options.device, options.precision)
+        self.world = open_world(options.model, options.device, options.precision)
         self.policy = open_policy(self.world, options.planner, axes=options.axes)
         self.arm = ArmSpec()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from planning.apps.own_encoder import open_world
 from planning.apps.policies import make_skill_agent, open_policy, require_one_view
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.energy import energy
@@ -20,7 +21,6 @@ from planning.protocols import Image
 from planning.skill_agent import SkillAgent
 from robot.arm import ArmSpec
 from worldmodel.atomic_io import write_json
-from worldmodel.checkpoints.loading import load_world_model
 
 SKILL_BUDGET = 60
 """Number of actions that a planned skill and the return home may take."""
@@ -38,7 +38,7 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
     if not options.image or not options.goal:
         raise PlanError("Two images are needed: give image=FILE goal=FILE.")
     image, goal_image = read_image(Path(options.image)), read_image(Path(options.goal))
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     require_one_view(world, "plan takes one image of the scene")
     policy = open_policy(world, options.planner)
     spec = ArmSpec(period_s=policy.period_s)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from planning.agent import PlanningAgent
+from planning.apps.own_encoder import open_world
 from planning.errors import PlanError
 from planning.hierarchy import HierarchyConfig
 from planning.options import Device, GoalPlannerOptions, PlannerOptions, Precision
@@ -26,7 +27,6 @@ from planning.states import POSE_DIM
 from robot.arm import ArmSpec
 from robot.calibrate import Axes
 from robot.pose import flange_to_tcp
-from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.world_model import WorldModel
 
 SMALL_FLOP = 1e12
@@ -173,7 +173,7 @@ def open_policy(
     Raises:
         PlanError: see `check_steps`.
     """
-    world = load_world_model(model, device, precision) if isinstance(model, str) else model
+    world = open_world(model, device, precision) if isinstance(model, str) else model
     check_steps(world, planner)
     where = next(world.parameters()).device
     chunk = samples_at_once(world, planner)

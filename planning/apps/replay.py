@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from planning.apps.logged_planner import logged_planner
+from planning.apps.own_encoder import open_world, split_code
 from planning.apps.policies import make_planning_agent, open_policy
 from planning.apps.safety_replay import replay_safety_log
 from planning.apps.workspace import SIMULATED_BOX_M, point
@@ -29,7 +30,6 @@ from planning.report.views import beside_goals
 from planning.rollout import Episode
 from robot.arm import ArmSpec
 from worldmodel.atomic_io import write_bytes
-from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.models.world_model import WorldModel
 
@@ -75,6 +75,11 @@ def logged_agent(logged: Logged, load: LoadModel, model: str = "") -> Agent:
         low, high = (point(corner) for corner in header["box_m"] or SIMULATED_BOX_M)
         arm = ArmSpec(**header["specs"]["arm"]) if "specs" in header else ArmSpec()
         resolved = planner.resolved(one_image=header.get("method", "actions") == "skills")
+    if not model and split_code(name)[1]:
+        raise PlanError(
+            f"The log names the encoder of {name}, and a log never chooses what code runs. Give "
+            f"model={name}, or plan=false."
+        )
     named = [("optimiser", planner.optimiser)]
     named += [("skill", skill) for skill in planner.skill_search.skills]
     for kind, code in named:
@@ -177,7 +182,7 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
         path.
     """
     logs = [read_log(folder) for folder in find_logs(options.run)]
-    load = functools.lru_cache(maxsize=1)(load_world_model)  # all logs of a run share one model
+    load = functools.lru_cache(maxsize=1)(open_world)  # all logs of a run share one model
     rows = [replay_log(logged, options, load) for logged in logs]
     worst = float(np.max([0.0, *(row["largest_difference"] or 0.0 for row in rows)]))
     judged = [row["safety"] for row in rows if row["safety"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from planning.apps.own_encoder import open_world
 from planning.apps.plan_sessions import PlanService, PlanSession
 from planning.errors import PlanError
 from planning.goals import read_goals
@@ -12,7 +13,6 @@ from planning.remote.server import PlanServer
 from planning.remote.token import read_or_make_token
 from planning.remote.wire import need
 from planning.serve_options import ServeOptions, is_loopback
-from worldmodel.checkpoints.loading import load_world_model
 
 
 def serve(options: ServeOptions, tell: Callable[[str], None]) -> None:
@@ -33,7 +33,7 @@ def serve(options: ServeOptions, tell: Callable[[str], None]) -> None:
     goals = read_goals(options.goals, []) if options.goals else []
     if len(goals) > 1:
         raise PlanError(f"goals={options.goals} are {len(goals)} images. Allowed: one")
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     service = PlanService(world, options, goals[0].image if goals else None)
     threads = listen.max_clients if options.batch_window_s else 1
     server = PlanServer(

@@ -44,7 +44,8 @@ class Options:
     max_reject_fraction: float = field(default=0.5, metadata=between(0, 1))
     """Maximum fraction of rejected episodes; above it the command stops."""
     encoder: str = ""
-    """Encoder of the features: a published name, a file, or random:SIZE."""
+    """Encoder of the features: a published name, a file, random:SIZE, or your own as
+    module:Class."""
     device: Device | None = None
     """Device of the encoder (default: auto)."""
     precision: Precision | None = None
@@ -77,7 +78,8 @@ class Options:
 
 def run(options: Options) -> int:
     """Prepare the shards and print the summary."""
-    from worldmodel.checkpoints.loading import load_encoder, place
+    from planning.apps.own_encoder import open_encoder
+    from worldmodel.checkpoints.loading import place
     from worldmodel.data.index import open_manifest
     from worldmodel.data.prepare import PrepareOptions, encoder_hash, prepare, prepared_views
     from worldmodel.data.transforms import Preprocess
@@ -86,7 +88,7 @@ def run(options: Options) -> int:
     manifest.check(options.max_reject_fraction)
     encode, digest, side, computed_in = None, "", options.image_size or 256, "float32"
     if options.what == "features":
-        model = load_encoder(options.encoder, "cpu", "float32", image_size=side)
+        model = open_encoder(options.encoder, "cpu", "float32", image_size=side)
         tubelet = model.config.encoder.tubelet_size
         model.set_observation(replace(model.observation_spec, frames_per_token=tubelet))
         if options.image_size not in (None, model.image_size[0]):

@@ -54,8 +54,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Write the features, then print the counts and the rejected videos."""
-    from planning.apps.own_encoder import is_users_encoder, own_encoder
-    from worldmodel.checkpoint import load_any
+    from planning.apps.own_encoder import open_any
     from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.world_model import WorldModel
     from worldmodel.perception.features import FeatureConfig, write_features
@@ -64,10 +63,7 @@ def run(options: Options) -> int:
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")
     out = Path(options.out)
     summary = summary_path(out, "features")
-    if is_users_encoder(options.model):
-        model: object = own_encoder(options.model, options.device)
-    else:
-        model = load_any(options.model, options.device, options.precision)
+    model = open_any(options.model, options.device, options.precision)
     if not isinstance(model, WorldModel | FrameEncoder):
         raise PlanError(
             f"model={options.model} is not an encoder. `worldmodel models` lists encoders."

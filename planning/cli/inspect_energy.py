@@ -59,10 +59,10 @@ class Options:
 def run(options: Options) -> int:
     """Compute, plot and write the energies."""
     from planning.apps.inspect_energy import draw, landscape, read_pictures, read_trajectory
-    from worldmodel import load_world_model
+    from planning.apps.own_encoder import open_world
     from worldmodel.atomic_io import write_json
 
-    model = load_world_model(options.model, options.device, options.precision)
+    model = open_world(options.model, options.device, options.precision)
     if options.trajectory:
         frames, states = read_trajectory(options.trajectory, options.first, options.last)
     else:

@@ -53,12 +53,12 @@ class Options:
 
 def run(options: Options) -> int:
     """Fit the probes, then print and write their errors, and those of rollouts by step."""
-    from worldmodel import load_world_model
+    from planning.apps.own_encoder import open_world
     from worldmodel.atomic_io import write_json
     from worldmodel.errors import DataError
     from worldmodel.evaluation.latent_probes import probe_world_model
 
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     clips, unseen = (_open(world, options, folder, 2) for folder in (options.data, options.val))
     result = probe_world_model(
         world, clips, unseen, count=options.count, steps=options.fit_steps, seed=options.seed

@@ -68,9 +68,9 @@ class Options:
 
 def run(options: Options) -> int:
     """Measure, print and write the errors."""
-    from worldmodel import load_world_model
+    from planning.apps.own_encoder import open_world
 
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     return _recorded(world, options) if options.data else _simulated(world, options)
 
 

@@ -41,16 +41,18 @@ def run(options: Options) -> int:
     """Write the folder, load it again, and upload it."""
     import torch
 
+    from planning.apps.own_encoder import open_any, split_code
     from worldmodel.checkpoints import pretrained
-    from worldmodel.checkpoints.loading import load_any
     from worldmodel.checkpoints.origin import origin_of
     from worldmodel.checkpoints.picture_decoder import decoder_path
 
     if options.repo and not pretrained.REPOSITORY.fullmatch(options.repo):
         raise PlanError(f"repo={options.repo!r}; allowed: USER/NAME or USER/NAME@REVISION.")
-    origin = origin_of(options.model)
-    model = load_any(options.model, "cpu", "float32")
-    decoder = decoder_path(options.model)
+    name, code = split_code(options.model)
+    name = name or options.model
+    origin = origin_of(name)
+    model = open_any(options.model, "cpu", "float32")
+    decoder = decoder_path(name)
     folder = pretrained.save_pretrained(
         model,
         Path(options.out),
@@ -61,7 +63,7 @@ def run(options: Options) -> int:
         dtype=getattr(torch, options.dtype),
         repository=options.repo or "USER/NAME",
     )
-    pretrained.load_pretrained(folder)
+    open_any(f"{folder}+{code}" if code else str(folder), "cpu", "float32")  # it can be read back
     for path in (folder / name for name in pretrained.FILES if (folder / name).is_file()):
         print(f"{path} ({path.stat().st_size / 1e6:.3f} MB)")
     if options.repo:

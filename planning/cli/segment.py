@@ -49,8 +49,8 @@ class Options:
 
 def run(options: Options) -> int:
     """Segment all sequences, then print and write J and F."""
+    from planning.apps.own_encoder import open_encoder
     from worldmodel.atomic_io import write_json
-    from worldmodel.checkpoints.loading import load_encoder
     from worldmodel.perception.label_propagation import PropagationOptions
     from worldmodel.perception.segment_videos import find_sequences, segment_all
 
@@ -59,7 +59,7 @@ def run(options: Options) -> int:
         raise PlanError(f"data={options.data!r} is not a folder. Give data=FOLDER of DAVIS 2017.")
     names = Path(options.videos) if options.videos else root / "ImageSets" / "2017" / "val.txt"
     sequences, rejected = find_sequences(root, names, options.resolution)
-    encoder = load_encoder(options.model, options.device, options.precision)
+    encoder = open_encoder(options.model, options.device, options.precision)
     chosen = PropagationOptions(
         short_side=options.short_side,
         context=options.context,

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from worldmodel.training.config import MODES, AnyOptions
+from worldmodel.training.config import (
+    MODES,
+    AnyOptions,
+    FinetuneOptions,
+    FrozenOptions,
+    PostOptions,
+)
+from worldmodel.training.macro_options import MacroOptions
 
 __all__ = ["MODES", "run"]
+STARTED = (PostOptions, FrozenOptions, FinetuneOptions, MacroOptions)
+"""Options of runs that start from the model that `encoder=` names."""
 
 
 def run(options: AnyOptions) -> int:
     """Train, then print the verdict and the paths of the results."""
-    from worldmodel.training.run import train  # keeps --help free of torch
+    from planning.apps.own_encoder import given_model  # keeps --help free of torch
+    from worldmodel.training.run import train
 
-    print_summary(train(options))
+    start = given_model(options.start.encoder) if isinstance(options, STARTED) else None
+    print_summary(train(options, start))
     print(f"model: {options.run.out}/model.safetensors")
     print(f"report: {options.run.out}/training.html")
     return 0

@@ -56,8 +56,8 @@ def run(options: Options) -> int:
     """Train, measure and write a decoder; print its errors beside those of the mean picture."""
     from tqdm import tqdm
 
+    from planning.apps.own_encoder import open_world, split_code
     from planning.report.video import png_bytes
-    from worldmodel import load_world_model
     from worldmodel.atomic_io import write_bytes, write_json
     from worldmodel.checkpoints.picture_decoder import decoder_path, save_decoder
     from worldmodel.training.decoder import (
@@ -68,7 +68,7 @@ def run(options: Options) -> int:
         open_frames,
     )
 
-    world = load_world_model(options.model, options.device, options.precision)
+    world = open_world(options.model, options.device, options.precision)
     train, unseen = (
         decoder_data(
             world,
@@ -99,7 +99,7 @@ def run(options: Options) -> int:
     found = mean_error(decoder, unseen)
     for name, value in found.items():
         print(f"{name:26s} {value:.2f}")
-    file = Path(options.file) if options.file else decoder_path(options.model)
+    file = Path(options.file) if options.file else decoder_path(split_code(options.model)[0])
     save_decoder(file, decoder)
     facts = {"model": options.model, "frames": len(train.z_FND), "seed": options.seed}
     out = Path(options.out)

@@ -3,10 +3,13 @@
 import ast
 import json
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from planning.apps.plan_sessions import PlanService, PlanSession
 from planning.cli.app import main
@@ -25,6 +28,7 @@ SHORT = {
     "batch_size=16": "batch_size=4",
 }
 """What a test changes in the commands, to take seconds."""
+PICTURE = "picture.png"
 
 
 @pytest.fixture
@@ -32,9 +36,10 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert write_files("your-environment.md", tmp_path) == ["my_env.py"]
+    assert write_files("your-environment.md", tmp_path) == ["my_env.py", "my_encoder.py"]
     yield tmp_path
-    sys.modules.pop("my_env", None)
+    for name in ("my_env", "my_encoder"):
+        sys.modules.pop(name, None)
 
 
 def shorter(words):
@@ -49,7 +54,8 @@ def test_the_guide_collects_trains_and_evaluates_with_four_numbers(folder, capsy
     ]
     assert code_lines(adapter) <= 6
     mine = [words for words in commands("your-environment.md") if "fetch" not in " ".join(words)]
-    record, held_out, train, evaluate, drive = [shorter(words) for words in mine]
+    words = [shorter(words) for words in mine]
+    record, held_out, train, evaluate, drive, train_own, evaluate_own = words
     assert main([*record, "workers=1"]) == 0
     assert main([*held_out, "workers=1"]) == 0
     file = next((folder / "data/train").glob("*/*/*/*/trajectory.h5"))
@@ -77,7 +83,52 @@ def test_the_guide_collects_trains_and_evaluates_with_four_numbers(folder, capsy
     assert main(["replay", "run=runs/drive"]) == 0
     assert main(["data", "index", "root=runs/drive/data", "out=runs/index"]) == 0
     assert served_action(folder).shape == (7,)
+    run_own_encoder(train_own, [*evaluate_own, "workers=1", "baselines=false", *search], capsys)
+
+
+def run_own_encoder(train, evaluate, capsys):
+    """The guide's encoder, from training to planning, and what a file must not do."""
+    short = ["threads=1", "plan_clips=0", "val_clips=4"]
+    assert main([*train, *short]) == 0
+    assert main(evaluate) == 0
+    named = "runs/own+my_encoder:Patches"
+    assert json.loads(Path("runs/eval_own/summary.json").read_text())["model"] == named
+    start = [f"encoder={named}", "warm_predictor=true"]
+    more = ["mode=finetune", "predictor_dim=96", "predictor_depth=2", "out=runs/tuned"]
+    kept = [w for w in train if not w.startswith(("mode=", "encoder=", "predictor_", "out="))]
+    assert main([*kept, *start, *more, *short]) == 0
+    own = load_world_model("runs/own", "cpu", encoder=sys.modules["my_encoder"].Patches())
+    tuned = load_world_model("runs/tuned", "cpu", encoder=sys.modules["my_encoder"].Patches())
+    before, after = (w.encoder.backbone.weight for w in (own, tuned))
+    fresh = sys.modules["my_encoder"].Patches().backbone.weight
+    assert torch.allclose(before, fresh, atol=1e-3)  # frozen; the file is float16
+    assert not torch.equal(before, after)
+    index = ["data", "index", "root=data/train", "out=runs/listed"]
+    assert main(index) == 0
+    features = ["what=features", "encoder=my_encoder:Patches", "transform=squeeze"]
+    assert main(["data", "prepare", "index=runs/listed", *features, "out=runs/prepared"]) == 0
+    post = ["train", "mode=post", "data=runs/prepared", "val=runs/prepared", "steps=2"]
+    post += ["batch_size=2", "warmup=1", "decay=1", "predictor_dim=32", "predictor_depth=1"]
+    post += ["predictor_heads=2", *features[1:], *short, "out=runs/post"]
+    assert main(post) == 0
+    assert main(["publish", f"model={named}", "out=runs/published"]) == 0
     capsys.readouterr()
+    plan = [f"image={PICTURE}", f"goal={PICTURE}", "state=[0.5,0.5,0,0]", "samples=4"]
+    plan = ["plan", *plan, "iterations=1", "device=cpu"]
+    Image.fromarray(np.full((64, 64, 3), 90, np.uint8)).save(PICTURE)
+    assert main([*plan, "model=runs/published+my_encoder:Patches"]) == 0
+    capsys.readouterr()
+    for model, why in {
+        "runs/own": "a file never chooses code. Name it: model=FOLDER+my_encoder:Patches",
+        "my_encoder:Patches": "is an encoder, without a predictor",
+        "runs/puck+my_encoder:Patches": "not of a user's class",
+        "runs/own+my_encoder:Gone": "cannot be loaded",
+        "runs/own+my_env:Puck": "Derive it from that class",
+    }.items():
+        assert main([*plan, f"model={model}"]) == 2
+        assert why in capsys.readouterr().err
+    assert main([*evaluate, "shard=0", "shards=2"]) == 2
+    assert "takes none from the records" in capsys.readouterr().err
 
 
 def served_action(folder):

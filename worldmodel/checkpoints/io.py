@@ -7,8 +7,10 @@ Nothing is ever unpickled.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from worldmodel.checkpoints.container import fill, load_tensors, read_description, save_safetensors
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor
-from worldmodel.models.config import EncoderConfig, ProbeConfig
+from worldmodel.models.config import EncoderConfig, OwnEncoderConfig, ProbeConfig
 from worldmodel.models.config_dict import from_dict, to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.encoder import VisionTransformer
@@ -82,8 +84,13 @@ def description_of(model: Model, notes: Mapping[str, str] | None) -> dict[str, A
     return {"kind": kind_of(model), "config": config, "notes": dict(notes or {})}
 
 
-def load_own(path: Path) -> Model:
+def load_own(path: Path, encoder: FrameEncoder | None = None) -> Model:
     """Read a file written by `save` into a float32 model on the CPU.
+
+    Args:
+        path: the file.
+        encoder: encoder of a user's class, into which the file's weights are read; required for
+            a file of such an encoder, which holds no code.
 
     Raises:
         CheckpointError: the file is damaged, of an unknown kind, or its keys and shapes do not
@@ -98,7 +105,7 @@ def load_own(path: Path) -> Model:
     tensors = load_tensors(path)
     most = sum(value.numel() for value in tensors.values())
     try:
-        model = empty_model(description.get("kind"), description.get("config", {}), most)
+        model = empty_model(description.get("kind"), description.get("config", {}), most, encoder)
     except ConfigError as error:
         raise CheckpointError(f"{path}: its description is not valid: {error}") from error
     fill(networks(model), tensors, str(path))
@@ -112,21 +119,27 @@ def copy_on_cpu(model: WorldModel) -> WorldModel:
         for prefix, network in networks(model).items()
         for name, value in network.state_dict().items()
     }
-    copied = empty_model(kind_of(model), to_dict(model.config))
+    encoder = model.encoder
+    own = copy.deepcopy(encoder).cpu() if is_users(encoder.config) else None
+    copied = empty_model(kind_of(model), to_dict(model.config), encoder=own)
     assert isinstance(copied, WorldModel)
     fill(networks(copied), tensors, "the copy of a model")
     return copied.eval().requires_grad_(False)
 
 
-def empty_model(kind: object, config: Any, most: int | None = None) -> Model:
+def empty_model(
+    kind: object, config: Any, most: int | None = None, encoder: FrameEncoder | None = None
+) -> Model:
     """Build the model of a file's description, on the meta device where possible.
 
     Args:
         kind: entry of the description.
         config: entry of the description.
         most: number of weights in the file; a part that takes memory may not have more.
+        encoder: encoder of a user's class; see `load_own`.
 
     Raises:
+        CheckpointError: the encoder is of a user's class, and it is not given, or another one is.
         ConfigError: the kind is unknown, or the configuration is invalid.
     """
     if kind == "world_model":
@@ -134,10 +147,10 @@ def empty_model(kind: object, config: Any, most: int | None = None) -> Model:
         with torch.device("meta"):
             head = None if model.object_head is None else ObjectHead(model.object_head)
             macro = None if model.macro is None else MacroDynamics(model.macro)
-        encoder = _empty_encoder(model.frame_encoder, most)
-        return WorldModel(encoder, _empty_dynamics(model.dynamics), head, macro)
+        reading = _empty_encoder(model.frame_encoder, most, encoder)
+        return WorldModel(reading, _empty_dynamics(model.dynamics), head, macro)
     if kind == "video_model":
-        return _empty_encoder(from_dict(FrameEncoderConfig, config), most)
+        return _empty_encoder(from_dict(FrameEncoderConfig, config), most, encoder)
     if kind == "latent_dynamics":
         return _empty_dynamics(from_dict(DynamicsConfig, config))
     if kind == "probe":
@@ -146,7 +159,45 @@ def empty_model(kind: object, config: Any, most: int | None = None) -> Model:
     raise ConfigError(f"kind={kind!r} is unknown; another version of this package wrote the file")
 
 
-def _empty_encoder(config: FrameEncoderConfig, most: int | None) -> FrameEncoder:
+def is_users(config: FrameEncoderConfig) -> bool:
+    """Return whether an encoder is of a user's class."""
+    return isinstance(config.encoder, OwnEncoderConfig)
+
+
+def _users_encoder(config: FrameEncoderConfig, encoder: FrameEncoder | None) -> FrameEncoder:
+    """Return the given encoder with a file's conventions.
+
+    Raises:
+        CheckpointError: no encoder is given, or one with other sizes.
+    """
+    described = config.encoder
+    assert isinstance(described, OwnEncoderConfig)
+    code = described.code or "module:Class"
+    if encoder is None:
+        raise CheckpointError(
+            f"The encoder of this model is a user's class, and a file never chooses code. Name it: "
+            f"model=FOLDER+{code}, or load_world_model(..., encoder=...) in Python"
+        )
+    found = encoder.config.encoder
+    if not isinstance(found, OwnEncoderConfig) or replace(found, code="") != replace(
+        described, code=""
+    ):
+        raise CheckpointError(
+            f"The encoder is {found}, this model was trained with {described}: name that one"
+        )
+    encoder.config = replace(config, encoder=found)
+    return encoder.set_observation(config.observation)
+
+
+def _empty_encoder(
+    config: FrameEncoderConfig, most: int | None, encoder: FrameEncoder | None
+) -> FrameEncoder:
+    if is_users(config):
+        return _users_encoder(config, encoder)
+    if encoder is not None:
+        raise CheckpointError(
+            "The encoder of this model is not of a user's class: name the model alone, without +"
+        )
     if not isinstance(config.encoder, EncoderConfig):
         # not on the meta device: it holds a position table outside the state dict
         return TransformersEncoder(config, most=most)

@@ -80,7 +80,11 @@ def describe(model: nn.Module) -> str:
 
 
 def load_world_model(
-    name_or_path: Name = "default", device: Device = "auto", precision: Precision = "auto"
+    name_or_path: Name = "default",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    *,
+    encoder: FrameEncoder | None = None,
 ) -> WorldModel:
     """Load a world model: a frame encoder and the latent dynamics trained on it.
 
@@ -89,13 +93,14 @@ def load_world_model(
         device: a torch device, or `auto` for CUDA if available.
         precision: data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
             else float32.
+        encoder: encoder of your own class, with which the model was trained.
 
     Raises:
         CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
         DownloadError: a published file cannot be downloaded; the message describes the manual
             download.
     """
-    model = _open(name_or_path, "any")
+    model = _open(name_or_path, "any", encoder)
     if not isinstance(model, WorldModel):
         raise CheckpointError(
             f"{name_or_path} is {describe(model)}; needed: a world model, such as the embedded "
@@ -111,6 +116,7 @@ def load_encoder(
     *,
     seed: int = 0,
     image_size: int = 256,
+    encoder: FrameEncoder | None = None,
 ) -> FrameEncoder:
     """Load a frame encoder, or the one inside a world model.
 
@@ -122,6 +128,7 @@ def load_encoder(
             else float32.
         seed: seed of a random encoder's weights.
         image_size: side of a random encoder's images [px].
+        encoder: encoder of your own class, whose weights are read.
 
     Raises:
         CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
@@ -133,7 +140,7 @@ def load_encoder(
         raise ConfigError("encoder= is empty: use a name of `worldmodel models`, or a file")
     if is_random(str(name_or_path)):
         return place(random_encoder(str(name_or_path), seed, image_size), device, precision)
-    model = _open(name_or_path, "encoder")
+    model = _open(name_or_path, "encoder", encoder)
     if isinstance(model, WorldModel):
         model = model.encoder
     if not isinstance(model, FrameEncoder):
@@ -158,16 +165,26 @@ def load_probe(
 
 
 def load_any(
-    name_or_path: Name = "default", device: Device = "auto", precision: Precision = "auto"
+    name_or_path: Name = "default",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    *,
+    encoder: FrameEncoder | None = None,
 ) -> Model:
     """Load a model of any kind; use the typed loaders if you need a specific one.
+
+    Args:
+        name_or_path: as for `load_world_model`.
+        device: a torch device, or `auto` for CUDA if available.
+        precision: data type of the weights.
+        encoder: encoder of your own class, whose weights are read.
 
     Raises:
         CheckpointError: the name is unknown, or the file is damaged.
         DownloadError: a published file cannot be downloaded; the message describes the manual
             download.
     """
-    return place(_open(name_or_path, "any"), device, precision)
+    return place(_open(name_or_path, "any", encoder), device, precision)
 
 
 def place(model: AnyModel, device: Device, precision: Precision = "auto") -> AnyModel:
@@ -188,14 +205,14 @@ def place(model: AnyModel, device: Device, precision: Precision = "auto") -> Any
     return model
 
 
-def _open(name_or_path: Name, want: Want) -> Model:
+def _open(name_or_path: Name, want: Want, encoder: FrameEncoder | None = None) -> Model:
     name, path = str(name_or_path), Path(name_or_path)
     if name.startswith("hf:"):
         return load_transformers_encoder(name.removeprefix("hf:"))
     if path.is_dir():
-        return _open_folder(path, want)
+        return _open_folder(path, want, encoder)
     if path.is_file():
-        return _open_file(path, want)
+        return _open_file(path, want, encoder)
     if registry.is_known(name):
         file, known = find_source(name)
         return assemble(PublishedFile(file, known=known), want)[0]
@@ -203,7 +220,7 @@ def _open(name_or_path: Name, want: Want) -> Model:
         return load_own(embedded_path(name))
     repository = pretrained.parse_repository(name)
     if repository is not None:
-        return _open_repository(repository, name, want)
+        return _open_repository(repository, name, want, encoder)
     files = embedded_path().parent.glob("*.safetensors")
     shipped = sorted(p.stem for p in files if not p.stem.endswith("-decoder"))
     raise CheckpointError(
@@ -212,7 +229,9 @@ def _open(name_or_path: Name, want: Want) -> Model:
     )
 
 
-def _open_repository(repository: pretrained.Repository, name: str, want: Want) -> Model:
+def _open_repository(
+    repository: pretrained.Repository, name: str, want: Want, encoder: FrameEncoder | None
+) -> Model:
     """Load from the hub's cache, downloading on first use.
 
     Raises:
@@ -226,22 +245,22 @@ def _open_repository(repository: pretrained.Repository, name: str, want: Want) -
             f"name, and from the Hugging Face hub it cannot be had. {error}"
         ) from error
     if pretrained.is_ours(folder):
-        return pretrained.load_pretrained(folder, checked=True)
-    return _open_folder(folder, want)
+        return pretrained.load_pretrained(folder, checked=True, encoder=encoder)
+    return _open_folder(folder, want, encoder)
 
 
-def _open_folder(folder: Path, want: Want) -> Model:
+def _open_folder(folder: Path, want: Want, encoder: FrameEncoder | None) -> Model:
     """Load from a training run's folder or a Hugging Face folder."""
     config = folder / "config.json"
     if config.is_file():
         if pretrained.is_ours(folder):
-            return pretrained.load_pretrained(folder)
+            return pretrained.load_pretrained(folder, encoder=encoder)
         if is_backbone(read_json(config)):
             return load_transformers_encoder(folder)
         return assemble(PublishedFile(folder), want)[0]
     for name in RUN_FILES:
         if (folder / name).is_file():
-            return _open_file(folder / name, want)
+            return _open_file(folder / name, want, encoder)
     if folder.parent.name == "checkpoints":
         raise CheckpointError(
             f"{folder} is a training checkpoint, which only its own run reads: load the run's "
@@ -258,11 +277,11 @@ def _open_folder(folder: Path, want: Want) -> Model:
     )
 
 
-def _open_file(path: Path, want: Want) -> Model:
+def _open_file(path: Path, want: Want, encoder: FrameEncoder | None) -> Model:
     refuse_stand_ins(path)
     if path.suffix == ".safetensors" or is_safetensors(path):
         if read_description(path) is not None:
-            return load_own(path)
+            return load_own(path, encoder)
         return assemble(PublishedFile(path), want)[0]
     state = read_torch(path)
     if {"model", "optimizer"} <= state.keys():

@@ -30,6 +30,7 @@ from worldmodel.checkpoints.container import read_description, read_json
 from worldmodel.checkpoints.hub import MAIN, cached_path, fetch_from_hub, upload_files
 from worldmodel.checkpoints.io import Model, description_of, load_own, save
 from worldmodel.errors import CheckpointError, ConfigError
+from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.transformers_encoder import is_backbone
 
 MODEL_TYPE = "worldmodel"
@@ -171,13 +172,16 @@ def is_ours(folder: Path) -> bool:
     return read_json(folder / CONFIG).get("model_type") == MODEL_TYPE
 
 
-def load_pretrained(folder: Path, *, checked: bool = False) -> Model:
+def load_pretrained(
+    folder: Path, *, checked: bool = False, encoder: FrameEncoder | None = None
+) -> Model:
     """Load a folder of `save_pretrained`.
 
     Args:
         folder: the folder.
         checked: whether the content was compared with its checksum already, as by a download; then
             only its size is.
+        encoder: encoder of a user's class; see `worldmodel.checkpoints.io.load_own`.
 
     Raises:
         CheckpointError: a file is missing, or does not match its size, its checksum or
@@ -193,7 +197,7 @@ def load_pretrained(folder: Path, *, checked: bool = False) -> Model:
             f"{folder / CONFIG} describes another model than {folder / WEIGHTS}: download both "
             "files again"
         )
-    return load_own(folder / WEIGHTS)
+    return load_own(folder / WEIGHTS, encoder)
 
 
 def fetch_repository(repository: Repository, manual: Path) -> Path:

@@ -258,6 +258,22 @@ class ObjectHeadConfig(Checked):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnEncoderConfig(Checked):
+    """Sizes of a frame encoder of a user's class; a file holds its weights, never its code."""
+
+    image_size: tuple[int, int] = field(metadata=between(1, 2**14))
+    """Height and width of its input images [px]."""
+    patch_size: int = field(metadata=DIM)
+    """Side of the part of the image that a token describes [px]."""
+    embed_dim: int = field(metadata=WIDTH)
+    """Width of a token."""
+    tubelet_size: int = field(default=1, metadata=between(1, 16))
+    """Number of frames per token."""
+    code: str = ""
+    """`module:Class` that a command named for it; messages show it, and nothing imports it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TransformersConfig(Checked):
     """A backbone of the `transformers` package, rebuilt offline from its own settings."""
 

@@ -11,7 +11,7 @@ import typing
 from typing import Any, TypeVar
 
 from worldmodel.errors import ConfigError
-from worldmodel.models.config import EncoderConfig, TransformersConfig
+from worldmodel.models.config import EncoderConfig, OwnEncoderConfig, TransformersConfig
 from worldmodel.models.model_config import FrameEncoderConfig, ModelConfig
 
 Config = TypeVar("Config")
@@ -81,9 +81,10 @@ def _from_convention(values: dict[str, Any], *, is_world: bool) -> dict[str, Any
 
 def _value(value: Any, hint: Any) -> Any:
     """Turn lists into tuples and dictionaries into nested configs; these check what they get."""
-    if TransformersConfig in typing.get_args(hint):  # the two kinds of backbone
-        is_ours = isinstance(value, dict) and "settings" not in value
-        return from_dict(EncoderConfig if is_ours else TransformersConfig, value)
+    if TransformersConfig in typing.get_args(hint):  # the kinds of backbones
+        kinds = {"settings": TransformersConfig, "code": OwnEncoderConfig}
+        found = [kind for name, kind in kinds.items() if isinstance(value, dict) and name in value]
+        return from_dict(found[0] if found else EncoderConfig, value)
     for kind in (hint, *typing.get_args(hint)):  # a nested config, or one that may be None
         if value is not None and dataclasses.is_dataclass(kind) and isinstance(kind, type):
             return from_dict(kind, value)

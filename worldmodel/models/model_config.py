@@ -14,6 +14,7 @@ from worldmodel.models.config import (
     EncoderConfig,
     MacroConfig,
     ObjectHeadConfig,
+    OwnEncoderConfig,
     PredictorConfig,
     TransformersConfig,
 )
@@ -46,7 +47,7 @@ class Scaling(Checked):
                 raise ConfigError(f"{name}={getattr(self, name)} must hold numbers above 0")
 
 
-BackboneConfig = EncoderConfig | TransformersConfig
+BackboneConfig = EncoderConfig | TransformersConfig | OwnEncoderConfig
 DEFAULT_ACTION = ActionSpec()
 UNSCALED = Scaling()
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.actions import convert_state
-from worldmodel.errors import ShapeError
+from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.ac_predictor import ActionConditionedPredictor, CacheList
-from worldmodel.models.config import EncoderConfig
+from worldmodel.models.config import EncoderConfig, OwnEncoderConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder, normalise
 from worldmodel.models.macro import MacroDynamics
@@ -26,9 +26,15 @@ __all__ = ["WorldModel", "build_frame_encoder", "normalise"]
 
 
 def build_frame_encoder(config: FrameEncoderConfig) -> FrameEncoder:
-    """Build the frame encoder of a config with random weights."""
+    """Build the frame encoder of a config with random weights.
+
+    Raises:
+        ConfigError: the encoder is of a user's class, which no config can build.
+    """
     if isinstance(config.encoder, EncoderConfig):
         return VideoEncoder(config)
+    if isinstance(config.encoder, OwnEncoderConfig):
+        raise ConfigError(f"The encoder is the user's class {config.encoder.code}: create it")
     return TransformersEncoder(config)
 
 

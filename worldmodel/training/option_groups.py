@@ -465,7 +465,8 @@ class EncoderStart(Checked):
     """Pretrained encoder that a run starts from."""
 
     encoder: str = ""
-    """Model name, file, folder, hf:NAME (transformers), or random:SIZE for untrained weights."""
+    """Model name, file, folder, hf:NAME (transformers), random:SIZE for untrained weights, or your
+    own as module:Class."""
     image_size: int = field(default=0, metadata=between(0, 4096, "px"))
     """Height and width of the frames (0: the encoder's); any other size is rejected."""
 

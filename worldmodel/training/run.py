@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from worldmodel.atomic_io import write_json
+from worldmodel.checkpoints.io import Model
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.precision import allow_tf32, autocast
 from worldmodel.output_guard import output_guard
@@ -46,10 +48,14 @@ from worldmodel.training.verdict import as_dict
 log = logging.getLogger(__name__)
 
 
-def train(options: AnyOptions) -> Summary:
+def train(options: AnyOptions, start: Model | None = None) -> Summary:
     """Train according to the options, in this process or as a job, and wait for the end.
 
     It writes the model, metrics.jsonl, summary.json, training.html and checkpoints to `run.out`.
+
+    Args:
+        options: options of the run.
+        start: model that `encoder=` names, if its encoder is of a user's class; None loads it.
 
     Returns:
         Content of summary.json.
@@ -61,22 +67,22 @@ def train(options: AnyOptions) -> Summary:
     """
     require_tracker(options.loop.experiment)
     if options.launch.launcher == "here":
-        return train_here(options)
-    job = launching.submit(train_here, options)
+        return train_here(options, start)
+    job = launching.submit(functools.partial(train_here, start=start), options)
     log.info("job %s, logs in %s", job.job_id, job.paths.folder)
     return launching.wait(job)
 
 
-def train_here(options: AnyOptions) -> Summary:
+def train_here(options: AnyOptions, start: Model | None = None) -> Summary:
     """Train in this process, which may be one of several started by torchrun or a job."""
     with process_group(options.run.device) as ranks:
         guard = nullcontext() if ranks.rank else output_guard(Path(options.run.out))
         with guard:
-            return run_task(open_task(options, ranks), ranks)
+            return run_task(open_task(options, ranks, start), ranks)
 
 
-def open_task(options: AnyOptions, ranks: Ranks) -> Task:
-    """Open the data and, if any, the encoder selected by the options."""
+def open_task(options: AnyOptions, ranks: Ranks, start: Model | None = None) -> Task:
+    """Open the data and, if any, the encoder selected by the options; see `train`."""
     if options.run.threads:
         torch.set_num_threads(options.run.threads)
     if isinstance(options, ImagePretrainOptions):
@@ -86,10 +92,10 @@ def open_task(options: AnyOptions, ranks: Ranks) -> Task:
     if isinstance(options, PretrainOptions):
         return PretrainTask.open(options, ranks)
     if isinstance(options, MacroOptions):
-        return MacroTask.open(options, ranks)
+        return MacroTask.open(options, ranks, start)
     if isinstance(options, PostOptions):
-        return PostTask.open(options, ranks)
-    return JointTask.open(options, ranks)
+        return PostTask.open(options, ranks, start)
+    return JointTask.open(options, ranks, start)
 
 
 def run_task(task: Task, ranks: Ranks | None = None) -> Summary:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from worldmodel.checkpoints.container import read_description
-from worldmodel.checkpoints.loading import embedded_path, load_world_model
+from worldmodel.checkpoints.io import Model
+from worldmodel.checkpoints.loading import embedded_path
 from worldmodel.constants import POSE_DIM
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError, DataError
@@ -25,7 +26,8 @@ from worldmodel.models.object_head import ObjectHead
 from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
 from worldmodel.training.option_groups import ContactClipConfig, DynamicsSizes
-from worldmodel.training.sources import choose_clips, open_encoder
+from worldmodel.training.sources import choose_clips
+from worldmodel.training.start_models import open_encoder, open_world
 
 SmallOptions = JointOptions | FrozenOptions | FinetuneOptions
 SCALE_CLIPS = 2048
@@ -49,8 +51,12 @@ class Start:
     """Whether a label from a simulator was used in training these parts."""
 
 
-def open_start(options: SmallOptions) -> Start:
+def open_start(options: SmallOptions, given: Model | None = None) -> Start:
     """Load the parts that a run starts from, on the CPU.
+
+    Args:
+        options: options of the run.
+        given: model that `encoder=` names; None loads it.
 
     Raises:
         CheckpointError: the name is unknown, the file is damaged, or it is not what is needed.
@@ -61,9 +67,9 @@ def open_start(options: SmallOptions) -> Start:
     start, seed = options.start, options.run.seed
     label = simulator_label(start.encoder)
     if not start.warm_predictor:
-        return Start(encoder=open_encoder(start, seed), simulator_label=label)
-    world = load_world_model(start.encoder, "cpu")
-    encoder = open_encoder(start, seed)  # checks the image size
+        return Start(encoder=open_encoder(start, seed, given), simulator_label=label)
+    world = open_world(start.encoder, given)
+    encoder = open_encoder(start, seed, given)  # checks the image size
     _check_sizes(options.predictor, world.config.predictor)
     check_cameras(world.observation_spec.cameras, options.clips)
     world.dynamics.requires_grad_(True)

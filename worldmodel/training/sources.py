@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.clip_mix import ClipMix, MemorySource
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.dataset import RawClips
@@ -34,7 +33,6 @@ from worldmodel.training.distributed import Ranks
 from worldmodel.training.option_groups import (
     ClipConfig,
     ContactClipConfig,
-    EncoderStart,
     PostClipConfig,
     RunConfig,
 )
@@ -71,24 +69,6 @@ def choose_clips(source: ClipSource, count: int, seed: int) -> np.ndarray:
     """Draw the indices of up to `count` distinct clips, in random order."""
     rng = np.random.default_rng(seed)
     return rng.choice(len(source), size=min(count, len(source)), replace=False)
-
-
-def open_encoder(start: EncoderStart, seed: int) -> FrameEncoder:
-    """Load the encoder that a run starts from, on the CPU.
-
-    Raises:
-        ConfigError: the name is empty, the random size is unknown, or the image size differs.
-        CheckpointError: the name is unknown, the file is damaged, or it is not an encoder.
-    """
-    size = start.image_size
-    encoder = load_encoder(start.encoder, "cpu", seed=seed, image_size=size or 256)
-    if size and encoder.image_size != (size, size):
-        raise ConfigError(
-            f"image_size={size} (given, or the recipe's) does not fit encoder={start.encoder}, "
-            f"which takes {encoder.image_size[0]} x {encoder.image_size[1]} pixels: set image_size="
-            f"{encoder.image_size[0]}, or image_size=0 for the encoder's own"
-        )
-    return encoder
 
 
 def open_memory(

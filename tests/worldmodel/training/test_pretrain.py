@@ -26,7 +26,8 @@ from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfi
 from worldmodel.training.run import run_task
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.small_models import Start
-from worldmodel.training.sources import Sources, open_encoder
+from worldmodel.training.sources import Sources
+from worldmodel.training.start_models import open_encoder
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.pretrain import PretrainTask, momentum_at
 

@@ -9,6 +9,7 @@ Shapes: B clips, T frames, N tokens, D width, S state, A action.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.io import Model, is_users, save
 from worldmodel.data.clip_mix import ClipMix
 from worldmodel.data.memory import MemoryClips, PoseLabels
 from worldmodel.errors import ConfigError
@@ -97,17 +98,25 @@ class JointTask(PredictorTask):
         """
         super().__init__(options, sources)
         self.start, self.gripper = start, gripper
+        own = start.encoder is not None and is_users(start.encoder.config)
+        self.users_encoder = copy.deepcopy(start.encoder) if own else None
+        """Encoder of a user's class for the export, which no config can build; else None."""
 
     @classmethod
-    def open(cls, options: SmallOptions, ranks: Ranks) -> JointTask:
+    def open(cls, options: SmallOptions, ranks: Ranks, given: Model | None = None) -> JointTask:
         """Open the encoder and the clips selected by the options.
+
+        Args:
+            options: options of the run.
+            ranks: processes of the run.
+            given: model that `encoder=` names; None loads it.
 
         Raises:
             ConfigError: the object loss is set on data without object positions, the image size
                 differs from the encoder's, or a weight needs an object head that is not there.
             DataError: there are no usable episodes.
         """
-        start = open_start(options)
+        start = open_start(options, given)
         if isinstance(options, JointOptions):
             image_size = options.encoder.image_size
         else:
@@ -286,8 +295,12 @@ class JointTask(PredictorTask):
     def export(self, path: Path, weights: dict[str, Tensor]) -> dict[str, object]:
         """Write the world model in half precision."""
         assert self.objective.encoder is not None
-        with torch.random.fork_rng(devices=[]):
-            encoder = build_frame_encoder(self.objective.encoder.config)
+        config = self.objective.encoder.config
+        if self.users_encoder is None:
+            with torch.random.fork_rng(devices=[]):
+                encoder = build_frame_encoder(config)
+        else:
+            encoder = self.users_encoder.set_observation(config.observation)
         encoder.load_state_dict(part_of(weights, "encoder"))
         head = self.objective.object_head
         if head is not None:

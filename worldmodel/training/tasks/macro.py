@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from worldmodel.checkpoints.io import save
-from worldmodel.checkpoints.loading import load_world_model
+from worldmodel.checkpoints.io import Model, save
 from worldmodel.data.clip_mix import ClipMix
 from worldmodel.data.memory import MemoryClips
 from worldmodel.errors import ConfigError
@@ -34,6 +33,7 @@ from worldmodel.training.metrics import Row
 from worldmodel.training.schedules import warmup_flat_cosine
 from worldmodel.training.small_models import check_cameras, check_conventions, simulator_label
 from worldmodel.training.sources import Sources, choose_clips, open_memory
+from worldmodel.training.start_models import open_world
 from worldmodel.training.task import Task, part_of
 from worldmodel.training.verdict import Finding, judge_prediction
 
@@ -83,15 +83,20 @@ class MacroTask(Task):
         self.world = world.requires_grad_(False)
 
     @classmethod
-    def open(cls, options: MacroOptions, ranks: Ranks) -> MacroTask:
+    def open(cls, options: MacroOptions, ranks: Ranks, given: Model | None = None) -> MacroTask:
         """Open the world model and the clips.
+
+        Args:
+            options: options of the run.
+            ranks: processes of the run.
+            given: model that `encoder=` names; None loads it.
 
         Raises:
             ConfigError: the model has no object head that a weight needs, or other conventions than
                 the data.
             DataError: there are no usable episodes.
         """
-        world = load_world_model(options.start.encoder, "cpu")
+        world = open_world(options.start.encoder, given)
         if options.macro.macro_match and world.object_head is None:
             raise ConfigError(
                 f"macro_match={options.macro.macro_match:g} needs an object head, which encoder="

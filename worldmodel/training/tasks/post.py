@@ -21,7 +21,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import (
     checkpoint_wrapper,
 )
 
-from worldmodel.checkpoints.io import save
+from worldmodel.checkpoints.io import Model, save
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.rollout_error import rollout_errors
@@ -41,7 +41,8 @@ from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.schedules import rate_at
-from worldmodel.training.sources import Sources, choose_clips, open_encoder, open_post
+from worldmodel.training.sources import Sources, choose_clips, open_post
+from worldmodel.training.start_models import open_encoder
 from worldmodel.training.task import PredictorTask
 
 log = logging.getLogger(__name__)
@@ -145,8 +146,13 @@ class PostTask(PredictorTask):
         self.encoder = encoder
 
     @classmethod
-    def open(cls, options: PostOptions, ranks: Ranks) -> PostTask:
+    def open(cls, options: PostOptions, ranks: Ranks, given: Model | None = None) -> PostTask:
         """Open the encoder and the clips selected by the options.
+
+        Args:
+            options: options of the run.
+            ranks: processes of the run.
+            given: model that `encoder=` names; None loads it.
 
         Raises:
             ConfigError: the options are inconsistent with the data.
@@ -154,7 +160,7 @@ class PostTask(PredictorTask):
         """
         start, encoder = options.start, None
         if start.encoder:
-            encoder = open_encoder(start, options.run.seed)
+            encoder = open_encoder(start, options.run.seed, given)
         return cls(options, open_post(options, encoder, ranks), encoder)
 
     def start_modules(self) -> Iterable[nn.Module]:
