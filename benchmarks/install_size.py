@@ -1,7 +1,8 @@
 """Measure the installed size of the base and of each extra, and write them into docs/install.md.
 
-    python benchmarks/install_size.py       # asks pip what it would install; some minutes
-    python benchmarks/install_size.py page  # only the page
+    python benchmarks/install_size.py                # asks pip what it would install; some minutes
+    python benchmarks/install_size.py extras=a,b     # only these extras, beside the earlier sizes
+    python benchmarks/install_size.py page           # only the page
 
 Pip resolves each set (`--dry-run`). The size of a distribution is the sum of its installed files,
 if this version is installed here, else of the files in its downloaded wheel.
@@ -87,13 +88,20 @@ def row(pins: Pins) -> dict[str, Any]:
     return {"distributions": len(pins), "megabytes": megabytes(pins), "largest": largest(pins)}
 
 
-def measure() -> dict[str, Any]:
-    """Measure PyTorch, the base without it, and what each extra adds to both."""
+def measure(chosen: list[str], earlier: dict[str, Any]) -> dict[str, Any]:
+    """Measure PyTorch, the base without it, and what each extra adds to both.
+
+    Args:
+        chosen: extras to measure; empty for all, and the base.
+        earlier: rows of an earlier measurement, for the others.
+    """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     torch, base = resolve("torch"), resolve(".")
     rows: dict[str, Any] = {"PyTorch": row(torch & base), "base": row(base - torch)}
     for extra in project["optional-dependencies"]:
-        if extra in SKIPPED:
+        if chosen and extra not in chosen:
+            rows |= {extra: earlier[extra]} if extra in earlier else {}
+        elif extra in SKIPPED:
             rows[extra] = {"note": SKIPPED[extra]}
         else:
             rows[extra] = row(resolve(f".[{extra}]") - base)
@@ -123,8 +131,11 @@ def write_page(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure the sizes and write the page."""
+    given = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
     if "page" not in sys.argv:
-        RESULT.write_text(json.dumps(measure(), indent=1) + "\n", encoding="utf-8")
+        earlier = json.loads(RESULT.read_text(encoding="utf-8"))["rows"]
+        found = measure([name for name in given.get("extras", "").split(",") if name], earlier)
+        RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     write_page(json.loads(RESULT.read_text(encoding="utf-8")))
     print(PAGE)
 
