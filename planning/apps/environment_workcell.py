@@ -16,6 +16,7 @@ from planning.apps.environments import GoalEnvironment, open_environment
 from planning.apps.workcell import Workcell, read_limits
 from planning.apps.workspace import point
 from planning.arm_options import WorkcellOptions
+from planning.errors import DriveError
 from planning.goals import GoalPicture
 from planning.protocols import Box, SubGoal
 from robot.arm import Arm, ArmSpec, ArmState, Closing, Sent
@@ -169,6 +170,17 @@ class EnvironmentWorkcell(Workcell):
     def picture(self) -> Image:
         """Return the picture after the last action [H, W, 3]."""
         return np.asarray(self.moving.observation["image"], dtype=np.uint8)
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Refuse another view.
+
+        Raises:
+            DriveError: always; an environment has one picture.
+        """
+        raise DriveError(
+            f"The model sees the camera {name} too, and an environment has one picture. Use a "
+            "model that was trained on one camera."
+        )
 
     def begin(self, seed: int, variant: str = "default") -> None:
         """Start an episode of the environment."""

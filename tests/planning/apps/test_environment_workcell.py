@@ -9,7 +9,7 @@ from envs.gym_env import GymGoalEnv
 from planning.apps.environment_workcell import EnvironmentWorkcell
 from planning.apps.workcell import safe_arm
 from planning.arm_options import WorkcellOptions
-from planning.errors import PlanError
+from planning.errors import DriveError, PlanError
 from robot.arm import ArmSpec
 from robot.errors import ArmError
 from tests.envs.test_gym_env import Line
@@ -96,6 +96,8 @@ def test_an_exception_of_the_users_code_is_an_error_of_the_arm(cell):
 
 @pytest.mark.parametrize("cell", [Flat], indirect=True)
 def test_a_model_with_angles_is_refused(cell):
+    with pytest.raises(DriveError, match="sees the camera wrist too"):
+        cell.open_views(["wrist"], {})
     cell.require_states(4)
     with pytest.raises(PlanError, match="have 7 numbers, the environment's have 4"):
         cell.require_states(7)
