@@ -28,6 +28,8 @@ SAME_GREYS = 2.0
 """Mean difference of two pictures of the same state [grey levels]."""
 DRIFT, NOISE = 0.6, 0.5
 """Random play keeps this share of its direction, and adds noise, in maximum steps."""
+REACH_M = 3.0
+"""Largest x, y and z of a state [m], beyond which its unit is not metres."""
 SLACK = 4
 """Steps that a planner may take beyond those that the goal took."""
 
@@ -221,6 +223,11 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise TaskError(
                 f"position() has shape {state.shape}; allowed: {self.arm_spec.state_dim} numbers, "
                 "as arm_spec says"
+            )
+        if not (np.abs(state[:3]) <= REACH_M).all() or not np.isfinite(state).all():
+            raise TaskError(
+                f"position() is {state.tolist()}; allowed: finite numbers, and x, y, z from "
+                f"-{REACH_M:g} to {REACH_M:g} m. Give metres, or a unit that keeps them within it"
             )
         return state
 

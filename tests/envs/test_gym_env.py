@@ -118,6 +118,16 @@ class Wrong(Named):
         return np.zeros(2)
 
 
+class Millimetres(Named):
+    def position(self):
+        return np.array([420.0, 0.0, 0.0, 0.0])
+
+
+class Lost(Named):
+    def position(self):
+        return np.array([0.0, 0.0, 0.0, np.nan])
+
+
 class Blind(Line):
     def render(self):
         return "a text"
@@ -129,6 +139,8 @@ class Blind(Line):
         (lambda: GymGoalEnv(Unseeded()), "does not start again"),
         (GymGoalEnv, "override make_env"),
         (Wrong, "allowed: 4 numbers"),
+        (Millimetres, r"position\(\) is \[420.0, .*Give metres"),
+        (Lost, r"position\(\) is .*nan\]; allowed: finite numbers"),
         (lambda: GymGoalEnv(Blind()), "render_mode='rgb_array'"),
     ],
 )
