@@ -4,7 +4,8 @@ For each fault, several times: the time until the arm is at rest, how far it mov
 Then thousands of random, extreme and NaN commands pass through the safety layer, which takes about
 two hours of one core; `--processes 8` shares them among 8 simulated arms. More of them pass through
 the layer alone, on an arm without physics. A killed run resumes from the lines in the folder
-`--work`; remove that folder to measure again.
+`--work`; remove that folder to measure again. `commands_before` in the results is 10,000 commands
+that an earlier version drove, before rotations were limited by their angle.
 
     python benchmarks/robot_safety.py [--only faults|commands|layer|page] [--commands 10000]
         [--processes 8] [--work runs/robot-safety]
@@ -158,7 +159,12 @@ def layer_text(found: dict[str, Any]) -> str:
 
 def write_page(found: dict[str, Any]) -> None:
     """Fill the blocks of docs/robot-faults.md for the parts that were measured."""
-    texts = {"faults": fault_table, "commands": command_text, "layer": layer_text}
+    texts = {
+        "faults": fault_table,
+        "commands": command_text,
+        "commands_before": command_text,
+        "layer": layer_text,
+    }
     fill_blocks(PAGE, {part: texts[part](found[part]) for part in texts if part in found})
 
 
