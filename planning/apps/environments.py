@@ -76,6 +76,11 @@ def open_environment(name: str, image_size: int) -> GoalEnvironment:
         raise PlanError(
             f"environment={name} cannot be created ({error}). It must take render_mode='rgb_array'."
         ) from error
+    if not isinstance(plain, gymnasium.Env):
+        raise PlanError(
+            f"environment={name} gives {type(plain).__name__}, which is no gymnasium.Env. Name a "
+            "class of that kind."
+        )
     return GymGoalEnv(plain, image_size=image_size)
 
 
