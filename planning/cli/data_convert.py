@@ -50,7 +50,7 @@ class Options:
                 f"reader={self.reader} has no effect: our own layouts are detected. Leave it out."
             )
         if self.reader:
-            kept = ("root=", "out=", "fps=", "reader=")
+            kept = ("root=", "out=", "fps=", "reader=", "max_reject_fraction=")
             unused = [x for x in changed_fields(self) if not x.startswith(kept)]
             if unused:
                 raise ConfigError(
@@ -62,12 +62,17 @@ def own_episodes(options: Options) -> Iterable[Episode]:
     """Return the episodes of a user's reader.
 
     Raises:
-        PlanError: it cannot be loaded, or is no function.
+        PlanError: it cannot be loaded, is no function, or gives nothing that can be iterated over.
     """
     read = load("reader", options.reader)
     if not callable(read):
         raise PlanError(f"reader={options.reader} is no function. It takes a folder's Path.")
-    episodes: Iterable[Episode] = read(Path(options.root))
+    episodes: object = read(Path(options.root))
+    if not isinstance(episodes, Iterable):
+        raise PlanError(
+            f"reader={options.reader} gives {type(episodes).__name__}. It must yield "
+            "worldmodel.data.episode.Episode."
+        )
     return episodes
 
 
@@ -84,7 +89,12 @@ def run(options: Options) -> int:
     if not options.root:
         raise ConfigError("root is empty. Give root=FOLDER, the folder of the episodes.")
     if options.reader:
-        summary = convert_episodes(own_episodes(options), Path(options.out), fps=options.fps)
+        summary = convert_episodes(
+            own_episodes(options),
+            Path(options.out),
+            fps=options.fps,
+            max_reject_fraction=options.max_reject_fraction,
+        )
         print(json.dumps(summary, indent=2))
         return 0
     read = ReadOptions(

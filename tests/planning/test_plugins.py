@@ -185,8 +185,13 @@ def test_a_reader_of_ones_own_makes_a_lerobot_set(parts, capsys):
     assert (summary["accepted"], summary["rejected"]) == (2, 0)
     np.savez(data / "c.npz", states=1000 * states, times=np.arange(8) / 15, frames=frames)
     capsys.readouterr()
-    assert main([*words[:-1], "out=other"]) == 2
-    assert "Episode c cannot be used: angles_not_radians" in capsys.readouterr().err
+    assert main([*words[:-1], "out=other"]) == 0  # the odd one is left out, and named
+    found = json.loads(capsys.readouterr().out)
+    assert found["episodes"] == 2
+    assert "Episode c cannot be used: angles_not_radians" in found["rejected"]["c"]
+    assert main([*words[:-1], "out=strict", "max_reject_fraction=0.3"]) == 2
+    assert "1 of 3 episodes cannot be used" in capsys.readouterr().err
+    assert not (parts / "strict" / "meta").exists()
     assert main([*words, "camera=wrist"]) == 2
     assert "camera=wrist has no effect with reader=" in capsys.readouterr().err
     assert main(["data", "convert", "root=data", "reader=droid"]) == 2

@@ -6,6 +6,7 @@ Shapes: T control steps, S state (7), A action (7).
 from __future__ import annotations
 
 import itertools
+import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ from worldmodel.data.readers.layouts import require_extra
 from worldmodel.data.sampling import sequences
 from worldmodel.errors import ConfigError, DataError
 
+log = logging.getLogger(__name__)
 PARTS = ("videos", "data", "meta")
 """Folders of a LeRobot data set; `meta` comes last, since it makes the others a data set."""
 
@@ -66,25 +68,58 @@ def convert(
     return _convert(read(), len(manifest.rows), out, fps or _rate(first), replace=replace)
 
 
-def convert_episodes(episodes: Iterable[Episode], out: Path, *, fps: int = 0) -> dict[str, Any]:
+def convert_episodes(
+    episodes: Iterable[Episode], out: Path, *, fps: int = 0, max_reject_fraction: float = 0.5
+) -> dict[str, Any]:
     """Write episodes of a reader of one's own into a new folder; see `convert`.
 
     Args:
         episodes: Episodes, read one after another.
         out: Folder of the new data set, which must be empty or missing.
         fps: Frame rate [Hz]; 0 for the first episode's.
+        max_reject_fraction: Maximum fraction of episodes that have implausible states or times, or
+            too few frames, and are left out.
+
+    Returns:
+        As `convert`, and the reasons of the `rejected` episodes.
 
     Raises:
         ConfigError: `out` is not empty.
-        DataError: There is no episode, or one has implausible states or times, or too few frames.
+        DataError: There is no usable episode, or too many are rejected.
     """
     require_extra("lerobot")
-    checked = map(_checked, episodes)
-    first = next(checked, None)
+    rejected: dict[str, str] = {}
+    usable = _usable(episodes, rejected, max_reject_fraction)
+    first = next(usable, None)
     if first is None:
         raise DataError("The reader yields no episode: check root=")
-    read = ((x.id, x, len(x)) for x in itertools.chain([first], checked))
-    return _convert(read, None, out, fps or _rate(first), replace=False)
+    read = ((x.id, x, len(x)) for x in itertools.chain([first], usable))
+    found = _convert(read, None, out, fps or _rate(first), replace=False)
+    return found | {"rejected": rejected}
+
+
+def _usable(
+    episodes: Iterable[Episode], rejected: dict[str, str], max_reject_fraction: float
+) -> Iterator[Episode]:
+    """Yield the usable episodes; note the others, and check their fraction at the end.
+
+    Raises:
+        DataError: Too many are rejected; the message has the first reason.
+    """
+    count = 0
+    for count, episode in enumerate(episodes, start=1):
+        try:
+            yield _checked(episode)
+        except DataError as error:
+            name = str(getattr(episode, "id", f"number {count}"))
+            rejected[name] = str(error)
+            log.warning("%s", error)
+    if len(rejected) > max_reject_fraction * count:
+        raise DataError(
+            f"{len(rejected)} of {count} episodes cannot be used "
+            f"(allowed: max_reject_fraction={max_reject_fraction}); the first: "
+            f"{next(iter(rejected.values()))}"
+        )
 
 
 def _checked(episode: Episode) -> Episode:
