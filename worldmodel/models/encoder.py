@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from worldmodel.errors import ConfigError, ShapeError
 from worldmodel.models.config import EncoderConfig
@@ -42,7 +43,10 @@ def preset(name: str, **changes: object) -> EncoderConfig:
 
 
 class PatchEmbed(nn.Module):
-    """Embeds tubelets as tokens by one strided 3-D convolution."""
+    """Embeds tubelets as tokens by one strided 3-D convolution.
+
+    Under autocast on a CPU it is one matrix product, which is faster, above all for gradients.
+    """
 
     def __init__(self, dim: int, patch_size: int, tubelet_size: int) -> None:
         super().__init__()
@@ -51,8 +55,16 @@ class PatchEmbed(nn.Module):
 
     def forward(self, clip_BCTHW: Tensor) -> Tensor:
         """Embed a clip as tokens [B, N, D]."""
+        if clip_BCTHW.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            return F.linear(self.pixels(clip_BCTHW), self.proj.weight.flatten(1), self.proj.bias)
         out: Tensor = self.proj(clip_BCTHW).flatten(2).transpose(1, 2)
         return out
+
+    def pixels(self, clip_BCTHW: Tensor) -> Tensor:
+        """Return the values of each token's pixels [B, N, 3 * tubelet * patch * patch]."""
+        time, height, width = self.size
+        tubes = clip_BCTHW.unfold(2, time, time).unfold(3, height, height).unfold(4, width, width)
+        return tubes.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
 
 
 class ChannelNorm(nn.LayerNorm):

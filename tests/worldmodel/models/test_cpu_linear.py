@@ -79,6 +79,19 @@ def test_patches_by_a_product_equal_the_convolution(time):
         assert relative(patches.bfloat16()(clip.bfloat16()), want) < 1e-2
 
 
+def test_patches_under_autocast_have_the_convolutions_gradients():
+    torch.manual_seed(0)
+    patches, clip = PatchEmbed(24, 4, 2), torch.randn(2, 3, 4, 8, 12)
+    patches(clip).square().mean().backward()
+    want = patches.proj.weight.grad.clone()
+    patches.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = patches(clip)
+    found.float().square().mean().backward()
+    assert found.dtype == torch.bfloat16
+    assert relative(patches.proj.weight.grad, want) < 1e-2
+
+
 @pytest.mark.parametrize("layout", ["tiled", "interleaved"])
 def test_rotation_without_gradients(layout):
     torch.manual_seed(0)

@@ -90,10 +90,7 @@ class CpuPatchEmbed(PatchEmbed):
         x = clip_BCTHW
         if x.device.type != "cpu" or x.dtype != torch.bfloat16 or torch.is_grad_enabled():
             return super().forward(x)
-        time, height, width = self.size
-        tubes = x.unfold(2, time, time).unfold(3, height, height).unfold(4, width, width)
-        tubes_BND = tubes.permute(0, 2, 3, 4, 1, 5, 6, 7).flatten(4).flatten(1, 3)
-        return linear(tubes_BND, self.proj.weight.flatten(1), self.proj.bias)
+        return linear(self.pixels(x), self.proj.weight.flatten(1), self.proj.bias)
 
 
 FAST: dict[type[nn.Module], type[nn.Module]] = {
