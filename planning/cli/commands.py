@@ -43,6 +43,7 @@ GROUPS = {
         "probe eval": "Measure a probe's accuracy on labelled items.",
         "probe predict": "Print the most likely classes of videos and images.",
         "probe dense": "Read depth or classes of pixels from tokens.",
+        "probe dense-predict": "Write depth or classes of the pixels of images.",
         "probe boxes": "Recognise actions in given boxes (AVA).",
         "anticipate train": "Train anticipation probes on EPIC-KITCHENS-100.",
         "anticipate": "Score action anticipation on EPIC-KITCHENS-100.",

@@ -1,4 +1,4 @@
-"""Options of `worldmodel probe dense`; this module imports no torch."""
+"""Options of `worldmodel probe dense` and `probe dense-predict`; this module imports no torch."""
 
 from __future__ import annotations
 
@@ -81,3 +81,38 @@ class DenseOptions(Checked):
     def decays(self) -> tuple[float, ...]:
         """Weight decays of the grid."""
         return DECAYS[self.task] if self.weight_decay is None else (self.weight_decay,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensePredictOptions(Checked):
+    """Options of `worldmodel probe dense-predict`."""
+
+    head: str = ""
+    """Trained head: the folder of a run of `probe dense`, or its head.safetensors."""
+    images: str = ""
+    """Image file, or a folder of them, with its subfolders."""
+    links: Literal["inside", "all"] = "inside"
+    """Linked folders are always followed. Linked files of a folder must stay inside it, or may lead
+    anywhere (`all`, for your own links)."""
+    encoder: str = ""
+    """Frozen encoder (default: the one that the head was trained on, by its name)."""
+    depth_scale: float = field(default=0.001, metadata=between(1e-9, 1000, "m"))
+    """Depth of one unit of the written PNG files, which hold up to 65,535 units; of a head for
+    depth."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device of encoder and head."""
+    precision: Precision = "auto"
+    """Data type of the encoder's weights (auto: bfloat16 on CUDA devices that have it, else
+    float32)."""
+    out: str = "runs/dense_predicted"
+    """Folder of the maps (`depth` or `labels`), of pictures of them, and of predictions.json."""
+
+    def __post_init__(self) -> None:
+        """Check that head and images are named.
+
+        Raises:
+            ConfigError: An option is out of range, or the head or the images are missing.
+        """
+        super().__post_init__()
+        if not self.head or not self.images:
+            raise ConfigError("head= or images= is empty: give a head, and an image or a folder")

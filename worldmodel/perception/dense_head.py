@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from worldmodel.perception.dense_config import Task
 from worldmodel.perception.dense_set import VOID
 
 FINER = 4
@@ -52,6 +53,11 @@ class DenseHead(nn.Module):
 def resized_to(found_BKRC: Tensor, size: Sequence[int]) -> Tensor:
     """Resize predictions bilinearly to pixels [B, K, H, W]."""
     return F.interpolate(found_BKRC, list(size), mode="bilinear", align_corners=False)
+
+
+def as_map(found_KHW: Tensor, task: Task) -> Tensor:
+    """Return an image's depths [H, W] [m], or the numbers of the most likely classes, int64."""
+    return found_KHW[0] if task == "depth" else found_KHW.argmax(0)
 
 
 def segmentation_loss(found_BKRC: Tensor, truth_BHW: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Show an image beside the truth about its pixels and a prediction.
+"""Show an image beside maps of its pixels: the truth, or a prediction.
 
-Shapes: H W pixels, C channels, K outputs.
+Shapes: H W pixels, C channels.
 """
 
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +39,19 @@ def _depths(depth_HW: Tensor, low: float, high: float) -> np.ndarray:
     return grey.to(torch.uint8).numpy()[..., None].repeat(3, axis=2)
 
 
-def write_picture(path: Path, frame_HWC: Tensor, truth_HW: Tensor, found_KHW: Tensor) -> None:
-    """Write the image, the truth and the prediction beside each other."""
-    if truth_HW.is_floating_point():
-        known = truth_HW[truth_HW.isfinite()]
+def write_picture(path: Path, frame_HWC: Tensor, maps: Sequence[Tensor]) -> None:
+    """Write an image and maps of it beside each other.
+
+    Args:
+        path: File to write.
+        frame_HWC: The image, uint8.
+        maps: Depths [H, W] [m], shown on the scale of the first one, or class numbers, int64.
+    """
+    if maps[0].is_floating_point():
+        known = maps[0][maps[0].isfinite()]
         low, high = float(known.min()), float(known.max())
-        shown = [_depths(depth, low, high) for depth in (truth_HW, found_KHW[0])]
+        shown = [_depths(depth, low, high) for depth in maps]
     else:
-        shown = [_classes(numbers) for numbers in (truth_HW, found_KHW.argmax(0))]
+        shown = [_classes(numbers) for numbers in maps]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate([frame_HWC.numpy(), *shown], axis=1)).save(path)

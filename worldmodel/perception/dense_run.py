@@ -6,7 +6,6 @@ Shapes: B images, N = R C tokens in rows and columns, D width, K outputs, H W pi
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from worldmodel.atomic_io import atomic_file, write_json
+from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.episode import rejecting
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.preprocess import Preprocess
 from worldmodel.perception.dense_config import DenseOptions
+from worldmodel.perception.dense_file import HEAD, save_head
 from worldmodel.perception.dense_head import (
     FINER,
     DenseHead,
     DepthScore,
     SegmentationScore,
+    as_map,
     depth_loss,
     resized_to,
     segmentation_loss,
@@ -43,17 +43,18 @@ from worldmodel.perception.sharing import OneProcess
 class DenseEncoder:
     """Encodes images, squeezed to one size, to one token a patch."""
 
-    def __init__(self, encoder: FrameEncoder, image_size: int) -> None:
-        """Take the encoder's own size for `image_size=0`.
+    def __init__(self, encoder: FrameEncoder, size: tuple[int, int]) -> None:
+        """Prepare images of a height and a width [px].
 
         Raises:
             ConfigError: The size is no multiple of a patch.
         """
         patch = encoder.config.encoder.patch_size
-        height, width = (image_size, image_size) if image_size else encoder.image_size
+        height, width = size
         if height % patch or width % patch:
             raise ConfigError(
-                f"image_size={image_size} is no multiple of the encoder's patches of {patch} px"
+                f"images of {height} x {width} px are no multiple of the encoder's patches of "
+                f"{patch} px: set image_size to one"
             )
         self.encoder, self.squeeze = encoder, Preprocess("squeeze", (height, width))
         self.grid = (height // patch, width // patch)
@@ -152,7 +153,8 @@ def _figures(
             found = resized_to(head(tokens), truth.shape)[0].cpu()
             score.add(found, truth)
             if pictures is not None and number < options.pictures:
-                write_picture(pictures / f"{item.name}.png", frame, truth, found)
+                maps = [truth, as_map(found, options.task)]
+                write_picture(pictures / f"{item.name}.png", frame, maps)
     return scores
 
 
@@ -192,7 +194,8 @@ def train_dense(options: DenseOptions) -> dict[str, Any]:
         DataError: No image can be read.
     """
     network = load_encoder(options.encoder, options.device, options.precision)
-    encoder = DenseEncoder(network, options.image_size)
+    side = options.image_size
+    encoder = DenseEncoder(network, (side, side) if side else network.image_size)
     rejected: dict[str, dict[str, str]] = {"train": {}, "val": {}}
     found = {
         part: find_items(Path(folder), options.task, rejected[part], options.links)
@@ -217,7 +220,9 @@ def train_dense(options: DenseOptions) -> dict[str, Any]:
     blind = _Constant(_without_image(seen, options, classes))
     (guessed,) = _figures([blind], encoder, unseen.items, options, classes)
     settings = fitting.heads.settings[best]
-    _save(out / "head.safetensors", heads[best], options, encoder)
+    head = heads[best]
+    assert isinstance(head, DenseHead)
+    save_head(out / HEAD, head, options.task, options.encoder, network)
     summary = {
         "options": asdict(options),
         "head": asdict(settings),
@@ -269,16 +274,3 @@ def _content(seen: _Seen) -> list[object]:
     facts = [(item.name, item.image.stat()) for item in seen.items]
     truths = hashlib.sha256(seen.truth_BHW.numpy().tobytes()).hexdigest()[:16]
     return [truths, *([name, stat.st_size, stat.st_mtime_ns] for name, stat in facts)]
-
-
-def _save(path: Path, head: nn.Module, options: DenseOptions, encoder: DenseEncoder) -> None:
-    """Write the head's weights, with what is needed to use them."""
-    assert isinstance(head, DenseHead)
-    notes = {
-        "task": options.task,
-        "grid": json.dumps(encoder.grid),
-        "scale": json.dumps(head.scale),
-    }
-    weights = {name: value.cpu().contiguous() for name, value in head.state_dict().items()}
-    with atomic_file(path) as part:
-        save_file(weights, part, {**notes, "encoder": options.encoder})

@@ -28,6 +28,7 @@ NEEDED = {
     "plan": ["image=a", "goal=b"],
     "probe boxes": ["train=t", "val=v", "actions=a", "videos=v"],
     "probe dense": ["train=t", "val=v"],
+    "probe dense-predict": ["head=h", "images=i"],
     "probe eval": ["probe=p", "val=v"],
     "probe predict": ["probe=p", "videos=v"],
     "probe train": ["train=t", "val=v"],

@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from planning.cli.app import main
 from worldmodel.checkpoints.io import save
@@ -22,7 +23,7 @@ from worldmodel.perception.dense_head import (
     depth_loss,
     segmentation_loss,
 )
-from worldmodel.perception.dense_set import VOID, DenseItem, read_truth
+from worldmodel.perception.dense_set import VOID, DenseItem, find_items, read_truth
 
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 
@@ -75,6 +76,57 @@ def test_heads_read_classes_and_name_what_cannot_be_read(sets, tmp_path, capsys)
     assert "mean IoU" in capsys.readouterr().out
     assert main(words(sets, tmp_path, "pictures=2")) == 0  # nothing is trained again
     assert json.loads((tmp_path / "summary.json").read_text())["val"] == found["val"]
+
+
+def predict(head, sets, out, *more):
+    words = [f"head={head}", f"images={sets}/val/images", "device=cpu", f"out={out}"]
+    return main(["probe", "dense-predict", *words, *more])
+
+
+@pytest.mark.parametrize(("task", "folder"), [("segmentation", "labels"), ("depth", "depth")])
+def test_a_trained_head_writes_maps_that_score_as_in_its_run(sets, tmp_path, capsys, task, folder):
+    head, out = tmp_path / "head", tmp_path / "found"
+    assert main(words(sets, head, f"task={task}", "epochs=10", "weight_decay=0.001")) == 0
+    capsys.readouterr()
+    assert predict(head, sets, out) == 0
+    assert "rejected 1 of images" in capsys.readouterr().out
+    found = json.loads((out / "predictions.json").read_text())
+    assert (found["task"], len(found["predictions"])) == (task, 6)
+    assert [Path(name).name for name in found["rejected"]] == ["alone.png"]
+    score = SegmentationScore(3) if task == "segmentation" else DepthScore()
+    for item in find_items(sets / "val", task, {}):
+        if item.name == "5" and task == "segmentation":
+            continue  # its truth is damaged
+        truth = read_truth(item, task, 0.001, (32, 32))
+        written = DenseItem(item.name, item.image, out / folder / f"{item.name}.png")
+        found_HW = read_truth(written, task, 0.001, (32, 32))
+        is_map = task == "depth"
+        one_hot = torch.nn.functional.one_hot(found_HW.clamp_max(2).long(), 3).permute(2, 0, 1)
+        score.add(found_HW[None] if is_map else one_hot, truth)
+    want = json.loads((head / "summary.json").read_text())["val"]
+    assert score.figures() == pytest.approx(want, abs=2e-3)
+    with Image.open(out / "pictures" / "0.png") as picture:
+        assert picture.size == (64, 32)
+
+
+def test_what_is_no_head_or_another_encoder_is_refused(sets, tmp_path, capsys):
+    assert predict(sets / "encoder.safetensors", sets, tmp_path / "a") == 2
+    assert "no head of `probe dense`" in capsys.readouterr().err
+    assert predict(tmp_path / "missing.safetensors", sets, tmp_path / "b") == 2
+    assert main(words(sets, tmp_path / "head", "epochs=1")) == 0
+    path = tmp_path / "head" / "head.safetensors"
+    tensors = load_file(path)
+    for notes in (
+        {"task": "depth"},
+        {"task": "depth", "grid": "[4, -4]", "scale": "[0, 1]"},
+        {"task": "depth", "grid": "[4, 4]", "scale": "[NaN, 1]"},
+        {"task": "depth", "grid": "{", "scale": "[0, 1]"},
+    ):
+        save_file(tensors, tmp_path / "wrong.safetensors", notes)
+        assert predict(tmp_path / "wrong.safetensors", sets, tmp_path / "c") == 2
+        assert "does not describe its head" in capsys.readouterr().err
+    assert predict(path, sets, tmp_path / "d", "encoder=random:vit_tiny") == 2
+    assert "width 24" in capsys.readouterr().err
 
 
 def test_a_class_of_one_pixel_is_a_class(sets, tmp_path):
