@@ -40,6 +40,11 @@ VARIANTS = {
     ),
     "latent_masks": Variant("V-JEPA, larger masks", ("short_scale=0.2", "long_scale=0.7")),
     "latent_target_blocks": Variant("V-JEPA, targets averaged over blocks", ("target_blocks=3",)),
+    "latent_sigreg": Variant("V-JEPA with SIGReg, weight 0.1", ("sigreg=0.1", "cuda_graph=false")),
+    "latent_frames": Variant("V-JEPA, clips of 8 frames", ("num_frames=8", "store=")),
+    "pixels_frames": Variant(
+        "pixels, clips of 8 frames", ("objective=pixels", "num_frames=8", "store=")
+    ),
     "latent_levels": Variant("V-JEPA, targets of three blocks", ("levels=3",)),
     "latent_small_predictor": Variant(
         "V-JEPA, smaller predictor (48 x 1)", ("predictor_dim=48", "predictor_depth=1")

@@ -221,8 +221,8 @@ class ShapesPretrainOptions(VideoPretrainOptions):
     """Number of clips to fit the linear probes on at a validation."""
     cuda_graph: bool = False
     """On a CUDA device, record losses and gradients of each shape of a batch as a CUDA graph, which
-    saves the time in which the device waits for the host; excludes accumulate, colour augmentation
-    and a rise of context_loss."""
+    saves the time in which the device waits for the host; excludes accumulate, colour augmentation,
+    sigreg and a rise of context_loss."""
 
     def __post_init__(self) -> None:
         """Reject options without effect, and what a recorded step would repeat, not compute anew.
@@ -234,11 +234,16 @@ class ShapesPretrainOptions(VideoPretrainOptions):
         colours, dense = self.augmentation, self.dense
         changing = {"augment": colours.augment, "hue_deg": colours.hue_deg}
         changing |= {"context_until": dense.context_until, "accumulate": self.loop.accumulate - 1}
+        changing |= {"sigreg": dense.sigreg}
         wrong = [name for name, value in changing.items() if value]
         if self.objective != "latent" and dense.target_blocks > 1:
             raise ConfigError(
                 f"target_blocks={dense.target_blocks} has no effect with objective="
                 f"{self.objective}, which predicts no latents: leave it out"
+            )
+        if self.objective == "labels" and dense.sigreg:
+            raise ConfigError(
+                f"sigreg={dense.sigreg:g} has no effect with objective=labels: leave it out"
             )
         if self.cuda_graph and wrong:
             raise ConfigError(

@@ -27,3 +27,24 @@ def covariance_loss(z_FD: Tensor) -> Tensor:
     cov_DD = z_FD.T @ z_FD / (len(z_FD) - 1)
     diagonal = torch.diagonal(cov_DD)
     return (cov_DD.square().sum() - diagonal.square().sum()) / len(diagonal)
+
+
+def sigreg_loss(z_FD: Tensor, slices: int = 128) -> Tensor:
+    """Return how far features are from a standard normal distribution, along random directions.
+
+    It is the Epps-Pulley statistic, the squared difference of characteristic functions integrated
+    over -5 to 5 with a normal window, averaged over directions that are drawn anew at each call. It
+    is not multiplied by the number of features F.
+
+    Source: LeJEPA (arXiv 2511.08544), sec. 4; LeWorldModel (arXiv 2603.19312), app. A.
+
+    Args:
+        z_FD: features.
+        slices: number of directions.
+    """
+    directions_DS = F.normalize(torch.randn(z_FD.shape[1], slices, device=z_FD.device), dim=0)
+    points_P = torch.linspace(-5, 5, 17, device=z_FD.device)
+    normal_P = torch.exp(-points_P.square() / 2)
+    angles_FSP = (z_FD.float() @ directions_DS)[..., None] * points_P
+    error_SP = (angles_FSP.cos().mean(0) - normal_P).square() + angles_FSP.sin().mean(0).square()
+    return torch.trapezoid(error_SP * normal_P, points_P, dim=1).mean()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -35,30 +34,12 @@ from worldmodel.training.dense_losses import (
     normalise_levels,
     visible_error,
 )
-from worldmodel.training.losses import prediction_loss
-from worldmodel.training.masking import (
-    BlockMask,
-    Grid,
-    TokenIds,
-    gather_tokens,
-    hide_pixels,
-    sample_ids,
-    sample_masks,
-    step_generator,
-)
+from worldmodel.training.losses import prediction_loss, sigreg_loss
+from worldmodel.training.masking import Grid, TokenIds, gather_tokens, hide_pixels
 from worldmodel.training.option_groups import ClipConfig
+from worldmodel.training.step_masks import KINDS
 
-KINDS = ("short", "long")
 Network = TypeVar("Network", bound=nn.Module)
-
-
-def mask_kinds(options: VideoPretrainOptions) -> tuple[BlockMask, BlockMask]:
-    """Return the short-range and the long-range mask settings."""
-    masks = options.masks
-    return (
-        BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
-        BlockMask(num_blocks=masks.long_blocks, scale=masks.long_scale),
-    )
 
 
 def build_encoder(options: VideoPretrainOptions) -> VisionTransformer:
@@ -241,16 +222,21 @@ class MaskedObjective(nn.Module):
         tokens = self.target(clip_BCTHW, all_levels=self.levels > 1)
         return normalise_levels(tokens.float(), self.levels)
 
-    def predict(self, clip_BCTHW: Tensor, ids: TokenIds, kind: int) -> tuple[Tensor, Tensor | None]:
-        """Predict tokens [B,M,D] at the hidden positions from the visible ones alone.
-
-        With a loss on visible tokens, their predictions [B,K,D] come second.
-        """
+    def encode_visible(self, clip_BCTHW: Tensor, ids: TokenIds) -> Tensor:
+        """Encode the visible tokens [B,K,D] alone."""
         encoder = self.student.backbone
         if encoder.config.stem == "conv":
             patch, tubelet = encoder.config.patch_size, encoder.config.tubelet_size
             clip_BCTHW = hide_pixels(clip_BCTHW, ids.context, patch, tubelet)
-        context_BKD = encoder(clip_BCTHW, ids.context, all_levels=self.levels > 1)
+        return encoder(clip_BCTHW, ids.context, all_levels=self.levels > 1)
+
+    def predict(
+        self, context_BKD: Tensor, ids: TokenIds, kind: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Predict tokens [B,M,D] at the hidden positions from the encoded visible ones.
+
+        With a loss on visible tokens, their predictions [B,K,D] come second.
+        """
         token = self.predictor.mask_token_of(kind)
         out = self.predictor(context_BKD, ids.context, ids.target, token, grid=self.grid)
         return (out, None) if isinstance(out, Tensor) else out
@@ -271,19 +257,23 @@ class MaskedObjective(nn.Module):
     def forward(self, batch: Batch) -> Batch:
         """Return the errors at hidden and at visible tokens per mask kind in the batch.
 
-        `loss` is the mean of the hidden tokens' errors, in training with the weighted mean of the
-        visible tokens' errors added.
+        `loss` is the mean of the hidden tokens' errors, in training with the weighted means of the
+        visible tokens' errors and of SIGReg added.
         """
         clip_BCTHW = self.clip(batch["frames"])
         target_BND = self.targets(clip_BCTHW)
         parts: Batch = {}
         visible: Batch = {}
+        spread = list[Tensor]()
         for kind, name in enumerate(KINDS):
             if f"context_{name}" not in batch:
                 continue
             ids = TokenIds(context=batch[f"context_{name}"], target=batch[f"target_{name}"])
             hidden = gather_tokens(target_BND, ids.target)
-            predicted, context = self.predict(clip_BCTHW, ids, kind)
+            encoded_BKD = self.encode_visible(clip_BCTHW, ids)
+            predicted, context = self.predict(encoded_BKD, ids, kind)
+            if self.options.dense.sigreg and self.training:
+                spread.append(sigreg_loss(encoded_BKD.flatten(0, 1)))
             parts[f"masked_{name}"] = self.error(predicted.float(), hidden)
             if context is not None:
                 visible[f"visible_{name}"] = visible_error(
@@ -296,27 +286,10 @@ class MaskedObjective(nn.Module):
         loss = torch.stack(list(parts.values())).mean()
         if visible and self.training:
             loss = loss + self.context_weight * torch.stack(list(visible.values())).mean()
+        if spread:
+            loss = loss + self.options.dense.sigreg * torch.stack(spread).mean()
         return {"loss": loss, **parts, **visible}
 
     def update_target(self, momentum: float) -> None:
         """Move the target toward the encoder by a fraction of 1 - momentum."""
         move_average(self.target, self.student.backbone, momentum)
-
-
-def draw_masks(
-    options: VideoPretrainOptions, grid: Grid, count: int, step: int, names: Sequence[str] = KINDS
-) -> Batch:
-    """Draw the token ids of mask kinds for a step, from seed and step alone."""
-    generator, most = step_generator(options.run.seed, step), options.masks.max_targets
-    kinds = dict(zip(KINDS, mask_kinds(options), strict=True))
-    found: Batch = {}
-    for name in names:
-        ids = sample_masks(count, grid, kinds[name], generator)
-        target = sample_ids(ids.target, most, generator) if most else ids.target
-        found |= {f"context_{name}": ids.context, f"target_{name}": target}
-    return found
-
-
-def kinds_of_step(options: VideoPretrainOptions, step: int) -> Sequence[str]:
-    """Return the kinds of mask that a step trains on: both, or one in turn."""
-    return (KINDS[step % len(KINDS)],) if options.masks.alternate else KINDS

@@ -26,7 +26,7 @@ class ShapesConfig(ClipLength):
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig(Checked):
-    """V-JEPA 2.1's dense losses of pretraining, and targets of several blocks."""
+    """V-JEPA 2.1's dense losses of pretraining, targets of several blocks, and SIGReg."""
 
     levels: int = field(default=1, metadata=between(1, MAX_DEPTH))
     """Number of encoder blocks, evenly spread to the last one, whose tokens the predictor sees and
@@ -44,6 +44,9 @@ class DenseConfig(Checked):
     """Step at which the weight context_loss begins to rise from 0 (published: 15,000)."""
     context_until: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
     """Step at which it is reached (published: 30,000)."""
+    sigreg: float = field(default=0.0, metadata=between(0, 1000))
+    """Weight of SIGReg (LeJEPA), which brings the encoder's visible tokens near a standard normal
+    distribution and so keeps their rank (0: not used, as published)."""
 
     def __post_init__(self) -> None:
         """Reject options that have no effect or exclude each other.

@@ -8,12 +8,8 @@ from worldmodel.checkpoint import load
 from worldmodel.resources import config_folder
 from worldmodel.training.config import ImagePretrainOptions
 from worldmodel.training.image_masking import block_sizes
-from worldmodel.training.masked_objective import (
-    MaskedObjective,
-    build_encoder,
-    clip_grid,
-    draw_masks,
-)
+from worldmodel.training.masked_objective import MaskedObjective, build_encoder, clip_grid
+from worldmodel.training.step_masks import draw_masks
 from worldmodel.training.tasks.images import build_image_encoder, build_image_predictor
 
 RECIPES = config_folder() / "pretrain"

@@ -15,12 +15,7 @@ from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.training.config import PretrainOptions
-from worldmodel.training.masked_objective import (
-    MaskedObjective,
-    build_encoder,
-    clip_grid,
-    draw_masks,
-)
+from worldmodel.training.masked_objective import MaskedObjective, build_encoder, clip_grid
 from worldmodel.training.masking import TokenIds, hide_pixels
 from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfig
 from worldmodel.training.run import run_task
@@ -28,6 +23,7 @@ from worldmodel.training.schedules import rate_at
 from worldmodel.training.small_models import Start
 from worldmodel.training.sources import Sources
 from worldmodel.training.start_models import open_encoder
+from worldmodel.training.step_masks import draw_masks
 from worldmodel.training.tasks.joint import JointTask
 from worldmodel.training.tasks.pretrain import PretrainTask, momentum_at
 
@@ -136,7 +132,8 @@ def test_prediction_knows_nothing_of_hidden_pixels(tmp_path, stem):
         one = TokenIds(context=ids[f"context_{name}"], target=ids[f"target_{name}"])
         shown = hide_pixels(torch.ones_like(clip), one.context, 8, config.encoder.tubelet_size)
         other = torch.where(shown == 0, torch.randn_like(clip), clip)
-        a, b = (objective.predict(x, one, kind)[0] for x in (clip, other))
+        seen = [objective.encode_visible(x, one) for x in (clip, other)]
+        a, b = (objective.predict(encoded, one, kind)[0] for encoded in seen)
         torch.testing.assert_close(a, b)
         assert (objective.targets(clip) - objective.targets(other)).abs().max() > 1e-2
 

@@ -11,9 +11,10 @@ from worldmodel.data.shape_options import LABELS
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.evaluation.feature_health import explained_share
 from worldmodel.perception.surprise import SurpriseConfig, load_surprise_model, video_surprises
-from worldmodel.training.masked_objective import draw_masks, kinds_of_step
+from worldmodel.training.losses import sigreg_loss
 from worldmodel.training.run import run_task
 from worldmodel.training.shape_objectives import patch_pixels
+from worldmodel.training.step_masks import draw_masks, kinds_of_step
 from worldmodel.training.tasks.shapes import ShapesPretrainTask, open_shapes
 
 TINY = [
@@ -54,6 +55,33 @@ def test_every_objective_learns_and_resumes_bit_for_bit(tmp_path, objective):
     page = (tmp_path / "whole/training.html").read_text()
     assert "Linear probes of whole clips" in page
     assert "patch&#x27;s colour" in page
+
+
+def test_sigreg_is_least_for_normal_features():
+    torch.manual_seed(0)
+    normal = torch.randn(2000, 8)
+    wrong = {"collapsed": 0 * normal, "wide": 3 * normal, "shifted": normal + 1}
+    wrong |= {
+        "on a line": normal[:, :1].expand(-1, 8),
+        "two points": normal.sign()[:, :1] + 0 * normal,
+    }
+    least = float(sigreg_loss(normal))
+    assert least < 0.01
+    for name, features in wrong.items():
+        assert float(sigreg_loss(features)) > 5 * least, name
+
+
+def test_sigreg_keeps_the_rank_and_resumes_bit_for_bit(tmp_path):
+    words = ["sigreg=1", "steps=60", "lr=3e-3", "num_clips=512"]
+    whole = run(tiny(tmp_path / "whole", *words))
+    run(tiny(tmp_path / "two", *words, "stop_after=20"))
+    two = run(tiny(tmp_path / "two", *words))
+    assert two["last"]["val_loss"] == whole["last"]["val_loss"]
+    without = run(tiny(tmp_path / "without", *words[1:]))
+    ranks = [found["last"]["effective_rank_student"] for found in (whole, without)]
+    assert ranks[0] > ranks[1]
+    with pytest.raises((ConfigError, UsageError), match="no effect with objective=labels"):
+        tiny(tmp_path, "sigreg=1", "objective=labels")
 
 
 def test_the_average_equals_the_encoder_where_there_is_no_latent_target(tmp_path):
@@ -108,7 +136,7 @@ def test_kept_clips_change_nothing_that_a_run_computes(tmp_path):
 def test_a_step_is_recorded_only_where_it_can_be_repeated(tmp_path):
     with pytest.raises(ConfigError, match="CUDA device"):
         run(tiny(tmp_path, "cuda_graph=true"))
-    for word in ("accumulate=2", "augment=0.1"):
+    for word in ("accumulate=2", "augment=0.1", "sigreg=0.1"):
         with pytest.raises((ConfigError, UsageError), match="repeats it, which excludes"):
             tiny(tmp_path, "cuda_graph=true", word)
 

@@ -36,17 +36,12 @@ from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PretrainOptions, ShapesPretrainOptions, VideoPretrainOptions
 from worldmodel.training.dense_losses import context_weight_at
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.masked_objective import (
-    MaskedObjective,
-    build_encoder,
-    clip_grid,
-    draw_masks,
-    kinds_of_step,
-)
+from worldmodel.training.masked_objective import MaskedObjective, build_encoder, clip_grid
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, choose_clips, open_memory
+from worldmodel.training.step_masks import draw_masks, kinds_of_step
 from worldmodel.training.task import Task, part_of
 from worldmodel.training.verdict import Finding, judge_pretraining
 

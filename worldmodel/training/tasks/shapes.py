@@ -34,11 +34,12 @@ from worldmodel.training.batches import to_device
 from worldmodel.training.config import ShapesPretrainOptions
 from worldmodel.training.graphed import GraphedLosses
 from worldmodel.training.loop import LossFunction
-from worldmodel.training.masked_objective import MaskedObjective, draw_masks
+from worldmodel.training.masked_objective import MaskedObjective
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
 from worldmodel.training.shape_objectives import OBJECTIVES, LabelObjective, patch_pixels
 from worldmodel.training.sources import Sources
+from worldmodel.training.step_masks import draw_masks
 from worldmodel.training.tasks.pretrain import VALIDATION_STEP, VideoPretrainTask
 from worldmodel.training.verdict import Finding, judge_clip_probes
 
