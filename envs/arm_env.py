@@ -18,7 +18,7 @@ from envs.errors import TaskError
 from envs.expert import WayPoint, flange_position, grasp_points, run_expert
 from envs.experts import expert_points
 from envs.factors import add_distractor, change_shapes, change_world
-from envs.goals import SubGoal, choose_sub_goals, picture, render_sub_goals
+from envs.goals import MAIN_CAMERA, SubGoal, choose_sub_goals, picture, render_sub_goals
 from envs.layout import Clutter, Layout
 from envs.mujoco_arm import MujocoArm, rest_joints
 from envs.objects import SceneObject, place_wall
@@ -61,6 +61,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         objects: Object shapes; each reset picks one at random for each object. Empty uses the
             task's own.
         cameras: Cameras in the observation: left, right, wrist.
+        goal_cameras: Cameras of the goal images, the main one first.
         max_steps: Control steps until truncation; 0 uses the task's default.
         terminate_on_success: Whether success ends the episode.
         clutter: More objects and walls, at random places and without a goal, for data sets.
@@ -87,6 +88,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         fidelity: str = "fast",
         objects: Sequence[str] = (),
         cameras: Sequence[str] = ("left",),
+        goal_cameras: Sequence[str] = MAIN_CAMERA,
         max_steps: int = 0,
         terminate_on_success: bool = False,
         clutter: Clutter | None = None,
@@ -99,7 +101,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         _check_names("split", (split,), tuple(SPLITS))
         _check_names("object", objects, OBJECTS)
         _check_names("factor", (factor,), FACTORS)
-        _check_names("camera", cameras, CAMERA_NAMES)
+        _check_names("camera", (*cameras, *goal_cameras), CAMERA_NAMES)
+        self.goal_cameras = tuple(goal_cameras)
         if image_size < 1:
             raise TaskError(f"image_size={image_size}; allowed: at least 1")
         self.split, self.objects, self.cameras = split, objects, tuple(cameras)
@@ -243,7 +246,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.layout = replace(
             self.layout, targets_m=[np.array([x, y])], target_yaws_rad=[float(yaw)]
         )
-        self.play_goal = picture(self.world, "played", self.task.max_steps)
+        steps = self.task.max_steps
+        self.play_goal = picture(self.world, "played", steps, self.goal_cameras)
         self.arm.restore(saved)
         return reached
 
@@ -284,7 +288,8 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """
         if self.play_goal is not None:
             return choose_sub_goals([self.play_goal], variant)
-        return render_sub_goals(self.world, self.task, self.layout, variant)
+        cameras = self.goal_cameras
+        return render_sub_goals(self.world, self.task, self.layout, variant, cameras)
 
     def _observe(self) -> dict[str, Any]:
         seen: dict[str, Any] = {

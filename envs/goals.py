@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from envs.layout import Layout
 from envs.tasks import Task, is_one_image
 from envs.world import World
 
+MAIN_CAMERA = ("left",)
 VARIANTS = ("default", "three", "last", "one")
 """Variants of the sub-goals; see `render_sub_goals`."""
 
@@ -29,6 +31,8 @@ class SubGoal:
     """Robot state [7] in the image; only the pose-only baseline uses it."""
     steps: int
     """Step budget."""
+    others: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Images of further cameras by name; empty for the main one alone."""
 
 
 def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
@@ -48,7 +52,9 @@ def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
     return goals[-1:] if variant in ("last", "one") else goals
 
 
-def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> list[SubGoal]:
+def render_sub_goals(
+    world: World, task: Task, layout: Layout, variant: str, cameras: Sequence[str] = MAIN_CAMERA
+) -> list[SubGoal]:
     """Render the goal images of an episode that has just begun, then restore the simulation.
 
     | variant | images |
@@ -64,6 +70,7 @@ def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> 
         task: The task.
         layout: Start and goal of the episode.
         variant: Name in `VARIANTS`.
+        cameras: Cameras of the images, the main one first.
 
     Raises:
         TaskError: Unknown variant.
@@ -74,18 +81,20 @@ def render_sub_goals(world: World, task: Task, layout: Layout, variant: str) -> 
         targets = zip(world.objects, layout.targets_m, layout.target_yaws_rad, strict=True)
         for item, target_m, yaw_rad in list(targets)[: task.num_moving]:
             item.put(target_m, yaw_rad)
-        goals = [picture(world, "pushed" if task.name == "push" else "placed", task.max_steps)]
+        name = "pushed" if task.name == "push" else "placed"
+        goals = [picture(world, name, task.max_steps, cameras)]
     else:
         goals = []
         for point in expert_points(task, world.arm, world.objects, layout):
             run_expert(world.arm, [point])
             if point.name:
-                goals.append(picture(world, point.name, point.steps))
+                goals.append(picture(world, point.name, point.steps, cameras))
     world.arm.restore(saved)
     return choose_sub_goals(goals, variant)
 
 
-def picture(world: World, name: str, steps: int) -> SubGoal:
-    """Render the current state as a goal image."""
-    image = world.renderer.render(world.data, "left")
-    return SubGoal(name, image, world.arm.state().state.astype(np.float32), steps)
+def picture(world: World, name: str, steps: int, cameras: Sequence[str] = MAIN_CAMERA) -> SubGoal:
+    """Render the current state as a goal, with an image of each camera, the main one first."""
+    image, *further = (world.renderer.render(world.data, camera) for camera in cameras)
+    others = dict(zip(cameras[1:], further, strict=True))
+    return SubGoal(name, image, world.arm.state().state.astype(np.float32), steps, others)

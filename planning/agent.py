@@ -47,7 +47,7 @@ class PlanningAgent:
         """Encode the sub-goals of a new episode and seed the search."""
         self.memory = Memory.start(seed)
         self.budget = Budget(goals)
-        self.goals: list[Tensor] = [self.policy.encode(goal.image) for goal in goals]
+        self.goals: list[Tensor] = [self.policy.encode_goal(goal) for goal in goals]
 
     def act(self, observation: Reading) -> Decision | None:
         """Return the next action, or None if all step budgets are spent."""

@@ -210,6 +210,22 @@ def check_motion(workcell: WorkcellOptions, motion: MotionOptions) -> None:
         )
 
 
+def read_view_sources(entries: tuple[str, ...]) -> dict[str, str]:
+    """Return the camera of each view that `other_cameras=` names.
+
+    Raises:
+        PlanError: an entry is not VIEW:CAMERA, or names a view twice.
+    """
+    parts = [entry.partition(":") for entry in entries]
+    found = {name: source for name, _, source in parts}
+    if len(found) < len(parts) or not all(name and source for name, _, source in parts):
+        raise PlanError(
+            f"other_cameras={list(entries)}. Give each view once, as VIEW:CAMERA, for instance "
+            "other_cameras=wrist:realsense"
+        )
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class DriveOptions:
     """Options of `worldmodel drive`."""
@@ -297,19 +313,8 @@ class DriveOptions:
 
     @property
     def view_sources(self) -> dict[str, str]:
-        """Camera of each view that `other_cameras` names.
-
-        Raises:
-            PlanError: an entry is not VIEW:CAMERA, or names a view twice.
-        """
-        parts = [entry.partition(":") for entry in self.other_cameras]
-        found = {name: source for name, _, source in parts}
-        if len(found) < len(parts) or not all(name and source for name, _, source in parts):
-            raise PlanError(
-                f"other_cameras={list(self.other_cameras)}. Give each view once, as VIEW:CAMERA, "
-                "for instance other_cameras=wrist:realsense"
-            )
-        return found
+        """Camera of each view that `other_cameras` names; see `read_view_sources`."""
+        return read_view_sources(self.other_cameras)
 
     def resolved_planner(self) -> GoalPlannerOptions:
         """Return the planner's options with `method=auto` resolved for the goal images."""
@@ -396,6 +401,11 @@ class CaptureOptions:
     """Distance moved per key press."""
     steps: int = field(default=8, metadata=between(1, 100_000))
     """Default step budget of a goal."""
+    energy_views: tuple[str, ...] = ()
+    """Cameras that the goals show, for a model of several views: its first ones, such as left,right
+    (empty: the main one alone)."""
+    other_cameras: tuple[str, ...] = ()
+    """Cameras of the further energy_views, as in `worldmodel drive`."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of a simulated scene."""
     out: str = "runs/goals"
@@ -404,6 +414,22 @@ class CaptureOptions:
     def __post_init__(self) -> None:
         check_fields(self)
         check_motion(self.workcell, self.motion)
+        unused = [name for name in self.view_sources if name not in self.energy_views[1:]]
+        if unused or len(set(self.energy_views)) < len(self.energy_views):
+            raise PlanError(
+                f"other_cameras={list(self.other_cameras)} energy_views={list(self.energy_views)}. "
+                "Give each view once, and cameras for views behind the first"
+            )
+        if self.other_cameras and self.workcell.robot in RENDERING_ROBOTS:
+            raise PlanError(
+                f"other_cameras={list(self.other_cameras)} has no effect with "
+                f"robot={self.workcell.robot}, which renders its own images. Leave it out."
+            )
+
+    @property
+    def view_sources(self) -> dict[str, str]:
+        """Camera of each view that `other_cameras` names; see `read_view_sources`."""
+        return read_view_sources(self.other_cameras)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,9 +22,9 @@ from PIL import Image
 
 from planning.driving import Step
 from planning.errors import PlanError
-from planning.goals import GoalPicture
+from planning.goals import MAX_OTHERS, GoalPicture
 from planning.pictures import read_image
-from planning.protocols import SubGoal, view_key
+from planning.protocols import SubGoal, other_images, view_key
 
 LOG = "log.jsonl"
 
@@ -36,6 +36,17 @@ def _list(values: ArrayLike) -> list[float]:
 def frame_name(index: int, camera: int = 0) -> str:
     """Return the name of the file of a step's image; the main camera is number 0."""
     return f"frame-{index:04d}{f'-{camera}' if camera else ''}.png"
+
+
+def goal_name(index: int, camera: int = 0) -> str:
+    """Return the name of the file of a goal's image; the main camera is number 0."""
+    return f"goal-{index:02d}{f'-{camera}' if camera else ''}.png"
+
+
+def _goal_row(goal: SubGoal) -> dict[str, Any]:
+    row = {"name": goal.name, "steps": goal.steps, "state": _list(goal.state)}
+    others = list(other_images(goal))
+    return row | ({"others": others} if others else {})
 
 
 def step_row(step: Step) -> dict[str, Any]:
@@ -120,10 +131,11 @@ class DriveLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         for i, goal in enumerate(goals):
-            path = folder / f"goal-{i:02d}.png"
-            with named_errors(path):
-                Image.fromarray(goal.image).save(path)
-        named = [{"name": g.name, "steps": g.steps, "state": _list(g.state)} for g in goals]
+            for number, image in enumerate([goal.image, *other_images(goal).values()]):
+                path = folder / goal_name(i, number)
+                with named_errors(path):
+                    Image.fromarray(image).save(path)
+        named = [_goal_row(goal) for goal in goals]
         self.file = (folder / LOG).open("w", encoding="utf-8")
         self.write({"kind": "begin", "time_s": time.time(), **header, "goals": named})
 
@@ -241,9 +253,13 @@ def read_log(folder: Path) -> Logged:
 
 
 def _goal(folder: Path, index: int, entry: dict[str, Any]) -> SubGoal:
-    image = read_image(folder / f"goal-{index:02d}.png")
+    image = read_image(folder / goal_name(index))
+    others = {
+        str(camera): read_image(folder / goal_name(index, number))
+        for number, camera in enumerate(entry.get("others", [])[:MAX_OTHERS], start=1)
+    }
     state = np.array(entry["state"], np.float32)
-    return GoalPicture(str(entry["name"]), image, state, int(entry["steps"]))
+    return GoalPicture(str(entry["name"]), image, state, int(entry["steps"]), others)
 
 
 def _checked(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ KINDS = {".png", ".jpg", ".jpeg", ".bmp"}
 MAX_STEPS = 100_000
 """Largest step budget of a goal."""
 DEFAULT_STEPS = 8
+MAX_OTHERS = 7
+"""Largest number of further cameras of a goal."""
 
 
 def _unknown() -> NDArray[np.float32]:
@@ -39,22 +42,43 @@ class GoalPicture:
     """Robot state [7] at which the image was taken; NaN if unknown."""
     steps: int = DEFAULT_STEPS
     """Step budget."""
+    others: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    """Images of further cameras by name; empty for the main one alone."""
 
 
 def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
-    """Write `<index>-<name>.png` with its JSON file, and return the image's path."""
+    """Write `<index>-<name>.png` with its JSON file, and return the image's path.
+
+    Images of further cameras are `others/<index>-<name>-<camera>.png`.
+    """
     path = folder / f"{index:02d}-{goal.name}.png"
-    picture = io.BytesIO()
-    Image.fromarray(goal.image).save(picture, "PNG")
-    write_bytes(path, picture.getvalue())
+    images = {path: goal.image}
+    images |= {other_path(path, camera): image for camera, image in goal.others.items()}
+    for file, image in images.items():
+        picture = io.BytesIO()
+        Image.fromarray(image).save(picture, "PNG")
+        file.parent.mkdir(exist_ok=True)
+        write_bytes(file, picture.getvalue())
     facts = {
         "name": goal.name,
         "steps": goal.steps,
         "state": [float(v) for v in goal.state],
         "size": list(goal.image.shape[:2]),
+        **({"others": list(goal.others)} if goal.others else {}),
     }
     write_text(path.with_suffix(".json"), json.dumps(facts, indent=1))
     return path
+
+
+def other_path(path: Path, camera: str) -> Path:
+    """Return the file of a goal's image of a further camera, for the main image's path.
+
+    Raises:
+        PlanError: the name cannot be a part of a file's name.
+    """
+    if not re.fullmatch(r"\w[\w-]{0,60}", camera):
+        raise PlanError(f"{path.name}: camera {camera[:60]!r}; allowed: letters, digits, - and _")
+    return path.parent / "others" / f"{path.stem}-{camera}.png"
 
 
 def _read(path: Path) -> GoalPicture:
@@ -65,11 +89,13 @@ def _read(path: Path) -> GoalPicture:
         said = json.loads(facts.read_text(encoding="utf-8"))
         state = np.array(said["state"], np.float32)
         name, steps = str(said["name"]), said["steps"]
+        cameras = [str(camera) for camera in said.get("others", [])][:MAX_OTHERS]
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PlanError(f"{facts} is damaged ({error!r}): capture the goal again") from error
     if not (isinstance(steps, int) and 1 <= steps <= MAX_STEPS):
         raise PlanError(f"{facts}: steps={steps!r}; allowed: 1 to {MAX_STEPS}")
-    goal = GoalPicture(name, image, state, steps)
+    others = {camera: read_image(other_path(path, camera)) for camera in cameras}
+    goal = GoalPicture(name, image, state, steps, others)
     if state.shape != (7,):
         raise PlanError(f"{facts}: state has shape {state.shape}; allowed: seven numbers")
     if not np.isnan(state).all():

@@ -267,6 +267,9 @@ class EvalOptions:
     sub_goals: SubGoals = "default"
     """Goal images: default (the task's own), three (without the lift), last (the last of default),
     or one (the objects at their targets and the arm at its start)."""
+    energy_views: tuple[str, ...] = ()
+    """Cameras that the goal images show and the energy compares, the first ones of a model of
+    several views, such as left,right (empty: the main one alone)."""
     episodes: int = field(default=50, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -299,6 +302,7 @@ class EvalOptions:
         usual = SceneOptions(task="reach")
         unused = [x for x in changed_fields(self.scene) if x not in changed_fields(usual)]
         unused += [f"sub_goals={self.sub_goals}"] if self.sub_goals == "three" else []
+        unused += [f"energy_views={','.join(self.energy_views)}"] if self.energy_views else []
         unused += ["method=skills"] if self.planner.method == "skills" else []
         if unused:
             raise PlanError(

@@ -29,7 +29,9 @@ from planning.protocols import (
     Image,
     Reading,
     StateFrame,
+    SubGoal,
     WorldModel,
+    other_images,
     view_key,
 )
 from planning.solvers.search import Plan
@@ -166,19 +168,35 @@ class Policy:
         frame_HWC = torch.tensor(np.ascontiguousarray(image))
         return self.model.preprocess(frame_HWC).cpu().numpy()
 
-    def encode(self, image: Picture) -> Tensor:
-        """Return the tokens [1, N, D] of an RGB uint8 image [H, W, 3] of any size, such as a goal.
+    def encode(self, image: Picture, others: Sequence[Picture] = ()) -> Tensor:
+        """Return the tokens [1, N, D] of RGB uint8 images [H, W, 3] of any size.
 
-        The image is the main camera's. Of a model of several views, these are the first tokens.
+        Args:
+            image: image of the main camera.
+            others: images of the next cameras of the model, in order; all of them, or fewer for a
+                goal, whose tokens are then the first ones of a frame.
         """
-        frame_1HWC = torch.from_numpy(self.preprocess(image))[None]
-        whole = len(self.views) == 1
-        return self.model.encode(frame_1HWC) if whole else self.model.encode_main(frame_1HWC)
+        frames_VHWC = torch.from_numpy(np.stack([self.preprocess(x) for x in (image, *others)]))
+        if len(self.views) == 1:
+            return self.model.encode(frames_VHWC)
+        if len(frames_VHWC) == len(self.views):
+            return self.model.encode(frames_VHWC[None])
+        return self.model.encode_main(frames_VHWC).flatten(0, 1)[None]
 
-    def _encode_views(self, images: Sequence[Picture]) -> Tensor:
-        """Return the tokens [1, N, D] of the images of all cameras, in order."""
-        frames_VHWC = np.stack([self.preprocess(image) for image in images])
-        return self.model.encode(torch.from_numpy(frames_VHWC)[None])
+    def encode_goal(self, goal: SubGoal) -> Tensor:
+        """Return the tokens [1, N, D] of a goal: those of the views that it shows.
+
+        Raises:
+            PlanError: the goal shows another camera than the next ones of the model.
+        """
+        others = other_images(goal)
+        names = self.views[1 : 1 + len(others)]
+        if set(others) != set(names):
+            raise PlanError(
+                f"The goal {goal.name} shows {', '.join(others)} beside the main camera, and the "
+                f"model sees {', '.join(self.views)}. Allowed: the first of these, in any number"
+            )
+        return self.encode(goal.image, [others[name] for name in names])
 
     def look(self, observation: Reading) -> Observation:
         """Encode the images of an observation and convert its state; see `observe`.
@@ -227,7 +245,7 @@ class Policy:
                 "closedness (0 to 1)"
             )
         check_state(values_S)
-        z_1ND = self._encode_views([image, *others]) if others else self.encode(image)
+        z_1ND = self.encode(image, others)
         state_1S = torch.tensor(values_S, device=z_1ND.device)[None]
         x, y, z = (float(v) for v in values_S[:3])
         if self._arm_frame != self.model.observation_spec.state_frame:

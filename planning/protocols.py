@@ -216,6 +216,12 @@ class SubGoal(Protocol):
         """Step budget."""
 
 
+def other_images(goal: SubGoal) -> Mapping[str, Image]:
+    """Return a goal's images of further cameras by name; a user's own goals may have none."""
+    found: Mapping[str, Image] = getattr(goal, "others", {})
+    return found
+
+
 @dataclass(frozen=True)
 class Decision:
     """An agent's next action, with the plan and energies behind it."""

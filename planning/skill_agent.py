@@ -100,7 +100,7 @@ class SkillAgent:
         self.given_up: set[tuple[str, int]] = set()
 
     def _goal(self, goal: SubGoal) -> _Goal:
-        z_1ND = self.policy.encode(goal.image)
+        z_1ND = self.policy.encode_goal(goal)
         return _Goal(z_1ND, self._locate(z_1ND), goal.steps)
 
     def _locate(self, z_1ND: Tensor) -> list[Located] | None:

@@ -58,6 +58,10 @@ class GoalCapture:
             np.ascontiguousarray(self.workcell.checked().read().image),
             self.workcell.arm.state().state.astype(np.float32),
             self.options.steps if steps is None else steps,
+            {
+                name: np.ascontiguousarray(camera.read().image)
+                for name, camera in self.workcell.checked_views().items()
+            },
         )
         path = write_goal(Path(self.options.out), index, goal)
         self.goals.append(goal)
@@ -77,6 +81,7 @@ def capture_goals(options: CaptureOptions, operator: Operator) -> Iterator[GoalC
     cell, motion = options.workcell, options.motion
     with open_workcell(cell) as workcell:
         require_motion_confirmation(operator, workcell, cell, motion, "Each key")
+        workcell.open_views(options.energy_views[1:], options.view_sources)
         workcell.begin(options.seed)
         confirm = step_question(operator) if motion.confirm_each else None
         arm = safe_arm(cell, workcell, execute=motion.execute, confirm=confirm)

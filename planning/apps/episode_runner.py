@@ -72,6 +72,7 @@ class EpisodeRunner:
             embodiment=scene.embodiment,
             image_size=size,
             cameras=_scene_cameras(self.policy),
+            goal_cameras=_goal_cameras(self.options, self.policy),
         )
         self.policy.connect(table.arm_spec, table.box_m)
         return table
@@ -143,6 +144,21 @@ def _scene_cameras(policy: Policy) -> tuple[str, ...]:
     return policy.views
 
 
+def _goal_cameras(options: EvalOptions, policy: Policy) -> tuple[str, ...]:
+    """Return the cameras of the goal images.
+
+    Raises:
+        PlanError: `energy_views` are not the first views of the model.
+    """
+    views = options.energy_views
+    if views != policy.views[: len(views)]:
+        raise PlanError(
+            f"energy_views={','.join(views)}, and the model sees {', '.join(policy.views)}. Give "
+            "the first of these, in any number"
+        )
+    return views if len(views) > 1 else ("left",)
+
+
 def _episode(options: EvalOptions, index: int) -> Episode:
     """Return the empty record of an episode."""
     return Episode(options.task_name, episode_seed(options.seed, index))
@@ -201,6 +217,7 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
             spec, box_m = env.arm_spec, env.box_m
     else:
         _scene_cameras(policy)
+        _goal_cameras(options, policy)
     policy.connect(spec, box_m)
     make_planning_agent(policy, world, options.resolved_planner(), spec, options.precision)
     workers = min(options.workers, options.episodes)

@@ -16,7 +16,7 @@ from planning.apps.workspace import point
 from planning.errors import PlanError
 from planning.goals import MAX_STEPS, GoalPicture
 from planning.policy import Policy
-from planning.protocols import Agent, Box, Decision, Reading, SubGoal, view_key
+from planning.protocols import Agent, Box, Decision, Reading, SubGoal, other_images, view_key
 from planning.remote.batching import BatchedModel
 from planning.remote.fields import as_image, as_number, as_numbers, as_text, as_whole, get
 from planning.remote.policy import PROTOCOL
@@ -149,14 +149,15 @@ class PlanSession:
 
     def _goal(self, message: Message) -> Message:
         image = as_image(get(message, "image"), "image")
-        held = sum(goal.image.nbytes for goal in self.goals) + image.nbytes
+        others = self._others(message)
+        held = sum(map(_nbytes, self.goals)) + image.nbytes + sum(x.nbytes for x in others.values())
         if len(self.goals) >= MAX_GOALS or held > MAX_GOAL_BYTES:
             raise PlanError(
                 f"An episode has at most {MAX_GOALS} goals of {MAX_GOAL_BYTES >> 20} MB in all"
             )
         steps = as_whole(get(message, "steps"), "steps", 1, MAX_STEPS)
         name = as_text(get(message, "name"), "name")
-        self.goals.append(GoalPicture(name=name, image=image, steps=steps))
+        self.goals.append(GoalPicture(name=name, image=image, steps=steps, others=others))
         return {"ready": True}
 
     def _begin(self, message: Message) -> Message:
@@ -179,7 +180,11 @@ class PlanSession:
             raise PlanError("There is no episode. Send the request `begin` first")
         image = as_image(get(message, "image"), "image")
         state = as_numbers(get(message, "state"), "state", self.arm.state_dim)
-        reading = {"image": image, **self._others(message), "state": state.astype(np.float32)}
+        reading: Reading = {
+            "image": image,
+            **self._further(message),
+            "state": state.astype(np.float32),
+        }
         decision = self.agent.act(reading)
         return {"done": True} if decision is None else decision_message(decision)
 
@@ -187,7 +192,7 @@ class PlanSession:
         """Answer an observation of openpi's clients, which has no episode of its own."""
         reading: Reading = {
             "image": _first_image(message),
-            **self._others(message),
+            **self._further(message),
             "state": self._state(message),
         }
         agent = self._toward(message)
@@ -198,15 +203,19 @@ class PlanSession:
         energies = {"energy": float(decision.energy), "imagined": float(decision.imagined)}
         return {"actions": self._actions(decision), "done": False, **energies}
 
-    def _others(self, message: Message) -> dict[str, NDArray[np.generic]]:
-        """Return the images of the model's other cameras that a message holds."""
-        found: dict[str, NDArray[np.generic]] = {}
+    def _further(self, message: Message) -> dict[str, NDArray[np.uint8]]:
+        """Return the images of the model's other cameras by their names in observations."""
+        return {view_key(name): image for name, image in self._others(message).items()}
+
+    def _others(self, message: Message) -> dict[str, NDArray[np.uint8]]:
+        """Return the images of the model's other cameras that a message holds, by camera."""
+        found: dict[str, NDArray[np.uint8]] = {}
         for camera in self.policy.views[1:]:
             key = view_key(camera)
             names = (key, f"observation/{key}", *OTHER_IMAGES.get(camera, ()))
             name = next((name for name in names if name in message), "")
             if name:
-                found[key] = as_image(message[name], name)
+                found[camera] = as_image(message[name], name)
         return found
 
     def _toward(self, message: Message) -> Agent:
@@ -252,6 +261,11 @@ class PlanSession:
         later = torch.tensor(decision.plan[1:], dtype=torch.float32)
         later = later.reshape(-1, self.policy.bounds.action_dim)
         return np.concatenate([decision.action[None], self.policy.to_arm(later).numpy()])
+
+
+def _nbytes(goal: SubGoal) -> int:
+    """Return the size of a goal's images [bytes]."""
+    return goal.image.nbytes + sum(image.nbytes for image in other_images(goal).values())
 
 
 def _first_image(message: Message) -> NDArray[np.uint8]:

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from planning.errors import PlanError
 from planning.pictures import fit_picture
-from planning.protocols import ArmSpec, Box, Decision, Image, Reading, SubGoal
+from planning.protocols import (
+    ArmSpec,
+    Box,
+    Decision,
+    Image,
+    Reading,
+    SubGoal,
+    other_images,
+    view_key,
+)
 from planning.remote.client import PlanConnection
 from planning.remote.fields import as_text, as_whole, get
 from planning.remote.records import MAX_GOALS, read_decision
@@ -128,9 +137,13 @@ class RemoteAgent:
             raise PlanError(f"There are {len(goals)} goals; a plan server takes {MAX_GOALS}")
         self.num_goals = len(goals)
         for goal in goals:
-            image = np.ascontiguousarray(goal.image)
+            images = {
+                view_key(name): np.ascontiguousarray(image)
+                for name, image in other_images(goal).items()
+            }
+            images["image"] = np.ascontiguousarray(goal.image)
             self.connection.ask(
-                {"request": "goal", "name": goal.name, "steps": goal.steps, "image": image}
+                {"request": "goal", "name": goal.name, "steps": goal.steps, **images}
             )
         self.connection.ask({"request": "begin", "seed": seed})
 

@@ -9,6 +9,7 @@ import torch
 from planning.agent import PlanningAgent
 from planning.energy import energy
 from planning.errors import PlanError
+from planning.goals import GoalPicture
 from planning.planner import Memory, PlannerConfig
 from planning.policy import Policy
 from planning.solvers.cem import CEM
@@ -217,3 +218,20 @@ def test_a_model_without_angles_plans_for_an_arm_of_poses():
     assert own.to_arm(torch.zeros(1, 4)).shape == (1, 4)
     with pytest.raises(PlanError, match="needs 4 numbers"):
         own.observe(picture(16, 16), STATE)
+
+
+def test_a_goal_may_show_the_first_views_of_the_model():
+    policy = Policy(TwoViews(("left", "right", "wrist")))
+    images = {name: picture(16, 16, seed=i) for i, name in enumerate(policy.views)}
+    seen = policy.encode(*[images["left"], [images["right"], images["wrist"]]])
+    for count in (0, 1, 2):
+        others = {name: images[name] for name in policy.views[1 : 1 + count]}
+        goal = policy.encode_goal(GoalPicture("goal", images["left"], others=others))
+        assert torch.equal(goal, seen[:, : 1 + count])
+        assert float(energy(seen, goal)) == 0
+    with pytest.raises(PlanError, match="goal shows wrist beside the main camera"):
+        policy.encode_goal(GoalPicture("goal", images["left"], others={"wrist": images["wrist"]}))
+    with pytest.raises(PlanError, match="model sees left"):
+        Policy(FakeModel()).encode_goal(
+            GoalPicture("goal", images["left"], others={"wrist": images["wrist"]})
+        )

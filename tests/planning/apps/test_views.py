@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from planning.apps import drive as driving
+from planning.apps.capture_goals import capture_goals
 from planning.apps.plan_sessions import PlanService, PlanSession
 from planning.cli.app import compose_options, main
 from planning.drive_log import read_log
 from planning.errors import PlanError
+from planning.goals import GoalPicture, read_goals, write_goal
 from planning.pictures import read_image
 from robot.cameras.camera import CallableCamera, Frame
 from worldmodel import load_world_model
@@ -20,6 +22,16 @@ from worldmodel.data.index import build_index, open_manifest
 
 SEARCH = ["samples=8", "iterations=1", "elites=4", "device=cpu"]
 FAKE = ["drive", "robot=fake", "task=reach", "execute=true", "confirm=false", *SEARCH]
+
+
+class Nobody:
+    """An operator who answers nothing."""
+
+    def tell(self, text):
+        pass
+
+    def ask(self, question):
+        return ""
 
 
 @pytest.fixture
@@ -31,6 +43,44 @@ def test_an_evaluation_renders_both_cameras(model, tmp_path):
     words = ["eval", "task=reach", "episodes=1", "workers=1", "baselines=false", "pictures=true"]
     assert main([*words, *SEARCH, f"model={model}", f"out={tmp_path}"]) == 0
     assert json.loads((tmp_path / "summary.json").read_text())["episodes"] == 1
+
+
+def test_goal_images_of_several_views_are_rendered_captured_driven_and_replayed(
+    model, tmp_path, capsys
+):
+    words = ["eval", "task=reach", "episodes=1", "workers=1", "baselines=false", *SEARCH]
+    words += [f"model={model}", f"out={tmp_path}/eval"]
+    assert main([*words, "energy_views=left,wrist"]) == 0
+    capsys.readouterr()
+    assert main([*words, "energy_views=left,right"]) == 2
+    assert "energy_views=left,right, and the model sees left, wrist" in capsys.readouterr().err
+    folder = tmp_path / "goals"
+    options = compose_options(
+        "capture-goal", ["robot=fake", f"out={folder}", "energy_views=left,wrist"]
+    )
+    with capture_goals(options, Nobody()) as capture:
+        capture.keep("there", steps=2)
+    (goal,) = read_goals(folder, [])
+    assert goal.others.keys() == {"wrist"}
+    assert goal.others["wrist"].shape == goal.image.shape
+    assert not np.array_equal(goal.others["wrist"], goal.image)
+    drive = [word for word in FAKE if not word.startswith("task")]
+    assert main([*drive, f"goals=[{folder}]", f"model={model}", f"out={tmp_path}/run"]) == 0
+    (log,) = tmp_path.glob("run/logs/*")
+    (logged,) = read_log(log).goals
+    assert np.array_equal(logged.others["wrist"], goal.others["wrist"])
+    assert main(["replay", f"run={tmp_path}/run", f"out={tmp_path}/again"]) == 0
+    assert json.loads((tmp_path / "again" / "summary.json").read_text())["same"] is True
+
+
+@pytest.mark.parametrize("name", ["../out", "", "a/b", "x" * 90])
+def test_a_goal_names_no_file_outside_its_folder(name, tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    path = write_goal(tmp_path, 0, GoalPicture("goal", image, others={"wrist": image}))
+    facts = json.loads(path.with_suffix(".json").read_text()) | {"others": [name]}
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    with pytest.raises(PlanError, match="allowed: letters, digits"):
+        read_goals(tmp_path, [])
 
 
 def test_a_drive_sees_logs_and_records_both_cameras(model, tmp_path, capsys):
@@ -100,6 +150,13 @@ def test_a_server_plans_from_the_images_of_both_cameras(model):
     first = session.answer({**act, "image_wrist": image})
     assert np.isfinite(first["energy"])
     assert first["energy"] < 1e-5  # the goal is the main camera's image
+    session.answer({"request": "goal", "name": "goal", "steps": 9, "image": image})
+    session.answer({"request": "begin", "seed": 3})
+    one = session.answer({**act, "image_wrist": image[::-1]})["energy"]
+    both = {"image": image, "image_wrist": image}
+    session.answer({"request": "goal", "name": "goal", "steps": 9, **both})
+    session.answer({"request": "begin", "seed": 3})
+    assert session.answer({**act, "image_wrist": image[::-1]})["energy"] > one
     droid = {
         "observation/exterior_image_1_left": image,
         "observation/wrist_image_left": image,
