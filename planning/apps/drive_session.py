@@ -34,7 +34,7 @@ from planning.report.page import write_report
 from planning.rollout import Episode, episode_seed, fail_by
 from robot.errors import ArmError, ReflexError, RobotError
 from worldmodel.atomic_io import no_links
-from worldmodel.shutdown import deferred_stop, name_of
+from worldmodel.shutdown import deferred_stop, follows_a_signal, name_of
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +150,8 @@ class Drive:
         An arm that a person attends is inspected between episodes. A simulated one is reset, which
         is enough after anything but an error of its own or of the disk.
         """
+        if follows_a_signal(error):
+            return False
         attended = not last and is_attended(self.options.workcell, self.options.motion)
         if isinstance(error, RobotError | OSError):
             reflex = self.workcell.auto_recovers and isinstance(error, ReflexError)

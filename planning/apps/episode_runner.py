@@ -31,6 +31,7 @@ from worldmodel.checkpoints.io import copy_on_cpu
 from worldmodel.checkpoints.loading import place
 from worldmodel.models.world_model import WorldModel
 from worldmodel.processes import WorkerLostError, WorkerPool
+from worldmodel.shutdown import follows_a_signal
 
 PLANNER = "planner"
 SKILL_BASELINES = ("geometry", "geometry_yaw", "copy")
@@ -108,7 +109,9 @@ class EpisodeRunner:
             )
             if isinstance(self.env, ArmEnv):
                 episode.camera_34 = self.env.camera_matrix()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - of anybody's code
+        except (Exception, SystemExit) as error:  # of anybody's code
+            if follows_a_signal(error):  # a library raised it in place of the signal's exception
+                raise KeyboardInterrupt("a signal") from error
             fail_by(episode, error)
             self._discard()
         return episode

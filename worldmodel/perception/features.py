@@ -37,6 +37,7 @@ from worldmodel.models.world_model import WorldModel
 from worldmodel.perception.hdf5_file import open_resumable, reserved, source_stamp
 from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.shards import Shard, begin_shard, finish_shard
+from worldmodel.shutdown import follows_a_signal
 from worldmodel.specs import Transform
 
 log = logging.getLogger(__name__)
@@ -190,6 +191,8 @@ def _encoding(path: Path) -> Iterator[None]:
     except (WorldModelError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
+        if follows_a_signal(error):
+            raise
         text = f"{path}: {type(error).__name__}: {str(error)[:500]}"
         log.warning("%s", path, exc_info=error)
         raise EpisodeError("encoder_failed", text) from error

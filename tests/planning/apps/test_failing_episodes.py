@@ -229,3 +229,19 @@ def test_an_exception_without_a_usable_text_is_described():
     episode = Episode("reach", 1, success=True, error_m=0.1)
     fail_by(episode, TextlessError())
     assert (episode.success, episode.summary()["error_m"]) == (False, None)
+
+
+def test_an_error_that_a_library_raised_in_place_of_a_signal_ends_the_command(
+    tmp_path, monkeypatch
+):
+    def interrupted(self, action):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise RuntimeError("a library was interrupted") from None
+
+    monkeypatch.setattr(Sound, "step", interrupted)
+    monkeypatch.setattr(Sound, "sub_goals", lambda self, variant: [self._goal("goal", 2)])
+    status = main([*EVAL, f"environment={HERE}Sound", "workers=1", f"out={tmp_path}"])
+    assert status == 128 + signal.SIGTERM
+    assert json.loads((tmp_path / "summary.json").read_text())["interrupted"]
