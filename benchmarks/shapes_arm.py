@@ -29,6 +29,7 @@ from worldmodel.data.moving_shapes import ShapeClips
 from worldmodel.data.shape_options import ShapeClipOptions
 from worldmodel.evaluation.feature_health import effective_rank
 from worldmodel.evaluation.shape_probe import (
+    SCALINGS,
     ProbeFit,
     fit_shape_probe,
     principal_components,
@@ -133,7 +134,9 @@ def pixels_of(encoder: VideoEncoder, clips: Clips) -> list[Tensor]:
 
 
 def judge(path: Path, clips: Clips, device: str, *, raw: bool = False) -> dict[str, Any]:
-    """Fit a probe on an encoder's tokens of the training clips and score it on the unseen ones.
+    """Fit probes on an encoder's tokens of the training clips and score one on the unseen ones.
+
+    Tokens are read with each of `SCALINGS`; the lower loss on held-out training clips chooses.
 
     Args:
         path: The encoder's file.
@@ -147,18 +150,22 @@ def judge(path: Path, clips: Clips, device: str, *, raw: bool = False) -> dict[s
     side = c.image_size[0] // c.patch_size
     grid = (c.num_frames // c.tubelet_size, side, side)
     train, test = (pixels_of if raw else tokens_of)(encoder, clips)
-    seen, unseen = scaled(train, test, grid)
     labels = {
-        part: {k: torch.from_numpy(v).to(seen.device) for k, v in found.items() if k != "frames"}
+        part: {k: torch.from_numpy(v).to(train.device) for k, v in found.items() if k != "frames"}
         for part, found in clips.items()
     }
-    fitted = fit_shape_probe(seen, labels["train"], c.num_heads, ProbeFit())
-    with torch.no_grad():
-        outputs = [fitted.probe(part) for part in unseen.split(READ)]
-    found = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
-    row = score(found, labels["test"], c.image_size[0])
-    rank = effective_rank(test.cpu())
-    return row | {"rank": rank, "probe_steps": fitted.steps, "converged": fitted.converged}
+    rows = []
+    for scaling in SCALINGS:
+        seen, unseen = scaled(train, test, grid, scaling)
+        fitted = fit_shape_probe(seen, labels["train"], c.num_heads, ProbeFit())
+        with torch.no_grad():
+            outputs = [fitted.probe(part) for part in unseen.split(READ)]
+        found = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
+        row: dict[str, Any] = score(found, labels["test"], c.image_size[0])
+        row |= {"scaling": scaling, "held_out_loss": fitted.held_out_loss}
+        rows.append(row | {"probe_steps": fitted.steps, "converged": fitted.converged})
+    best = min(rows, key=lambda row: row["held_out_loss"])
+    return best | {"rank": effective_rank(test.cpu()), "both_scalings": rows}
 
 
 def run(arm: Arm) -> None:

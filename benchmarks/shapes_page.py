@@ -70,24 +70,47 @@ TITLES = {
 }
 
 
-def judged_table(result: dict[str, Any]) -> str:
-    """Format one row per judged encoder."""
-    head = ["frozen features", "seed", "steps x clips", "minutes"]
-    head += [f"{name} (of {len(classes)})" for name, classes in LABELS.items()]
-    clips, rows = result["test_clips"], []
+def _arms(result: dict[str, Any]) -> list[dict[str, Any]]:
     order = list(TITLES)
-    for row in sorted(
-        result["arms"].values(), key=lambda r: (order.index(r["objective"]), r["seed"])
-    ):
-        counts = [f"{round(row[name] * clips):,}" for name in LABELS]
-        length, minutes = "0", "0"
-        if row.get("steps"):
-            spent = row["processor_s" if row.get("device", "cpu") == "cpu" else "wall_s"]
-            length = f"{row.get('step', row['steps']):,} x {row['batch_size']}"
-            minutes = f"{spent / 60:.0f}"
-        cells = [TITLES[row["objective"]], row["seed"], length, minutes]
-        rows.append([*cells, *counts, f"{row['position_px']:.2f} px", f"{row['rank']:.0f}"])
-    return markdown_table([*head, "position", "rank"], rows)
+    return sorted(
+        result["arms"].values(), key=lambda arm: (order.index(arm["objective"]), arm["seed"])
+    )
+
+
+def _figures(row: dict[str, Any], clips: int) -> list[str]:
+    counts = [f"{round(row[name] * clips):,}" for name in LABELS]
+    return [*counts, f"{row['position_px']:.2f} px"]
+
+
+LABEL_HEADS = [*(f"{name} (of {len(classes)})" for name, classes in LABELS.items()), "position"]
+
+
+def judged_table(result: dict[str, Any]) -> str:
+    """Format one row for each encoder and each length at which it was judged."""
+    rows = []
+    for arm in _arms(result):
+        for row in arm["course"]:
+            length, minutes = "0", "0"
+            if arm["steps"]:
+                length = f"{row['step']:,} x {arm['batch_size']}"
+                spent = arm["processor_s" if arm["device"] == "cpu" else "wall_s"]
+                minutes = f"{spent / 60:.0f}" if row["step"] == arm["steps"] else ""
+            cells = [TITLES[arm["objective"]], arm["seed"], length, minutes]
+            rows.append([*cells, *_figures(row, result["test_clips"]), f"{row['rank']:.0f}"])
+    head = ["frozen features", "seed", "steps x clips", "minutes"]
+    return markdown_table([*head, *LABEL_HEADS, "rank"], rows)
+
+
+def scaling_table(result: dict[str, Any]) -> str:
+    """Format the probes of both scalings of each encoder at the end of its training."""
+    rows = []
+    for arm in _arms(result):
+        for row in arm["course"][-1].get("both_scalings", []):
+            cells = [TITLES[arm["objective"]], arm["seed"], row["scaling"]]
+            cells += [f"{row['held_out_loss']:.2f}", *_figures(row, result["test_clips"])]
+            rows.append(cells)
+    head = ["frozen features", "seed", "scaled by", "loss, held out"]
+    return markdown_table([*head, *LABEL_HEADS], rows)
 
 
 def curve_table(result: dict[str, Any]) -> str:
@@ -111,4 +134,5 @@ def curve_table(result: dict[str, Any]) -> str:
 
 def write_page(result: dict[str, Any]) -> None:
     """Fill the blocks of the page."""
-    fill_blocks(PAGE, {"shapes": judged_table(result), "shape_curve": curve_table(result)})
+    tables = {"shapes": judged_table, "shape_scalings": scaling_table, "shape_curve": curve_table}
+    fill_blocks(PAGE, {name: table(result) for name, table in tables.items()})

@@ -11,8 +11,8 @@
 `worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes, trained until they
 improve no more, then read shape, direction, speed and position from the frozen features of clips
 with textures and paths that no training has seen. An untrained encoder and raw pixels are judged in
-the same way, with the same scaling. Results go to results/shapes_pretraining.json as they come, and
-to docs/pretraining.md.
+the same way: the features are scaled in two ways, and held-out clips choose the better one. Results
+go to results/shapes_pretraining.json as they come, and to docs/pretraining.md.
 
 Every run is a process of its own, `jobs` of them at a time; one that fails does not end the others.
 After `minutes` (0: no limit) what still runs is stopped; the same command resumes it. With `store`,
@@ -124,7 +124,7 @@ class Results:
             self.content["arms"][job.name] = row
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
-            hidden = ("curve", "course", "words")
+            hidden = ("curve", "course", "words", "both_scalings")
             shown = {k: v for k, v in row.items() if k not in hidden}
             print(job.name, f"at step {row['step']:,} of {row['steps']:,}:", shown, flush=True)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,15 @@ from torch.nn import functional as F
 from worldmodel.checked import Checked, between
 from worldmodel.data.shape_options import LABELS
 from worldmodel.models.config import ProbeConfig
+from worldmodel.models.frame_encoder import normalise
 from worldmodel.models.positions import sincos_positions
 from worldmodel.models.probe import AttentivePooler
 
 POSITION_WEIGHT, POSITION_BETA = 5.0, 0.02
 """Weight of the position's smooth L1 loss, and the error where it turns linear [sides]."""
+Scaling = Literal["channels", "tokens"]
+SCALINGS: tuple[Scaling, ...] = ("channels", "tokens")
+"""Ways to scale features, see `scaled`."""
 Labels = dict[str, Tensor]
 """Class numbers long [B] of `LABELS`, and `position` float [B, 2]."""
 
@@ -77,6 +82,8 @@ class FittedProbe:
     steps: int
     converged: bool
     """Whether the held-out loss stopped improving before `max_steps`."""
+    held_out_loss: float
+    """Lowest loss on the held-out clips."""
 
 
 class _Best:
@@ -133,7 +140,7 @@ def fit_shape_probe(
                     held_out = probe.loss(tokens_BND[apart], _rows(labels, apart))
                 best.offer(float(held_out), probe)
     probe.load_state_dict(best.weights)
-    return FittedProbe(probe.eval(), step, step < fit.max_steps)
+    return FittedProbe(probe.eval(), step, step < fit.max_steps, best.loss)
 
 
 def _rows(labels: Labels, chosen: Tensor) -> Labels:
@@ -141,14 +148,25 @@ def _rows(labels: Labels, chosen: Tensor) -> Labels:
 
 
 def scaled(
-    train_BND: Tensor, unseen_BND: Tensor, grid: tuple[int, int, int]
+    train_BND: Tensor, unseen_BND: Tensor, grid: tuple[int, int, int], by: Scaling
 ) -> tuple[Tensor, Tensor]:
-    """Bring every channel to mean 0 and deviation 1, and add a table of positions.
+    """Bring features to mean 0 and deviation 1, and add a table of positions.
 
-    All features to compare, pixels too, go through it, so that scale and order are no advantage.
+    Which scaling suits depends on the features: among channels of very different spread, `channels`
+    makes those that hardly vary as loud as the others, and `tokens` leaves small ones small. So all
+    features to compare, pixels too, are read in both ways, and held-out clips choose.
+
+    Args:
+        train_BND: features of the training clips.
+        unseen_BND: features of other clips.
+        grid: tubelets, rows and columns of tokens.
+        by: `channels`: every channel over all training tokens; `tokens`: the channels of each
+            token, as in a layer norm.
     """
-    mean, std = train_BND.mean((0, 1)), train_BND.std((0, 1)).clamp_min(1e-6)
     table = sincos_positions(*grid, train_BND.shape[2]).to(train_BND)
+    if by == "tokens":
+        return normalise(train_BND) + table, normalise(unseen_BND) + table
+    mean, std = train_BND.mean((0, 1)), train_BND.std((0, 1)).clamp_min(1e-6)
     train, unseen = ((x - mean) / std + table for x in (train_BND, unseen_BND))
     return train, unseen
 

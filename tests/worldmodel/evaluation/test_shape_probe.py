@@ -3,6 +3,7 @@ import torch
 
 from worldmodel.data.shape_options import LABELS
 from worldmodel.evaluation.shape_probe import (
+    SCALINGS,
     ProbeFit,
     ShapeProbe,
     fit_shape_probe,
@@ -39,13 +40,26 @@ def test_a_probe_reads_what_the_tokens_hold_and_stops_when_it_can_learn_no_more(
         assert torch.equal(one, two)
 
 
-def test_all_features_are_scaled_alike():
+@pytest.mark.parametrize("by", SCALINGS)
+def test_all_features_are_scaled_alike(by):
+    torch.manual_seed(0)
     train, unseen = 7 + 3 * torch.randn(200, 12, 24), 7 + 3 * torch.randn(50, 12, 24)
-    one, other = scaled(train, unseen, (3, 2, 2))
-    again, _ = scaled(100 * train - 5, unseen, (3, 2, 2))
+    one, other = scaled(train, unseen, (3, 2, 2), by)
+    again, _ = scaled(100 * train - 5, unseen, (3, 2, 2), by)
     torch.testing.assert_close(one, again, rtol=1e-3, atol=1e-3)
     assert one.std() == pytest.approx(1, abs=0.3)
     assert other.shape == unseen.shape
+
+
+def test_channels_that_hardly_vary_stay_small_when_tokens_are_scaled():
+    torch.manual_seed(0)
+    train = torch.randn(200, 12, 24) * torch.cat([torch.ones(12), torch.full((12,), 0.01)])
+    ratio = {}
+    for by in SCALINGS:
+        spread = scaled(train, train[:1], (3, 2, 2), by)[0].std(0)
+        ratio[by] = float(spread[:, 12:].mean() / spread[:, :12].mean())
+    assert ratio["tokens"] < 0.3
+    assert ratio["channels"] == pytest.approx(1, abs=0.1)
 
 
 def test_principal_components_keep_the_most_variance():
