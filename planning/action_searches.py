@@ -12,6 +12,7 @@ from torch import Tensor
 
 from planning.bounds import Bounds
 from planning.plan_cost import PlanCost
+from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.search import Plan, Problem, Solver
 
 WARM_SPREAD = 0.5
@@ -29,40 +30,52 @@ class ActionProblem:
     """Remainder of the previous plan's move [m]; None for no warm start."""
 
 
+@dataclass(frozen=True)
+class FoundAhead:
+    """A plan that was searched before it was known to be needed."""
+
+    plan: Plan
+    before: Tensor
+    """State of the random generator at the start of the search."""
+    after: Tensor
+    """State of the random generator at its end."""
+
+
 class ActionSearches:
-    """The searches of an action, run when they are needed, or all together.
+    """The searches of an action, run when they are needed, or in one batch.
+
+    Both give the same plans and leave the random generator in the same state. In a batch, each
+    search has the random numbers that it would draw when it is needed: a longer one those after
+    the shorter ones, the gripper's those after the first search. If the gripper is planned after
+    longer searches instead, it is searched again by itself.
 
     Args:
         problem: the action's problem.
         optimiser: search algorithm.
         horizon: planning horizon in actions.
-        stretch: maximum number of equal steps.
         deadline_s: time limit of each search [s]; None for no limit.
-        together: whether to run all searches at once, in the order of their random draws.
     """
 
     def __init__(
-        self,
-        problem: ActionProblem,
-        optimiser: Solver,
-        *,
-        horizon: int,
-        stretch: int,
-        deadline_s: float | None,
-        together: bool,
+        self, problem: ActionProblem, optimiser: Solver, *, horizon: int, deadline_s: float | None
     ) -> None:
         self.problem, self.optimiser, self.horizon = problem, optimiser, horizon
         self.deadline_s = deadline_s
         self.frozen = replace(problem.bounds, gripper_free=False)
-        self.plans: dict[tuple[int, bool], Plan] = {}
-        if together:
-            kinds = [(repeats, False) for repeats in range(1, stretch + 1)]
-            self._run(kinds + ([(1, True)] if problem.bounds.gripper_free else []))
+        self.ahead: dict[tuple[int, bool], FoundAhead] = {}
 
-    def _run(self, kinds: list[tuple[int, bool]]) -> None:
-        problems = [self._search(*kind) for kind in kinds]
-        found = self.optimiser.minimise_all(problems, deadline_s=self.deadline_s)
-        self.plans |= dict(zip(kinds, found, strict=True))
+    def run_together(self, stretch: int, optimiser: DeviceCEM) -> None:
+        """Search for all plans of up to `stretch` equal steps, and with the gripper, in a batch."""
+        drawn, searches = _copied(self.problem.generator), {}
+        for repeats in range(1, stretch + 1):
+            searches[repeats, False] = self._search(repeats, False, _copied(drawn))
+            optimiser.draw(self._search(repeats, False, drawn))
+            if repeats == 1:
+                searches[1, True] = self._search(1, True, _copied(drawn))
+        before = [search.generator.get_state() for search in searches.values()]
+        plans = optimiser.minimise_all([*searches.values()], deadline_s=self.deadline_s)
+        for (kind, search), start, plan in zip(searches.items(), before, plans, strict=True):
+            self.ahead[kind] = FoundAhead(plan, start, search.generator.get_state())
 
     def plan(self, repeats: int = 1, *, gripper: bool = False) -> Plan:
         """Return the plan of a sequence of actions, or of one action that is repeated.
@@ -71,12 +84,15 @@ class ActionSearches:
             repeats: number of times; 1 plans the whole horizon.
             gripper: whether the gripper is planned, if the bounds allow it.
         """
-        kind = repeats, gripper
-        if kind not in self.plans:
-            self._run([kind])
-        return self.plans[kind]
+        generator = self.problem.generator
+        found = self.ahead.get((repeats, gripper))
+        if found is not None and torch.equal(found.before, generator.get_state()):
+            generator.set_state(found.after)
+            return found.plan
+        search = self._search(repeats, gripper, generator)
+        return self.optimiser.minimise_all([search], deadline_s=self.deadline_s)[0]
 
-    def _search(self, repeats: int, gripper: bool) -> Problem:
+    def _search(self, repeats: int, gripper: bool, generator: torch.Generator) -> Problem:
         """Return a search, with a warm start spread evenly over its steps."""
         problem, horizon = self.problem, 1 if repeats > 1 else self.horizon
         mean_K4, spread = torch.zeros(horizon, 4), 1.0
@@ -86,7 +102,14 @@ class ActionSearches:
         return Problem(
             cost=replace(problem.cost, repeats=repeats),
             bounds=problem.bounds if gripper else self.frozen,
-            generator=problem.generator,
+            generator=generator,
             mean_K4=mean_K4,
             spread=spread,
         )
+
+
+def _copied(generator: torch.Generator) -> torch.Generator:
+    """Return a generator that draws the same numbers."""
+    copy = torch.Generator(generator.device)
+    copy.set_state(generator.get_state())
+    return copy

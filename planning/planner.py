@@ -14,11 +14,13 @@ from torch import Tensor
 from planning.action_searches import ActionProblem, ActionSearches
 from planning.approach import approach_step
 from planning.bounds import Bounds
+from planning.errors import PlanError
 from planning.hierarchy import Hierarchy, HierarchyConfig, Queue
 from planning.plan_cost import PlanCost
 from planning.protocols import Dynamics, Past
 from planning.ranges import between, check_fields
 from planning.solvers.cem import CEM
+from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.search import Plan, Solver
 
 AT_THE_LIMIT = 0.95
@@ -60,8 +62,9 @@ class PlannerConfig:
     """Number of context frames: 1 is the current frame only, 2 includes the previous frame and the
     action planned there."""
     together: bool = False
-    """Run all searches of an action in one batch, also those that may turn out to be unneeded. It
-    saves time on a device that is faster than its launches."""
+    """Run all searches of an action in one batch of a `DeviceCEM`, also those that may turn out to
+    be unneeded. It saves time on a device that is faster than its launches, and gives the plans of
+    one search after another unless `min_spread_m` or `deadline_s` ends searches early."""
     warm_start: bool = False
     """Start each search from the remainder of the previous plan toward the same goal, with half the
     spread."""
@@ -70,7 +73,17 @@ class PlannerConfig:
     """Search on two levels instead, with its own settings; None searches single actions."""
 
     def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            PlanError: a value is out of its range, or `together` is set for another optimiser.
+        """
         check_fields(self)
+        if self.together and not isinstance(self.optimiser, DeviceCEM):
+            raise PlanError(
+                f"together=True needs optimiser=DeviceCEM(...), which searches in one batch; it is "
+                f"{type(self.optimiser).__name__}. Leave together out."
+            )
 
 
 @dataclass(frozen=True)
@@ -263,14 +276,10 @@ class Planner:
 
     def _searches(self, problem: ActionProblem) -> ActionSearches:
         c = self.config
-        return ActionSearches(
-            problem,
-            c.optimiser,
-            horizon=c.horizon,
-            stretch=c.stretch,
-            deadline_s=c.deadline_s,
-            together=c.together,
-        )
+        searches = ActionSearches(problem, c.optimiser, horizon=c.horizon, deadline_s=c.deadline_s)
+        if c.together and isinstance(c.optimiser, DeviceCEM):
+            searches.run_together(c.stretch, c.optimiser)
+        return searches
 
     def _direct(self, searches: ActionSearches) -> Plan:
         """Plan one step, and add equal steps while a single one is limited by the box."""

@@ -122,9 +122,12 @@ def hierarchy_config(options: GoalPlannerOptions, chunk: int) -> HierarchyConfig
 def launches_dominate(world: WorldModel, options: PlannerOptions) -> bool:
     """Return whether a search on the model's device waits for launches more than for arithmetic.
 
-    Then the searches of an action take no longer together than one of them does.
+    Then the searches of an action take no longer together than one of them does. Searches that end
+    by their own spread run by themselves, since a batch would end them together.
     """
     if next(world.parameters()).device.type != "cuda" or options.optimiser != "cem":
+        return False
+    if options.min_spread_m:
         return False
     tokens = world.predictor.config.num_tokens
     weights = sum(p.numel() for p in world.predictor.parameters())

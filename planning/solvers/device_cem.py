@@ -47,6 +47,14 @@ class DeviceCEM(CEM):
         """Return a new search, or one of the same kind that starts again."""
         return self._kept(_kind(problem), lambda: DeviceSearch(self, problem), [problem])
 
+    def draw(self, problem: Problem) -> Tensor:
+        """Draw the noise [I, B, K, 4] of a search, as many numbers as `CEM` draws in turn."""
+        shape = (self.num_samples, *problem.mean_K4.shape)
+        generator = problem.generator
+        return torch.stack(
+            [torch.randn(shape, generator=generator) for _ in range(self.iterations)]
+        )
+
     def minimise_all(
         self, problems: Sequence[Problem], *, deadline_s: float | None = None
     ) -> list[Plan]:
@@ -91,6 +99,7 @@ class DeviceSearch(Replayed, CEMSearch):
 
     def __init__(self, settings: DeviceCEM, problem: Problem) -> None:
         CEMSearch.__init__(self, settings, problem)
+        self.draw = settings.draw
         self.device, shape = settings.device, problem.mean_K4.shape
         self.captures = settings.graph and replay.can_capture(self.device)
         self.noise_IBK4 = self._empty(settings.iterations, settings.num_samples, *shape)
@@ -108,12 +117,8 @@ class DeviceSearch(Replayed, CEMSearch):
 
     def begin(self, problem: Problem) -> None:
         """Set every tensor that iterations read for a problem of the same kind."""
-        self.problem, self.iteration, settings = problem, 0, self.settings
-        shape = (settings.num_samples, *problem.mean_K4.shape)
-        noise = [
-            torch.randn(shape, generator=problem.generator) for _ in range(settings.iterations)
-        ]
-        self._upload(self.noise_IBK4, torch.stack(noise))
+        self.problem, self.iteration = problem, 0
+        self._upload(self.noise_IBK4, self.draw(problem))
         self._upload(self.start_2K4, torch.stack([problem.mean_K4, problem.first_std()]))
         limits_33 = problem.bounds.limits("cpu")
         if limits_33 is not None:

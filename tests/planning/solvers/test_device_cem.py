@@ -6,8 +6,8 @@ import torch
 from planning.apps.attention_backends import choose_backend
 from planning.apps.bench_planning import make_world
 from planning.bounds import Bounds
-from planning.errors import EnergyError
-from planning.planner import Observation, Planner, PlannerConfig
+from planning.errors import EnergyError, PlanError
+from planning.planner import Memory, Observation, Planner, PlannerConfig
 from planning.solvers import replay
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
@@ -73,32 +73,54 @@ def replaying(monkeypatch):
     monkeypatch.setattr(replay, "captured", lambda step: step)
 
 
+class Places:
+    """Tokens are the position and the gripper."""
+
+    def unroll(self, z_BND, state_BS, actions_BKA):
+        moves_BK4 = actions_BKA[..., [0, 1, 2, 6]]
+        return (z_BND[:, 0] + moves_BK4.cumsum(1))[:, :, None]
+
+
+REACHES = (
+    # goal (x [m], gripper), calls of one search after another, in one batch
+    (0.01, 0.0, 24, 12),  # near: the first search and the gripper's
+    (0.05, 0.0, 13, 13),  # one step, and whether the gripper helps before it
+    (0.05, 0.8, 25, 13),  # it does
+    (0.12, 0.0, 25, 13),  # two steps
+    (0.2, 0.0, 37, 13),  # three
+    (0.2, 0.8, 49, 25),  # after three, the gripper's search draws other numbers: run by itself
+)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("captures", [False, True])
-def test_searches_together_give_the_plans_of_one_after_another(captures, request):
-    """All steps are limited by the box, so that both draw the same noise in the same order."""
+def test_searches_in_one_batch_give_the_plans_of_one_after_another(captures, request):
     if captures:
         request.getfixturevalue("replaying")
-
-    class Places:
-        def unroll(self, z_BND, state_BS, actions_BKA):
-            return (z_BND[:, 0] + actions_BKA[..., :3].cumsum(1))[:, :, None]
-
     both = {"num_samples": 40, "iterations": 12, "num_elites": 5}
-    config = {"approach_slope": 0.0}
-    alone = Planner(Places(), PlannerConfig(optimiser=CEM(**both), **config), BOUNDS)
     solver = DeviceCEM(**both, device="cpu")
-    together = Planner(Places(), PlannerConfig(optimiser=solver, together=True, **config), BOUNDS)
-    for x in (0.0, -0.1):
-        seen = Observation(torch.tensor([[[x, 0.0, 0.0]]]), torch.zeros(1, 7), (0.45, 0.0, 0.13))
-        goal = torch.tensor([[[x + 0.2, 0.0, 0.0]]])
-        want, found = (planner.plan(seen, goal)[0] for planner in (alone, together))
+    configs = PlannerConfig(optimiser=CEM(**both)), PlannerConfig(optimiser=solver, together=True)
+    planners = [Planner(Places(), config, BOUNDS) for config in configs]
+    memories = [Memory.start(), Memory.start()]
+    for x, gripper, calls_alone, calls_together in REACHES:
+        seen = Observation(torch.zeros(1, 1, 4), torch.zeros(1, 7), (0.45, 0.0, 0.13))
+        goal_1ND = torch.tensor([[[x, 0.0, 0.0, gripper]]])
+        plans = []
+        for index, planner in enumerate(planners):
+            plan, memories[index] = planner.plan(seen, goal_1ND, memories[index])
+            plans.append(plan)
+        want, found = plans
         torch.testing.assert_close(found.actions_KA, want.actions_KA, atol=1e-5, rtol=0)
-        # three searches and the gripper against one search, with its own for the freed gripper
-        assert want.calls == 3 * 12 + 1
-        assert found.calls == 12 + 1
-        assert found.frames == 12 * 4 * 40 * 3 + 4 * 4
-    assert len(solver.kept) == captures
+        assert found.energy == pytest.approx(want.energy, abs=1e-6)
+        assert (want.calls, found.calls) == (calls_alone, calls_together), (x, gripper)
+        states = [memory.generator.get_state() for memory in memories]
+        assert torch.equal(*states), (x, gripper)
+    assert len(solver.kept) == 2 * captures  # the batch, and the gripper's search by itself
+
+
+def test_one_batch_needs_a_search_that_can():
+    with pytest.raises(PlanError, match="it is CEM"):
+        PlannerConfig(together=True)
 
 
 @torch.no_grad()
