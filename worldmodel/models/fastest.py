@@ -1,19 +1,20 @@
 """Functions with a second implementation that CUDA uses where it measures faster.
 
 Which of the two is faster depends on the device, torch and the shape, so both are timed once for
-each kind of input, on the first inputs of that kind. On a CPU, for small inputs and inside a
+each kind of input, on the first inputs of that kind; with the backward pass if the input requires
+gradients. On a CPU, for small inputs and inside a
 compiled function, the plain implementation runs.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, Literal, TypeVar, TypeVarTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,31 @@ def _kept(tensor: Tensor) -> Tensor:
 
 
 def _milliseconds(function: Callable[[Tensor, *Ts], Result], x: Tensor, *rest: *Ts) -> float:
-    function(x, *rest)  # compiles, or chooses kernels
+    run_once(function, x, *rest)  # compiles, or chooses kernels
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
     for _ in range(REPEATS):
-        function(x, *rest)
+        run_once(function, x, *rest)
     end.record()
     end.synchronize()
     return begin.elapsed_time(end) / REPEATS
+
+
+def run_once(function: Callable[[Tensor, *Ts], Result], x: Tensor, *rest: *Ts) -> None:
+    """Run a function, and its backward pass if `x` requires gradients; nothing accumulates them."""
+    out = function(x, *rest)
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return
+    results = [out] if isinstance(out, Tensor) else list(out) if isinstance(out, tuple) else []
+    found = [t for t in results if isinstance(t, Tensor) and t.requires_grad]
+    if found:
+        ones = [torch.ones_like(t) for t in found]
+        torch.autograd.grad(found, _inputs((x, *rest)), ones, allow_unused=True)
+
+
+def _inputs(values: Sequence[object]) -> list[Tensor]:
+    """Return the tensors and parameters that require gradients."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    for value in values:
+        tensors += value.parameters() if isinstance(value, nn.Module) else ()
+    return [tensor for tensor in tensors if tensor.requires_grad]

@@ -78,6 +78,35 @@ def test_a_choice_inside_a_checkpoint_saves_what_the_recomputation_does(on_cpu, 
     torch.testing.assert_close(x.grad, found)
 
 
+def test_with_gradients_a_timed_run_has_a_backward_pass_that_accumulates_nothing():
+    passes = []
+
+    class Seen(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            passes.append(1)
+            return gradient * 2
+
+    layer, x = torch.nn.Linear(3, 3), torch.randn(2, 3, requires_grad=True)
+
+    def pair(x, layer):
+        return Seen.apply(layer(x)), x.detach()
+
+    fastest.run_once(pair, x, layer)
+    assert passes == [1]
+    assert x.grad is None
+    assert layer.weight.grad is None
+    with torch.no_grad():
+        fastest.run_once(pair, x, layer)
+    fastest.run_once(pair, x.detach(), layer)
+    fastest.run_once(lambda x: x.detach(), x)
+    assert passes == [1]
+
+
 def test_small_inputs_and_cpus_take_the_plain_function():
     function = Fastest(double, lambda: pytest.fail("made"))
     function(torch.ones(fastest.LEAST + 1), 2.0)

@@ -29,6 +29,7 @@ from worldmodel.models.config import PredictorConfig
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.frame_encoder import FrameEncoder
+from worldmodel.models.kernels.compiled_blocks import TrainedBlock, compile_blocks
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.precision import autocast, use_precision
 from worldmodel.models.views import encode_views
@@ -74,8 +75,10 @@ def build_dynamics(
 def prepare_blocks(dynamics: LatentDynamics, config: BlockConfig) -> None:
     """Enable compilation and activation checkpointing of the blocks, as configured."""
     blocks = dynamics.predictor.predictor_blocks
+    if config.compile and next(dynamics.parameters()).device.type == "cuda":
+        compile_blocks(dynamics, TrainedBlock)
     for i, block in enumerate(blocks):
-        if config.compile:
+        if config.compile and not isinstance(block, TrainedBlock):
             block.compile()
         if config.checkpoint_activations:
             blocks[i] = checkpoint_wrapper(block, checkpoint_impl=CheckpointImpl.NO_REENTRANT)

@@ -9,9 +9,18 @@ import torch
 from tests.cuda_guard.models import TOKENS, WIDTH, small_encoder, small_world
 from worldmodel.models import fastest
 from worldmodel.models.kernels import compiled_blocks
-from worldmodel.models.kernels.compiled_blocks import END, START, CompiledBlock, compile_blocks
+from worldmodel.models.kernels.compiled_blocks import (
+    END,
+    START,
+    CompiledBlock,
+    TrainedBlock,
+    compile_blocks,
+)
 from worldmodel.models.layers import Block
 from worldmodel.models.rope import grid_positions, rope_tables
+from worldmodel.training.objective import Objective, ObjectiveConfig
+from worldmodel.training.option_groups import BlockConfig
+from worldmodel.training.tasks.post import prepare_blocks
 
 
 def imagined(world):
@@ -63,6 +72,37 @@ def test_a_compiled_model_is_copied_sent_saved_and_trained(traced):
     assert not traced  # gradients take the plain parts
 
 
+def test_blocks_that_are_compiled_in_training_have_the_gradients_of_plain_ones(traced):
+    """With activation checkpointing and autocast; all blocks share their graphs."""
+    torch.manual_seed(0)
+    batch = {
+        "features": torch.randn(2, 4, TOKENS, WIDTH),
+        "states": torch.randn(2, 4, 7),
+        "actions": torch.randn(2, 3, 7),
+    }
+
+    def gradients(kind):
+        dynamics = small_world(3, head=False).dynamics.requires_grad_(True)
+        if kind is not None:
+            compile_blocks(dynamics, kind)
+        prepare_blocks(dynamics, BlockConfig(checkpoint_activations=True))
+        objective = Objective(dynamics, ObjectiveConfig())
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = objective(batch)["loss"]
+        loss.backward()
+        return [loss, *(p.grad for p in objective.parameters() if p.grad is not None)]
+
+    wanted = gradients(None)
+    assert not traced
+    torch._dynamo.utils.counters.clear()
+    found = gradients(TrainedBlock)
+    assert len(traced) >= 2 * 3  # both parts of three blocks
+    assert len(found) == len(wanted) > 20
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 6  # 2 parts x 3 shapes
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @torch.no_grad()
@@ -78,3 +118,26 @@ def test_compiled_blocks_on_cuda():
     assert (found - wanted).norm() < 1e-2 * wanted.norm()
     block(x, rope)  # measures both
     assert {START.fast is None, END.fast is None} == {False}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_compiled_blocks_train_on_cuda():
+    torch.manual_seed(0)
+    block = Block(1024, 16, 4096).cuda()
+    x = torch.randn(32, 258, 1024, device="cuda", requires_grad=True)
+    rope = rope_tables(grid_positions(1, 1, 258).cuda(), 64, "tiled")
+
+    def gradients():
+        with torch.autocast("cuda", torch.bfloat16):
+            out = block(x, rope)[0]
+        inputs = [x, block.mlp.fc1.weight, block.attn.qkv.weight]
+        return torch.autograd.grad(out.float().square().mean(), inputs)
+
+    wanted = gradients()
+    compile_blocks(block, TrainedBlock)
+    with START.use("fast"), END.use("fast"):
+        found = gradients()
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).norm() < 2e-2 * other.norm()
+    gradients()  # measures both
