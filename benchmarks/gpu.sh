@@ -9,12 +9,16 @@
 # are run); 75 stages are not finished, start again; 2 something is missing on this machine.
 #
 # ONLY="tests encoder planning_1" runs these stages alone, each if what it needs is done.
+# TOTAL_S=570 ends the call in time: later stages get the time that is left, or wait for the next
+# call. Where a machine is lent for ten minutes at a time, repeat  TOTAL_S=570 bash benchmarks/gpu.sh
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 2
 OUT=${1:-runs/gpu}
 ONLY=${ONLY:-}
 DEVICE=${DEVICE:-cuda}  # cpu tries the script itself
 STAGE_S=${STAGE_S:-540}
+TOTAL_S=${TOTAL_S:-0}  # 0: no limit
+LEAST_S=${LEAST_S:-45}  # a stage with less time left does not begin
 WORKERS=${WORKERS:-$(nproc --all)}  # plain nproc obeys OMP_NUM_THREADS
 EPISODES=${EPISODES:-12000}
 VAL_EPISODES=${VAL_EPISODES:-400}
@@ -50,7 +54,7 @@ python benchmarks/gpu_report.py check "$OUT" "$DEVICE" || exit 2
 DEVICES=$(cat "$OUT/devices.txt")
 
 stage() {  # stage NAME "NEEDED STAGES" COMMAND...
-    local name=$1 needs=$2 need status began=$SECONDS
+    local name=$1 needs=$2 need status limit=$STAGE_S began=$SECONDS
     shift 2
     [ -f "$OUT/$name.done" ] && return
     [ -n "$ONLY" ] && [[ " $ONLY " != *" $name "* ]] && return
@@ -61,14 +65,22 @@ stage() {  # stage NAME "NEEDED STAGES" COMMAND...
             return
         fi
     done
+    if [ "$TOTAL_S" -gt 0 ] && [ $((TOTAL_S - SECONDS)) -lt "$limit" ]; then
+        limit=$((TOTAL_S - SECONDS))
+        if [ "$limit" -lt "$LEAST_S" ]; then
+            echo "== $name: left for the next call"
+            unfinished+=("$name")
+            return
+        fi
+    fi
     echo "== $name: $*"
-    timeout --kill-after=60 "$STAGE_S" "$@" < /dev/null >> "$OUT/$name.log" 2>&1
+    timeout --kill-after=60 "$limit" "$@" < /dev/null >> "$OUT/$name.log" 2>&1
     status=$?
     echo $((SECONDS - began)) >> "$OUT/$name.seconds"
     case $status in
         0) touch "$OUT/$name.done" ;;
         124 | 137)
-            echo "   not finished after $STAGE_S s; start the script again to continue it"
+            echo "   not finished after $limit s; start the script again to continue it"
             unfinished+=("$name")
             ;;
         *)
@@ -109,6 +121,8 @@ stage post_frames frames_post worldmodel train $POST_WORDS data="$OUT/frames_pos
     val="$OUT/frames_post" out="$OUT/post_frames"
 stage post_features features_post worldmodel train $POST_WORDS data="$OUT/features_post" \
     val="$OUT/features_post" out="$OUT/post_features"
+stage post_compiled features_post worldmodel train $POST_WORDS compile=true data="$OUT/features_post" \
+    val="$OUT/features_post" out="$OUT/post_compiled"
 if [ "$DEVICES" -ge 2 ]; then
     for parallel in ddp fsdp; do
         stage post_two_$parallel features_post torchrun --nproc-per-node=2 -m planning.cli.app train \
@@ -126,7 +140,7 @@ stage train "collect collect_val" worldmodel train recipe=sim_small device="$DEV
 stage train_unlabelled "collect collect_val" worldmodel train recipe=sim_small_unlabelled \
     device="$DEVICE" $DATA batch_size=256 steps="$STEPS" $WIDTH out="$OUT/model_unlabelled"
 
-# The model that plans from one goal image, on the larger one without labels.
+# The models that plan from one goal image: on the larger one without labels, and with the label.
 stage collect_contact "" worldmodel collect $CONTACT episodes="$EPISODES" workers="$WORKERS" \
     out="$OUT/data/contact"
 stage collect_contact_val "" worldmodel collect $CONTACT episodes="$VAL_EPISODES" seed=900000 \
@@ -135,8 +149,14 @@ CONTACT_DATA="data=$OUT/data/contact val=$OUT/data/contact_val"
 stage train_one_goal_short "train_unlabelled collect_contact collect_contact_val" worldmodel train \
     recipe=sim_one_goal device="$DEVICE" $CONTACT_DATA encoder="$OUT/model_unlabelled" \
     batch_size=256 steps="$STEPS" out="$OUT/one_goal_short"
+stage train_one_goal_labelled_short "train collect_contact collect_contact_val" worldmodel train \
+    recipe=sim_one_goal_labelled device="$DEVICE" $CONTACT_DATA encoder="$OUT/model" \
+    batch_size=256 steps="$STEPS" out="$OUT/one_goal_labelled_short"
 stage train_one_goal train_one_goal_short worldmodel train recipe=sim_one_goal_long \
     device="$DEVICE" $CONTACT_DATA encoder="$OUT/one_goal_short" steps="$STEPS" out="$OUT/model_one_goal"
+stage train_one_goal_labelled train_one_goal_labelled_short worldmodel train \
+    recipe=sim_one_goal_labelled_long device="$DEVICE" $CONTACT_DATA \
+    encoder="$OUT/one_goal_labelled_short" steps="$STEPS" out="$OUT/model_one_goal_labelled"
 
 # Masked-video pretraining, then action-conditioned training on its encoder: frozen as published,
 # and fine-tuned with the terms of joint training.
@@ -163,6 +183,7 @@ for name in "" _unlabelled _frozen _finetune; do
     evaluate "model$name" "train$name" "reach grasp pick_place"
 done
 evaluate model_one_goal train_one_goal "pick_place push" sub_goals=one
+evaluate model_one_goal_labelled train_one_goal_labelled "pick_place push push_pose over_wall" sub_goals=one
 
 echo
 [ ${#unfinished[@]} -gt 0 ] && echo "not finished: ${unfinished[*]}"

@@ -96,7 +96,8 @@ def test_all_stages_run_once_and_the_table_is_last(run, capsys):
             words = words[words.index("planning.cli.app") + 1 :]
         if program != "python":
             assert main([*words, "--cfg", "job"]) == 0, (line, capsys.readouterr().err)
-    assert {"post_two_ddp", "post_two_fsdp"} <= outputs(lines)
+    assert {"post_two_ddp", "post_two_fsdp", "post_compiled"} <= outputs(lines)
+    assert "model_one_goal_labelled" in outputs(lines)
     table = printed[printed.index("device: stub") :].splitlines()
     assert table[-1].startswith("eval_model_unlabelled")
     assert table[-1].endswith("3/4, - s/decision")  # a median of nothing is no number
@@ -142,6 +143,18 @@ def test_a_stage_that_needs_longer_is_stopped_and_continued(run):
     status, _, again = run()
     assert status == 0
     assert {"pretrain", "model_frozen"} <= outputs(again)
+
+
+def test_a_call_of_limited_length_leaves_the_rest_for_the_next(run):
+    only = {"ONLY": "agreement_tf32 agreement_bfloat16 encoder"}
+    status, printed, lines = run(SLOW="agreement_tf32", TOTAL_S="5", LEAST_S="1", **only)
+    assert status == 75
+    assert outputs(lines) <= {"agreement_tf32.json"}
+    assert "not finished: agreement_tf32 agreement_bfloat16 encoder\n" in printed
+    assert "encoder: left for the next call\n" in printed
+    status, _, lines = run(**only)
+    assert status == 0
+    assert outputs(lines) >= {"agreement_tf32.json", "agreement_bfloat16.json"}
 
 
 def test_nothing_runs_if_something_is_missing(run):
