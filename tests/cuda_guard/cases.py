@@ -41,6 +41,8 @@ from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import NAMES, make_optimiser
 from tests.cuda_guard.fake_cuda import fake_cuda
 from tests.cuda_guard.fake_streams import StreamOrderError
+from tests.cuda_guard.faults import FAULTS, Fault
+from tests.cuda_guard.guards import NUM_ITERATIONS, NUM_PLANS
 from tests.cuda_guard.ledger import Ledger
 from tests.cuda_guard.models import (
     HEADS,
@@ -53,7 +55,7 @@ from tests.cuda_guard.models import (
     small_world,
 )
 from worldmodel.checkpoints.io import copy_on_cpu
-from worldmodel.checkpoints.loading import place
+from worldmodel.checkpoints.loading import load_world_model, place
 from worldmodel.evaluation.energy_grid import energy_grid
 from worldmodel.evaluation.latent_probes import probe_world_model
 from worldmodel.evaluation.rollout_error import offline_action_error, rollout_errors
@@ -61,6 +63,7 @@ from worldmodel.evaluation.rollout_table import RolloutClips, rollout_table
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.kernels.compiled_blocks import CompiledBlock
 from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.models.world_model import WorldModel
 from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
 from worldmodel.perception.box_features import pool_boxes
 from worldmodel.perception.features import FeatureConfig, write_features
@@ -80,6 +83,8 @@ from worldmodel.training.tasks.post import PostTask
 from worldmodel.training.tasks.pretrain import PretrainTask
 from worldmodel.training.tasks.shapes import ShapesPretrainTask
 
+PICTURES = Path(__file__).parents[2] / "examples" / "pictures"
+BEFORE_AFTER = ("now.png", "goal.png")
 STEP = 1
 """Step of a training whose waits are recorded: neither logged, validated nor saved."""
 STEPS = STEP + 2
@@ -135,12 +140,31 @@ def bfloat16(ledger: Ledger) -> None:
 
 
 def plan_with(name: str, ledger: Ledger) -> object:
+    """Plan twice between two pictures by the embedded model.
+
+    Its energies lie far enough apart that the rounding of a device does not change the plan.
+    """
+    world = ledger.placed(load_world_model("default", "cpu"))
+    pictures = np.stack([np.asarray(Image.open(PICTURES / x)) for x in BEFORE_AFTER])
+    z_2ND = world.encode(world.preprocess(torch.from_numpy(pictures)))
+    state_1S = torch.tensor([[0.45, 0.0, 0.3, 3.1, 0.0, -0.8, 0.0]]).to(ledger.device)
+    seen = Observation(z_2ND[:1], state_1S)
+    return two_plans(world, name, ledger, [(seen, z_2ND[1:])] * 2)
+
+
+def random_plans(name: str, ledger: Ledger) -> object:
+    """Plan twice between random tokens by a random model."""
     world = ledger.placed(small_world())
+    return two_plans(world, name, ledger, [observed(ledger), observed(ledger)])
+
+
+def two_plans(
+    world: WorldModel, name: str, ledger: Ledger, steps: list[tuple[Observation, Tensor]]
+) -> object:
     solver = make_optimiser(name, samples=8, iterations=3, elites=3, device=ledger.device)
     memory, plans = Memory.start(), []
     planner = Planner(world, PlannerConfig(optimiser=solver, history=2, warm_start=True))
-    for _step in range(2):
-        seen, goal_1ND = observed(ledger)
+    for seen, goal_1ND in steps:
         plan, memory = planner.plan(seen, goal_1ND, memory)
         plans.append((plan.actions_KA, plan.energy))
     return plans
@@ -151,14 +175,14 @@ for _name in NAMES:
         CASES[f"plan_{_name}"] = functools.partial(plan_with, _name)
 
 
-def three_plans(ledger: Ledger, *, together: bool) -> object:
-    """Plan three times with one shape; the last two are recorded."""
+def several_plans(ledger: Ledger, *, together: bool) -> object:
+    """Plan with one shape; all plans but the first are recorded."""
     world = ledger.placed(small_world())
-    solver = DeviceCEM(num_samples=8, iterations=4, num_elites=3, device=ledger.device)
+    solver = DeviceCEM(num_samples=8, iterations=NUM_ITERATIONS, num_elites=3, device=ledger.device)
     config = PlannerConfig(optimiser=solver, together=together)
     planner = Planner(world, config, Bounds(low_m=(0.3, -0.3, 0.1)))
     memory, plans = Memory.start(), []
-    for index in range(3):
+    for index in range(1 + NUM_PLANS):
         if index == 1:
             ledger.begin_step()
         seen, goal_1ND = observed(ledger)
@@ -170,12 +194,12 @@ def three_plans(ledger: Ledger, *, together: bool) -> object:
 
 @case
 def captured(ledger: Ledger) -> object:
-    return three_plans(ledger, together=False)
+    return several_plans(ledger, together=False)
 
 
 @case
 def captured_together(ledger: Ledger) -> object:
-    return three_plans(ledger, together=True)
+    return several_plans(ledger, together=True)
 
 
 @case
@@ -374,6 +398,13 @@ def train_post(ledger: Ledger) -> object:
 
 
 @case
+def train_post_compiled(ledger: Ledger) -> object:
+    """Train blocks whose parts are compiled on a device."""
+    words = ["mode=post", "plan_clips=0", f"compile={ledger.device == 'cuda'}"]
+    return train(ledger, PostTask, "train", words, small_encoder())
+
+
+@case
 def train_joint_logged(ledger: Ledger) -> object:
     """A step whose metrics are written."""
     return train(ledger, JointTask, "train", [*SMALL, "plan_clips=0", "log_every=1"])
@@ -487,6 +518,15 @@ def faulty_copy(ledger: Ledger) -> None:
     ledger.bytes.clear()
     x.float().bfloat16()
     ledger.figures["activations"] = ledger.elementwise() / (x.numel() * 2)
+
+
+def with_fault(fault: Fault, ledger: Ledger) -> object:
+    """Run a case while a fault is put back."""
+    with fault.put_back():
+        return CASES[fault.case](ledger)
+
+
+CASES |= {name: functools.partial(with_fault, fault) for name, fault in FAULTS.items()}
 
 
 def record(name: str) -> dict[str, object]:

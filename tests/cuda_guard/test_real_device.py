@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from tests.cuda_guard.cases import CASES
+from tests.cuda_guard.guards import LOGGED_WAITS, NUM_ITERATIONS, NUM_PLANS, PLAN_WAITS, STEP_WAITS
 from tests.cuda_guard.ledger import Ledger
 from tests.cuda_guard.real_device import RealLedger, errors, numbers, watched
-from tests.cuda_guard.test_cuda_guard import LOGGED_WAITS, PLAN_WAITS, STEP_WAITS
 from worldmodel.models.attention import append
 from worldmodel.models.fastest import LEAST
 from worldmodel.models.frame_mask import ATTEND, FrameMask, attend_dense
@@ -108,16 +108,15 @@ def test_a_training_step_waits_where_it_is_allowed_to(name):
 
 @pytest.mark.parametrize("name", ["captured", "captured_together"])
 def test_later_plans_replay_the_graphs_of_the_first(name):
-    plans, iterations = 2, 4
     ledger = RealLedger(device="cuda")
     with watched(ledger):
         results(name, ledger)
     print(f"WAITS {name}: {dict(ledger.waits)}, {ledger.replays} replays")
     assert not ledger.captures
-    assert ledger.replays >= plans * iterations
+    assert ledger.replays >= NUM_PLANS * NUM_ITERATIONS
     allowed = PLAN_WAITS | PLAN_UPLOADS
     for place, count in ledger.waits.items():
-        assert count <= plans * allowed[place], place
+        assert count <= NUM_PLANS * allowed[place], place
 
 
 def test_torch_warns_of_a_wait():

@@ -56,6 +56,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("probe_set", "probes"),
         ("robot_safety", "robot-faults"),
         ("searches", "planning"),
+        ("cuda_guard", "cuda"),
         ("serve", "serve"),
         ("scaling", "scaling"),
         ("twin", "robot-twin"),
