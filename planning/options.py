@@ -350,6 +350,11 @@ class DemoOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.embodiment != "franka" and self.model == ONE_GOAL:
+            raise PlanError(
+                f"embodiment={self.embodiment} needs model=: no embedded model was trained on this "
+                "robot and its cameras. Train one on `worldmodel collect embodiment=droid`."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

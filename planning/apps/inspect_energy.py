@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from torch import Tensor
 
 from planning.apps.npz_file import read_npz
 from planning.apps.policies import require_one_view
 from planning.errors import PlanError
+from planning.goals import read_goals
 from planning.pictures import read_image
 from planning.states import check_state
 from worldmodel.atomic_io import atomic_file
@@ -97,15 +99,34 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
 def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frames, Tensor]:
     """Read two images; return them and their states [2, 7].
 
+    Args:
+        image: image of the current scene.
+        goal: image of the goal.
+        states: states at both, 14 numbers; empty for those that `capture-goal` wrote beside them.
+
     Raises:
         PlanError: an image cannot be read.
-        DataError: `states` does not hold 14 numbers.
+        DataError: `states` does not hold 14 numbers, or is empty and an image has no state.
     """
+    if not states:
+        found = [_known_state(path) for path in (image, goal)]
+        states = [float(value) for state in found for value in state]
     if len(states) != 14:
         raise DataError(f"states has {len(states)} numbers. Give 14, 7 for each image.")
     check_state(states[:7], "states[0:7]")
     check_state(states[7:], "states[7:14]")
     return (_picture(image), _picture(goal)), torch.tensor(states).view(2, 7)
+
+
+def _known_state(path: str) -> NDArray[np.float32]:
+    """Return the state [7] in the JSON file of an image of `capture-goal`."""
+    (goal,) = read_goals(path, [])
+    if np.isnan(goal.state).any():
+        raise DataError(
+            f"{path} has no state beside it, as `worldmodel capture-goal` writes it. Give "
+            "states=[14 numbers], 7 for each image."
+        )
+    return goal.state
 
 
 def _picture(path: str) -> Tensor:

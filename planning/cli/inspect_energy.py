@@ -25,7 +25,8 @@ class Options:
     goal: str = ""
     """Image file of the goal, of any size, instead of a trajectory."""
     states: list[float] = field(default_factory=list, metadata=between(-10, 10, "m or rad"))
-    """Robot states at both frames, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper."""
+    """Robot states at both images, 2 x 7 numbers: flange x y z [m], Euler angles [rad], gripper
+    (empty: those that `capture-goal` wrote beside them)."""
     model: str = "default"
     """World model: an embedded or published name, or a file."""
     grid: int = field(default=9, metadata=between(3, 101, "points"))
@@ -48,7 +49,8 @@ class Options:
         pictures = bool(self.image or self.goal or self.states)
         if bool(self.trajectory) == pictures:
             raise PlanError(
-                "Give either trajectory=FILE.npz, or image=FILE goal=FILE states=[14 numbers]."
+                "Give either trajectory=FILE.npz, or image=FILE goal=FILE states=[14 numbers]; images "
+                "of `worldmodel capture-goal` need no states."
             )
         if pictures and (self.first, self.last) != (0, 1):
             raise PlanError(

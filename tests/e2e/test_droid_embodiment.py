@@ -56,6 +56,33 @@ def test_published_weights_are_evaluated_and_driven(published, tmp_path):
     assert np.allclose(header["box_m"][0], DROID.flange_low_m)
 
 
+def test_the_energy_landscape_of_its_scene_is_drawn(published, tmp_path, monkeypatch, capsys):
+    keys = iter(["k start", "wwar", "k moved", "q"])
+    monkeypatch.setattr("builtins.input", lambda *_: next(keys))
+    out = tmp_path / "moves"
+    capture = ["capture-goal", "embodiment=droid", "execute=true", "confirm=false"]
+    assert main([*capture, f"out={out}"]) == 0
+    pictures = [f"image={out / '00-start.png'}", f"goal={out / '01-moved.png'}"]
+    words = ["inspect", "energy", f"model={published}", "grid=3", "device=cpu", *pictures]
+    assert main([*words, f"out={tmp_path}"]) == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert np.allclose(summary["true_action"][:3], [0.04, 0.02, 0.02], atol=0.005)
+    assert (tmp_path / "energy.png").stat().st_size > 10_000
+    (out / "00-start.json").unlink()
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "00-start.png has no state beside it" in capsys.readouterr().err
+    words = ["calibrate", "axes", f"model={published}", "embodiment=droid", "execute=true"]
+    few = ["confirm=false", "moves=4", "samples=4", "iterations=1", "elites=2", "device=cpu"]
+    assert main([*words, *few, "max_condition=1000", f"out={tmp_path / 'axes'}"]) == 2
+    assert "the model does not see these moves" in capsys.readouterr().err
+
+
+def test_a_demo_needs_a_model_of_this_robot(capsys):
+    assert main(["demo", "embodiment=droid"]) == 2
+    assert "no embedded model was trained on this robot" in capsys.readouterr().err
+
+
 def test_other_arms_than_the_simulated_one_refuse_it(capsys):
     assert main(["drive", "robot=twin", "embodiment=droid", "task=reach"]) == 2
     assert "embodiment=droid has no effect with robot=twin" in capsys.readouterr().err
