@@ -49,8 +49,8 @@ class Options:
         pictures = bool(self.image or self.goal or self.states)
         if bool(self.trajectory) == pictures:
             raise PlanError(
-                "Give either trajectory=FILE.npz, or image=FILE goal=FILE states=[14 numbers]; images "
-                "of `worldmodel capture-goal` need no states."
+                "Give either trajectory=FILE.npz, or image=FILE goal=FILE states=[14 numbers]. "
+                "Images of `capture-goal` need no states."
             )
         if pictures and (self.first, self.last) != (0, 1):
             raise PlanError(

@@ -60,6 +60,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("serve", "serve"),
         ("scaling", "scaling"),
         ("twin", "robot-twin"),
+        ("your_data", "your-data"),
     ],
 )
 def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeypatch):
