@@ -116,7 +116,8 @@ class Policy:
         """Adopt an arm's conventions and limits, and check that they match the model's.
 
         The smaller step limit of model and arm applies. A model without angles plans for an arm
-        with them: its actions do not turn the hand. States are converted between flange and
+        with them: its actions do not turn the hand. Without a gripper, none is planned. States are
+        converted between flange and
         fingertips if the two differ. Plans contain no rotation, so their translations are the same
         for both points.
 
@@ -159,7 +160,11 @@ class Policy:
         self._arm_frame = arm.state_frame
         low_m, high_m = box_m or (None, None)
         self.planner.bounds = replace(
-            self.bounds, max_step_m=min(spec.max_step_m, arm.max_step_m), low_m=low_m, high_m=high_m
+            self.bounds,
+            max_step_m=min(spec.max_step_m, arm.max_step_m),
+            low_m=low_m,
+            high_m=high_m,
+            gripper_free=self.planner.config.gripper_free and arm.gripper != "none",
         )
         return self
 

@@ -69,6 +69,10 @@ class ArmSpec(StateSpec, MotionSpec, Protocol):
     """State and action conventions of an arm; `robot.arm.ArmSpec` implements it."""
 
     @property
+    def gripper(self) -> Literal["command", "difference", "none"]:
+        """Meaning of the gripper action; none for an arm without a gripper."""
+
+    @property
     def camera(self) -> str | None:
         """Name of the simulated camera that shows the arm; None where people place one."""
 

@@ -31,8 +31,9 @@ class ArmSpec:
     """State size: x, y, z [m], extrinsic xyz Euler angles [rad], closedness 0..1."""
     action_dim: int = field(default=7, metadata=between(1, 1024))
     """Action size: change of position [m], change of rotation [rad], gripper."""
-    gripper: Literal["command", "difference"] = "command"
-    """Meaning of the gripper action: close/keep/open command, or difference of closedness."""
+    gripper: Literal["command", "difference", "none"] = "command"
+    """Meaning of the gripper action: close/keep/open command, or difference of closedness; none for
+    an arm without a gripper, for which no plan uses it."""
     max_step_m: float = field(default=MAX_STEP_M, metadata=between(1e-6, 1, "m"))
     """Maximum change of position per action and axis [m]."""
     max_rotation_rad: float = field(

@@ -285,8 +285,8 @@ def _arm(found: object) -> ArmSpec:
     if frame not in ("flange", "tcp"):
         raise PlanError(f"state_frame is {str(frame)[:60]}. Allowed: flange, tcp")
     gripper = found.get("gripper", "command")
-    if gripper not in ("command", "difference"):
-        raise PlanError(f"gripper is {str(gripper)[:60]}. Allowed: command, difference")
+    if gripper not in ("command", "difference", "none"):
+        raise PlanError(f"gripper is {str(gripper)[:60]}. Allowed: command, difference, none")
     usual = ArmSpec()
     ranges = {"max_rotation_rad": (1e-6, np.pi), "flange_to_tcp_m": (0.0, 1.0)}
     sizes = {

@@ -240,13 +240,15 @@ def make_skill_agent(
 
     Raises:
         PlanError: the options or the agent need an object head, which the model lacks; or the
-            policy rotates actions; or the model's actions do not turn.
+            policy rotates actions; or the model's actions do not turn, or the arm has no gripper.
     """
     if policy.axes is not None:
         raise PlanError(
             "Skills are planned in the robot's base frame, and axes= rotates it. Leave axes= out, "
             "or use method=actions"
         )
+    if spec.gripper == "none":
+        raise PlanError("Skills use a gripper, and this arm has none. Use method=actions")
     if world.action_spec.action_dim != POSE_DIM:
         raise PlanError(
             f"Skills turn the hand, and this model's actions have {world.action_spec.action_dim} "

@@ -235,3 +235,15 @@ def test_a_goal_may_show_the_first_views_of_the_model():
         Policy(FakeModel()).encode_goal(
             GoalPicture("goal", images["left"], others={"wrist": images["wrist"]})
         )
+
+
+def test_no_gripper_is_planned_for_an_arm_that_has_none():
+    policy = Policy(FakeModel(), SEARCH)
+    grips = {float(plan(policy.connect(ArmSpec()))[0].actions_KA[0, 6]) for _ in range(2)}
+    assert policy.bounds.gripper_free
+    assert grips <= {-1.0, 0.0, 1.0}
+    found, _ = plan(policy.connect(ArmSpec(gripper="none")))
+    assert not policy.bounds.gripper_free
+    assert not found.actions_KA[:, 3:].any()
+    assert found.actions_KA[:, :3].any()
+    assert policy.connect(ArmSpec()).bounds.gripper_free
