@@ -103,7 +103,10 @@ def _find_images(options: DensePredictOptions, rejected: dict[str, str]) -> dict
 
 
 def _write_map(path: Path, map_HW: Tensor, task: Task, depth_scale: float) -> dict[str, Any]:
-    """Write a map as `probe dense` reads it; return what it tells in short."""
+    """Write a map as `probe dense` reads it; return what it tells in short.
+
+    Depths that the file cannot hold, as those below 0 of a linear head, become the nearest it can.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if task == "segmentation":
         Image.fromarray(map_HW.to(torch.uint8).numpy()).save(path)
@@ -112,8 +115,9 @@ def _write_map(path: Path, map_HW: Tensor, task: Task, depth_scale: float) -> di
         return {"classes": dict(zip(map(str, numbers.tolist()), shares, strict=True))}
     units = (map_HW / depth_scale).round().clamp(1, UNITS)
     Image.fromarray(units.numpy().astype(np.uint16)).save(path)
-    low, middle, high = map_HW.quantile(torch.tensor([0.0, 0.5, 1.0])).tolist()
-    return {"nearest_m": low, "median_m": middle, "farthest_m": high}
+    written = units * depth_scale
+    found = {"nearest_m": written.min(), "median_m": written.median(), "farthest_m": written.max()}
+    return {name: float(depth) for name, depth in found.items()}
 
 
 def predict_dense(options: DensePredictOptions) -> tuple[dict[str, Any], dict[str, str]]:

@@ -107,6 +107,10 @@ def test_a_trained_head_writes_maps_that_score_as_in_its_run(sets, tmp_path, cap
     assert score.figures() == pytest.approx(want, abs=2e-3)
     with Image.open(out / "pictures" / "0.png") as picture:
         assert picture.size == (64, 32)
+    if task == "depth":
+        assert predict(head, sets, out, "depth_scale=2e-5") == 0  # the file holds up to 1.3 m
+        facts = json.loads((out / "predictions.json").read_text())["predictions"].values()
+        assert all(0 < fact["nearest_m"] <= fact["farthest_m"] < 1.3108 for fact in facts)
 
 
 def test_what_is_no_head_or_another_encoder_is_refused(sets, tmp_path, capsys):
