@@ -312,6 +312,9 @@ def policies(ledger: Ledger) -> object:
         assert kinds == {CompiledBlock}
         assert isinstance(policy.planner.config.optimiser, DeviceCEM)
         assert policy.planner.config.optimiser.kept
+        assert policy.planner.config.together
+        alone = open_policy(world, PlannerOptions(samples=8, elites=3, min_spread_m=1e-3))
+        assert not alone.planner.config.together  # a batch would end its searches together
     return plan.energy
 
 
