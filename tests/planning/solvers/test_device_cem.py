@@ -1,7 +1,11 @@
 """CEM on the model's device gives CEM's plans; with CUDA, a captured iteration does too."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from planning.apps.attention_backends import choose_backend
 from planning.apps.bench_planning import make_world
@@ -12,6 +16,7 @@ from planning.solvers import replay
 from planning.solvers.cem import CEM
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import make_optimiser
+from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.errors import ConfigError
 from worldmodel.models.attention import attend
 from worldmodel.models.world_model import normalise
@@ -116,6 +121,32 @@ def test_searches_in_one_batch_give_the_plans_of_one_after_another(captures, req
         states = [memory.generator.get_state() for memory in memories]
         assert torch.equal(*states), (x, gripper)
     assert len(solver.kept) == 2 * captures  # the batch, and the gripper's search by itself
+
+
+@torch.no_grad()
+def test_the_embedded_model_plans_the_same_in_one_batch():
+    """Between two pictures, from both ends, in two steps each."""
+    pictures = Path(__file__).parents[3] / "examples" / "pictures"
+    images = [np.asarray(Image.open(pictures / name)) for name in ("now.png", "goal.png")]
+    world = load_world_model("default", "cpu")
+    z_2ND = world.encode(world.preprocess(torch.from_numpy(np.stack(images))))
+    both = {"num_samples": 48, "iterations": 3, "num_elites": 6}
+    solver = DeviceCEM(**both, device="cpu")
+    configs = PlannerConfig(optimiser=CEM(**both)), PlannerConfig(optimiser=solver, together=True)
+    planners = [Planner(world, config, BOUNDS) for config in configs]
+    state_1S = torch.tensor([[0.45, 0.0, 0.3, 3.1, 0.0, -0.8, 0.0]])
+    for start in (0, 1):
+        memories = [Memory.start(start), Memory.start(start)]
+        for _step in range(2):
+            plans = []
+            for index, planner in enumerate(planners):
+                seen, goal_1ND = Observation(z_2ND[[start]], state_1S), z_2ND[[1 - start]]
+                plan, memories[index] = planner.plan(seen, goal_1ND, memories[index])
+                plans.append(plan)
+            want, found = plans
+            torch.testing.assert_close(found.actions_KA, want.actions_KA, atol=1e-5, rtol=0)
+            assert found.calls <= want.calls, (found.calls, want.calls)
+            assert torch.equal(*(memory.generator.get_state() for memory in memories))
 
 
 def test_one_batch_needs_a_search_that_can():
