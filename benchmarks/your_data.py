@@ -48,7 +48,7 @@ def commands(kind: str) -> list[list[str]]:
 def name_of(words: list[str]) -> str:
     """Return a command as the table shows it: its name, and what tells it from others."""
     shown = [w for w in words if "=" not in w or w.startswith(("mode=", "robot="))]
-    return " ".join(["worldmodel", *shown])
+    return " ".join(shown)
 
 
 def run(words: list[str], folder: Path) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def shown_result(name: str, found: dict[str, Any]) -> str:
         "drive robot=fake": f"error {100 * found['drive']['error_m']['median']:.1f} cm",
         "data convert": f"{found['converted_episodes']} episode",
     }
-    return known.get(name.removeprefix("worldmodel "), "")
+    return known.get(name, "")
 
 
 def write_page(found: dict[str, Any]) -> None:
