@@ -22,10 +22,14 @@ from worldmodel.models.transformers_encoder import TransformersEncoder
 from worldmodel.models.world_model import WorldModel
 
 Loaded = TypeVar("Loaded", WorldModel, Model)
+OURS = ("hf:", "random:")
+"""Prefixes of our own names of encoders, which are no modules of users."""
 
 
 def is_users_encoder(name: str) -> bool:
     """Return whether a name is `module:Class`, or that of another package's encoder."""
+    if name.startswith(OURS):
+        return False
     return is_reference(name) or (name in registered("encoder") and not is_own("encoder", name))
 
 
