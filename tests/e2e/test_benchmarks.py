@@ -55,6 +55,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("probe_cost", "probes"),
         ("probe_set", "probes"),
         ("robot_safety", "robot-faults"),
+        ("robustness", "robustness"),
         ("searches", "planning"),
         ("cuda_guard", "cuda"),
         ("serve", "serve"),
@@ -78,6 +79,20 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         module.write_page(module.json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown
+
+
+def test_counts_of_a_check_are_read_from_its_output_if_it_passed():
+    module = importlib.import_module("robustness")
+    printed = "eval: {'refused': 3, 'accepted': 1}\n..data dense: {'refused': 4}\n2 passed in 1 s\n"
+    assert module.counted("fuzz", printed) == {"refused": 7, "accepted": 1}
+    assert module.counted("cases", "36 of 36 cases as expected") == {"right": 36, "of": 36}
+    for check, text in (
+        ("fuzz", printed + "1 failed, 2 passed"),
+        ("cases", "35 of 36 cases as expected"),
+        ("kills", "no tests ran in 1 s"),
+    ):
+        with pytest.raises(ValueError, match="was not passed"):
+            module.counted(check, text)
 
 
 def test_agreement_computes_the_arrays_of_a_folder(tmp_path, capsys):
