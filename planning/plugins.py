@@ -55,7 +55,7 @@ KINDS = {
         },
     ),
     "encoder": Kind(
-        option="encoder= of train and data prepare, model= of features, and after + elsewhere",
+        option="encoder= of train and data prepare, model= of features; after + of a world model",
         own={
             "video": "worldmodel.models.frame_encoder:VideoEncoder",
             "transformers": "worldmodel.models.transformers_encoder:TransformersEncoder",

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from planning.apps.eval_summary import summarise
+from planning.apps.own_encoder import split_code
 from planning.cli.app import main
 from planning.errors import PlanError
 from planning.options import EvalOptions, SceneOptions
@@ -219,3 +220,23 @@ def test_a_merge_loads_no_task_and_no_environment_that_a_file_names():
         summary = summarise([], {}, options, options.scene)
         assert (summary["task"], summary["objects"]) == (options.task_name, [])
     assert "evil" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("default", ("default", "")),
+        ("m:C", ("", "m:C")),
+        ("runs/a+m.n:C", ("runs/a", "m.n:C")),
+        ("a+b/model.safetensors+m:C", ("a+b/model.safetensors", "m:C")),
+        ("USER/NAME@main+m:C", ("USER/NAME@main", "m:C")),
+        ("runs/a+b", ("runs/a+b", "")),
+        ("+m:C", ("+m:C", "")),
+        ("runs/a+video", ("runs/a+video", "")),
+        ("hf:facebook/dinov2-small", ("hf:facebook/dinov2-small", "")),
+        ("hf:dinov2", ("hf:dinov2", "")),
+        ("random:vit_tiny", ("random:vit_tiny", "")),
+    ],
+)
+def test_a_model_and_the_code_of_its_encoder(model, parts):
+    assert split_code(model) == parts
