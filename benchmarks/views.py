@@ -129,14 +129,13 @@ def measure(out: Path, views: str) -> dict[str, Any]:
 
 def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the table of all arms."""
-    head = [
-        *("views", "object, encoded", "pushed, 8 steps", "(copy)", "lifted, 8 steps", "(copy)"),
-        *("hand", "training step", "150 plans of 8"),
-    ]
+    head = ["views", "object, encoded", "(probe)", "pushed, 8 steps", "(copy)", "lifted, 8 steps"]
+    head += ["(copy)", "hand", "training step", "150 plans of 8"]
     rows = []
     for views, row in found.items():
         pushed, lifted = row["pushed"], row["lifted"]
-        cells = [row["head_encoded_cm"], pushed["imagined_cm"], pushed["copy_cm"]]
+        cells = [row["head_encoded_cm"], row["probe_encoded_cm"]]
+        cells += [pushed["imagined_cm"], pushed["copy_cm"]]
         cells += [lifted["imagined_cm"], lifted["copy_cm"]]
         shown = [f"{value:.1f} cm" for value in cells] + [f"{row['hand_cm']:.2f} cm"]
         times = [f"{row['training_step_s']:.2f} s", f"{row['plans_s']:.2f} s"]
