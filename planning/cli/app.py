@@ -76,12 +76,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout = None
         return 141
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the last line of defence
+        if follows_a_signal(error):  # an error of any kind may take the place of its exception
+            then = f"then: {explain(error)}" if is_refusal(error) else "finished work is kept"
+            print(f"stopped by a signal; {then}", file=sys.stderr)
+            return exit_status()
         if is_refusal(error):
             print(f"error: {explain(error)}", file=sys.stderr)
             return 2
-        if follows_a_signal(error):
-            print("stopped by a signal; finished work is kept", file=sys.stderr)
-            return exit_status()
         called = shlex.join(["worldmodel", *words])
         print(
             f"error: `{called}` failed: {type(error).__name__}: {explain(error)}\n"

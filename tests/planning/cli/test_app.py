@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -13,6 +14,7 @@ import pytest
 from planning.apps.workcell import read_limits
 from planning.cli import app, commands
 from robot.errors import ConfigError
+from worldmodel.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,21 @@ def command(monkeypatch):
     entry = commands.Command("fake_command", commands.SEE, "Command of a test.")
     monkeypatch.setitem(commands.COMMANDS, "fake", entry)
     return module
+
+
+@pytest.mark.parametrize("error", [DataError("x.pt: no space left"), RuntimeError("odd")])
+def test_an_error_after_a_signal_has_the_signals_exit_status(command, capsys, error):
+    def run(_):
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        except KeyboardInterrupt:
+            raise error from None
+
+    command.run = run
+    assert app.main(["fake"]) == 128 + signal.SIGHUP
+    printed = capsys.readouterr().err
+    assert printed.startswith("stopped by a signal; ")
+    assert ("no space left" in printed) == isinstance(error, DataError)
 
 
 def test_words_reach_nested_options_and_lists(command):
