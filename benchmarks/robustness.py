@@ -109,6 +109,11 @@ def signal_rows(found: dict[str, Any]) -> list[tuple[str, str, str]]:
             f"{left} in {len(runs)} (signals.json)",
             "`python benchmarks/signals.py`",
         ),
+        (
+            "their exit status is the signal's",
+            f"{sum(r['exit_status_is_right'] for r in runs)} of {len(runs)}",
+            SAME,
+        ),
         ("their processor time from signal to end, longest", f"{slowest} s, limit 2 s", SAME),
         (
             "their time from signal to end, on a busy machine: within 2 s, longest",
