@@ -2,8 +2,7 @@
 
 Which of the two is faster depends on the device, torch and the shape, so both are timed once for
 each kind of input, on the first inputs of that kind; with the backward pass if the input requires
-gradients. On a CPU, for small inputs and inside a
-compiled function, the plain implementation runs.
+gradients. On a CPU, for small inputs and inside a compiled function, the plain implementation runs.
 """
 
 from __future__ import annotations
