@@ -57,7 +57,7 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
     for file, image in images.items():
         picture = io.BytesIO()
         Image.fromarray(image).save(picture, "PNG")
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(file, picture.getvalue())
     facts = {
         "name": goal.name,

@@ -270,7 +270,7 @@ class Drive:
 
 
 def _why(error: BaseException) -> str:
-    """Return what ended an episode: the signal, or the error's text."""
+    """Return what ended an episode, in one line: the signal, or the error's text."""
     if isinstance(error, KeyboardInterrupt):
         return name_of(error)
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__

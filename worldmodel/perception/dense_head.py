@@ -56,7 +56,7 @@ def resized_to(found_BKRC: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def as_map(found_KHW: Tensor, task: Task) -> Tensor:
-    """Return an image's depths [H, W] [m], or the numbers of the most likely classes, int64."""
+    """Return an image's depths [H, W] in metres, or its most likely class numbers, int64."""
     return found_KHW[0] if task == "depth" else found_KHW.argmax(0)
 
 

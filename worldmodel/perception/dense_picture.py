@@ -45,7 +45,7 @@ def write_picture(path: Path, frame_HWC: Tensor, maps: Sequence[Tensor]) -> None
     Args:
         path: File to write.
         frame_HWC: The image, uint8.
-        maps: Depths [H, W] [m], shown on the scale of the first one, or class numbers, int64.
+        maps: Depths [H, W] in metres, all on the scale of the first, or class numbers, int64.
     """
     if maps[0].is_floating_point():
         known = maps[0][maps[0].isfinite()]
