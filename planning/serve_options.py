@@ -31,7 +31,7 @@ class RemoteOptions:
     """File whose content is the server's token (empty: none)."""
     tls_ca: str = ""
     """Certificate file by which a wss:// server is recognised (empty: the system's authorities)."""
-    heartbeat_s: float = field(default=0.35, metadata=between(0.05, 3600, "s"))
+    heartbeat_s: float = field(default=0.3, metadata=between(0.05, 3600, "s"))
     """The arm is stopped if the server has not answered a heartbeat for this long."""
     answer_s: float = field(default=5.0, metadata=between(0.05, 3600, "s"))
     """The arm is stopped and the drive ends if a plan takes longer than this."""
