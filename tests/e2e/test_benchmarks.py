@@ -57,6 +57,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("robot_safety", "robot-faults"),
         ("robustness", "robustness"),
         ("searches", "planning"),
+        ("before_after", "cuda"),
         ("cuda_guard", "cuda"),
         ("serve", "serve"),
         ("scaling", "scaling"),
