@@ -9,9 +9,9 @@ from functools import partial
 
 import torch
 
-import envs
 from envs.arm_env import ArmEnv
 from envs.config import CAMERA_NAMES
+from envs.goals import MAIN_CAMERA
 from planning.apps.environments import GoalEnvironment, open_environment
 from planning.apps.policies import (
     make_planning_agent,
@@ -19,7 +19,7 @@ from planning.apps.policies import (
     open_policy,
     require_one_view,
 )
-from planning.apps.tasks import find_task
+from planning.apps.tasks import make_scene
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.baselines import make_baseline
 from planning.errors import PlanError
@@ -60,18 +60,14 @@ class EpisodeRunner:
 
     def _open(self) -> GoalEnvironment | ArmEnv:
         """Return a new environment."""
-        scene, size = self.options.scene, max(self.policy.image_size)
+        size = max(self.policy.image_size)
         if self.options.environment:
             env = open_environment(self.options.environment, size)
             self.policy.connect(env.arm_spec, env.box_m)
             return env
-        table = envs.make(
-            find_task(scene.task),
-            split=scene.split,
-            objects=scene.objects,
-            factor=scene.factor,
-            embodiment=scene.embodiment,
-            image_size=size,
+        table = make_scene(
+            self.options.scene,
+            size,
             cameras=_scene_cameras(self.policy),
             goal_cameras=_goal_cameras(self.options, self.policy),
         )
@@ -137,7 +133,7 @@ def _scene_cameras(policy: Policy) -> tuple[str, ...]:
         PlanError: the model sees several cameras, and the scene lacks one.
     """
     if len(policy.views) == 1:
-        return ("left",)  # `Policy.connect` compares it with the model's
+        return MAIN_CAMERA  # `Policy.connect` compares it with the model's
     unknown = [name for name in policy.views if name not in CAMERA_NAMES]
     if unknown:
         raise PlanError(
@@ -159,7 +155,7 @@ def _goal_cameras(options: EvalOptions, policy: Policy) -> tuple[str, ...]:
             f"energy_views={','.join(views)}, and the model sees {', '.join(policy.views)}. Give "
             "the first of these, in any number"
         )
-    return views if len(views) > 1 else ("left",)
+    return views if len(views) > 1 else MAIN_CAMERA
 
 
 def _episode(options: EvalOptions, index: int) -> Episode:

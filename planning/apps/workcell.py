@@ -12,10 +12,9 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-import envs
 from envs.config import CAMERA_NAMES
 from planning.apps.open_camera import open_camera
-from planning.apps.tasks import find_task
+from planning.apps.tasks import make_scene
 from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.errors import DriveError, PlanError
 from planning.protocols import Box, SubGoal
@@ -182,15 +181,7 @@ class MujocoWorkcell(Workcell):
     camera_name: str | None = "left"
 
     def __init__(self, options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> None:
-        scene = options.scene
-        self.env = envs.make(
-            find_task(scene.task),
-            split=scene.split,
-            objects=scene.objects,
-            factor=scene.factor,
-            embodiment=scene.embodiment,
-            image_size=image_size,
-        )
+        self.env = make_scene(options.scene, image_size)
         self.limits = read_limits(options.limits or "twin")
         self.arm: Arm = self.env.arm
         self.camera: Camera = CallableCamera(self.picture)
