@@ -78,16 +78,13 @@ def run(options: Options) -> int:
 
 def _open(world: WorldModel, options: Options, folder: str, num_frames: int) -> MemoryClips:
     """Open the clips of a folder as the model sees them."""
-    from worldmodel.data.memory import open_clips
+    from worldmodel.data.memory import open_clips_for
 
-    spec = world.observation_spec
-    return open_clips(
+    return open_clips_for(
+        world.observation_spec,
+        world.action_spec,
         folder,
         num_frames,
-        spec.image_size[0],
-        transform=spec.transform,
-        views=spec.cameras,
-        fps=1 / world.action_spec.period_s,
         links=options.links,
         rlds_fps=options.rlds_fps,
         cache=options.cache,

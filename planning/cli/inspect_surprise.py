@@ -102,16 +102,13 @@ def _simulated(world: WorldModel, options: Options) -> int:
 def _recorded(world: WorldModel, options: Options) -> int:
     from planning.apps.inspect_surprise import recorded_errors
     from worldmodel.atomic_io import write_json
-    from worldmodel.data.memory import open_clips
+    from worldmodel.data.memory import open_clips_for
 
-    spec = world.observation_spec
-    clips = open_clips(
+    clips = open_clips_for(
+        world.observation_spec,
+        world.action_spec,
         options.data,
         2,
-        spec.image_size[0],
-        transform=spec.transform,
-        views=spec.cameras,
-        fps=1 / world.action_spec.period_s,
         links=options.links,
         rlds_fps=options.rlds_fps,
         cache=options.cache,

@@ -20,7 +20,7 @@ from worldmodel.data.hindsight import hindsight_labels
 from worldmodel.data.position_clips import without_rotation
 from worldmodel.data.readers.options import CONTROL_HZ
 from worldmodel.errors import DataError
-from worldmodel.specs import Transform
+from worldmodel.specs import ActionSpec, ObservationSpec, Transform
 
 PoseLabels = Literal["none", "hindsight", "simulator"]
 """Source of the object poses of clips: none, the robot states in hindsight, or a simulator."""
@@ -220,3 +220,44 @@ def open_clips(
             hindsight_share=hindsight_share,
             rotation=rotation,
         )
+
+
+def open_clips_for(
+    observation: ObservationSpec,
+    action: ActionSpec,
+    root: str | Path,
+    num_frames: int,
+    *,
+    links: Links = "inside",
+    rlds_fps: float = CONTROL_HZ,
+    cache: str | Path = "",
+    labels: PoseLabels = "none",
+) -> MemoryClips:
+    """Open clips with the transform, cameras and period of a trained model.
+
+    Args:
+        observation: Images of the model.
+        action: Its actions, whose period the frames have.
+        root: As for `open_clips`, like all that follow.
+        num_frames: Frames of a clip.
+        links: Where links in the data may lead.
+        rlds_fps: Control rate of an RLDS data set [Hz].
+        cache: Folder of the decoded arrays; empty for the default.
+        labels: Source of the object poses.
+
+    Raises:
+        DataError: There is no episode, or too many were rejected.
+        ConfigError: The cache folder is not writable.
+    """
+    return open_clips(
+        root,
+        num_frames,
+        observation.image_size[0],
+        transform=observation.transform,
+        views=observation.cameras,
+        fps=1 / action.period_s,
+        links=links,
+        rlds_fps=rlds_fps,
+        cache=cache,
+        labels=labels,
+    )

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from worldmodel.data.files import Links
-from worldmodel.data.memory import MemoryClips, open_clips
+from worldmodel.data.memory import MemoryClips, open_clips_for
 from worldmodel.data.readers.options import CONTROL_HZ
 from worldmodel.models.picture_decoder import (
     PictureDecoder,
@@ -50,17 +50,11 @@ def open_frames(
     rlds_fps: float = CONTROL_HZ,
 ) -> MemoryClips:
     """Open the single frames of the episodes of a folder as the model sees them."""
-    spec = world.observation_spec
-    return open_clips(
-        folder,
-        1,
-        spec.image_size[0],
-        transform=spec.transform,
-        camera=spec.cameras[0],
-        fps=1 / world.action_spec.period_s,
-        links=links,
-        rlds_fps=rlds_fps,
-        cache=cache,
+    main_view = dataclasses.replace(
+        world.observation_spec, cameras=world.observation_spec.cameras[:1]
+    )
+    return open_clips_for(
+        main_view, world.action_spec, folder, 1, links=links, rlds_fps=rlds_fps, cache=cache
     )
 
 
