@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import Model, is_users, save
-from worldmodel.data.clip_mix import ClipMix
-from worldmodel.data.memory import MemoryClips, PoseLabels
+from worldmodel.data.memory import PoseLabels
 from worldmodel.errors import ConfigError
 from worldmodel.evaluation.object_errors import pose_errors
 from worldmodel.models.config_dict import to_dict
@@ -28,15 +27,12 @@ from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.world_model import WorldModel, build_frame_encoder
 from worldmodel.specs import ActionSpec, Gripper
-from worldmodel.training.batches import Batch, to_device
+from worldmodel.training.batches import Batch
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
-from worldmodel.training.device_clips import DeviceClips, keeps_on_device
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.encoded_clips import encode_clips
 from worldmodel.training.metrics import Row
 from worldmodel.training.objective import Objective, ObjectiveConfig
 from worldmodel.training.rollouts import free_rollout
-from worldmodel.training.schedules import warmup_flat_cosine
 from worldmodel.training.small_models import (
     SmallOptions,
     Start,
@@ -48,8 +44,9 @@ from worldmodel.training.small_models import (
     small_encoder,
     with_state_output,
 )
-from worldmodel.training.sources import Sources, choose_clips, open_memory
+from worldmodel.training.sources import Sources, open_memory
 from worldmodel.training.task import ParameterGroup, PredictorTask, decayed_groups, part_of
+from worldmodel.training.tasks.memory import MemoryTask
 
 POWERS = (1, 2, 4, 8, 16)
 """Steps of a free rollout whose error is reported, beside the middle and the last one."""
@@ -74,12 +71,10 @@ def _check_head(options: SmallOptions, start: Start) -> None:
         )
 
 
-class JointTask(PredictorTask):
+class JointTask(MemoryTask, PredictorTask):
     """Trains a predictor on in-memory clips, with a new, frozen or fine-tuned encoder."""
 
     options: SmallOptions
-    on_device: DeviceClips | None = None
-    """Training clips on the device, which `build` copies; None: in the host's memory."""
 
     def __init__(
         self,
@@ -165,16 +160,8 @@ class JointTask(PredictorTask):
         self.objective = Objective(dynamics, config, encoder, head).to(device)
         encoder.set_observation(self.observation(encoder, "flange"))
         if isinstance(options, FrozenOptions) and options.cache_latents:
-            self.sources = self._encoded(encoder)
-        chosen = choose_clips(
-            self.sources.held_out, options.loop.val_clips, options.run.seed
-        )  # random order, so that the next clip is from another episode
-        self.held_out = self._tensors(self.sources.held_out.batch(chosen))
-        clips = self.sources.train
-        if isinstance(clips, MemoryClips | ClipMix) and keeps_on_device(
-            clips, device, options.clips.keep_on
-        ):
-            self.on_device = DeviceClips(clips, device)
+            self._encode_sources(encoder)
+        self._place_clips(device)
         return self.objective
 
     def _dynamics(self, encoder: FrameEncoder) -> LatentDynamics:
@@ -205,19 +192,6 @@ class JointTask(PredictorTask):
         views = len(self.options.clips.cameras)
         return new_object_head(encoder, views) if head is None else head.requires_grad_(True)
 
-    def _encoded(self, encoder: FrameEncoder) -> Sources:
-        """Return the sources with every frame encoded once."""
-        clips, bf16 = self.sources, self.options.loop.bf16
-        assert isinstance(clips.train, MemoryClips | ClipMix)
-        assert isinstance(clips.held_out, MemoryClips)
-        return Sources(
-            encode_clips(clips.train, encoder, bf16=bf16),
-            encode_clips(clips.held_out, encoder, bf16=bf16),
-        )
-
-    def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
-        return to_device({k: torch.from_numpy(v) for k, v in batch.items()}, self.device)
-
     def parameter_groups(self) -> list[ParameterGroup]:
         """Return all trained parameters, with a lower learning rate for a fine-tuned encoder."""
         if not isinstance(self.options, FinetuneOptions):
@@ -229,17 +203,6 @@ class JointTask(PredictorTask):
         rest = [p for p in self.objective.parameters() if id(p) not in mine]
         scale = self.options.encoder_lr_scale
         return decayed_groups(rest, decay) + decayed_groups(encoder, decay, scale)
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a warm-up, constant and cosine decay."""
-        options = self.options
-        return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
-
-    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
-        """Read clips from memory, or make the batch where they are: on the device."""
-        if self.on_device is not None:
-            return self.on_device.batch(chosen[part])
-        return self._tensors(self.sources.train.batch(chosen[part]))
 
     @torch.no_grad()
     def validate(self) -> Row:

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from worldmodel.checkpoints.io import Model, save
-from worldmodel.data.clip_mix import ClipMix
-from worldmodel.data.memory import MemoryClips
 from worldmodel.errors import ConfigError
 from worldmodel.models.config import MacroConfig, PredictorConfig
 from worldmodel.models.config_dict import to_dict
@@ -23,18 +21,16 @@ from worldmodel.models.macro import MacroDynamics
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.world_model import WorldModel
 from worldmodel.specs import ActionSpec
-from worldmodel.training.batches import Batch, to_device
-from worldmodel.training.device_clips import DeviceClips, keeps_on_device
+from worldmodel.training.batches import Batch
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.encoded_clips import encode_clips
 from worldmodel.training.losses import prediction_loss
 from worldmodel.training.macro_options import MacroOptions, MacroSizes
 from worldmodel.training.metrics import Row
-from worldmodel.training.schedules import warmup_flat_cosine
 from worldmodel.training.small_models import check_cameras, check_conventions, simulator_label
 from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.start_models import open_world
-from worldmodel.training.task import Task, part_of
+from worldmodel.training.task import part_of
+from worldmodel.training.tasks.memory import MemoryTask
 from worldmodel.training.verdict import Finding, judge_prediction
 
 
@@ -69,13 +65,11 @@ class MacroObjective(nn.Module):
         return {"loss": total, **parts}
 
 
-class MacroTask(Task):
+class MacroTask(MemoryTask):
     """Trains a slow dynamics on clips whose frames are encoded once."""
 
     options: MacroOptions
     objective: MacroObjective
-    on_device: DeviceClips | None = None
-    """Training clips on the device, which `build` copies; None: in the host's memory."""
 
     def __init__(self, options: MacroOptions, sources: Sources, world: WorldModel) -> None:
         """Prepare a run for a world model; the sources are clips with frames."""
@@ -124,20 +118,14 @@ class MacroTask(Task):
 
     def build(self, device: torch.device) -> nn.Module:
         """Build the slow dynamics, encode all frames, and draw the stored sequences."""
-        options, self.device, bf16 = self.options, device, self.options.loop.bf16
+        self.device = device
         macro = MacroDynamics(self._config())
         encoder = self.world.encoder.to(device)
-        train, unseen = self.sources.train, self.sources.held_out
-        assert isinstance(train, MemoryClips | ClipMix)
-        assert isinstance(unseen, MemoryClips)
-        tokens = encode_clips(train, encoder, bf16=bf16)
-        self.sources = Sources(tokens, encode_clips(unseen, encoder, bf16=bf16))
+        self._encode_sources(encoder)
         macro.sequences_QLA.copy_(self._sequences())
-        self.objective = MacroObjective(macro, options.macro, self.world.object_head).to(device)
-        if keeps_on_device(tokens, device, options.clips.keep_on):
-            self.on_device = DeviceClips(tokens, device)
-        chosen = choose_clips(self.sources.held_out, options.loop.val_clips, options.run.seed)
-        self.held_out = self._tensors(self.sources.held_out.batch(chosen))
+        objective = MacroObjective(macro, self.options.macro, self.world.object_head)
+        self.objective = objective.to(device)
+        self._place_clips(device)
         return self.objective
 
     def _config(self) -> MacroConfig:
@@ -183,20 +171,6 @@ class MacroTask(Task):
         sequences_QLA = torch.from_numpy(actions_QKA[rows_Q1, steps_QL])
         sequences_QLA[0] = 0.0
         return sequences_QLA
-
-    def _tensors(self, batch: dict[str, np.ndarray]) -> Batch:
-        return to_device({k: torch.from_numpy(v) for k, v in batch.items()}, self.device)
-
-    def learning_rate(self, step: int) -> float:
-        """Return the learning rate of a warm-up, constant and cosine decay."""
-        options = self.options
-        return warmup_flat_cosine(step, peak=options.optimizer.lr, total=options.loop.steps)
-
-    def load(self, step: int, chosen: np.ndarray, part: slice) -> Batch:
-        """Read tokens and actions from memory, on the device if they are there."""
-        if self.on_device is not None:
-            return self.on_device.batch(chosen[part])
-        return self._tensors(self.sources.train.batch(chosen[part]))
 
     @torch.no_grad()
     def validate(self) -> Row:
