@@ -8,7 +8,8 @@ from html import escape
 
 Points = list[tuple[float, float]]
 
-COLOURS = ("#0b62a4", "#c4500c", "#2f7d32", "#8e24aa", "#00838f", "#ad1457", "#6d4c41", "#455a64")
+COLOURS = tuple(f"var(--c{i})" for i in range(8))
+"""Colours of the series, which the page's style defines for a light and a dark background."""
 WIDTH, HEIGHT = 560, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 10, 40
 LOG_RATIO = 50.0
@@ -109,7 +110,7 @@ def _grid(axes: _Axes, x_label: str) -> list[str]:
 def _line(axes: _Axes, points: Points, colour: str) -> str:
     pixels = [(axes.px(x), axes.py(y)) for x, y in _thinned(points)]
     dots = "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in pixels
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" style="fill:{colour}"/>' for x, y in pixels
     )
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels)
     line = f'<polyline points="{path}" style="stroke:{colour}"/>'

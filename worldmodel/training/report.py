@@ -31,6 +31,12 @@ LABELS = {
     "val_action_zero_m": "no move",
     "val_object_encoded_m": "object, encoded frame",
     "val_object_predicted_m": "object, predicted frame",
+    "val_head_encoded_m": "object head, encoded frame",
+    "val_head_imagined_m": "object head, last imagined frame",
+    "val_head_encoded_rad": "yaw by the object head, encoded frame",
+    "val_head_imagined_rad": "yaw by the object head, last imagined frame",
+    "val_head_encoded_second_m": "worse of two objects, encoded frame",
+    "val_head_imagined_second_m": "worse of two objects, last imagined frame",
     "probe_tcp_m": "finger, linear probe",
     "probe_tcp_mean_m": "finger, mean position",
     "probe_object_m": "object, linear probe",
@@ -44,22 +50,32 @@ LABELS = {
     "grad_norm": "gradient norm",
 }
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2126; max-width: 1180px; margin: 2em auto;
-  padding: 0 1em; }
+:root { color-scheme: light dark; --text: #1d2126; --soft: #5b646d; --back: #fff; --line: #d8dce1;
+  --good: #2f7d32; --bad: #b3261e; --c0: #0b62a4; --c1: #c4500c; --c2: #2f7d32; --c3: #8e24aa;
+  --c4: #00838f; --c5: #ad1457; --c6: #6d4c41; --c7: #455a64; }
+@media (prefers-color-scheme: dark) { :root { --text: #e6e9ec; --soft: #a2abb4; --back: #14181c;
+  --line: #38414a; --good: #6fce87; --bad: #ff8f80; --c0: #7db4f5; --c1: #ffa45c; --c2: #6fce87;
+  --c3: #d59be8; --c4: #4fc8d4; --c5: #f48fb1; --c6: #c5a79b; --c7: #b0bec5; } }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--text); background: var(--back);
+  max-width: 1180px; margin: 2em auto; padding: 0 1em; overflow-wrap: anywhere; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 1.6em; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 1em; }
-figure { margin: 0; padding: .6em; border: 1px solid #d8dce1; border-radius: 6px; }
-figcaption { font-weight: 600; } .legend { margin: 0; font-size: .85em; color: #40464d; }
-.legend span { white-space: nowrap; margin-right: 1em; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr));
+  gap: 1em; }
+figure { margin: 0; padding: .6em; border: 1px solid var(--line); border-radius: 6px; }
+figcaption { font-weight: 600; } .legend { margin: 0; font-size: .85em; color: var(--soft); }
+.legend span { display: inline-block; margin-right: 1em; }
 img { width: 100%; max-width: 1000px; image-rendering: pixelated; border-radius: 6px; }
 svg { width: 100%; font: 11px system-ui, sans-serif; }
-svg rect { fill: none; stroke: #b8bec5; } svg line { stroke: #e7eaee; }
-svg polyline { fill: none; stroke-width: 1.6; } svg text { fill: #555c64; }
+svg rect { fill: none; stroke: var(--soft); } svg line { stroke: var(--line); }
+svg polyline { fill: none; stroke-width: 1.6; } svg text { fill: var(--soft); }
 ul.verdict { list-style: none; padding: 0; } ul.verdict li { margin: .3em 0; }
-.good { color: #2f7d32; font-weight: 700; } .bad { color: #b3261e; font-weight: 700; }
+.good { color: var(--good); font-weight: 700; } .bad { color: var(--bad); font-weight: 700; }
 table { border-collapse: collapse; font-size: .9em; } td { padding: .15em 1.2em .15em 0; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
-details { margin-top: 1.2em; } .muted { color: #666d75; }
+td:first-child { overflow-wrap: normal; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+details { margin-top: 1.2em; } .muted { color: var(--soft); }
+@media (max-width: 34rem) { svg { font-size: 15px; } }
 """
 
 
@@ -191,7 +207,11 @@ def _figure_rows(row: Row) -> str:
     for name, value in row.items():
         if not is_validation(name) or is_detail(name):
             continue
-        shown = f"{figure(100 * value)} cm" if name.endswith("_m") else figure(value)
+        shown = figure(value)
+        if name.endswith("_m"):
+            shown = f"{figure(100 * value)} cm"
+        elif name.endswith("_rad"):
+            shown = f"{figure(DEGREES * value)} degrees"
         cells.append(f'<tr><td>{escape(label(name))}</td><td class="number">{shown}</td></tr>')
     return "".join(cells)
 
@@ -215,6 +235,7 @@ def page(rows: list[Row], options: AnyOptions, findings: list[Finding]) -> str:
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>"
         f"<h1>{escape(title)}</h1>"
         f'<p class="muted">{escape(mode)}, {done} of {options.loop.steps} steps, batches of '
