@@ -6,6 +6,7 @@ import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -16,6 +17,8 @@ from planning.rollout import Episode
 
 FOLDED = ("planner", "versions", "time_shares", "decision_shares")
 """Entries of the summary that are folded away."""
+RATES = {"successes", "episodes", "success_rate", "ci95", "final_error_m", "baselines", "tasks"}
+"""Entries of the summary that the table of outcomes shows."""
 
 
 @functools.cache
@@ -52,6 +55,32 @@ def cell(value: object) -> str:
     return short(value) if isinstance(value, float) else str(value)
 
 
+def outcomes(summary: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return rows of task, agent, successes, 95 % interval, and final error [cm].
+
+    The list is empty if the summary holds no rates, as that of a drive that nobody judged.
+    """
+    if not RATES - {"tasks"} <= summary.keys() or summary["ci95"] is None:
+        return []
+    whole = {"planner": summary, **summary["baselines"]}
+    groups = {**summary["tasks"], "all": whole} if "tasks" in summary else {summary["task"]: whole}
+    return [
+        (label(task), label(agent), *_outcome(rates))
+        for task, agents in groups.items()
+        for agent, rates in agents.items()
+    ]
+
+
+def _outcome(rates: Mapping[str, Any]) -> tuple[str, str, str]:
+    low, high = (round(100 * bound) for bound in rates["ci95"])
+    error_m = rates["final_error_m"]
+    shown = [
+        "unknown" if error_m[name] is None else f"{100 * error_m[name]:.1f}"
+        for name in ("median", "p95")
+    ]
+    return f"{rates['successes']} of {rates['episodes']}", f"{low} to {high} %", " / ".join(shown)
+
+
 def write_report(
     out: Path,
     title: str,
@@ -80,8 +109,10 @@ def write_report(
         episode_view(e, {n: f[e.task, e.seed] for n, f in same.items() if (e.task, e.seed) in f})
         for e in sorted(episodes, key=lambda e: e.success)
     ]
-    table = [(label(k), cell(v), k in FOLDED) for k, v in summary.items()]
+    rates = outcomes(summary)
+    hidden = RATES if rates else set()
+    table = [(label(k), cell(v), k in FOLDED) for k, v in summary.items() if k not in hidden]
     page = out / "report.html"
     template = templates().get_template("report.html.j2")
-    write_text(page, template.render(title=title, table=table, episodes=views))
+    write_text(page, template.render(title=title, rates=rates, table=table, episodes=views))
     return page

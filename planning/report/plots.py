@@ -19,6 +19,8 @@ IN_DEGREES = ("grip_yaw", "turn", "contact_yaw", "yaw")
 """Parameters of skills that are angles; all others are lengths."""
 FIRST_SHOWN = ("vx", "vy", "goal_x", "goal_y", "x", "y")
 """Parameters that a map shows if a skill has them, in order of preference."""
+WORDS = {"vx": "displacement x", "vy": "displacement y"}
+"""Parameters of skills that are not shown by their own names."""
 
 
 def short(value: float | None, digits: int = 3) -> str:
@@ -112,7 +114,11 @@ def _scaled(name: str, value: float) -> float:
 def parameter_text(name: str, value: float) -> str:
     """Return a parameter of a skill in cm or degrees."""
     unit = "°" if name in IN_DEGREES else " cm"
-    return f"{name.replace('_', ' ')} {_scaled(name, value):.1f}{unit}"
+    return f"{_words(name)} {_scaled(name, value):.1f}{unit}"
+
+
+def _words(name: str) -> str:
+    return WORDS.get(name, name.replace("_", " "))
 
 
 def _pair_of_names(rows: Sequence[Candidate]) -> tuple[str, str] | None:
@@ -169,8 +175,8 @@ def energy_map(record: SkillRecord) -> Plot | None:
     if geometry is not None:
         aim = [CM_PER_M * (b - a) for a, b in zip(*geometry, strict=True)][:2]
         values = [[*v, a] for v, a in zip(values, aim, strict=True)]
-    x = axis(names[0] + units[0], values[0], 50, width - 10)
-    y = axis(names[1] + units[1], values[1], height - 38, 10)
+    x = axis(_words(names[0]) + units[0], values[0], 50, width - 10)
+    y = axis(_words(names[1]) + units[1], values[1], height - 38, 10)
     energies = [row.energy for row in rows]
     low, high = min(energies), float(np.quantile(energies, 0.9))
     points = [
@@ -191,5 +197,6 @@ def energy_map(record: SkillRecord) -> Plot | None:
         points=points[::-1],  # the best are drawn last, over the others
         chosen=(x.px(values[0][at]), y.px(values[1][at])),
         geometry=None if aim is None else (x.px(aim[0]), y.px(aim[1])),
-        note=f"{len(rows)} imagined, energy {short(low)} (dark) to {short(high)} and more (light)",
+        note=f"{len(rows)} imagined, energy {short(low)} (strong colour) to {short(high)} and more "
+        "(faint)",
     )

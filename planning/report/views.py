@@ -94,6 +94,10 @@ def _points(camera_34: NDArray[np.float64], places_N3: Sequence[Sequence[float]]
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in at_N2 if np.isfinite(x))
 
 
+def _actions(count: int) -> str:
+    return "1 action" if count == 1 else f"{count} actions"
+
+
 def _title(number: int, record: SkillRecord) -> str:
     if record.chosen is None:
         return f"{number}. Step {record.step}: {WHY.get(record.why, record.why)}"
@@ -111,7 +115,7 @@ def _facts(record: SkillRecord) -> list[str]:
         energies["imagined end"] = record.chosen.energy
     shown = [f"{name} {short(value)}" for name, value in energies.items() if np.isfinite(value)]
     facts.append(f"energy: {', '.join(shown)}")
-    facts.append(f"{record.executed} actions until the next look")
+    facts.append(f"{_actions(record.executed)} until the next look")
     facts.append(f"decided in {short(sum(record.seconds.values()), 2)} s")
     return facts
 
@@ -171,7 +175,7 @@ def _then(episode: Episode, index: int) -> tuple[int, str]:
     if following and following[0].chosen is None:
         step = following[0].step + following[0].executed
     step = min(step, last)
-    return step, f"what then happened, {step - record.step} actions later"
+    return step, f"what then happened, {_actions(step - record.step)} later"
 
 
 def episode_view(episode: Episode, others: Mapping[str, Episode]) -> EpisodeView:
@@ -186,7 +190,7 @@ def episode_view(episode: Episode, others: Mapping[str, Episode]) -> EpisodeView
         task=episode.task.replace("_", " "),
         success=episode.success,
         word=outcome(episode),
-        facts=f"{distance}{len(episode.actions)} actions",
+        facts=f"{distance}{_actions(len(episode.actions))}",
         last=picture_uri(episode.frames[-1]) if episode.frames else "",
         start=picture_uri(episode.frames[0]) if episode.frames else "",
         goals=[(goal.name, picture_uri(goal.image)) for goal in episode.goals],

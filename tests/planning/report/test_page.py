@@ -12,7 +12,7 @@ from PIL import Image
 
 from planning.goals import GoalPicture
 from planning.report.camera import project
-from planning.report.page import write_report
+from planning.report.page import outcomes, write_report
 from planning.report.plots import energy_map, short
 from planning.report.video import h264_bytes, webp_bytes
 from planning.rollout import Episode
@@ -161,6 +161,25 @@ def test_numbers_are_short_and_the_raw_ones_folded_away(written):
     assert page.all("summary")
 
 
+def test_rates_of_planner_and_baselines_are_one_table():
+    def rates(successes):
+        error_m = {"median": 0.01 * successes, "p95": None}
+        return {"successes": successes, "episodes": 3, "ci95": [0.1, 0.9], "final_error_m": error_m}
+
+    summary = {
+        "task": "push",
+        **rates(2),
+        "success_rate": 0.67,
+        "baselines": {"pose_only": rates(1)},
+    }
+    planner = ("planner", "2 of 3", "10 to 90 %", "2.0 / unknown")
+    baseline = ("pose only", "1 of 3", "10 to 90 %", "1.0 / unknown")
+    assert outcomes(summary) == [("push", *planner), ("push", *baseline)]
+    tasks = {"pick_place": {"planner": rates(2)}}
+    assert outcomes(summary | {"tasks": tasks})[:2] == [("pick place", *planner), ("all", *planner)]
+    assert outcomes(summary | {"ci95": None}) == outcomes({}) == []
+
+
 def test_the_video_of_the_page_decodes_with_its_colours(written):
     _, _, page = written
     source = page.all("video")[0]["src"]
@@ -187,7 +206,7 @@ def test_h264_and_webp_keep_the_number_of_frames_and_the_colours():
 
 def test_the_map_marks_the_choice_and_geometry():
     plot = energy_map(push_record())
-    assert plot.x.label == "vx [cm]"
+    assert plot.x.label == "displacement x [cm]"
     assert plot.chosen == (plot.x.px(5.0), plot.y.px(0.0))
     assert plot.geometry == (plot.x.px(10.0), plot.y.px(0.0))
     at, text = plot.x.ticks[1]
