@@ -32,6 +32,8 @@ RESULTS = HERE / "results" / "eval"
 PAGE = HERE.parent / "docs" / "results.md"
 
 EARLIER = RESULTS / "earlier"
+EARLIER_SEARCH = RESULTS / "earlier_search"
+"""Rows with one goal image that were measured with the search's earlier defaults."""
 SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
@@ -259,6 +261,7 @@ def write_page() -> None:
     sub_goals = [name for name in ROWS if name not in ONE_IMAGE_ROWS]
     blocks = {
         "one_image": one_image_table(read_rows(RESULTS, ONE_IMAGE_ROWS)),
+        "one_image_earlier": one_image_table(read_rows(EARLIER_SEARCH, ONE_IMAGE_ROWS)),
         "success": table(read_rows(RESULTS, sub_goals)),
         "earlier": table(read_rows(EARLIER, sub_goals)),
     }
