@@ -30,7 +30,8 @@ class Options:
     """Reader of a layout of your own: a function that yields an Episode for each recording in root=
     (empty: the layout is detected)."""
     out: str = "runs/lerobot"
-    """Folder of the new LeRobot data set (v3.0); it must be empty or missing."""
+    """Folder of the new LeRobot data set (v3.0); it must be empty or missing, or hold what a
+    conversion that was stopped left, with which the same command resumes."""
     fps: int = field(default=0, metadata=between(0, 1000, "Hz"))
     """Frame rate; faster recordings are subsampled by their timestamps (0: the recording's)."""
     camera: str = "left"
@@ -78,10 +79,8 @@ def own_episodes(options: Options) -> Iterable[Episode]:
 
 def run(options: Options) -> int:
     """Convert the episodes and print the summary."""
-    from tempfile import TemporaryDirectory
-
     from planning.apps.view_data import open_data
-    from worldmodel.data.convert import convert, convert_episodes
+    from worldmodel.data.convert import UNFINISHED, convert, convert_episodes, require_new
     from worldmodel.data.inspection import IndexOptions
     from worldmodel.data.readers.options import ReadOptions
     from worldmodel.processes import usable_cores
@@ -104,9 +103,11 @@ def run(options: Options) -> int:
         columns=options.map,
     )
     workers = options.workers or usable_cores()
-    with TemporaryDirectory(prefix="worldmodel-index-") as index:
-        manifest = open_data(options.root, Path(index), IndexOptions(read=read), workers)
-        manifest.check(options.max_reject_fraction)
-        summary = convert(manifest, Path(options.out), fps=options.fps)
+    out = Path(options.out)
+    require_new(out)
+    index = out / UNFINISHED / "index"
+    manifest = open_data(options.root, index, IndexOptions(read=read), workers)
+    manifest.check(options.max_reject_fraction)
+    summary = convert(manifest, out, fps=options.fps)
     print(json.dumps(summary, indent=2))
     return 0

@@ -9,8 +9,9 @@ import itertools
 import logging
 import shutil
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from worldmodel.actions import apply_action
-from worldmodel.atomic_io import temporary_path
+from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import (
     Array,
@@ -29,11 +30,18 @@ from worldmodel.data.episode import (
     rejecting,
 )
 from worldmodel.data.index import Manifest
-from worldmodel.data.readers.layouts import require_extra
+from worldmodel.data.kept_videos import KeptVideos
+from worldmodel.data.readers.layouts import Unit, content_stamp, require_extra
 from worldmodel.data.sampling import sequences
+from worldmodel.data.writers.lerobot_video import video_path
 from worldmodel.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    from worldmodel.data.writers.lerobot import LeRobotWriter
+
 log = logging.getLogger(__name__)
+UNFINISHED = "unfinished"
+"""Folder of what a stopped conversion leaves for the next one, below its output."""
 PARTS = ("videos", "data", "meta")
 """Folders of a LeRobot data set; `meta` comes last, since it makes the others a data set."""
 
@@ -59,13 +67,23 @@ def convert(
         DataError: An episode is slower than `fps`, changed, or differs in its columns.
     """
     require_extra("lerobot")
-    first = open_row(manifest, manifest.rows[0])
+    if not replace:
+        require_new(out)
+    fps = fps or _rate(open_row(manifest, manifest.rows[0]))
+    links = manifest.summary.get("links", "inside")
 
-    def read() -> Iterator[tuple[str, Episode, int]]:
+    def read() -> Iterator[_Recording]:
         for row in manifest.rows:
-            yield row["path"], open_row(manifest, row, all_cameras=True), row["steps"]
+            unit = Unit(row["layout"], manifest.root, row["path"], row["record"])
+            source = digest_of([row, content_stamp(unit, links), manifest.summary.get("map")])
+            episode = open_row(manifest, row, all_cameras=True)
+            yield _Recording(row["path"], episode, row["steps"], source)
 
-    return _convert(read(), len(manifest.rows), out, fps or _rate(first), replace=replace)
+    made_by = {"fps": fps, "code": code_digest()}
+    with KeptVideos(out / UNFINISHED / "videos.jsonl", made_by) as kept:
+        found = _convert(read(), len(manifest.rows), out, fps, kept)
+    shutil.rmtree(out / UNFINISHED)
+    return found
 
 
 def convert_episodes(
@@ -88,14 +106,33 @@ def convert_episodes(
         DataError: There is no usable episode, or too many are rejected.
     """
     require_extra("lerobot")
+    require_new(out)
     rejected: dict[str, str] = {}
     usable = _usable(episodes, rejected, max_reject_fraction)
     first = next(usable, None)
     if first is None:
         raise DataError("The reader yields no episode: check root=")
-    read = ((x.id, x, len(x)) for x in itertools.chain([first], usable))
-    found = _convert(read, None, out, fps or _rate(first), replace=False)
+    read = (_Recording(x.id, x, len(x)) for x in itertools.chain([first], usable))
+    try:
+        with KeptVideos(None, {}) as kept:
+            found = _convert(read, None, out, fps or _rate(first), kept)
+    finally:  # a reader's episodes may be others at the next start
+        shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     return found | {"rejected": rejected}
+
+
+def require_new(out: Path) -> None:
+    """Check that an output folder is empty or missing.
+
+    Hidden files are locks, and the folder of an unfinished conversion may be there.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    there = sorted(p.name for p in out.iterdir()) if out.exists() else []
+    other = [name for name in there if name[0] != "." and name != UNFINISHED]
+    if other:
+        raise ConfigError(f"{out} holds {other[0]}: give another out=, or empty it")
 
 
 def _usable(
@@ -154,35 +191,39 @@ def _check(episode: Episode) -> None:
             raise EpisodeError("frames_missing", text)
 
 
+@dataclass(frozen=True)
+class _Recording:
+    """A recording that becomes one or more episodes."""
+
+    name: str
+    episode: Episode
+    count: int
+    """Number of usable steps."""
+    source: str = ""
+    """Hash of all that the episodes are read from; empty if that is unknown."""
+
+
 def _convert(
-    episodes: Iterable[tuple[str, Episode, int]],
-    count: int | None,
-    out: Path,
-    rate: int,
-    *,
-    replace: bool,
+    recordings: Iterable[_Recording], count: int | None, out: Path, rate: int, kept: KeptVideos
 ) -> dict[str, Any]:
-    """Write named episodes with their numbers of steps."""
+    """Write recordings into `out`; videos that are kept are not encoded again."""
     from worldmodel.data.writers.lerobot import LeRobotWriter
 
-    there = sorted(p.name for p in out.iterdir() if p.name[0] != ".") if out.exists() else []
-    if (
-        there and not replace
-    ):  # hidden files are locks of this run, or the rest of one that was ended
-        raise ConfigError(f"{out} holds {there[0]}: give another out=, or empty it")
-    out.mkdir(parents=True, exist_ok=True)
-    part = temporary_path(out / "set")
-    try:
-        writer = LeRobotWriter(part, fps=rate)
-        for name, episode, steps in tqdm(episodes, total=count, desc="converting", unit="episode"):
-            _add(writer, name, episode, steps, rate)
-        writer.close()
-        for name in reversed(PARTS):
-            shutil.rmtree(out / name, ignore_errors=True)
-        for name in PARTS:
-            (part / name).rename(out / name)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    part = out / UNFINISHED / "set"
+    for name in ("data", "meta"):
+        shutil.rmtree(part / name, ignore_errors=True)
+    writer = LeRobotWriter(part, fps=rate)
+    videos: set[Path] = set()
+    for recording in tqdm(recordings, total=count, desc="converting", unit="episode"):
+        videos |= _add(writer, recording, rate, kept)
+    writer.close()
+    for file in part.glob("videos/*/*/*"):
+        if file not in videos:  # of a stopped run with other episodes
+            file.unlink()
+    for name in reversed(PARTS):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in PARTS:
+        (part / name).rename(out / name)
     return {"episodes": len(writer.rows), "frames": writer.steps, "fps": rate, "out": str(out)}
 
 
@@ -191,25 +232,37 @@ def _rate(episode: Episode) -> int:
     return max(1, round((len(episode) - 1) / episode.seconds))
 
 
-def _add(writer: Any, name: str, episode: Episode, count: int, rate: int) -> None:
+def _add(writer: LeRobotWriter, recording: _Recording, rate: int, kept: KeptVideos) -> set[Path]:
+    """Write the episodes of a recording; return the files of their videos."""
     from worldmodel.data.writers.lerobot import LeRobotEpisode
 
+    episode, written = recording.episode, set[Path]()
     try:
-        for steps in sequences(episode.times_s[:count], rate):
-            joints = episode.joints_TJ
-            writer.add(
+        for part, steps in enumerate(sequences(episode.times_s[: recording.count], rate)):
+            number = len(writer.rows)
+            files = {view: video_path(writer.root, view, number) for view in episode.cameras}
+            source = recording.source and f"{recording.source}-{part}"
+            known = kept.get(number, source, files)
+            videos = writer.add(
                 LeRobotEpisode(
                     states_TS=episode.states_TS[steps],
                     targets_TS=commanded(episode, steps),
-                    frames={view: c.frames.read(steps) for view, c in episode.cameras.items()},
+                    frames={}
+                    if known
+                    else {view: c.frames.read(steps) for view, c in episode.cameras.items()},
                     task=episode.task,
-                    joints_TJ=None if joints is None else joints[steps],
+                    joints_TJ=None if episode.joints_TJ is None else episode.joints_TJ[steps],
                     extrinsics=_extrinsics(episode, steps),
                     success=episode.success,
-                )
+                ),
+                known,
             )
+            if not known:
+                kept.add(number, source, files, videos)
+            written |= set(files.values())
     except EpisodeError as error:
-        raise DataError(f"Episode {name} cannot be written: {error}") from error
+        raise DataError(f"Episode {recording.name} cannot be written: {error}") from error
+    return written
 
 
 def _extrinsics(episode: Episode, steps: NDArray[np.int64]) -> dict[str, Array]:

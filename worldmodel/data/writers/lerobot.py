@@ -24,28 +24,23 @@ from numpy.typing import NDArray
 
 from worldmodel.atomic_io import write_json
 from worldmodel.data.episode import Array, Frames
-from worldmodel.data.writers.lerobot_stats import (
-    Histogram,
-    Stats,
-    column_stats,
-    frame_stats,
-    histogram,
+from worldmodel.data.writers.lerobot_stats import Histogram, column_stats, frame_stats
+from worldmodel.data.writers.lerobot_video import (
+    FILES_A_CHUNK,
+    VIDEOS,
+    VIEWS,
+    Video,
+    describe,
+    encode,
+    video_key,
+    video_path,
 )
-from worldmodel.data.writers.video import write_video
 from worldmodel.errors import DataError
 
-VIEWS = {"left": "exterior_1_left", "right": "exterior_2_left", "wrist": "wrist_left"}
-"""Camera name -> DROID's name of the view."""
 STATE_NAMES = ["x", "y", "z", "roll", "pitch", "yaw", "gripper"]
-CODEC = {"crf": "14", "preset": "veryfast", "g": "2", "bf": "0", "threads": "1"}
-"""H.264 options; a key frame every second frame, as lerobot has, makes single frames cheap."""
-FILES_A_CHUNK = 1000
 MAX_DATA_BYTES = 100 << 20
 """Size above which rows go to the next file [bytes]."""
-FRAMES_FOR_STATS = 16
-"""Number of frames of an episode and camera that the statistics are taken from."""
 DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-VIDEOS = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 PANDAS = {
     "index_columns": ["task"],
     "column_indexes": [
@@ -110,8 +105,14 @@ class LeRobotWriter:
         self._file = -1
         self._table: pq.ParquetWriter | None = None
 
-    def add(self, episode: LeRobotEpisode) -> None:
-        """Write an episode.
+    def add(
+        self, episode: LeRobotEpisode, known: Mapping[str, Video] | None = None
+    ) -> dict[str, Video]:
+        """Write an episode; return what its description needs of its videos.
+
+        Args:
+            episode: Episode, whose `frames` lack the cameras that are `known`.
+            known: Camera name -> facts of a video that is in its place already.
 
         Raises:
             DataError: It has other columns, cameras or frame sizes than the first one.
@@ -119,7 +120,12 @@ class LeRobotWriter:
         number = len(self.rows)
         task = self.tasks.setdefault(episode.task, len(self.tasks))
         columns = self._columns_of(episode, number, task)
-        self._require_same(columns, episode)
+        videos = dict(known or {})
+        sizes = {camera: (video.height, video.width) for camera, video in videos.items()}
+        sizes |= {
+            camera: (frames.shape[1], frames.shape[2]) for camera, frames in episode.frames.items()
+        }
+        self._require_same(columns, sizes)
         stats = {name: column_stats(_matrix(values)) for name, values in columns.items()}
         chunk, place = divmod(number, FILES_A_CHUNK)
         row: dict[str, Any] = {"episode_index": number, "tasks": [episode.task]}
@@ -127,18 +133,21 @@ class LeRobotWriter:
         row |= {"dataset_from_index": self.steps}
         row |= {"dataset_to_index": self.steps + len(episode.states_TS)}
         for camera, frames in episode.frames.items():
-            key = f"observation.images.{VIEWS[camera]}"
-            path = self.root / VIDEOS.format(video_key=key, chunk_index=chunk, file_index=place)
-            write_video(path, frames, header_fps=self.fps, options=CODEC)
+            videos[camera] = encode(video_path(self.root, camera, number), frames, self.fps)
+        for camera, video in videos.items():
+            key = video_key(camera)
             row |= {f"videos/{key}/chunk_index": chunk, f"videos/{key}/file_index": place}
             row[f"videos/{key}/from_timestamp"] = 0.0
-            row[f"videos/{key}/to_timestamp"] = len(frames) / self.fps
-            stats[key] = self._frame_stats(key, frames)
+            row[f"videos/{key}/to_timestamp"] = video.length / self.fps
+            stats[key] = frame_stats(video.counts, video.sampled)
+            before, frames_before = self._pixels.get(key, (np.zeros_like(video.counts), 0))
+            self._pixels[key] = (before + video.counts, frames_before + video.sampled)
         for key, values in stats.items():
             row |= {f"stats/{key}/{name}": value for name, value in values.items()}
         row |= {"meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0}
         self.rows.append(row)
         self.steps += len(episode.states_TS)
+        return videos
 
     def close(self) -> None:
         """Write the description, the lists of episodes and tasks, and the statistics.
@@ -210,11 +219,10 @@ class LeRobotWriter:
         }
 
     def _require_same(
-        self, columns: Mapping[str, NDArray[np.generic]], episode: LeRobotEpisode
+        self, columns: Mapping[str, NDArray[np.generic]], sizes: Mapping[str, tuple[int, int]]
     ) -> None:
         features: dict[str, dict[str, Any]] = {
-            f"observation.images.{VIEWS[camera]}": self._video(frames)
-            for camera, frames in episode.frames.items()
+            video_key(camera): describe(*size, self.fps) for camera, size in sizes.items()
         }
         for name, values in columns.items():
             shape = list(values.shape[1:]) or [1]
@@ -231,23 +239,6 @@ class LeRobotWriter:
                 f"Episode {len(self.rows)} differs from the first one in {', '.join(odd)}: a "
                 "LeRobot data set has the same columns, cameras and frame sizes in all episodes"
             )
-
-    def _video(self, frames: Frames) -> dict[str, Any]:
-        height, width = frames.shape[1:3]
-        if height % 2 or width % 2:
-            raise DataError(f"Frames of {height} x {width} px; H.264 video needs even numbers")
-        info = {
-            "video.height": height,
-            "video.width": width,
-            "video.codec": "h264",
-            "video.pix_fmt": "yuv420p",
-            "video.is_depth_map": False,
-            "video.fps": self.fps,
-            "video.channels": 3,
-            "has_audio": False,
-        }
-        names = ["height", "width", "channels"]
-        return {"dtype": "video", "shape": [height, width, 3], "names": names, "info": info}
 
     def _write_rows(self, columns: Mapping[str, NDArray[np.generic]]) -> dict[str, int]:
         """Append the rows of an episode as a row group; return its file."""
@@ -269,13 +260,6 @@ class LeRobotWriter:
     def _data_path(self) -> Path:
         chunk, place = divmod(max(self._file, 0), FILES_A_CHUNK)
         return self.root / DATA.format(chunk_index=chunk, file_index=place)
-
-    def _frame_stats(self, key: str, frames: Frames) -> Stats:
-        chosen = frames[np.unique(np.linspace(0, len(frames) - 1, FRAMES_FOR_STATS).astype(int))]
-        counts, number = histogram(chosen), len(chosen)
-        before, frames_before = self._pixels.get(key, (np.zeros_like(counts), 0))
-        self._pixels[key] = (before + counts, frames_before + number)
-        return frame_stats(counts, number)
 
 
 def _matrix(values: NDArray[np.generic]) -> NDArray[np.generic]:
