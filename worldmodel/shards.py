@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,7 +101,7 @@ def begin_shard(
     before = None if replace else _read(folder)
     if before is not None and (before.command, before.made_by) != (command, facts):
         raise ConfigError(
-            f"{folder} holds a shard of something else ({_difference(before, record)}): use "
+            f"{folder} holds results of something else ({_difference(before, record)}): use "
             "another out=, or delete that folder"
         )
     write_json(folder / RECORD, asdict(record))
@@ -198,13 +198,22 @@ def _difference(a: ShardRecord, b: ShardRecord) -> str:
     """Name what two records differ in."""
     if a.command != b.command:
         return f"of `{a.command}` and of `{b.command}`"
-    keys = sorted(a.made_by.keys() | b.made_by.keys())
+    one, other = dict(_entries(a.made_by)), dict(_entries(b.made_by))
     parts = [
-        f"{key}: {_short(a.made_by.get(key))}, {_short(b.made_by.get(key))}"
-        for key in keys
-        if a.made_by.get(key) != b.made_by.get(key)
+        f"{key}: {_short(one.get(key))}, {_short(other.get(key))}"
+        for key in sorted(one.keys() | other.keys())
+        if one.get(key) != other.get(key)
     ]
     return "; ".join(parts)
+
+
+def _entries(facts: Mapping[str, object], group: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the entries of nested mappings by their dotted names."""
+    for key, value in facts.items():
+        if isinstance(value, dict):
+            yield from _entries(value, f"{group}{key}.")
+        else:
+            yield group + key, value
 
 
 def _short(value: object) -> str:

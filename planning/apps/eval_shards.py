@@ -12,24 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from planning.apps.episode_files import load_episode, save_episode
+from planning.apps.episode_files import load_episode
 from planning.apps.episode_runner import PLANNER, episode_mapper
 from planning.apps.evaluate import baselines_of, describe, report, run_episodes
 from planning.apps.failures import begin_log, exceptions_of, log_failure, require_an_episode
+from planning.apps.kept_episodes import COMMAND, KeptEpisodes, facts_of, open_hashed
 from planning.apps.own_encoder import split_code
 from planning.errors import PlanError
 from planning.macro_options import MacroSearchOptions
 from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
-from planning.rollout import Episode, episode_seed
+from planning.rollout import Episode
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions
 from worldmodel.checkpoints.loading import load_world_model, place
 from worldmodel.models.model_hash import model_hash
 from worldmodel.shards import Shard, begin_shard, finish_shard, read_shards
-
-COMMAND = "eval"
-WITHOUT_EFFECT = ("workers", "out", "part")
-"""Options that do not change an episode."""
 
 
 def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
@@ -49,26 +46,18 @@ def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
         )
     shard = Shard(number=options.part.shard or 0, count=options.part.shards)
     folder = shard.folder(Path(options.out))
-    world = load_world_model(options.model, "cpu", "float32")
-    digest = model_hash(world)  # of the weights as their file holds them
-    world = place(world, options.device, options.precision)
+    world, digest = open_hashed(options)
     agents = (PLANNER, *baselines_of(options, world))
-    values = dataclasses.asdict(options)
-    kept = {name: value for name, value in values.items() if name not in WITHOUT_EFFECT}
-    weights = str(world.dynamics.dtype)  # precision=auto differs between machines
-    made_by = {"options": kept, "model_hash": digest, "weights": weights, "agents": agents}
-    record = begin_shard(folder, COMMAND, shard, made_by)
+    record = begin_shard(folder, COMMAND, shard, facts_of(options, digest, world, agents))
     indices = shard.of(range(options.episodes))
-    todo = {
-        agent: [i for i in indices if not _is_done(_file(folder, agent, options.seed, i))]
-        for agent in agents
-    }
+    kept = KeptEpisodes(folder, options.seed)
+    todo = {agent: kept.missing(agent, indices) for agent in agents}
     found: dict[str, list[Episode]] = {}
     if any(todo.values()):
         begin_log(folder)
         with episode_mapper(options, world) as mapper:
             for agent, missing in todo.items():
-                keep = functools.partial(_keep, folder, agent)
+                keep = functools.partial(kept.save, agent)
                 found[agent], interrupted = run_episodes(mapper, agent, missing, folder, keep)
                 if interrupted:
                     return {"interrupted": True} | exceptions_of(folder, found)
@@ -77,23 +66,6 @@ def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
     finish_shard(folder, record, counts)
     require_an_episode(folder, PLANNER, found.get(PLANNER, []))
     return counts | {"interrupted": False} | exceptions_of(folder, found)
-
-
-def _is_done(file: Path) -> bool:
-    """Return whether a file holds an episode that no exception ended."""
-    return file.is_file() and not load_episode(file).error
-
-
-def _keep(folder: Path, agent: str, episode: Episode) -> None:
-    save_episode(_path(folder, agent, episode.seed), episode)
-
-
-def _path(folder: Path, agent: str, seed: int) -> Path:
-    return folder / "episodes" / f"{agent}-{seed}.npz"
-
-
-def _file(folder: Path, agent: str, seed: int, index: int) -> Path:
-    return _path(folder, agent, episode_seed(seed, index))
 
 
 def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
@@ -119,13 +91,16 @@ def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
     begin_log(out)
     for agent in made_by["agents"]:
         files = [
-            _file(shards[index % len(shards)][0], agent, options.seed, index)
+            KeptEpisodes(shards[index % len(shards)][0], options.seed).path(agent, index)
             for index in range(options.episodes)
         ]
         found[agent] = [load_episode(file) for file in files]
         for episode in found[agent]:
             log_failure(out, agent, episode)
-    return report(options, describe(options, world, found, interrupted=False))
+    evaluation = describe(options, world, found, interrupted=False)
+    written = report(options, evaluation)
+    require_an_episode(out, PLANNER, evaluation.episodes)
+    return written
 
 
 def read_options(values: Mapping[str, Any]) -> EvalOptions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from planning.apps.failures import (
     require_an_episode,
 )
 from planning.apps.imagined import add_imagined
-from planning.apps.own_encoder import open_world
+from planning.apps.kept_episodes import KeptEpisodes, facts_of, open_hashed, unfinished
 from planning.options import EvalOptions
 from planning.report.page import write_report
 from planning.rollout import Episode
@@ -69,11 +70,17 @@ def run_episodes(
 
 
 def run_agents(
-    options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
+    options: EvalOptions, world: WorldModel, baselines: tuple[str, ...], kept: KeptEpisodes | None
 ) -> tuple[dict[str, list[Episode]], bool]:
     """Run the planner and baselines; a signal keeps the finished episodes and skips the others.
 
     Exceptions in all of the planner's episodes skip the baselines.
+
+    Args:
+        options: Resolved options.
+        world: Placed model.
+        baselines: Names of the baselines.
+        kept: Episodes that a stopped run finished, to which those of this run are added.
 
     Returns:
         Episodes by agent, and whether a signal ended them early.
@@ -81,13 +88,29 @@ def run_agents(
     found: dict[str, list[Episode]] = {}
     with episode_mapper(options, world) as mapper:
         for agent in (PLANNER, *baselines):
-            indices = range(options.episodes)
-            found[agent], interrupted = run_episodes(mapper, agent, indices, Path(options.out))
+            found[agent], interrupted = _run_missing(options, mapper, agent, kept)
             if interrupted:
                 return found, True
             if have_all_failed(found[PLANNER]):
                 break
     return found, False
+
+
+def _run_missing(
+    options: EvalOptions, mapper: Mapper, agent: str, kept: KeptEpisodes | None
+) -> tuple[list[Episode], bool]:
+    """Return all finished episodes of an agent, after running those that are not kept."""
+    out, indices = Path(options.out), range(options.episodes)
+    if kept is None:
+        return run_episodes(mapper, agent, indices, out)
+    found = {index: kept.load(agent, index) for index in indices}
+    missing = [index for index, episode in found.items() if episode is None]
+    keep = functools.partial(kept.save, agent)
+    new, interrupted = run_episodes(mapper, agent, missing, out, keep)
+    done = [episode for episode in found.values() if episode is not None]
+    if done:
+        log.info("%s: %d episodes of a stopped run are used.", agent, len(done))
+    return sorted(done + new, key=lambda episode: episode.seed), interrupted
 
 
 def baselines_of(options: EvalOptions, world: WorldModel) -> tuple[str, ...]:
@@ -117,10 +140,13 @@ class Evaluation:
 
 
 def evaluate_agents(
-    options: EvalOptions, world: WorldModel, baselines: tuple[str, ...]
+    options: EvalOptions,
+    world: WorldModel,
+    baselines: tuple[str, ...],
+    kept: KeptEpisodes | None = None,
 ) -> Evaluation:
     """Run the planner and baselines, and add pictures of what the planner imagined."""
-    found, interrupted = run_agents(options, world, baselines)
+    found, interrupted = run_agents(options, world, baselines, kept)
     return describe(options, world, found, interrupted=interrupted)
 
 
@@ -147,24 +173,33 @@ def describe(
 def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
     """Run the planner and the baselines; return the summary and the report's path.
 
+    Every finished episode is kept in `OUT/unfinished` until the report is written, so that the same
+    evaluation resumes after a signal or a kill.
+
     Raises:
-        PlanError: an exception ended each episode of the planner.
+        ConfigError: `OUT/unfinished` holds episodes of other options or another model.
+        PlanError: an exception ended each episode of the planner, or a kept file is damaged.
     """
     options = options.resolved()
-    begin_log(Path(options.out))
-    world = open_world(options.model, options.device, options.precision)
-    return report(options, evaluate_agents(options, world, baselines_of(options, world)))
+    out = Path(options.out)
+    world, digest = open_hashed(options)
+    baselines = baselines_of(options, world)
+    facts = facts_of(options, digest, world, (PLANNER, *baselines))
+    with unfinished(out, facts, options.seed) as kept:
+        begin_log(out)
+        found = evaluate_agents(options, world, baselines, kept)
+        written = report(options, found)
+        if found.summary["interrupted"]:
+            log.warning("The same command runs the missing episodes; %s has the others.", out)
+            return written
+        kept.clear()
+    require_an_episode(out, PLANNER, found.episodes)
+    return written
 
 
 def report(options: EvalOptions, found: Evaluation) -> tuple[dict[str, Any], Path]:
-    """Write the files of an evaluation; return the summary and the report's path.
-
-    Raises:
-        PlanError: an exception ended each episode of the planner.
-    """
+    """Write the files of an evaluation; return the summary and the report's path."""
     summary = found.summary
     title = f"{options.task_name}: {summary['successes']} of {summary['episodes']} episodes"
     page = write_report(Path(options.out), title, summary, found.episodes, found.others)
-    if not summary["interrupted"]:
-        require_an_episode(Path(options.out), PLANNER, found.episodes)
     return summary, page

@@ -79,7 +79,7 @@ def test_shards_of_two_runs_are_refused_with_the_difference(tmp_path):
     make(out, [3], fps=5, what="x")
     with pytest.raises(ConfigError, match="not of one run \\(fps: 4, 5\\)"):
         read_shards(out)
-    with pytest.raises(ConfigError, match="holds a shard of something else \\(fps: 5, 6\\)"):
+    with pytest.raises(ConfigError, match="holds results of something else \\(fps: 5, 6\\)"):
         make(out, [3], fps=6, what="x")
     make(out, [3], fps=5, what="x")  # the same again: resumes
 

@@ -97,7 +97,7 @@ def test_shards_of_another_plan_are_refused(index, tmp_path, capsys):
     words = ["data", "prepare", f"index={index}", "image_size=32", f"out={tmp_path}/out"]
     run(*words, "shard=0", "shards=2")
     assert main([*words, "shard=0", "shards=2", "fps=5"]) == 2
-    assert "holds a shard of something else (options:" in capsys.readouterr().err
+    assert "holds results of something else (options.fps: 4.0, 5" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
