@@ -37,8 +37,8 @@ from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.models.rope import ROTATE, grid_positions, rope_tables, rotate
 from worldmodel.specs import ActionSpec
 from worldmodel.training.batches import Batch
+from worldmodel.training.network_options import BlockConfig
 from worldmodel.training.objective import Objective, ObjectiveConfig
-from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.tasks.post import prepare_blocks
 
 Run = Callable[[], object]

@@ -28,8 +28,7 @@ from robot.pose import gripper_command
 Array = NDArray[np.float64]
 Event = Literal["none", "colour", "teleport", "vanish", "through_wall"]
 EVENTS: tuple[Event, ...] = get_args(Event)
-IMPOSSIBLE: tuple[Event, ...] = ("teleport", "vanish", "through_wall")
-"""Events that no physics explains; `colour` is harmless."""
+"""A change of colour is harmless; no physics explains the others."""
 JUMP_M = (0.12, 0.30)
 """Range of the distance of a teleport [m]."""
 SPARED_M = 0.08

@@ -1,7 +1,7 @@
 """Options of training runs: one class per mode, with only the options it uses.
 
-The groups of options are in `worldmodel.training.option_groups`. This module does not import torch,
-so that `--help` is fast.
+The groups of options are in the modules `worldmodel.training.*_options`, by concept. None of them
+imports torch, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from typing import Literal, TypeAlias
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
+from worldmodel.training.clip_options import (
+    ClipConfig,
+    ClipLength,
+    ContactClipConfig,
+    PostClipConfig,
+)
 from worldmodel.training.image_options import (
     CosineConfig,
     ImageConfig,
@@ -22,37 +28,40 @@ from worldmodel.training.image_options import (
     ImagePredictorSizes,
     ImageRunConfig,
 )
-from worldmodel.training.macro_options import MacroOptions
-from worldmodel.training.option_groups import (
+from worldmodel.training.loss_options import (
     AugmentationConfig,
-    BlockConfig,
-    ClipConfig,
-    ClipLength,
     ColourConfig,
-    ContactClipConfig,
-    DynamicsSizes,
-    EncoderStart,
     HeadConfig,
-    LaunchConfig,
-    LoopConfig,
-    MaskConfig,
     MemoryRolloutConfig,
-    MomentumConfig,
-    OptimizerConfig,
-    OutputConfig,
     PlanCheckConfig,
-    PostClipConfig,
-    PredictorSizes,
-    PretrainEncoderConfig,
-    PretrainLoopConfig,
     RegularizerConfig,
     RolloutConfig,
-    RunConfig,
+)
+from worldmodel.training.macro_options import MacroOptions
+from worldmodel.training.network_options import (
+    BlockConfig,
+    DynamicsSizes,
+    EncoderStart,
+    PredictorSizes,
     SmallEncoderConfig,
-    TrapezoidConfig,
     WorldStart,
 )
-from worldmodel.training.pretrain_options import DenseConfig, ShapesConfig
+from worldmodel.training.pretrain_options import (
+    DenseConfig,
+    MaskConfig,
+    MomentumConfig,
+    PretrainEncoderConfig,
+    PretrainLoopConfig,
+    ShapesConfig,
+)
+from worldmodel.training.run_options import (
+    LaunchConfig,
+    LoopConfig,
+    OptimizerConfig,
+    OutputConfig,
+    RunConfig,
+    TrapezoidConfig,
+)
 
 PUBLISHED_ROLLOUT = 2
 """Steps of the published rollout, which a clip of two frames shortens to one."""

@@ -15,7 +15,7 @@ from typing import Protocol, cast
 
 from worldmodel.errors import ConfigError
 from worldmodel.training.metrics import Row
-from worldmodel.training.option_groups import Experiment
+from worldmodel.training.run_options import Experiment
 
 PROJECT = "worldmodel"
 """Project of all runs in trackio and W&B; the run has the name of its output folder."""

@@ -1,4 +1,4 @@
-"""Groups of options of `worldmodel pretrain mode=images`; see `worldmodel.training.option_groups`.
+"""Options of `worldmodel pretrain mode=images` alone.
 
 The defaults are the published ones of I-JEPA's ViT-H/14, apart from sizes and lengths.
 """
@@ -10,14 +10,9 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
-from worldmodel.training.option_groups import (
-    MAX_DEPTH,
-    MAX_STEPS,
-    MAX_WIDTH,
-    MomentumConfig,
-    PretrainLoopConfig,
-    RunConfig,
-)
+from worldmodel.training.network_options import MAX_DEPTH, MAX_WIDTH
+from worldmodel.training.pretrain_options import MomentumConfig, PretrainLoopConfig
+from worldmodel.training.run_options import MAX_STEPS, RunConfig
 
 Range = tuple[float, float]
 SHARE = between(1e-6, 1)

@@ -16,7 +16,7 @@ from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.errors import ConfigError, TrainingError
 from worldmodel.training.batches import require_divisible
 from worldmodel.training.config import AnyOptions
-from worldmodel.training.option_groups import LaunchConfig
+from worldmodel.training.run_options import LaunchConfig
 
 if TYPE_CHECKING:
     from submitit import Job

@@ -28,7 +28,7 @@ from worldmodel.training.distributed import Ranks, accumulating
 from worldmodel.training.divergence import DivergenceCheck
 from worldmodel.training.experiment import grouped, open_tracker
 from worldmodel.training.metrics import MetricsLog, Row
-from worldmodel.training.option_groups import LoopConfig
+from worldmodel.training.run_options import LoopConfig
 from worldmodel.training.verdict import is_detail
 
 log = logging.getLogger(__name__)

@@ -10,15 +10,9 @@ from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
-from worldmodel.training.option_groups import (
-    MAX_DEPTH,
-    MAX_WIDTH,
-    ContactClipConfig,
-    LaunchConfig,
-    LoopConfig,
-    OptimizerConfig,
-    RunConfig,
-)
+from worldmodel.training.clip_options import ContactClipConfig
+from worldmodel.training.network_options import MAX_DEPTH, MAX_WIDTH
+from worldmodel.training.run_options import LaunchConfig, LoopConfig, OptimizerConfig, RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)

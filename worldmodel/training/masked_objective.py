@@ -27,6 +27,7 @@ from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.augmentation import random_colours
 from worldmodel.training.batches import Batch, sent
+from worldmodel.training.clip_options import ClipConfig
 from worldmodel.training.config import VideoPretrainOptions
 from worldmodel.training.dense_losses import (
     last_blocks,
@@ -36,7 +37,6 @@ from worldmodel.training.dense_losses import (
 )
 from worldmodel.training.losses import prediction_loss, sigreg_loss
 from worldmodel.training.masking import Grid, TokenIds, gather_tokens, hide_pixels
-from worldmodel.training.option_groups import ClipConfig
 from worldmodel.training.step_masks import KINDS
 
 Network = TypeVar("Network", bound=nn.Module)

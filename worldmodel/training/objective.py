@@ -18,14 +18,14 @@ from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.rope import constant
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.batches import Batch, sent
-from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
-from worldmodel.training.option_groups import (
+from worldmodel.training.loss_options import (
     AugmentationConfig,
     HeadConfig,
     MemoryRolloutConfig,
     RegularizerConfig,
     RolloutConfig,
 )
+from worldmodel.training.losses import covariance_loss, prediction_loss, variance_loss
 from worldmodel.training.rollouts import free_rollout_with_states, published_rollout_loss
 
 OBJECT_CENTRE_M = (0.5, 0.0, 0.1)

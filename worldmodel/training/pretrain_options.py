@@ -1,12 +1,15 @@
-"""Groups of options of `worldmodel pretrain` alone; see `worldmodel.training.option_groups`."""
+"""Options of `worldmodel pretrain` alone; free of torch, so that `--help` is fast."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
-from worldmodel.training.option_groups import MAX_DEPTH, MAX_STEPS, ClipLength
+from worldmodel.training.clip_options import ClipLength
+from worldmodel.training.network_options import MAX_DEPTH, MAX_WIDTH, check_patches
+from worldmodel.training.run_options import MAX_STEPS, LoopConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +76,81 @@ class DenseConfig(Checked):
                 f"context_until={self.context_until} is before context_from={self.context_from}: "
                 "give a later step, or the same one"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainLoopConfig(LoopConfig):
+    """Length, batch size and logging intervals of a pretraining run, which may have 0 steps."""
+
+    steps: int = field(default=3000, metadata=between(0, MAX_STEPS, "steps"))
+    """Number of optimiser steps of the whole run (0: export the initial encoder)."""
+    batch_size: int = field(default=32, metadata=between(1, 1_000_000, "clips"))
+    """Number of clips per optimiser step, over all processes."""
+    val_clips: int = field(default=128, metadata=between(1, 1_000_000, "clips"))
+    """Number of held-out clips per validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskConfig(Checked):
+    """Multi-block masks of pretraining."""
+
+    short_blocks: int = field(default=8, metadata=between(1, 1024))
+    """Short-range mask: number of blocks per clip."""
+    short_scale: float = field(default=0.15, metadata=between(0.001, 1))
+    """Short-range mask: fraction of a frame per block."""
+    long_blocks: int = field(default=2, metadata=between(1, 1024))
+    """Long-range mask: number of blocks per clip."""
+    long_scale: float = field(default=0.7, metadata=between(0.001, 1))
+    """Long-range mask: fraction of a frame per block."""
+    alternate: bool = False
+    """Train on one kind of mask per step, in turn, instead of on both, at half the cost."""
+    max_targets: int = field(default=0, metadata=between(0, 2**20, "tokens"))
+    """Maximum number of hidden tokens per clip to predict, drawn at random (0: all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentumConfig(Checked):
+    """Moving average of the encoder, which provides the targets and is exported."""
+
+    momentum: float = field(default=0.99925, metadata=between(0, 1))
+    """Momentum at the first step."""
+    momentum_end: float = field(default=0.99925, metadata=between(0, 1))
+    """Momentum at the last step; it changes linearly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainEncoderConfig(Checked):
+    """Encoder to pretrain: an existing one, a published size, or custom sizes."""
+
+    init: str = ""
+    """Encoder to continue from (name or file) instead of random weights; it then sets all sizes."""
+    predictor_init: str = ""
+    """Published name or file whose masked predictor to continue from instead of random weights; it
+    then sets the predictor's sizes. The trained mask tokens are the family's: V-JEPA 2 uses token 0
+    for both kinds of mask."""
+    size: str = ""
+    """Published size (vit_tiny, vit_small, ...) instead of encoder_dim, encoder_depth and
+    encoder_heads."""
+    image_size: int = field(default=128, metadata=between(8, 4096, "px"))
+    """Height and width of the frames."""
+    stem: Literal["conv", "patch"] = "conv"
+    """Stem: stride-2 convolutions (conv) or one strided convolution (patch)."""
+    stem_channels: tuple[int, ...] = field(
+        default=(16, 48, 96, 128), metadata=between(1, MAX_WIDTH)
+    )
+    """Output channels of the stride-2 convolutions, with stem=conv."""
+    patch_size: int = field(default=32, metadata=between(1, 4096, "px"))
+    """Patch size per token."""
+    tubelet_size: int = field(default=1, metadata=between(1, 64, "frames"))
+    """Number of frames per token; 1 with stem=conv."""
+    encoder_dim: int = field(default=128, metadata=between(1, MAX_WIDTH))
+    """Width of a token."""
+    encoder_depth: int = field(default=2, metadata=between(1, MAX_DEPTH))
+    """Number of transformer blocks of the encoder."""
+    encoder_heads: int = field(default=4, metadata=between(1, MAX_WIDTH))
+    """Number of attention heads of the encoder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.init:
+            check_patches(self.image_size, self.patch_size)

@@ -14,7 +14,7 @@ from worldmodel.training.chart import Points, figure, line_chart
 from worldmodel.training.config import AnyOptions, PostOptions
 from worldmodel.training.decoded import FILE as ROLLOUT_PICTURES
 from worldmodel.training.metrics import Row, read_rows
-from worldmodel.training.option_groups import RunConfig
+from worldmodel.training.run_options import RunConfig
 from worldmodel.training.verdict import ROLLOUTS, Finding, is_detail, is_validation, last_validation
 
 FILE = "training.html"

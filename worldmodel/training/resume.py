@@ -21,7 +21,7 @@ from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.prepare import encoder_hash
 from worldmodel.errors import ConfigError
 from worldmodel.training.config import AnyOptions
-from worldmodel.training.option_groups import RegularizerConfig
+from worldmodel.training.loss_options import RegularizerConfig
 
 log = logging.getLogger(__name__)
 Facts = dict[str, object]

@@ -24,8 +24,9 @@ from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
 from worldmodel.models.model_config import DynamicsConfig, FrameEncoderConfig, Scaling
 from worldmodel.models.object_head import ObjectHead
 from worldmodel.specs import ActionSpec, Gripper, ObservationSpec
+from worldmodel.training.clip_options import ContactClipConfig
 from worldmodel.training.config import FinetuneOptions, FrozenOptions, JointOptions
-from worldmodel.training.option_groups import ContactClipConfig, DynamicsSizes
+from worldmodel.training.network_options import DynamicsSizes
 from worldmodel.training.sources import choose_clips
 from worldmodel.training.start_models import open_encoder, open_world
 

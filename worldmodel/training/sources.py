@@ -28,14 +28,10 @@ from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.processes import usable_cores
 from worldmodel.training.batches import require_divisible
+from worldmodel.training.clip_options import ClipConfig, ContactClipConfig, PostClipConfig
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
-from worldmodel.training.option_groups import (
-    ClipConfig,
-    ContactClipConfig,
-    PostClipConfig,
-    RunConfig,
-)
+from worldmodel.training.run_options import RunConfig
 
 log = logging.getLogger(__name__)
 VIEWS = {"left", "right", "wrist"}

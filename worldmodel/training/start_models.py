@@ -10,7 +10,7 @@ from worldmodel.checkpoints.loading import load_encoder, load_world_model
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.world_model import WorldModel
-from worldmodel.training.option_groups import EncoderStart
+from worldmodel.training.network_options import EncoderStart
 
 
 def open_world(name: str, given: Model | None = None) -> WorldModel:

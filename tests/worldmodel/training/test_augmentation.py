@@ -6,8 +6,9 @@ from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.model_config import DynamicsConfig
 from worldmodel.training.augmentation import random_colours, random_patterns
 from worldmodel.training.config import JointOptions
+from worldmodel.training.loss_options import AugmentationConfig
+from worldmodel.training.network_options import SmallEncoderConfig
 from worldmodel.training.objective import Objective, ObjectiveConfig
-from worldmodel.training.option_groups import AugmentationConfig, SmallEncoderConfig
 from worldmodel.training.small_models import small_encoder
 
 

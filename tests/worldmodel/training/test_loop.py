@@ -23,7 +23,7 @@ from worldmodel.training.batches import Prefetcher, batch_indices, micro_batch
 from worldmodel.training.checkpointing import CheckpointStore
 from worldmodel.training.loop import Callbacks, run_loop
 from worldmodel.training.metrics import MetricsLog, read_rows
-from worldmodel.training.option_groups import LoopConfig
+from worldmodel.training.run_options import LoopConfig
 from worldmodel.training.schedules import warmup_constant_decay, warmup_flat_cosine
 
 MODULE = """
@@ -31,7 +31,7 @@ import time
 import torch
 from worldmodel.training.batches import batch_indices
 from worldmodel.training.loop import run_loop
-from worldmodel.training.option_groups import LoopConfig
+from worldmodel.training.run_options import LoopConfig
 
 def go(out, slow=False, steps=40, poison=None):
     torch.manual_seed(0)

@@ -17,7 +17,8 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.training.config import PretrainOptions
 from worldmodel.training.masked_objective import MaskedObjective, build_encoder, clip_grid
 from worldmodel.training.masking import TokenIds, hide_pixels
-from worldmodel.training.option_groups import EncoderStart, PretrainEncoderConfig
+from worldmodel.training.network_options import EncoderStart
+from worldmodel.training.pretrain_options import PretrainEncoderConfig
 from worldmodel.training.run import run_task
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.small_models import Start

@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from worldmodel.training.chart import figure, line_chart, log_ticks, nice_ticks
 from worldmodel.training.config import JointOptions, PostOptions
 from worldmodel.training.experiment import grouped, open_tracker
-from worldmodel.training.option_groups import LoopConfig, RunConfig
 from worldmodel.training.report import page, write_report
+from worldmodel.training.run_options import LoopConfig, RunConfig
 from worldmodel.training.verdict import as_dict, judge_course, judge_prediction, judge_pretraining
 
 GOOD = {"val_true": 0.5, "val_copy": 1.0, "val_shuffled": 0.8}

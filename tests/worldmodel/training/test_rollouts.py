@@ -7,7 +7,7 @@ from worldmodel.errors import ConfigError
 from worldmodel.models.config import PredictorConfig
 from worldmodel.models.dynamics import LatentDynamics
 from worldmodel.models.model_config import DynamicsConfig
-from worldmodel.training.option_groups import MemoryRolloutConfig
+from worldmodel.training.loss_options import MemoryRolloutConfig
 from worldmodel.training.rollouts import free_rollout, free_rollout_with_states
 from worldmodel.training.small_models import with_state_output
 

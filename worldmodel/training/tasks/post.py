@@ -39,8 +39,8 @@ from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PostOptions
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.metrics import Row
+from worldmodel.training.network_options import BlockConfig
 from worldmodel.training.objective import Objective, ObjectiveConfig
-from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.schedules import rate_at
 from worldmodel.training.sources import Sources, choose_clips, open_post
 from worldmodel.training.start_models import open_encoder

@@ -18,8 +18,8 @@ from worldmodel.models.kernels.compiled_blocks import (
 )
 from worldmodel.models.layers import Block
 from worldmodel.models.rope import grid_positions, rope_tables
+from worldmodel.training.network_options import BlockConfig
 from worldmodel.training.objective import Objective, ObjectiveConfig
-from worldmodel.training.option_groups import BlockConfig
 from worldmodel.training.tasks.post import prepare_blocks
 
 
