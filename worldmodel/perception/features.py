@@ -30,11 +30,12 @@ from worldmodel.data.files import Links, links_outside, list_files
 from worldmodel.data.pictures import read_picture
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.video_file import shown_frames
-from worldmodel.errors import ConfigError, DataError, WorldModelError
+from worldmodel.errors import DataError, WorldModelError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.hdf5_file import open_resumable, reserved, source_stamp
+from worldmodel.perception.feature_file import append, group_of, is_complete
+from worldmodel.perception.hdf5_file import open_resumable, reserved
 from worldmodel.perception.images import IMAGES, is_image
 from worldmodel.shards import Shard, begin_shard, finish_shard
 from worldmodel.shutdown import follows_a_signal
@@ -43,8 +44,6 @@ from worldmodel.specs import Transform
 log = logging.getLogger(__name__)
 Dtype = Literal["float16", "float32"]
 COMMAND, SHARD_FILE = "features", "features.h5"
-ARRAYS = ("features", "times_s")
-"""Arrays of a video's group."""
 SUFFIXES = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"}
 
 
@@ -149,35 +148,6 @@ def encode(model: WorldModel | FrameEncoder, clip_THWC: Tensor) -> Tensor:
     return model.encode_clip(clip_THWC[None])[0]
 
 
-def _append(
-    group: h5py.Group, features_ND: Tensor, times: list[float], dtype: str, path: Path
-) -> None:
-    with np.errstate(over="ignore"):
-        value = features_ND.cpu().numpy().astype(dtype)
-    if not np.isfinite(value).all():
-        raise DataError(
-            f"{path}: its features are not finite as {dtype}: use dtype=float32, or leave it out"
-        )
-    rows = {"features": value, "times_s": np.asarray(times, np.float64)}
-    if "features" not in group:
-        for name, row in rows.items():
-            group.create_dataset(
-                name,
-                (0, *row.shape),
-                row.dtype,
-                maxshape=(None, *row.shape),
-                chunks=(1, *row.shape),
-            )
-    if group["features"].shape[1:] != value.shape:
-        raise DataError(
-            f"the clip has features {value.shape}, the file {group['features'].shape[1:]}: "
-            "the frames changed size; use another out="
-        )
-    for name, row in rows.items():
-        group[name].resize(len(group[name]) + 1, axis=0)
-        group[name][-1] = row
-
-
 @contextlib.contextmanager
 def _encoding(path: Path) -> Iterator[None]:
     """Turn a fault of the encoder, which may be of a user's class, into a reject of its video.
@@ -201,7 +171,7 @@ def _encoding(path: Path) -> Iterator[None]:
 def _one_video(
     file: h5py.File, name: str, path: Path, model: WorldModel | FrameEncoder, config: FeatureConfig
 ) -> int:
-    group, done = _group_of(file, name, path)
+    group, done = group_of(file, name, path)
     transform = Preprocess(config.transform or "published", model.image_size)
     count = 0
     read = clips(path, config)
@@ -216,51 +186,12 @@ def _one_video(
             with _encoding(path):
                 found_ND = encode(model, transform(torch.from_numpy(clip)))
             with reserved(file, found_ND.nbytes):
-                _append(group, found_ND, times, config.dtype, path)
+                append(group, found_ND, times, config.dtype, path)
     if not count:
         raise DataError(f"{path} has no frames")
     with reserved(file):
         group.attrs["complete"] = True
     return count
-
-
-def _group_of(file: h5py.File, name: str, path: Path) -> tuple[h5py.Group, int]:
-    """Return the group of a video, and the number of clips that it holds.
-
-    Raises:
-        ConfigError: The file is damaged; the message names it.
-    """
-    try:
-        with reserved(file):
-            if name in file and not _is_of(file[name], path):
-                log.warning("%s has changed since its features were written: encode it again", path)
-                del file[name]
-            group = file.require_group(name)
-            group.attrs["source"] = source_stamp(path)
-            done = min((len(group[key]) for key in ARRAYS if key in group), default=0)
-            for key in set(ARRAYS) & set(group):
-                group[key].resize(done, axis=0)  # an interrupted run may have written only one
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # HDF5's answers to damage
-        raise ConfigError(f"{file.filename} is damaged ({error}): use another out=") from error
-    return group, done
-
-
-def _is_of(group: h5py.Group | h5py.Dataset, path: Path) -> bool:
-    """Return whether a group holds arrays of features that can grow, of a file as it is now."""
-    source = group.attrs.get("source")
-    if not isinstance(group, h5py.Group) or not isinstance(source, str):
-        return False
-    arrays = [group[key] for key in ARRAYS if key in group]
-    grow = all(isinstance(a, h5py.Dataset) and a.maxshape and not a.maxshape[0] for a in arrays)
-    return grow and source == source_stamp(path)
-
-
-def _is_complete(file: h5py.File, name: str, path: Path) -> bool:
-    """Return whether a file holds all features of a video as it is now."""
-    if name not in file or not path.is_file():
-        return False
-    mark = file[name].attrs.get("complete")
-    return _is_of(file[name], path) and isinstance(mark, bool | np.bool_) and bool(mark)
 
 
 def write_features(
@@ -328,7 +259,7 @@ def _encode_all(
         with reserved(file):
             file.attrs["model"] = name
         for key, path in tqdm(named, desc="features", unit="video"):
-            if _is_complete(file, key, path):
+            if is_complete(file, key, path):
                 skipped += 1
                 continue
             try:
