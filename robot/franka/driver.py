@@ -7,24 +7,22 @@ control loop keeps its rate whatever the planner process does.
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot.arm import Reason
-from robot.constants import MAX_WIDTH_M
+from robot.arm import ArmSpec, Reason
 from robot.driver_messages import Answer, Order
+from robot.driver_process import run_driver, text_of
 from robot.franka.config import FrankaConfig
+from robot.franka.connection import FrankaConnection
 from robot.franka.gripper import GripperWorker
 from robot.franka.motion import Pace, contact_reason, make_motion, speed_scale
-from robot.grippers.gripper import HandOf
 from robot.pose import euler_to_matrix, matrix_to_euler
-from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
+from robot.safety.shared_state import FUTURE_S, SharedArmState
 
 Array = NDArray[np.float64]
 
@@ -34,13 +32,11 @@ NO_MOVE = 2e-4
 entries)."""
 RETRIES = 3
 """Number of retries, each slower, when franky's planner fails."""
-STALLS = "Timeout", "Net Exception"
-"""Words in errors of a connection whose other end does not answer in time."""
 REST_RAD_S, REST_S = 0.02, 0.5
 """A finished motion is over once all joints are slower than this, or after this time."""
 
 
-class Driver:
+class Driver(FrankaConnection):
     """Executes the commands of the planner process.
 
     Args:
@@ -50,114 +46,17 @@ class Driver:
         guard_s: Maximum time since the watchdog's last check while the arm moves [s].
     """
 
+    spec: ArmSpec | None = None
+    """The planner process knows the conventions of a Franka."""
+
     def __init__(
         self, config: FrankaConfig, link: SharedArmState, pipe: Connection, guard_s: float
     ) -> None:
-        self.config, self.link, self.pipe, self.guard_s = config, link, pipe, guard_s
-        self.leaving = False
-        self.robot: Any = None
-        self.gripper: GripperWorker | None = None
-        self.moving, self.stopping = False, False
-        self.began = self.ended = self.speed = 0.0
-        self.waiting = self.standing = self.cut_off = False
-        self.clock = self.clock_offset = 0.0
+        super().__init__(config, link)
+        self.pipe, self.guard_s = pipe, guard_s
+        self.leaving = self.standing = False
+        self.began = self.ended = 0.0
         self.retries, self.target, self.joints = 0, np.zeros(7), np.zeros(7)
-        self.error = ""
-
-    def connect(self) -> None:
-        """Connect to the arm and its gripper."""
-        self._open()
-        self.gripper = GripperWorker(self._hand, self.config)
-        self.moving = self.stopping = self.waiting = self.cut_off = False
-        self.error = ""
-        self.publish()
-
-    def _hand(self) -> Any:
-        """Connect to the Franka hand, or to the gripper in its place."""
-        if self.config.make_gripper is not None:
-            return HandOf(self.config.make_gripper())
-        import franky
-
-        return franky.Gripper(self.config.address)
-
-    def _open(self) -> None:
-        """Connect to the arm and pass it the limits."""
-        import franky
-
-        kernel = franky.RealtimeConfig
-        wanted = kernel.Enforce if self.config.realtime else kernel.Ignore
-        self.robot = franky.Robot(self.config.address, realtime_config=wanted)
-        self.robot.set_collision_behavior(self.config.max_torque_nm, self.config.max_force_n)
-        # motions use a share of every limit, but stops use all of it
-        limit = self.robot.translation_velocity_limit
-        limit.set(min(limit.max, self.config.max_speed_m_s / self.config.dynamics))
-        limit = self.robot.rotation_velocity_limit
-        limit.set(min(limit.max, self.config.max_turn_rad_s / self.config.dynamics))
-        self.to_ee = np.asarray(self.robot.state.F_T_EE.matrix)
-
-    def _reopen(self, error: Exception) -> bool:
-        """Connect again after a stall of a simulated arm; return False if that is not the case.
-
-        libfranka gives up after a second of the host's time without a packet, and the server may
-        wait for a command at the same time.
-        """
-        if self.config.clock != "arm" or not any(word in str(error) for word in STALLS):
-            return False
-        self.robot = None  # closes the connection, which ends the motion
-        self.cut_off = self.moving
-        self._open()
-        return True
-
-    def _clock_s(self, state: Any) -> float:
-        """Return the arm's clock, which restarts on a new connection, as one that never does."""
-        clock = float(state.time.to_sec())
-        if clock < self.clock:
-            self.clock_offset += self.clock
-        self.clock = clock
-        return self.clock_offset + clock
-
-    def _patiently(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            if not self._reopen(error):
-                raise
-            act()
-
-    def disconnect(self) -> None:
-        """Release the connection."""
-        if self.gripper is not None:
-            self.gripper.end()
-        self.robot = self.gripper = None
-
-    def publish(self) -> None:
-        """Write a reading of the arm to shared memory."""
-        if self.robot is None or self.gripper is None:
-            return
-        state = self.robot.state
-        flange = np.asarray(state.O_T_EE.matrix) @ np.linalg.inv(self.to_ee)
-        width = self.gripper.width_m
-        closed = float(np.clip(1.0 - width / MAX_WIDTH_M, 0.0, 1.0))
-        pose = np.concatenate([flange[:3, 3], matrix_to_euler(flange[:3, :3]), [closed]])
-        holding = self.gripper.closed and width > self.config.min_held_m and not self.gripper.busy
-        self.speed = float(np.abs(state.dq).max())
-        if self.moving and not np.isfinite([*pose, *state.q, *state.dq]).all():
-            self.link.stop("the arm's state is not finite")
-        if self.moving and self.gripper.lost:
-            self.link.stop(f"gripper: {self.gripper.lost}")
-        names = str(state.current_errors).strip("[]")
-        self.link.write(
-            Reading(
-                clock_s=self._clock_s(state),
-                state=pose,
-                q=np.asarray(state.q),
-                dq=np.asarray(state.dq),
-                width_m=width,
-                holding=holding,
-                moving=self.moving,
-            ),
-            self.error or self.gripper.lost or names,
-        )
 
     def go(self, target: Array, joints: Array) -> None:
         """Start a motion of the flange to an absolute pose and operate the gripper at its end.
@@ -352,7 +251,7 @@ class Driver:
             ordered: Whether an order failed, which is answered every time; a failure that repeats
                 between orders is reported once.
         """
-        text = f"{type(error).__name__}: {error}"
+        text = text_of(error)
         report, self.error = ordered or self.waiting or text != self.error, text
         if self.moving:  # the error may not be the arm's, which then would continue
             with contextlib.suppress(Exception):
@@ -413,20 +312,10 @@ def serve(
         pipe: Connection that receives orders and sends answers.
         guard_s: Maximum time since the watchdog's last check while the arm moves [s].
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner process decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    pipe.send(Answer("started"))  # the connection timeout starts here
-    driver = Driver(config, link, pipe, guard_s)
-    try:
+
+    def connected() -> Driver:
+        driver = Driver(config, link, pipe, guard_s)
         driver.connect()
-    except Exception as error:  # noqa: BLE001 - reported to the planner's process
-        pipe.send(Answer("failed", f"{type(error).__name__}: {error}"))
-        return
+        return driver
 
-    def leave(*_: object) -> None:
-        link.stop("the driver's process was asked to terminate")
-        driver.leaving = True
-
-    signal.signal(signal.SIGTERM, leave)
-    pipe.send(Answer("ready"))
-    driver.run()
+    run_driver(connected, link, pipe)

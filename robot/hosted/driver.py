@@ -7,7 +7,6 @@ running is ended by the arm's own `stop`.
 from __future__ import annotations
 
 import contextlib
-import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from robot.arm import Arm, ArmSpec, ArmState, Sent
 from robot.driver_messages import Answer, Order
+from robot.driver_process import run_driver, text_of
 from robot.errors import ArmError, UnreachableError
 from robot.hosted.config import HostedConfig
 from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
@@ -116,16 +116,16 @@ class HostedDriver:
         """Answer the order of a motion that has ended."""
         self.motion = None
         if motion.error is not None and not isinstance(motion.error, UnreachableError):
-            self.error = _text(motion.error)  # lasts until `recover`
+            self.error = text_of(motion.error)  # lasts until `recover`
         try:
             self.publish()  # the arm no longer moves
         except Exception as error:  # noqa: BLE001 - a user's arm can raise anything
-            self.error = _text(error)
+            self.error = text_of(error)
             self.link.rest(self.error)
         if self.link.is_stopped:
             self.pipe.send(Answer("stopped", self.link.stopped))
         elif motion.error is not None or self.error:
-            text = self.error if motion.error is None else _text(motion.error)
+            text = self.error if motion.error is None else text_of(motion.error)
             self.pipe.send(Answer("failed", text))
         else:
             sent = motion.sent
@@ -159,7 +159,7 @@ class HostedDriver:
 
     def fail(self, error: Exception, *, ordered: bool) -> None:
         """Report a failure of the arm's own methods, and stop a motion in progress."""
-        text = _text(error)
+        text = text_of(error)
         known, self.error = text == self.error, text
         if self.motion is not None:
             self.link.stop(f"the arm failed ({text})")
@@ -196,10 +196,6 @@ class HostedDriver:
                 self.arm.stop()
                 self.motion.join(1.0)
         self.arm.close()
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _checked_spec(arm: Arm) -> ArmSpec:
@@ -244,19 +240,4 @@ def serve(
     guard_s: float = 0.2,
 ) -> None:
     """Run the driver process; see `HostedDriver`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the planner process decides
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    pipe.send(Answer("started"))
-    try:
-        driver = HostedDriver(make, config, link, pipe, guard_s)
-    except Exception as error:  # noqa: BLE001 - reported to the planner's process
-        pipe.send(Answer("failed", _text(error)))
-        return
-
-    def leave(*_: object) -> None:
-        link.stop("the driver's process was asked to terminate")
-        driver.leaving = True
-
-    signal.signal(signal.SIGTERM, leave)
-    pipe.send(Answer("ready", spec=driver.spec))
-    driver.run()
+    run_driver(lambda: HostedDriver(make, config, link, pipe, guard_s), link, pipe)
