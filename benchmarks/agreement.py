@@ -1,4 +1,4 @@
-"""Largest differences from the arrays of published modules, and from transformers' models.
+"""Maximum differences from the arrays of published modules, and from transformers' models.
 
 Golden arrays were computed by the published modules with random weights; this script recomputes
 them with models loaded from the published layouts. Transformers' model is built at several sizes
@@ -34,7 +34,7 @@ GOLDEN = HERE.parent / "tests" / "golden"
 OUT = HERE / "results" / "agreement.json"
 ALLOWED = 2e-5
 ALLOWED_SHARE = {"tf32": 5e-3, "bfloat16": 3e-2}
-"""Largest norm of a difference as a share of the array's norm, in the other precisions."""
+"""Maximum norm of a difference as a share of the array's norm, in the other precisions."""
 KNOWN = "golden=DIR, out=FILE, device=cpu|cuda, precision=float32|tf32|bfloat16"
 DIFFERENCES = ("largest", "share")
 Rows = dict[str, dict[str, float]]

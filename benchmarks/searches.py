@@ -42,7 +42,7 @@ TUNING = 50
 WAYS = ("one after another", "in one batch")
 TASKS: tuple[Task, ...] = ("pick_place", "grasp")
 SAME = 1e-5
-"""Largest difference of equal actions [m, gripper]: rounding differs with the size of a batch."""
+"""Maximum difference of equal actions [m, gripper]: rounding differs with the size of a batch."""
 MEANS = ("calls", "frames", "cpu_s")
 """Figures of a plan."""
 

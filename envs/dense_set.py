@@ -36,9 +36,9 @@ UNSEEN = 500_000_000
 NOTHING = 255
 """Class number where nothing is."""
 MOVES = 4
-"""Largest number of random moves before the image is taken."""
+"""Maximum number of random moves before the image is taken."""
 SHIFT_M = np.array([0.3, 0.3, 0.2])
-"""Largest displacement of a camera beside the table."""
+"""Maximum displacement of a camera beside the table."""
 AIM_M, AIM_SHIFT_M = np.array([0.5, 0.0, 0.1]), np.array([0.25, 0.25, 0.1])
 """Point that it looks at, and the largest displacement of that point."""
 

@@ -64,7 +64,7 @@ class Embodiment:
     closed_command: float
     """Command that closes it."""
     push_step_m: float
-    """Largest step per axis of the expert's pushes, so that a cube is pushed and not thrown [m]."""
+    """Maximum step per axis of the expert's pushes, so that a cube is pushed and not thrown [m]."""
     cameras: tuple[ExteriorCamera, ...]
     """Exterior cameras, left and right."""
     wrist: WristCamera | None = None

@@ -39,7 +39,7 @@ class WayPoint:
     steps: int = 8
     """Step budget of the sub-goal."""
     step_m: float = STEP_M
-    """Largest change of position per step and axis on the way here [m]."""
+    """Maximum change of position per step and axis on the way here [m]."""
     yaw_rad: float | None = None
     """Yaw of the gripper, 0 where the fingers open along y; None keeps it."""
 

@@ -28,7 +28,7 @@ OPEN_M = 0.1
 FULL_SPEED_M = 0.03
 """Path of the gripper in one step of the environment at its largest action [m]."""
 MAX_STEP_M, RAMP = 0.05, 5
-"""Largest step along an axis [m], and the steps of the environment in which it is reached."""
+"""Maximum step along an axis [m], and the steps of the environment in which it is reached."""
 LOW_M, HIGH_M = np.array([1.05, 0.4, 0.42]), np.array([1.55, 1.1, 0.75])
 """Workspace of the gripper in the environment's own frame [m]."""
 ABOVE_M, BEHIND_M = 0.1, 0.07

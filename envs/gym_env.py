@@ -29,7 +29,7 @@ SAME_GREYS = 2.0
 DRIFT, NOISE = 0.6, 0.5
 """Random play keeps this share of its direction, and adds noise, in maximum steps."""
 REACH_M = 3.0
-"""Largest x, y and z of a state [m], beyond which its unit is not metres."""
+"""Maximum x, y and z of a state [m], beyond which its unit is not metres."""
 SLACK = 4
 """Steps that a planner may take beyond those that the goal took."""
 

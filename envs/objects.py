@@ -187,7 +187,7 @@ class SceneObject:
 
     @property
     def radius_m(self) -> float:
-        """Largest horizontal distance of a point from the origin at the current size [m]."""
+        """Maximum horizontal distance of a point from the origin at the current size [m]."""
         return self.shape.radius_m * self.scale
 
     @property

@@ -161,7 +161,7 @@ POLICIES = {"play": play, "demonstration": demonstrate, "reach": reach}
 PLAY_ATTEMPTS, PLAY_STEPS = 6, 40
 """Attempts to reach a goal by play, and the length of each."""
 GOAL_MOVED_M, GOAL_TURNED_RAD = 0.06, np.radians(30)
-"""Least change of the object's position, or of its yaw where the task asks for one."""
+"""Minimum change of the object's position, or of its yaw where the task asks for one."""
 
 
 def play_to_goal(env: PlayEnv, rng: np.random.Generator) -> bool:

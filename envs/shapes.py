@@ -58,7 +58,7 @@ class Shape:
 
     @property
     def radius_m(self) -> float:
-        """Largest horizontal distance of a point from the origin [m]."""
+        """Maximum horizontal distance of a point from the origin [m]."""
         return max(_reach(part) for part in self.parts)
 
 

@@ -35,7 +35,7 @@ class Task:
     near_m: float = NEAR_M
     """Success radius [m]."""
     near_rad: float = np.inf
-    """Largest error of an object's yaw, modulo its symmetry [rad]."""
+    """Maximum error of an object's yaw, modulo its symmetry [rad]."""
     opens: bool = False
     """Whether success requires that the gripper was last commanded to open."""
     has_wall: bool = False

@@ -20,10 +20,10 @@ from planning.states import check_state
 
 KINDS = {".png", ".jpg", ".jpeg", ".bmp"}
 MAX_STEPS = 100_000
-"""Largest step budget of a goal."""
+"""Maximum step budget of a goal."""
 DEFAULT_STEPS = 8
 MAX_OTHERS = 7
-"""Largest number of further cameras of a goal."""
+"""Maximum number of further cameras of a goal."""
 
 
 def _unknown() -> NDArray[np.float32]:

@@ -93,7 +93,7 @@ class ListenOptions:
     max_clients: int = field(default=4, metadata=between(1, 64))
     """Maximum number of connected clients; a further one is refused."""
     max_message_mb: int = field(default=32, metadata=between(1, 1024, "MB"))
-    """Largest message of a client."""
+    """Maximum size of a message of a client."""
     idle_s: float = field(default=600.0, metadata=between(0.1, 86_400, "s"))
     """A client that completes no request for this long is disconnected."""
 

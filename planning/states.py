@@ -10,9 +10,9 @@ from planning.errors import PlanError
 POSE_DIM, POSITION_DIM = 7, 4
 """Numbers of a state or action with angles, and without."""
 MAX_REACH_M = 3.0
-"""Largest coordinate of an arm's flange or fingertips in its base frame [m]."""
+"""Maximum coordinate of an arm's flange or fingertips in its base frame [m]."""
 MAX_ANGLE_RAD = float(np.pi) + 1e-3
-"""Largest Euler angle [rad], with room for rounding."""
+"""Maximum Euler angle [rad], with room for rounding."""
 CLOSEDNESS = (-0.1, 1.1)
 """Range of a gripper's closedness, with room for noise."""
 FIELDS = ("x", "y", "z", "roll", "pitch", "yaw", "closedness")

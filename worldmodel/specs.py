@@ -26,7 +26,7 @@ DEFAULT_CAMERA = "left"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_VIEWS = 8
-"""Largest number of cameras of a model."""
+"""Maximum number of cameras of a model."""
 
 
 def check_views(views: tuple[str, ...]) -> None:

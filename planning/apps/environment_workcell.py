@@ -28,9 +28,9 @@ from robot.safety.config import SafetyConfig
 Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 WIDE_M = 3.0
-"""Largest coordinate of the limits [m]."""
+"""Maximum coordinate of the limits [m]."""
 LARGEST_STEP_M = 0.2
-"""Largest step that the limits allow [m]."""
+"""Maximum step that the limits allow [m]."""
 ROUNDING = 1 + 1e-6
 """Planned actions are float32, and may exceed the largest step by as much."""
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planning.errors import PlanError
 
 MAX_BYTES = 1 << 32
-"""Largest size of all arrays of an archive; few compressed bytes may say that they are more."""
+"""Maximum size of all arrays of an archive; few compressed bytes may say that they are more."""
 
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:

@@ -33,7 +33,7 @@ BEATS = 6
 CLOSE_S = 0.5
 """Time for a farewell to the server [s]."""
 MAX_ANSWER = 64 * 2**20
-"""Largest answer of a server [bytes]."""
+"""Maximum size of an answer of a server [bytes]."""
 
 
 class _WebSocket(Protocol):

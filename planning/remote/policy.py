@@ -27,7 +27,7 @@ from planning.remote.wire import Message
 from planning.serve_options import RemoteOptions
 
 MAX_VIEWS = 8
-"""Largest number of cameras of a server's model."""
+"""Maximum number of cameras of a server's model."""
 PROTOCOL = 1
 """Version of the requests beside openpi's observations."""
 ARM_FIELDS = (

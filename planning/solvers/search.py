@@ -40,7 +40,7 @@ class Plan:
     energy: float
     """Energy of the best sample."""
     spread_m: float
-    """Largest standard deviation of a position in the last iteration [m]."""
+    """Maximum standard deviation of a position in the last iteration [m]."""
     iterations: int
     """Iterations run; fewer if stopped early."""
     calls: int = 0

@@ -23,7 +23,7 @@ HELD_CLOSEDNESS = (0.25, 0.70)
 """Closedness of fingers that are shut on something, 2.4 to 6 cm wide; empty fingers close further,
 even while a push against one of them opens them a little."""
 STILL_CLOSEDNESS = 0.02
-"""Largest change of the closedness between two frames while an object is held."""
+"""Maximum change of the closedness between two frames while an object is held."""
 FEWEST_FRAMES = 3
 """Frames of the shortest hold; shorter ones are mostly pushes against one finger."""
 LOW_M = 0.075
@@ -35,7 +35,7 @@ TABLE_GRIP_M = 0.05
 REST_HEIGHT_M = 0.022
 """Height of the centre of an object on the table [m]; objects differ by about 1 cm."""
 RETREAT_M = 0.003
-"""Least growth of the distance between two frames that counts as moving away [m]."""
+"""Minimum growth of the distance between two frames that counts as moving away [m]."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from worldmodel.data.episode import EpisodeError, Frames
 ONE = 1 << 16
 """Unit of the matrix's fixed-point numbers."""
 TOLERANCE = ONE // 64
-"""Largest rounding of a matrix that still counts as a multiple of 90 degrees."""
+"""Maximum rounding error of a matrix that still counts as a multiple of 90 degrees."""
 Turn = tuple[bool, bool, bool]
 """Whether to swap the axes, then to flip left and right, then to flip top and bottom."""
 UPRIGHT: Turn = (False, False, False)

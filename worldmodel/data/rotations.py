@@ -15,7 +15,7 @@ from worldmodel.data.episode import Array, EpisodeError
 HAND_DOWN = (np.pi, 0.0, 0.0)
 """Euler angles of a hand that points down [rad]; used where a set has no rotations."""
 MAX_OFF = 0.1
-"""Largest difference from 1 of the length of a unit quaternion, or of a matrix's column."""
+"""Maximum difference from 1 of the length of a unit quaternion, or of a matrix's column."""
 
 
 def to_euler(matrices_T33: Array) -> Array:

@@ -19,7 +19,7 @@ fractions of the side."""
 Event = Literal["vanishes", "jumps"]
 EVENTS: tuple[Event, ...] = ("vanishes", "jumps")
 MARGIN = 8.0
-"""Least distance from a shape's centre to the border [px]."""
+"""Minimum distance from a shape's centre to the border [px]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class ShapeVideoOptions(Checked):
     out: str = "runs/shape_videos"
     """Folder of the set. A second run of the same options adds what is missing."""
     label: Literal["direction", "shape", "speed"] = "direction"
-    """Label that the class folders tell."""
+    """Label by which the class folders are named."""
     train: int = field(default=240, metadata=between(0, 1_000_000, "videos"))
     """Number of training videos."""
     val: int = field(default=80, metadata=between(0, 1_000_000, "videos"))

@@ -36,7 +36,7 @@ OPENING = {
 """Containers that hold their own frames: FFmpeg goes by content, and a text named `a.mp4` may be a
 list of other files, also behind links, or an address."""
 MAX_PLAYED = 10_000_000
-"""Largest number of steps of `VideoFacts.played`, 46 hours at 60 Hz; a file may claim any gap."""
+"""Maximum number of steps of `VideoFacts.played`, 46 hours at 60 Hz; a file may claim any gap."""
 
 
 @dataclass(frozen=True)

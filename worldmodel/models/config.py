@@ -14,7 +14,7 @@ Conditioning = Literal["tokens", "adaln"]
 Position = Literal["rope", "sincos", "sincos_2d"]
 
 MAX_DEPTH, MAX_WIDTH, MAX_COUNT = 1024, 2**16, 2**20
-"""Largest block count, token width and other count that a description may ask for."""
+"""Maximum block count, token width and other count that a description may ask for."""
 DEPTH, WIDTH, COUNT = between(0, MAX_DEPTH), between(1, MAX_WIDTH), between(1, MAX_COUNT)
 RATIO, DIM = between(1e-3, 1024), between(1, 1024)
 

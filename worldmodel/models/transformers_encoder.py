@@ -25,7 +25,7 @@ from worldmodel.models.model_config import FrameEncoderConfig
 KINDS = {"dinov2": "Dinov2Config", "videomae": "VideoMAEConfig"}
 """Supported values of `model_type`, and their classes of settings."""
 MAX_LAYERS, MAX_SIZE = 1024, 2**16
-"""Largest number of layers, and of any other whole number in the settings."""
+"""Maximum number of layers, and of any other whole number in the settings."""
 
 
 def transformers_package() -> Any:

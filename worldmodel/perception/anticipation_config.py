@@ -68,7 +68,7 @@ class AnticipateTrainOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the model and the heads."""
     precision: TrainPrecision = "auto"
-    """Number format of the model's weights and of the heads' products (auto: bfloat16 on CUDA
+    """Data type of the model's weights and of the heads' products (auto: bfloat16 on CUDA
     devices that have it, else float32)."""
     out: str = field(default="runs/anticipate-train", metadata={"takes_lock": True})
     """Folder of probes, curves and summary; a second run resumes."""

@@ -42,7 +42,7 @@ def load_backbones(
 def place_networks(
     networks: tuple[nn.Module, ...], precision: TrainPrecision, device: torch.device
 ) -> None:
-    """Move networks to a device, with weights in a number format."""
+    """Move networks to a device, with weights in a data type."""
     if precision == "float16":
         for network in networks:
             network.half()

@@ -28,7 +28,7 @@ class BoxOptions(Checked):
     detections: str = ""
     """Detected boxes of `val` with scores (default: the annotated boxes are given)."""
     min_score: float = field(default=0.8, metadata=between(0, 1))
-    """Least score of a detected box."""
+    """Minimum score of a detected box."""
     probe: str = ""
     """File of a head that was trained before, instead of `train`."""
     start_s: float = field(default=0.0, metadata=between(0, 1e6, "s"))
@@ -55,7 +55,7 @@ class BoxOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and head."""
     precision: Precision = "auto"
-    """Number format of the encoder's weights (auto: bfloat16 on CUDA devices that have it, else
+    """Data type of the encoder's weights (auto: bfloat16 on CUDA devices that have it, else
     float32)."""
     out: str = "runs/probe-boxes"
     """Folder of features, head, curves and summary; a second run resumes."""

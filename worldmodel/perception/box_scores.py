@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from worldmodel.perception.ava import Box
 
 OVERLAP = 0.5
-"""Least intersection over union of a detection and the box that it finds."""
+"""Minimum intersection over union of a detection and the box that it finds."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from worldmodel.perception.dense_head import DenseHead
 HEAD = "head.safetensors"
 """Name of a head's file in the folder of its run."""
 MAX_SIDE = 65_536
-"""Largest number of token rows or columns of a head."""
+"""Maximum number of token rows or columns of a head."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from worldmodel.perception.images import IMAGES, is_image
 
 log = logging.getLogger(__name__)
 UNITS = 65_535
-"""Largest depth that a 16-bit PNG holds, in its units; 0 says that it is unknown."""
+"""Maximum depth that a 16-bit PNG holds, in its units; 0 says that it is unknown."""
 
 
 @dataclass

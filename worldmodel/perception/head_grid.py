@@ -46,7 +46,7 @@ class HeadSettings(Checked):
     warmup_steps: int = field(default=0, metadata=between(0, 10**9))
     """Number of steps of a linear warm-up from zero."""
     clip_norm: float | None = field(default=None, metadata=between(1e-12, 1e12))
-    """Largest norm of a head's gradient; None does not clip."""
+    """Maximum norm of a head's gradient; None does not clip."""
 
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of a step (from 1)."""

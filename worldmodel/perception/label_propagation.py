@@ -33,7 +33,7 @@ class PropagationOptions(Checked):
     context: int = field(default=15, metadata=between(1, 1024, "frames"))
     """Number of earlier frames that give labels, besides the first one."""
     radius: int = field(default=12, metadata=between(1, 1024, "tokens"))
-    """Largest distance between a token and its neighbours."""
+    """Maximum distance between a token and its neighbours."""
     neighbourhood: Literal["circle", "square"] = "circle"
     """Shape of the neighbourhood."""
     top_k: int = field(default=5, metadata=between(1, 1024))

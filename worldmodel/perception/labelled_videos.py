@@ -32,7 +32,7 @@ PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "vide
 LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
 WHOLE = re.compile(r"-?[0-9]{1,9}")
 MAX_CLASSES = 1_000_000
-"""Largest number of classes where a list does not say."""
+"""Maximum number of classes where a list does not say."""
 SEPARATORS = (" ", "::", ",", "\t")
 """Separators of path and label; the last one in a line counts, so paths may have spaces."""
 

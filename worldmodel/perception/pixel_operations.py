@@ -20,9 +20,9 @@ Picture = Image.Image
 Change = Callable[[Picture], Picture]
 Colour = tuple[int, int, int]
 SHEAR, TURN_DEG, SHIFT = 0.3, 30.0, 0.45
-"""Largest shear, rotation, and translation as a share of the picture."""
+"""Maximum shear, rotation, and translation as a share of the picture."""
 LEVELS = 10.0
-"""Largest strength."""
+"""Maximum strength."""
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class TrainOptions(Checked):
     as_released: bool = False
     """Choose the head on `val` and draw the clips of long videos, as in the published code."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Number format of the stored tokens."""
+    """Data type of the stored tokens."""
     save_every: int = field(default=200, metadata=between(1, 10**9, "updates"))
     """Number of updates between saved states; the end of each epoch is saved as well."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -89,7 +89,7 @@ class TrainOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and heads."""
     precision: TrainPrecision = "auto"
-    """Number format of the encoder's weights and of the heads' products (auto: bfloat16 on CUDA
+    """Data type of the encoder's weights and of the heads' products (auto: bfloat16 on CUDA
     devices that have it, else float32)."""
     out: str = field(default="runs/probe", metadata={"takes_lock": True})
     """Folder of tokens, probe, curves and summary; a second run resumes."""
@@ -124,7 +124,7 @@ class EvalOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
     precision: Precision = "auto"
-    """Number format of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
+    """Data type of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
     it, else float32)."""
     out: str = "runs/probe-eval"
     """Folder of tokens and summary; a second run resumes."""
@@ -157,7 +157,7 @@ class PredictOptions(Checked):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
     precision: Precision = "auto"
-    """Number format of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
+    """Data type of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
     it, else float32)."""
     out: str = ""
     """Folder of predictions.json (default: none)."""

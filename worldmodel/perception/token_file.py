@@ -109,7 +109,7 @@ def encode_items(
         recipe: clips and levels.
         name: name of the encoder, recorded in the file; on resuming its hash is compared.
         num_views: number of crops of each clip.
-        dtype: number format of the stored tokens.
+        dtype: data type of the stored tokens.
         draw_seed: seed of drawn clips; None takes each segment's start.
         first: place of the first item in the whole list.
         step: distance of the items in the whole list.

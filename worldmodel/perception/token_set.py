@@ -83,7 +83,7 @@ def encode_set(
         processes: processes of the run; every one must call this.
         name: name of the encoder, recorded in the files.
         num_views: number of crops of each clip.
-        dtype: number format of the stored tokens.
+        dtype: data type of the stored tokens.
         draw_seed: seed of drawn clips; None takes each segment's start.
 
     Raises:

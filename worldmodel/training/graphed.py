@@ -23,7 +23,7 @@ WARM_UPS = 2
 """Number of eager runs of a shape before it is recorded, in which libraries choose their kernels
 and networks make their tables."""
 TOLERANCE = 0.02
-"""Largest difference between replayed and eager gradients, relative to the gradients' norm."""
+"""Maximum difference between replayed and eager gradients, relative to the gradients' norm."""
 Gradients = tuple[Tensor | None, ...]
 
 

@@ -13,7 +13,7 @@ from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 
 MAX_WIDTH, MAX_DEPTH = 2**16, 1024
-"""Largest width of a token and number of blocks."""
+"""Maximum width of a token and number of blocks."""
 
 
 def check_patches(image_size: int, patch_size: int) -> None:

@@ -16,7 +16,7 @@ from worldmodel.errors import ConfigError
 Experiment = Literal["none", "tensorboard", "trackio", "wandb"]
 """Experiment trackers; see `worldmodel.training.experiment`."""
 MAX_STEPS = 1_000_000_000
-"""Largest number of optimiser steps."""
+"""Maximum number of optimiser steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
