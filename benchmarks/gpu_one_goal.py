@@ -48,7 +48,7 @@ SHARED_BYTES = 48e9
 PACE_STEPS = 150
 """Steps of the run that measures the pace."""
 START_S = 30.0
-"""Time of a training that is no step: opening data, copying it, the last validation [s]."""
+"""Time of a training that is not a step: opening data, copying it, the last validation [s]."""
 EXPORT_S = 60.0
 """Time to export what a stopped training has reached [s]."""
 ROWS = (

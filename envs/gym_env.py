@@ -111,7 +111,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         largest step to the space's limits.
 
         Raises:
-            TaskError: The environment's actions are no `Box` of one axis.
+            TaskError: The environment's actions are not a `Box` of one axis.
         """
         space = self.env.action_space
         if not isinstance(space, gymnasium.spaces.Box) or len(space.shape) != 1:

@@ -75,7 +75,7 @@ class SearchSolver:
         """Adopt a vector environment's actions and a plan's length.
 
         Raises:
-            ValueError: The actions are no symmetric box of at most 3 numbers, or repeat.
+            ValueError: The actions are not a symmetric box of at most 3 numbers, or repeat.
         """
         high, low = (torch.as_tensor(side[0]) for side in (action_space.high, action_space.low))
         is_symmetric = torch.allclose(high, -low) and bool(high.isfinite().all())

@@ -64,7 +64,7 @@ def _check(name: str, value: object, hint: object, limits: Mapping[str, Any]) ->
     elif origin in (list, tuple):
         if not isinstance(value, list | tuple):
             raise PlanError(
-                f"{name}={shown(value)} is no list. Allowed: a list, for example [a, b]."
+                f"{name}={shown(value)} is not a list. Allowed: a list, for example [a, b]."
             )
         for part in value:
             _check(name, part, kinds[0], limits)

@@ -55,7 +55,7 @@ class RemoteOptions:
         """Return host, port and whether the connection is encrypted.
 
         Raises:
-            PlanError: `policy` is no address of a plan server.
+            PlanError: `policy` is not an address of a plan server.
         """
         try:
             parts = urllib.parse.urlsplit(self.policy)
@@ -65,7 +65,7 @@ class RemoteOptions:
         rest = parts.path.strip("/") or parts.query or parts.username
         if parts.scheme not in ("ws", "wss") or not host or not port or rest:
             raise PlanError(
-                f"policy={self.policy!r} is no address. Allowed: ws://HOST:PORT or "
+                f"policy={self.policy!r} is not an address. Allowed: ws://HOST:PORT or "
                 "wss://HOST:PORT, as `worldmodel serve` prints it."
             )
         if self.tls_ca and parts.scheme == "ws":

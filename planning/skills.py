@@ -298,7 +298,7 @@ def get_skill(name: str) -> Skill:
     """Look up a skill, ours or the user's `module:SKILL`.
 
     Raises:
-        PlanError: Unknown name; the message lists the known ones. Or what it names is no skill.
+        PlanError: Unknown name; the message lists the known ones. Or what it names is not a skill.
     """
     if name in SKILLS:
         return SKILLS[name]
@@ -306,5 +306,5 @@ def get_skill(name: str) -> Skill:
         raise PlanError(f"Unknown skill {name!r}; known: {', '.join(SKILLS)}")
     found = load("skill", name)
     if not isinstance(found, Skill):
-        raise PlanError(f"The skill {name} is no planning.skills.Skill. Make one of that class.")
+        raise PlanError(f"The skill {name} is not a planning.skills.Skill. Make one of that class.")
     return found

@@ -1,7 +1,7 @@
 """Read a YAML file of settings, with every value as YAML reads it and as it is written.
 
-A file is refused before it is built if it is no regular file, too large, too deep, or grows beyond
-measure by its own aliases.
+A file is refused before it is built if it is not a regular file, too large, too deep, or grows too
+large by its own aliases.
 """
 
 from __future__ import annotations

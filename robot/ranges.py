@@ -57,10 +57,10 @@ def check_ranges(settings: Any, error: type[Exception] = ConfigError) -> None:
 
 
 def check_number(name: str, value: object, limits: Mapping[str, float | str]) -> None:
-    """Check a number that is no field against a range of `between`.
+    """Check a number that is not a field against a range of `between`.
 
     Raises:
-        ConfigError: It is no number, not finite, or out of its range.
+        ConfigError: It is not a number, not finite, or out of its range.
     """
     _check_number(name, value, whole=False, limits=limits)
 

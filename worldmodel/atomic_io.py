@@ -180,7 +180,7 @@ def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
 
 
 def read_json_lines(path: Path) -> Iterator[object]:
-    """Yield the values of a file's lines; lines that are no JSON, and a missing file, give none."""
+    """Yield the values of a file's lines; lines that are not JSON and a missing file give none."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:

@@ -304,7 +304,7 @@ def kernel_check() -> Check:
     if flag.is_file() and flag.read_text(encoding="ascii").strip() == "1":
         return Check(name="kernel", status="ok", found=f"real-time ({platform.release()})")
     fix = "Install a PREEMPT_RT kernel; realtime=false is for simulated arms only"
-    found = f"{platform.release()} is no real-time kernel"
+    found = f"{platform.release()} is not a real-time kernel"
     return Check(name="kernel", status="missing", found=found, fix=fix)
 
 

@@ -66,7 +66,7 @@ def open_environment(name: str, image_size: int) -> GoalEnvironment:
         return GymGoalEnv(_made(name), image_size=image_size)
     make = load("environment", name)
     if not callable(make):
-        raise PlanError(f"environment={name} is no class or function. Name one of them.")
+        raise PlanError(f"environment={name} is not a class or function. Name one of them.")
     if all(hasattr(make, method) for method in NEEDED):
         opened: GoalEnvironment = make(image_size=image_size)
         return opened
@@ -78,8 +78,8 @@ def open_environment(name: str, image_size: int) -> GoalEnvironment:
         ) from error
     if not isinstance(plain, gymnasium.Env):
         raise PlanError(
-            f"environment={name} gives {type(plain).__name__}, which is no gymnasium.Env. Name a "
-            "class of that kind."
+            f"environment={name} gives {type(plain).__name__}, which is not a gymnasium.Env. Name "
+            "a class of that kind."
         )
     return GymGoalEnv(plain, image_size=image_size)
 

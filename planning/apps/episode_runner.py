@@ -207,7 +207,7 @@ def episode_mapper(options: EvalOptions, world: WorldModel) -> Iterator[Mapper]:
     """
     policy = open_policy(world, options.planner, axes=options.axes)
     # checked here, since a pool would restart failing workers, and since options that do not fit
-    # are no failure of an episode
+    # are not failures of an episode
     spec = ArmEnv.arm_spec
     box_m: Box | None = SIMULATED_BOX_M
     if options.environment:

@@ -72,7 +72,7 @@ def gripper_maker(options: FrankaOptions) -> Callable[[], Gripper] | None:
         return None
     make = load("gripper", options.gripper)
     if not callable(make):
-        raise PlanError(f"gripper={options.gripper} is no class or function. Name one of them.")
+        raise PlanError(f"gripper={options.gripper} is not a class or function. Name one of them.")
     return partial(make, options.gripper_port) if options.gripper == "robotiq" else make
 
 

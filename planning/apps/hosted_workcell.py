@@ -33,7 +33,7 @@ class HostedWorkcell(Workcell):
         self.limits = read_limits(options.limits)
         make = load("robot", options.robot)
         if not callable(make):
-            raise PlanError(f"robot={options.robot} is no class or function. Name one of them.")
+            raise PlanError(f"robot={options.robot} is not a class or function. Name one of them.")
         usual = HostedConfig()
         config = HostedConfig(
             address=options.robot,

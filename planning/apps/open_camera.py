@@ -24,7 +24,7 @@ def open_camera(source: str, *, live: bool = False, patience: float = 1.0) -> Ca
 
     Raises:
         CameraError: the camera cannot be opened.
-        PlanError: a user's class cannot be loaded, or is no camera.
+        PlanError: a user's class cannot be loaded, or is not a camera.
     """
     if source.isdigit():
         return OpenCVCamera(int(source))
@@ -47,7 +47,7 @@ def _own(name: str, arguments: tuple[str, ...]) -> Camera:
     camera = make(*arguments) if callable(make) else None
     if not (callable(getattr(camera, "read", None)) and callable(getattr(camera, "close", None))):
         raise PlanError(
-            f"camera={name} gives {type(camera).__name__}, which is no camera. It needs a method "
-            "read that returns a robot.cameras.camera.Frame, and a method close."
+            f"camera={name} gives {type(camera).__name__}, which is not a camera. It needs a "
+            "method read that returns a robot.cameras.camera.Frame, and a method close."
         )
     return camera  # type: ignore[return-value]

@@ -23,7 +23,7 @@ from worldmodel.models.world_model import WorldModel
 
 Loaded = TypeVar("Loaded", WorldModel, Model)
 OURS = ("hf:", "random:")
-"""Prefixes of our own names of encoders, which are no modules of users."""
+"""Prefixes of our own names of encoders, which are not modules of users."""
 
 
 def is_users_encoder(name: str) -> bool:
@@ -45,7 +45,7 @@ def own_encoder(name: str) -> FrameEncoder:
     """Create a frame encoder of a user's class, on the CPU and in evaluation mode.
 
     Raises:
-        PlanError: it cannot be loaded or created, or is no frame encoder.
+        PlanError: it cannot be loaded or created, or is not a frame encoder.
     """
     make = load("encoder", name)
     try:

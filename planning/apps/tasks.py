@@ -15,13 +15,13 @@ def find_task(name: str) -> Task:
     """Return the task that `task=` names; an empty name is reach.
 
     Raises:
-        PlanError: a user's task cannot be loaded, is no task, or has the name of one of ours.
+        PlanError: a user's task cannot be loaded, is not a task, or has the name of one of ours.
     """
     if not name or is_own("task", name):
         return get_task(name or "reach")
     found = load("task", name)
     if not isinstance(found, Task):
-        raise PlanError(f"task={name} is no envs.tasks.Task. Make one of that class.")
+        raise PlanError(f"task={name} is not an envs.tasks.Task. Make one of that class.")
     if is_own("task", found.name):
         raise PlanError(
             f"task={name} is called {found.name}, which is one of our own tasks. Give it another "
@@ -46,7 +46,7 @@ def make_scene(
         goal_cameras: Cameras of the goal images.
 
     Raises:
-        PlanError: A user's task cannot be loaded, is no task, or has the name of one of ours.
+        PlanError: A user's task cannot be loaded, is not a task, or has the name of one of ours.
     """
     return envs.make(
         find_task(scene.task),

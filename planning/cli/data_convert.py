@@ -63,11 +63,11 @@ def own_episodes(options: Options) -> Iterable[Episode]:
     """Return the episodes of a user's reader.
 
     Raises:
-        PlanError: it cannot be loaded, is no function, or gives nothing that can be iterated over.
+        PlanError: it cannot be loaded, is not a function, or returns no iterable.
     """
     read = load("reader", options.reader)
     if not callable(read):
-        raise PlanError(f"reader={options.reader} is no function. It takes a folder's Path.")
+        raise PlanError(f"reader={options.reader} is not a function. It takes a folder's Path.")
     episodes: object = read(Path(options.root))
     if not isinstance(episodes, Iterable):
         raise PlanError(

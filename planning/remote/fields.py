@@ -65,7 +65,7 @@ def as_number(value: object, name: str, low: float, high: float) -> float:
     """Return a number of a range.
 
     Raises:
-        PlanError: the value is no number from `low` to `high`.
+        PlanError: the value is not a number from `low` to `high`.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= float(value) <= high:  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def as_whole(value: object, name: str, low: int, high: int) -> int:
     """Return a whole number of a range.
 
     Raises:
-        PlanError: the value is no whole number from `low` to `high`.
+        PlanError: the value is not a whole number from `low` to `high`.
     """
     if type(value) is not int or not low <= value <= high:
         raise PlanError(f"{name} is {str(value)[:60]}. Allowed: whole numbers, {low} to {high}")
@@ -88,7 +88,7 @@ def as_text(value: object, name: str, longest: int = 200) -> str:
     """Return a text.
 
     Raises:
-        PlanError: the value is no text, or too long.
+        PlanError: the value is not text, or too long.
     """
     if not isinstance(value, str) or len(value) > longest:
         raise PlanError(f"{name} must be a text of at most {longest} characters")

@@ -68,7 +68,7 @@ class RemotePolicy:
     def _checked(self, hello: Message) -> Message:
         if hello.get("server") != "worldmodel" or hello.get("protocol") != PROTOCOL:
             raise PlanError(
-                f"{self.options.policy} is no plan server of this version ({str(hello)[:200]}). "
+                f"{self.options.policy} is not a plan server of this version ({str(hello)[:200]}). "
                 "Start `worldmodel serve` of the same version there"
             )
         seen = section(hello, "observation")

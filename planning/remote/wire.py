@@ -146,7 +146,7 @@ def unpack(data: bytes) -> Message:
         if isinstance(error, PlanError):
             raise
         why = str(error) or type(error).__name__
-        raise PlanError(f"The message is no msgpack that is accepted here ({why[:200]})") from error
+        raise PlanError(f"The message is not accepted msgpack ({why[:200]})") from error
     if not isinstance(message, dict):
         raise PlanError(f"The message is a {type(message).__name__}; allowed: a map of names")
     return message

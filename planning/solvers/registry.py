@@ -43,8 +43,8 @@ def make_optimiser(
         device: the model's device; on CUDA, cem runs there (`DeviceCEM`).
 
     Raises:
-        PlanError: unknown name; the message lists the known ones. Or a user's class is no solver,
-            or cannot be loaded.
+        PlanError: unknown name; the message lists the known ones. Or a user's class is not a
+            solver, or cannot be loaded.
     """
     if name not in ELITE_SOLVERS:
         other = OTHER_SOLVERS.get(name) or _loaded(name)
@@ -60,7 +60,7 @@ def _loaded(name: str) -> type[Solver]:
     found = load("optimiser", name)
     if not (isinstance(found, type) and issubclass(found, Solver)):
         raise PlanError(
-            f"The optimiser {name} is no subclass of planning.solvers.search.Solver. Derive it "
+            f"The optimiser {name} is not a subclass of planning.solvers.search.Solver. Derive it "
             "from that class."
         )
     return found

@@ -230,7 +230,7 @@ class CheckedCamera:
         """Return the newest frame.
 
         Raises:
-            CameraError: The frame is no RGB image, too old, from the future, black, or has not
+            CameraError: The frame is not an RGB image, too old, from the future, black, or has not
                 changed for `frozen_s`.
         """
         frame = self.camera.read()

@@ -1,4 +1,4 @@
-"""A control period that is no positive number is refused; no step goes backwards."""
+"""A control period that is not a positive number is refused; no step goes backwards."""
 
 import math
 

@@ -89,7 +89,7 @@ STEP = 1
 """Step of a training whose waits are recorded: neither logged, validated nor saved."""
 STEPS = STEP + 2
 PACE = ("samples_per_s", "data_wait", "eta_s")
-"""Metrics of a training that are no results."""
+"""Metrics of a training that are not results."""
 Case = Callable[[Ledger], object]
 """Function that uses the ledger's device, and returns numbers which do not depend on it."""
 CASES: dict[str, Case] = {}

@@ -100,7 +100,7 @@ def test_all_stages_run_once_and_the_table_is_last(run, capsys):
     assert "model_one_goal_labelled" in outputs(lines)
     table = printed[printed.index("device: stub") :].splitlines()
     assert table[-1].startswith("eval_model_unlabelled")
-    assert table[-1].endswith("3/4, - s/decision")  # a median of nothing is no number
+    assert table[-1].endswith("3/4, - s/decision")  # a median of nothing is not a number
     assert "step 9, 5.5 samples/s" in printed
     assert run(DEVICES="2")[2] == []
 

@@ -108,7 +108,7 @@ def test_a_class_in_the_current_folder_plans(tmp_path, monkeypatch, capsys):
     assert main([*words, "optimiser=raises:Mine"]) == 2
     assert "cannot be loaded from raises:Mine (SystemExit: no)" in capsys.readouterr().err
     assert main([*words, "optimiser=json:JSONDecoder"]) == 2
-    assert "no subclass of planning.solvers.search.Solver" in capsys.readouterr().err
+    assert "not a subclass of planning.solvers.search.Solver" in capsys.readouterr().err
     sys.modules.pop("my_search", None)
 
 
@@ -164,7 +164,7 @@ def test_a_task_and_a_skill_of_ones_own_are_evaluated(parts, capsys):
     assert (summary["task"], summary["objects"]) == ("my_parts:NEAR", [])
     assert "carry" in " ".join(summary["decisions"])
     capsys.readouterr()
-    for name, why in {"OURS": "one of our own tasks", "CARRY": "no envs.tasks.Task"}.items():
+    for name, why in {"OURS": "one of our own tasks", "CARRY": "not an envs.tasks.Task"}.items():
         assert main(["eval", f"task=my_parts:{name}", "episodes=1", "workers=1"]) == 2
         assert why in capsys.readouterr().err
     assert main(["drive", "robot=twin", "task=my_parts:NEAR"]) == 2

@@ -1,4 +1,4 @@
-"""Numbers that are no fields of a settings class have ranges too."""
+"""Numbers that are not fields of a settings class have ranges too."""
 
 import math
 

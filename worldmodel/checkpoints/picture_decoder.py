@@ -44,7 +44,7 @@ def load_decoder(path: Path) -> PictureDecoder:
     found = read_description(path) or {}
     if found.get("kind") != KIND:
         raise CheckpointError(
-            f"{path} is no picture decoder: `worldmodel train decoder` writes such files"
+            f"{path} is not a picture decoder: `worldmodel train decoder` writes such files"
         )
     decoder = PictureDecoder(PictureDecoderConfig(**found["config"]))
     fill({"": decoder}, load_tensors(path), str(path))

@@ -142,7 +142,7 @@ def push_to_hub(
         The URL of the commit.
 
     Raises:
-        ConfigError: the name is no repository.
+        ConfigError: the name is not a repository.
         UploadError: the hub is unreachable or denies access.
     """
     written = save_pretrained(model, folder, notes=notes, licence=licence, repository=repository)
@@ -154,7 +154,7 @@ def push_folder(folder: Path, repository: str, *, private: bool = False) -> str:
     found = REPOSITORY.fullmatch(repository)
     if found is None:
         raise ConfigError(
-            f"repo={repository!r} is no repository of the hub: use USER/NAME or USER/NAME@BRANCH"
+            f"repo={repository!r} is not a repository of the hub: use USER/NAME or USER/NAME@BRANCH"
         )
     user, repo, revision = found.groups()
     return upload_files(

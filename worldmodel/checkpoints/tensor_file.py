@@ -197,7 +197,7 @@ class SafetensorsFile:
         self._dtypes: dict[str, torch.dtype] = {}
         for path in paths:
             with opened(path) as file:
-                for name in file.keys():  # noqa: SIM118 - the file is no mapping
+                for name in file.keys():  # noqa: SIM118 - the file is not a mapping
                     tensor = file.get_slice(name)
                     self._add(path, name, tensor.get_dtype(), tuple(tensor.get_shape()))
 

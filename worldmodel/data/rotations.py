@@ -37,7 +37,7 @@ def read_rotations(values_TW: Array, kind: str, *, unit_rad: float = 1.0) -> Arr
         unit_rad: Size of the unit of angles [rad].
 
     Raises:
-        EpisodeError: Angles are not in this unit, or the values are no rotations.
+        EpisodeError: Angles are not in this unit, or the values are not rotations.
     """
     steps, width = values_TW.shape
     if width != ROTATION_WIDTH[kind]:
@@ -109,7 +109,7 @@ def _from_columns(values_TW: Array, kind: str) -> Array:
     y = y / np.linalg.norm(y, axis=1, keepdims=True)
     found = np.stack([x, y, np.cross(x, y)], axis=2)
     if kind == "matrix" and np.abs(found - whole).max() > MAX_OFF:
-        raise EpisodeError("rotation_invalid", "the matrices are no rotations")
+        raise EpisodeError("rotation_invalid", "the matrices are not rotations")
     return found
 
 

@@ -102,7 +102,7 @@ def open_video(path: Path) -> av.container.InputContainer:
     """Open a regular file with at least one video stream.
 
     Raises:
-        EpisodeError: The file is missing, is no video, or declares frames of an absurd size.
+        EpisodeError: The file is missing, is not a video, or declares frames of an absurd size.
     """
     if not path.is_file():
         problem = "is not a regular file" if path.exists() else "does not exist"

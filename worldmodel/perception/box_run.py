@@ -190,7 +190,7 @@ def load_head(path: Path, classes: Sequence[int]) -> BoxHead:
     notes, tensors = read_description(path) or {}, load_tensors(path)
     weight = tensors.get("linear.weight")
     if notes.get("kind") != "boxes" or weight is None or weight.ndim != 2:
-        raise CheckpointError(f"{path} is no head of `worldmodel probe boxes`")
+        raise CheckpointError(f"{path} is not a head of `worldmodel probe boxes`")
     own = notes.get("classes")
     if not isinstance(own, dict) or list(own) != [str(number) for number in classes]:
         raise CheckpointError(f"{path} is of other classes than actions=: use the same list")

@@ -66,7 +66,7 @@ def load_head(name: str) -> KnownHead:
     weight = tensors.get("linear.weight")
     if weight is None or weight.ndim != 2 or notes.get("task") not in RATES:
         raise CheckpointError(
-            f"{path} is no head of `probe dense`: train one, or give another file"
+            f"{path} is not a head of `probe dense`: train one, or give another file"
         )
     try:
         rows, columns = json.loads(notes["grid"])

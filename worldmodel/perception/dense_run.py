@@ -47,13 +47,13 @@ class DenseEncoder:
         """Prepare images of a height and a width [px].
 
         Raises:
-            ConfigError: The size is no multiple of a patch.
+            ConfigError: The size is not a multiple of a patch.
         """
         patch = encoder.config.encoder.patch_size
         height, width = size
         if height % patch or width % patch:
             raise ConfigError(
-                f"images of {height} x {width} px are no multiple of the encoder's patches of "
+                f"images of {height} x {width} px are not a multiple of the encoder's patches of "
                 f"{patch} px: set image_size to one"
             )
         self.encoder, self.squeeze = encoder, Preprocess("squeeze", (height, width))

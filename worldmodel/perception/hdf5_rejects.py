@@ -41,7 +41,7 @@ class Rejects:
                     self.rows += 1
                     self.reasons[name] = reason
         if not all(isinstance(reason, str) for reason in self.reasons.values()):
-            raise ValueError("a reason is no text")
+            raise ValueError("a reason is not text")
 
     def add(self, number: int, name: str, reason: str) -> None:
         """Append an item.

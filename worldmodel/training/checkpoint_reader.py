@@ -1,6 +1,6 @@
 """Read checkpoints of torch.distributed.checkpoint without running code that they name.
 
-torch unpickles the `.metadata` of a checkpoint, and its values that are no tensors, without any
+torch unpickles the `.metadata` of a checkpoint, and its values that are not tensors, without any
 restriction, and opens the files that it names. A run's folder may come from somebody else, so only
 the classes that a checkpoint needs are allowed here, and only files inside its folder.
 """
@@ -84,7 +84,7 @@ class CheckpointReader(FileSystemReader):
 
 
 class Planner(DefaultLoadPlanner):
-    """Reads values that are no tensors with torch's restricted unpickler."""
+    """Reads values that are not tensors with torch's restricted unpickler."""
 
     def load_bytes(self, read_item: ReadItem, value: io.BytesIO) -> None:
         """Put a value into the state."""

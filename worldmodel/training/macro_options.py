@@ -74,6 +74,6 @@ class MacroOptions(Checked):
         steps, span = self.clips.num_frames - 1, self.macro.span
         if steps % span:
             raise ConfigError(
-                f"num_frames={steps + 1} is no whole number of macro-actions of span={span}: set "
-                f"num_frames to {span + 1}, {2 * span + 1}, {3 * span + 1} or so"
+                f"num_frames={steps + 1} is not a whole number of macro-actions of span={span}: "
+                f"set num_frames to {span + 1}, {2 * span + 1}, {3 * span + 1} or so"
             )

@@ -28,7 +28,7 @@ def _read_lines(path: Path) -> list[tuple[str, Row]]:
             if number == len(lines):
                 break
             raise TrainingError(
-                f"{path}, line {number} is no row of metrics ({type(error).__name__}: {error}): "
+                f"{path}, line {number} is not a row of metrics ({type(error).__name__}: {error}): "
                 "delete that line, or choose another out="
             ) from error
         found.append((line, row))

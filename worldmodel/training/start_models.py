@@ -44,7 +44,7 @@ def open_encoder(start: EncoderStart, seed: int, given: Model | None = None) -> 
     else:
         found = given.encoder if isinstance(given, WorldModel) else given
         if not isinstance(found, FrameEncoder):
-            raise CheckpointError(f"{start.encoder} is no encoder")
+            raise CheckpointError(f"{start.encoder} is not an encoder")
         encoder = found
     if size and encoder.image_size != (size, size):
         raise ConfigError(

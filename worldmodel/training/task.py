@@ -186,7 +186,7 @@ class PredictorTask(Task):
         )
 
     def action_error(self, *data: Tensor) -> Row:
-        """Plan recorded moves of tokens, states and actions; nothing where actions are no poses."""
+        """Plan recorded moves of tokens, states and actions; nothing if actions are not poses."""
         count = self.options.planning.plan_clips
         if not count or data[2].shape[-1] != POSE_DIM:
             return {}

@@ -1,4 +1,4 @@
-"""Every numeric option of every command refuses what is no number, and what lies out of range."""
+"""Every numeric option of every command refuses what is not a number or is out of range."""
 
 import pytest
 

@@ -378,7 +378,7 @@ def test_a_loopback_address_needs_no_token(host):
     ],
 )
 def test_addresses_that_are_refused(policy):
-    with pytest.raises(PlanError, match="is no address"):
+    with pytest.raises(PlanError, match="is not an address"):
         RemoteOptions(policy=policy)
 
 

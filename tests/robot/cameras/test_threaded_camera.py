@@ -51,7 +51,7 @@ def test_the_newest_frame_and_the_signs_of_life():
     time.sleep(0.1)
     count = len(seen)
     time.sleep(0.1)
-    assert len(seen) == count  # the same picture is no sign of life
+    assert len(seen) == count  # the same picture is not a sign of life
     assert camera.read().time_s > seen[-1]
     camera.close()
     assert device.closed

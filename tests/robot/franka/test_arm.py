@@ -253,7 +253,7 @@ def test_a_motion_that_touches_ends_short_of_a_collision(twin):
         assert sent.ended[2] == pytest.approx(stands[2], abs=2e-3)  # where the next step begins
         assert arm.state().errors == ()
         assert arm.send([0, 0, -0.02, 0, 0, 0, 0]).reasons[0].kind == "contact"
-        assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # moving away is no contact
+        assert arm.send([0, 0, 0.03, 0, 0, 0, 0]).reasons == ()  # moving away is not a contact
         assert arm.state().state[2] > stands[2] + 0.02
 
 

@@ -131,7 +131,7 @@ def test_names_of_repositories(tmp_path, monkeypatch):
         assert parse(name) is None, name
     (tmp_path / "runs").mkdir()
     assert parse("runs/train") is None  # a path that was mistyped, not a repository
-    with pytest.raises(ConfigError, match="no repository"):
+    with pytest.raises(ConfigError, match="not a repository"):
         pretrained.push_folder(tmp_path, "model")
 
 

@@ -195,7 +195,7 @@ def test_wrong_options_and_heads_are_named(run, movies, tmp_path):
         BoxOptions(**{**files, "videos": "", "train": "t"})
     from worldmodel.perception.box_run import load_head
 
-    with pytest.raises(CheckpointError, match="no head of"):
+    with pytest.raises(CheckpointError, match="not a head of"):
         load_head(movies / "encoder.safetensors", [12])
     with pytest.raises(CheckpointError, match="other classes"):
         load_head(movies / "run", [12])

@@ -115,7 +115,7 @@ def test_a_trained_head_writes_maps_that_score_as_in_its_run(sets, tmp_path, cap
 
 def test_what_is_no_head_or_another_encoder_is_refused(sets, tmp_path, capsys):
     assert predict(sets / "encoder.safetensors", sets, tmp_path / "a") == 2
-    assert "no head of `probe dense`" in capsys.readouterr().err
+    assert "not a head of `probe dense`" in capsys.readouterr().err
     assert predict(tmp_path / "missing.safetensors", sets, tmp_path / "b") == 2
     assert main(words(sets, tmp_path / "head", "epochs=1")) == 0
     path = tmp_path / "head" / "head.safetensors"

@@ -210,7 +210,7 @@ ODD_TOKENS = {
     "progress of one number": set_attribute("progress", 3),
     "progress beyond the items": set_attribute("progress", (9, 9)),
     "negative progress": set_attribute("progress", (-1, -1)),
-    "rejects that are no JSON": set_attribute("rejected", "{"),
+    "rejects that are not JSON": set_attribute("rejected", "{"),
     "rejects in a list": set_attribute("rejected", "[1]"),
     "rejects that are numbers": lambda file: file.create_dataset("rejects", data=[1]),
     "rows of rejects of another kind": lambda file: file.create_dataset(

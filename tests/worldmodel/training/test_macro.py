@@ -84,7 +84,7 @@ def test_it_plans_on_two_levels(world, tmp_path):
 
 def test_contradictions_are_rejected(world, capsys):
     root, words = world
-    with pytest.raises(ConfigError, match="no whole number of macro-actions"):
+    with pytest.raises(ConfigError, match="not a whole number of macro-actions"):
         compose_options("train", ["mode=macro", "span=7"])
     options = compose_options("train", [*words, "encoder=default"])
     with pytest.raises(ConfigError, match="needs an object head"):

@@ -64,7 +64,7 @@ def test_it_is_saved_small_and_loaded_again(world, trained, tmp_path):
     assert again.fits(encoder_key(world))
     assert not again.fits(encoder_key(world).flip(-1))
     assert path.stat().st_size < 4e6
-    with pytest.raises(CheckpointError, match="no picture decoder"):
+    with pytest.raises(CheckpointError, match="not a picture decoder"):
         load_decoder(decoder_path("default").with_name("default.safetensors"))
 
 

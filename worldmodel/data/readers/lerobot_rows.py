@@ -119,6 +119,6 @@ def read_column(table: pa.Table, name: str, width: int = 0) -> Array:
 
 
 def _is_numeric(row: object) -> bool:
-    if isinstance(row, list):  # of flags it is no pose; a single one may be a gripper
+    if isinstance(row, list):  # of flags it is not a pose; a single one may be a gripper
         return bool(row) and all(_is_numeric(x) and not isinstance(x, bool) for x in row)
     return isinstance(row, (int, float))
