@@ -25,7 +25,7 @@ def make(task: str | Task = "reach", **options: Any) -> ArmEnv:
     """Create an environment.
 
     Args:
-        task: Name in `IDS`, or a task of one's own.
+        task: Name in `IDS`, or your own task.
         **options: Passed to `ArmEnv`.
 
     Raises:

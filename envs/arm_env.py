@@ -54,7 +54,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
     terminated only with `terminate_on_success`.
 
     Args:
-        task: Name of a task in `envs.tasks.TASKS`, or a task of one's own.
+        task: Name of a task in `envs.tasks.TASKS`, or your own task.
         image_size: Height of the images [px]; they are square, or 16:9 with `embodiment="droid"`.
         split: Distribution of appearances, train or held_out.
         fidelity: Appearance of the arm, fast (collision meshes) or visual (detailed meshes).

@@ -1,7 +1,7 @@
 """Render images with the depth and the class of every pixel, for probes of dense features.
 
 Every image shows another scene from another place: appearance, objects, places, the arm's pose and
-the camera's are drawn anew, so that a pixel's place in the image tells little.
+the camera's are drawn for each image, so that a pixel's position says little about its class.
 The depth is a 16-bit PNG in millimetres, 0 where nothing is; the class an 8-bit PNG with the
 numbers of `CLASSES`, 255 where nothing is.
 """

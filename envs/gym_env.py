@@ -81,7 +81,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = gymnasium.spaces.Box(-most, most, dtype=np.float32)
         self.seen: Any = None
         """Newest observation of the environment."""
-        self.told: dict[str, Any] = {}
+        self.env_info: dict[str, Any] = {}
         """Newest `info` of the environment."""
         self.odometry = np.zeros(spec.state_dim)
         self.steps, self.episode_seed = 0, 0
@@ -100,7 +100,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def position(self) -> NDArray[Any]:
         """Return the state [S] of the part that moves; by default the sum of all actions.
 
-        The sum is right only for a part that moves exactly as it is told.
+        The sum is right only for a part that moves exactly as commanded.
         """
         return self.odometry
 
@@ -152,7 +152,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if self.goal is None:
             return False, float("nan")
         error_m = float(np.linalg.norm(self.position()[:3] - self.goal.state[:3]))
-        own = self.told.get("is_success", self.told.get("success"))
+        own = self.env_info.get("is_success", self.env_info.get("success"))
         return error_m <= self.near_m if own is None else bool(own), error_m
 
     def object_poses(self) -> Array:
@@ -183,7 +183,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._observe(), self.info()
 
     def _start(self) -> None:
-        self.seen, self.told = self.env.reset(seed=self.episode_seed)
+        self.seen, self.env_info = self.env.reset(seed=self.episode_seed)
         self.odometry, self.steps = np.zeros(self.arm_spec.state_dim), 0
 
     def step(
@@ -198,7 +198,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         clipped = np.clip(action, space.low, space.high)  # type: ignore[attr-defined]
         reward, ended, late = 0.0, False, False
         for _ in range(self.repeat):
-            self.seen, more, ended, late, self.told = self.env.step(self.to_env(clipped))
+            self.seen, more, ended, late, self.env_info = self.env.step(self.to_env(clipped))
             reward += float(more)
             if ended or late:
                 break

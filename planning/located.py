@@ -19,7 +19,7 @@ class Located:
     position_m: Array
     """Position [3], base frame, m."""
     yaw_rad: float | None
-    """Yaw of its long side modulo pi [rad]; None where it cannot be told."""
+    """Yaw of its long side modulo pi [rad]; None where it is ambiguous."""
 
 
 def wrap_half_turn(angle: float) -> float:

@@ -179,7 +179,7 @@ class ObjectPose(Protocol):
 
     @property
     def yaw_certainty(self) -> Tensor:
-        """Certainty [B, M] of the yaw, 0 to 1; near 0 for objects whose yaw cannot be told."""
+        """Certainty [B, M] of the yaw, 0 to 1; near 0 for objects whose yaw is ambiguous."""
 
     @property
     def presence(self) -> Tensor:

@@ -41,7 +41,7 @@ ARM_FIELDS = (
     "flange_to_tcp_m",
     "camera",
 )
-"""Conventions of an arm that a plan server is told."""
+"""Conventions of an arm that are sent to a plan server."""
 
 
 class RemotePolicy:

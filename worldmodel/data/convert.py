@@ -89,7 +89,7 @@ def convert(
 def convert_episodes(
     episodes: Iterable[Episode], out: Path, *, fps: int = 0, max_reject_fraction: float = 0.5
 ) -> dict[str, Any]:
-    """Write episodes of a reader of one's own into a new folder; see `convert`.
+    """Write episodes of the user's reader into a new folder; see `convert`.
 
     Args:
         episodes: Episodes, read one after another.

@@ -40,7 +40,7 @@ class ObjectPose:
     """Rotation [B, M] about the vertical, modulo pi, within +-pi/2 [rad]."""
     yaw_certainty: Tensor
     """Length [B, M] of the decoded (cos 2 yaw, sin 2 yaw), 0 to 1: near 0 for objects whose yaw
-    cannot be told, such as cylinders."""
+    is not defined, such as cylinders."""
     presence: Tensor
     """Probability [B, M] of the slot over that of the frame's most probable slot, 0 to 1."""
 

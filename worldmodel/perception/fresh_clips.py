@@ -1,4 +1,4 @@
-"""Tokens of clips before actions, with a drawn gap and a random view anew in each epoch.
+"""Tokens of clips before actions, with a gap and a view that are drawn in each epoch.
 
 Shapes: B clips, T frames, H W pixels, N tokens, D width.
 """

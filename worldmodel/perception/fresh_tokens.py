@@ -1,4 +1,4 @@
-"""Tokens of randomly drawn and changed views of labelled items, computed anew in each epoch.
+"""Tokens of randomly drawn and changed views of labelled items, computed in each epoch.
 
 A view depends on the seed, the epoch and the item alone, so that a run that was interrupted, or
 that runs in more processes, sees the same views.

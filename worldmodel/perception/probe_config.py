@@ -63,7 +63,7 @@ class TrainOptions(Checked):
     """How videos become tokens."""
     augment: bool = False
     """Whether to train on randomly drawn and changed views of the items, as published; tokens are
-    then computed anew in each epoch, instead of once."""
+    then computed in each epoch instead of once."""
     num_heads: int = field(default=16, metadata=between(1, 1024))
     """Number of attention heads of a probe; divides the encoder's width."""
     depth: int | None = field(default=None, metadata=between(1, 64))

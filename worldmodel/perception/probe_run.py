@@ -1,7 +1,7 @@
 """Train frozen probes: what `worldmodel probe train` runs.
 
 Without augmentation, tokens are computed once and all heads of the grid train on them; with it,
-they are computed anew in each epoch.
+they are computed in each epoch.
 
 Shapes: V views, B items, N tokens, D width, P heads.
 """

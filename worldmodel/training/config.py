@@ -234,7 +234,7 @@ class ShapesPretrainOptions(VideoPretrainOptions):
     sigreg and a rise of context_loss."""
 
     def __post_init__(self) -> None:
-        """Reject options without effect, and what a recorded step would repeat, not compute anew.
+        """Reject options without effect, and what a recorded step would repeat, not recompute.
 
         Raises:
             ConfigError: An option is out of range, has no effect or excludes cuda_graph.

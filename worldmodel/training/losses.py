@@ -33,7 +33,7 @@ def sigreg_loss(z_FD: Tensor, slices: int = 128) -> Tensor:
     """Return how far features are from a standard normal distribution, along random directions.
 
     It is the Epps-Pulley statistic, the squared difference of characteristic functions integrated
-    over -5 to 5 with a normal window, averaged over directions that are drawn anew at each call. It
+    over -5 to 5 with a normal window, averaged over directions that are drawn at each call. It
     is not multiplied by the number of features F.
 
     Source: LeJEPA (arXiv 2511.08544), sec. 4; LeWorldModel (arXiv 2603.19312), app. A.

@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """Trained parts that a run starts from; None for parts that it builds anew."""
+    """Trained parts that a run starts from; None for parts that it builds."""
 
     encoder: FrameEncoder | None = None
     dynamics: LatentDynamics | None = None
