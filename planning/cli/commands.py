@@ -28,7 +28,7 @@ BUGS = (RecursionError, NotImplementedError, UnicodeError, json.JSONDecodeError)
 GROUPS = {
     SEE: {
         "demo": "Watch the embedded model reach goals shown in one image.",
-        "eval": "Measure success rates against baselines and write a report.",
+        "eval": "Measure success rates against baselines, with a report.",
         "plan": "Plan actions from two images on disk.",
     },
     "Train": {
@@ -144,16 +144,16 @@ def overview() -> str:
     ]
     for group in GROUPS:
         found = {name: c for name, c in COMMANDS.items() if c.group == group}
-        lines += ["", f"{group}:", *(f"  {name:16s} {c.text}" for name, c in found.items())]
+        lines += ["", f"{group}:", *(f"  {name:19s} {c.text}" for name, c in found.items())]
     return "\n".join(
         [
             *lines,
             "",
             "Flags:",
-            "  --help           Show this list, or the options of a command.",
-            "  --cfg job        Print the composed options of a command and stop.",
-            "  -m, --multirun   Run a command for each combination of values: key=a,b.",
-            "  --version        Print the version.",
-            "  --completion SH  Print a completion script for bash, zsh or fish.",
+            "  --help              Show this list, or the options of a command.",
+            "  --cfg job           Print the composed options of a command and stop.",
+            "  -m, --multirun      Run a command for each combination of values: key=a,b.",
+            "  --version           Print the version.",
+            "  --completion SH     Print a completion script for bash, zsh or fish.",
         ]
     )
