@@ -144,7 +144,7 @@ def read_options(words: list[str]) -> dict[str, str]:
     """Return the options with their defaults.
 
     Raises:
-        SystemExit: an option or a value is unknown.
+        SystemExit: An option or a value is unknown.
     """
     options = {"device": "cpu", "precision": "float32"}
     given = dict(word.split("=", 1) for word in words)

@@ -92,8 +92,8 @@ def measure(chosen: list[str], earlier: dict[str, Any]) -> dict[str, Any]:
     """Measure PyTorch, the base without it, and what each extra adds to both.
 
     Args:
-        chosen: extras to measure; empty for all, and the base.
-        earlier: rows of an earlier measurement, for the others.
+        chosen: Extras to measure; empty for all, and the base.
+        earlier: Rows of an earlier measurement, for the others.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     torch, base = resolve("torch"), resolve(".")

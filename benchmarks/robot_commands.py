@@ -339,9 +339,9 @@ def share_commands(count: int, work: Path, processes: int) -> list[dict[str, Any
     """Drive `count` commands in several processes, and return the finished chunks of all runs.
 
     Args:
-        count: number of commands of all processes.
-        work: folder of finished chunks; those of its chunks.jsonl are not driven again.
-        processes: number of processes, each with its own simulated arm. A process that fails
+        count: Number of commands of all processes.
+        work: Folder of finished chunks; those of its chunks.jsonl are not driven again.
+        processes: Number of processes, each with its own simulated arm. A process that fails
             leaves its chunks for the next run.
     """
     work.mkdir(parents=True, exist_ok=True)

@@ -216,7 +216,7 @@ def measure_faults(path: Path, repeats: int) -> dict[str, list[dict[str, Any]]]:
 
     Args:
         path: JSONL file of measurements, extended by this run.
-        repeats: number of measurements of each fault.
+        repeats: Number of measurements of each fault.
 
     Returns:
         Measurements by fault.

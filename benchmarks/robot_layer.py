@@ -56,7 +56,7 @@ def check_layer(count: int, path: Path) -> dict[str, Any]:
     """Return the extremes of the targets that the layer allowed.
 
     Args:
-        count: number of commands.
+        count: Number of commands.
         path: JSONL file of finished chunks, extended by this run.
     """
     done = {row["index"] for row in read_rows(path, count)}

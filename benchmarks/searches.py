@@ -51,9 +51,9 @@ class BothWays(Planner):
     """Plans one search after another, and every few actions in one batch as well.
 
     Args:
-        planner: planner of a policy.
-        batch: planner with the same settings, in one batch.
-        every: number of actions from one comparison to the next.
+        planner: Planner of a policy.
+        batch: Planner with the same settings, in one batch.
+        every: Number of actions from one comparison to the next.
     """
 
     def __init__(self, planner: Planner, batch: Planner, every: int) -> None:

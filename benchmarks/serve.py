@@ -197,8 +197,8 @@ class Watched:
     """Notes when the server is struck and when the arm was stopped.
 
     Args:
-        strike: what happens to the server, during a motion or while a plan is awaited.
-        in_motion: whether to strike while the arm moves, where it can be told.
+        strike: What happens to the server, during a motion or while a plan is awaited.
+        in_motion: Whether to strike while the arm moves, where it can be told.
     """
 
     def __init__(self, strike: Callable[[], None], *, in_motion: bool) -> None:

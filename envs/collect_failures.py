@@ -54,8 +54,8 @@ def failures_of(summary: Mapping[str, Any], out: Path) -> str:
     """Return what to say about episodes that an exception ended; empty without any.
 
     Args:
-        summary: what `collect` returned.
-        out: folder of the episodes and of the log.
+        summary: What `collect` returned.
+        out: Folder of the episodes and of the log.
 
     Raises:
         TaskError: Each episode of this run was ended by an exception.

@@ -107,8 +107,8 @@ class SearchSolver:
         """Search each environment's plan.
 
         Args:
-            info_dict: arrays with the environment as first axis.
-            init_action: previous plans [E, up to K, A], from which the searches start.
+            info_dict: Arrays with the environment as first axis.
+            init_action: Previous plans [E, up to K, A], from which the searches start.
 
         Returns:
             `actions` [E, K, A] and `costs`, the energy of each plan.

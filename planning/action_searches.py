@@ -50,10 +50,10 @@ class ActionSearches:
     longer searches instead, it is searched again by itself.
 
     Args:
-        problem: the action's problem.
-        optimiser: search algorithm.
-        horizon: planning horizon in actions.
-        deadline_s: time limit of each search [s]; None for no limit.
+        problem: The action's problem.
+        optimiser: Search algorithm.
+        horizon: Planning horizon in actions.
+        deadline_s: Time limit of each search [s]; None for no limit.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class ActionSearches:
         """Return the plan of a sequence of actions, or of one action that is repeated.
 
         Args:
-            repeats: number of times; 1 plans the whole horizon.
-            gripper: whether the gripper is planned, if the bounds allow it.
+            repeats: Number of times; 1 plans the whole horizon.
+            gripper: Whether the gripper is planned, if the bounds allow it.
         """
         generator = self.problem.generator
         found = self.ahead.get((repeats, gripper))

@@ -214,7 +214,7 @@ def read_view_sources(entries: tuple[str, ...]) -> dict[str, str]:
     """Return the camera of each view that `other_cameras=` names.
 
     Raises:
-        PlanError: an entry is not VIEW:CAMERA, or names a view twice.
+        PlanError: An entry is not VIEW:CAMERA, or names a view twice.
     """
     parts = [entry.partition(":") for entry in entries]
     found = {name: source for name, _, source in parts}

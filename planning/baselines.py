@@ -18,8 +18,8 @@ class Hold:
     """Agent that does not move.
 
     Args:
-        max_step_m: maximum change of position per action and axis [m], from the arm or the model.
-        action_dim: numbers of an action: 7, or 4 without rotation.
+        max_step_m: Maximum change of position per action and axis [m], from the arm or the model.
+        action_dim: Numbers of an action: 7, or 4 without rotation.
     """
 
     def __init__(self, max_step_m: float = MAX_STEP_M, action_dim: int = 7) -> None:
@@ -86,7 +86,7 @@ def make_baseline(name: str, max_step_m: float = MAX_STEP_M, action_dim: int = 7
     """Create a baseline by name for actions of `action_dim` numbers, at most `max_step_m` per axis.
 
     Raises:
-        PlanError: unknown name; the message lists the known ones.
+        PlanError: Unknown name; the message lists the known ones.
     """
     if name not in BASELINES:
         raise PlanError(f"Unknown baseline {name!r}; known: {', '.join(BASELINES)}")

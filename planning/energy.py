@@ -19,14 +19,14 @@ def energy(z_BND: Tensor, goal_1ND: Tensor, norm: str = "l1") -> Tensor:
     """Return the distance [B] between each sample's tokens and the goal's.
 
     Args:
-        z_BND: tokens of B samples.
-        goal_1ND: tokens of the goal; a goal that shows the main view of several alone has fewer,
+        z_BND: Tokens of B samples.
+        goal_1ND: Tokens of the goal; a goal that shows the main view of several alone has fewer,
             which are compared with the first ones.
         norm: "l1" for the mean absolute difference (Source: V-JEPA 2, sec. 3.3), "l2" for the mean
             squared one.
 
     Raises:
-        PlanError: unknown norm.
+        PlanError: Unknown norm.
     """
     difference = z_BND[..., : goal_1ND.shape[-2], :] - goal_1ND
     if norm == "l1":
@@ -49,14 +49,14 @@ def step_energies(
     During the capture of a CUDA graph the energies are not checked; the caller checks them later.
 
     Args:
-        z_BKND: predicted tokens of K steps.
-        goal_1ND: tokens of the goal.
+        z_BKND: Predicted tokens of K steps.
+        goal_1ND: Tokens of the goal.
         norm: "l1" or "l2".
         over: "final" compares the last predicted frame, "sum" averages over all frames.
 
     Raises:
-        PlanError: unknown norm or `over`.
-        EnergyError: an energy is not finite; the message names the predicted step.
+        PlanError: Unknown norm or `over`.
+        EnergyError: An energy is not finite; the message names the predicted step.
     """
     if over not in ("final", "sum"):
         raise PlanError(f"Unknown cost {over!r}; known: final, sum")

@@ -74,7 +74,7 @@ def other_path(path: Path, camera: str) -> Path:
     """Return the file of a goal's image of a further camera, for the main image's path.
 
     Raises:
-        PlanError: the name cannot be a part of a file's name.
+        PlanError: The name cannot be a part of a file's name.
     """
     if not re.fullmatch(r"\w[\w-]{0,60}", camera):
         raise PlanError(f"{path.name}: camera {camera[:60]!r}; allowed: letters, digits, - and _")
@@ -114,11 +114,11 @@ def read_goals(where: str | Path | Sequence[str | Path], steps: list[int]) -> li
     """Read the goal images of a folder, a file, or a list of either, in order.
 
     Args:
-        where: path or list of paths.
-        steps: step budget of each goal; empty uses those of the JSON files, else 8.
+        where: Path or list of paths.
+        steps: Step budget of each goal; empty uses those of the JSON files, else 8.
 
     Raises:
-        PlanError: the path is empty or missing, a file is not an image, or the numbers of budgets
+        PlanError: The path is empty or missing, a file is not an image, or the numbers of budgets
             and goals differ.
     """
     named = [Path(p) for p in ([where] if isinstance(where, str | Path) else where)]

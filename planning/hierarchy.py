@@ -77,11 +77,11 @@ class Hierarchy:
     """Searches on two levels for a model with macro-actions.
 
     Args:
-        model: world model.
+        model: World model.
         config: settings.
 
     Raises:
-        PlanError: the model has no macro-actions.
+        PlanError: The model has no macro-actions.
     """
 
     def __init__(self, model: HierarchicalModel, config: HierarchyConfig) -> None:
@@ -111,7 +111,7 @@ class Hierarchy:
         """Return the actions that remain until the next look, and the queue after the first one.
 
         Raises:
-            EnergyError: an imagined energy is not finite.
+            EnergyError: An imagined energy is not finite.
         """
         tally = Tally()
         if queue is None or not torch.equal(queue.goal_1ND, goal_1ND):
@@ -228,7 +228,7 @@ def require_finite(energies_B: Tensor, iteration: int) -> None:
     """Reject energies that cannot be compared.
 
     Raises:
-        EnergyError: one is not finite.
+        EnergyError: One is not finite.
     """
     if not bool(torch.isfinite(energies_B).all()):
         raise not_finite(iteration)

@@ -11,9 +11,9 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Return the Wilson score interval of a success rate.
 
     Args:
-        successes: number of successful trials.
-        trials: number of trials; 0 gives the interval (0, 1).
-        z: quantile of the normal distribution; 1.96 gives 95 %.
+        successes: Number of successful trials.
+        trials: Number of trials; 0 gives the interval (0, 1).
+        z: Quantile of the normal distribution; 1.96 gives 95 %.
     """
     if not trials:
         return 0.0, 1.0

@@ -199,11 +199,11 @@ class GoalPlannerOptions(PlannerOptions):
         """Return the options with `method=auto` resolved.
 
         Args:
-            one_image: whether the goal is a single image of moved objects with the arm at its
+            one_image: Whether the goal is a single image of moved objects with the arm at its
                 start.
 
         Raises:
-            PlanError: an option has no effect with that method.
+            PlanError: An option has no effect with that method.
         """
         if self.method != "auto":
             return self

@@ -62,7 +62,7 @@ def fit_picture(
         image: RGB of any size.
         transform: `droid` (at most 1.35 times as wide as high), `published`, `center_crop` or
             `squeeze`.
-        size: height and width [px].
+        size: Height and width [px].
     """
     height, width = image.shape[:2]
     rows, columns = float(height), float(width)

@@ -56,7 +56,7 @@ class PlanCost:
         """Return the energies [B] of action sequences.
 
         Raises:
-            EnergyError: an energy is not finite.
+            EnergyError: An energy is not finite.
         """
         imagined = self._imagine(self.repeated(actions_BKA))
         return torch.cat([plan_energy(z, self.goal_1ND, self.norm, self.over) for z in imagined])
@@ -65,7 +65,7 @@ class PlanCost:
         """Return the energies [B, K] of action sequences if they ended after each step.
 
         Raises:
-            EnergyError: an energy is not finite.
+            EnergyError: An energy is not finite.
         """
         imagined = self._imagine(actions_BKA)
         return torch.cat([step_energies(z, self.goal_1ND, self.norm, self.over) for z in imagined])
@@ -115,8 +115,8 @@ def joint_energies(costs: Sequence[PlanCost], actions: Sequence[Tensor]) -> list
     """Return the energies [B] of each cost's actions [B, K, A], imagined in one batch.
 
     Args:
-        costs: costs of the same tensors, which may differ in `repeats`.
-        actions: actions of each cost; shorter ones are padded with zeros, and count at their end.
+        costs: Costs of the same tensors, which may differ in `repeats`.
+        actions: Actions of each cost; shorter ones are padded with zeros, and count at their end.
     """
     whole = [cost.repeated(x) for cost, x in zip(costs, actions, strict=True)]
     longest = max(x.shape[1] for x in whole)

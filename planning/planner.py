@@ -76,7 +76,7 @@ class PlannerConfig:
         """Check every field.
 
         Raises:
-            PlanError: a value is out of its range, or `together` is set for another optimiser.
+            PlanError: A value is out of its range, or `together` is set for another optimiser.
         """
         check_fields(self)
         if self.together and not isinstance(self.optimiser, DeviceCEM):
@@ -131,9 +131,9 @@ class Planner:
     """Searches for actions whose predicted outcome matches the goal.
 
     Args:
-        model: predicts the outcome of actions.
-        config: search settings; None for the defaults.
-        bounds: limits of the actions; None for those of the published model.
+        model: Predicts the outcome of actions.
+        config: Search settings; None for the defaults.
+        bounds: Limits of the actions; None for those of the published model.
     """
 
     def __init__(
@@ -190,17 +190,17 @@ class Planner:
         The earlier form `plan(z_1ND, state_1S, goal_1ND, generator)` returns the plan alone.
 
         Args:
-            observation: current tokens and state.
-            goal_1ND: tokens of the goal image.
-            memory: memory returned by the previous call; None at the start of an episode.
-            generator: random generator of the earlier form.
+            observation: Current tokens and state.
+            goal_1ND: Tokens of the goal image.
+            memory: Memory returned by the previous call; None at the start of an episode.
+            generator: Random generator of the earlier form.
 
         Returns:
             The plan, and the memory for the next call.
 
         Raises:
-            TypeError: the arguments match neither form.
-            EnergyError: the model returned an energy that is not finite.
+            TypeError: The arguments match neither form.
+            EnergyError: The model returned an energy that is not finite.
         """
         if isinstance(observation, Observation) and not isinstance(memory, Tensor):
             return self._plan(observation, goal_1ND, memory or Memory.start())

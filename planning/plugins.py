@@ -184,7 +184,7 @@ def check_name(option: str, kind: str, name: str) -> None:
     """Check that an option names a registered implementation or has the form `module:Class`.
 
     Raises:
-        PlanError: it does not; the message lists the registered names.
+        PlanError: It does not; the message lists the registered names.
     """
     if is_own(kind, name) or is_reference(name) or name in registered(kind):
         return
@@ -202,11 +202,11 @@ def load(kind: str, name: str) -> object:
     """Import the implementation that a user has named.
 
     Args:
-        kind: name in `KINDS`.
-        name: registered name, or `module:Class`; the module may lie in the current folder.
+        kind: Name in `KINDS`.
+        name: Registered name, or `module:Class`; the module may lie in the current folder.
 
     Raises:
-        PlanError: there is no such name, or its import fails; the message has the reason.
+        PlanError: There is no such name, or its import fails; the message has the reason.
     """
     found = registered(kind).get(name)
     if found is None and not is_reference(name):
@@ -221,7 +221,7 @@ def _import(what: str, target: str) -> object:
     """Import `module:attribute`.
 
     Raises:
-        PlanError: the import fails, whatever the module's own error is.
+        PlanError: The import fails, whatever the module's own error is.
     """
     module, _, attribute = target.partition(":")
     try:

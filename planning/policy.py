@@ -57,12 +57,12 @@ class Policy:
     """Plans an arm's actions with a world model.
 
     Args:
-        model: the world model, with its specifications.
-        config: search settings; None for the defaults.
+        model: The world model, with its specifications.
+        config: Search settings; None for the defaults.
         axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
 
     Raises:
-        PlanError: the model's actions have neither 7 numbers, as DROID's, nor 4 without rotation;
+        PlanError: The model's actions have neither 7 numbers, as DROID's, nor 4 without rotation;
             or axes are given for plans on two levels.
     """
 
@@ -122,14 +122,14 @@ class Policy:
         for both points.
 
         Args:
-            arm: conventions declared by the arm.
-            box_m: workspace of planned positions, for the point that the arm's state describes.
+            arm: Conventions declared by the arm.
+            box_m: Workspace of planned positions, for the point that the arm's state describes.
 
         Returns:
             The policy itself.
 
         Raises:
-            PlanError: period, state size, action size or camera differ. No conversion exists.
+            PlanError: Period, state size, action size or camera differ. No conversion exists.
         """
         spec, seen = self.model.action_spec, self.model.observation_spec
         if not math.isclose(spec.period_s, arm.period_s, rel_tol=1e-6):
@@ -177,8 +177,8 @@ class Policy:
         """Return the tokens [1, N, D] of RGB uint8 images [H, W, 3] of any size.
 
         Args:
-            image: image of the main camera.
-            others: images of the next cameras of the model, in order; all of them, or fewer for a
+            image: Image of the main camera.
+            others: Images of the next cameras of the model, in order; all of them, or fewer for a
                 goal, whose tokens are then the first ones of a frame.
         """
         frames_VHWC = torch.from_numpy(np.stack([self.preprocess(x) for x in (image, *others)]))
@@ -192,7 +192,7 @@ class Policy:
         """Return the tokens [1, N, D] of a goal: those of the views that it shows.
 
         Raises:
-            PlanError: the goal shows another camera than the next ones of the model.
+            PlanError: The goal shows another camera than the next ones of the model.
         """
         others = other_images(goal)
         names = self.views[1 : 1 + len(others)]
@@ -207,7 +207,7 @@ class Policy:
         """Encode the images of an observation and convert its state; see `observe`.
 
         Raises:
-            PlanError: the image of a camera is missing, or the state is wrong.
+            PlanError: The image of a camera is missing, or the state is wrong.
         """
         missing = [name for name in self.views[1:] if view_key(name) not in observation]
         if missing:
@@ -226,11 +226,11 @@ class Policy:
 
         Args:
             image: RGB uint8 [H, W, 3] of any size, of the main camera.
-            state: the arm's state [S], in the arm's state frame.
-            others: images of the model's other cameras, in order.
+            state: The arm's state [S], in the arm's state frame.
+            others: Images of the model's other cameras, in order.
 
         Raises:
-            PlanError: the state's length differs from the model's, its numbers cannot be m, rad and
+            PlanError: The state's length differs from the model's, its numbers cannot be m, rad and
                 closedness, or the number of images is not that of the model's cameras.
         """
         if 1 + len(others) != len(self.views):
@@ -265,8 +265,8 @@ class Policy:
         Args:
             observation: `image` uint8 [H, W, 3] and `state` [S] of the arm, and `image_NAME` of
                 each further camera of the model.
-            goal_1ND: tokens of the goal image, from `encode`.
-            memory: what the previous call of this episode returned; None at its beginning.
+            goal_1ND: Tokens of the goal image, from `encode`.
+            memory: What the previous call of this episode returned; None at its beginning.
 
         Returns:
             The plan, with actions in the arm's axes, and the memory for the next call.

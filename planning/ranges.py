@@ -47,7 +47,7 @@ def check_fields(options: Any) -> None:
     The elements of lists and tuples are checked one by one. NaN and infinity are never in range.
 
     Raises:
-        PlanError: a value is invalid; the message names the field, the value and what is allowed.
+        PlanError: A value is invalid; the message names the field, the value and what is allowed.
     """
     kind: Any = type(options)
     hints = _hints(kind)

@@ -160,13 +160,13 @@ def run_episode(
     """Run one episode until every sub-goal's step budget is spent.
 
     Args:
-        env: environment, which is reset with `seed`.
-        agent: chooses the actions.
-        task: name of the environment's task, which selects the error metric.
-        seed: seed of the scene and the search.
-        variant: variant of the sub-goals, see the environment's `sub_goals`.
-        keep_frames: whether to keep camera frames for the report.
-        episode: record that is filled, which holds the steps before an exception; None for a new
+        env: Environment, which is reset with `seed`.
+        agent: Chooses the actions.
+        task: Name of the environment's task, which selects the error metric.
+        seed: Seed of the scene and the search.
+        variant: Variant of the sub-goals, see the environment's `sub_goals`.
+        keep_frames: Whether to keep camera frames for the report.
+        episode: Record that is filled, which holds the steps before an exception; None for a new
             one.
     """
     episode = Episode(task, seed) if episode is None else episode

@@ -102,7 +102,7 @@ class Imagination:
             lengths_B: Number of actions; 0 returns the current tokens.
 
         Raises:
-            EnergyError: a predicted token is not finite.
+            EnergyError: A predicted token is not finite.
         """
         out_BND = z_1ND.expand(len(lengths_B), -1, -1).clone()
         order = np.argsort(lengths_B, kind="stable")[::-1]

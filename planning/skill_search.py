@@ -86,7 +86,7 @@ class SkillSearch:
             rng: Random generator.
 
         Raises:
-            EnergyError: the model predicted tokens that are not finite.
+            EnergyError: The model predicted tokens that are not finite.
         """
         return _Run(self.imagination, self.options, problem, rng).plan()
 

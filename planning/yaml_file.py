@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> Tree:
     """Read a file; the leaves of the tree are `Scalar`s and lists of them.
 
     Raises:
-        PlanError: the file cannot be read, or has no `key: value` lines; the message is the reason,
+        PlanError: The file cannot be read, or has no `key: value` lines; the message is the reason,
             without the path.
     """
     try:
@@ -71,7 +71,7 @@ def _check_size(root: yaml.Node | None) -> None:
     """Count a file's nodes, each alias as often as it is used.
 
     Raises:
-        PlanError: there are no keys, too many nodes, or they are too deep.
+        PlanError: There are no keys, too many nodes, or they are too deep.
     """
     if not isinstance(root, yaml.MappingNode):
         raise PlanError(NO_LINES)

@@ -33,7 +33,7 @@ def check_views(views: tuple[str, ...]) -> None:
     """Check that the names of cameras differ, and that there are not too many.
 
     Raises:
-        ConfigError: a name is empty or given twice, or there are too many.
+        ConfigError: A name is empty or given twice, or there are too many.
     """
     if not all(views) or len(set(views)) < len(views) or len(views) > MAX_VIEWS:
         raise ConfigError(
@@ -45,7 +45,7 @@ def chosen_views(camera: str, views: tuple[str, ...]) -> tuple[str, ...]:
     """Return the cameras that `camera=` or `views=` names, the main one first.
 
     Raises:
-        ConfigError: both name a main camera, and they differ; or `views` is not valid.
+        ConfigError: Both name a main camera, and they differ; or `views` is not valid.
     """
     check_views(views)
     if views and camera not in (views[0], DEFAULT_CAMERA):

@@ -68,7 +68,7 @@ def quaternion_to_euler(x: float, y: float, z: float, w: float) -> NDArray[np.fl
     """Return extrinsic xyz Euler angles [3, rad] of a quaternion.
 
     Raises:
-        ConfigError: it has no length.
+        ConfigError: It has no length.
     """
     length = float(np.sqrt(x * x + y * y + z * z + w * w))
     if not length > 1e-9:
@@ -112,7 +112,7 @@ def to_rgb(data: bytes, height: int, width: int, step: int, encoding: str) -> ND
     """Return the pixels of a sensor_msgs/Image as RGB [H, W, 3].
 
     Raises:
-        CameraError: the encoding is unknown, or the data have another size.
+        CameraError: The encoding is unknown, or the data have another size.
     """
     if encoding not in CHANNELS:
         raise CameraError(f"The image has the encoding {encoding!r}; known: {', '.join(CHANNELS)}")
@@ -179,7 +179,7 @@ class RosCamera:
         """Return the next image that arrives.
 
         Raises:
-            CameraError: none arrives in time, or it cannot be read.
+            CameraError: None arrives in time, or it cannot be read.
         """
         with self.arrived:
             self.newest = None
@@ -234,7 +234,7 @@ class RosArm:
         """Return a message that is not too old.
 
         Raises:
-            ArmError: there is none.
+            ArmError: There is none.
         """
         limit_s, began = self.motion.silent_s, time.monotonic()
         while time.monotonic() - began < limit_s:
@@ -248,7 +248,7 @@ class RosArm:
         """Return the newest pose, joints and gripper width.
 
         Raises:
-            ArmError: a topic is silent.
+            ArmError: A topic is silent.
         """
         stamped = self._newest("pose", self.topics.pose)
         joints = self._newest("joints", self.topics.joints)
@@ -269,7 +269,7 @@ class RosArm:
         """Publish a target and wait until the flange is there, or a stop.
 
         Raises:
-            ArmError: the target is not reached in time, or the state is silent.
+            ArmError: The target is not reached in time, or the state is silent.
         """
         action = pose_diff(self.state().state, target)
         self.halt.clear()

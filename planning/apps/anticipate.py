@@ -32,17 +32,17 @@ def load_networks(
     """Load target encoder, predictor and probes; return them and the image size [px].
 
     Args:
-        name: published name or file of the encoder and predictor.
-        probe: file of probes.
-        heads: attention heads of encoder, predictor and probes; None takes the published ones.
-        image_size: height and width of the images; None takes the published ones, or 256.
-        classes: classes that the probes must have.
-        future: which tokens the probes read.
-        device: device of the networks.
-        precision: data type of their weights.
+        name: Published name or file of the encoder and predictor.
+        probe: File of probes.
+        heads: Attention heads of encoder, predictor and probes; None takes the published ones.
+        image_size: Height and width of the images; None takes the published ones, or 256.
+        classes: Classes that the probes must have.
+        future: Which tokens the probes read.
+        device: Device of the networks.
+        precision: Data type of their weights.
 
     Raises:
-        CheckpointError: the probes do not fit the classes or the encoder.
+        CheckpointError: The probes do not fit the classes or the encoder.
     """
     encoder, predictor, size = load_backbones(name, heads[:2], image_size)
     probes = load_anticipation_probes(probe, heads[2])

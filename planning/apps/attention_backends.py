@@ -37,7 +37,7 @@ def choose_backend(
         Milliseconds of each available kernel, fastest first; the model now uses that one.
 
     Raises:
-        ConfigError: the model is not on a CUDA device; on a CPU `auto` selects by sequence length.
+        ConfigError: The model is not on a CUDA device; on a CPU `auto` selects by sequence length.
     """
     device = next(model.parameters()).device
     if device.type != "cuda":

@@ -90,7 +90,7 @@ def make_world(size: str) -> WorldModel:
     """Create a world model with random weights and a predictor of a given size.
 
     Raises:
-        PlanError: unknown size.
+        PlanError: Unknown size.
     """
     if size not in SIZES:
         raise PlanError(f"size={size} is not available. Choose one of: {', '.join(SIZES)}.")

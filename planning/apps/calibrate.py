@@ -42,7 +42,7 @@ def collect_moves(
         True moves of the arm and inferred moves of the model, [N, 2, m] each.
 
     Raises:
-        DriveError: a move was refused.
+        DriveError: A move was refused.
     """
     angle_rad = np.radians(options.turn_deg)
     rotation = np.array(
@@ -71,9 +71,9 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
     """Move the arm, infer the moves and solve; write axes.json, moves.json and summary.json.
 
     Raises:
-        DriveError: the drive is a dry run, or a
+        DriveError: The drive is a dry run, or a
             move was refused.
-        CalibrationError: the moves do not determine the rotation; no axes are written.
+        CalibrationError: The moves do not determine the rotation; no axes are written.
     """
     if not options.motion.execute:
         raise DriveError("A calibration moves the arm. Add execute=true when it is safe to move.")

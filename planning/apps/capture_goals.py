@@ -73,7 +73,7 @@ def capture_goals(options: CaptureOptions, operator: Operator) -> Iterator[GoalC
     """Connect to the workcell, yield a capture, and write `summary.json` at the end.
 
     Raises:
-        DriveError: the folder already holds goals, or none was saved.
+        DriveError: The folder already holds goals, or none was saved.
     """
     out = Path(options.out)
     if list(out.glob("*.png")):

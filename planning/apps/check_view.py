@@ -43,7 +43,7 @@ def require_same_view(found: View, options: CheckViewOptions) -> None:
     """Check the difference and the shift against their limits.
 
     Raises:
-        DriveError: the view differs too much from its reference.
+        DriveError: The view differs too much from its reference.
     """
     shift = float(np.abs(found.shift_px).max())  # max() would drop a NaN
     if shift <= options.max_shift_px and found.difference <= options.max_difference:

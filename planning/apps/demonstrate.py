@@ -50,7 +50,7 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
         Summary over all episodes, with the rates of each task in `tasks`, and the report's path.
 
     Raises:
-        PlanError: an exception ended each episode of the planner.
+        PlanError: An exception ended each episode of the planner.
     """
     out = Path(options.out)
     begin_log(out)

@@ -26,8 +26,8 @@ def check_drive(options: DriveOptions) -> None:
     """Reject inconsistent options before connecting to anything.
 
     Raises:
-        PlanError: neither goals nor a task are given, or the goals cannot be read.
-        DriveError: a real arm has no goals.
+        PlanError: Neither goals nor a task are given, or the goals cannot be read.
+        DriveError: A real arm has no goals.
     """
     real = is_real(options.workcell.robot)
     if real and not options.goals:
@@ -44,8 +44,8 @@ def other_views(options: DriveOptions, views: tuple[str, ...]) -> tuple[str, ...
     """Return the views of a model beside the main one.
 
     Args:
-        options: options of the drive.
-        views: cameras that the model sees, the main one first.
+        options: Options of the drive.
+        views: Cameras that the model sees, the main one first.
 
     Raises:
         PlanError: `other_cameras` names a view that the model does not have, or a recording cannot
@@ -80,9 +80,9 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
     """Connect, ask for confirmation, and run all episodes.
 
     Args:
-        options: options of the drive.
-        operator: the operator beside the arm.
-        finish: receives summary and report of the finished episodes, even if an error ends the
+        options: Options of the drive.
+        operator: The operator beside the arm.
+        finish: Receives summary and report of the finished episodes, even if an error ends the
             drive.
 
     Returns:
@@ -90,7 +90,7 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
 
     Raises:
         PlanError, DriveError: the drive cannot start.
-        RobotError: the arm or the camera failed.
+        RobotError: The arm or the camera failed.
     """
     options = options.resolved()
     check_drive(options)

@@ -37,13 +37,13 @@ class DrivePlanner(Protocol):
         """Adopt an arm's conventions and limits.
 
         Args:
-            arm: conventions of the arm.
-            box_m: workspace of planned positions.
-            interrupt: called with the reason, from any thread, if no plan can be expected any
+            arm: Conventions of the arm.
+            box_m: Workspace of planned positions.
+            interrupt: Called with the reason, from any thread, if no plan can be expected any
                 more and a motion in progress has to be stopped.
 
         Raises:
-            PlanError: the arm does not match the model.
+            PlanError: The arm does not match the model.
         """
 
     def agent(self) -> Agent:
@@ -63,7 +63,7 @@ def open_drive_planner(options: DriveOptions) -> DrivePlanner:
     """Load the model of a drive, importing torch, or connect to its plan server, without torch.
 
     Args:
-        options: resolved options of the drive.
+        options: Resolved options of the drive.
     """
     if options.remote.policy:
         from planning.apps.remote_planner import RemotePlanner

@@ -32,11 +32,11 @@ class Recorder:
     """Records the steps of an episode.
 
     Args:
-        options: options of the drive.
-        workcell: arm and, in simulation, the task's success criterion.
-        episode: the report's record, filled in by the recorder.
-        as_seen: returns an image pre-processed for the model, for the report.
-        main: name of the main camera in the recording.
+        options: Options of the drive.
+        workcell: Arm and, in simulation, the task's success criterion.
+        episode: The report's record, filled in by the recorder.
+        as_seen: Returns an image pre-processed for the model, for the report.
+        main: Name of the main camera in the recording.
     """
 
     def __init__(
@@ -99,8 +99,8 @@ class Recorder:
         """Determine the outcome of the episode.
 
         Args:
-            ended: why it ended early; empty when the step budgets were spent.
-            verdict: the operator's judgement, if the scene cannot determine success.
+            ended: Why it ended early; empty when the step budgets were spent.
+            verdict: The operator's judgement, if the scene cannot determine success.
         """
         episode, task = self.episode, self.options.workcell.task_name
         if self.judged:
@@ -186,7 +186,7 @@ class OpenEpisode:
         """Write the recording and the end of the log, which is written in any case.
 
         Args:
-            out: output folder of the drive.
+            out: Output folder of the drive.
         """
         recorder, ended, data = self.recorder, self.ended, ""
         try:

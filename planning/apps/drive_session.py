@@ -46,12 +46,12 @@ class Drive:
     """Runs episodes on a connected workcell.
 
     Args:
-        options: options of the drive.
-        workcell: connected arm and camera.
-        planner: plans the actions; connected to the workcell's arm.
-        operator: the operator beside the arm.
-        view: live web page, or None.
-        box_m: workspace of planned flange positions, which is logged; None uses the simulated
+        options: Options of the drive.
+        workcell: Connected arm and camera.
+        planner: Plans the actions; connected to the workcell's arm.
+        operator: The operator beside the arm.
+        view: Live web page, or None.
+        box_m: Workspace of planned flange positions, which is logged; None uses the simulated
             workcell's.
     """
 
@@ -162,8 +162,8 @@ class Drive:
         """Run one episode; its log, recording and pictures are kept even if it fails.
 
         Args:
-            index: number of the episode, which its seed follows from.
-            last: whether no episode follows, so that an error ends the drive of an attended arm.
+            index: Number of the episode, which its seed follows from.
+            last: Whether no episode follows, so that an error ends the drive of an attended arm.
         """
         seed, begun = episode_seed(self.options.seed, index), len(self.episodes)
         failure: BaseException | None = None

@@ -19,10 +19,10 @@ def drive_summary(
     """Return the content of `summary.json`.
 
     Args:
-        options: options of the drive.
-        episodes: finished episodes.
-        ended: why each episode ended early; empty if it did not.
-        reasons: counts of the safety layer's changes and refusals by kind.
+        options: Options of the drive.
+        episodes: Finished episodes.
+        ended: Why each episode ended early; empty if it did not.
+        reasons: Counts of the safety layer's changes and refusals by kind.
     """
     cell = options.workcell
     summary = summarise(episodes, {}, options, cell.scene)

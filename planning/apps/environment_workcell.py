@@ -175,7 +175,7 @@ class EnvironmentWorkcell(Workcell):
         """Refuse another view.
 
         Raises:
-            DriveError: always; an environment has one picture.
+            DriveError: Always; an environment has one picture.
         """
         raise DriveError(
             f"The model sees the camera {name} too, and an environment has one picture. Use a "

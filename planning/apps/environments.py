@@ -55,12 +55,12 @@ def open_environment(name: str, image_size: int) -> GoalEnvironment:
     """Open an environment.
 
     Args:
-        name: a registered name, the user's `module:Class`, or a registered Gymnasium id. A class
+        name: A registered name, the user's `module:Class`, or a registered Gymnasium id. A class
             without goal images is wrapped in `GymGoalEnv`.
-        image_size: side of the square images [px].
+        image_size: Side of the square images [px].
 
     Raises:
-        PlanError: the environment cannot be loaded or created.
+        PlanError: The environment cannot be loaded or created.
     """
     if not (is_reference(name) or name in registered("environment")):
         return GymGoalEnv(_made(name), image_size=image_size)

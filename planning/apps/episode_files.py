@@ -53,7 +53,7 @@ def load_episode(path: Path) -> Episode:
     """Read an episode.
 
     Raises:
-        PlanError: the file is not a complete episode.
+        PlanError: The file is not a complete episode.
     """
     try:
         tree, *arrays = read_npz(path).values()

@@ -46,11 +46,11 @@ class EpisodeRunner:
     """Runs episodes in one environment; every worker process has one.
 
     Args:
-        options: scene, seed and planner settings.
-        policy: policy of the planner.
+        options: Scene, seed and planner settings.
+        policy: Policy of the planner.
 
     Raises:
-        PlanError: the policy does not match the environment's arm.
+        PlanError: The policy does not match the environment's arm.
     """
 
     def __init__(self, options: EvalOptions, policy: Policy, world: WorldModel) -> None:
@@ -130,7 +130,7 @@ def _scene_cameras(policy: Policy) -> tuple[str, ...]:
     """Return the cameras of the table's scene that a policy sees.
 
     Raises:
-        PlanError: the model sees several cameras, and the scene lacks one.
+        PlanError: The model sees several cameras, and the scene lacks one.
     """
     if len(policy.views) == 1:
         return MAIN_CAMERA  # `Policy.connect` compares it with the model's

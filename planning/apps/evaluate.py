@@ -43,11 +43,11 @@ def run_episodes(
     """Run episodes of one agent.
 
     Args:
-        mapper: function that runs episodes.
-        agent: name of the agent.
-        indices: indices of the episodes.
-        out: folder of the log of exceptions.
-        keep: called with each episode as soon as it ends.
+        mapper: Function that runs episodes.
+        agent: Name of the agent.
+        indices: Indices of the episodes.
+        out: Folder of the log of exceptions.
+        keep: Called with each episode as soon as it ends.
 
     Returns:
         The finished episodes in the order of their seeds, and whether a signal ended them early.
@@ -178,7 +178,7 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
 
     Raises:
         ConfigError: `OUT/unfinished` holds episodes of other options or another model.
-        PlanError: an exception ended each episode of the planner, or a kept file is damaged.
+        PlanError: An exception ended each episode of the planner, or a kept file is damaged.
     """
     options = options.resolved()
     out = Path(options.out)

@@ -44,8 +44,8 @@ def closing_line(out: Path, found: Mapping[str, Sequence[Episode]]) -> str:
     """Return what to say at the end about episodes that an exception ended; empty without any.
 
     Args:
-        out: folder of the log.
-        found: episodes by agent.
+        out: Folder of the log.
+        found: Episodes by agent.
     """
     rows = [(agent, episode) for agent, part in found.items() for episode in failed(part)]
     if not rows:

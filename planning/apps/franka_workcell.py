@@ -33,8 +33,8 @@ def watchdog_ages(patience: float, hang_s: float | None = None) -> WatchdogConfi
     """Return the watchdog's maximum ages, multiplied by `patience` for a simulated arm.
 
     Args:
-        patience: factor of a busy machine.
-        hang_s: for a simulated arm whose time waits, the time without a reading that tells a
+        patience: Factor of a busy machine.
+        hang_s: For a simulated arm whose time waits, the time without a reading that tells a
             process that hangs from a slow one [s]; the other ages count in the arm's own time.
     """
     usual = WatchdogConfig()
@@ -66,7 +66,7 @@ def gripper_maker(options: FrankaOptions) -> Callable[[], Gripper] | None:
     """Return what connects to the gripper in the driver process; None for the Franka hand.
 
     Raises:
-        PlanError: a user's class cannot be loaded.
+        PlanError: A user's class cannot be loaded.
     """
     if options.gripper == "franka":
         return None

@@ -22,8 +22,8 @@ class HostedWorkcell(Workcell):
     """An arm that `robot=module:Class` names, with its camera and its safety limits.
 
     Raises:
-        PlanError: the class cannot be loaded.
-        ArmError: the arm cannot be created, or lacks a method.
+        PlanError: The class cannot be loaded.
+        ArmError: The arm cannot be created, or lacks a method.
     """
 
     def __init__(self, options: WorkcellOptions) -> None:

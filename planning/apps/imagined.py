@@ -32,8 +32,8 @@ class FrameBank:
     """Recorded frames of episodes, and their tokens.
 
     Args:
-        episodes: episodes with frames.
-        world: the model that encodes them.
+        episodes: Episodes with frames.
+        world: The model that encodes them.
     """
 
     @torch.no_grad()
@@ -57,8 +57,8 @@ def find_decoder(model: str, world: WorldModel) -> PictureDecoder | None:
     """Return the decoder beside a model's file; None if there is none for its encoder.
 
     Args:
-        model: name, file or folder of the model.
-        world: the model.
+        model: Name, file or folder of the model.
+        world: The model.
     """
     path = decoder_path(split_code(model)[0])
     if not path.is_file():
@@ -82,9 +82,9 @@ def add_imagined(episodes: Sequence[Episode], model: str, world: WorldModel) -> 
     Episodes without frames, or whose planner imagined no skill, stay as they are.
 
     Args:
-        episodes: episodes of one planner.
-        model: name, file or folder of the model.
-        world: the model.
+        episodes: Episodes of one planner.
+        model: Name, file or folder of the model.
+        world: The model.
     """
     shown = [
         e for e in episodes if e.frames and any(d.imagined_ND is not None for d in e.decisions)

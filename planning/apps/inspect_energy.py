@@ -39,12 +39,12 @@ def landscape(
     """Compute the energies between two images, pre-processed as in training.
 
     Args:
-        model: the world model.
-        frames: present and goal image.
-        flange_states_2S: robot states at both images, in the flange frame.
-        num_points: number of grid points per axis, odd.
-        size_m: maximum move along an axis [m].
-        batch_size: number of actions per batch.
+        model: The world model.
+        frames: Present and goal image.
+        flange_states_2S: Robot states at both images, in the flange frame.
+        num_points: Number of grid points per axis, odd.
+        size_m: Maximum move along an axis [m].
+        batch_size: Number of actions per batch.
     """
     require_one_view(model, "the energy landscape is of one image")
     states_2S = flange_states_2S.float()
@@ -64,7 +64,7 @@ def read_trajectory(path: str, first: int, last: int) -> tuple[Frames, Tensor]:
     """Read two frames and their states [2, 7] from an npz file.
 
     Raises:
-        DataError: the file, its arrays or the frames do not exist.
+        DataError: The file, its arrays or the frames do not exist.
     """
     try:
         arrays = read_npz(Path(path))
@@ -100,12 +100,12 @@ def read_pictures(image: str, goal: str, states: Sequence[float]) -> tuple[Frame
     """Read two images; return them and their states [2, 7].
 
     Args:
-        image: image of the current scene.
-        goal: image of the goal.
-        states: states at both, 14 numbers; empty for those that `capture-goal` wrote beside them.
+        image: Image of the current scene.
+        goal: Image of the goal.
+        states: States at both, 14 numbers; empty for those that `capture-goal` wrote beside them.
 
     Raises:
-        PlanError: an image cannot be read.
+        PlanError: An image cannot be read.
         DataError: `states` does not hold 14 numbers, or is empty and an image has no state.
     """
     if not states:

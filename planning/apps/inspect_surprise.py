@@ -62,7 +62,7 @@ def open_player(
     """Open the simulation with the model's camera and image size.
 
     Raises:
-        PlanError: the model sees several cameras.
+        PlanError: The model sees several cameras.
     """
     require_one_view(world, "the events are rendered by one: give data=FOLDER of recordings")
     return EventPlayer(

@@ -21,7 +21,7 @@ class LocalPlanner:
     """A policy and its world model as a `planning.apps.drive_planner.DrivePlanner`.
 
     Args:
-        options: resolved options of the drive.
+        options: Resolved options of the drive.
     """
 
     def __init__(self, options: DriveOptions) -> None:

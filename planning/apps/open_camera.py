@@ -17,14 +17,14 @@ def open_camera(source: str, *, live: bool = False, patience: float = 1.0) -> Ca
     """Open a camera.
 
     Args:
-        source: index, device path, folder, video file, URL, NAME[:ARGUMENT] with a registered name
+        source: Index, device path, folder, video file, URL, NAME[:ARGUMENT] with a registered name
             (realsense:SERIAL), or the user's own `module:Class`.
-        live: whether recordings play in real time.
-        patience: factor of the time limit for the frames of a stream, for a busy machine.
+        live: Whether recordings play in real time.
+        patience: Factor of the time limit for the frames of a stream, for a busy machine.
 
     Raises:
-        CameraError: the camera cannot be opened.
-        PlanError: a user's class cannot be loaded, or is not a camera.
+        CameraError: The camera cannot be opened.
+        PlanError: A user's class cannot be loaded, or is not a camera.
     """
     if source.isdigit():
         return OpenCVCamera(int(source))

@@ -10,8 +10,8 @@ def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE
     """Connect to the arm and camera selected by `robot=` or `environment=`.
 
     Args:
-        options: arm, camera, limits and scene.
-        image_size: side of a simulated camera's images [px].
+        options: Arm, camera, limits and scene.
+        image_size: Side of a simulated camera's images [px].
     """
     if options.environment:
         from planning.apps.environment_workcell import EnvironmentWorkcell

@@ -39,7 +39,7 @@ def require_motion_confirmation(
     """Require the typed word before the arm moves; a dry run only shows a message.
 
     Raises:
-        DriveError: another word was typed.
+        DriveError: Another word was typed.
     """
     if not motion.execute:
         operator.tell("dry run: nothing will move; execute=true moves the arm")
@@ -70,7 +70,7 @@ def require_recovery_confirmation(
     """Show why a real arm is stopped, and recover it once the word is typed.
 
     Raises:
-        DriveError: nobody can be asked (dry run or confirm=false), another word was typed, or the
+        DriveError: Nobody can be asked (dry run or confirm=false), another word was typed, or the
             arm still reports an error.
     """
     errors = "; ".join(workcell.arm.state().errors)

@@ -45,7 +45,7 @@ def own_encoder(name: str) -> FrameEncoder:
     """Create a frame encoder of a user's class, on the CPU and in evaluation mode.
 
     Raises:
-        PlanError: it cannot be loaded or created, or is not a frame encoder.
+        PlanError: It cannot be loaded or created, or is not a frame encoder.
     """
     make = load("encoder", name)
     try:
@@ -84,7 +84,7 @@ def open_world(name: str, device: Device = "auto", precision: Precision = "auto"
     """Load a world model, whose encoder may be of a user's class.
 
     Raises:
-        PlanError: the name is that of an encoder alone.
+        PlanError: The name is that of an encoder alone.
     """
     if not split_code(name)[0]:
         raise PlanError(
@@ -100,10 +100,10 @@ def open_encoder(
     """Load a frame encoder, which may be of a user's class.
 
     Args:
-        name: name, file or folder, `module:Class`, or MODEL+module:Class.
-        device: device of the encoder.
-        precision: data type of its weights.
-        image_size: side of a random encoder's images [px].
+        name: Name, file or folder, `module:Class`, or MODEL+module:Class.
+        device: Device of the encoder.
+        precision: Data type of its weights.
+        image_size: Side of a random encoder's images [px].
     """
     path, code = split_code(name)
     if not code:

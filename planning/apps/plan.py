@@ -33,7 +33,7 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
         Actions, energies and search statistics.
 
     Raises:
-        PlanError: an image is missing or damaged, or the state's length differs from the model's.
+        PlanError: An image is missing or damaged, or the state's length differs from the model's.
     """
     if not options.image or not options.goal:
         raise PlanError("Two images are needed: give image=FILE goal=FILE.")

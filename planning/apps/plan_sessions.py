@@ -46,9 +46,9 @@ class PlanService:
     """What all sessions share: the model, the planner's settings, and the server's own goal.
 
     Args:
-        world: world model.
-        options: resolved options of the server.
-        goal: goal image for clients whose observations hold none.
+        world: World model.
+        options: Resolved options of the server.
+        goal: Goal image for clients whose observations hold none.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class PlanSession:
         """Return the answer to a request, or to an observation of openpi's kind.
 
         Raises:
-            PlanError: the message is wrong.
+            PlanError: The message is wrong.
         """
         handlers = {
             "connect": self._connect,

@@ -70,11 +70,11 @@ def planner_config(
     """Return the planner configuration for the given options.
 
     Args:
-        options: search settings.
-        chunk: number of plans evaluated at once; see `samples_at_once`.
-        device: device of the model.
-        gripper_free: whether to plan the gripper.
-        together: whether to run all searches of an action at once; see `launches_dominate`.
+        options: Search settings.
+        chunk: Number of plans evaluated at once; see `samples_at_once`.
+        device: Device of the model.
+        gripper_free: Whether to plan the gripper.
+        together: Whether to run all searches of an action at once; see `launches_dominate`.
     """
     levels = None
     if isinstance(options, GoalPlannerOptions) and options.macro_search.is_used:
@@ -139,7 +139,7 @@ def require_one_view(world: WorldModel, what: str) -> None:
     """Check that a model sees one camera.
 
     Raises:
-        PlanError: it sees several.
+        PlanError: It sees several.
     """
     cameras = world.observation_spec.cameras
     if len(cameras) > 1:
@@ -166,15 +166,15 @@ def open_policy(
     """Load a model and create its policy; `Policy.connect` adds the arm.
 
     Args:
-        model: name, file or folder, or a loaded model.
-        planner: search settings.
-        device: device to load the model on.
-        precision: data type of the weights of a model that is loaded.
-        axes: calibration file; empty for none.
-        gripper_free: whether to plan the gripper.
+        model: Name, file or folder, or a loaded model.
+        planner: Search settings.
+        device: Device to load the model on.
+        precision: Data type of the weights of a model that is loaded.
+        axes: Calibration file; empty for none.
+        gripper_free: Whether to plan the gripper.
 
     Raises:
-        PlanError: see `check_steps`.
+        PlanError: See `check_steps`.
     """
     world = open_world(model, device, precision) if isinstance(model, str) else model
     check_steps(world, planner)
@@ -206,10 +206,10 @@ def chooser_of(
     """Return what chooses the skills of an agent.
 
     Args:
-        name: planner (by imagination), geometry (by decoded positions alone), geometry_yaw (by
+        name: Planner (by imagination), geometry (by decoded positions alone), geometry_yaw (by
             decoded positions and yaws alone) or copy (by a model that predicts no change).
-        world: world model.
-        options: settings of the search.
+        world: World model.
+        options: Settings of the search.
         precision: `auto` imagines in bfloat16 where the processor multiplies it natively.
     """
     if name.startswith("geometry"):
@@ -231,15 +231,15 @@ def make_skill_agent(
     """Create an agent that executes skills.
 
     Args:
-        name: what chooses the skills; see `chooser_of`.
-        policy: policy, connected to the arm.
-        world: the policy's world model.
-        options: settings of the search.
-        spec: conventions of the arm.
-        precision: see `chooser_of`.
+        name: What chooses the skills; see `chooser_of`.
+        policy: Policy, connected to the arm.
+        world: The policy's world model.
+        options: Settings of the search.
+        spec: Conventions of the arm.
+        precision: See `chooser_of`.
 
     Raises:
-        PlanError: the options or the agent need an object head, which the model lacks; or the
+        PlanError: The options or the agent need an object head, which the model lacks; or the
             policy rotates actions; or the model's actions do not turn, or the arm has no gripper.
     """
     if policy.axes is not None:
@@ -284,11 +284,11 @@ def make_planning_agent(
     """Create the agent of a planner whose method is resolved.
 
     Args:
-        policy: policy, connected to the arm.
-        world: the policy's world model.
-        options: settings of the planner.
-        spec: conventions of the arm.
-        precision: see `chooser_of`.
+        policy: Policy, connected to the arm.
+        world: The policy's world model.
+        options: Settings of the planner.
+        spec: Conventions of the arm.
+        precision: See `chooser_of`.
     """
     if options.method == "skills":
         return make_skill_agent("planner", policy, world, options.skill_search, spec, precision)

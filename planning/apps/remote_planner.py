@@ -26,7 +26,7 @@ def _precision(hello: Message, name: str, allowed: tuple[Precision, ...]) -> Pre
     """Return a data type of the server's greeting.
 
     Raises:
-        PlanError: it is none of those that are allowed.
+        PlanError: It is none of those that are allowed.
     """
     for choice in allowed:
         if hello.get(name) == choice:
@@ -39,11 +39,11 @@ class RemotePlanner:
     """A plan server as a `planning.apps.drive_planner.DrivePlanner`.
 
     Args:
-        options: options of the drive; `remote.policy` is the server's address.
+        options: Options of the drive; `remote.policy` is the server's address.
 
     Raises:
-        DriveError: the server cannot be reached.
-        PlanError: the server is another kind, or an option is wrong.
+        DriveError: The server cannot be reached.
+        PlanError: The server is another kind, or an option is wrong.
     """
 
     def __init__(self, options: DriveOptions) -> None:

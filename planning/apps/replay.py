@@ -42,7 +42,7 @@ def find_logs(where: str) -> list[Path]:
     """Return the log folders of a run.
 
     Raises:
-        PlanError: the run has no logs.
+        PlanError: The run has no logs.
     """
     root = Path(where)
     if where and (root / LOG).is_file():
@@ -98,7 +98,7 @@ def replan(logged: Logged, agent: Agent) -> list[float]:
     """Replan every step; return each step's maximum difference from the logged action.
 
     Raises:
-        PlanError: the step budgets end before the log does, or its number of threads is absurd.
+        PlanError: The step budgets end before the log does, or its number of threads is absurd.
     """
     with reading_log(logged.folder / LOG):
         num_threads = int(logged.header["threads"])

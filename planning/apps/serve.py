@@ -19,11 +19,11 @@ def serve(options: ServeOptions, tell: Callable[[str], None]) -> None:
     """Load the model and serve plans until a signal ends the process.
 
     Args:
-        options: options of the server.
-        tell: shows a line; the last one before clients can connect has the address.
+        options: Options of the server.
+        tell: Shows a line; the last one before clients can connect has the address.
 
     Raises:
-        PlanError: an option is wrong, the address is in use, or an extra is missing.
+        PlanError: An option is wrong, the address is in use, or an extra is missing.
     """
     for module in ("msgpack", "websockets"):
         need(module)

@@ -57,12 +57,12 @@ def load_networks(
     """Load the networks of a published name or a file; return them and the image size [px].
 
     Args:
-        name: published name or file.
-        heads: attention heads of the encoder and of the predictor; None takes the published ones.
-        image_size: height and width of the images; None takes the published ones, or 256.
-        num_frames: frames of a window.
-        device: device of the networks.
-        precision: data type of their weights.
+        name: Published name or file.
+        heads: Attention heads of the encoder and of the predictor; None takes the published ones.
+        image_size: Height and width of the images; None takes the published ones, or 256.
+        num_frames: Frames of a window.
+        device: Device of the networks.
+        precision: Data type of their weights.
     """
     path, known = find_source(name)
     asked = image_size or (known.image_size if known else 256)

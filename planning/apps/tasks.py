@@ -15,7 +15,7 @@ def find_task(name: str) -> Task:
     """Return the task that `task=` names; an empty name is reach.
 
     Raises:
-        PlanError: a user's task cannot be loaded, is not a task, or has the name of one of ours.
+        PlanError: A user's task cannot be loaded, is not a task, or has the name of one of ours.
     """
     if not name or is_own("task", name):
         return get_task(name or "reach")

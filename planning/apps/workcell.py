@@ -40,7 +40,7 @@ def read_limits(name: str) -> SafetyConfig:
     """Read safety limits by name (`configs/robot/NAME.yaml`) or from a .yaml file.
 
     Raises:
-        ConfigError: the file does not exist, or a limit is out of range.
+        ConfigError: The file does not exist, or a limit is out of range.
     """
     path = Path(name)
     if path.suffix != ".yaml":
@@ -88,7 +88,7 @@ class Workcell(Closing):
         """Check that the states have the numbers that a model needs.
 
         Raises:
-            PlanError: the model needs angles, and there are none.
+            PlanError: The model needs angles, and there are none.
         """
         if state_dim > self.state_dim:
             raise PlanError(
@@ -100,15 +100,15 @@ class Workcell(Closing):
         """Reset the scene of a simulated episode; a real scene is left unchanged.
 
         Args:
-            seed: seed of the scene.
-            variant: variant of the goal images that `sub_goals` returns.
+            seed: Seed of the scene.
+            variant: Variant of the goal images that `sub_goals` returns.
         """
 
     def sub_goals(self) -> list[SubGoal]:
         """Return the episode's goal images, rendered by the scripted expert (simulation only).
 
         Raises:
-            DriveError: the arm is real.
+            DriveError: The arm is real.
         """
         raise DriveError(NO_SCRIPTED_GOALS)
 
@@ -122,7 +122,7 @@ class Workcell(Closing):
         The arms of plain simulations move only inside `send`, which returns soon.
 
         Args:
-            why: the reason, which the episode's end names.
+            why: The reason, which the episode's end names.
         """
 
     def checked(self) -> CheckedCamera:
@@ -133,11 +133,11 @@ class Workcell(Closing):
         """Open the camera of another view of the model.
 
         Args:
-            name: name of the view.
-            source: camera that `other_cameras=` names for it; empty if it names none.
+            name: Name of the view.
+            source: Camera that `other_cameras=` names for it; empty if it names none.
 
         Raises:
-            DriveError: the workcell has no such view, or needs a source.
+            DriveError: The workcell has no such view, or needs a source.
         """
         if not source:
             raise DriveError(
@@ -150,8 +150,8 @@ class Workcell(Closing):
         """Open the cameras of the model's other views; `close` closes them.
 
         Args:
-            names: names of the views.
-            sources: camera that `other_cameras=` names for some views.
+            names: Names of the views.
+            sources: Camera that `other_cameras=` names for some views.
         """
         for name in names:
             self.others[name] = self.open_view(name, sources.get(name, ""))
@@ -195,7 +195,7 @@ class MujocoWorkcell(Workcell):
         """Render the camera of another view, or open its source.
 
         Raises:
-            DriveError: the scene has no camera of this name.
+            DriveError: The scene has no camera of this name.
         """
         if source:
             return open_camera(source)
@@ -277,11 +277,11 @@ def safe_arm(
     """Return the workcell's arm behind its safety layer, referenced to its current pose.
 
     Args:
-        options: selects the arm's kinematics.
-        workcell: arm and safety limits.
-        execute: whether to send commands to the arm; False is a dry run.
-        confirm: called before every step; None sends without confirmation.
-        log: file for one JSON line per command.
+        options: Selects the arm's kinematics.
+        workcell: Arm and safety limits.
+        execute: Whether to send commands to the arm; False is a dry run.
+        confirm: Called before every step; None sends without confirmation.
+        log: File for one JSON line per command.
     """
     model = arm_model(options)
     known = model != NO_KINEMATICS

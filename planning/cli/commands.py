@@ -108,7 +108,7 @@ def find_command(words: list[str]) -> tuple[str, list[str]]:
     """Split words into a command of one or two words and its arguments.
 
     Raises:
-        UsageError: no command has this name.
+        UsageError: No command has this name.
     """
     for length in (2, 1):
         name = " ".join(words[:length])

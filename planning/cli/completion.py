@@ -48,7 +48,7 @@ def script(shell: str) -> str:
     """Return the completion script of a shell.
 
     Raises:
-        UsageError: the shell is not supported.
+        UsageError: The shell is not supported.
     """
     if shell not in SCRIPTS:
         raise UsageError(f"--completion {shell!r} is not supported. Allowed: {', '.join(SCRIPTS)}.")

@@ -38,7 +38,7 @@ def parse_options(command: str, kind: type[T], words: list[str]) -> T:
     """Build `kind` from its defaults, the chosen files and the `key=value` words, in this order.
 
     Raises:
-        UsageError: unknown key, value of the wrong type or out of range, or a word without `=`.
+        UsageError: Unknown key, value of the wrong type or out of range, or a word without `=`.
     """
     return build(kind, compose_tree(read_request(command, {"": kind}, words)))
 
@@ -138,7 +138,7 @@ def build(kind: type[T], tree: Mapping[str, object]) -> T:
     """Build the options dataclass from nested plain values.
 
     Raises:
-        UsageError: a required option is missing, or a value is invalid.
+        UsageError: A required option is missing, or a value is invalid.
     """
     return _build(kind, tree, "", layout(kind))
 

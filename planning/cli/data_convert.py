@@ -63,7 +63,7 @@ def own_episodes(options: Options) -> Iterable[Episode]:
     """Return the episodes of a user's reader.
 
     Raises:
-        PlanError: it cannot be loaded, is not a function, or returns no iterable.
+        PlanError: It cannot be loaded, is not a function, or returns no iterable.
     """
     read = load("reader", options.reader)
     if not callable(read):

@@ -81,7 +81,7 @@ class Layout:
         """Find an option by its dotted name or by a unique short name.
 
         Raises:
-            UsageError: the name is unknown or ambiguous.
+            UsageError: The name is unknown or ambiguous.
         """
         if key in self.options:
             return self.options[key]

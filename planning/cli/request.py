@@ -63,13 +63,13 @@ def read_request(
     """Validate the words of a command and translate them for Hydra.
 
     Args:
-        command: name of the command; `configs/<command>/` holds its recipes.
-        kinds: options dataclass of each mode, the default first.
+        command: Name of the command; `configs/<command>/` holds its recipes.
+        kinds: Options dataclass of each mode, the default first.
         words: `key=value` words.
-        sweep: whether commas separate the values of a sweep.
+        sweep: Whether commas separate the values of a sweep.
 
     Raises:
-        UsageError: a key is unknown or a value is invalid.
+        UsageError: A key is unknown or a value is invalid.
     """
     pairs = [_split_word(word, sweep) for word in words]
     recipes = {

@@ -101,7 +101,7 @@ def require_launcher(hydra_words: list[str]) -> None:
     """Check that the requested launcher can run here.
 
     Raises:
-        UsageError: its package is not installed, or this machine is not part of a cluster.
+        UsageError: Its package is not installed, or this machine is not part of a cluster.
     """
     name = next((w.partition("=")[2] for w in hydra_words if w.startswith(LAUNCHER)), "")
     if name.startswith("submitit") and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
@@ -117,7 +117,7 @@ def makes_shards(request: Request) -> bool:
     """Return whether the jobs of a sweep are shards of one output, each with a folder of its own.
 
     Raises:
-        UsageError: the sweep varies something else, too.
+        UsageError: The sweep varies something else, too.
     """
     shard = request.layout.find("shard")
     if shard is None or shard.name not in request.values:
@@ -141,7 +141,7 @@ def run_sweep(request: Request, hydra_words: list[str]) -> int:
     `out.shards/hydra` or `runs/sweeps/`.
 
     Raises:
-        UsageError: two jobs would write the same file, or Hydra rejects the configuration.
+        UsageError: Two jobs would write the same file, or Hydra rejects the configuration.
     """
     require_launcher(hydra_words)
     out = request.layout.find("out")

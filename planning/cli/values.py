@@ -54,7 +54,7 @@ def read_text(option: Option, text: str) -> object:
     """Convert the text after `=` into the value of an option.
 
     Raises:
-        UsageError: the text does not match the option's type, or the value is invalid.
+        UsageError: The text does not match the option's type, or the value is invalid.
     """
     try:
         return _checked(option, _from_text(option.kind, text))
@@ -66,7 +66,7 @@ def check(option: Option, value: object) -> object:
     """Convert a plain value from YAML or Hydra, and check its choices and range.
 
     Raises:
-        UsageError: the value has the wrong type, is not finite, or is out of range.
+        UsageError: The value has the wrong type, is not finite, or is out of range.
     """
     try:
         return _checked(option, value)

@@ -45,9 +45,9 @@ class BatchedModel:
     """A world model that several threads may call.
 
     Args:
-        world: the model.
-        window_s: longest time that a call waits for others [s].
-        max_rows: number of samples of a joint call.
+        world: The model.
+        window_s: Longest time that a call waits for others [s].
+        max_rows: Number of samples of a joint call.
     """
 
     def __init__(self, world: WorldModel, window_s: float, max_rows: int) -> None:

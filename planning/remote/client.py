@@ -67,11 +67,11 @@ class PlanConnection:
     """An open connection; `hello` is what the server says about its model.
 
     Args:
-        options: address, token and time limits.
+        options: Address, token and time limits.
 
     Raises:
-        DriveError: the server cannot be reached, or does not greet as a plan server does.
-        PlanError: an option is wrong, or a library is missing.
+        DriveError: The server cannot be reached, or does not greet as a plan server does.
+        PlanError: An option is wrong, or a library is missing.
     """
 
     def __init__(self, options: RemoteOptions) -> None:
@@ -131,7 +131,7 @@ class PlanConnection:
         """Return the median time between a heartbeat and its answer [s].
 
         Raises:
-            DriveError: the server is lost.
+            DriveError: The server is lost.
         """
         times = []
         for _ in range(count):
@@ -148,8 +148,8 @@ class PlanConnection:
         """Send a message and return the answer.
 
         Raises:
-            PlanError: the server refused the message; the text is the server's.
-            DriveError: the server is lost, or took longer than `timeout_s`.
+            PlanError: The server refused the message; the text is the server's.
+            DriveError: The server is lost, or took longer than `timeout_s`.
         """
         what = str(message.get("request", "plan"))
         data = pack(message)

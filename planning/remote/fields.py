@@ -17,7 +17,7 @@ def get(message: Message, name: str) -> object:
     """Return a field.
 
     Raises:
-        PlanError: the message has no such field.
+        PlanError: The message has no such field.
     """
     if name not in message:
         raise PlanError(f"The message has no field {name!r}. It has: {', '.join(message)[:300]}")
@@ -28,7 +28,7 @@ def as_image(value: object, name: str) -> NDArray[np.uint8]:
     """Return an RGB image [H, W, 3].
 
     Raises:
-        PlanError: the value is no such array of uint8.
+        PlanError: The value is no such array of uint8.
     """
     shape: tuple[int, ...] = value.shape if isinstance(value, np.ndarray) else ()
     good = len(shape) == 3 and shape[2] == 3 and all(1 <= n <= MAX_SIDE_PX for n in shape[:2])
@@ -45,7 +45,7 @@ def as_numbers(value: object, name: str, *shape: int) -> NDArray[np.float64]:
     """Return finite numbers of a shape, given as an array or as lists.
 
     Raises:
-        PlanError: the value has another shape, is not numeric, or holds NaN or infinity.
+        PlanError: The value has another shape, is not numeric, or holds NaN or infinity.
     """
     try:
         found = np.asarray(value)
@@ -65,7 +65,7 @@ def as_number(value: object, name: str, low: float, high: float) -> float:
     """Return a number of a range.
 
     Raises:
-        PlanError: the value is not a number from `low` to `high`.
+        PlanError: The value is not a number from `low` to `high`.
     """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not low <= float(value) <= high:  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def as_whole(value: object, name: str, low: int, high: int) -> int:
     """Return a whole number of a range.
 
     Raises:
-        PlanError: the value is not a whole number from `low` to `high`.
+        PlanError: The value is not a whole number from `low` to `high`.
     """
     if type(value) is not int or not low <= value <= high:
         raise PlanError(f"{name} is {str(value)[:60]}. Allowed: whole numbers, {low} to {high}")
@@ -88,7 +88,7 @@ def as_text(value: object, name: str, longest: int = 200) -> str:
     """Return a text.
 
     Raises:
-        PlanError: the value is not text, or too long.
+        PlanError: The value is not text, or too long.
     """
     if not isinstance(value, str) or len(value) > longest:
         raise PlanError(f"{name} must be a text of at most {longest} characters")

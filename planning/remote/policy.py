@@ -48,12 +48,12 @@ class RemotePolicy:
     """Connects an arm to the model of a plan server.
 
     Args:
-        options: address, token and time limits.
+        options: Address, token and time limits.
         axes: [2, 2] matrix from planned x-y moves to the arm's (`worldmodel calibrate axes`).
 
     Raises:
-        DriveError: the server cannot be reached.
-        PlanError: it is another kind of server, or speaks another version.
+        DriveError: The server cannot be reached.
+        PlanError: It is another kind of server, or speaks another version.
     """
 
     def __init__(self, options: RemoteOptions, *, axes: NDArray[np.float64] | None = None) -> None:
@@ -94,12 +94,12 @@ class RemotePolicy:
         """Tell the server the arm's conventions and limits; it compares them with the model's.
 
         Args:
-            arm: conventions declared by the arm.
-            box_m: workspace of planned positions.
-            interrupt: called with the reason, from another thread, when the server is lost.
+            arm: Conventions declared by the arm.
+            box_m: Workspace of planned positions.
+            interrupt: Called with the reason, from another thread, when the server is lost.
 
         Raises:
-            PlanError: arm and model do not match.
+            PlanError: Arm and model do not match.
         """
         self.connection.ask(
             {
@@ -131,7 +131,7 @@ class RemoteAgent:
         """Send the goals of a new episode and the seed of the search.
 
         Raises:
-            PlanError: there are too many goals, or the server refuses one.
+            PlanError: There are too many goals, or the server refuses one.
         """
         if len(goals) > MAX_GOALS:
             raise PlanError(f"There are {len(goals)} goals; a plan server takes {MAX_GOALS}")
@@ -151,8 +151,8 @@ class RemoteAgent:
         """Return the next action, or None if all step budgets are spent.
 
         Raises:
-            DriveError: the server is lost or too slow; the arm's motion was interrupted.
-            PlanError: the server refuses the observation.
+            DriveError: The server is lost or too slow; the arm's motion was interrupted.
+            PlanError: The server refuses the observation.
         """
         began = time.perf_counter()
         answer = self.connection.ask(
@@ -179,7 +179,7 @@ def section(message: Mapping[str, object], name: str) -> Message:
     """Return a map inside a message.
 
     Raises:
-        PlanError: there is none.
+        PlanError: There is none.
     """
     found = message.get(name)
     if not isinstance(found, dict):

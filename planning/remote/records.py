@@ -52,7 +52,7 @@ def read_decision(message: Message, num_goals: int) -> Decision:
     """Return the decision of a message.
 
     Raises:
-        PlanError: the message holds no decision, or its numbers are not finite.
+        PlanError: The message holds no decision, or its numbers are not finite.
     """
     action_A = as_numbers(get(message, "action"), "action", POSE_DIM)
     seconds = get(message, "seconds")

@@ -49,7 +49,7 @@ class Session(Protocol):
         """Return the answer to a message.
 
         Raises:
-            Exception: the message is wrong, or the planner failed.
+            Exception: The message is wrong, or the planner failed.
         """
 
 
@@ -65,11 +65,11 @@ class PlanServer:
     """Serves sessions on one address.
 
     Args:
-        open_session: makes the session of a new client.
-        hello: greeting, sent to every client.
-        options: address, access and limits.
-        token: what clients must present; empty for none.
-        threads: number of requests that are planned at the same time.
+        open_session: Makes the session of a new client.
+        hello: Greeting, sent to every client.
+        options: Address, access and limits.
+        token: What clients must present; empty for none.
+        threads: Number of requests that are planned at the same time.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class PlanServer:
         """Serve until cancelled; `ready` receives the address.
 
         Raises:
-            PlanError: the address cannot be used, or the certificate is wrong.
+            PlanError: The address cannot be used, or the certificate is wrong.
         """
         options, context = self.options, self._tls()
         try:

@@ -16,7 +16,7 @@ def read_token(file: str) -> str:
     """Return the token that a file holds; empty for an empty name.
 
     Raises:
-        PlanError: the file cannot be read or holds no token.
+        PlanError: The file cannot be read or holds no token.
     """
     if not file:
         return ""
@@ -37,7 +37,7 @@ def read_or_make_token(file: str) -> str:
     """Return the token of a file, which is made, readable for its owner only, if there is none.
 
     Raises:
-        PlanError: the file holds no token, or cannot be made.
+        PlanError: The file holds no token, or cannot be made.
     """
     path = Path(file).expanduser()
     if file and not path.exists():

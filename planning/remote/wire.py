@@ -41,7 +41,7 @@ def need(module: str) -> ModuleType:
     """Import a library of the extra `serve`.
 
     Raises:
-        PlanError: it is not installed.
+        PlanError: It is not installed.
     """
     if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise PlanError(
@@ -66,7 +66,7 @@ def pack(message: Mapping[str, object]) -> bytes:
     """Return a message as bytes.
 
     Raises:
-        PlanError: a value is neither plain nor an array of numbers, or msgpack is missing.
+        PlanError: A value is neither plain nor an array of numbers, or msgpack is missing.
     """
     packed: bytes = need("msgpack").packb(message, default=_packed)
     return packed
@@ -128,7 +128,7 @@ def unpack(data: bytes) -> Message:
     """Return the message of bytes that anybody may have sent.
 
     Raises:
-        PlanError: it is not a map of plain values and arrays in msgpack, or exceeds a limit; or
+        PlanError: It is not a map of plain values and arrays in msgpack, or exceeds a limit; or
             msgpack is missing.
     """
     msgpack, values = need("msgpack"), _Values()

@@ -129,7 +129,7 @@ class _Server(ThreadingHTTPServer):
 
     Args:
         port: TCP port on the loopback interface.
-        parts: name of a part of the page -> function that returns its content type and body.
+        parts: Name of a part of the page -> function that returns its content type and body.
     """
 
     daemon_threads = True
@@ -194,7 +194,7 @@ class LiveView:
         port: TCP port; 0 uses any free port.
 
     Raises:
-        DriveError: the port is not available.
+        DriveError: The port is not available.
     """
 
     def __init__(self, port: int = 0) -> None:

@@ -91,11 +91,11 @@ def write_report(
     """Write `report.html`, `summary.json` and `episodes.jsonl` into a folder.
 
     Args:
-        out: output folder, created if missing.
-        title: heading of the page.
+        out: Output folder, created if missing.
+        title: Heading of the page.
         summary: JSON serialisable values, shown as a table.
-        episodes: episodes, with their frames; failures are shown first.
-        others: episodes of baselines by name, whose outcome is shown beside that of the episode
+        episodes: Episodes, with their frames; failures are shown first.
+        others: Episodes of baselines by name, whose outcome is shown beside that of the episode
             with the same task and seed.
 
     Returns:

@@ -32,8 +32,8 @@ def webp_bytes(frames: Sequence[Frame], fps: float = 6.0, scale: int = 1) -> byt
 
     Args:
         frames: uint8 [H, W, 3] each, of one size.
-        fps: frames per second.
-        scale: integer scale factor.
+        fps: Frames per second.
+        scale: Integer scale factor.
     """
     pictures = [Image.fromarray(enlarged(frame, scale)) for frame in frames]
     out = io.BytesIO()
@@ -60,11 +60,11 @@ def h264_bytes(frames: Sequence[Frame], fps: int = 6, scale: int = 3) -> bytes:
 
     Args:
         frames: uint8 [H, W, 3] each, of one size.
-        fps: frames per second.
-        scale: integer scale factor.
+        fps: Frames per second.
+        scale: Integer scale factor.
 
     Raises:
-        av.codec.codec.UnknownCodecError: this build of PyAV has no H.264 encoder.
+        av.codec.codec.UnknownCodecError: This build of PyAV has no H.264 encoder.
     """
     out = io.BytesIO()
     first = enlarged(frames[0], scale)

@@ -178,7 +178,7 @@ class DeviceSearch(Replayed, CEMSearch):
         """Return the result, which is read from the device at once.
 
         Raises:
-            EnergyError: an energy was not finite; the message names the first affected iteration.
+            EnergyError: An energy was not finite; the message names the first affected iteration.
         """
         spread_1 = self.std_K4[..., :3].max().reshape(1)
         parts = [self.first_bad_1.float(), self.energy, spread_1, self.chosen().flatten()]
@@ -231,7 +231,7 @@ class DeviceGroup(Replayed):
         """Return the plans.
 
         Raises:
-            EnergyError: an energy was not finite.
+            EnergyError: An energy was not finite.
         """
         return [search.plan() for search in self.searches]
 

@@ -55,7 +55,7 @@ class Nevergrad(Solver):
         """Return a new search.
 
         Raises:
-            PlanError: the library is not installed, or the algorithm is unknown to it.
+            PlanError: The library is not installed, or the algorithm is unknown to it.
         """
         return _NevergradSearch(self, problem)
 

@@ -35,15 +35,15 @@ def make_optimiser(
     """Create an optimiser by name.
 
     Args:
-        name: one of `NAMES`, a name that an installed package registers, or `module:Class`.
-        samples: number of plans per iteration.
-        iterations: maximum number of iterations.
-        elites: number of lowest-energy samples that cem and icem keep.
-        min_spread_m: stop once the spread of the best plans is below this [m]; 0 never stops.
-        device: the model's device; on CUDA, cem runs there (`DeviceCEM`).
+        name: One of `NAMES`, a name that an installed package registers, or `module:Class`.
+        samples: Number of plans per iteration.
+        iterations: Maximum number of iterations.
+        elites: Number of lowest-energy samples that cem and icem keep.
+        min_spread_m: Stop once the spread of the best plans is below this [m]; 0 never stops.
+        device: The model's device; on CUDA, cem runs there (`DeviceCEM`).
 
     Raises:
-        PlanError: unknown name; the message lists the known ones. Or a user's class is not a
+        PlanError: Unknown name; the message lists the known ones. Or a user's class is not a
             solver, or cannot be loaded.
     """
     if name not in ELITE_SOLVERS:

@@ -128,7 +128,7 @@ class Search(ABC):
         """Return the cost's energies [B] of samples.
 
         Raises:
-            PlanError: the cost returned a wrong shape.
+            PlanError: The cost returned a wrong shape.
         """
         energies_B = self.problem.cost(self.problem.bounds.full(samples_BK4))
         return self.checked(energies_B, samples_BK4)
@@ -137,7 +137,7 @@ class Search(ABC):
         """Return energies if there is one for each sample.
 
         Raises:
-            PlanError: the shape is wrong.
+            PlanError: The shape is wrong.
         """
         if energies_B.shape != samples_BK4.shape[:1]:
             raise PlanError(
@@ -160,7 +160,7 @@ class Search(ABC):
         """Run one iteration.
 
         Raises:
-            EnergyError: an energy is not finite.
+            EnergyError: An energy is not finite.
         """
         self.iteration += 1
         samples_BK4 = self.propose()
@@ -214,7 +214,7 @@ class Solver(ABC):
         """Check every field.
 
         Raises:
-            PlanError: a value is out of its range.
+            PlanError: A value is out of its range.
         """
         check_fields(self)
 
@@ -236,17 +236,17 @@ class Solver(ABC):
         """Find low-energy actions.
 
         Args:
-            cost: actions [B, K, 7] -> energies [B].
-            bounds: limits and gripper rule; every sample obeys them.
-            generator: random generator.
-            horizon: number of actions per plan, K.
-            start_K4: mean of the first samples (warm start); None for no motion.
-            spread: standard deviation of the first samples, in half widths of the box.
-            deadline_s: time limit [s], checked after each iteration.
+            cost: Actions [B, K, 7] -> energies [B].
+            bounds: Limits and gripper rule; every sample obeys them.
+            generator: Random generator.
+            horizon: Number of actions per plan, K.
+            start_K4: Mean of the first samples (warm start); None for no motion.
+            spread: Standard deviation of the first samples, in half widths of the box.
+            deadline_s: Time limit [s], checked after each iteration.
 
         Raises:
             PlanError: `start_K4` or the energies have a wrong shape.
-            EnergyError: an energy is not finite; the message names the iteration.
+            EnergyError: An energy is not finite; the message names the iteration.
         """
         began = time.perf_counter()
         mean_K4 = torch.zeros(horizon, 4) if start_K4 is None else start_K4.clone()
@@ -264,12 +264,12 @@ class Solver(ABC):
         """Solve independent problems; a search on a device may solve them together.
 
         Args:
-            problems: problems with costs from one observation, in the order of their random draws.
-            deadline_s: time limit of each search [s].
+            problems: Problems with costs from one observation, in the order of their random draws.
+            deadline_s: Time limit of each search [s].
 
         Raises:
-            PlanError: the energies have a wrong shape.
-            EnergyError: an energy is not finite; the message names the iteration.
+            PlanError: The energies have a wrong shape.
+            EnergyError: An energy is not finite; the message names the iteration.
         """
         return [self.run(self.start(problem), deadline_s) for problem in problems]
 

@@ -176,7 +176,7 @@ def _check_settings(encoder: VisionTransformer, file: PublishedFile) -> None:
     """Check config.json against the weights.
 
     Raises:
-        CheckpointError: a size differs, because shards are missing or the files do not belong
+        CheckpointError: A size differs, because shards are missing or the files do not belong
             together.
     """
     sizes = {
@@ -198,7 +198,7 @@ def assemble(file: PublishedFile, want: Want = "any") -> tuple[Assembled, list[s
     """Assemble the model of a published file.
 
     Args:
-        file: the published file.
+        file: The published file.
         want: `encoder` ignores a predictor, `probe` takes only the classifier of a file that also
             holds an encoder, and `any` takes everything.
 
@@ -206,8 +206,8 @@ def assemble(file: PublishedFile, want: Want = "any") -> tuple[Assembled, list[s
         The model, and the top-level entries of the file that it was built from.
 
     Raises:
-        CheckpointError: the file is damaged, or has no part that makes a model.
-        ConfigError: an option contradicts the file.
+        CheckpointError: The file is damaged, or has no part that makes a model.
+        ConfigError: An option contradicts the file.
     """
     if file.main_part(want) == "probe":
         probe = file.load("probe")

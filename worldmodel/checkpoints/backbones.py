@@ -39,8 +39,8 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
     """Load a DINOv2 or VideoMAE backbone by hub name, or from a folder with config.json.
 
     Raises:
-        CheckpointError: the model is not found in the folder or on the hub, or is not supported.
-        ConfigError: the transformers package is not installed.
+        CheckpointError: The model is not found in the folder or on the hub, or is not supported.
+        ConfigError: The transformers package is not installed.
     """
     package = transformers_package()
     offline = not Path(name).is_dir() and not is_reachable()
@@ -72,8 +72,8 @@ def _require_own_weights(folder: Path, config: Any) -> None:
     """Check that the weights lie in the folder's own files, and that there are enough of them.
 
     Raises:
-        CheckpointError: a file is missing, damaged or elsewhere.
-        ConfigError: the settings describe more weights.
+        CheckpointError: A file is missing, damaged or elsewhere.
+        ConfigError: The settings describe more weights.
     """
     if (folder / ADAPTER).exists():
         raise CheckpointError(f"{folder} holds {ADAPTER}: merge the adapter into its base model")
@@ -85,7 +85,7 @@ def _load(name: str | Path, config: Any, offline: bool) -> Any:
     """Build a backbone with the weights of a folder or hub name.
 
     Raises:
-        CheckpointError: they cannot be read, or lack some, which would be random.
+        CheckpointError: They cannot be read, or lack some, which would be random.
     """
     try:
         backbone, loaded = transformers_package().AutoModel.from_pretrained(
@@ -118,7 +118,7 @@ def _processor(name: str | Path, offline: bool) -> dict[str, Any]:
     """Read the processor settings of a folder or hub name; empty if there are none.
 
     Raises:
-        CheckpointError: without a network, the hub's cache holds the model but not these settings,
+        CheckpointError: Without a network, the hub's cache holds the model but not these settings,
             which give the mean and the standard deviation of the pixels.
     """
     if Path(name).is_dir():
@@ -142,7 +142,7 @@ def read_processor(folder: Path) -> dict[str, Any]:
     """Read the image processor settings in a folder; empty if there are none.
 
     Raises:
-        CheckpointError: the file is not a JSON object.
+        CheckpointError: The file is not a JSON object.
     """
     file = next((folder / name for name in PROCESSORS if (folder / name).is_file()), None)
     return {} if file is None else read_json(file)

@@ -44,7 +44,7 @@ def read_description(path: Path) -> dict[str, Any] | None:
     """Read the description inside a safetensors file; None if it has none.
 
     Raises:
-        CheckpointError: the file is damaged or not safetensors, or its description is invalid.
+        CheckpointError: The file is damaged or not safetensors, or its description is invalid.
     """
     with opened(path) as file:
         text = (file.metadata() or {}).get(KEY)
@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file beside published weights; empty if it is missing.
 
     Raises:
-        CheckpointError: the file is not a JSON object.
+        CheckpointError: The file is not a JSON object.
     """
     return _json_object(path.read_bytes(), str(path)) if path.is_file() else {}
 
@@ -74,7 +74,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read all tensors of a file.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: The file is damaged.
     """
     with opened(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
@@ -84,12 +84,12 @@ def fill(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], where
     """Assign float32 weights to networks, without copying those that are float32 already.
 
     Args:
-        networks: networks by their key prefix in `tensors`.
-        tensors: all weights of all networks.
-        where: name of the file, for error messages.
+        networks: Networks by their key prefix in `tensors`.
+        tensors: All weights of all networks.
+        where: Name of the file, for error messages.
 
     Raises:
-        CheckpointError: tensors are missing, unexpected or misshapen; the message names them.
+        CheckpointError: Tensors are missing, unexpected or misshapen; the message names them.
     """
     wanted = {f"{p}{k}": v for p, part in networks.items() for k, v in part.state_dict().items()}
     problems = {

@@ -41,15 +41,15 @@ def convert(source: str, out: Path, config: ConvertConfig, layout: Layout = "own
     """Rewrite a published file or name in one of our layouts.
 
     Args:
-        source: file, folder or published name; for `huggingface` also an own run or file.
+        source: File, folder or published name; for `huggingface` also an own run or file.
         out: safetensors file, or for `huggingface` a folder.
-        config: how to read the source.
-        layout: what to write.
+        config: How to read the source.
+        layout: What to write.
 
     Raises:
-        CheckpointError: the source is damaged, refused or inconsistent.
-        ConfigError: an option contradicts the file, or the layout cannot hold the model.
-        DownloadError: a published file cannot be downloaded.
+        CheckpointError: The source is damaged, refused or inconsistent.
+        ConfigError: An option contradicts the file, or the layout cannot hold the model.
+        DownloadError: A published file cannot be downloaded.
     """
     path, published = find_source(source)
     if (out.suffix == ".safetensors") != (layout == "own"):

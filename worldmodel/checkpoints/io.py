@@ -65,10 +65,10 @@ def save(
     """Write weights, configuration and specs to one safetensors file, atomically.
 
     Args:
-        path: output file.
-        model: a world model, a frame encoder, a latent dynamics or a probe.
-        notes: notes about the training, stored in the file's description.
-        dtype: data type of the file; loading always gives float32.
+        path: Output file.
+        model: A world model, a frame encoder, a latent dynamics or a probe.
+        notes: Notes about the training, stored in the file's description.
+        dtype: Data type of the file; loading always gives float32.
     """
     tensors: dict[str, Tensor] = {
         f"{prefix}{name}": value.detach().cpu().to(dtype).contiguous()
@@ -88,12 +88,12 @@ def load_own(path: Path, encoder: FrameEncoder | None = None) -> Model:
     """Read a file written by `save` into a float32 model on the CPU.
 
     Args:
-        path: the file.
-        encoder: encoder of a user's class, into which the file's weights are read; required for
+        path: The file.
+        encoder: Encoder of a user's class, into which the file's weights are read; required for
             a file of such an encoder, which holds no code.
 
     Raises:
-        CheckpointError: the file is damaged, of an unknown kind, or its keys and shapes do not
+        CheckpointError: The file is damaged, of an unknown kind, or its keys and shapes do not
             match.
     """
     description = read_description(path)
@@ -133,14 +133,14 @@ def empty_model(
     """Build the model of a file's description, on the meta device where possible.
 
     Args:
-        kind: entry of the description.
-        config: entry of the description.
-        most: number of weights in the file; a part that takes memory may not have more.
-        encoder: encoder of a user's class; see `load_own`.
+        kind: Entry of the description.
+        config: Entry of the description.
+        most: Number of weights in the file; a part that takes memory may not have more.
+        encoder: Encoder of a user's class; see `load_own`.
 
     Raises:
-        CheckpointError: the encoder is of a user's class, and it is not given, or another one is.
-        ConfigError: the kind is unknown, or the configuration is invalid.
+        CheckpointError: The encoder is of a user's class, and it is not given, or another one is.
+        ConfigError: The kind is unknown, or the configuration is invalid.
     """
     if kind == "world_model":
         model = from_dict(ModelConfig, config)
@@ -168,7 +168,7 @@ def _users_encoder(config: FrameEncoderConfig, encoder: FrameEncoder | None) -> 
     """Return the given encoder with a file's conventions.
 
     Raises:
-        CheckpointError: no encoder is given, or one with other sizes.
+        CheckpointError: No encoder is given, or one with other sizes.
     """
     described = config.encoder
     assert isinstance(described, OwnEncoderConfig)

@@ -43,7 +43,7 @@ def resolve_device(device: Device = "auto") -> torch.device:
     """Resolve a device; `auto` is CUDA if available, else the CPU.
 
     Raises:
-        ConfigError: no device has this name, or this machine does not have it.
+        ConfigError: No device has this name, or this machine does not have it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,15 +89,15 @@ def load_world_model(
     """Load a world model: a frame encoder and the latent dynamics trained on it.
 
     Args:
-        name_or_path: an embedded or published name, a file, or a folder (see this module).
-        device: a torch device, or `auto` for CUDA if available.
-        precision: data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
+        name_or_path: An embedded or published name, a file, or a folder (see this module).
+        device: A torch device, or `auto` for CUDA if available.
+        precision: Data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
             else float32.
-        encoder: encoder of your own class, with which the model was trained.
+        encoder: Encoder of your own class, with which the model was trained.
 
     Raises:
-        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
-        DownloadError: a published file cannot be downloaded; the message describes the manual
+        CheckpointError: The name is unknown, the file is damaged, or the model is of another kind.
+        DownloadError: A published file cannot be downloaded; the message describes the manual
             download.
     """
     model = _open(name_or_path, "any", encoder)
@@ -121,19 +121,19 @@ def load_encoder(
     """Load a frame encoder, or the one inside a world model.
 
     Args:
-        name_or_path: as for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and `random:vit_base`
+        name_or_path: As for `load_world_model`; also `hf:NAME`, `hf:FOLDER`, and `random:vit_base`
             or another size for untrained weights.
-        device: a torch device, or `auto` for CUDA if available.
-        precision: data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
+        device: A torch device, or `auto` for CUDA if available.
+        precision: Data type of the weights; `auto` is bfloat16 on CUDA devices that have it,
             else float32.
-        seed: seed of a random encoder's weights.
-        image_size: side of a random encoder's images [px].
-        encoder: encoder of your own class, whose weights are read.
+        seed: Seed of a random encoder's weights.
+        image_size: Side of a random encoder's images [px].
+        encoder: Encoder of your own class, whose weights are read.
 
     Raises:
-        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
-        ConfigError: the name is empty, or the random size is unknown.
-        DownloadError: a published file cannot be downloaded; the message describes the manual
+        CheckpointError: The name is unknown, the file is damaged, or the model is of another kind.
+        ConfigError: The name is empty, or the random size is unknown.
+        DownloadError: A published file cannot be downloaded; the message describes the manual
             download.
     """
     if not str(name_or_path):
@@ -154,8 +154,8 @@ def load_probe(
     """Load an attentive probe.
 
     Raises:
-        CheckpointError: the name is unknown, the file is damaged, or the model is of another kind.
-        DownloadError: a published file cannot be downloaded; the message describes the manual
+        CheckpointError: The name is unknown, the file is damaged, or the model is of another kind.
+        DownloadError: A published file cannot be downloaded; the message describes the manual
             download.
     """
     model = _open(name_or_path, "probe")
@@ -174,14 +174,14 @@ def load_any(
     """Load a model of any kind; use the typed loaders if you need a specific one.
 
     Args:
-        name_or_path: as for `load_world_model`.
-        device: a torch device, or `auto` for CUDA if available.
-        precision: data type of the weights.
-        encoder: encoder of your own class, whose weights are read.
+        name_or_path: As for `load_world_model`.
+        device: A torch device, or `auto` for CUDA if available.
+        precision: Data type of the weights.
+        encoder: Encoder of your own class, whose weights are read.
 
     Raises:
-        CheckpointError: the name is unknown, or the file is damaged.
-        DownloadError: a published file cannot be downloaded; the message describes the manual
+        CheckpointError: The name is unknown, or the file is damaged.
+        DownloadError: A published file cannot be downloaded; the message describes the manual
             download.
     """
     return place(_open(name_or_path, "any", encoder), device, precision)
@@ -193,7 +193,7 @@ def place(model: AnyModel, device: Device, precision: Precision = "auto") -> Any
     On a CPU these are the optimised layers; in bfloat16 on CUDA, the compiled blocks.
 
     Raises:
-        ConfigError: the device or the precision is unknown, or this machine lacks the device.
+        ConfigError: The device or the precision is unknown, or this machine lacks the device.
     """
     target = resolve_device(device)
     dtype = use_precision(networks(model).values(), precision, target)
@@ -235,7 +235,7 @@ def _open_repository(
     """Load from the hub's cache, downloading on first use.
 
     Raises:
-        DownloadError: a file cannot be downloaded.
+        DownloadError: A file cannot be downloaded.
     """
     try:
         folder = pretrained.fetch_repository(repository, Path(name))
@@ -295,7 +295,7 @@ def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
     The configuration is read from the run's summary.json.
 
     Raises:
-        CheckpointError: the summary is missing or describes another model.
+        CheckpointError: The summary is missing or describes another model.
     """
     folders = (path.parent, path.parent.parent)
     summary = next((f / "summary.json" for f in folders if (f / "summary.json").is_file()), None)

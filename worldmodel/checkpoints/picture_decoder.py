@@ -39,7 +39,7 @@ def load_decoder(path: Path) -> PictureDecoder:
     """Load a decoder.
 
     Raises:
-        CheckpointError: the file is damaged or of another kind.
+        CheckpointError: The file is damaged or of another kind.
     """
     found = read_description(path) or {}
     if found.get("kind") != KIND:

@@ -82,14 +82,14 @@ def save_pretrained(
     """Write a model as a folder that `load_world_model` and the hub read.
 
     Args:
-        model: a world model, a frame encoder, a latent dynamics or a probe.
-        folder: output folder; other files in it stay.
-        notes: notes about the training, for the description and the card.
-        licence: identifier of the hub, such as `mit`; empty if it is not stated.
-        findings: sentences of the training's verdict, for the card.
-        decoder: file of the model's picture decoder, which is copied.
-        dtype: data type of the file; loading always gives float32.
-        repository: name in the card's example.
+        model: A world model, a frame encoder, a latent dynamics or a probe.
+        folder: Output folder; other files in it stay.
+        notes: Notes about the training, for the description and the card.
+        licence: Identifier of the hub, such as `mit`; empty if it is not stated.
+        findings: Sentences of the training's verdict, for the card.
+        decoder: File of the model's picture decoder, which is copied.
+        dtype: Data type of the file; loading always gives float32.
+        repository: Name in the card's example.
 
     Returns:
         The folder.
@@ -131,19 +131,19 @@ def push_to_hub(
     """Write a model with `save_pretrained` and upload the folder to the hub.
 
     Args:
-        model: the model.
+        model: The model.
         repository: `USER/NAME` or `USER/NAME@BRANCH`; created if it is missing.
-        folder: folder for the files, which stay.
-        private: whether a new repository is private.
-        notes: notes about the training.
-        licence: identifier of the hub, such as `mit`.
+        folder: Folder for the files, which stay.
+        private: Whether a new repository is private.
+        notes: Notes about the training.
+        licence: Identifier of the hub, such as `mit`.
 
     Returns:
         The URL of the commit.
 
     Raises:
-        ConfigError: the name is not a repository.
-        UploadError: the hub is unreachable or denies access.
+        ConfigError: The name is not a repository.
+        UploadError: The hub is unreachable or denies access.
     """
     written = save_pretrained(model, folder, notes=notes, licence=licence, repository=repository)
     return push_folder(written, repository, private=private)
@@ -178,13 +178,13 @@ def load_pretrained(
     """Load a folder of `save_pretrained`.
 
     Args:
-        folder: the folder.
-        checked: whether the content was compared with its checksum already, as by a download; then
+        folder: The folder.
+        checked: Whether the content was compared with its checksum already, as by a download; then
             only its size is.
-        encoder: encoder of a user's class; see `worldmodel.checkpoints.io.load_own`.
+        encoder: Encoder of a user's class; see `worldmodel.checkpoints.io.load_own`.
 
     Raises:
-        CheckpointError: a file is missing, or does not match its size, its checksum or
+        CheckpointError: A file is missing, or does not match its size, its checksum or
             `config.json`.
     """
     config = read_json(folder / CONFIG)
@@ -204,11 +204,11 @@ def fetch_repository(repository: Repository, manual: Path) -> Path:
     """Return the folder of a repository's files in the hub's cache, downloading them on first use.
 
     Args:
-        repository: the repository.
-        manual: folder at which the caller looks for files that were downloaded manually.
+        repository: The repository.
+        manual: Folder at which the caller looks for files that were downloaded manually.
 
     Raises:
-        DownloadError: a file cannot be downloaded.
+        DownloadError: A file cannot be downloaded.
         CheckpointError: `config.json` is damaged, names other files than this format has, or
             describes a backbone of transformers.
     """

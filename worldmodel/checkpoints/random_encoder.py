@@ -36,11 +36,11 @@ def random_encoder(name: str, seed: int = 0, image_size: int = 256) -> VideoEnco
 
     Args:
         name: `random:tiny` or `random:` and a published size, such as `random:vit_base`.
-        seed: seed of the weights.
-        image_size: side of the images [px].
+        seed: Seed of the weights.
+        image_size: Side of the images [px].
 
     Raises:
-        ConfigError: the size is unknown.
+        ConfigError: The size is unknown.
     """
     size, side = name.removeprefix(PREFIX), (image_size, image_size)
     if size != "tiny" and size not in PRESETS:

@@ -33,7 +33,7 @@ def refuse_stand_ins(path: Path) -> None:
     """Refuse what often lies in the place of a weight file.
 
     Raises:
-        CheckpointError: the file is missing, no regular file, empty, a Git LFS pointer, a web page
+        CheckpointError: The file is missing, no regular file, empty, a Git LFS pointer, a web page
             or another text file, or a torch file with the name of a safetensors file.
     """
     if not path.is_file():
@@ -72,7 +72,7 @@ def verify_weights(path: Path) -> None:
     format have no marked end and are only checked for stand-ins.
 
     Raises:
-        CheckpointError: the file is a stand-in, its end is missing, or a tensor is damaged.
+        CheckpointError: The file is a stand-in, its end is missing, or a tensor is damaged.
     """
     refuse_stand_ins(path)
     with path.open("rb") as file:

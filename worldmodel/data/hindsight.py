@@ -55,7 +55,7 @@ def fingertips(states_TS: Array) -> tuple[Array, Array]:
     """Return the position between the fingertips [T, 3, m] and the yaw of their pads [T, rad].
 
     Args:
-        states_TS: flange poses and closedness [T, 7], as in `Episode.states_TS`.
+        states_TS: Flange poses and closedness [T, 7], as in `Episode.states_TS`.
     """
     roll, pitch, yaw = np.moveaxis(states_TS[:, 3:6].astype(np.float64), -1, 0)
     sr, cr, sp, cp, sy, cy = (f(a) for a in (roll, pitch, yaw) for f in (np.sin, np.cos))

@@ -79,7 +79,7 @@ def prepared_views(manifest: Manifest, views: tuple[str, ...]) -> tuple[str, ...
     """Return the views to store for `views=`; empty for the camera of the index alone.
 
     Raises:
-        ConfigError: the names are not valid, or the main view is not the index's camera, whose
+        ConfigError: The names are not valid, or the main view is not the index's camera, whose
             times and poses the episodes have.
     """
     check_views(views)

@@ -43,7 +43,7 @@ def grid_actions(num_points: int, size_m: float) -> tuple[Tensor, dict[str, Tens
     """Build the grid values and each plane's moves [G * G, 7], without rotation or gripper.
 
     Raises:
-        ConfigError: the grid is even or too small, so that it lacks "no move", or its size is 0.
+        ConfigError: The grid is even or too small, so that it lacks "no move", or its size is 0.
     """
     if num_points < 3 or num_points % 2 == 0:
         raise ConfigError(f"grid={num_points} must be an odd number, 3 or more")
@@ -89,16 +89,16 @@ def energy_grid(
     """Compute the energy landscape around one step of a recording.
 
     Args:
-        model: any world model.
+        model: Any world model.
         frames_2HWC: uint8 RGB, the current and the next frame, at the model's size.
-        states_2S: robot states at both frames.
-        num_points: odd number of grid points per axis.
-        size_m: maximum move along an axis [m]; None uses the limit of the model's actions.
-        batch_size: number of actions per batch.
+        states_2S: Robot states at both frames.
+        num_points: Odd number of grid points per axis.
+        size_m: Maximum move along an axis [m]; None uses the limit of the model's actions.
+        batch_size: Number of actions per batch.
 
     Raises:
-        ShapeError: not two frames and two states.
-        ConfigError: the number of grid points is even.
+        ShapeError: Not two frames and two states.
+        ConfigError: The number of grid points is even.
     """
     if len(frames_2HWC) != 2 or tuple(states_2S.shape) != (2, 7):
         raise ShapeError(

@@ -17,7 +17,7 @@ def pose_errors(pose: ObjectPose, labels_BL4: Tensor) -> tuple[Tensor, Tensor]:
     """Return the errors of the slot nearest to each label, among those that are likely.
 
     Args:
-        pose: decoded poses of frames [..., M].
+        pose: Decoded poses of frames [..., M].
         labels_BL4: x, y, z [m] and yaw [rad] of L objects [..., L, 4]; NaN where not known.
 
     Returns:

@@ -36,7 +36,7 @@ def rollout_clips(
     """Draw clips, encode them and look up the simulator's poses.
 
     Raises:
-        DataError: the episodes hold no pose of an object.
+        DataError: The episodes hold no pose of an object.
     """
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(clips), size=min(count, len(clips)), replace=False)
@@ -64,14 +64,14 @@ def fit_object_head(
     """Fit an object head to a model that has none, on hindsight labels of training frames.
 
     Args:
-        world: model, whose tokens stay as they are.
-        clips: training clips with hindsight labels.
-        count: maximum number of labelled frames.
-        steps: optimiser steps.
-        seed: seed of the sample and of the head.
+        world: Model, whose tokens stay as they are.
+        clips: Training clips with hindsight labels.
+        count: Maximum number of labelled frames.
+        steps: Optimiser steps.
+        seed: Seed of the sample and of the head.
 
     Raises:
-        DataError: no frame has a label.
+        DataError: No frame has a label.
     """
     labels_F4 = clips.arrays["labels"][:, 0]
     known = np.flatnonzero(np.isfinite(labels_F4[:, 0]))

@@ -56,10 +56,10 @@ def rollout_table(
     that was recorded at the step.
 
     Args:
-        world: model, whose predictor takes at least the largest step.
-        head: object head of the model.
-        clips: clips of more frames than the largest step.
-        steps: imagined steps.
+        world: Model, whose predictor takes at least the largest step.
+        head: Object head of the model.
+        clips: Clips of more frames than the largest step.
+        steps: Imagined steps.
 
     Returns:
         Kind -> step -> medians `imagined_cm`, `copy_cm`, `encoded_cm`, `moved_cm`, `yaw_deg` and

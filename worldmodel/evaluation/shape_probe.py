@@ -107,12 +107,12 @@ def fit_shape_probe(
     """Train a probe on frozen tokens until its loss on held-out clips improves no more.
 
     Args:
-        tokens_BND: tokens of the training clips, see `scaled`; the probe is trained on their
+        tokens_BND: Tokens of the training clips, see `scaled`; the probe is trained on their
             device.
-        labels: their labels, on the same device.
-        num_heads: attention heads of the probe.
-        fit: steps, learning rates and the rule of the end.
-        seed: seed of the weights and of the order.
+        labels: Their labels, on the same device.
+        num_heads: Attention heads of the probe.
+        fit: Steps, learning rates and the rule of the end.
+        seed: Seed of the weights and of the order.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -157,9 +157,9 @@ def scaled(
     features to compare, pixels too, are read in both ways, and held-out clips choose.
 
     Args:
-        train_BND: features of the training clips.
-        unseen_BND: features of other clips.
-        grid: tubelets, rows and columns of tokens.
+        train_BND: Features of the training clips.
+        unseen_BND: Features of other clips.
+        grid: Tubelets, rows and columns of tokens.
         by: `channels`: every channel over all training tokens; `tokens`: the channels of each
             token, as in a layer norm.
     """
@@ -185,9 +185,9 @@ def score(found: Labels, labels: Labels, side_px: int) -> dict[str, float]:
     """Return the share of correct classes and the mean position error [px].
 
     Args:
-        found: output of the probe.
-        labels: the truth.
-        side_px: height and width of the frames.
+        found: Output of the probe.
+        labels: The truth.
+        side_px: Height and width of the frames.
     """
     row = {n: float((found[n].argmax(1) == labels[n]).double().mean()) for n in LABELS}
     row["position_px"] = side_px * float(

@@ -32,13 +32,13 @@ def step_errors(
 
     Args:
         world: model.
-        z_ETND: tokens of the frames.
-        states_ETS: robot states in the model's frame.
-        actions_EKA: action from each frame to the next.
-        context: maximum number of frames that a prediction sees.
+        z_ETND: Tokens of the frames.
+        states_ETS: Robot states in the model's frame.
+        actions_EKA: Action from each frame to the next.
+        context: Maximum number of frames that a prediction sees.
 
     Raises:
-        ShapeError: there are fewer than two frames, or not one action between each two.
+        ShapeError: There are fewer than two frames, or not one action between each two.
     """
     frames = z_ETND.shape[1]
     if frames < 2 or actions_EKA.shape[1] != frames - 1 or states_ETS.shape[1] != frames:
@@ -81,11 +81,11 @@ def separation(
     """Compare the errors of episodes with an event with those of the same episodes without.
 
     Args:
-        plain_EK: errors without the event.
-        event_EK: errors with it.
-        event_steps_E: first step whose error contains the event.
-        width: number of steps of the event.
-        seed: seed of the bootstrap.
+        plain_EK: Errors without the event.
+        event_EK: Errors with it.
+        event_steps_E: First step whose error contains the event.
+        width: Number of steps of the event.
+        seed: Seed of the bootstrap.
     """
     plain_E, event_E = (np.asarray(x.double().amax(1)) for x in (plain_EK, event_EK))
     rng, count = np.random.default_rng(seed), len(plain_E)

@@ -166,16 +166,16 @@ class ActionConditionedPredictor(nn.Module):
         float32.
 
         Args:
-            frames: encoder tokens [B, T * N, D].
-            actions_BTA: the action taken at each frame.
-            states_BTS: robot state at each frame.
-            extrinsics: camera pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
+            frames: Encoder tokens [B, T * N, D].
+            actions_BTA: The action taken at each frame.
+            states_BTS: Robot state at each frame.
+            extrinsics: Camera pose [B, T, 6]; see `PredictorConfig.use_extrinsics`.
 
         Returns:
             [B, T * N, D]; the caller applies LayerNorm without weights.
 
         Raises:
-            ShapeError: the numbers of tokens, actions and states are inconsistent.
+            ShapeError: The numbers of tokens, actions and states are inconsistent.
         """
         time = actions_BTA.shape[1]
         if frames.shape[1] != time * self.num_patches or states_BTS.shape[1] != time:
@@ -250,20 +250,20 @@ class ActionConditionedPredictor(nn.Module):
         cache) may have batch 1; the embedding and the first layer project them once.
 
         Args:
-            frame_BND: tokens of the newest frame.
-            action_BA: its action, which sets the batch size.
-            state_BS: its state.
-            cache: cache returned by the previous step.
-            extrinsics_B6: camera pose.
-            shared: cache of batch 1 for frames before those of `cache`; it is not copied per sample
+            frame_BND: Tokens of the newest frame.
+            action_BA: Its action, which sets the batch size.
+            state_BS: Its state.
+            cache: Cache returned by the previous step.
+            extrinsics_B6: Camera pose.
+            shared: Cache of batch 1 for frames before those of `cache`; it is not copied per sample
                 and not part of the returned cache.
-            keep_cache: whether to return the cache; False at the last step saves memory.
+            keep_cache: Whether to return the cache; False at the last step saves memory.
 
         Returns:
             The predicted tokens, the cache for the next step, and the predicted state.
 
         Raises:
-            ShapeError: the past has as many frames as the predictor takes.
+            ShapeError: The past has as many frames as the predictor takes.
         """
         num_conditions = self._num_conditions(extrinsics_B6)
         size = num_conditions + self.num_patches

@@ -26,7 +26,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
     """Rebuild a config of class `kind` from the result of `to_dict`.
 
     Raises:
-        ConfigError: a name is unknown or missing, or a value has the wrong type or range.
+        ConfigError: A name is unknown or missing, or a value has the wrong type or range.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{kind.__name__} must be a dictionary, not {values!r}")

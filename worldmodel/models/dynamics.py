@@ -87,10 +87,10 @@ class LatentDynamics(Float32Buffers):
         """Predict the next frame's tokens for every input frame (teacher forcing).
 
         Args:
-            frames_BTND: tokens of T frames.
-            actions_BTA: the action taken at each frame.
-            states_BTS: robot state at each frame.
-            extrinsics_BT6: camera pose, for a predictor trained with it.
+            frames_BTND: Tokens of T frames.
+            actions_BTA: The action taken at each frame.
+            states_BTS: Robot state at each frame.
+            extrinsics_BT6: Camera pose, for a predictor trained with it.
 
         Returns:
             Tokens [B, T, N, D], normalised according to the config.
@@ -114,7 +114,7 @@ class LatentDynamics(Float32Buffers):
         stays unchanged, which is valid only for a predictor without state.
 
         Raises:
-            ConfigError: the predictor takes a state to which none of these rules applies.
+            ConfigError: The predictor takes a state to which none of these rules applies.
         """
         p = self.config.predictor
         if (p.state_dim, p.action_dim) == (POSE_DIM, POSE_DIM):
@@ -170,18 +170,18 @@ class LatentDynamics(Float32Buffers):
         """Predict the outcome of actions step by step, caching keys and values of past frames.
 
         Args:
-            z_BND: tokens of the current frame; batch 1 is shared by all samples.
-            state_BS: current state; batch 1 is shared by all samples.
+            z_BND: Tokens of the current frame; batch 1 is shared by all samples.
+            state_BS: Current state; batch 1 is shared by all samples.
             actions_BKA: K actions for each of B samples.
-            past: frames before the current one, from `remember`; shared by all samples.
-            extrinsics_B6: constant camera pose, for a predictor trained with it.
+            past: Frames before the current one, from `remember`; shared by all samples.
+            extrinsics_B6: Constant camera pose, for a predictor trained with it.
 
         Returns:
             Predicted tokens [B, K, N, D] in the data type of `z_BND`, equal to recomputing the
             whole history at each step.
 
         Raises:
-            ShapeError: past frames and horizon exceed the frames that the predictor takes.
+            ShapeError: Past frames and horizon exceed the frames that the predictor takes.
         """
         out_BKND, _ = self.unroll_with_states(
             z_BND, state_BS, actions_BKA, past, extrinsics_B6=extrinsics_B6
@@ -231,8 +231,8 @@ class LatentDynamics(Float32Buffers):
         It counts keys, values, one layer's activations and the predicted tokens.
 
         Args:
-            horizon: number of predicted steps.
-            itemsize: bytes per number.
+            horizon: Number of predicted steps.
+            itemsize: Bytes per number.
         """
         c = self.config.predictor
         tokens = c.num_tokens + 3

@@ -33,7 +33,7 @@ def preset(name: str, **changes: object) -> EncoderConfig:
     """Return the config of a published size; `changes` override its fields.
 
     Raises:
-        ConfigError: the name is unknown.
+        ConfigError: The name is unknown.
     """
     if name not in PRESETS:
         raise ConfigError(f"encoder size {name!r} is unknown; use {', '.join(PRESETS)}")
@@ -197,15 +197,15 @@ class VisionTransformer(nn.Module):
 
         Args:
             clip_BCTHW: float clip; in V-JEPA 2.1, a single frame uses the image path.
-            token_ids: long [B, K]; only these tokens pass through the blocks.
-            all_levels: whether to concatenate the four
+            token_ids: Long [B, K]; only these tokens pass through the blocks.
+            all_levels: Whether to concatenate the four
                 levels of V-JEPA 2.1 (dense tasks, pretraining).
 
         Returns:
             Tokens [B, N or K, D].
 
         Raises:
-            ShapeError: the clip is not divisible by the patch or tubelet size.
+            ShapeError: The clip is not divisible by the patch or tubelet size.
         """
         x, rope = self._start(clip_BCTHW)
         if token_ids is not None:
@@ -231,15 +231,15 @@ class VisionTransformer(nn.Module):
 
         Args:
             clip_BCTHW: float clip.
-            blocks: numbers of the blocks, from 0; each output goes through the final norm, in
+            blocks: Numbers of the blocks, from 0; each output goes through the final norm, in
                 V-JEPA 2.1 through the norm of its level.
 
         Returns:
             The levels, concatenated along the tokens: [B, levels * N, D].
 
         Raises:
-            ConfigError: the block does not exist or has no norm.
-            ShapeError: the clip is not divisible by the patch or tubelet size.
+            ConfigError: The block does not exist or has no norm.
+            ShapeError: The clip is not divisible by the patch or tubelet size.
         """
         known = self.config.norm_blocks or tuple(range(self.config.depth))
         if not blocks or not set(blocks) <= set(known):

@@ -30,9 +30,9 @@ class Fastest(Generic[Result, *Ts]):
     """A plain function and a fast one, with the same arguments and results.
 
     Args:
-        plain: function of tensors and other arguments; the first argument is a tensor. Inputs are
+        plain: Function of tensors and other arguments; the first argument is a tensor. Inputs are
             of one kind if its device, data type and last two sizes are equal.
-        make_fast: returns the fast function; called at most once, on the first large CUDA input.
+        make_fast: Returns the fast function; called at most once, on the first large CUDA input.
     """
 
     def __init__(

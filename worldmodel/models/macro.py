@@ -58,7 +58,7 @@ class MacroDynamics(Float32Module):
         """Encode sequences of `span` actions to codes [B, C] within +-1.
 
         Raises:
-            ShapeError: the sequences have another length.
+            ShapeError: The sequences have another length.
         """
         if actions_BLA.shape[-2] != self.span:
             raise ShapeError(
@@ -72,11 +72,11 @@ class MacroDynamics(Float32Module):
         """Predict the tokens [B, M, N, D] after each of M macro-actions.
 
         Args:
-            z_BND: tokens of the current frame; batch 1 is shared by all samples.
-            codes_BMC: codes of the macro-actions.
+            z_BND: Tokens of the current frame; batch 1 is shared by all samples.
+            codes_BMC: Codes of the macro-actions.
 
         Raises:
-            ShapeError: there are more macro-actions than the predictor takes frames.
+            ShapeError: There are more macro-actions than the predictor takes frames.
         """
         cache: CacheList | None = None
         frame, out = z_BND.float(), []

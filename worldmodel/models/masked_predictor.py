@@ -94,24 +94,24 @@ class MaskedPredictor(nn.Module):
         """Predict the encoder's tokens at `target_ids`.
 
         Args:
-            context_BKD: the encoder's tokens at the visible positions.
-            context_ids: long [B, K], ids of these tokens.
-            target_ids: long [B, M], ids to predict.
-            mask_token: index of the learnable token that stands for hidden tokens;
+            context_BKD: The encoder's tokens at the visible positions.
+            context_ids: Long [B, K], ids of these tokens.
+            target_ids: Long [B, M], ids to predict.
+            mask_token: Index of the learnable token that stands for hidden tokens;
                 `mask_token_of` gives that of a kind of mask. V-JEPA 1 trained one for each kind of
                 mask, V-JEPA 2 only token 0: its others are still zero. (Its published anticipation
                 and transformers use token 1.)
-            grid: tubelets, rows and columns that the ids count in, for clips of another size than
+            grid: Tubelets, rows and columns that the ids count in, for clips of another size than
                 the model's own (not V-JEPA 1's). V-JEPA 2 files do not tell it: take it from the
                 encoder's image and patch size.
-            image: whether the tokens come from the image path (V-JEPA 2.1).
+            image: Whether the tokens come from the image path (V-JEPA 2.1).
 
         Returns:
             Predictions [B, M, out_dim]; for V-JEPA 2.1, predictions at targets and at context.
 
         Raises:
-            ShapeError: tokens and ids are inconsistent.
-            ConfigError: the mask token is unknown, or a sin-cos model got another grid.
+            ShapeError: Tokens and ids are inconsistent.
+            ConfigError: The mask token is unknown, or a sin-cos model got another grid.
         """
         c = self.config
         self._check(context_BKD, context_ids, target_ids, mask_token)

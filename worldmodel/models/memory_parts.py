@@ -28,9 +28,9 @@ class MemoryParts:
         """Return `encode(items)`, computed in parts along the first axis.
 
         Args:
-            encode: function of items that returns one result for each of them.
-            items: batch, on any device.
-            device: device that encodes.
+            encode: Function of items that returns one result for each of them.
+            items: Batch, on any device.
+            device: Device that encodes.
         """
         if device.type != "cuda" or len(items) <= FIRST:
             return encode(items)

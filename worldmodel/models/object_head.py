@@ -97,7 +97,7 @@ class ObjectHead(Float32Module):
         first ones count.
 
         Args:
-            z_BND: tokens [..., N, D].
+            z_BND: Tokens [..., N, D].
             poses_BL4: x, y, z [m] and yaw [rad] of objects [..., L, 4]. An object without a
                 position is ignored; one without a yaw teaches the position alone.
             yaws_known: Whether an object without a yaw is one that looks the same after a quarter

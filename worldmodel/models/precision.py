@@ -23,7 +23,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
     the same command then gives the same numbers whatever its instructions.
 
     Raises:
-        ConfigError: the precision is unknown.
+        ConfigError: The precision is unknown.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"precision={precision!r}: use {', '.join(get_args(Precision))}")
@@ -64,9 +64,9 @@ def autocast(device: torch.device, *, bf16: bool, weights: torch.dtype) -> torch
     """Return bfloat16 autocast for float32 weights; it changes nothing for bfloat16 weights.
 
     Args:
-        device: device of the weights.
-        bf16: whether to compute in bfloat16.
-        weights: data type of the weights.
+        device: Device of the weights.
+        bf16: Whether to compute in bfloat16.
+        weights: Data type of the weights.
     """
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and weights == torch.float32)
 

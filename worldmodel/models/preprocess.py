@@ -51,7 +51,7 @@ def check_frames(frames_HWC: Tensor) -> Tensor:
     """Check frames and return them as a uint8 RGB tensor [..., H, W, 3].
 
     Raises:
-        ShapeError: the channels come first, the dtype is wrong, or there are no pixels.
+        ShapeError: The channels come first, the dtype is wrong, or there are no pixels.
     """
     frames = torch.as_tensor(frames_HWC)
     if frames.ndim < 3 or frames.shape[-1] != 3 or 0 in frames.shape:
@@ -120,7 +120,7 @@ class Preprocess(Checked):
             uint8 [..., size, 3].
 
         Raises:
-            ShapeError: the rank, channels or dtype are wrong, or the frame is too small.
+            ShapeError: The rank, channels or dtype are wrong, or the frame is too small.
         """
         frames = check_frames(frames_HWC)
         if tuple(frames.shape[-3:-1]) == self.size and self.kind != "published":

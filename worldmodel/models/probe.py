@@ -85,7 +85,7 @@ class AttentiveClassifier(nn.Module):
         """Map encoder tokens [B, N, D] to the first query's logits [B, classes].
 
         Raises:
-            ShapeError: the tokens' width is not the probe's.
+            ShapeError: The tokens' width is not the probe's.
         """
         if tokens_BND.ndim != 3 or tokens_BND.shape[2] != self.config.embed_dim:
             raise ShapeError(

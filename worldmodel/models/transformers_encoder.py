@@ -32,7 +32,7 @@ def transformers_package() -> Any:
     """Import the transformers package.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: The package is not installed.
     """
     try:
         import transformers
@@ -95,7 +95,7 @@ def _settings(text: str) -> dict[str, Any]:
     """Parse a backbone's settings.
 
     Raises:
-        ConfigError: the text is not a JSON object, or the architecture is not supported.
+        ConfigError: The text is not a JSON object, or the architecture is not supported.
     """
     try:
         found = json.loads(text)
@@ -118,7 +118,7 @@ def architecture(settings: dict[str, Any]) -> Any:
     """Return the package's configuration of a supported `model_type`, with its architecture only.
 
     Raises:
-        ConfigError: a setting is of a wrong type or out of range.
+        ConfigError: A setting is of a wrong type or out of range.
     """
     package = transformers_package()
     kind = getattr(package, KINDS[settings["model_type"]])
@@ -142,7 +142,7 @@ def require_weights(config: Any, most: int) -> None:
     """Check that a configuration describes at most `most` weights, before they take memory.
 
     Raises:
-        ConfigError: it describes more, or no model.
+        ConfigError: It describes more, or no model.
     """
     with torch.device("meta"):
         count = sum(value.numel() for value in _model(config).parameters())

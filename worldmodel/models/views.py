@@ -17,7 +17,7 @@ def encode_views(encode: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
     """Encode frames of one view [B, H, W, 3] or of several [B, V, H, W, 3].
 
     Args:
-        encode: function from frames [B, H, W, 3] to their tokens.
+        encode: Function from frames [B, H, W, 3] to their tokens.
         frames: uint8 RGB.
 
     Returns:

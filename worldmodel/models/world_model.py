@@ -29,7 +29,7 @@ def build_frame_encoder(config: FrameEncoderConfig) -> FrameEncoder:
     """Build the frame encoder of a config with random weights.
 
     Raises:
-        ConfigError: the encoder is of a user's class, which no config can build.
+        ConfigError: The encoder is of a user's class, which no config can build.
     """
     if isinstance(config.encoder, EncoderConfig):
         return VideoEncoder(config)
@@ -54,7 +54,7 @@ class WorldModel(nn.Module):
         """Combine an encoder, a dynamics and, if there are any, an object head and a slow dynamics.
 
         Raises:
-            ConfigError: the dynamics expects other tokens, states or normalisation, or another part
+            ConfigError: The dynamics expects other tokens, states or normalisation, or another part
                 other tokens or actions.
         """
         super().__init__()
@@ -114,10 +114,10 @@ class WorldModel(nn.Module):
         """Encode uint8 frames at `image_size` independently to float32 tokens [B, N, D].
 
         Args:
-            frames_BHWC: frames; of a model of V views, [B, V, H, W, 3] in the order of its cameras.
+            frames_BHWC: Frames; of a model of V views, [B, V, H, W, 3] in the order of its cameras.
 
         Raises:
-            ShapeError: the rank, views, channels, dtype or size are wrong.
+            ShapeError: The rank, views, channels, dtype or size are wrong.
         """
         frames, views = torch.as_tensor(frames_BHWC), self.num_views
         if views > 1 and (frames.ndim != 5 or frames.shape[1] != views):

@@ -215,7 +215,7 @@ def focal_loss(
 
     Args:
         logits_BC: Logits of every class.
-        labels_B: long class indices.
+        labels_B: Long class indices.
         alpha: Weight of the correct class; the others have 1 - alpha.
         gamma: Exponent that reduces the weight of well-classified examples.
     """
@@ -248,9 +248,9 @@ def class_mean_recall(
 
     Args:
         logits_BC: Logits over all training classes.
-        labels_B: long class indices.
+        labels_B: Long class indices.
         k: Number of guesses.
-        valid_classes: long class indices; scores of other classes are set to 0, and their clips are
+        valid_classes: Long class indices; scores of other classes are set to 0, and their clips are
             ignored. None uses all classes.
 
     Raises:
@@ -278,7 +278,7 @@ def recall_of_hits(hits_B: Tensor, labels_B: Tensor) -> Recall:
 
     Args:
         hits_B: bool, whether the label of a clip is among the guesses.
-        labels_B: long class indices; at least one.
+        labels_B: Long class indices; at least one.
     """
     counts_C = torch.bincount(labels_B)
     hits_C = torch.bincount(labels_B, hits_B.double())

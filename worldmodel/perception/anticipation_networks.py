@@ -20,15 +20,15 @@ def load_backbones(
     """Load the target encoder and the masked predictor of a file, on the CPU in float32.
 
     Args:
-        name: published name, or file.
-        heads: attention heads of encoder and predictor; None takes the published ones.
-        image_size: height and width of the images [px]; None takes the published ones, or 256.
+        name: Published name, or file.
+        heads: Attention heads of encoder and predictor; None takes the published ones.
+        image_size: Height and width of the images [px]; None takes the published ones, or 256.
 
     Returns:
         Encoder, predictor and image size [px].
 
     Raises:
-        CheckpointError: the file holds no video encoder with a masked predictor.
+        CheckpointError: The file holds no video encoder with a masked predictor.
     """
     path, known = find_source(name)
     size = image_size or (known.image_size if known else 256)

@@ -75,7 +75,7 @@ def divide_videos(
     """Return the actions that are trained on, and those of videos that are held out.
 
     Raises:
-        DataError: there are too few videos.
+        DataError: There are too few videos.
     """
     videos = list(dict.fromkeys(action.video for action in actions))
     order = torch.randperm(len(videos), generator=generator_of(seed, 0)).tolist()
@@ -107,7 +107,7 @@ def require_readable(held: Sequence[Action], root: Path, clip: AnticipationClip)
     """Check before a long run that a held-out clip can be read.
 
     Raises:
-        DataError: none can; the message has the first reason.
+        DataError: None can; the message has the first reason.
     """
     first = ""
     for action in held:
@@ -137,7 +137,7 @@ def train_anticipation(
         The summary that is also written to summary.json.
 
     Raises:
-        DataError: too few usable actions.
+        DataError: Too few usable actions.
         ConfigError: `out` holds another run.
     """
     processes = processes or OneProcess()

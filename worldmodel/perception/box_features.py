@@ -100,9 +100,9 @@ def pool_boxes(tokens_ND: Tensor, grid: tuple[int, int], boxes: Sequence[Box]) -
     """Return features [K, D] of boxes: tokens averaged over time, the largest value in each box.
 
     Args:
-        tokens_ND: tokens in the order tubelet, row, column.
-        grid: token rows and columns.
-        boxes: boxes as shares of the frame.
+        tokens_ND: Tokens in the order tubelet, row, column.
+        grid: Token rows and columns.
+        boxes: Boxes as shares of the frame.
     """
     rows, columns = grid
     map_DHW = tokens_ND.unflatten(0, (-1, rows, columns)).mean(0).permute(2, 0, 1)
@@ -151,15 +151,15 @@ def encode_boxes(
 
     Args:
         out: HDF5 file.
-        encoder: frozen encoder.
-        keyframes: moments and boxes.
-        root: folder of the videos.
-        clips: which frames are read.
-        name: name of the encoder, recorded in the file.
+        encoder: Frozen encoder.
+        keyframes: Moments and boxes.
+        root: Folder of the videos.
+        clips: Which frames are read.
+        name: Name of the encoder, recorded in the file.
 
     Raises:
-        DataError: no keyframe can be read, or the file is torn.
-        ConfigError: the file is of another run.
+        DataError: No keyframe can be read, or the file is torn.
+        ConfigError: The file is of another run.
     """
     with open_resumable(out, _made_by(encoder, keyframes, root, clips)) as file:
         with reserved(file):

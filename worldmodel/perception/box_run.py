@@ -73,8 +73,8 @@ def run_boxes(options: BoxOptions) -> dict[str, Any]:
         The summary that is also written to summary.json.
 
     Raises:
-        DataError: a file is wrong, or no keyframe can be read.
-        CheckpointError: the file of `probe` is none of this command's.
+        DataError: A file is wrong, or no keyframe can be read.
+        CheckpointError: The file of `probe` is none of this command's.
         ConfigError: `out` holds another run.
     """
     names = read_classes(Path(options.actions))
@@ -184,7 +184,7 @@ def load_head(path: Path, classes: Sequence[int]) -> BoxHead:
     """Load a head that `probe boxes` has trained.
 
     Raises:
-        CheckpointError: the file is damaged, of another kind or of other classes.
+        CheckpointError: The file is damaged, of another kind or of other classes.
     """
     path = path / FILE if path.is_dir() else path
     notes, tensors = read_description(path) or {}, load_tensors(path)
@@ -206,7 +206,7 @@ def _detect(
     """Return the class probabilities of the given boxes, by keyframe.
 
     Raises:
-        CheckpointError: the head takes features of another width.
+        CheckpointError: The head takes features of another width.
     """
     width = head.linear.in_features
     if features.features.shape[1] != width:

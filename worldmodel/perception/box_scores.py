@@ -39,9 +39,9 @@ def average_precision(scores: NDArray[np.float64], hits: NDArray[np.bool_], tota
     """Return the area under the precision-recall curve, with precision made falling.
 
     Args:
-        scores: score of each detection.
-        hits: whether it finds an annotated box that no better one has found.
-        total: number of annotated boxes.
+        scores: Score of each detection.
+        hits: Whether it finds an annotated box that no better one has found.
+        total: Number of annotated boxes.
     """
     order = np.argsort(-scores, kind="stable")
     found = hits[order].cumsum()
@@ -61,9 +61,9 @@ def frame_map(
     a detection with a higher score has found that box.
 
     Args:
-        truth: boxes and their class ids, by keyframe.
-        found: detections, by keyframe; keyframes of `truth` may be missing.
-        classes: class ids in the order of the scores.
+        truth: Boxes and their class ids, by keyframe.
+        found: Detections, by keyframe; keyframes of `truth` may be missing.
+        classes: Class ids in the order of the scores.
     """
     result = {}
     for column, number in enumerate(classes):

@@ -76,13 +76,13 @@ def frame_numbers(
     that range is never read, as published.
 
     Args:
-        length: number of frames of the video.
-        sampling: clip sampling options.
-        video_fps: frame rate of the video [Hz]; only `fps` and `duration_s` use it.
-        generator: random generator for `sampling.random`, with one draw per long segment.
+        length: Number of frames of the video.
+        sampling: Clip sampling options.
+        video_fps: Frame rate of the video [Hz]; only `fps` and `duration_s` use it.
+        generator: Random generator for `sampling.random`, with one draw per long segment.
 
     Raises:
-        DataError: the video has fewer than two frames, or too low a frame rate.
+        DataError: The video has fewer than two frames, or too low a frame rate.
     """
     count, segments = sampling.num_frames, sampling.num_segments
     if length < 2:

@@ -85,7 +85,7 @@ def find_videos(path: Path) -> list[Path]:
     Linked folders are searched, too.
 
     Raises:
-        DataError: the folder holds neither.
+        DataError: The folder holds neither.
     """
     if path.is_file():
         return [path]
@@ -104,7 +104,7 @@ def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[A
     Ticks that pass while the file shows no new frame are skipped.
 
     Raises:
-        DataError: the file has no video stream, or cannot be decoded.
+        DataError: The file has no video stream, or cannot be decoded.
     """
     next_s = 0.0
     for shown in shown_frames(path):
@@ -207,16 +207,16 @@ def write_features(
     """Encode one video or all videos of a folder, resuming an earlier run.
 
     Args:
-        videos: video or image file, or folder of them.
-        out: output HDF5 file.
-        model: encoder, or a world model, which encodes each frame separately.
-        name: name of the model, recorded in the file; on resuming its hash is compared.
-        config: clip sampling and feature storage.
-        shard: part of the videos to encode, into a file of its own; `merge_features` joins them.
-        links: whether linked files of a folder must stay inside it, or may lead anywhere.
+        videos: Video or image file, or folder of them.
+        out: Output HDF5 file.
+        model: Encoder, or a world model, which encodes each frame separately.
+        name: Name of the model, recorded in the file; on resuming its hash is compared.
+        config: Clip sampling and feature storage.
+        shard: Part of the videos to encode, into a file of its own; `merge_features` joins them.
+        links: Whether linked files of a folder must stay inside it, or may lead anywhere.
 
     Raises:
-        DataError: no video could be read, or `out` is damaged.
+        DataError: No video could be read, or `out` is damaged.
         ConfigError: `out` was written with a different model, sampling or version of this package.
     """
     config = replace(config, transform=config.transform or model.observation_spec.transform)

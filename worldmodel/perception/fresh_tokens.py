@@ -33,7 +33,7 @@ def augmented_clips(path: Path, recipe: Recipe, crop: int, draw: RandomState) ->
     """Return a random view of each segment of an item, uint8 [K, T, crop, crop, 3].
 
     Raises:
-        DataError: the file is missing, damaged or too short; the message names it.
+        DataError: The file is missing, damaged or too short; the message names it.
     """
     sampling = ClipSampling(
         num_frames=recipe.num_frames,

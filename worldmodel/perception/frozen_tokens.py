@@ -21,7 +21,7 @@ def four_levels(encoder: FrameEncoder) -> tuple[int, ...]:
     """Return the four encoder blocks that V-JEPA 2's multi-level probes read.
 
     Raises:
-        ConfigError: no levels are published for this kind or depth of encoder.
+        ConfigError: No levels are published for this kind or depth of encoder.
     """
     depth = encoder.backbone.config.depth if isinstance(encoder, VideoEncoder) else 0
     if depth not in FOUR_LEVELS:
@@ -36,17 +36,17 @@ def view_tokens(encoder: FrameEncoder, clips_KVBTHWC: Tensor, levels: Sequence[i
     """Encode every clip separately and concatenate the segments of each view.
 
     Args:
-        encoder: frozen encoder.
+        encoder: Frozen encoder.
         clips_KVBTHWC: uint8 RGB clips, with sides divisible by the patch size.
-        levels: blocks (from 0) whose outputs are read, each through the final norm and joined
+        levels: Blocks (from 0) whose outputs are read, each through the final norm and joined
             along the tokens of a segment; empty reads the last block.
 
     Returns:
         [V, B, K * levels * N, D].
 
     Raises:
-        ShapeError: wrong rank, channels, dtype or size.
-        ConfigError: the encoder does not have these blocks.
+        ShapeError: Wrong rank, channels, dtype or size.
+        ConfigError: The encoder does not have these blocks.
     """
     if clips_KVBTHWC.ndim != 7:
         raise ShapeError(

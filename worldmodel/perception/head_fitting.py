@@ -104,8 +104,8 @@ def fit(fitting: Fitting[Output], processes: Processes, device: torch.device) ->
 
     Raises:
         ConfigError: `out` holds the state of another run.
-        CheckpointError: the state is damaged.
-        DataError: an epoch had no item that can be read.
+        CheckpointError: The state is damaged.
+        DataError: An epoch had no item that can be read.
     """
     heads = fitting.heads.to(device)
     done = _resume(fitting, device)

@@ -85,18 +85,18 @@ class HeadGrid(nn.Module, Generic[Output]):
     """Heads of one architecture, trained on the same tokens.
 
     Args:
-        build: returns a new head, a module that maps tokens [B, N, D] to an output. A head with a
+        build: Returns a new head, a module that maps tokens [B, N, D] to an output. A head with a
             `pooler` and a method `read` of pooled vectors shares the pooling where it can.
-        loss: loss of an output and labels, summed over items.
-        settings: optimiser settings of each head.
-        total_steps: number of updates, over which the schedules run.
-        seed: seed of the weights; all heads start from the same weights.
-        is_mean: whether the loss is divided by the number of items.
-        low: data type of autocast, float16 or bfloat16; None computes in float32.
-        exchange: sums tensors over processes, in place; None trains in one process.
+        loss: Loss of an output and labels, summed over items.
+        settings: Optimiser settings of each head.
+        total_steps: Number of updates, over which the schedules run.
+        seed: Seed of the weights; all heads start from the same weights.
+        is_mean: Whether the loss is divided by the number of items.
+        low: Data type of autocast, float16 or bfloat16; None computes in float32.
+        exchange: Sums tensors over processes, in place; None trains in one process.
 
     Raises:
-        ConfigError: there are no settings, or fewer than one step.
+        ConfigError: There are no settings, or fewer than one step.
     """
 
     def __init__(

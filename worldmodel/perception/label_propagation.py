@@ -82,9 +82,9 @@ class Propagation:
         """Start from the tokens and the mask of the first frame.
 
         Args:
-            first_RCD: tokens of unit length.
-            mask_HW: object numbers, 0 for the background.
-            options: neighbours of a token.
+            first_RCD: Tokens of unit length.
+            mask_HW: Object numbers, 0 for the background.
+            options: Neighbours of a token.
         """
         self.options = options
         self.objects = [0, *(int(i) for i in np.unique(mask_HW) if i)]

@@ -62,13 +62,13 @@ def read_items(
     """Read a list, or a folder with one folder a class.
 
     Args:
-        source: list or folder.
-        root: see `read_list`.
-        num_classes: see `read_list`.
-        links: where linked files of a folder may lead; a list names any file.
+        source: List or folder.
+        root: See `read_list`.
+        num_classes: See `read_list`.
+        links: Where linked files of a folder may lead; a list names any file.
 
     Raises:
-        DataError: it holds no usable item.
+        DataError: It holds no usable item.
     """
     if Path(source).is_dir():
         return read_class_folders(Path(source), links)
@@ -84,13 +84,13 @@ def read_list(
     names a path and a label column. Paths may contain spaces.
 
     Args:
-        path: list file.
-        root: base folder of relative paths; None uses the list's own folder.
-        num_classes: number of classes, to check labels; 0 uses the length of `classes`, if any.
-        classes: class names, which labels may then use.
+        path: List file.
+        root: Base folder of relative paths; None uses the list's own folder.
+        num_classes: Number of classes, to check labels; 0 uses the length of `classes`, if any.
+        classes: Class names, which labels may then use.
 
     Raises:
-        DataError: the list cannot be read, or has no usable line.
+        DataError: The list cannot be read, or has no usable line.
     """
     lines = read_text(path).splitlines()
     number = {name: i for i, name in enumerate(classes)}
@@ -173,11 +173,11 @@ def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
     """List the images and videos of a folder with one subfolder per class, in sorted order.
 
     Args:
-        root: folder of the class folders.
-        links: whether linked files must stay inside the folder, or may lead anywhere.
+        root: Folder of the class folders.
+        links: Whether linked files must stay inside the folder, or may lead anywhere.
 
     Raises:
-        DataError: there is no class folder, or no file in any.
+        DataError: There is no class folder, or no file in any.
     """
     names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
     known = SUFFIXES | IMAGES
@@ -210,17 +210,17 @@ def read_clips(
     """Read the clips of a video, or an image repeated as a clip, as views for evaluation.
 
     Args:
-        path: video or image file.
-        sampling: clip sampling options; an image is one segment.
-        crop: side of a view [px].
-        num_views: number of views per clip.
-        generator: random generator for random sampling.
+        path: Video or image file.
+        sampling: Clip sampling options; an image is one segment.
+        crop: Side of a view [px].
+        num_views: Number of views per clip.
+        generator: Random generator for random sampling.
 
     Returns:
         uint8 [K, V, T, crop, crop, 3].
 
     Raises:
-        DataError: the file is missing, damaged or too short; the message names it.
+        DataError: The file is missing, damaged or too short; the message names it.
     """
     frames, places_KT = read_frames(path, sampling, generator)
     views = evaluation_views(frames, crop, num_views)
@@ -237,7 +237,7 @@ def read_frames(
         [K, T].
 
     Raises:
-        DataError: the file is missing, damaged or too short; the message names it.
+        DataError: The file is missing, damaged or too short; the message names it.
     """
     if is_image(path):
         image = torch.from_numpy(read_picture(path))[None]

@@ -74,7 +74,7 @@ def read_train_and_val(options: TrainOptions) -> tuple[LabelledItems, LabelledIt
     """Read both lists.
 
     Raises:
-        DataError: one of them has no usable item, or they differ in their class folders.
+        DataError: One of them has no usable item, or they differ in their class folders.
     """
     train = read_items(options.train, options.root, links=options.links)
     num_classes = max(item.label for item in train.items) + 1
@@ -90,7 +90,7 @@ def _divide(options: TrainOptions, count: int) -> tuple[Tensor, Tensor]:
     """Return the numbers of the items that choose a head, and of those that are trained on.
 
     Raises:
-        DataError: too few items.
+        DataError: Too few items.
     """
     order = torch.randperm(count, generator=generator_of(options.seed, 0))
     held = 0 if options.as_released else math.ceil(options.choose_share * len(order))
@@ -236,7 +236,7 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
         The summary that is also written to summary.json.
 
     Raises:
-        DataError: too few usable items.
+        DataError: Too few usable items.
         ConfigError: `out` holds another run.
     """
     processes = processes or OneProcess()

@@ -29,15 +29,15 @@ class ProbeGrid(HeadGrid[Tensor]):
     """Attentive classifiers of one architecture, trained on the same tokens.
 
     Args:
-        config: sizes of a head.
-        settings: optimiser settings of each head.
-        total_steps: number of updates, over which the schedules run.
-        seed: seed of the weights; all heads start from the same weights.
-        low: data type of autocast; None computes in float32.
-        exchange: sums tensors over processes, in place; None trains in one process.
+        config: Sizes of a head.
+        settings: Optimiser settings of each head.
+        total_steps: Number of updates, over which the schedules run.
+        seed: Seed of the weights; all heads start from the same weights.
+        low: Data type of autocast; None computes in float32.
+        exchange: Sums tensors over processes, in place; None trains in one process.
 
     Raises:
-        ConfigError: there are no settings, or fewer than one step.
+        ConfigError: There are no settings, or fewer than one step.
     """
 
     def __init__(

@@ -52,8 +52,8 @@ def open_probe(name: str, encoder: str, device: str, precision: Precision) -> Kn
     """Load a probe with what its file or its published name tells.
 
     Raises:
-        CheckpointError: it is not a probe.
-        ConfigError: the encoder is not known and not given.
+        CheckpointError: It is not a probe.
+        ConfigError: The encoder is not known and not given.
     """
     probe = load_probe(name, device, precision)
     path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)

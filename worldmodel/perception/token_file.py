@@ -48,7 +48,7 @@ def encode_file(
     """Return the tokens [V, N, D] of one video or image; a generator draws the clips' places.
 
     Raises:
-        DataError: the file is missing, damaged or too short.
+        DataError: The file is missing, damaged or too short.
     """
     sampling = ClipSampling(
         num_frames=recipe.num_frames,
@@ -103,20 +103,20 @@ def encode_items(
     """Encode the items that the file lacks; the file may end up with none.
 
     Args:
-        path: the HDF5 file.
-        encoder: frozen encoder.
-        items: items and labels.
-        recipe: clips and levels.
-        name: name of the encoder, recorded in the file; on resuming its hash is compared.
-        num_views: number of crops of each clip.
-        dtype: data type of the stored tokens.
-        draw_seed: seed of drawn clips; None takes each segment's start.
-        first: place of the first item in the whole list.
-        step: distance of the items in the whole list.
+        path: The HDF5 file.
+        encoder: Frozen encoder.
+        items: Items and labels.
+        recipe: Clips and levels.
+        name: Name of the encoder, recorded in the file; on resuming its hash is compared.
+        num_views: Number of crops of each clip.
+        dtype: Data type of the stored tokens.
+        draw_seed: Seed of drawn clips; None takes each segment's start.
+        first: Place of the first item in the whole list.
+        step: Distance of the items in the whole list.
 
     Raises:
-        DataError: the file is torn.
-        ConfigError: the file holds tokens of other items or of another kind.
+        DataError: The file is torn.
+        ConfigError: The file holds tokens of other items or of another kind.
     """
     paths = [(str(item.path), item.label) for item in items.items]
     clips = (recipe.num_frames, recipe.frame_step, recipe.num_segments, recipe.levels, num_views)

@@ -76,19 +76,19 @@ def encode_set(
     """Encode the items that no file has yet; each process takes its share of them.
 
     Args:
-        path: the HDF5 file; with several processes, `NAME-1-of-2.h5` and so on beside it.
-        encoder: frozen encoder.
-        items: items and labels.
-        recipe: clips and levels.
-        processes: processes of the run; every one must call this.
-        name: name of the encoder, recorded in the files.
-        num_views: number of crops of each clip.
-        dtype: data type of the stored tokens.
-        draw_seed: seed of drawn clips; None takes each segment's start.
+        path: The HDF5 file; with several processes, `NAME-1-of-2.h5` and so on beside it.
+        encoder: Frozen encoder.
+        items: Items and labels.
+        recipe: Clips and levels.
+        processes: Processes of the run; every one must call this.
+        name: Name of the encoder, recorded in the files.
+        num_views: Number of crops of each clip.
+        dtype: Data type of the stored tokens.
+        draw_seed: Seed of drawn clips; None takes each segment's start.
 
     Raises:
-        DataError: no item could be read, or a file is torn.
-        ConfigError: a file holds tokens of other items or of another kind.
+        DataError: No item could be read, or a file is torn.
+        ConfigError: A file holds tokens of other items or of another kind.
     """
     rank, count = processes.rank, processes.count
     if count > 1:

@@ -41,16 +41,16 @@ def training_view(
 
     Args:
         frames_THWC: uint8 RGB frames of any size.
-        crop: side of the view [px].
-        draw: random generator.
-        flip: whether to mirror half of the views.
-        is_image: whether to use the transforms of images.
+        crop: Side of the view [px].
+        draw: Random generator.
+        flip: Whether to mirror half of the views.
+        is_image: Whether to use the transforms of images.
 
     Returns:
         uint8 [T, crop, crop, 3].
 
     Raises:
-        ShapeError: the rank, channels or dtype are wrong.
+        ShapeError: The rank, channels or dtype are wrong.
     """
     frames = check_frames(frames_THWC)
     if is_image:

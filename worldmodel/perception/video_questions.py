@@ -313,8 +313,8 @@ def prompts(questions: Iterable[Question], videos: Path | None) -> Iterator[dict
     """Yield the rows of a prompts file: `id`, `video`, `prompt` and `choices`, without the answer.
 
     Args:
-        questions: the questions.
-        videos: base folder of the videos' paths, or None for the paths as they are.
+        questions: The questions.
+        videos: Base folder of the videos' paths, or None for the paths as they are.
     """
     for question in questions:
         video = str(videos / question.video) if videos else question.video

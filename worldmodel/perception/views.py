@@ -67,14 +67,14 @@ def evaluation_views(frames_THWC: Tensor, crop: int, num_views: int = 1) -> Tens
 
     Args:
         frames_THWC: uint8 RGB frames of any size.
-        crop: side of a view [px].
-        num_views: number of views.
+        crop: Side of a view [px].
+        num_views: Number of views.
 
     Returns:
         uint8 [V, T, crop, crop, 3].
 
     Raises:
-        ShapeError: the rank, channels or dtype are wrong.
+        ShapeError: The rank, channels or dtype are wrong.
         ConfigError: `crop` or `num_views` is less than 1.
     """
     frames = check_frames(frames_THWC)

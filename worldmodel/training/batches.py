@@ -122,10 +122,10 @@ class Prefetcher:
         """Read `steps` steps of `accumulate` micro-batches with `load(step, micro)`.
 
         Args:
-            load: reads a micro-batch. On a device, it reads nothing that training changes.
-            accumulate: number of micro-batches per step.
-            steps: number of steps of the run.
-            device: device that `load` reads to.
+            load: Reads a micro-batch. On a device, it reads nothing that training changes.
+            accumulate: Number of micro-batches per step.
+            steps: Number of steps of the run.
+            device: Device that `load` reads to.
         """
         self.load, self.accumulate, self.steps = load, accumulate, steps
         self.device = device or torch.device("cpu")

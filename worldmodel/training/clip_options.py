@@ -55,7 +55,7 @@ class _ViewClips(_AnyClips):
         """Check that camera and views agree.
 
         Raises:
-            ConfigError: an option is out of range, or the views contradict the camera.
+            ConfigError: An option is out of range, or the views contradict the camera.
         """
         super().__post_init__()
         _ = self.cameras
@@ -101,7 +101,7 @@ class ContactClipConfig(ClipConfig, _ViewClips):
         """Check that each further folder has a share.
 
         Raises:
-            ConfigError: an option is out of range, or the shares do not fit the folders.
+            ConfigError: An option is out of range, or the shares do not fit the folders.
         """
         super().__post_init__()
         if len(self.more_data) != len(self.more_shares) or sum(self.more_shares) >= 1:

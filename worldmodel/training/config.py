@@ -71,7 +71,7 @@ def check_rollout(objective: RolloutConfig, num_frames: int) -> None:
     """Check that clips are long enough for the rollout loss.
 
     Raises:
-        ConfigError: the rollout is longer than a clip's actions.
+        ConfigError: The rollout is longer than a clip's actions.
     """
     steps = objective.rollout_steps
     if objective.rollout and steps > max(PUBLISHED_ROLLOUT, num_frames - 1):
@@ -135,7 +135,7 @@ class FrozenOptions(_MemoryRun):
         """Reject augmentation of frames that are encoded only once.
 
         Raises:
-            ConfigError: an option is out of range or has no effect.
+            ConfigError: An option is out of range or has no effect.
         """
         super().__post_init__()
         augmented = dataclasses.asdict(self.augmentation)

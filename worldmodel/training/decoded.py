@@ -35,8 +35,8 @@ def find_decoder(model: Path, names: Iterable[str]) -> tuple[WorldModel, Picture
     """Return a trained model and the decoder that fits its encoder; None if there is none.
 
     Args:
-        model: file of the trained model.
-        names: models whose decoders are tried, such as the one that the run started from.
+        model: File of the trained model.
+        names: Models whose decoders are tried, such as the one that the run started from.
     """
     paths = [path for name in names if name and (path := decoder_path(name)).is_file()]
     if not paths or not model.is_file():
@@ -84,10 +84,10 @@ def write_rollout_pictures(out: Path, model: Path, start: str, batch: Batch) -> 
     """Write `rollouts.png` if the model's encoder has a decoder; the report then shows it.
 
     Args:
-        out: folder of the run.
-        model: file of the trained model; a decoder beside it is tried first.
-        start: name of the model that the run started from, or empty.
-        batch: held-out clips.
+        out: Folder of the run.
+        model: File of the trained model; a decoder beside it is tried first.
+        start: Name of the model that the run started from, or empty.
+        batch: Held-out clips.
     """
     (out / FILE).unlink(missing_ok=True)
     found = None if "extrinsics" in batch else find_decoder(model, (str(model), start))

@@ -65,11 +65,11 @@ def decoder_data(
     """Draw frames, encode them and shrink them.
 
     Args:
-        world: the world model.
-        clips: episodes, see `open_frames`.
-        count: maximum number of frames.
-        size: side of the decoder's pictures [px].
-        seed: seed of the draw.
+        world: The world model.
+        clips: Episodes, see `open_frames`.
+        count: Maximum number of frames.
+        size: Side of the decoder's pictures [px].
+        seed: Seed of the draw.
     """
     frames_FHW3 = clips.arrays["frames"]
     rng = np.random.default_rng(seed)
@@ -100,14 +100,14 @@ def fit_decoder(
     The learning rate falls to 0 over the steps or the minutes.
 
     Args:
-        world: the world model, which stays as it is.
-        data: frames and tokens.
-        steps: maximum number of optimiser steps.
-        batch_size: frames of a step.
-        learning_rate: initial learning rate.
-        minutes: maximum duration [min]; 0 sets none.
-        seed: seed of the weights and the batches.
-        report: called with the loss after each step.
+        world: The world model, which stays as it is.
+        data: Frames and tokens.
+        steps: Maximum number of optimiser steps.
+        batch_size: Frames of a step.
+        learning_rate: Initial learning rate.
+        minutes: Maximum duration [min]; 0 sets none.
+        seed: Seed of the weights and the batches.
+        report: Called with the loss after each step.
     """
     num_tokens, token_dim = data.z_FND.shape[1:]
     config = PictureDecoderConfig(

@@ -74,10 +74,10 @@ class Ranks:
         """Return the module to call: the model wrapped in DDP, or sharded in place.
 
         Args:
-            model: module with all trained parameters.
+            model: Module with all trained parameters.
             kind: `ddp` or `fsdp`.
-            blocks: submodules that FSDP shards separately.
-            bf16: whether the model computes in bfloat16; see `mixed_precision`.
+            blocks: Submodules that FSDP shards separately.
+            bf16: Whether the model computes in bfloat16; see `mixed_precision`.
 
         Raises:
             ConfigError: `fsdp` is set in a single process without torchrun.
@@ -126,8 +126,8 @@ class Ranks:
         All is read from the device at once, so that the host waits for it once.
 
         Args:
-            values: numbers to average.
-            own: further numbers [N] float64 of this rank.
+            values: Numbers to average.
+            own: Further numbers [N] float64 of this rank.
 
         Returns:
             Means by name, and the further numbers.
@@ -166,7 +166,7 @@ class Ranks:
         """Convert the failure of a collective operation to an error that names this rank.
 
         Raises:
-            TrainingError: a collective operation failed.
+            TrainingError: A collective operation failed.
         """
         try:
             yield
@@ -202,8 +202,8 @@ def accumulating(engine: object, *, last: bool) -> Iterator[None]:
     """Exchange gradients only in the last micro-batch of a step.
 
     Args:
-        engine: result of `Ranks.wrap`.
-        last: whether the micro-batch inside the block is the step's last one.
+        engine: Result of `Ranks.wrap`.
+        last: Whether the micro-batch inside the block is the step's last one.
     """
     if isinstance(engine, FSDPModule):
         engine.set_is_last_backward(last)
@@ -222,12 +222,12 @@ def own_device(device: str, local_rank: int, count: int) -> torch.device:
     one, if its scheduler shows each process only some of the machine's devices.
 
     Args:
-        device: the option `device`: auto, cpu, cuda or cuda:N.
-        local_rank: index of the process on its machine.
-        count: number of processes of the run.
+        device: The option `device`: auto, cpu, cuda or cuda:N.
+        local_rank: Index of the process on its machine.
+        count: Number of processes of the run.
 
     Raises:
-        ConfigError: the device is missing, or all processes would share one CUDA device.
+        ConfigError: The device is missing, or all processes would share one CUDA device.
     """
     found = resolve_device(device)
     if found.type != "cuda":
@@ -257,10 +257,10 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
     """Join the process group of torchrun or a job, if there is one.
 
     Args:
-        device: the option `device` of the run.
+        device: The option `device` of the run.
 
     Raises:
-        ConfigError: see `own_device`.
+        ConfigError: See `own_device`.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Ranks()

@@ -27,9 +27,9 @@ class DivergenceCheck:
     given to `settle` before anything that depends on it is written.
 
     Args:
-        out: folder for the bad batch.
-        batches: reads the micro-batches of a step again.
-        deferred: whether to remember losses instead of reading them at once.
+        out: Folder for the bad batch.
+        batches: Reads the micro-batches of a step again.
+        deferred: Whether to remember losses instead of reading them at once.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DivergenceCheck:
         """Check a loss now, or remember it if it is bad.
 
         Raises:
-            TrainingError: the loss is not finite or too large, and checks are not deferred.
+            TrainingError: The loss is not finite or too large, and checks are not deferred.
         """
         value = loss.detach()
         if not self.deferred:
@@ -69,10 +69,10 @@ class DivergenceCheck:
         """Judge what was remembered.
 
         Args:
-            numbers: what `remembered` returned, read from the device; None reads it now.
+            numbers: What `remembered` returned, read from the device; None reads it now.
 
         Raises:
-            TrainingError: an earlier loss was not finite or too large.
+            TrainingError: An earlier loss was not finite or too large.
         """
         if numbers is None:
             held = self.remembered()

@@ -86,7 +86,7 @@ def require_tracker(kind: Experiment) -> None:
     """Check that a tracker's package is installed, before any work is done.
 
     Raises:
-        ConfigError: it is not; the message has the `pip install` line.
+        ConfigError: It is not; the message has the `pip install` line.
     """
     if kind != "none" and importlib.util.find_spec(kind) is None:
         raise ConfigError(
@@ -102,13 +102,13 @@ def open_tracker(
     """Open the tracker of a run.
 
     Args:
-        kind: tracker; `none` opens none.
-        out: output folder of the run, whose name is the run's.
-        first: first step, above 0 in a resumed run.
-        config: options of the run, which trackio and W&B show beside it.
+        kind: Tracker; `none` opens none.
+        out: Output folder of the run, whose name is the run's.
+        first: First step, above 0 in a resumed run.
+        config: Options of the run, which trackio and W&B show beside it.
 
     Raises:
-        ConfigError: the package is not installed.
+        ConfigError: The package is not installed.
     """
     require_tracker(kind)
     if kind == "none":

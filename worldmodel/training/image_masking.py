@@ -93,17 +93,17 @@ def sample_image_masks(
     """Draw the masks of a batch of images.
 
     Args:
-        batch: number of images.
-        grid: patch rows and columns.
-        mask: number, sizes and shapes of the blocks.
-        step: number of the batch, which alone determines the sizes of the blocks.
-        generator: generator of the positions, on the CPU.
+        batch: Number of images.
+        grid: Patch rows and columns.
+        mask: Number, sizes and shapes of the blocks.
+        step: Number of the batch, which alone determines the sizes of the blocks.
+        generator: Generator of the positions, on the CPU.
 
     Returns:
         Ids on the CPU; contexts are cut to the shortest one's length, so that they stack.
 
     Raises:
-        ConfigError: a block of this grid has too few tokens.
+        ConfigError: A block of this grid has too few tokens.
     """
     target_size, context_size = block_sizes(grid, mask, step)
     for size in (target_size, context_size):

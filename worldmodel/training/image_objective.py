@@ -48,9 +48,9 @@ class ImageObjective(nn.Module):
     """Encoder, its moving average and predictor; `forward` returns the loss of a batch.
 
     Args:
-        encoder: the encoder to train, with a position table of an image.
-        predictor: the predictor to train.
-        target: the moving average; None starts from a copy of the encoder.
+        encoder: The encoder to train, with a position table of an image.
+        predictor: The predictor to train.
+        target: The moving average; None starts from a copy of the encoder.
     """
 
     def __init__(

@@ -141,7 +141,7 @@ def wait(job: Job[Summary]) -> Summary:
     A signal ends a job on this machine, and leaves a cluster's job alone.
 
     Raises:
-        TrainingError: a process failed; the message names it and its log.
+        TrainingError: A process failed; the message names it and its log.
     """
     import submitit
 

@@ -165,7 +165,7 @@ def _open_checkpoint(
     """Load the newest checkpoint; return its step and the differences to record.
 
     Raises:
-        ConfigError: the checkpoint is of another run, or has more steps than this one.
+        ConfigError: The checkpoint is of another run, or has more steps than this one.
     """
     path = store.newest()
     if path is None:
@@ -207,19 +207,19 @@ def run_loop(
     `worldmodel.shutdown.DEFER_S`.
 
     Args:
-        model: module with everything to save; its frozen parts require no gradient.
-        optimizer: optimiser, whose groups may hold `lr_scale`, a factor on the schedule.
-        loss_fn: computes the losses of a micro-batch.
-        batches: step -> the step's micro-batches, in order.
-        learning_rate: step -> learning rate.
-        config: length, batch size and logging intervals.
-        out: folder for metrics.jsonl and checkpoints/.
-        seed: seed of the random generators at step 0.
-        clip_norm: maximum gradient norm.
-        ranks: rank of this process; None for a single process.
-        callbacks: hooks of the task.
-        resume: comparison with the run of the checkpoint; None compares nothing.
-        settings: options of the run, for the experiment tracker.
+        model: Module with everything to save; its frozen parts require no gradient.
+        optimizer: Optimiser, whose groups may hold `lr_scale`, a factor on the schedule.
+        loss_fn: Computes the losses of a micro-batch.
+        batches: Step -> the step's micro-batches, in order.
+        learning_rate: Step -> learning rate.
+        config: Length, batch size and logging intervals.
+        out: Folder for metrics.jsonl and checkpoints/.
+        seed: Seed of the random generators at step 0.
+        clip_norm: Maximum gradient norm.
+        ranks: Rank of this process; None for a single process.
+        callbacks: Hooks of the task.
+        resume: Comparison with the run of the checkpoint; None compares nothing.
+        settings: Options of the run, for the experiment tracker.
 
     Returns:
         Last logged metrics; empty if no steps remained.

@@ -44,7 +44,7 @@ class MemoryRolloutConfig(RolloutConfig):
         """Reject options that the kind of rollout would ignore.
 
         Raises:
-            ConfigError: an option is out of range or has no effect.
+            ConfigError: An option is out of range or has no effect.
         """
         super().__post_init__()
         if self.rollout_kind == "published" and self.rollout_restart:
@@ -82,7 +82,7 @@ class HeadConfig(Checked):
         """Reject a label that nothing learns.
 
         Raises:
-            ConfigError: an option is out of range or has no effect.
+            ConfigError: An option is out of range or has no effect.
         """
         super().__post_init__()
         if self.head_label == "simulator" and not self.head_weight:

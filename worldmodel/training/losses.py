@@ -40,7 +40,7 @@ def sigreg_loss(z_FD: Tensor, slices: int = 128) -> Tensor:
 
     Args:
         z_FD: features.
-        slices: number of directions.
+        slices: Number of directions.
     """
     directions_DS = F.normalize(torch.randn(z_FD.shape[1], slices, device=z_FD.device), dim=0)
     points_P = torch.linspace(-5, 5, 17, device=z_FD.device)

@@ -68,7 +68,7 @@ class MacroOptions(Checked):
         """Check that a clip holds whole macro-actions.
 
         Raises:
-            ConfigError: an option is out of range, or no macro-action fits into a clip.
+            ConfigError: An option is out of range, or no macro-action fits into a clip.
         """
         super().__post_init__()
         steps, span = self.clips.num_frames - 1, self.macro.span

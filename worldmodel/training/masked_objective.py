@@ -46,7 +46,7 @@ def build_encoder(options: VideoPretrainOptions) -> VisionTransformer:
     """Build the encoder to train, from a published size, given sizes or a file.
 
     Raises:
-        ConfigError: stem, tubelet, clip length and image size are inconsistent.
+        ConfigError: Stem, tubelet, clip length and image size are inconsistent.
     """
     sizes, levels = options.encoder, options.dense.levels
     if levels > 1 and (sizes.init or sizes.predictor_init):
@@ -102,7 +102,7 @@ def build_predictor(
     """Build the masked predictor of `out_dim` values, from the given sizes or a published file.
 
     Raises:
-        ConfigError: the file's predictor does not fit the encoder or the clips.
+        ConfigError: The file's predictor does not fit the encoder or the clips.
     """
     sizes, file = options.predictor, options.encoder.predictor_init
     if not file:
@@ -143,7 +143,7 @@ def clip_grid(options: VideoPretrainOptions, encoder: EncoderConfig) -> Grid:
     """Return the tubelets, patch rows and patch columns of a training clip.
 
     Raises:
-        ConfigError: the clip is not divisible into them.
+        ConfigError: The clip is not divisible into them.
     """
     patch, tubelet = encoder.patch_size, encoder.tubelet_size
     frames, side = options.clips.num_frames, options.encoder.image_size

@@ -127,16 +127,16 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
     here random ids are dropped instead, so that no position or time is favoured.
 
     Args:
-        batch: number of clips.
-        grid: tubelets, patch rows and patch columns of a clip.
-        kind: number, size and shape of the blocks.
+        batch: Number of clips.
+        grid: Tubelets, patch rows and patch columns of a clip.
+        kind: Number, size and shape of the blocks.
         generator: CPU random generator; equal states give equal masks.
 
     Returns:
         Ids of the visible and of the hidden tokens, on the CPU.
 
     Raises:
-        ConfigError: the blocks leave too little context on this grid.
+        ConfigError: The blocks leave too little context on this grid.
     """
     size = block_size(grid, kind, generator)
     hidden = [_clip(grid, size, kind, generator) for _ in range(batch)]
@@ -173,7 +173,7 @@ def hide_pixels(clip_BCTHW: Tensor, context_ids: Tensor, patch: int, tubelet: in
     hidden pixels into visible neighbours; blanking them before the stem does not.
 
     Raises:
-        ShapeError: the clip is not divisible into patches and tubelets.
+        ShapeError: The clip is not divisible into patches and tubelets.
     """
     batch, _, time, height, width = clip_BCTHW.shape
     if time % tubelet or height % patch or width % patch:

@@ -60,12 +60,12 @@ def free_rollout_with_states(
     states that follow from the actions. The time is linear in the number of steps.
 
     Args:
-        dynamics: the dynamics.
-        z_BND: tokens of the first frame.
-        state_BS: robot state at the first frame.
+        dynamics: The dynamics.
+        z_BND: Tokens of the first frame.
+        state_BS: Robot state at the first frame.
         actions_BKA: K actions; a rollout longer than the predictor's frames restarts from its last
             predicted frame.
-        restart: probability that the rollout also restarts at a random step.
+        restart: Probability that the rollout also restarts at a random step.
 
     Returns:
         The tokens, and the predicted states [B, K, S] in the predictor's units; None if the

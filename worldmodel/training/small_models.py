@@ -56,12 +56,12 @@ def open_start(options: SmallOptions, given: Model | None = None) -> Start:
     """Load the parts that a run starts from, on the CPU.
 
     Args:
-        options: options of the run.
-        given: model that `encoder=` names; None loads it.
+        options: Options of the run.
+        given: Model that `encoder=` names; None loads it.
 
     Raises:
-        CheckpointError: the name is unknown, the file is damaged, or it is not what is needed.
-        ConfigError: the options contradict the loaded parts.
+        CheckpointError: The name is unknown, the file is damaged, or it is not what is needed.
+        ConfigError: The options contradict the loaded parts.
     """
     if isinstance(options, JointOptions):
         return Start()
@@ -109,7 +109,7 @@ def check_cameras(cameras: tuple[str, ...], clips: ContactClipConfig) -> None:
     """Check that the clips have the views that a loaded predictor takes.
 
     Raises:
-        ConfigError: their number differs, or one of several is another camera.
+        ConfigError: Their number differs, or one of several is another camera.
     """
     several = len(cameras) > 1 or len(clips.cameras) > 1
     if several and cameras != clips.cameras:
@@ -124,7 +124,7 @@ def check_conventions(dynamics: LatentDynamics, expected: ActionSpec, state_dim:
     """Check that a loaded dynamics takes the states and actions of the training data.
 
     Raises:
-        ConfigError: sizes, gripper or period differ; the message names both.
+        ConfigError: Sizes, gripper or period differ; the message names both.
     """
     found = dynamics.action_spec
     have = found.action_dim, found.gripper, found.period_s, dynamics.config.predictor.state_dim
@@ -154,7 +154,7 @@ def measure_scaling(clips: ClipSource, seed: int) -> tuple[Scaling, int, int]:
         Scaling, state size and action size.
 
     Raises:
-        DataError: states or actions are not finite.
+        DataError: States or actions are not finite.
     """
     sample = clips.batch(choose_clips(clips, SCALE_CLIPS, seed))
     states, actions = sample["states"], sample["actions"]

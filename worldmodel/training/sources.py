@@ -51,7 +51,7 @@ class Sources:
         """Check that the data suffice for a batch and that it is divisible.
 
         Raises:
-            ConfigError: there are too few clips, or the batch is not divisible.
+            ConfigError: There are too few clips, or the batch is not divisible.
         """
         require_divisible(batch_size, accumulate, ranks)
         if len(self.train) < batch_size:
@@ -82,7 +82,7 @@ def open_memory(
     Rank 0 decodes missing episodes; the others wait and read its result.
 
     Raises:
-        DataError: there is no episode, or more were rejected than allowed; the message lists the
+        DataError: There is no episode, or more were rejected than allowed; the message lists the
             reasons.
     """
     shares, rotation = (0.0, 0.0), True
@@ -129,8 +129,8 @@ def open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks) 
     """Open training and held-out clips of post-training, with or without rotation.
 
     Raises:
-        ConfigError: the stored features are from another encoder.
-        DataError: there is no data, or too much of it was rejected.
+        ConfigError: The stored features are from another encoder.
+        DataError: There is no data, or too much of it was rejected.
     """
     found = _open_post(options, encoder, ranks)
     if options.clips.actions == "pose":
@@ -142,8 +142,8 @@ def _open_post(options: PostOptions, encoder: FrameEncoder | None, ranks: Ranks)
     """Open training and held-out clips of post-training, with states and actions as poses.
 
     Raises:
-        ConfigError: the stored features are from another encoder.
-        DataError: there is no data, or too much of it was rejected.
+        ConfigError: The stored features are from another encoder.
+        DataError: There is no data, or too much of it was rejected.
     """
     run, make = options.run, options.clips.make_data
     data, val = Path(run.data), Path(run.val)
@@ -196,7 +196,7 @@ def _require_camera(folder: Path, found: set[str], camera: str) -> None:
     """Check that the index or prepared data use the run's camera.
 
     Raises:
-        ConfigError: they use another named camera; serial numbers are not compared.
+        ConfigError: They use another named camera; serial numbers are not compared.
     """
     other = sorted((found & VIEWS) - {camera})
     if camera in VIEWS and other:

@@ -17,7 +17,7 @@ def open_world(name: str, given: Model | None = None) -> WorldModel:
     """Load the world model that a run starts from, on the CPU.
 
     Raises:
-        CheckpointError: the name is unknown, the file is damaged, or it is not a world model.
+        CheckpointError: The name is unknown, the file is damaged, or it is not a world model.
     """
     if given is None:
         return load_world_model(name, "cpu")
@@ -30,13 +30,13 @@ def open_encoder(start: EncoderStart, seed: int, given: Model | None = None) -> 
     """Load the encoder that a run starts from, on the CPU.
 
     Args:
-        start: its name and image size.
-        seed: seed of random weights.
-        given: model that the name means, if its encoder is of a user's class; None loads it.
+        start: Its name and image size.
+        seed: Seed of random weights.
+        given: Model that the name means, if its encoder is of a user's class; None loads it.
 
     Raises:
-        ConfigError: the name is empty, the random size is unknown, or the image size differs.
-        CheckpointError: the name is unknown, the file is damaged, or it is not an encoder.
+        ConfigError: The name is empty, the random size is unknown, or the image size differs.
+        CheckpointError: The name is unknown, the file is damaged, or it is not an encoder.
     """
     size = start.image_size
     if given is None:

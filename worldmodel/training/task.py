@@ -59,8 +59,8 @@ class Task(ABC):
     """A kind of training.
 
     Args:
-        options: options of the run.
-        sources: clips of the run.
+        options: Options of the run.
+        sources: Clips of the run.
     """
 
     file_name = "model.safetensors"
@@ -109,9 +109,9 @@ class Task(ABC):
         """Read one process's micro-batch.
 
         Args:
-            step: optimiser step.
-            chosen: clip indices of the global batch.
-            part: slice of the global batch to read.
+            step: Optimiser step.
+            chosen: Clip indices of the global batch.
+            part: Slice of the global batch to read.
         """
 
     def figures(self, step: int) -> Row:

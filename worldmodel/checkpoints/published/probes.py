@@ -34,14 +34,14 @@ def load_pooler(
     """Build an attentive pooler from its tensors.
 
     Args:
-        state: tensors under the published names, with or without `module.` and `pooler.`; those of
+        state: Tensors under the published names, with or without `module.` and `pooler.`; those of
             classifiers beside the pooler are left out.
-        num_heads: number of attention heads; None uses that of the published probes.
-        where: name of the tensors' source, for error messages.
+        num_heads: Number of attention heads; None uses that of the published probes.
+        where: Name of the tensors' source, for error messages.
 
     Raises:
-        CheckpointError: keys or shapes do not match; the message names them.
-        ConfigError: the number of heads is unknown or not a divisor of the width.
+        CheckpointError: Keys or shapes do not match; the message names them.
+        ConfigError: The number of heads is unknown or not a divisor of the width.
     """
     bare = clean_keys(state, where)
     if "query_tokens" in bare:
@@ -58,11 +58,11 @@ def load_probes(path: str | Path, *, num_heads: int | None = None) -> list[Atten
 
     Args:
         path: V-JEPA 1's file (one head), V-JEPA 2's (a list of heads), or a Hugging Face folder.
-        num_heads: number of attention heads; None uses that of the published probes.
+        num_heads: Number of attention heads; None uses that of the published probes.
 
     Raises:
-        CheckpointError: the file is damaged or holds no probe.
-        ConfigError: the number of heads is unknown or not a divisor of the width.
+        CheckpointError: The file is damaged or holds no probe.
+        ConfigError: The number of heads is unknown or not a divisor of the width.
     """
     path = Path(path)
     if path.is_dir() or is_safetensors(path):

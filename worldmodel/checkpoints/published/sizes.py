@@ -62,9 +62,9 @@ class PartReader:
     """The tensors of one part, from which sizes are read.
 
     Args:
-        tensors: tensors under their published names.
-        asked: settings that the tensors do not tell.
-        where: name of the file for messages.
+        tensors: Tensors under their published names.
+        asked: Settings that the tensors do not tell.
+        where: Name of the file for messages.
     """
 
     def __init__(self, tensors: Tensors, asked: LoadOverrides, where: str) -> None:

@@ -56,7 +56,7 @@ def build_image_encoder(options: ImagePretrainOptions) -> VisionTransformer:
     """Build the encoder to train, from a published size, given sizes or a file.
 
     Raises:
-        ConfigError: the sizes are inconsistent, or the file holds no encoder of images.
+        ConfigError: The sizes are inconsistent, or the file holds no encoder of images.
     """
     sizes = options.encoder
     if sizes.init:
@@ -93,7 +93,7 @@ def build_image_predictor(options: ImagePretrainOptions, encoder: EncoderConfig)
     """Build the predictor, from the given sizes or a published file.
 
     Raises:
-        ConfigError: the file's predictor does not fit the encoder.
+        ConfigError: The file's predictor does not fit the encoder.
     """
     sizes, file = options.predictor, options.encoder.predictor_init
     if not file:
@@ -130,8 +130,8 @@ class ImagePretrainTask(Task):
         """Find the images selected by the options.
 
         Raises:
-            ConfigError: the encoder's sizes are inconsistent.
-            DataError: there are no images, or too many are unreadable.
+            ConfigError: The encoder's sizes are inconsistent.
+            DataError: There are no images, or too many are unreadable.
         """
         del ranks  # every rank lists the images by itself
         asked, size = options.images, options.encoder.image_size
@@ -200,7 +200,7 @@ class ImagePretrainTask(Task):
         """Read random crops, and draw the whole batch's masks so that ranks agree.
 
         Raises:
-            DataError: no image of the batch can be read, or too many of the folder cannot.
+            DataError: No image of the batch can be read, or too many of the folder cannot.
         """
         if self.drawn is None or self.drawn[0] != step:
             self.drawn = (step, self._masks(len(chosen), step))

@@ -58,7 +58,7 @@ def _check_head(options: SmallOptions, start: Start) -> None:
     """Check that weights that need an object head find one.
 
     Raises:
-        ConfigError: there is no object head.
+        ConfigError: There is no object head.
     """
     terms = options.object_head
     trains = terms.head_weight > 0 and not isinstance(options, FrozenOptions)
@@ -86,10 +86,10 @@ class JointTask(MemoryTask, PredictorTask):
         """Prepare a run.
 
         Args:
-            options: options of the mode.
-            sources: clips with frames at the encoder's image size.
-            start: trained parts; none in `mode=joint`.
-            gripper: gripper convention of the actions.
+            options: Options of the mode.
+            sources: Clips with frames at the encoder's image size.
+            start: Trained parts; none in `mode=joint`.
+            gripper: Gripper convention of the actions.
         """
         super().__init__(options, sources)
         self.start, self.gripper = start, gripper
@@ -102,14 +102,14 @@ class JointTask(MemoryTask, PredictorTask):
         """Open the encoder and the clips selected by the options.
 
         Args:
-            options: options of the run.
-            ranks: processes of the run.
-            given: model that `encoder=` names; None loads it.
+            options: Options of the run.
+            ranks: Processes of the run.
+            given: Model that `encoder=` names; None loads it.
 
         Raises:
-            ConfigError: the object loss is set on data without object positions, the image size
+            ConfigError: The object loss is set on data without object positions, the image size
                 differs from the encoder's, or a weight needs an object head that is not there.
-            DataError: there are no usable episodes.
+            DataError: There are no usable episodes.
         """
         start = open_start(options, given)
         if isinstance(options, JointOptions):

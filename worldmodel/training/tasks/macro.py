@@ -81,14 +81,14 @@ class MacroTask(MemoryTask):
         """Open the world model and the clips.
 
         Args:
-            options: options of the run.
-            ranks: processes of the run.
-            given: model that `encoder=` names; None loads it.
+            options: Options of the run.
+            ranks: Processes of the run.
+            given: Model that `encoder=` names; None loads it.
 
         Raises:
-            ConfigError: the model has no object head that a weight needs, or other conventions than
+            ConfigError: The model has no object head that a weight needs, or other conventions than
                 the data.
-            DataError: there are no usable episodes.
+            DataError: There are no usable episodes.
         """
         world = open_world(options.start.encoder, given)
         if options.macro.macro_match and world.object_head is None:

@@ -118,7 +118,7 @@ class FeatureReader:
         """Return features [B,T,N,D] float32, states [B,T,S], actions [B,T-1,A], extrinsics.
 
         Raises:
-            ConfigError: the source holds frames and there is no encoder.
+            ConfigError: The source holds frames and there is no encoder.
         """
         batch = source.batch(indices)
         stored = "features" if "features" in batch else "frames"
@@ -153,13 +153,13 @@ class PostTask(PredictorTask):
         """Open the encoder and the clips selected by the options.
 
         Args:
-            options: options of the run.
-            ranks: processes of the run.
-            given: model that `encoder=` names; None loads it.
+            options: Options of the run.
+            ranks: Processes of the run.
+            given: Model that `encoder=` names; None loads it.
 
         Raises:
-            ConfigError: the options are inconsistent with the data.
-            DataError: there is no data, or too much of it was rejected.
+            ConfigError: The options are inconsistent with the data.
+            DataError: There is no data, or too much of it was rejected.
         """
         start, encoder = options.start, None
         if start.encoder:

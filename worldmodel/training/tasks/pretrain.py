@@ -246,7 +246,7 @@ class PretrainTask(VideoPretrainTask):
         """Open the clips selected by the options.
 
         Raises:
-            DataError: there are no usable episodes.
+            DataError: There are no usable episodes.
         """
         size = options.encoder.image_size
         return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
