@@ -24,7 +24,8 @@ from typing import Any
 from page_blocks import fill_blocks, markdown_table
 
 from planning.apps.evaluate import baselines_of, evaluate_agents, report
-from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
+from planning.options import EvalOptions, SceneOptions
+from planning.planner_options import GoalPlannerOptions
 from worldmodel.checkpoints.loading import embedded_path, load_world_model
 
 HERE = Path(__file__).resolve().parent

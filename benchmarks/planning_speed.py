@@ -26,7 +26,8 @@ from planning.apps import bench_planning, evaluate
 from planning.apps.bench_equal_energy import equal_energy
 from planning.bench_options import BenchOptions
 from planning.cli.bench_planning import run as run_benchmark
-from planning.options import EvalOptions, PlannerOptions, SceneOptions
+from planning.options import EvalOptions, SceneOptions
+from planning.planner_options import PlannerOptions
 
 HERE = Path(__file__).resolve().parent
 SPEEDS, BUDGETS = HERE / "results" / "planning.json", HERE / "results" / "budgets.json"

@@ -32,13 +32,15 @@ from planning.agent import PlanningAgent
 from planning.apps import drive as driving
 from planning.apps.policies import open_policy
 from planning.apps.workcell import Workcell
-from planning.arm_options import DriveOptions, MotionOptions, WorkcellOptions
+from planning.arm_options import DriveOptions
 from planning.errors import PlanningError
 from planning.goals import GoalPicture
-from planning.options import GoalPlannerOptions, SceneOptions
+from planning.options import SceneOptions
+from planning.planner_options import GoalPlannerOptions
 from planning.protocols import Agent
 from planning.remote.policy import RemoteAgent, RemotePolicy
 from planning.serve_options import RemoteOptions
+from planning.workcell_options import MotionOptions, WorkcellOptions
 from robot.arm import ArmSpec
 from robot.errors import RobotError
 from worldmodel import load_world_model

@@ -97,3 +97,16 @@ def _check_number(name: str, value: Any, whole: bool, limits: Mapping[str, Any])
     raise PlanError(
         f"{name}={shown(value)} is out of range. Allowed: {what}{low:.10g} to {high:.10g}{unit}."
     )
+
+
+def changed_fields(options: object, kind: type | None = None) -> list[str]:
+    """Return `name=value` for every field, or every field of a base class, that is not default."""
+    changed = []
+    for item in dataclasses.fields(kind or options):  # type: ignore[arg-type]
+        usual = item.default
+        if item.default_factory is not dataclasses.MISSING:
+            usual = item.default_factory()
+        value = getattr(options, item.name)
+        if value != usual:
+            changed.append(f"{item.name}={value}")
+    return changed

@@ -8,7 +8,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 
 from planning.errors import PlanError
-from planning.options import Device, GoalPlannerOptions, Precision
+from planning.options import Device, Precision
+from planning.planner_options import GoalPlannerOptions
 from planning.ranges import between, check_fields
 
 

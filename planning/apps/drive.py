@@ -13,11 +13,12 @@ from planning.apps.open_workcell import open_workcell
 from planning.apps.operator import Operator, require_motion_confirmation
 from planning.apps.workcell import NO_SCRIPTED_GOALS, read_limits
 from planning.apps.workspace import SIMULATED_BOX_M, point
-from planning.arm_options import DriveOptions, is_real
+from planning.arm_options import DriveOptions
 from planning.errors import DriveError, PlanError
 from planning.goals import read_goals
 from planning.protocols import Box
 from planning.report.live_view import LiveView
+from planning.workcell_options import is_real
 from worldmodel.data.writers.droid import SLOTS
 from worldmodel.shutdown import patient
 

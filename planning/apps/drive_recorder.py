@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.apps.workcell import Workcell
-from planning.arm_options import DriveOptions, is_users
+from planning.arm_options import DriveOptions
 from planning.drive_log import DriveLog
 from planning.driving import Image, Step
 from planning.rollout import Episode, failure_reason, final_error_m
+from planning.workcell_options import is_users
 from robot.errors import RobotError
 from robot.pose import gripper_command
 from robot.record import Recording

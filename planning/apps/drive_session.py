@@ -24,7 +24,7 @@ from planning.apps.operator import (
     step_question,
 )
 from planning.apps.workcell import Workcell, arm_model, safe_arm
-from planning.arm_options import DriveOptions, is_real
+from planning.arm_options import DriveOptions
 from planning.drive_log import DriveLog, new_folder
 from planning.driving import Step, drive_episode
 from planning.goals import GoalPicture, read_goals
@@ -32,6 +32,7 @@ from planning.protocols import Box, SubGoal
 from planning.report.live_view import LiveView
 from planning.report.page import write_report
 from planning.rollout import Episode, episode_seed, fail_by
+from planning.workcell_options import is_real
 from robot.errors import ArmError, ReflexError, RobotError
 from worldmodel.atomic_io import no_links
 from worldmodel.shutdown import deferred_stop, follows_a_signal, name_of

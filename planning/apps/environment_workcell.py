@@ -15,10 +15,10 @@ from envs.sizes import COLUMNS, POSE_DIM, as_pose
 from planning.apps.environments import GoalEnvironment, open_environment
 from planning.apps.workcell import Workcell, read_limits
 from planning.apps.workspace import point
-from planning.arm_options import WorkcellOptions
 from planning.errors import DriveError
 from planning.goals import GoalPicture
 from planning.protocols import Box, SubGoal
+from planning.workcell_options import WorkcellOptions
 from robot.arm import Arm, ArmSpec, ArmState, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera
 from robot.errors import ArmError

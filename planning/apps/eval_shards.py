@@ -20,7 +20,8 @@ from planning.apps.kept_episodes import COMMAND, KeptEpisodes, facts_of, open_ha
 from planning.apps.own_encoder import split_code
 from planning.errors import PlanError
 from planning.macro_options import MacroSearchOptions
-from planning.options import EvalOptions, GoalPlannerOptions, SceneOptions
+from planning.options import EvalOptions, SceneOptions
+from planning.planner_options import GoalPlannerOptions
 from planning.rollout import Episode
 from planning.shard_options import ShardOptions
 from planning.skill_options import SkillOptions

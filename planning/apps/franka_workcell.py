@@ -11,10 +11,10 @@ from envs.twin.messages import HANG_S
 from envs.twin.twin import Twin
 from planning.apps.open_camera import open_camera
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, Workcell, read_limits
-from planning.arm_options import FrankaOptions, WorkcellOptions
 from planning.errors import DriveError, PlanError
 from planning.plugins import load
 from planning.protocols import SubGoal
+from planning.workcell_options import FrankaOptions, WorkcellOptions
 from robot.arm import Arm
 from robot.cameras.camera import Camera
 from robot.cameras.threaded_camera import ThreadedCamera

@@ -10,9 +10,9 @@ from planning.apps.franka_workcell import (
 )
 from planning.apps.open_camera import open_camera
 from planning.apps.workcell import Workcell, read_limits
-from planning.arm_options import WorkcellOptions
 from planning.errors import PlanError
 from planning.plugins import load
+from planning.workcell_options import WorkcellOptions
 from robot.arm import Arm
 from robot.cameras.camera import Camera
 from robot.hosted import HostedArm, HostedConfig

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planning.macro_options import MacroSearchOptions
-from planning.options import ELITE_SOLVERS, GoalPlannerOptions
+from planning.planner_options import ELITE_SOLVERS, GoalPlannerOptions
 from planning.skill_options import SkillOptions
 
 

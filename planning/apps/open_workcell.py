@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planning.apps.workcell import DEFAULT_IMAGE_SIZE, FakeWorkcell, MujocoWorkcell, Workcell
-from planning.arm_options import WorkcellOptions, is_users
+from planning.workcell_options import WorkcellOptions, is_users
 
 
 def open_workcell(options: WorkcellOptions, image_size: int = DEFAULT_IMAGE_SIZE) -> Workcell:

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from planning.apps.workcell import Workcell
-from planning.arm_options import MotionOptions, WorkcellOptions, is_real
 from planning.errors import DriveError
+from planning.workcell_options import MotionOptions, WorkcellOptions, is_real
 from robot.arm import Sent
 
 MOVE_WORD = "move"

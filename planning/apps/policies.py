@@ -13,8 +13,9 @@ from planning.agent import PlanningAgent
 from planning.apps.own_encoder import open_world
 from planning.errors import PlanError
 from planning.hierarchy import HierarchyConfig
-from planning.options import Device, GoalPlannerOptions, PlannerOptions, Precision
+from planning.options import Device, Precision
 from planning.planner import PlannerConfig
+from planning.planner_options import GoalPlannerOptions, PlannerOptions
 from planning.policy import Policy
 from planning.protocols import Agent
 from planning.skill_agent import Fingertips, SkillAgent

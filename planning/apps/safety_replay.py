@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from planning.arm_options import NO_KINEMATICS
 from planning.drive_log import Logged, read_lines, reading_log, reason_kinds
+from planning.workcell_options import NO_KINEMATICS
 from robot.kinematics import Kinematics
 from robot.safety.layer import SafetyConfig
 from robot.safety.limits import Limits

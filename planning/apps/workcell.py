@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from envs.config import CAMERA_NAMES
 from planning.apps.open_camera import open_camera
 from planning.apps.tasks import make_scene
-from planning.arm_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.errors import DriveError, PlanError
 from planning.protocols import Box, SubGoal
+from planning.workcell_options import NO_KINEMATICS, WorkcellOptions, is_users
 from planning.yaml_file import read_yaml, values_of
 from robot.arm import Arm, ArmSpec, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera, CheckedCamera

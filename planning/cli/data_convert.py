@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from planning.cli.data_index import MapFile
 from planning.errors import PlanError
-from planning.options import changed_fields
 from planning.plugins import is_own, load
-from planning.ranges import between, check_fields, plugin
+from planning.ranges import between, changed_fields, check_fields, plugin
 from worldmodel.errors import ConfigError
 
 if TYPE_CHECKING:

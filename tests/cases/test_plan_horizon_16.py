@@ -9,7 +9,7 @@ from PIL import Image
 from planning.apps.policies import check_steps
 from planning.cli.app import main
 from planning.errors import PlanError
-from planning.options import PlannerOptions
+from planning.planner_options import PlannerOptions
 from worldmodel.checkpoints.loading import load_world_model
 
 

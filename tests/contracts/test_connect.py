@@ -9,7 +9,7 @@ import envs
 from planning.apps.policies import open_policy
 from planning.apps.workspace import SIMULATED_BOX_M
 from planning.cli.app import main
-from planning.options import PlannerOptions
+from planning.planner_options import PlannerOptions
 from robot.arm import ArmSpec
 from worldmodel import load_world_model
 from worldmodel.checkpoints.io import save

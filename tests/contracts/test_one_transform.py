@@ -16,7 +16,8 @@ from planning.apps.policies import open_policy
 from planning.apps.replay import replay
 from planning.cli.app import main
 from planning.goals import GoalPicture
-from planning.options import PlannerOptions, ReplayOptions
+from planning.options import ReplayOptions
+from planning.planner_options import PlannerOptions
 from planning.rollout import run_episode
 from robot.record import Recording
 from worldmodel.data.dataset import open_row

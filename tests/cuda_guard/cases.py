@@ -34,8 +34,8 @@ from planning.apps.policies import open_policy
 from planning.bounds import Bounds
 from planning.cli.app import compose_options
 from planning.energy import energy
-from planning.options import PlannerOptions
 from planning.planner import Memory, Observation, Planner, PlannerConfig
+from planning.planner_options import PlannerOptions
 from planning.skill_imagination import Imagination
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import NAMES, make_optimiser

@@ -13,7 +13,7 @@ from PIL import Image
 
 from planning.apps.plan_sessions import PlanService, PlanSession
 from planning.cli.app import main
-from planning.options import GoalPlannerOptions
+from planning.planner_options import GoalPlannerOptions
 from planning.remote.policy import ARM_FIELDS
 from planning.remote.records import read_decision
 from planning.serve_options import ServeOptions

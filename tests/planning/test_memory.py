@@ -7,8 +7,8 @@ from planning.apps.bench_planning import make_world
 from planning.apps.policies import planner_config, samples_at_once
 from planning.bounds import Bounds
 from planning.errors import PlanError
-from planning.options import PlannerOptions
 from planning.planner import Memory, Observation, Planner, PlannerConfig
+from planning.planner_options import PlannerOptions
 from planning.solvers.cem import CEM
 from planning.solvers.search import Plan
 from worldmodel.models.world_model import normalise

@@ -7,17 +7,12 @@ from typing import get_args
 import pytest
 
 from planning import arm_options, options
-from planning.arm_options import (
-    CalibrateOptions,
-    CheckViewOptions,
-    DriveOptions,
-    FrankaOptions,
-    MotionOptions,
-    WorkcellOptions,
-)
+from planning.arm_options import CalibrateOptions, CheckViewOptions, DriveOptions
 from planning.errors import PlanError
-from planning.options import EvalOptions, PlannerOptions, PlanOptions, ReplayOptions, SceneOptions
+from planning.options import EvalOptions, PlanOptions, ReplayOptions, SceneOptions
+from planning.planner_options import PlannerOptions
 from planning.plugins import KINDS
+from planning.workcell_options import FrankaOptions, MotionOptions, WorkcellOptions
 
 FRANKA = {"robot": "franka", "camera": "0"}
 

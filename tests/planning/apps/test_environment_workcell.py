@@ -8,8 +8,8 @@ import pytest
 from envs.gym_env import GymGoalEnv
 from planning.apps.environment_workcell import EnvironmentWorkcell
 from planning.apps.workcell import safe_arm
-from planning.arm_options import WorkcellOptions
 from planning.errors import DriveError, PlanError
+from planning.workcell_options import WorkcellOptions
 from robot.arm import ArmSpec
 from robot.errors import ArmError
 from tests.envs.test_gym_env import Line

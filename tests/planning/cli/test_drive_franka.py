@@ -12,10 +12,10 @@ from PIL import Image
 from planning.agent import PlanningAgent
 from planning.apps import franka_workcell
 from planning.apps.workcell import Workcell, read_limits
-from planning.arm_options import WorkcellOptions
 from planning.cli.app import main
 from planning.goals import GoalPicture, write_goal
 from planning.options import SceneOptions
+from planning.workcell_options import WorkcellOptions
 from robot.cameras.camera import CallableCamera
 from robot.errors import ReflexError
 from robot.fake import FakeArm, Fault

@@ -16,7 +16,7 @@ from planning.apps import replay
 from planning.apps.policies import chooser_of, samples_at_once
 from planning.cli.app import main
 from planning.cli.commands import COMMANDS, load_command
-from planning.options import PlannerOptions
+from planning.planner_options import PlannerOptions
 from planning.skill_options import SkillOptions
 from worldmodel import load_world_model
 from worldmodel.checkpoints.io import copy_on_cpu

@@ -18,8 +18,8 @@ from websockets.sync.client import connect
 from planning.apps.plan_sessions import _arm
 from planning.apps.policies import open_policy
 from planning.errors import DriveError, PlanError
-from planning.options import GoalPlannerOptions
 from planning.planner import Memory
+from planning.planner_options import GoalPlannerOptions
 from planning.remote.client import PlanConnection
 from planning.remote.policy import ARM_FIELDS
 from planning.remote.wire import pack
