@@ -11,12 +11,8 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import pickle
 import signal
-import sys
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,10 +22,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from worldmodel.errors import WorldModelError
-from worldmodel.shutdown import AGAIN_S, SIGNALS, deferred_stop
+from worldmodel.shutdown import SIGNALS, deferred_stop
+from worldmodel.worker import Failure, work
 
 if TYPE_CHECKING:
-    from sys import UnraisableHookArgs
+    pass
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -49,110 +46,6 @@ def usable_cores() -> int:
 
 class WorkerLostError(WorldModelError, RuntimeError):
     """Worker processes ended in the middle of a job."""
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An exception of a job, on its way to the parent."""
-
-    error: Exception
-    text: str
-    """Traceback in the worker."""
-
-
-@dataclass
-class _Leaving:
-    """Whether this worker process was asked to end, also if its job caught the exception."""
-
-    asked: bool = False
-
-
-_LEAVING = _Leaving()
-
-
-def _leave(number: int, _: object) -> None:
-    _LEAVING.asked = True
-    raise SystemExit(128 + number)
-
-
-def _leave_again(found: UnraisableHookArgs) -> None:
-    """Leave a moment later if Python dropped the exception of `_leave`, as in a weak reference."""
-    if not isinstance(found.exc_value, SystemExit):
-        sys.__unraisablehook__(found)
-        return
-    main = threading.main_thread().ident or 0
-    timer = threading.Timer(AGAIN_S, signal.pthread_kill, [main, signal.SIGTERM])
-    timer.daemon = True
-    timer.start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _failure(error: Exception | SystemExit) -> _Failure:
-    """Return an exception for the parent; what it says if it cannot be pickled or rebuilt."""
-    text = "".join(traceback.format_exception(error))
-    if isinstance(error, SystemExit):  # of a job's own code; it must not end the parent silently
-        error = RuntimeError(f"SystemExit: {error}")
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:  # noqa: BLE001 - pickling runs code of any class
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return _Failure(error, text)
-
-
-def _send(pipe: Connection, message: object) -> None:
-    try:
-        pipe.send(message)
-    except (BrokenPipeError, ConnectionResetError):
-        raise SystemExit(1) from None  # the parent has closed the pool
-    except Exception as error:  # noqa: BLE001 - pickling runs code of any class
-        pipe.send(_failure(error))
-
-
-def _work(
-    function: Callable[[Any], object],
-    pipe: Connection,
-    start: Callable[..., None] | None,
-    args: tuple[object, ...],
-) -> None:
-    """Run jobs until the parent closes the pipe or ends."""
-    # A forked worker must not finalise the parent's garbage: a video scaler, for one, would wait
-    # for threads that only the parent has.
-    gc.freeze()
-    gc.enable()
-    signal.set_wakeup_fd(-1)  # a forked worker inherits the parent's handlers
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
-    sys.unraisablehook = _leave_again
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        if start is not None:
-            start(*args)
-    except Exception as error:  # noqa: BLE001 - raised again in the parent
-        _send(pipe, _failure(error))
-        return
-    _send(pipe, None)
-    while True:
-        try:
-            job = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            result = function(job)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again in the parent
-            answer: object = _failure(error)
-        else:
-            answer = (result,)
-        if _LEAVING.asked:
-            raise SystemExit(1)
-        _send(pipe, answer)
 
 
 @dataclass(eq=False)
@@ -221,7 +114,7 @@ class WorkerPool(Generic[J, R]):
         function, start, args = self._task
         # Process exists in every concrete context, but not in typeshed's base class
         process = cast(Any, self._context).Process(
-            target=_work, args=(function, theirs, start, args), daemon=True
+            target=work, args=(function, theirs, start, args), daemon=True
         )
         # A signal to the group must not end a worker before its own handlers are in place, and one
         # that another thread receives must not lose a worker that has just started.
@@ -306,7 +199,7 @@ class WorkerPool(Generic[J, R]):
             message = worker.pipe.recv()
         except (EOFError, OSError):
             return self._lost(worker, waiting, lost)
-        if isinstance(message, _Failure):
+        if isinstance(message, Failure):
             message.error.add_note(f"In a worker process:\n{message.text}")
             raise message.error
         job, worker.job = worker.job, None
