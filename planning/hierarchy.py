@@ -78,7 +78,7 @@ class Hierarchy:
 
     Args:
         model: World model.
-        config: settings.
+        config: Settings.
 
     Raises:
         PlanError: The model has no macro-actions.

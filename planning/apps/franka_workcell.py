@@ -195,7 +195,7 @@ class TwinWorkcell(Workcell):
         """Refuse other views, which the twin's process does not render.
 
         Raises:
-            DriveError: always.
+            DriveError: Always.
         """
         raise DriveError(
             f"The model sees the camera {name} too, and robot=twin renders the left one alone. Use "

@@ -31,7 +31,7 @@ def step_errors(
     prediction from the last `context` frames up to t.
 
     Args:
-        world: model.
+        world: Model.
         z_ETND: Tokens of the frames.
         states_ETS: Robot states in the model's frame.
         actions_EKA: Action from each frame to the next.

@@ -39,7 +39,7 @@ def sigreg_loss(z_FD: Tensor, slices: int = 128) -> Tensor:
     Source: LeJEPA (arXiv 2511.08544), sec. 4; LeWorldModel (arXiv 2603.19312), app. A.
 
     Args:
-        z_FD: features.
+        z_FD: Features.
         slices: Number of directions.
     """
     directions_DS = F.normalize(torch.randn(z_FD.shape[1], slices, device=z_FD.device), dim=0)
