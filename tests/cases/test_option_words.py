@@ -1,7 +1,5 @@
 """Texts are taken as they are written, on the command line and in a recipe, quoted or not."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -70,17 +68,6 @@ def test_what_is_no_text_is_refused(text, tmp_path):
     file.write_text(text)
     with pytest.raises(UsageError, match=r"run\.out.*text"):
         compose_options("train", [f"recipe={file}"])
-
-
-def test_a_sweep_in_other_processes_prints_its_results(tmp_path):
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    words = ["hydra/launcher=submitit_local", f"index={tmp_path}/none", "fps=2,4"]
-    command = [sys.executable, "-m", "worldmodel", "data", "prepare", "-m", *words]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert "#0 fps=2.0: exit status 2, in " in ended.stdout
-    assert "#1 fps=4.0: exit status 2, in " in ended.stdout
-    assert ended.stdout.count(f"error: No index in {tmp_path}/none") == 2
 
 
 @pytest.mark.parametrize("mode", ["joint", "post", "frozen"])

@@ -15,7 +15,7 @@ import pytest
 from planning.cli.app import main
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_ablations.sh"
-STUB = f"""#!{sys.executable}
+STUB = f"""#!{sys.executable} -IS
 import json, os, sys
 from pathlib import Path
 words = sys.argv[1:]

@@ -9,7 +9,7 @@ from pathlib import Path
 from planning.cli.app import main
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_fetch.sh"
-STUB = f"""#!{sys.executable}
+STUB = f"""#!{sys.executable} -IS
 import json, os, sys
 from pathlib import Path
 words = sys.argv[1:]

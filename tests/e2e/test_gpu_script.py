@@ -17,7 +17,7 @@ from planning.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
-STUB = f"""#!{sys.executable}
+STUB = f"""#!{sys.executable} -IS
 import json, os, sys, time
 from pathlib import Path
 name, words = Path(sys.argv[0]).name, sys.argv[1:]

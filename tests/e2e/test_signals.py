@@ -13,8 +13,11 @@ import torch
 
 from envs.collect import collect
 from envs.config import CollectConfig
+from planning.apps import episode_runner
+from planning.cli.app import main
 from planning.skill_play import random_skill
 from worldmodel.data.index import build_index
+from worldmodel.data.writers import lerobot
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.data.writers.video import write_video
 from worldmodel.models.config import ProbeConfig
@@ -129,6 +132,8 @@ COMMANDS = {
     "bench": (["bench", "planning", "sizes=[small]", "horizons=[1,8]"], has("baseline")),
 }
 FILES = {"features": "f.h5"}
+ELSEWHERE = ("collect", "eval shard", "train")
+"""Commands that other tests here end by SIGTERM, or that are as another one in this respect."""
 
 
 def words_of(name: str, inputs: Path, out: Path) -> list[str]:
@@ -136,7 +141,7 @@ def words_of(name: str, inputs: Path, out: Path) -> list[str]:
     return [*words, f"out={out / FILES.get(name, '')}"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in ELSEWHERE])
 def test_sigterm_ends_a_command_soon_with_its_children(name, inputs, tmp_path):
     out = tmp_path / "out"
     words, ready = words_of(name, inputs, out), COMMANDS[name][1]
@@ -170,23 +175,49 @@ def test_other_signals_end_a_command_as_well(name, number, inputs, tmp_path):
     end(words, tmp_path / "log", ready, number).check(number)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_an_index_goes_on_after_a_signal_to_the_whole_terminal(inputs, tmp_path, number):
-    data = tmp_path / "data"
-    config = CollectConfig(out=str(data), episodes=2, length=12, image_size=64)
-    collect(config, write_episode, random_skill)
-    first = next(data.glob("*/*/*/episode-*"))
-    words = ["data", "index", f"root={data}", f"out={tmp_path}/out", "workers=2"]
-    for i in range(200):
-        shutil.copytree(first, first.parent / f"copy-{i}")
-    seen = tmp_path / "out" / ".seen.jsonl"
-    started = end(words, tmp_path / "log", lambda _: seen.exists(), number, group=True)
-    started.check(number)
-    assert seen.read_text().count('"unit"') >= 1
-    run(words)
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    total = summary["accepted"] + summary["rejected"]
-    assert 0 < summary["inspected"] < total
+@pytest.fixture(scope="module")
+def copies(inputs, tmp_path_factory):
+    """Return a function that writes a folder of copies of one episode."""
+
+    def write(count: int) -> Path:
+        root = tmp_path_factory.mktemp("copies")
+        episode = next((inputs / "data").glob("*/*/*/episode-*"))
+        for i in range(count):
+            shutil.copytree(episode, root / "SIM" / "success" / "copies" / f"episode-{i:03d}")
+        return root
+
+    return write
+
+
+def test_a_killed_conversion_goes_on_with_its_kept_videos(copies, tmp_path, monkeypatch):
+    def words(name: str) -> list[str]:
+        return ["data", "convert", f"root={data}", "workers=1", f"out={tmp_path / name}"]
+
+    data, encoded = copies(30), set()
+    kept = tmp_path / "out" / "unfinished" / "videos.jsonl"
+    end(
+        words("out"),
+        tmp_path / "log",
+        lambda _: kept.is_file() and kept.read_text().count('"key"') >= 2,
+        signal.SIGKILL,
+    )
+    done = kept.read_text().count("}\n") - 1  # the first line names what the others depend on
+
+    encode = lerobot.encode
+
+    def counted(*args):
+        encoded.add(args[0].name)
+        return encode(*args)
+
+    monkeypatch.setattr(lerobot, "encode", counted)
+    assert main(words("out")) == 0
+    assert len(encoded) == 30 - done
+    assert main(words("whole")) == 0
+    out, whole = (
+        {file.relative_to(root): file.read_bytes() for file in root.rglob("*") if file.is_file()}
+        for root in (tmp_path / "out", tmp_path / "whole")
+    )
+    assert out == whole
 
 
 def test_collect_goes_on_where_a_signal_ended_it(tmp_path):
@@ -200,24 +231,49 @@ def test_collect_goes_on_where_a_signal_ended_it(tmp_path):
     assert len(list((tmp_path / "out").glob("SIM/*/*/episode-*"))) == 6
 
 
-def test_a_second_run_in_the_same_folder_is_refused(inputs, tmp_path):
+def test_a_killed_evaluation_goes_on_with_its_kept_episodes(tmp_path, capsys, monkeypatch):
+    """Worker processes find what this process finds."""
+    words = ["eval", "task=reach", "episodes=5", "baselines=false", "workers=1", "sub_goals=one"]
+    words += ["samples=16", "iterations=2", "elites=2", "stretch=1"]
+    out = tmp_path / "out"
+
+    def ready(_: str) -> bool:
+        return any(out.glob("unfinished/episodes/*.npz"))
+
+    end([*words, "workers=2", f"out={out}"], tmp_path / "log", ready, signal.SIGKILL)
+    kept = {file: file.stat().st_mtime_ns for file in out.glob("unfinished/episodes/*.npz")}
+    assert 1 <= len(kept) < 5
+    assert main([*words, f"out={out}", "samples=20", "seed=1"]) == 2
+    refused = capsys.readouterr().err
+    assert "(options.planner.samples: 16, 20; options.seed: 0, 1)" in refused
+    assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    played: list[int] = []
+    run_episode = episode_runner.run_episode
+
+    def counted(*args, seed: int, **options):
+        played.append(seed)
+        return run_episode(*args, seed=seed, **options)
+
+    monkeypatch.setattr(episode_runner, "run_episode", counted)
+    assert main([*words, f"out={out}"]) == 0
+    assert len(played) == 5 - len(kept)
+    assert main([*words, f"out={tmp_path}/whole"]) == 0
+    assert not (out / "unfinished").exists()
+    one, other = ((folder / "episodes.jsonl").read_text() for folder in (out, tmp_path / "whole"))
+    assert one == other
+
+
+def test_sigterm_ends_a_training_and_a_second_run_in_its_folder_is_refused(
+    inputs, tmp_path, capsys
+):
     words = words_of("train", inputs, tmp_path / "out")
-    text: list[str] = []
+    status: list[int] = []
 
     def second(output: str) -> bool:
         if "loss=" in output:
-            text.append(run_refused(words))
-        return bool(text)
+            status.append(main(words))
+        return bool(status)
 
     end(words, tmp_path / "log", second, signal.SIGTERM).check(signal.SIGTERM)
-    assert "is in use by another run: process" in text[0]
-
-
-def run_refused(words: list[str]) -> str:
-    import subprocess
-
-    done = subprocess.run(
-        [sys.executable, "-m", "worldmodel", *words], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    return done.stderr
+    assert status == [2]
+    assert "is in use by another run: process" in capsys.readouterr().err

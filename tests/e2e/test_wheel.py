@@ -34,16 +34,15 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(wheel, tmp_path_factory):
-    """Run a command of the installed wheel in an empty folder."""
+    """Run Python with the installed wheel in an empty folder."""
     site, empty = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("empty")
     words = ["install", "--no-deps", "--no-index", "--quiet", "--target", str(site), str(wheel)]
     subprocess.run([sys.executable, "-m", "pip", *words], check=True)
 
-    def call(*words: str, code: str = "") -> str:
-        program = ["-c", code] if code else ["-m", "planning.cli.app", *words]
+    def call(*words: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(site)}
         done = subprocess.run(
-            [sys.executable, *program], cwd=empty, env=environment, capture_output=True, text=True
+            [sys.executable, *words], cwd=empty, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -65,28 +64,35 @@ def test_contents(wheel):
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)
 
 
-def test_packages_come_from_the_wheel(run):
-    code = "import worldmodel, planning, robot, envs; print(worldmodel.__file__, envs.__file__)"
-    assert run(code=code).count(str(run.site)) == 2
+COMMANDS = """
+import worldmodel, planning, robot, envs
+from planning.cli.app import main
+search = ["skill_samples=8", "skill_iterations=1"]
+pictures = sys.argv[1]
+for words in (
+    ["demo", "episodes=1", "workers=1", *search, "out=demo"],
+    ["eval", "task=reach", "episodes=1", "workers=1", "baselines=false", "out=eval"],
+    ["plan", f"image={pictures}/now.png", f"goal={pictures}/goal.png", "out=plan"],
+):
+    assert main(words) == 0, words
+print(*(package.__file__ for package in (worldmodel, planning, robot, envs)))
+"""
 
 
-def test_demo(run):
-    run("demo", "episodes=1", "out=demo")
-    assert json.loads((run.folder / "demo" / "summary.json").read_text())["episodes"] == 1
-
-
-def test_eval(run):
-    run("eval", "task=reach", "episodes=1", "workers=1", "baselines=false", "out=eval")
-    assert json.loads((run.folder / "eval" / "summary.json").read_text())["successes"] == 1
-
-
-def test_plan(run):
-    pictures = ROOT / "examples" / "pictures"
-    run("plan", f"image={pictures}/now.png", f"goal={pictures}/goal.png", "out=plan")
-    actions = json.loads((run.folder / "plan" / "summary.json").read_text())["actions"]
-    assert actions[0][0] > 0.03  # x: toward the goal, 5 cm away
-    assert actions[0][1] > 0.03  # y: 6 cm
+def test_commands(run):
+    found = run("-c", f"import sys{COMMANDS}", str(ROOT / "examples" / "pictures"))
+    files = found.splitlines()[-1].split()
+    assert len(files) == len(PACKAGES)
+    assert all(Path(file).is_relative_to(run.site) for file in files)
+    demo, evaluation, plan = (
+        json.loads((run.folder / name / "summary.json").read_text())
+        for name in ("demo", "eval", "plan")
+    )
+    assert demo["episodes"] == 1
+    assert evaluation["successes"] == 1
+    assert plan["actions"][0][0] > 0.03  # x: toward the goal, 5 cm away
+    assert plan["actions"][0][1] > 0.03  # y: 6 cm
 
 
 def test_recipes_are_found(run):
-    assert "steps" in run("train", "recipe=smoke", "--cfg", "job")
+    assert "steps" in run("-m", "planning.cli.app", "train", "recipe=smoke", "--cfg", "job")

@@ -292,13 +292,14 @@ def test_sweep_refuses_a_launcher_that_cannot_run_here(command, capsys, monkeypa
 
 def test_sweep_through_submitit(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    (tmp_path / "b").write_text("in the way")
     words = ["models", "-m", "hydra/launcher=submitit_local", "out=a,b"]
     command = [sys.executable, "-m", "worldmodel", *words]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    assert ended.returncode == 2, ended.stderr
     printed = ended.stdout
-    for number, name in enumerate("ab"):
-        assert f"#{number} out='{name}': exit status 0" in printed
-    assert printed.count("vjepa2-vitl ") == 2  # each job printed the list, in its own process
-    for name in ("a", "b"):
-        assert len(json.loads((tmp_path / name / "summary.json").read_text())) > 10
+    for number, status in enumerate((0, 2)):
+        assert f"#{number} out='{'ab'[number]}': exit status {status}" in printed
+    assert printed.count("vjepa2-vitl ") >= 1  # a job prints the list, in its own process
+    assert len(json.loads((tmp_path / "a" / "summary.json").read_text())) > 10
+    assert printed.count("\nerror: ") == 1

@@ -103,7 +103,7 @@ def small_hub():
     server.files, server.stored, server.created, server.seen = {}, {}, [], []
     server.swapped, server.refusal = "", 0
     server.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield server

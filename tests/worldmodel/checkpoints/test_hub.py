@@ -67,7 +67,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.seen, server.refusal, server.sends_other = [], None, False
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     server.home = tmp_path / "hf"
     server.address = f"http://127.0.0.1:{server.server_port}"
     yield server

@@ -62,7 +62,7 @@ def server():
     httpd.body, httpd.limit, httpd.ranges = bytes(range(256)) * 4000, 10**9, True
     httpd.etag, httpd.seen = '"1"', []
     httpd.url = f"http://127.0.0.1:{httpd.server_port}/file.pt"
-    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread = threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield httpd
     httpd.shutdown()

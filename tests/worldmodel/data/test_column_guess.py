@@ -1,5 +1,6 @@
 """Maps are guessed from plain names only; otherwise the columns are listed and asked for."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -151,14 +152,20 @@ def test_droids_names_need_no_map(layouts, tmp_path):
         assert (summary["map"], summary["map_from"]) == ({}, "DROID")
 
 
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    root = tmp_path_factory.mktemp("named") / "set"
+    return write_own_lerobot(root, STATES, column=lambda s: (s, s), names=NAMES)
+
+
 ODD_FEATURES = [None, 3, [], {}, {"dtype": None}, {"dtype": "float32", "shape": "x", "names": 3}]
 ODD_FEATURES += [{"dtype": "float32", "names": [[1]]}, {"dtype": "video", "shape": [None]}]
 
 
 @pytest.mark.parametrize("odd", ODD_FEATURES, ids=repr)
 @pytest.mark.parametrize("key", ["observation.state", "action", "a column"])
-def test_an_odd_description_of_a_column_is_no_bare_error(tmp_path, odd, key):
-    root = write_own_lerobot(tmp_path / "set", STATES, column=lambda s: (s, s), names=NAMES)
+def test_an_odd_description_of_a_column_is_no_bare_error(named, tmp_path, odd, key):
+    root = shutil.copytree(named, tmp_path / "set")
     rewrite_info(root, lambda info: info["features"].update({key: odd}))
     try:
         message = f"accepted {index(root, tmp_path / 'out')['accepted']}"

