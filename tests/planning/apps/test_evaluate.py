@@ -31,7 +31,7 @@ def test_ctrl_c_keeps_finished_episodes_and_skips_the_baselines(tmp_path, monkey
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["episodes"], summary["interrupted"], summary["baselines"]) == (1, True, {})
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "<th>final error [m]</th><td>median " in page  # words and short numbers, not JSON
+    assert "<th>seconds per action</th><td>median " in page  # words and short numbers, not JSON
     assert "&quot;" not in page
 
 
