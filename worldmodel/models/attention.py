@@ -30,9 +30,14 @@ Projected = tuple[Tensor, Tensor, Tensor]
 Module = TypeVar("Module", bound=nn.Module)
 _KNOWN = ", ".join(get_args(Backend))
 
-PLAIN_LENGTH = 64
-"""Maximum number of keys for which `auto` uses plain attention on a CPU; torch's fused CPU
-attention is slower for short sequences, especially in the backward pass."""
+PLAIN_LENGTH = 256
+"""Maximum number of keys for which `auto` uses plain attention on a CPU: for gradients in 16 bits.
+
+There, torch's fused attention takes 2 (256 keys) to 8 times (16 keys) the time of plain products.
+Without gradients, and in float32, it takes 0.4 times their time to the same, at every length.
+Beyond this length, plain scores would also take more memory than a block's other results.
+`benchmarks/attention_cpu.py` measures it.
+"""
 
 
 def attend(
@@ -58,7 +63,7 @@ def attend(
             return ATTEND(q, k, v, mask)
         mask = mask.dense
     if backend == "auto":
-        backend = "plain" if q.device.type == "cpu" and k.shape[2] <= PLAIN_LENGTH else "sdpa"
+        backend = "plain" if _is_plain_faster(q, k, v) else "sdpa"
     if backend == "sdpa":
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     if backend == "plain":
@@ -71,6 +76,17 @@ def attend(
     if backend == "cudnn":
         return _cudnn(q, k, v, mask)
     raise ConfigError(f"Unknown attention backend {backend!r}; known: {_KNOWN}")
+
+
+def _is_plain_faster(q: Tensor, k: Tensor, v: Tensor) -> bool:
+    """Return whether plain products are faster than torch's fused attention, see `PLAIN_LENGTH`."""
+    return (
+        q.device.type == "cpu"
+        and k.shape[2] <= PLAIN_LENGTH
+        and q.element_size() == 2
+        and torch.is_grad_enabled()
+        and (q.requires_grad or k.requires_grad or v.requires_grad)
+    )
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -181,8 +197,10 @@ class Attention(nn.Module):
         if rope is None:
             q, k, v = qkv_BL3HC.permute(2, 0, 3, 1, 4)
         else:
-            v = qkv_BL3HC[:, :, 2].transpose(1, 2)
-            q, k = self.rotate(qkv_BL3HC[:, :, :2], rope)
+            # one split: the gradient of two slices would be two arrays of all three, and their sum
+            qk_BL2HC, v_BL1HC = qkv_BL3HC.split((2, 1), dim=2)
+            v = v_BL1HC.squeeze(2).transpose(1, 2)
+            q, k = self.rotate(qk_BL2HC, rope)
         return q, k, v
 
     def mix(

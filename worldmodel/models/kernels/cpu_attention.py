@@ -1,7 +1,9 @@
 """Blockwise CPU attention by matrix products.
 
-Torch's fused CPU attention is no faster in bfloat16 than in float32 and, on processors where MKL is
-slow, slow in float32 too; its matrix products are fast in both. The scores of a block fill one
+On processors without matrix tiles (Intel's AMX), torch's fused attention is no faster in bfloat16
+than in float32 and, where MKL is slow, slow in float32 too; its matrix products are fast in both.
+With tiles, the fused attention takes half the time of this one (`benchmarks/attention_cpu.py`), so
+it is used instead. The scores of a block fill one
 buffer of fixed size, whatever the number of queries. In bfloat16, if no score can be large, weights
 are powers of 2 without max-subtraction: one pass over the scores instead of three.
 
@@ -11,6 +13,7 @@ Shapes: B batch, L queries, M keys, H heads, C channels of a head, G heads of a 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -31,12 +34,24 @@ below 2**84, far from the overflow at 2**127. Larger scores take softmax, which 
 maximum first."""
 
 
+@lru_cache(maxsize=1)
+def has_matrix_tiles() -> bool:
+    """Return whether the processor has AMX, which torch's fused attention uses in bfloat16."""
+    return bool(torch.cpu.get_capabilities().get("amx_tile", False))
+
+
+def _has_faster_products(dtype: torch.dtype) -> bool:
+    if dtype == torch.bfloat16:
+        return not has_matrix_tiles()
+    return dtype == torch.float32 and prefers_onednn()
+
+
 def can_use_fast_path(q: Tensor, k: Tensor, mask: Mask | None) -> bool:
     """Return whether `attend_in_blocks` applies: CPU, no mask or gradient, fast products."""
     return (
         q.device.type == "cpu"
         and mask is None
-        and (q.dtype == torch.bfloat16 or (q.dtype == torch.float32 and prefers_onednn()))
+        and _has_faster_products(q.dtype)
         and not (torch.is_grad_enabled() and (q.requires_grad or k.requires_grad))
     )
 

@@ -12,14 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from worldmodel.models.attention import (
-    PLAIN_LENGTH,
-    Attention,
-    Cache,
-    CrossAttention,
-    Mask,
-    attend_or_fall_back,
-)
+from worldmodel.models.attention import Attention, Cache, CrossAttention, Mask, attend_or_fall_back
 from worldmodel.models.encoder import PatchEmbed
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks, can_use_fast_path
 from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
@@ -29,6 +22,10 @@ from worldmodel.models.layers import Mlp
 from worldmodel.models.rope import Tables, rotate_pair
 
 Module = TypeVar("Module", bound=nn.Module)
+
+
+BLOCK_LENGTH = 64
+"""Maximum number of keys for which its calls for each sample make `attend_in_blocks` slower."""
 
 
 class CpuLinear(nn.Linear):
@@ -79,7 +76,7 @@ class CpuCrossAttention(CrossAttention):
 
 
 def _is_long(q: Tensor, k: Tensor, mask: Mask | None) -> bool:
-    return k.shape[2] > PLAIN_LENGTH and can_use_fast_path(q, k, mask)
+    return k.shape[2] > BLOCK_LENGTH and can_use_fast_path(q, k, mask)
 
 
 class CpuPatchEmbed(PatchEmbed):
