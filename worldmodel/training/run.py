@@ -172,13 +172,13 @@ def run_task(task: Task, ranks: Ranks | None = None) -> Summary:
 
 
 def open_optimizer(task: Task, device: torch.device) -> torch.optim.AdamW:
-    """Create the optimiser of a built task: on CUDA, one kernel updates all parameters."""
+    """Create the optimiser of a built task: one kernel updates all parameters."""
     adam = task.options.optimizer
     return torch.optim.AdamW(
         [dict(group) for group in task.parameter_groups()],
         lr=adam.lr,
         betas=(0.9, adam.beta2),
-        fused=True if device.type == "cuda" else None,
+        fused=True if device.type in ("cuda", "cpu") else None,
     )
 
 
