@@ -91,7 +91,9 @@ def _equalised(frames_TSSC: np.ndarray, like_TSSC: np.ndarray) -> np.ndarray:
     scale = DEVIATION / np.sqrt(np.maximum(each @ np.square(pixels) - middle**2, 0.25))
     rows = frames_TSSC.reshape(-1, 3 * side) * np.tile(scale, side)
     rows += np.tile(MEAN - middle * scale, side)
-    return np.clip(np.rint(rows), 0, 255).astype(np.uint8).reshape(frames_TSSC.shape)
+    np.rint(rows, out=rows)
+    np.maximum(np.minimum(rows, 255, out=rows), 0, out=rows)
+    return rows.astype(np.uint8).reshape(frames_TSSC.shape)
 
 
 @dataclass(frozen=True)
@@ -159,37 +161,42 @@ class ShapeClips:
         """
         return _equalised(self._clip(index, event)["frames"], self._clip(index)["frames"])
 
+    def _ground(self, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return a drifting window on a ground texture: float32 [T, S, S, 3]."""
+        o = self.options
+        drift, corner = rng.uniform(-1.5, 1.5, 2), rng.integers(GROUND // 4, 3 * GROUND // 4, 2)
+        moved = np.round(corner + np.arange(o.num_frames)[:, None] * drift)
+        offsets = np.minimum(np.maximum(moved, 0), GROUND).astype(int)
+        (left, top), (right, bottom) = offsets.min(0), offsets.max(0) + o.side
+        seen = 128 + 34 * texture[top:bottom, left:right]
+        out = np.empty((o.num_frames, o.side, o.side, 3), np.float32)
+        for frame, (x, y) in zip(out, (offsets - (left, top)).tolist(), strict=True):
+            frame[:] = seen[y : y + o.side, x : x + o.side]
+        return out
+
     def _clip(self, index: int, event: Event | None = None) -> dict[str, np.ndarray]:
         """Return the labels and float32 frames, before their colours are brought to one mean."""
         o = self.options
         rng = np.random.default_rng([o.seed, 1, index])
         shape, direction, speed = (int(rng.integers(len(names))) for names in LABELS.values())
         path = self._path(direction, speed, rng)
-        ground = 128 + 34 * self.grounds[rng.integers(TEXTURES)]
+        texture = self.grounds[rng.integers(TEXTURES)]
         fill = rng.uniform(20, 235, 3).astype(np.float32) + 26 * self.fills[rng.integers(TEXTURES)]
-        drift, corner = rng.uniform(-1.5, 1.5, 2), rng.integers(GROUND // 4, 3 * GROUND // 4, 2)
-        begin = rng.integers(0, len(self.noise) - 3 * o.num_frames * o.side**2)
-        frames = self.noise[begin : begin + 3 * o.num_frames * o.side**2].reshape(
-            o.num_frames, o.side, o.side, 3
-        )
-        frames = frames.copy()
+        frames = self._ground(texture, rng)
+        begin = rng.integers(0, len(self.noise) - frames.size)
+        noise = self.noise[begin : begin + frames.size].reshape(frames.shape)
         masks, middle = stencils()[shape], o.num_frames // 2
         if event == "jumps":
             half = (o.side - 1) / 2
             shift = round(half - MARGIN)
             path.centres[middle:, 0] += shift if path.centres[middle, 0] < half else -shift
-        for t in range(o.num_frames):
-            offset = np.clip(np.round(corner + drift * t).astype(int), 0, GROUND)
-            picture = ground[offset[1] :, offset[0] :][: o.side, : o.side].copy()
-            if event == "vanishes" and t >= middle:
-                frames[t] += picture
-                continue
-            x, y = path.centres[t] - RADIUS
+        for t in range(middle if event == "vanishes" else o.num_frames):
+            x, y = (path.centres[t] - RADIUS).tolist()
             top, left = max(0, -y), max(0, -x)
-            window = picture[max(0, y) : y + 2 * RADIUS + 1, max(0, x) : x + 2 * RADIUS + 1]
+            window = frames[t, max(0, y) : y + 2 * RADIUS + 1, max(0, x) : x + 2 * RADIUS + 1]
             part = np.s_[top : top + window.shape[0], left : left + window.shape[1]]
             window += masks[path.turns[t]][part][..., None] * (fill[part] - window)
-            frames[t] += picture
+        frames += noise
         return {
             "frames": frames,
             "shape": np.int64(shape),
