@@ -5,8 +5,9 @@
     python benchmarks/before_after.py page                      # only the page
 
 Measures that checkout and this one in processes of their own, one after the other in each round:
-an encoder, the searches of `worldmodel bench planning quick=true` and a training step. Processor
-time of one thread does not count what other programs take. Writes the results and docs/cuda.md.
+an encoder, the searches of `worldmodel bench planning quick=true`, a training step and a step of
+`worldmodel pretrain recipe=shapes`. Processor time of one thread does not count what other programs
+take. Writes the results and docs/cuda.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -58,9 +60,13 @@ def inference() -> Found:
     from worldmodel.checkpoints.loading import load_encoder
 
     torch.manual_seed(0)
-    encoder = load_encoder("random:vit_small", "cpu")
     frames = torch.randint(0, 256, (2, 256, 256, 3), dtype=torch.uint8)
-    found = {"encode 2 frames, ViT-S": timed(lambda: encoder.encode(frames).abs().mean())}
+    found: Found = {}
+    for precision in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        encoder = load_encoder("random:vit_small", "cpu", precision)
+        work = partial(mean_token, encoder, frames)
+        found[f"encode 2 frames, ViT-S, {precision}"] = timed(work)
     options = BenchOptions(quick=True).resolved()
     with mock.patch.object(bench_planning, "clock", processor_s):
         for size in options.sizes:
@@ -71,6 +77,47 @@ def inference() -> Found:
                 found[f"{title}, float32"] = [1e3 * row.exact_s, row.energy_exact]
                 found[f"{title}, bfloat16"] = [1e3 * row.bf16_s, row.energy_bf16]
     return found
+
+
+def mean_token(encoder: Any, frames: Any) -> float:
+    """Encode frames; return the mean absolute value of the tokens."""
+    return float(encoder.encode(frames).abs().mean())
+
+
+def pretraining() -> Found:
+    """Time a step of `worldmodel pretrain recipe=shapes`, on one batch: losses to average."""
+    import numpy as np
+    import torch
+
+    from planning.cli.app import compose_options
+    from worldmodel.models.kernels import optimize_for_cpu
+    from worldmodel.models.precision import autocast
+    from worldmodel.training.distributed import Ranks
+    from worldmodel.training.run import open_optimizer, open_task
+
+    def steps(objective: str) -> list[float]:
+        words = ["recipe=shapes", f"objective={objective}", "probe_clips=64", "loop.val_clips=16"]
+        options, device = compose_options("pretrain", words), torch.device("cpu")
+        task = open_task(options, Ranks())
+        torch.manual_seed(0)
+        model = optimize_for_cpu(task.build(device))
+        optimizer, losses = open_optimizer(task, device), task.losses(model, device)
+        clips = np.arange(options.loop.batch_size)
+
+        def step() -> Any:
+            batch = task.load(0, clips, slice(None))
+            with autocast(device, bf16=options.loop.bf16, weights=torch.float32):
+                loss = losses(batch)["loss"]
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(model.parameters()), 1.0)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            task.after_step(0)
+            return loss.detach()
+
+        return timed(step)
+
+    return {f"step of recipe=shapes, {name}": steps(name) for name in ("latent", "pixels")}
 
 
 def training() -> Found:
@@ -117,7 +164,7 @@ def measure_tree() -> None:
     torch.set_num_threads(1)
     with torch.inference_mode():
         found = inference()
-    print(json.dumps(found | training()))
+    print(json.dumps(found | training() | pretraining()))
 
 
 def in_tree(tree: Path, words: list[str]) -> str:
