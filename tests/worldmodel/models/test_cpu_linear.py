@@ -8,7 +8,7 @@ from worldmodel.models.encoder import PatchEmbed
 from worldmodel.models.kernels import cpu_attention, cpu_linear, optimize_for_cpu
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks
 from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
-from worldmodel.models.kernels.cpu_rope import rotate_pair_in_dtype
+from worldmodel.models.kernels.cpu_rope import can_turn_pairs, rotate_pair_in_dtype, turn_pairs
 from worldmodel.models.kernels.optimize import CpuLinear, CpuPatchEmbed
 from worldmodel.models.rope import grid_positions, rope_tables, rotate_pair
 
@@ -109,6 +109,24 @@ def test_rotation_without_gradients(layout):
                 torch.testing.assert_close(found, exact)
                 assert half.dtype == torch.bfloat16
                 assert relative(half, exact) < 5e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rotation_of_pairs_with_gradients(dtype):
+    torch.manual_seed(0)
+    cos, sin = rope_tables(grid_positions(2, 3, 4), 16, "interleaved")
+    assert not can_turn_pairs(torch.zeros(1), rope_tables(grid_positions(2, 3, 4), 16, "tiled"))
+    for tables in ((cos, sin), (cos.expand(2, 1, -1, -1), sin.expand(2, 1, -1, -1))):
+        qkv = torch.randn(2, 24, 3, 2, 16).to(dtype).requires_grad_()
+        assert can_turn_pairs(qkv, tables)
+        results = []
+        for rotation in (rotate_pair, turn_pairs):
+            q, k = rotation(qkv[:, :, :2], tables)
+            assert q.dtype == dtype
+            (grad,) = torch.autograd.grad((q * k.roll(1, 2)).sum(), qkv)
+            results += [(q, k, grad)]
+        for want, found in zip(*results, strict=True):
+            assert relative(found, want) < (1e-6 if dtype == torch.float32 else 1e-2)
 
 
 @pytest.mark.parametrize("scores", [cpu_attention.SCORES, 40_000, 500])

@@ -16,7 +16,7 @@ from worldmodel.models.attention import Attention, Cache, CrossAttention, Mask, 
 from worldmodel.models.encoder import PatchEmbed
 from worldmodel.models.kernels.cpu_attention import attend_in_blocks, can_use_fast_path
 from worldmodel.models.kernels.cpu_linear import linear, linear_gelu
-from worldmodel.models.kernels.cpu_rope import rotate_pair_in_dtype
+from worldmodel.models.kernels.cpu_rope import can_turn_pairs, rotate_pair_in_dtype, turn_pairs
 from worldmodel.models.kernels.shared_prefix_attention import attend_with_shared_prefix
 from worldmodel.models.layers import Mlp
 from worldmodel.models.rope import Tables, rotate_pair
@@ -50,9 +50,11 @@ class CpuAttention(Attention):
 
     def rotate(self, qk_BL2HC: Tensor, rope: Tables) -> tuple[Tensor, Tensor]:
         """Rotate queries and keys; return each as [B, H, L, C]."""
-        if qk_BL2HC.device.type != "cpu" or torch.is_grad_enabled():
+        if qk_BL2HC.device.type != "cpu":
             return rotate_pair(qk_BL2HC, rope)
-        return rotate_pair_in_dtype(qk_BL2HC, rope)
+        if not torch.is_grad_enabled():
+            return rotate_pair_in_dtype(qk_BL2HC, rope)
+        return (turn_pairs if can_turn_pairs(qk_BL2HC, rope) else rotate_pair)(qk_BL2HC, rope)
 
     def attend(
         self, q: Tensor, own: Cache, mask: Mask | None = None, shared: Cache | None = None
