@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,8 +82,10 @@ def summarise(
 
 
 def _reason(episode: Episode) -> str:
-    """Return the kind of a failure."""
-    return "exception" if episode.error else episode.reason.split(" ended")[0]
+    """Return the kind of a failure: its description without distances."""
+    if episode.error:
+        return "exception"
+    return re.sub(r"[0-9.]+ cm( and [0-9]+ degrees)? from", "away from", episode.reason)
 
 
 def _evaluations(episodes: list[Episode]) -> dict[str, Any]:

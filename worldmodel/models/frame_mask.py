@@ -50,15 +50,6 @@ def attend_dense(q: Tensor, k: Tensor, v: Tensor, mask: FrameMask) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense)
 
 
-def attend_by_blocks(q: Tensor, k: Tensor, v: Tensor, mask: FrameMask) -> Tensor:
-    """Compute attention [B, H, L, C] with FlexAttention, slowly; without gradients on a CPU."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    out = flex_attention(q, k, v, block_mask=mask.blocks)
-    assert isinstance(out, Tensor)
-    return out
-
-
 def _compiled_blocks() -> Callable[[Tensor, Tensor, Tensor, FrameMask], Tensor]:
     from torch.nn.attention.flex_attention import flex_attention
 

@@ -111,7 +111,7 @@ def test_one_episode_fails_with_its_reason_and_the_others_are_as_without_it(kind
     assert rows[1]["reason"] == f"{what} (after 2 actions)"
     assert rows[1]["actions"] == sound[1]["actions"][:2]
     assert (summary["episodes"], summary["ended_by_exceptions"]) == (3, 1)
-    assert summary["failures"]["exception"] == 1
+    assert summary["failures"] == {"exception": 1, "ended away from the goal": 2}
     assert [row["ended_by_exceptions"] for row in summary["baselines"].values()] == [1, 1, 1]
     last = printed.err.splitlines()[-1]
     assert last.startswith("error: 4 of 12 episodes were ended by an exception, the first one of ")

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from worldmodel.models import attention, fastest, frame_mask, memory_parts
 from worldmodel.models.attention import Attention, append, attend, set_backend
 from worldmodel.models.fastest import Fastest
-from worldmodel.models.frame_mask import FrameMask, attend_by_blocks, attend_dense
+from worldmodel.models.frame_mask import FrameMask, attend_dense
 from worldmodel.models.layers import LayerNorm
 from worldmodel.models.memory_parts import MemoryParts
 from worldmodel.models.merged_attention import attend_merged
@@ -123,10 +123,13 @@ def test_the_compiled_rotation_is_the_plain_one():
 
 @torch.no_grad()
 def test_attention_by_blocks_is_that_with_a_dense_mask():
+    from torch.nn.attention.flex_attention import flex_attention
+
     mask = FrameMask(5, 66, torch.device("cpu"))
     q, k, v = torch.randn(3, 2, 2, 5 * 66, 16)
     want = attend_dense(q, k, v, mask)
-    torch.testing.assert_close(attend_by_blocks(q, k, v, mask), want, atol=1e-5, rtol=0)
+    by_blocks = flex_attention(q, k, v, block_mask=mask.blocks)
+    torch.testing.assert_close(by_blocks, want, atol=1e-5, rtol=0)
     for backend in ("auto", "sdpa", "plain"):
         torch.testing.assert_close(attend(q, k, v, mask, backend), want, atol=1e-5, rtol=0)
     frame = torch.arange(5).repeat_interleave(66)
