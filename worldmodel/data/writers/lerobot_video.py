@@ -15,7 +15,7 @@ from worldmodel.errors import DataError
 
 VIEWS = {"left": "exterior_1_left", "right": "exterior_2_left", "wrist": "wrist_left"}
 """Camera name -> DROID's name of the view."""
-CODEC = {"crf": "14", "preset": "veryfast", "g": "2", "bf": "0", "threads": "1"}
+CODEC = {"crf": "14", "preset": "veryfast", "g": "2", "bf": "0", "mbtree": "0", "threads": "1"}
 """H.264 options; a key frame every second frame, as lerobot has, makes single frames cheap."""
 FILES_A_CHUNK = 1000
 FRAMES_FOR_STATS = 16

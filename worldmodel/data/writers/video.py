@@ -10,8 +10,9 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-SYNTHETIC_CODEC = {"crf": "18", "preset": "veryfast", "threads": "1"}
-"""H.264 options of synthetic episodes; B-frames reorder the stored frames, as in DROID's videos."""
+SYNTHETIC_CODEC = {"crf": "18", "preset": "veryfast", "mbtree": "0", "threads": "1"}
+"""H.264 options of synthetic episodes; B-frames reorder the stored frames, as in DROID's videos.
+With `mbtree`, x264 gives other bytes for the same small frames in one of three runs."""
 RECORDING_CODEC = {"crf": "14", "preset": "veryfast", "tune": "zerolatency", "threads": "1"}
 """H.264 options of recordings; `zerolatency` keeps frames in order by disabling B-frames."""
 
