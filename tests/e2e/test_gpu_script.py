@@ -203,12 +203,14 @@ def test_flops_of_an_encoder_are_those_that_torch_counts(monkeypatch):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from worldmodel.models.attention import set_backend
     from worldmodel.models.encoder import VisionTransformer, preset
 
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     encoder_flops = importlib.import_module("gpu_encoder").encoder_flops
     config = preset("vit_tiny", image_size=(64, 64), num_frames=4)
     model = VisionTransformer(config).eval()
+    set_backend(model, "plain")  # torch does not count its fused attention on a CPU
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         tokens = model(torch.randn(1, 3, 4, 64, 64)).shape[1]
     assert encoder_flops(config, tokens) == pytest.approx(counter.get_total_flops(), rel=0.01)

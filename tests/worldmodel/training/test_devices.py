@@ -209,14 +209,14 @@ def test_a_checkpoint_resumes_with_the_kernels_of_the_device_here(tmp_path, save
     other.step()
 
 
-def test_the_fused_optimiser_is_for_cuda(monkeypatch):
+def test_the_fused_optimiser_is_for_cuda_and_cpu(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.optim, "AdamW", lambda *_, fused, **__: asked.append(fused))
     options = PretrainOptions()
     task = type("Task", (), {"options": options, "parameter_groups": lambda _: []})()
-    for device in (CPU, torch.device("cuda", 0)):
+    for device in (CPU, torch.device("cuda", 0), torch.device("mps")):
         open_optimizer(task, device)
-    assert asked == [None, True]
+    assert asked == [True, True, None]
 
 
 def test_a_moving_average_is_that_of_each_weight():
