@@ -90,7 +90,7 @@ class Renderer:
     Args:
         model: Compiled scene.
         size: Height of the images [px].
-        fidelity: Fast or visual.
+        fidelity: `fast` or `visual`.
         graphics: Context of a scene with the same meshes and textures; None opens one.
         width: Width of the images [px]; 0 for square ones.
 

@@ -19,14 +19,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from worldmodel.errors import WorldModelError
 from worldmodel.shutdown import SIGNALS, deferred_stop
 from worldmodel.worker import Failure, work
-
-if TYPE_CHECKING:
-    pass
 
 J = TypeVar("J")
 R = TypeVar("R")

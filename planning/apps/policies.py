@@ -207,8 +207,8 @@ def chooser_of(
     """Return what chooses the skills of an agent.
 
     Args:
-        name: Planner (by imagination), geometry (by decoded positions alone), geometry_yaw (by
-            decoded positions and yaws alone) or copy (by a model that predicts no change).
+        name: `planner` (imagines), `geometry` (decoded positions), `geometry_yaw` (decoded
+            positions and yaws) or `copy` (imagines with a model that predicts no change).
         world: World model.
         options: Settings of the search.
         precision: `auto` imagines in bfloat16 where the processor multiplies it natively.

@@ -35,6 +35,7 @@ from worldmodel.data.readers.layouts import Unit, content_stamp, require_extra
 from worldmodel.data.sampling import sequences
 from worldmodel.data.writers.lerobot_video import video_path
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.kept_results import KeptResults
 
 if TYPE_CHECKING:
     from worldmodel.data.writers.lerobot import LeRobotWriter
@@ -80,8 +81,8 @@ def convert(
             yield _Recording(row["path"], episode, row["steps"], source)
 
     made_by = {"fps": fps, "code": code_digest()}
-    with KeptVideos(out / UNFINISHED / "videos.jsonl", made_by) as kept:
-        found = _convert(read(), len(manifest.rows), out, fps, kept)
+    with KeptResults(out / UNFINISHED / "videos.jsonl", made_by) as results:
+        found = _convert(read(), len(manifest.rows), out, fps, KeptVideos(results))
     shutil.rmtree(out / UNFINISHED)
     return found
 
@@ -114,8 +115,8 @@ def convert_episodes(
         raise DataError("The reader yields no episode: check root=")
     read = (_Recording(x.id, x, len(x)) for x in itertools.chain([first], usable))
     try:
-        with KeptVideos(None, {}) as kept:
-            found = _convert(read, None, out, fps or _rate(first), kept)
+        with KeptResults(None, {}) as results:
+            found = _convert(read, None, out, fps or _rate(first), KeptVideos(results))
     finally:  # a reader's episodes may be others at the next start
         shutil.rmtree(out / UNFINISHED, ignore_errors=True)
     return found | {"rejected": rejected}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 
@@ -13,28 +13,19 @@ from worldmodel.data.writers.lerobot_video import Video
 from worldmodel.kept_results import KeptResults
 
 
+@dataclass(frozen=True)
 class KeptVideos:
-    """Facts of the videos of each finished episode, kept in a file of JSON lines.
+    """Facts of the videos of each finished episode."""
 
-    Use it as a context manager, which closes the file.
-    """
-
-    def __init__(self, path: Path | None, made_by: Mapping[str, object]) -> None:
-        """Read what a stopped run left.
-
-        Args:
-            path: File of the facts; None keeps nothing.
-            made_by: All that every video depends on beside its source; videos that were made by
-                something else are not used.
-        """
-        self._results = KeptResults(path, made_by, fits=lambda value: isinstance(value, dict))
+    results: KeptResults
+    """Where the facts are kept, made by all that every video depends on beside its source."""
 
     def get(self, number: int, source: str, files: Mapping[str, Path]) -> dict[str, Video] | None:
         """Return the facts of an episode's videos by camera.
 
         They are None unless each video is complete and was encoded from this source.
         """
-        found = self._results.get(str(number))
+        found = self.results.get(str(number))
         if not source or not isinstance(found, dict) or found.get("source") != source:
             return None
         try:
@@ -49,20 +40,7 @@ class KeptVideos:
         if not source:
             return
         rows = {camera: _row(videos[camera], file) for camera, file in files.items()}
-        self._results.add(str(number), {"source": source, "videos": rows})
-
-    def __enter__(self) -> KeptVideos:
-        """Return the facts."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._results.__exit__(kind, error, at)
+        self.results.add(str(number), {"source": source, "videos": rows})
 
 
 def _row(video: Video, file: Path) -> dict[str, object]:
