@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,19 @@ ALLOWED = {
 """Module -> names that a `.metadata` may hold, beside torch's data types."""
 
 
+def _enum_member(kind: object, name: str) -> Enum:
+    """Return a member of an enumeration by its name, and nothing else that `getattr` could."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        raise pickle.UnpicklingError(f"it asks for {name} of something that is not an enumeration")
+    return kind[name]
+
+
 class _Unpickler(pickle.Unpickler):
     """Imports nothing but what a `.metadata` needs."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("builtins", "getattr"):  # how early Python 3.11 pickles enumerations
+            return _enum_member
         is_dtype = module == "torch" and isinstance(vars(torch).get(name), torch.dtype)
         if not is_dtype and name not in ALLOWED.get(module, ()):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which would be imported")

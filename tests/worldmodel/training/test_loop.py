@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fast_process import CONTEXT, wait_for_change
+from torch.distributed.checkpoint import metadata as torch_metadata
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata
 
 from worldmodel.errors import CheckpointError, TrainingError
@@ -161,6 +162,28 @@ class _Spy:
         return os.mkdir, (self.folder,)
 
 
+class _ByGetattr:
+    """Pickled as `getattr`, as early Python 3.11 pickles members of enumerations."""
+
+    def __init__(self, kind, name):
+        self.parts = kind, name
+
+    def __reduce__(self):
+        return getattr, self.parts
+
+
+def test_a_checkpoint_of_early_python_3_11_loads(tmp_path, state):
+    store = CheckpointStore(tmp_path)
+    store.save(1, *state)
+    step = tmp_path / "step-00000001"
+    metadata = pickle.loads((step / ".metadata").read_bytes())
+    formats = torch_metadata._MEM_FORMAT_ENCODING
+    metadata.planner_data = _ByGetattr(formats, "TORCH_CONTIGUOUS_FORMAT")
+    (step / ".metadata").write_bytes(pickle.dumps(metadata))
+    seal(step)
+    assert store.load(*state) == 1
+
+
 def seal(step):
     """Make the hashes of a checkpoint fit its files again, as a stranger would."""
     whole = json.loads((step / "whole.json").read_text())
@@ -169,7 +192,7 @@ def seal(step):
     (step / "whole.json").write_text(json.dumps(whole))
 
 
-@pytest.mark.parametrize("where", ["metadata", "value", "path", "class"])
+@pytest.mark.parametrize("where", ["metadata", "value", "path", "class", "getattr"])
 def test_a_stranger_s_checkpoint_runs_no_code_and_reads_no_other_file(where, tmp_path, state):
     store, step, harm = (
         CheckpointStore(tmp_path / "a"),
@@ -186,6 +209,8 @@ def test_a_stranger_s_checkpoint_runs_no_code_and_reads_no_other_file(where, tmp
             info.relative_path = str(tmp_path / "secret")
     elif where == "class":
         metadata.planner_data = subprocess.Popen
+    elif where == "getattr":
+        metadata.planner_data = _ByGetattr(torch_metadata.Metadata, "__init__")
     else:
         with (step / "__0_1.distcp").open("wb") as file:
             torch.save(_Spy(harm), file)
