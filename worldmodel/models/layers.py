@@ -136,10 +136,20 @@ class AdaptiveBlock(nn.Module):
         return torch.addcmul(x, mlp_gate, self.mlp(inner)).flatten(1, 2), cache
 
 
+SMALLEST_PUBLISHED_PATCH = 3 * 14 * 14
+"""Values of the smallest published patch: I-JEPA's 14 x 14 pixels of one frame."""
+
+
 def initialise(module: nn.Module, std: float = 0.02) -> None:
-    """Draw truncated normal weights and set biases to zero, as published."""
+    """Draw truncated normal weights and set biases to zero, as published.
+
+    Patch embeddings below the published sizes keep PyTorch's larger weights: with the published
+    deviation their tokens begin too small, and the small I-JEPA recipe no longer learns.
+    """
     for part in module.modules():
-        if isinstance(part, nn.Linear):
+        if not isinstance(part, nn.Linear | nn.Conv3d):
+            continue
+        if isinstance(part, nn.Linear) or part.weight[0].numel() >= SMALLEST_PUBLISHED_PATCH:
             nn.init.trunc_normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
