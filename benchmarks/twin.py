@@ -1,6 +1,9 @@
 """Compare episodes in plain MuJoCo and through libfranka's protocol, with the embedded model.
 
-python benchmarks/twin.py [--reach 20] [--pick-place 10] [--others 20]
+python benchmarks/twin.py [--only NAME ...]
+
+Finished rows in results/twin.json are kept and not run again. Rows whose name ends with "one image"
+plan skills toward a single goal image, in which the arm is back at its start.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +21,33 @@ from planning.apps.eval_summary import summarise
 from planning.apps.evaluate import run_agents
 from planning.apps.workcell import read_limits
 from planning.cli.app import main as worldmodel
-from planning.options import EvalOptions, SceneOptions
+from planning.options import EvalOptions, SceneOptions, SubGoals
 from worldmodel.checkpoints.loading import load_world_model
 
 HERE = Path(__file__).resolve().parent
 OUT, PAGE = HERE / "results" / "twin.json", HERE.parent / "docs" / "robot-twin.md"
-OTHERS = 2
-"""Seed of pick-and-place episodes outside those of `worldmodel eval` with its default seed."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Episodes of one task, run in both ways."""
+
+    name: str
+    task: str
+    episodes: int
+    seed: int = 0
+    sub_goals: SubGoals = "default"
+
+
+ROWS = (
+    Row("reach", "reach", 20),
+    Row("pick_place", "pick_place", 10),
+    Row("pick_place, other seeds", "pick_place", 20, seed=2),
+    Row("pick_place, one image", "pick_place", 10, seed=3, sub_goals="one"),
+    Row("push, one image", "push", 10, seed=3, sub_goals="one"),
+    Row("push_pose, one image", "push_pose", 10, seed=3, sub_goals="one"),
+    Row("over_wall, one image", "over_wall", 10, seed=3, sub_goals="one"),
+)
 
 
 def brief(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -31,24 +55,30 @@ def brief(episodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{name: e[name] for name in ("seed", "success", "error_m", "reason")} for e in episodes]
 
 
-def plain(task: str, episodes: int, seed: int) -> dict[str, Any]:
+def plain(row: Row) -> dict[str, Any]:
     """Run `worldmodel eval` without baselines."""
-    options = EvalOptions(scene=SceneOptions(task=task), episodes=episodes, seed=seed)
+    options = EvalOptions(
+        scene=SceneOptions(task=row.task),
+        episodes=row.episodes,
+        seed=row.seed,
+        sub_goals=row.sub_goals,
+    )
+    options = options.resolved()
     found = run_agents(options, load_world_model(options.model, options.device), ())[0]["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
-    figures = summarise(found, {}, options, options.scene)
-    return figures | each
+    return summarise(found, {}, options, options.scene) | each
 
 
-def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:
+def protocol(row: Row) -> dict[str, Any]:
     """Run `worldmodel drive robot=twin`, then index its recordings."""
     with tempfile.TemporaryDirectory() as folder:
         words = [
             "drive",
             "robot=twin",
-            f"task={task}",
-            f"episodes={episodes}",
-            f"seed={seed}",
+            f"task={row.task}",
+            f"sub_goals={row.sub_goals}",
+            f"episodes={row.episodes}",
+            f"seed={row.seed}",
             "execute=true",
             "confirm=false",
             f"out={folder}",
@@ -67,20 +97,13 @@ def protocol(task: str, episodes: int, seed: int) -> dict[str, Any]:
 def main() -> None:
     """Run both and write the results and the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reach", type=int, default=20)
-    parser.add_argument("--pick-place", type=int, default=10)
-    parser.add_argument("--others", type=int, default=20, help="pick-and-place with other seeds")
-    options = parser.parse_args()
+    names = [row.name for row in ROWS]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
+    wanted = parser.parse_args().only
     rows = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
-    wanted = (
-        ("reach", "reach", options.reach, 0),
-        ("pick_place", "pick_place", options.pick_place, 0),
-        ("pick_place, other seeds", "pick_place", options.others, OTHERS),
-    )
-    for name, task, episodes, seed in wanted:
-        if episodes and name not in rows:
-            both = {"protocol": protocol(task, episodes, seed)}
-            rows[name] = both | {"plain": plain(task, episodes, seed)}
+    for row in ROWS:
+        if row.name in wanted and row.name not in rows:
+            rows[row.name] = {"protocol": protocol(row), "plain": plain(row)}
             OUT.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     write_page(rows)
     print(OUT, PAGE, sep="\n")
