@@ -45,6 +45,8 @@ UNFINISHED = "unfinished"
 """Folder of what a stopped conversion leaves for the next one, below its output."""
 PARTS = ("videos", "data", "meta")
 """Folders of a LeRobot data set; `meta` comes last, since it makes the others a data set."""
+MOVING = "moving"
+"""File in `UNFINISHED` while the folders of a complete set are being moved to the output."""
 
 
 def convert(
@@ -125,15 +127,27 @@ def convert_episodes(
 def require_new(out: Path) -> None:
     """Check that an output folder is empty or missing.
 
-    Hidden files are locks, and the folder of an unfinished conversion may be there.
+    Hidden files are locks, and the folder of an unfinished conversion may be there. What that one
+    had moved to the output when it was killed is moved back, and is used as its other videos are.
 
     Raises:
         ConfigError: It holds something else.
     """
+    _move_back(out)
     there = sorted(p.name for p in out.iterdir()) if out.exists() else []
     other = [name for name in there if name[0] != "." and name != UNFINISHED]
     if other:
         raise ConfigError(f"{out} holds {other[0]}: give another out=, or empty it")
+
+
+def _move_back(out: Path) -> None:
+    part, moving = out / UNFINISHED / "set", out / UNFINISHED / MOVING
+    if not moving.is_file():
+        return
+    for name in reversed(PARTS):
+        if (out / name).exists() and not (part / name).exists():
+            (out / name).rename(part / name)
+    moving.unlink()
 
 
 def _usable(
@@ -221,6 +235,7 @@ def _convert(
     for file in part.glob("videos/*/*/*"):
         if file not in videos:  # of a stopped run with other episodes
             file.unlink()
+    (out / UNFINISHED / MOVING).touch()
     for name in reversed(PARTS):
         shutil.rmtree(out / name, ignore_errors=True)
     for name in PARTS:

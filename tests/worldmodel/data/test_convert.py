@@ -1,6 +1,7 @@
 """Any data set becomes a LeRobot set that this package, and lerobot itself, read back."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 
 from tests.worldmodel.data.own_names import FRONT, write_own_lerobot
 from worldmodel.data.column_map import ColumnMap
-from worldmodel.data.convert import commanded, convert, convert_episodes
+from worldmodel.data.convert import PARTS, commanded, convert, convert_episodes
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Episode
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.inspection import IndexOptions
 from worldmodel.data.readers import lerobot_list
 from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.writers import lerobot
 from worldmodel.data.writers.lerobot import LeRobotEpisode, write_lerobot
 from worldmodel.data.writers.synthetic import draw_frames, random_states
 from worldmodel.errors import ConfigError, DataError
@@ -136,6 +138,41 @@ def test_odd_sizes_and_empty_sets_are_refused(tmp_path):
         write_lerobot(tmp_path, [one(frames={"left": FRAMES[:, :15]})], fps=4)
     with pytest.raises(DataError, match="at least one"):
         write_lerobot(tmp_path, [], fps=4)
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_conversion_killed_while_it_moves_its_folders_resumes(
+    layouts, tmp_path, monkeypatch, moved
+):
+    """The folders are moved one by one; the next run takes them back and encodes no video anew."""
+    roots, _ = layouts
+    before, out = opened(roots["droid"], tmp_path / "before"), tmp_path / "out"
+    summary = convert(before, out)
+    whole = {file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()}
+    shutil.rmtree(out)
+    rename, targets = Path.rename, []
+
+    def killed(path, target):
+        if Path(target).parent == out:
+            if len(targets) == moved:
+                raise KeyboardInterrupt
+            targets.append(target)
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        if moved < len(PARTS):
+            with pytest.raises(KeyboardInterrupt):
+                convert(before, out)
+        else:  # between the last move and the removal of what was kept
+            patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+            convert(before, out)
+    assert [target.name for target in targets] == list(PARTS[:moved])
+    monkeypatch.setattr(lerobot, "encode", None)
+    assert convert(before, out) == summary
+    assert whole == {
+        file.relative_to(out): file.read_bytes() for file in out.rglob("*") if file.is_file()
+    }
 
 
 def test_an_output_that_holds_something_is_kept(layouts, tmp_path):
