@@ -6,7 +6,6 @@ dataclass `Options` (or one dataclass per mode in `MODES`) and a function `run(o
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import shlex
@@ -18,6 +17,7 @@ from planning.cli.commands import LoadedCommand, find_command, is_refusal, load_
 from planning.cli.completion import candidates, script
 from planning.cli.fields import UsageError
 from planning.cli.helptext import command_help
+from planning.cli.messages import explain
 from planning.cli.run_command import log_crash, run_command
 from worldmodel.resources import require_own_packages
 from worldmodel.shutdown import exit_status, follows_a_signal, name_of, stop_signals
@@ -26,8 +26,6 @@ T = TypeVar("T")
 HELP = ("-h", "--help")
 SWEEP = ("-m", "--multirun")
 CFG = ("-c", "--cfg")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Errors of a full disk, a spent quota and a file size limit."""
 
 
 def parse_options(command: str, kind: type[T], words: list[str]) -> T:
@@ -90,24 +88,6 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-
-
-def explain(error: BaseException) -> str:
-    """Return an error's message with its notes; of a system's error, what to do about the path."""
-    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
-    if not isinstance(error, OSError) or error.strerror is None:
-        return " ".join([str(error), *notes])
-    fixes = {
-        FileExistsError: "A file of this name is in the way: choose another folder",
-        NotADirectoryError: "A part of this path is a file: choose another folder",
-        IsADirectoryError: "This is a folder: name a file",
-        PermissionError: "Choose a path that you may read and write",
-    }
-    fix = next((text for kind, text in fixes.items() if isinstance(error, kind)), "")
-    if error.errno in FULL:
-        fix = "Free space there and start the same command again: finished work is kept"
-    where = f"{error.filename}: " if error.filename is not None else ""
-    return " ".join([f"{where}{error.strerror}. {fix}".rstrip(". "), *notes])
 
 
 def _dispatch(words: list[str]) -> int:

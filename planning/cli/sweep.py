@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from planning.cli.commands import is_refusal, load_command
 from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
+from planning.cli.messages import explain
 from planning.cli.request import Request, hydra_text, set_value
 from planning.cli.run_command import run_command
 from worldmodel.shards import shards_folder
@@ -92,7 +93,7 @@ class SweepJob:
         except Exception as found:
             if not is_refusal(found):
                 raise
-            error, status = str(found), 2
+            error, status = explain(found), 2
             print(f"error: {error}", file=sys.stderr)
         return JobResult(status, folder, copy.kept.getvalue(), error, os.getpid())
 

@@ -303,3 +303,4 @@ def test_sweep_through_submitit(tmp_path):
     assert printed.count("vjepa2-vitl ") >= 1  # a job prints the list, in its own process
     assert len(json.loads((tmp_path / "a" / "summary.json").read_text())) > 10
     assert printed.count("\nerror: ") == 1
+    assert "error: b: File exists. A file of this name is in the way: choose another" in printed
