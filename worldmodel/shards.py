@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from worldmodel.atomic_io import write_json
 from worldmodel.checked import Checked, between
+from worldmodel.dotted_names import dotted
 from worldmodel.errors import ConfigError, DataError
 
 T = TypeVar("T")
@@ -198,22 +199,13 @@ def _difference(a: ShardRecord, b: ShardRecord) -> str:
     """Name what two records differ in."""
     if a.command != b.command:
         return f"of `{a.command}` and of `{b.command}`"
-    one, other = dict(_entries(a.made_by)), dict(_entries(b.made_by))
+    one, other = dict(dotted(a.made_by)), dict(dotted(b.made_by))
     parts = [
         f"{key}: {_short(one.get(key))}, {_short(other.get(key))}"
         for key in sorted(one.keys() | other.keys())
         if one.get(key) != other.get(key)
     ]
     return "; ".join(parts)
-
-
-def _entries(facts: Mapping[str, object], group: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the entries of nested mappings by their dotted names."""
-    for key, value in facts.items():
-        if isinstance(value, dict):
-            yield from _entries(value, f"{group}{key}.")
-        else:
-            yield group + key, value
 
 
 def _short(value: object) -> str:

@@ -10,7 +10,7 @@ import difflib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from planning.cli.fields import (
 from planning.cli.values import check, read_number, read_text, split_words
 from planning.errors import PlanError
 from planning.yaml_file import Scalar, Tree, read_yaml
+from worldmodel.dotted_names import dotted
 from worldmodel.resources import config_folder
 
 MAX_JOBS = 100_000
@@ -218,7 +219,7 @@ def _nest(request: Request, section: Section, tree: Tree, where: str) -> Tree:
     nested: Tree = {}
     seen: set[str] = set()
     prefix = f"{section.name}." if section.name else ""
-    for key, value in _flatten(tree):
+    for key, value in dotted(tree):
         if key == "mode" and request.mode and not prefix:
             continue
         option = _resolve(request, f"{prefix}{key}", f"in {where}")
@@ -262,14 +263,6 @@ def _as_read(value: object) -> object:
     if isinstance(found, bool) or not isinstance(found, int | float) or not abs(found) < math.inf:
         return found
     return read_number(value.text)
-
-
-def _flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten({str(k): v for k, v in value.items()}, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def plain(value: object) -> object:

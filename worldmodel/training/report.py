@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from worldmodel.atomic_io import write_text
+from worldmodel.dotted_names import dotted
 from worldmodel.training.chart import Points, figure, line_chart
 from worldmodel.training.config import AnyOptions, PostOptions
 from worldmodel.training.decoded import FILE as ROLLOUT_PICTURES
@@ -182,21 +183,10 @@ def _pictures(out: Path) -> str:
     )
 
 
-def _flat(options: object, prefix: str = "") -> Iterator[tuple[str, object]]:
-    if not dataclasses.is_dataclass(options):
-        return
-    for item in dataclasses.fields(options):
-        value: object = getattr(options, item.name)
-        if dataclasses.is_dataclass(value):
-            yield from _flat(value, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", value
-
-
 def _option_rows(options: AnyOptions) -> str:
-    defaults = dict(_flat(type(options)()))
+    defaults = dict(dotted(dataclasses.asdict(type(options)())))
     cells = []
-    for name, value in _flat(options):
+    for name, value in dotted(dataclasses.asdict(options)):
         mark = "" if value == defaults[name] else ' class="good"'
         cells.append(f"<tr><td{mark}>{escape(name)}</td><td>{escape(str(value))}</td></tr>")
     return "".join(cells)

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import nn
 
 from worldmodel.data.clip_source import ClipSource
 from worldmodel.data.prepare import encoder_hash
+from worldmodel.dotted_names import dotted
 from worldmodel.errors import ConfigError
 from worldmodel.training.config import AnyOptions
 from worldmodel.training.loss_options import RegularizerConfig
@@ -67,19 +68,11 @@ FREE = (
 """Other such options. Data and start weights are compared by content, not by name."""
 
 
-def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
 def option_facts(options: AnyOptions) -> Facts:
     """Return the options that change what a run computes, normalised through JSON."""
     facts = {
         name: value
-        for name, value in _flat(dataclasses.asdict(options))
+        for name, value in dotted(dataclasses.asdict(options))
         if name not in FREE and not name.startswith(FREE_GROUPS)
     }
     found: Facts = json.loads(json.dumps(facts))
