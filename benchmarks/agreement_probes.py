@@ -14,8 +14,8 @@ from worldmodel.checkpoints.published.probes import load_pooler, load_probes
 from worldmodel.checkpoints.tensor_file import read_torch
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
-from worldmodel.perception.frozen_tokens import average_views, view_tokens
-from worldmodel.perception.head_grid import cosine_to_zero
+from worldmodel.perception.heads.grid import cosine_to_zero
+from worldmodel.perception.probes.frozen_tokens import average_views, view_tokens
 from worldmodel.perception.views import evaluation_views
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 

@@ -12,23 +12,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldmodel.checkpoint import load_published
-from worldmodel.perception import surprise as s
-from worldmodel.perception.anticipation import (
-    FutureConfig,
-    anticipation_tokens,
-    class_mean_recall,
-    focal_loss,
-    load_anticipation_probes,
-)
-from worldmodel.perception.epic_kitchens import (
+from worldmodel.perception.anticipation.epic_kitchens import (
     Action,
     AnticipationClip,
     class_order,
     known_actions,
     read_actions,
 )
-from worldmodel.perception.pair_metrics import min_over_contexts, pad_as_published, pair_metrics
-from worldmodel.perception.pair_videos import match_scene
+from worldmodel.perception.anticipation.pipeline import (
+    FutureConfig,
+    anticipation_tokens,
+    class_mean_recall,
+    focal_loss,
+    load_anticipation_probes,
+)
+from worldmodel.perception.surprise import measure as s
+from worldmodel.perception.surprise.pair_metrics import (
+    min_over_contexts,
+    pad_as_published,
+    pair_metrics,
+)
+from worldmodel.perception.surprise.pair_videos import match_scene
 
 INPUTS = (
     *("surprise_videos_u8", "surprise_labels", "metric_surprises", "metric_labels"),

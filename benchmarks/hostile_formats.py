@@ -45,11 +45,15 @@ from worldmodel.data.readers.options import ReadOptions
 from worldmodel.data.video import VideoFrames, inspect_video
 from worldmodel.data.writers.synthetic import draw_episode, random_states
 from worldmodel.data.writers.video import write_video
-from worldmodel.perception.ava import read_boxes, read_classes, read_excluded
-from worldmodel.perception.epic_kitchens import class_order, known_actions, read_actions
-from worldmodel.perception.labelled_videos import read_list
-from worldmodel.perception.pair_sets import read_inflevel, read_intphys, read_intphys2
-from worldmodel.perception.segment_videos import find_sequences, read_mask
+from worldmodel.perception.anticipation.epic_kitchens import (
+    class_order,
+    known_actions,
+    read_actions,
+)
+from worldmodel.perception.boxes.ava import read_boxes, read_classes, read_excluded
+from worldmodel.perception.probes.labelled_videos import read_list
+from worldmodel.perception.segmentation.videos import find_sequences, read_mask
+from worldmodel.perception.surprise.pair_sets import read_inflevel, read_intphys, read_intphys2
 from worldmodel.perception.video_questions import read_answers, read_causalvqa, read_mvp
 
 

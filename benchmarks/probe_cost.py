@@ -22,9 +22,9 @@ from page_blocks import fill_blocks, markdown_table
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.models.config import ProbeConfig
-from worldmodel.perception.head_grid import grid
-from worldmodel.perception.probe_recipes import RECIPES
-from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.perception.heads.grid import grid
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.recipes import RECIPES
 
 HERE = Path(__file__).parent
 OUT, PAGE = HERE / "results" / "probe_cost.json", HERE.parent / "docs" / "probes.md"

@@ -41,9 +41,9 @@ from worldmodel.data.writers.video import write_video
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
-from worldmodel.perception.head_grid import grid
-from worldmodel.perception.labelled_videos import LabelledItems, read_class_folders
-from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.perception.heads.grid import grid
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.labelled_videos import LabelledItems, read_class_folders
 from worldmodel.perception.views import evaluation_views
 
 HERE = Path(__file__).parent

@@ -49,7 +49,7 @@ FORMER = {
     "worldmodel.energy_grid": "worldmodel.evaluation.energy_grid",
     "worldmodel.probe_eval": "worldmodel.evaluation.latent_probes",
     "worldmodel.feature_health": "worldmodel.evaluation.feature_health",
-    "worldmodel.features": "worldmodel.perception.features",
+    "worldmodel.features": "worldmodel.perception.features.extract",
     "worldmodel.data.droid": "worldmodel.data.readers.droid",
     "worldmodel.data.rlds": "worldmodel.data.readers.rlds",
     "worldmodel.data.lerobot": "worldmodel.data.readers.lerobot",

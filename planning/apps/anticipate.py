@@ -7,14 +7,14 @@ from pathlib import Path
 from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.errors import CheckpointError
 from worldmodel.models.encoder import VisionTransformer
-from worldmodel.perception.anticipation import (
+from worldmodel.perception.anticipation.epic_kitchens import ActionClasses
+from worldmodel.perception.anticipation.evaluation import Networks
+from worldmodel.perception.anticipation.networks import load_backbones, place_networks
+from worldmodel.perception.anticipation.pipeline import (
     AnticipationProbe,
     FutureConfig,
     load_anticipation_probes,
 )
-from worldmodel.perception.anticipation_eval import Networks
-from worldmodel.perception.anticipation_networks import load_backbones, place_networks
-from worldmodel.perception.epic_kitchens import ActionClasses
 from worldmodel.specs import Precision
 
 

@@ -11,17 +11,21 @@ from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.data.transforms import Preprocess
 from worldmodel.models.precision import use_precision
-from worldmodel.perception.pair_metrics import PairMetrics
-from worldmodel.perception.pair_sets import (
+from worldmodel.perception.surprise.measure import (
+    SurpriseConfig,
+    SurpriseModel,
+    load_surprise_model,
+)
+from worldmodel.perception.surprise.pair_metrics import PairMetrics
+from worldmodel.perception.surprise.pair_sets import (
     PairSet,
     read_grasp,
     read_inflevel,
     read_intphys,
     read_intphys2,
 )
-from worldmodel.perception.pair_surprise import PairOptions, SetSurprise
-from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, load_surprise_model
-from worldmodel.perception.surprise_picture import draw_pair
+from worldmodel.perception.surprise.pair_surprise import PairOptions, SetSurprise
+from worldmodel.perception.surprise.picture import draw_pair
 from worldmodel.specs import Precision
 
 WITHOUT_PREDICTOR = ("hf:", "random:")

@@ -11,7 +11,7 @@ from planning.options import Device, Precision
 from planning.ranges import between, check_fields
 
 if TYPE_CHECKING:
-    from worldmodel.perception.anticipation_eval import AnticipationScores
+    from worldmodel.perception.anticipation.evaluation import AnticipationScores
 
 TRAIN, VALIDATION = "EPIC_100_train.csv", "EPIC_100_validation.csv"
 
@@ -87,14 +87,14 @@ def run(options: Options) -> int:
 
 def _score(options: Options) -> AnticipationScores:
     from planning.apps.anticipate import load_networks
-    from worldmodel.perception.anticipation import FutureConfig
-    from worldmodel.perception.anticipation_eval import AnticipationScores, score_probes
-    from worldmodel.perception.epic_kitchens import (
+    from worldmodel.perception.anticipation.epic_kitchens import (
         AnticipationClip,
         class_order,
         known_actions,
         read_actions,
     )
+    from worldmodel.perception.anticipation.evaluation import AnticipationScores, score_probes
+    from worldmodel.perception.anticipation.pipeline import FutureConfig
 
     folder = Path(options.annotations)
     rejected: dict[str, str] = {}

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.anticipation_config import AnticipateTrainOptions as Options
+from worldmodel.perception.anticipation.config import AnticipateTrainOptions as Options
 
 __all__ = ["Options", "run"]
 
@@ -14,7 +14,7 @@ __all__ = ["Options", "run"]
 def run(options: Options) -> int:
     """Train the heads; print the chosen one's recall on held-out videos and what was rejected."""
     from worldmodel.output_guard import output_guard
-    from worldmodel.perception.anticipation_training import train_anticipation
+    from worldmodel.perception.anticipation.training import train_anticipation
     from worldmodel.training.distributed import process_group
 
     with process_group(options.device) as ranks:

@@ -14,7 +14,7 @@ from planning.ranges import between, check_fields
 from planning.shard_options import ShardOptions
 
 if TYPE_CHECKING:
-    from worldmodel.perception.features import Result
+    from worldmodel.perception.features.extract import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def run(options: Options) -> int:
     from planning.apps.own_encoder import open_any
     from worldmodel.models.frame_encoder import FrameEncoder
     from worldmodel.models.world_model import WorldModel
-    from worldmodel.perception.features import FeatureConfig, write_features
+    from worldmodel.perception.features.extract import FeatureConfig, write_features
 
     if not Path(options.videos).exists():
         raise PlanError(f"videos={options.videos} does not exist. Give a video file or a folder.")

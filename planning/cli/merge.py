@@ -56,7 +56,7 @@ def _merge_prepared(out: Path) -> None:
 def _merge_features(out: Path) -> None:
     from planning.cli.features import print_result
     from planning.cli.summary_beside import summary_path, write_summary
-    from worldmodel.perception.features_merge import merge_features
+    from worldmodel.perception.features.merge import merge_features
 
     path = summary_path(out, "features")
     result, made_by = merge_features(out)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.box_config import BoxOptions as Options
+from worldmodel.perception.boxes.config import BoxOptions as Options
 
 __all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
     """Train or load a head, then print its mean average precision and what was rejected."""
-    from worldmodel.perception.box_run import run_boxes
+    from worldmodel.perception.boxes.run import run_boxes
 
     found = run_boxes(options)
     print(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.dense_config import DenseOptions as Options
+from worldmodel.perception.dense.config import DenseOptions as Options
 
 __all__ = ["Options", "run"]
 UNITS = {"mean_iou": "mean IoU", "pixel_accuracy": "pixels right", "rmse_m": "RMSE [m]"}
@@ -14,7 +14,7 @@ UNITS = {"mean_iou": "mean IoU", "pixel_accuracy": "pixels right", "rmse_m": "RM
 def run(options: Options) -> int:
     """Train the heads; print the chosen one's scores beside those of a guess without the image."""
     from worldmodel.output_guard import output_guard
-    from worldmodel.perception.dense_run import train_dense
+    from worldmodel.perception.dense.run import train_dense
 
     with output_guard(Path(options.out)):
         found = train_dense(options)

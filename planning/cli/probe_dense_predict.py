@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.dense_config import DensePredictOptions as Options
+from worldmodel.perception.dense.config import DensePredictOptions as Options
 
 __all__ = ["Options", "run"]
 SHOWN = 5
@@ -12,7 +12,7 @@ SHOWN = 5
 
 def run(options: Options) -> int:
     """Write maps and print what they tell in short; exit 1 if no image could be read."""
-    from worldmodel.perception.dense_use import predict_dense
+    from worldmodel.perception.dense.use import predict_dense
 
     found, rejected = predict_dense(options)
     for path, facts in found.items():

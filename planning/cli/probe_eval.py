@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.probe_config import EvalOptions as Options
+from worldmodel.perception.probes.config import EvalOptions as Options
 
 __all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
     """Print the accuracy and what was rejected."""
-    from worldmodel.perception.probe_use import eval_probe
+    from worldmodel.perception.probes.use import eval_probe
 
     found = eval_probe(options)
     print(f"top-1 {found['top1']:.3f}, top-5 {found['top5']:.3f} of {found['items']} items")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.probe_config import PredictOptions as Options
+from worldmodel.perception.probes.config import PredictOptions as Options
 
 __all__ = ["Options", "run"]
 
 
 def run(options: Options) -> int:
     """Print the classes of each file; exit 1 if no file could be read."""
-    from worldmodel.perception.probe_use import predict
+    from worldmodel.perception.probes.use import predict
 
     found, rejected = predict(options)
     for path, classes in found.items():

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from planning.cli.probe_report import print_rejected
-from worldmodel.perception.probe_config import TrainOptions as Options
+from worldmodel.perception.probes.config import TrainOptions as Options
 
 __all__ = ["Options", "run"]
 
@@ -14,7 +14,7 @@ __all__ = ["Options", "run"]
 def run(options: Options) -> int:
     """Train the heads; print the chosen one's accuracy and what was rejected."""
     from worldmodel.output_guard import output_guard
-    from worldmodel.perception.probe_run import train_probe
+    from worldmodel.perception.probes.run import train_probe
     from worldmodel.training.distributed import process_group
 
     with process_group(options.device) as ranks:

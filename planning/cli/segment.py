@@ -51,8 +51,8 @@ def run(options: Options) -> int:
     """Segment all sequences, then print and write J and F."""
     from planning.apps.own_encoder import open_encoder
     from worldmodel.atomic_io import write_json
-    from worldmodel.perception.label_propagation import PropagationOptions
-    from worldmodel.perception.segment_videos import find_sequences, segment_all
+    from worldmodel.perception.segmentation.label_propagation import PropagationOptions
+    from worldmodel.perception.segmentation.videos import find_sequences, segment_all
 
     root, out = Path(options.data), Path(options.out)
     if not root.is_dir():

@@ -84,8 +84,8 @@ def run(options: Options) -> int:
         score,
         write,
     )
-    from worldmodel.perception.pair_surprise import PairOptions, measure_pairs
-    from worldmodel.perception.surprise import SurpriseConfig
+    from worldmodel.perception.surprise.measure import SurpriseConfig
+    from worldmodel.perception.surprise.pair_surprise import PairOptions, measure_pairs
 
     require_predictor(options.model)
     data, out = Path(options.data), Path(options.out)

@@ -1,7 +1,7 @@
 """A phone's upright video is read upright."""
 
 from tests.worldmodel.data.odd_videos import turn, write
-from worldmodel.perception.features import sampled_frames
+from worldmodel.perception.features.extract import sampled_frames
 
 
 def test_the_picture_as_every_player_shows_it(tmp_path):

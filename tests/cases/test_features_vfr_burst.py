@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.worldmodel.data.odd_videos import write
-from worldmodel.perception.features import sampled_frames
+from worldmodel.perception.features.extract import sampled_frames
 
 
 def test_sixteen_frames_a_quarter_of_a_second_apart(tmp_path):

@@ -3,8 +3,8 @@
 from worldmodel.data.index import build_index
 from worldmodel.data.writers.synthetic import draw_episode, draw_frames, random_states
 from worldmodel.data.writers.video import write_video
-from worldmodel.perception.features import find_videos
-from worldmodel.perception.labelled_videos import read_class_folders
+from worldmodel.perception.features.extract import find_videos
+from worldmodel.perception.probes.labelled_videos import read_class_folders
 
 
 def test_episodes_behind_links_are_indexed(tmp_path):

@@ -64,13 +64,13 @@ from worldmodel.models.config import ProbeConfig
 from worldmodel.models.kernels.compiled_blocks import CompiledBlock
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.anticipation import AnticipationProbe, anticipation_tokens
-from worldmodel.perception.box_features import pool_boxes
-from worldmodel.perception.features import FeatureConfig, write_features
-from worldmodel.perception.frozen_tokens import view_tokens
-from worldmodel.perception.head_grid import grid
-from worldmodel.perception.probe_training import ProbeGrid
-from worldmodel.perception.surprise import SurpriseConfig, SurpriseModel, video_surprises
+from worldmodel.perception.anticipation.pipeline import AnticipationProbe, anticipation_tokens
+from worldmodel.perception.boxes.features import pool_boxes
+from worldmodel.perception.features.extract import FeatureConfig, write_features
+from worldmodel.perception.heads.grid import grid
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.frozen_tokens import view_tokens
+from worldmodel.perception.surprise.measure import SurpriseConfig, SurpriseModel, video_surprises
 from worldmodel.training.decoder import DecoderData, fit_decoder
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.run import run_task

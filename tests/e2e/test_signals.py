@@ -21,7 +21,7 @@ from worldmodel.data.writers import lerobot
 from worldmodel.data.writers.droid import write_episode
 from worldmodel.data.writers.video import write_video
 from worldmodel.models.config import ProbeConfig
-from worldmodel.perception.anticipation import AnticipationProbe
+from worldmodel.perception.anticipation.pipeline import AnticipationProbe
 
 sys.path.insert(0, str(Path(__file__).parent))
 from ended_command import end, run

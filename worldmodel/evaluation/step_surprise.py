@@ -14,7 +14,7 @@ from torch import Tensor
 
 from worldmodel.errors import ShapeError
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.pair_metrics import areas
+from worldmodel.perception.surprise.pair_metrics import areas
 
 Scores = NDArray[np.float64]
 RESAMPLES = 2000

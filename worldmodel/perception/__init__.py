@@ -1,1 +1,1 @@
-"""Perception with frozen encoders: video features."""
+"""Perception with frozen encoders: features, probes, anticipation, surprise, segmentation."""

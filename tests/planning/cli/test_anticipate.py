@@ -9,7 +9,7 @@ import torch
 from planning.cli.app import main
 from worldmodel.data.writers.video import write_video
 from worldmodel.models.config import ProbeConfig
-from worldmodel.perception.anticipation import AnticipationProbe
+from worldmodel.perception.anticipation.pipeline import AnticipationProbe
 
 FILE = Path(__file__).parents[2] / "golden" / "perception" / "vjepa2_layout.pt"
 HEADER = "video_id,start_frame,stop_frame,verb_class,noun_class\n"

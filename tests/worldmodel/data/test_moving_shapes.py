@@ -6,8 +6,8 @@ from worldmodel.data.moving_shapes import ShapeClips, stencils
 from worldmodel.data.shape_options import EVENTS, LABELS, SHAPES, SPEED_PX, ShapeClipOptions
 from worldmodel.data.video import inspect_video
 from worldmodel.errors import ConfigError
-from worldmodel.perception.labelled_videos import read_class_folders
-from worldmodel.perception.pair_sets import read_grasp
+from worldmodel.perception.probes.labelled_videos import read_class_folders
+from worldmodel.perception.surprise.pair_sets import read_grasp
 
 
 def test_a_clip_is_a_function_of_seed_and_index_alone():

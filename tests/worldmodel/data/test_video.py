@@ -14,7 +14,7 @@ from worldmodel.data.video import DECODER, VideoFrames, choose_decoder, inspect_
 from worldmodel.data.writers.synthetic import draw_frames, random_states
 from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError
-from worldmodel.perception.box_features import BoxClips, read_around
+from worldmodel.perception.boxes.features import BoxClips, read_around
 
 STEPS, SIZE = 70, (48, 64)
 SPARSE = {"crf": "18", "preset": "veryfast", "g": "20", "bf": "3", "threads": "1"}

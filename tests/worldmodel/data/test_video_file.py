@@ -12,7 +12,7 @@ from worldmodel.data import video_file
 from worldmodel.data.episode import EpisodeError
 from worldmodel.data.video import DECODER, VideoFrames, inspect_video
 from worldmodel.data.video_file import shown_frames
-from worldmodel.perception.features import sampled_frames
+from worldmodel.perception.features.extract import sampled_frames
 
 TURNS = {
     "upright": ((1, 0, 0, 1), (48, 64), (False, False)),

@@ -23,7 +23,7 @@ from worldmodel.models.object_head import ObjectHead
 from worldmodel.models.precision import allow_tf32, autocast, resolve_precision
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception.surprise import normalise_pixels
+from worldmodel.perception.surprise.measure import normalise_pixels
 from worldmodel.specs import ObservationSpec
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)

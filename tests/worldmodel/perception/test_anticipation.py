@@ -16,7 +16,15 @@ from worldmodel.errors import CheckpointError, ConfigError, DataError, ShapeErro
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig, ProbeConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.perception.anticipation import (
+from worldmodel.perception.anticipation.epic_kitchens import (
+    Action,
+    AnticipationClip,
+    class_order,
+    known_actions,
+    read_actions,
+)
+from worldmodel.perception.anticipation.evaluation import Networks, read_clip, score_probes
+from worldmodel.perception.anticipation.pipeline import (
     AnticipationProbe,
     FutureConfig,
     anticipation_tokens,
@@ -24,14 +32,6 @@ from worldmodel.perception.anticipation import (
     focal_loss,
     future_ids,
     load_anticipation_probes,
-)
-from worldmodel.perception.anticipation_eval import Networks, read_clip, score_probes
-from worldmodel.perception.epic_kitchens import (
-    Action,
-    AnticipationClip,
-    class_order,
-    known_actions,
-    read_actions,
 )
 
 ROOT = Path(__file__).parents[3]

@@ -10,15 +10,15 @@ import torch
 from planning.cli.app import main, parse_options
 from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.perception.anticipation_config import AnticipateTrainOptions
-from worldmodel.perception.anticipation_training import (
+from worldmodel.perception.anticipation.config import AnticipateTrainOptions
+from worldmodel.perception.anticipation.epic_kitchens import Action, AnticipationClip
+from worldmodel.perception.anticipation.training import (
     divide_videos,
     require_readable,
     summed_focal_loss,
     train_anticipation,
 )
-from worldmodel.perception.epic_kitchens import Action, AnticipationClip
-from worldmodel.perception.head_grid import HeadGrid
+from worldmodel.perception.heads.grid import HeadGrid
 
 MODEL = Path(__file__).parents[2] / "golden" / "perception" / "vjepa2_layout.pt"
 COLOURS = np.random.default_rng(5).integers(0, 256, (8, 3))

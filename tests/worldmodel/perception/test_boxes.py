@@ -13,11 +13,11 @@ from worldmodel.errors import CheckpointError, ConfigError, DataError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.perception.ava import read_boxes, read_classes, read_excluded
-from worldmodel.perception.box_config import BoxOptions
-from worldmodel.perception.box_features import pool_boxes
-from worldmodel.perception.box_run import multi_label_loss
-from worldmodel.perception.box_scores import Detections, average_precision, frame_map, overlaps
+from worldmodel.perception.boxes.ava import read_boxes, read_classes, read_excluded
+from worldmodel.perception.boxes.config import BoxOptions
+from worldmodel.perception.boxes.features import pool_boxes
+from worldmodel.perception.boxes.run import multi_label_loss
+from worldmodel.perception.boxes.scores import Detections, average_precision, frame_map, overlaps
 
 ENCODER = EncoderConfig(image_size=(64, 64), embed_dim=24, depth=1, num_heads=2)
 ACTIONS = """item {
@@ -193,7 +193,7 @@ def test_wrong_options_and_heads_are_named(run, movies, tmp_path):
         BoxOptions(**files)
     with pytest.raises(ConfigError, match="videos= is empty"):
         BoxOptions(**{**files, "videos": "", "train": "t"})
-    from worldmodel.perception.box_run import load_head
+    from worldmodel.perception.boxes.run import load_head
 
     with pytest.raises(CheckpointError, match="not a head of"):
         load_head(movies / "encoder.safetensors", [12])

@@ -16,14 +16,14 @@ from worldmodel.errors import DataError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.perception.dense_head import (
+from worldmodel.perception.dense.head import (
     DenseHead,
     DepthScore,
     SegmentationScore,
     depth_loss,
     segmentation_loss,
 )
-from worldmodel.perception.dense_set import VOID, DenseItem, find_items, read_truth
+from worldmodel.perception.dense.labelled_images import VOID, DenseItem, find_items, read_truth
 
 COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200))
 

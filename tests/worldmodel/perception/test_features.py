@@ -18,8 +18,8 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel
-from worldmodel.perception import features
-from worldmodel.perception.features import FeatureConfig, write_features
+from worldmodel.perception.features import extract as features
+from worldmodel.perception.features.extract import FeatureConfig, write_features
 from worldmodel.specs import ObservationSpec
 
 FRANKA = Path(__file__).parents[2] / "golden" / "franka_example_traj.npz"

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier, AttentivePooler
-from worldmodel.perception.head_grid import HeadSettings, cosine_to_zero, grid
-from worldmodel.perception.probe_training import ProbeGrid
-from worldmodel.perception.shared_pooling import can_share, pool_shared
+from worldmodel.perception.heads.grid import HeadSettings, cosine_to_zero, grid
+from worldmodel.perception.heads.shared_pooling import can_share, pool_shared
+from worldmodel.perception.probes.classifiers import ProbeGrid
 
 DEPTH_1 = ProbeConfig(embed_dim=24, num_heads=3, depth=1, num_classes=3)
 DEPTH_2 = dataclasses.replace(DEPTH_1, depth=2)

@@ -13,12 +13,12 @@ from tests.worldmodel.training.fast_process import finish, start_ranks
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.writers.video import write_video
 from worldmodel.errors import DataError
-from worldmodel.perception import probe_run
-from worldmodel.perception.fresh_tokens import FreshTokens
-from worldmodel.perception.labelled_videos import read_items
-from worldmodel.perception.probe_config import TrainOptions
-from worldmodel.perception.probe_recipes import RECIPES, Recipe
-from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.perception.probes import run as probe_run
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.config import TrainOptions
+from worldmodel.perception.probes.fresh_tokens import FreshTokens
+from worldmodel.perception.probes.labelled_videos import read_items
+from worldmodel.perception.probes.recipes import RECIPES, Recipe
 
 CLIPS = ["clips.num_frames=4", "frame_step=1", "num_segments=2", "num_views=1"]
 HEADS = ["num_heads=2", "batch_size=6", "device=cpu", "dtype=float32"]

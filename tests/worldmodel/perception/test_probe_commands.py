@@ -12,12 +12,13 @@ from planning.cli.app import main
 from tests.worldmodel.perception.labelled_set import write_set
 from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import ConfigError, DataError
-from worldmodel.perception import probe_run, probe_use
 from worldmodel.perception.clip_sampling import ClipSampling
-from worldmodel.perception.labelled_videos import read_clips
-from worldmodel.perception.probe_config import ClipOptions
-from worldmodel.perception.probe_recipes import RECIPES
-from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.perception.probes import run as probe_run
+from worldmodel.perception.probes import use as probe_use
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.config import ClipOptions
+from worldmodel.perception.probes.labelled_videos import read_clips
+from worldmodel.perception.probes.recipes import RECIPES
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 
 CLIPS = ["clips.num_frames=4", "frame_step=2", "num_segments=1", "num_views=2"]

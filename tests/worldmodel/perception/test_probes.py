@@ -23,10 +23,10 @@ from worldmodel.models.config import EncoderConfig, ProbeConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
-from worldmodel.perception.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.head_grid import HeadSettings
-from worldmodel.perception.labelled_videos import read_class_folders, read_clips, read_list
-from worldmodel.perception.probe_training import ProbeGrid
+from worldmodel.perception.heads.grid import HeadSettings
+from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.frozen_tokens import four_levels, view_tokens
+from worldmodel.perception.probes.labelled_videos import read_class_folders, read_clips, read_list
 from worldmodel.perception.views import evaluation_views, resize_as_opencv
 
 ROOT = Path(__file__).parents[3]

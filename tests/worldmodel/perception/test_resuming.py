@@ -21,14 +21,18 @@ from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_hash import model_hash, weights_hash
-from worldmodel.perception.features import FeatureConfig, write_features
-from worldmodel.perception.features_merge import merge_features
+from worldmodel.perception.features.extract import FeatureConfig, write_features
+from worldmodel.perception.features.merge import merge_features
 from worldmodel.perception.hdf5_file import MARGIN
-from worldmodel.perception.labelled_videos import LabelledItem, LabelledItems, read_class_folders
-from worldmodel.perception.probe_recipes import Recipe
+from worldmodel.perception.probes.labelled_videos import (
+    LabelledItem,
+    LabelledItems,
+    read_class_folders,
+)
+from worldmodel.perception.probes.recipes import Recipe
+from worldmodel.perception.probes.token_file import encode_items
+from worldmodel.perception.probes.token_set import encode_set
 from worldmodel.perception.sharing import OneProcess
-from worldmodel.perception.token_file import encode_items
-from worldmodel.perception.token_set import encode_set
 from worldmodel.shards import Shard
 
 SMALL = EncoderConfig(image_size=(32, 32), embed_dim=24, depth=1, num_heads=2)
@@ -64,7 +68,7 @@ def test_features_of_another_kind_are_not_added(tmp_path, change, monkeypatch):
     elif change == "fps":
         config = dataclasses.replace(CONFIG, fps=2.0)
     else:
-        monkeypatch.setattr("worldmodel.perception.features.code_digest", lambda: "later")
+        monkeypatch.setattr("worldmodel.perception.features.extract.code_digest", lambda: "later")
     with pytest.raises(ConfigError, match="another out"):
         write_features(tmp_path / "in", out, model, "name", config)
 

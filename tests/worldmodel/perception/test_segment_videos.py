@@ -14,14 +14,14 @@ from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.config import EncoderConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
-from worldmodel.perception.label_propagation import (
+from worldmodel.perception.segmentation.label_propagation import (
     Propagation,
     PropagationOptions,
     frame_tokens,
     near,
     resized,
 )
-from worldmodel.perception.mask_scores import (
+from worldmodel.perception.segmentation.mask_scores import (
     contour,
     contour_accuracy,
     region_similarity,

@@ -17,24 +17,7 @@ from worldmodel.errors import ConfigError, DataError, ShapeError
 from worldmodel.models.config import EncoderConfig, MaskedPredictorConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.masked_predictor import MaskedPredictor
-from worldmodel.perception.pair_metrics import (
-    areas,
-    auroc_interval,
-    pair_metrics,
-    roc_curve,
-    video_scores,
-)
-from worldmodel.perception.pair_sets import (
-    Pair,
-    PairSet,
-    read_grasp,
-    read_inflevel,
-    read_intphys,
-    read_intphys2,
-)
-from worldmodel.perception.pair_surprise import PairOptions, measure_pairs
-from worldmodel.perception.pair_videos import Video, breaking_point, match_scene
-from worldmodel.perception.surprise import (
+from worldmodel.perception.surprise.measure import (
     SurpriseConfig,
     SurpriseModel,
     normalise_pixels,
@@ -42,6 +25,23 @@ from worldmodel.perception.surprise import (
     split_ids,
     video_surprises,
 )
+from worldmodel.perception.surprise.pair_metrics import (
+    areas,
+    auroc_interval,
+    pair_metrics,
+    roc_curve,
+    video_scores,
+)
+from worldmodel.perception.surprise.pair_sets import (
+    Pair,
+    PairSet,
+    read_grasp,
+    read_inflevel,
+    read_intphys,
+    read_intphys2,
+)
+from worldmodel.perception.surprise.pair_surprise import PairOptions, measure_pairs
+from worldmodel.perception.surprise.pair_videos import Video, breaking_point, match_scene
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = ROOT / "tests" / "golden" / "perception"

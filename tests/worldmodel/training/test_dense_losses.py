@@ -11,7 +11,7 @@ from planning.cli.fields import UsageError
 from worldmodel.checkpoint import load_any
 from worldmodel.errors import ConfigError
 from worldmodel.models.frame_encoder import normalise
-from worldmodel.perception.surprise import load_surprise_model
+from worldmodel.perception.surprise.measure import load_surprise_model
 from worldmodel.training.dense_losses import (
     context_weight_at,
     level_blocks,

@@ -10,7 +10,11 @@ from worldmodel.checkpoint import load_any
 from worldmodel.data.shape_options import LABELS
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.evaluation.feature_health import explained_share
-from worldmodel.perception.surprise import SurpriseConfig, load_surprise_model, video_surprises
+from worldmodel.perception.surprise.measure import (
+    SurpriseConfig,
+    load_surprise_model,
+    video_surprises,
+)
 from worldmodel.training.losses import sigreg_loss
 from worldmodel.training.run import run_task
 from worldmodel.training.shape_objectives import patch_pixels

@@ -14,7 +14,7 @@ from planning.cli.fields import UsageError, layout, unwrap_optional
 from planning.errors import PlanError
 from tests.planning.cli.test_fuzz import NEEDED
 from worldmodel.errors import ConfigError
-from worldmodel.perception import head_fitting
+from worldmodel.perception.heads import fitting as head_fitting
 from worldmodel.training.resume import FREE, FREE_GROUPS, check_resume, run_facts
 
 TRAINING = [(name, mode) for name in ("train", "pretrain") for mode in load_command(name).kinds]

@@ -1,0 +1,1 @@
+"""Action anticipation on EPIC-KITCHENS-100."""

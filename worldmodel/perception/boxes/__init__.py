@@ -1,0 +1,1 @@
+"""Actions of people in given boxes (AVA)."""

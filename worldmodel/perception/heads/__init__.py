@@ -1,0 +1,1 @@
+"""Grids of heads on frozen tokens."""

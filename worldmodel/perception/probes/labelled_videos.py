@@ -1,0 +1,255 @@
+"""Read lists and folders of labelled videos and images, and the clips of an item.
+
+A missing, damaged, too short or mislabelled item is reported with its reason and never replaced by
+another.
+
+Shapes: K segments, V views, T frames, H W pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from torch import Tensor
+
+from worldmodel.data.files import Links, links_outside, list_files, read_text
+from worldmodel.data.pictures import read_picture
+from worldmodel.data.video import VideoFrames, inspect_video
+from worldmodel.errors import DataError
+from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
+from worldmodel.perception.features.extract import SUFFIXES
+from worldmodel.perception.images import IMAGES, is_image
+from worldmodel.perception.views import evaluation_views
+
+PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
+LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
+WHOLE = re.compile(r"-?[0-9]{1,9}")
+MAX_CLASSES = 1_000_000
+"""Maximum number of classes where a list does not say."""
+SEPARATORS = (" ", "::", ",", "\t")
+"""Separators of path and label; the last one in a line counts, so paths may have spaces."""
+
+
+@dataclass(frozen=True)
+class LabelledItem:
+    """A video or image file and its class index."""
+
+    path: Path
+    label: int
+
+
+@dataclass(frozen=True)
+class LabelledItems:
+    """Usable items of a list or folder, and the reasons for rejecting others."""
+
+    items: tuple[LabelledItem, ...]
+    rejected: dict[str, str]
+    """Line or path -> reason."""
+    classes: tuple[str, ...] = ()
+    """Class names, if known."""
+
+
+def read_items(
+    source: str, root: str, num_classes: int = 0, *, links: Links = "inside"
+) -> LabelledItems:
+    """Read a list, or a folder with one folder a class.
+
+    Args:
+        source: List or folder.
+        root: See `read_list`.
+        num_classes: See `read_list`.
+        links: Where linked files of a folder may lead; a list names any file.
+
+    Raises:
+        DataError: It holds no usable item.
+    """
+    if Path(source).is_dir():
+        return read_class_folders(Path(source), links)
+    return read_list(Path(source), root=Path(root) if root else None, num_classes=num_classes)
+
+
+def read_list(
+    path: Path, *, root: Path | None = None, num_classes: int = 0, classes: Sequence[str] = ()
+) -> LabelledItems:
+    """Read a list of files and labels.
+
+    Lines are `path label`, `path::label` or `path,label`, or the file is a CSV with a header that
+    names a path and a label column. Paths may contain spaces.
+
+    Args:
+        path: List file.
+        root: Base folder of relative paths; None uses the list's own folder.
+        num_classes: Number of classes, to check labels; 0 uses the length of `classes`, if any.
+        classes: Class names, which labels may then use.
+
+    Raises:
+        DataError: The list cannot be read, or has no usable line.
+    """
+    lines = read_text(path).splitlines()
+    number = {name: i for i, name in enumerate(classes)}
+    limit, folder = num_classes or len(classes), root or path.parent
+    found: dict[Path, LabelledItem] = {}
+    items: list[LabelledItem] = []
+    rejected: dict[str, str] = {}
+    for line, pair in _pairs(lines, number):
+        try:
+            item = _item(pair, folder, number, limit)
+            if found.setdefault(item.path, item).label != item.label:
+                earlier = found[item.path].label
+                raise DataError(f"{item.path} has label {item.label} here and {earlier} above")
+            items.append(item)
+        except DataError as error:
+            rejected[f"{path.name}:{line}"] = str(error)
+    if not items:
+        first = next(iter(rejected.items()), ("", "it is empty"))
+        raise DataError(f"{path} has no usable line; the first reason: {': '.join(first)}")
+    return LabelledItems(tuple(items), rejected, tuple(classes))
+
+
+def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tuple[str, str]]]:
+    """Yield the line number, path and label of every non-empty line."""
+    header = _fields(lines[0]) if lines else []
+    columns = [name.strip().lower() for name in header]
+    where = next((columns.index(c) for c in PATH_COLUMNS if c in columns), None)
+    what = next((columns.index(c) for c in LABEL_COLUMNS if c in columns), None)
+    has_header = where is not None and what is not None
+    for line, text in enumerate(lines[1:] if has_header else lines, start=1 + has_header):
+        if not text.strip():
+            continue
+        if where is not None and what is not None:
+            row = _fields(text)
+            whole = max(where, what) < len(row)
+            yield line, (row[where], row[what]) if whole else (text, "")
+        else:
+            yield line, _split(text.strip(), number)
+
+
+def _fields(line: str) -> list[str]:
+    """Return the fields of a CSV line; none if it is not one."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []
+
+
+def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
+    """Split a line at the separator before the label."""
+    for separator in SEPARATORS:
+        path, _, label = text.rpartition(separator)
+        if path and (label.strip() in number or WHOLE.fullmatch(label.strip())):
+            return path.strip(), label.strip()
+    present = next((s for s in SEPARATORS if s in text), "\0")
+    path, _, label = text.rpartition(present)
+    return (path, label) if path else (text, "")
+
+
+def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: int) -> LabelledItem:
+    name, label = pair[0].strip(), pair[1].strip()
+    if label not in number and not WHOLE.fullmatch(label):
+        raise DataError(
+            f"{name[:200]!r} has label {label[:200]!r}: use a class number or a known class name"
+        )
+    index = number[label] if label in number else int(label)
+    if not 0 <= index < (limit or MAX_CLASSES):
+        allowed = f"0..{(limit or MAX_CLASSES) - 1}"
+        raise DataError(f"{name[:200]!r} has label {index}; allowed: {allowed}")
+    try:
+        is_file = (folder / name).is_file()
+    except OSError:  # a name that is longer than a file's may be
+        is_file = False
+    if not is_file:
+        raise DataError(f"there is no file {str(folder / name)[:500]}")
+    return LabelledItem(folder / name, index)
+
+
+def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
+    """List the images and videos of a folder with one subfolder per class, in sorted order.
+
+    Args:
+        root: Folder of the class folders.
+        links: Whether linked files must stay inside the folder, or may lead anywhere.
+
+    Raises:
+        DataError: There is no class folder, or no file in any.
+    """
+    names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    known = SUFFIXES | IMAGES
+    items, rejected = [], dict[str, str]()
+    for label, name in enumerate(names):
+        paths = list_files(root / name)
+        reasons = links_outside(paths, root, links)
+        for path in paths:
+            if path.suffix.lower() not in known:
+                reasons[path] = "neither a video nor an image"
+            elif path not in reasons:
+                items.append(LabelledItem(path, label))
+        rejected |= {path.relative_to(root).as_posix(): why for path, why in reasons.items()}
+    if not items:
+        first = next((f" ({name}: {why})" for name, why in rejected.items()), "")
+        raise DataError(
+            f"{root} holds no files in class folders{first}: expected {root}/CLASS/FILE"
+        )
+    return LabelledItems(tuple(items), rejected, tuple(names))
+
+
+def read_clips(
+    path: Path,
+    sampling: ClipSampling,
+    *,
+    crop: int,
+    num_views: int = 1,
+    generator: RandomState | None = None,
+) -> Tensor:
+    """Read the clips of a video, or an image repeated as a clip, as views for evaluation.
+
+    Args:
+        path: Video or image file.
+        sampling: Clip sampling options; an image is one segment.
+        crop: Side of a view [px].
+        num_views: Number of views per clip.
+        generator: Random generator for random sampling.
+
+    Returns:
+        uint8 [K, V, T, crop, crop, 3].
+
+    Raises:
+        DataError: The file is missing, damaged or too short; the message names it.
+    """
+    frames, places_KT = read_frames(path, sampling, generator)
+    views = evaluation_views(frames, crop, num_views)
+    return views[:, places_KT].transpose(0, 1)
+
+
+def read_frames(
+    path: Path, sampling: ClipSampling, generator: RandomState | None = None
+) -> tuple[Tensor, Tensor]:
+    """Read the frames of the clips of a video, or an image repeated as a clip, each frame once.
+
+    Returns:
+        Frames uint8 [F, H, W, 3], and the index among them of each frame of the clips, int64
+        [K, T].
+
+    Raises:
+        DataError: The file is missing, damaged or too short; the message names it.
+    """
+    if is_image(path):
+        image = torch.from_numpy(read_picture(path))[None]
+        return image, torch.zeros(1, sampling.num_frames, dtype=torch.int64)
+    facts = inspect_video(path, decode=False)
+    played, rate = facts.played() if sampling.is_timed else (np.arange(facts.frames), 0.0)
+    try:
+        numbers_KT = played[
+            frame_numbers(len(played), sampling, video_fps=rate, generator=generator)
+        ]
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    wanted, place = np.unique(numbers_KT, return_inverse=True)
+    frames = torch.from_numpy(VideoFrames(path, facts.frames).read(wanted))
+    return frames, torch.from_numpy(place.reshape(numbers_KT.shape))

@@ -1,0 +1,215 @@
+"""Evaluate and apply trained or published probes: `worldmodel probe eval` and `probe predict`.
+
+Shapes: V views, B items, N tokens, D width, C classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from worldmodel.atomic_io import write_json
+from worldmodel.checkpoints import registry
+from worldmodel.checkpoints.container import read_description, read_json
+from worldmodel.checkpoints.loading import load_encoder, load_probe
+from worldmodel.data.files import links_outside, read_text
+from worldmodel.errors import CheckpointError, ConfigError, DataError
+from worldmodel.models.probe import AttentiveClassifier
+from worldmodel.perception.features.extract import find_videos
+from worldmodel.perception.probes.config import EvalOptions, PredictOptions
+from worldmodel.perception.probes.frozen_tokens import average_views
+from worldmodel.perception.probes.labelled_videos import read_items
+from worldmodel.perception.probes.recipes import RECIPES, Recipe
+from worldmodel.perception.probes.token_file import READ, count_hits, encode_file
+from worldmodel.perception.probes.token_set import encode_set
+from worldmodel.perception.sharing import OneProcess
+from worldmodel.specs import Precision
+
+TASKS = {"places": "places205", "inat": "inat21"}
+"""Task in a published probe's name -> preset, where they differ."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a probe besides its weights."""
+
+    probe: AttentiveClassifier
+    encoder: str
+    """Name of its encoder; empty where it is not known."""
+    recipe: Recipe
+    classes: list[str]
+
+
+def open_probe(name: str, encoder: str, device: str, precision: Precision) -> Known:
+    """Load a probe with what its file or its published name tells.
+
+    Raises:
+        CheckpointError: It is not a probe.
+        ConfigError: The encoder is not known and not given.
+    """
+    probe = load_probe(name, device, precision)
+    path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)
+    recipe, own, classes = RECIPES["ssv2"], "", list[str]()
+    if path.suffix == ".safetensors" and path.is_file():
+        own, recipe, classes = _notes(path)
+    elif name in registry.PROBES:
+        own, recipe = _published(name)
+    elif (Path(name) / "config.json").is_file():
+        file = Path(name) / "config.json"
+        with _described(file):
+            own, (recipe, classes) = name, _huggingface(read_json(file))
+    if not (encoder or own):
+        raise ConfigError(f"probe={name} does not tell its encoder: give encoder=NAME")
+    return Known(probe, encoder or own, recipe, classes)
+
+
+@contextlib.contextmanager
+def _described(path: Path) -> Iterator[None]:
+    """Turn any fault of a description into an error that names its file.
+
+    Raises:
+        CheckpointError: The description is wrong.
+    """
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path} does not describe a probe ({type(error).__name__}: {str(error)[:300]}): train "
+            "the probe or download it again"
+        ) from error
+
+
+def _notes(path: Path) -> tuple[str, Recipe, list[str]]:
+    """Return the encoder, the recipe and the class names that a probe's file notes.
+
+    Raises:
+        CheckpointError: The notes are wrong.
+    """
+    with _described(path):
+        notes = (read_description(path) or {}).get("notes", {})
+        recipe = _recipe(json.loads(notes["recipe"])) if "recipe" in notes else RECIPES["ssv2"]
+        encoder, classes = notes.get("encoder", ""), json.loads(notes.get("classes", "[]"))
+        if not isinstance(encoder, str) or not isinstance(classes, list):
+            raise TypeError(f"encoder is {encoder!r}, classes are {classes!r}")
+    return encoder, recipe, [str(name) for name in classes]
+
+
+def _recipe(values: dict[str, Any]) -> Recipe:
+    lists = ("rates", "decays", "plain")
+    return Recipe(**values | {key: tuple(values[key]) for key in lists if key in values})
+
+
+def _huggingface(settings: dict[str, Any]) -> tuple[Recipe, list[str]]:
+    """Return the recipe and the class names of a Hugging Face classification model."""
+    recipe, names = RECIPES["ssv2"], settings.get("id2label", {})
+    num_frames = int(settings.get("frames_per_clip", recipe.num_frames))
+    classes = [str(names[key]) for key in sorted(names, key=int)]
+    return dataclasses.replace(recipe, num_frames=num_frames), classes
+
+
+def _published(name: str) -> tuple[str, Recipe]:
+    """Return the encoder and the recipe of a published probe."""
+    known = registry.PROBES[name]
+    encoder, task = name.rsplit("-", 1)
+    family = "vjepa1_" if name.startswith("vjepa-") else ""
+    recipe = RECIPES[family + TASKS.get(task, task)]
+    if known.num_frames == 64:
+        recipe = RECIPES["ssv2_64"]
+    return name if known.repo else encoder, recipe
+
+
+def eval_probe(options: EvalOptions) -> dict[str, Any]:
+    """Measure a probe's accuracy on labelled items; write and return the summary."""
+    known = open_probe(options.probe, options.encoder, options.device, options.precision)
+    recipe = options.clips.recipe(known.recipe)
+    num_classes = known.probe.config.num_classes
+    items = read_items(options.val, options.root, num_classes, links=options.links)
+    encoder = load_encoder(known.encoder, options.device, options.precision)
+    file = encode_set(
+        Path(options.out) / "tokens-val.h5",
+        encoder,
+        items,
+        recipe,
+        OneProcess(),
+        name=f"{known.encoder} {encoder.dtype}",
+        num_views=recipe.num_views,
+        draw_seed=options.seed if options.as_released else None,
+    )
+    hits = {1: 0, 5: 0}
+    for part in torch.arange(len(file.labels)).split(READ):
+        tokens, labels = file.read(part)
+        found = _probabilities(known.probe, tokens.to(encoder.device))
+        hits = {k: hits[k] + n for k, n in count_hits(found, labels).items()}
+    count = len(file.labels)
+    summary = {
+        "probe": options.probe,
+        "encoder": known.encoder,
+        "recipe": asdict(recipe),
+        "items": count,
+        "top1": hits[1] / count,
+        "top5": hits[5] / count,
+        "rejected": file.rejected,
+    }
+    write_json(Path(options.out) / "summary.json", summary)
+    return summary
+
+
+@torch.no_grad()
+def _probabilities(probe: AttentiveClassifier, tokens_VBND: Tensor) -> Tensor:
+    return average_views(torch.stack([probe(view) for view in tokens_VBND])).cpu()
+
+
+Prediction = list[tuple[str, float]]
+
+
+def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, str]]:
+    """Return the most likely classes of each file, and the reasons of those that cannot be read."""
+    known = open_probe(options.probe, options.encoder, options.device, options.precision)
+    recipe = options.clips.recipe(known.recipe)
+    names = _names(options.labels) or known.classes
+    encoder = load_encoder(known.encoder, options.device, options.precision)
+    found: dict[str, Prediction] = {}
+    paths = find_videos(Path(options.videos))
+    outside = links_outside(paths, Path(options.videos), options.links)
+    rejected = {str(path): why for path, why in outside.items()}
+    for path in (path for path in paths if path not in outside):
+        try:
+            tokens = encode_file(encoder, path, recipe, num_views=recipe.num_views)
+        except DataError as error:
+            rejected[str(path)] = str(error)
+            continue
+        best = _probabilities(known.probe, tokens[:, None])[0].topk(
+            min(options.top, known.probe.config.num_classes)
+        )
+        found[str(path)] = [
+            (names[i] if i < len(names) else str(i), float(p))
+            for i, p in zip(best.indices.tolist(), best.values, strict=True)
+        ]
+    if options.out:
+        write_json(
+            Path(options.out) / "predictions.json", {"predictions": found, "rejected": rejected}
+        )
+    return found, rejected
+
+
+def _names(path: str) -> list[str]:
+    """Read class names: a JSON list, or an object from number to name."""
+    if not path:
+        return []
+    try:
+        value = json.loads(read_text(Path(path)))
+        if isinstance(value, dict):
+            value = [value[key] for key in sorted(value, key=int)]
+        return [str(name) for name in value]
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"labels={path} cannot be read as JSON class names: {error}") from error

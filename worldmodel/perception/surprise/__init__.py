@@ -1,0 +1,1 @@
+"""Surprise at videos."""
