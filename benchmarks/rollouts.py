@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from evaluate import stored
 from page_blocks import fill_blocks, markdown_table
 
 from worldmodel.atomic_io import write_json
@@ -29,11 +30,17 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Store new results, and write one row for each model and kind."""
+    """Store new results, then write the page."""
     for word in sys.argv[1:]:
         name, file = word.split("=", 1)
         summary = json.loads(Path(file).read_text(encoding="utf-8"))
-        write_json(RESULTS / f"{name}.json", summary["rollouts"])
+        write_json(stored(name, RESULTS), summary["rollouts"])
+    write_page()
+    print(PAGE)
+
+
+def write_page() -> None:
+    """Write one row for each model and kind of object."""
     rows = []
     for file in sorted(RESULTS.glob("*.json")):
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -44,7 +51,6 @@ def main() -> None:
             rows.append([file.stem, kind, *cells, floor, turn, last["clips"]])
     head = ["model", "object", *(f"{k} steps" for k in SHOWN), "encoded", "yaw [deg]", "clips"]
     fill_blocks(PAGE, {"rollouts": markdown_table(head, rows)})
-    print(PAGE)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
     ("script", "page"),
     [
         ("evaluate", "results"),
+        ("rollouts", "results"),
         ("planning_speed", "planning"),
         ("install_size", "install"),
         ("pretraining", "pretraining"),
@@ -70,7 +71,7 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
     copy = tmp_path / f"{page}.md"
     shutil.copy(ROOT / "docs" / f"{page}.md", copy)
     monkeypatch.setattr(module, "PAGE", copy)
-    if script in ("evaluate", "planning_speed"):
+    if script in ("evaluate", "planning_speed", "rollouts"):
         module.write_page()
     elif script == "pretraining":
         titles = {name: arm.title for name, arm in module.ARMS.items()}
@@ -80,6 +81,10 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         module.write_page(module.json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown
+
+
+def test_names_of_results_need_no_quotes():
+    assert not [path for path in (BENCHMARKS / "results").rglob("*") if set(path.name) & set(" ,:")]
 
 
 def test_counts_of_a_check_are_read_from_its_output_if_it_passed():
