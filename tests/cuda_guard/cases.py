@@ -523,10 +523,20 @@ def faulty_copy(ledger: Ledger) -> None:
     ledger.figures["activations"] = ledger.elementwise() / (x.numel() * 2)
 
 
-def with_fault(fault: Fault, ledger: Ledger) -> object:
-    """Run a case while a fault is put back."""
-    with fault.put_back():
-        return CASES[fault.case](ledger)
+class _StepEnded(Exception):  # noqa: N818 - no error: it ends a case early
+    """The step of a case is recorded."""
+
+
+def with_fault(fault: Fault, ledger: Ledger) -> None:
+    """Run a case while a fault is put back, until its step is recorded or to its end."""
+
+    def end_step() -> None:
+        Ledger.end_step(ledger)
+        raise _StepEnded
+
+    with fault.put_back(), contextlib.suppress(_StepEnded):
+        ledger.end_step = end_step  # type: ignore[method-assign]
+        CASES[fault.case](ledger)
 
 
 CASES |= {name: functools.partial(with_fault, fault) for name, fault in FAULTS.items()}
