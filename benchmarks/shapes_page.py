@@ -113,6 +113,57 @@ def scaling_table(result: dict[str, Any]) -> str:
     return markdown_table([*head, *LABEL_HEADS], rows)
 
 
+def _seeds(result: dict[str, Any], objective: str) -> dict[int, dict[str, Any]]:
+    """Return the complete runs of an objective by seed."""
+    found = {arm["seed"]: arm for arm in _arms(result) if arm["objective"] == objective}
+    return {seed: arm for seed, arm in found.items() if arm["step"] == arm["steps"]}
+
+
+def _spread(values: list[float], digits: int) -> str:
+    mean = sum(values) / len(values)
+    return f"{mean:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def seed_table(result: dict[str, Any]) -> str:
+    """Format mean and range over the seeds of each objective that has several complete runs."""
+    rows = []
+    for objective in ("latent", "pixels", "labels"):
+        arms = _seeds(result, objective)
+        if len(arms) < 2:
+            continue
+        cells = [TITLES[objective], ", ".join(map(str, arms))]
+        for name in LABELS:
+            counts = [round(arm[name] * result["test_clips"]) for arm in arms.values()]
+            cells.append(_spread(counts, 0))
+        rows.append([*cells, _spread([arm["position_px"] for arm in arms.values()], 2) + " px"])
+    return markdown_table(["frozen features", "seeds", *LABEL_HEADS], rows) if rows else ""
+
+
+def _first_as_good(arm: dict[str, Any], name: str, wanted: float) -> str:
+    """Return the first judged length of a run whose features tell a label as well as wanted."""
+    sign = -1 if name == "position_px" else 1
+    for row in arm["course"]:
+        if sign * row[name] >= sign * wanted:
+            return f"{row['step']:,}"
+    return "never"
+
+
+def lead_table(result: dict[str, Any]) -> str:
+    """Format how long V-JEPA trains until it tells each label as well as pixels do at their end.
+
+    Only seeds whose run of V-JEPA was judged at several lengths can tell it.
+    """
+    names = [*LABELS, "position_px"]
+    pixels = _seeds(result, "pixels")
+    rows = []
+    for seed, arm in _seeds(result, "latent").items():
+        if seed in pixels and len(arm["course"]) > 1:
+            first = [_first_as_good(arm, name, pixels[seed][name]) for name in names]
+            rows.append([seed, f"{pixels[seed]['steps']:,}", *first])
+    head = ["seed", "steps of pixel prediction", *LABELS, "position"]
+    return markdown_table(head, rows) if rows else ""
+
+
 def curve_table(result: dict[str, Any]) -> str:
     """Format the validations of the first run of V-JEPA."""
     head = ["step", "masked loss", "the mean's loss", "rank: student", "rank: average"]
@@ -134,5 +185,11 @@ def curve_table(result: dict[str, Any]) -> str:
 
 def write_page(result: dict[str, Any]) -> None:
     """Fill the blocks of the page."""
-    tables = {"shapes": judged_table, "shape_scalings": scaling_table, "shape_curve": curve_table}
+    tables = {
+        "shapes": judged_table,
+        "shape_seeds": seed_table,
+        "shape_lead": lead_table,
+        "shape_scalings": scaling_table,
+        "shape_curve": curve_table,
+    }
     fill_blocks(PAGE, {name: table(result) for name, table in tables.items()})

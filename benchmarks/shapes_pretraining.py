@@ -6,6 +6,7 @@
     python benchmarks/shapes_pretraining.py extra="steps=5000 batch_size=16"  # shorter runs
     python benchmarks/shapes_pretraining.py device=cuda jobs=9 workers=5 seeds=0,1,2 variants=all \
         store=/tmp/shape_clips extra="cuda_graph=true bf16=false save_every=3500" minutes=8
+    python benchmarks/shapes_pretraining.py only=results out=FOLDER   # take over finished runs
     python benchmarks/shapes_pretraining.py only=page          # no training: the page alone
 
 `worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes, trained until they
@@ -113,7 +114,7 @@ class Results:
                 self.content = kept
 
     def read(self, job: Job) -> None:
-        """Take over what a run has found so far."""
+        """Take over what a run has found so far; a run without a file keeps its earlier row."""
         file = self.out / job.name / "judged.json"
         if not file.is_file():
             return
@@ -183,6 +184,13 @@ def read_options(words: list[str]) -> dict[str, str]:
     return options
 
 
+def _write_own_page(results: Results, options: dict[str, str]) -> None:
+    """Fill the page, unless the results went to another file than the page's."""
+    if Path(options["result"]) == RESULT:
+        write_page(results.content)
+        print(PAGE)
+
+
 def main() -> None:
     """Run what is missing, then write the results and the page."""
     options = read_options(sys.argv[1:])
@@ -190,6 +198,12 @@ def main() -> None:
         write_page(json.loads(RESULT.read_text("utf-8")))
         return
     out = Path(options["out"]).resolve()
+    if options["only"] == "results":
+        results = Results(options, out)
+        for job in jobs_of(options):
+            results.read(job)
+        _write_own_page(results, options)
+        return
     out.mkdir(parents=True, exist_ok=True)
     if options["store"]:
         began, sizes = time.perf_counter(), ShapesConfig()
@@ -201,10 +215,7 @@ def main() -> None:
         except (OSError, WorldModelError) as error:
             print(f"the clips could not be kept, so that every step makes its own: {error}")
             options["store"] = ""
-    results = run_all(jobs_of(options), options, out)
-    if Path(options["result"]) == RESULT:
-        write_page(results.content)
-        print(PAGE)
+    _write_own_page(run_all(jobs_of(options), options, out), options)
 
 
 if __name__ == "__main__":
