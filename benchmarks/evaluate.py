@@ -1,4 +1,4 @@
-"""Evaluate the embedded models on every task and write the tables of docs/results.md.
+"""Evaluate the embedded models on every task and write the tables of docs/results.md and README.md.
 
     python benchmarks/evaluate.py            # everything; finished rows are kept and not run again
     python benchmarks/evaluate.py only=push  # rows whose name contains a word
@@ -31,6 +31,7 @@ from worldmodel.checkpoints.loading import embedded_path, load_world_model
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "eval"
 PAGE = HERE.parent / "docs" / "results.md"
+README = HERE.parent / "README.md"
 
 EARLIER = RESULTS / "earlier"
 EARLIER_SEARCH = RESULTS / "earlier_search"
@@ -77,6 +78,12 @@ ONE_IMAGE_ROWS: dict[str, EvalOptions] = {
     },
 }
 """Rows of the first table: the goal is one image with the arm back at its start."""
+HEADLINE = [
+    *(f"one image: {task}" for task in ("pick_place", "push", "push_pose", "over_wall")),
+    *("one image: two_objects", "one image: sort", "one image: no simulator label: pick_place"),
+]
+"""Rows of the README's table."""
+HEADLINE_BASELINES = ("geometry", "geometry_yaw", "pose_only", "random")
 ACTIONS = GoalPlannerOptions(method="actions")
 ROWS: dict[str, EvalOptions] = {
     **ONE_IMAGE_ROWS,
@@ -139,6 +146,17 @@ def one_image_table(found: dict[str, dict[str, Any]]) -> str:
         rows.append([name.removeprefix("one image: "), f"**{rate(row)}**", *counts, error, pace])
     names = [name.replace("_", " + ").replace("pose + only", "pose-only") for name in baselines]
     return markdown_table(["task", "planner", *names, "median error", "s/decision"], rows)
+
+
+def headline_table(found: dict[str, dict[str, Any]]) -> str:
+    """Format the rows that the README shows."""
+    rows = []
+    for name, row in found.items():
+        others = [row["baselines"][k] for k in HEADLINE_BASELINES]
+        counts = [f"{b['successes']}/{b['episodes']}" for b in others]
+        rows.append([name.removeprefix("one image: "), f"**{rate(row)}**", *counts])
+    head = ["task", "planner", "geometry", "geometry + yaw", "pose-only", "random"]
+    return markdown_table(head, rows)
 
 
 def probe_table() -> str:
@@ -258,7 +276,7 @@ def main() -> None:
 
 
 def write_page() -> None:
-    """Fill the blocks of docs/results.md from the finished rows."""
+    """Fill the blocks of docs/results.md and README.md from the finished rows."""
     sub_goals = [name for name in ROWS if name not in ONE_IMAGE_ROWS]
     blocks = {
         "one_image": one_image_table(read_rows(RESULTS, ONE_IMAGE_ROWS)),
@@ -267,6 +285,7 @@ def write_page() -> None:
         "earlier": table(read_rows(EARLIER, sub_goals)),
     }
     fill_blocks(PAGE, blocks | {"probes": probe_table(), "appearance": appearance_table()})
+    fill_blocks(README, {"headline": headline_table(read_rows(RESULTS, HEADLINE))})
 
 
 if __name__ == "__main__":

@@ -71,6 +71,10 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
     copy = tmp_path / f"{page}.md"
     shutil.copy(ROOT / "docs" / f"{page}.md", copy)
     monkeypatch.setattr(module, "PAGE", copy)
+    if script == "evaluate":
+        readme = tmp_path / "README.md"
+        shutil.copy(ROOT / "README.md", readme)
+        monkeypatch.setattr(module, "README", readme)
     if script in ("evaluate", "planning_speed", "rollouts"):
         module.write_page()
     elif script == "pretraining":
@@ -81,6 +85,8 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         module.write_page(module.json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown
+    if script == "evaluate":
+        assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text("utf-8")
 
 
 def test_names_of_results_need_no_quotes():
