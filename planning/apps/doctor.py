@@ -6,12 +6,10 @@ imports torch.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from planning.apps.doctor_probes import CAMERA, RENDER, TORCH, probe
 from planning.doctor_options import DoctorOptions
 from planning.errors import PlanningError
 from worldmodel.data.cache import cache_root
@@ -49,40 +48,6 @@ EXTRAS = {
     "wandb": ("wandb", "the experiment tracker W&B"),
 }
 """Extra -> a module that it installs, and what it is for."""
-TORCH = """
-import json, torch
-found = {"version": torch.__version__, "built": torch.version.cuda}
-found["threads"] = torch.get_num_threads()
-found["devices"] = [
-    [torch.cuda.get_device_name(i), torch.cuda.get_device_properties(i).total_memory]
-    for i in range(torch.cuda.device_count())
-] if torch.cuda.is_available() else []
-if found["devices"]:
-    float(torch.ones(8, device="cuda").sum())
-print(json.dumps(found))
-"""
-RENDER = """
-import json
-from envs.errors import RenderingError
-from envs.rendering import open_context
-try:
-    context = open_context(64, 64)
-    from OpenGL import GL
-    print(json.dumps({"found": GL.glGetString(GL.GL_RENDERER).decode()}))
-except RenderingError as error:
-    print(json.dumps({"error": str(error)}))
-"""
-CAMERA = """
-import json, sys
-from planning.apps.open_camera import open_camera
-try:
-    with_camera = open_camera(sys.argv[1])
-    image = with_camera.read().image
-    print(json.dumps({"found": list(image.shape[:2])}))
-    with_camera.close()
-except Exception as error:
-    print(json.dumps({"error": str(error) or type(error).__name__}))
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,29 +65,6 @@ class Check:
         """Return the check as a line of text."""
         fix = f". {self.fix}" if self.fix else ""
         return f"{self.status:8s} {self.name:12s} {self.found}{fix}"
-
-
-def probe(code: str, timeout_s: float, *arguments: str) -> dict[str, object]:
-    """Run code in a Python process; return what it printed, or `error`."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {timeout_s:g} s"}
-    lines = done.stdout.strip().splitlines()
-    try:
-        found = json.loads(lines[-1]) if lines else None
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        return found
-    last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-    return {"error": last[:300]}
 
 
 def examine(options: DoctorOptions) -> Iterator[Check]:

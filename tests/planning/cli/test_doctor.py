@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import worldmodel
-from planning.apps import doctor
+from planning.apps import doctor, doctor_probes
 from planning.cli.app import main
 from planning.doctor_options import DoctorOptions
 from planning.serve_options import RemoteOptions
@@ -110,8 +110,8 @@ def test_a_plan_server_that_is_away():
     "code", ["import os; os._exit(3)", "import os; os.kill(os.getpid(), 11)", "print('x')", "1/0"]
 )
 def test_a_probe_that_crashes_is_an_error_in_words(code):
-    assert doctor.probe(code, 300)["error"]
+    assert doctor_probes.probe(code, 300)["error"]
 
 
 def test_a_probe_that_hangs_ends():
-    assert "within 0.2 s" in doctor.probe("import time; time.sleep(600)", 0.2)["error"]
+    assert "within 0.2 s" in doctor_probes.probe("import time; time.sleep(600)", 0.2)["error"]
