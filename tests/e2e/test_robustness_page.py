@@ -1,4 +1,4 @@
-"""The page on robustness names code and tests of every kind of fault, and they exist."""
+"""The pages on robustness name code and tests of every kind of fault, and they exist."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"\n## ([A-Z])\. [^\n]+\n(.*?)(?=\n## )", TEXT, re.DOTALL))
+OVERVIEW = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+PAGES = [page.read_text("utf-8") for page in sorted((ROOT / "docs").glob("robustness-*.md"))]
+TEXT = "\n".join([OVERVIEW, *PAGES])
+SECTION = re.compile(r"\n## ([A-Z])\. [^\n]+\n(.*?)(?=\n## |\Z)", re.DOTALL)
+SECTIONS = dict(pair for page in PAGES for pair in SECTION.findall(page))
 PACKAGES = ("worldmodel", "planning", "robot", "envs")
 FILE = re.compile(rf"`((?:{'|'.join((*PACKAGES, 'tests', 'benchmarks'))})/[\w./-]*)`")
 NAME = re.compile(rf"`((?:{'|'.join(PACKAGES)})(?:\.\w+)+)`")
@@ -15,7 +18,8 @@ BARE = re.compile(r"`([\w/]+\.py)[`:]")
 
 
 def test_every_kind_is_there():
-    assert "".join(SECTIONS) == "ABCDEFGHIJKLMNOPQRST"
+    assert "".join(sorted(SECTIONS)) == "ABCDEFGHIJKLMNOPQRST"
+    assert re.findall(r"^\| ([A-Z]) \| \[", OVERVIEW, re.MULTILINE) == sorted(SECTIONS)
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
