@@ -185,6 +185,7 @@ class SkillAgent:
             budget=goal.steps - self.spent,
             pushing=self.pushing,
             given_up=frozenset(self.given_up),
+            aim_m=(self.options.aim_x_m, self.options.aim_y_m),
         )
         choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:

@@ -66,6 +66,13 @@ class Problem:
     """Whether the closed fingers are behind an object, so that a push can continue."""
     given_up: frozenset[tuple[str, int]] = frozenset()
     """Skills and their variants that were given up because something was in the way."""
+    aim_m: tuple[float, float] = (0.0, 0.0)
+    """Added to the decoded position of an object where a skill starts (x, y) [m]."""
+
+    def start_m(self, target: int) -> Array:
+        """Return where a skill on an object starts [2], m."""
+        assert self.objects is not None, "only decoded objects are targets"
+        return self.objects[target].position_m[:2] + np.asarray(self.aim_m)
 
     def moves(self, names: Sequence[str], *, first: bool) -> list[Move]:
         """Return the possible moves: each variant of each skill on each object.
@@ -257,8 +264,7 @@ class Program:
             if move.target is None or not self.problem.objects:
                 context = replace(context, object_m=None)
             elif whole is None or earlier != move.target:
-                place_2 = self.problem.objects[move.target].position_m[:2]
-                context = replace(context, object_m=place_2)
+                context = replace(context, object_m=self.problem.start_m(move.target))
             part = move.skill.expand(context, own_BP)
             whole, earlier = part if whole is None else join(whole, part), move.target
         assert whole is not None, "a program has at least one move"
