@@ -176,21 +176,24 @@ class SkillAgent:
         """Decide what to do next, fill the queue, and return the record of the decision."""
         began = time.perf_counter()
         goal = self.goals[self.index]
+        objects = self._locate(seen.z_1ND)
+        settled = self._settled(objects or (), goal.objects or ())
         problem = Problem(
             seen=seen,
             goal_1ND=goal.z_1ND,
             context=self._context(state),
-            objects=self._locate(seen.z_1ND),
+            objects=objects,
             goals=goal.objects,
             budget=goal.steps - self.spent,
             pushing=self.pushing,
             given_up=frozenset(self.given_up),
             aim_m=(self.options.aim_x_m, self.options.aim_y_m),
+            settled=settled,
         )
         choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:
             why: Why = "budget"
-        elif self._reached(problem):
+        elif settled and len(settled) == min(len(objects or ()), len(goal.objects or ())):
             why = "reached"
         else:
             choice, plan = self.chooser.choose(problem, self.rng)
@@ -212,18 +215,15 @@ class SkillAgent:
             seconds={"encode": encode_s, **parts, "other": other},
         )
 
-    def _reached(self, problem: Problem) -> bool:
-        """Return whether every decoded object is at its goal."""
-        if not problem.objects or not problem.goals:
+    def _settled(self, objects: Sequence[Located], goals: Sequence[Located]) -> frozenset[int]:
+        """Return the indices of the objects at their goals."""
+        pairs = pair_objects(objects, goals)
+        return frozenset(i for i, j in pairs if self._is_settled(objects[i], goals[j]))
+
+    def _is_settled(self, now: Located, goal: Located) -> bool:
+        if np.linalg.norm((goal.position_m - now.position_m)[:2]) >= self.options.stop_m:
             return False
-        pairs = pair_objects(problem.objects, problem.goals)
-        for now, goal in [(problem.objects[i], problem.goals[j]) for i, j in pairs]:
-            away_m = np.linalg.norm((goal.position_m - now.position_m)[:2])
-            if away_m >= self.options.stop_m:
-                return False
-            if self.chooser.turns and yaw_error(now, goal) > YAW_TOLERANCE_RAD:
-                return False
-        return True
+        return not self.chooser.turns or yaw_error(now, goal) <= YAW_TOLERANCE_RAD
 
     def _follow(self, problem: Problem, choice: Choice | None) -> None:
         """Fill the queue with the actions until the next look."""

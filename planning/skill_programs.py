@@ -68,6 +68,8 @@ class Problem:
     """Skills and their variants that were given up because something was in the way."""
     aim_m: tuple[float, float] = (0.0, 0.0)
     """Added to the decoded position of an object where a skill starts (x, y) [m]."""
+    settled: frozenset[int] = frozenset()
+    """Indices of the objects that are at their goals already."""
 
     def start_m(self, target: int) -> Array:
         """Return where a skill on an object starts [2], m."""
@@ -78,13 +80,16 @@ class Problem:
         """Return the possible moves: each variant of each skill on each object.
 
         Variants that were given up are left out, unless there is no other: the model imagined that
-        they succeed, and would do so again.
+        they succeed, and would do so again. Objects at their goals are left where they are, unless
+        all are.
 
         Args:
             names: Skills to choose from.
             first: Whether the move is the first of its program.
         """
-        targets: list[int | None] = list(range(len(self.objects))) if self.objects else [None]
+        found = range(len(self.objects or ()))
+        left = [index for index in found if index not in self.settled]
+        targets: list[int | None] = [*(left or found)] if self.objects else [None]
         skills = [get_skill(name) for name in names]
         moves = [
             Move(skill, target, variant)
