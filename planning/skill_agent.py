@@ -178,10 +178,11 @@ class SkillAgent:
         goal = self.goals[self.index]
         objects = self._locate(seen.z_1ND)
         settled = self._settled(objects or (), goal.objects or ())
+        context = self._context(state)
         problem = Problem(
             seen=seen,
             goal_1ND=goal.z_1ND,
-            context=self._context(state),
+            context=context,
             objects=objects,
             goals=goal.objects,
             budget=goal.steps - self.spent,
@@ -189,6 +190,7 @@ class SkillAgent:
             given_up=frozenset(self.given_up),
             aim_m=(self.options.aim_x_m, self.options.aim_y_m),
             settled=settled,
+            at_home=is_home(context),
         )
         choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:

@@ -5,6 +5,7 @@ Shapes: B samples, N tokens, D width, K horizon, S state, A action.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,8 +14,8 @@ from torch import Tensor
 
 from planning.located import Located, pair_objects, wrap_half_turn
 from planning.protocols import SkillModel
-from planning.skill_imagination import M_PER_RAD
-from planning.skill_path import Expansion
+from planning.skill_imagination import M_PER_RAD, locate
+from planning.skill_path import Array, Expansion
 from planning.skill_programs import Move, Problem, Program
 from planning.skill_record import Candidate
 from planning.skill_search import SkillPlan, SkillSearch
@@ -43,8 +44,16 @@ class Chooser(Protocol):
         """Return the next skills (None to go home), and the search behind the choice, if any."""
 
 
+NEARER = 0.5
+"""Share of an object's distance from its goal below which it counts as brought there."""
+
+
 class SearchChooser:
-    """Chooses by search; goes home if no plan is imagined to be better."""
+    """Chooses by search; goes home if no plan is imagined to be better.
+
+    At home, a plan that is not better in total is chosen as well if its own object is imagined
+    near its goal: what the model loses there is another object, which the skill does not touch.
+    """
 
     turns = True
 
@@ -56,9 +65,23 @@ class SearchChooser:
     ) -> tuple[Choice | None, SkillPlan | None]:
         """Return the best plan, or no choice if going home is imagined to end nearer the goal."""
         plan = self.search.plan(problem, rng)
-        if plan is None or plan.best.energy >= plan.rest_energy:
+        if plan is None:
+            return None, None
+        better = plan.best.energy < plan.rest_energy
+        if not better and not (problem.at_home and self._brings_nearer(problem, plan)):
             return None, plan
         return Choice(chosen=plan.best, expansion=plan.expansion), plan
+
+    def _brings_nearer(self, problem: Problem, plan: SkillPlan) -> bool:
+        """Return whether the first moved object is imagined near its goal."""
+        pairs = dict(pair_objects(problem.objects or (), problem.goals or ()))
+        target = plan.best.targets[0]
+        if target is None or target not in pairs or not problem.objects or not problem.goals:
+            return False
+        goal_m = problem.goals[pairs[target]].position_m
+        ends = locate(self.search.imagination.model, plan.end_1ND) or ()
+        now, end = (_nearest_m(objects, goal_m) for objects in (problem.objects, ends))
+        return end < NEARER * now
 
 
 class GeometryChooser:
@@ -98,6 +121,11 @@ class GeometryChooser:
             energy=float("nan"),
         )
         return Choice(chosen=chosen, expansion=expansion), None
+
+
+def _nearest_m(objects: Sequence[Located], place_m: Array) -> float:
+    """Return the horizontal distance of a place from the nearest object [m]."""
+    return min((float(np.linalg.norm((o.position_m - place_m)[:2])) for o in objects), default=1.0)
 
 
 def pose_error_m(now: Located, goal: Located) -> float:

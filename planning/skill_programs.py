@@ -70,6 +70,8 @@ class Problem:
     """Added to the decoded position of an object where a skill starts (x, y) [m]."""
     settled: frozenset[int] = frozenset()
     """Indices of the objects that are at their goals already."""
+    at_home: bool = False
+    """Whether the arm is at its start pose, where it hides no object."""
 
     def start_m(self, target: int) -> Array:
         """Return where a skill on an object starts [2], m."""

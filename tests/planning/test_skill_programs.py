@@ -11,12 +11,14 @@ from planning.planner import Observation
 from planning.policy import Policy
 from planning.rollout import run_episode
 from planning.skill_agent import SkillAgent
-from planning.skill_choosers import GeometryChooser
+from planning.skill_choosers import GeometryChooser, SearchChooser
+from planning.skill_imagination import Imagination
 from planning.skill_options import SkillOptions
 from planning.skill_path import Context
 from planning.skill_programs import Move, Problem, Program
+from planning.skill_search import SkillSearch
 from planning.skills import PICK_PLACE
-from tests.planning.toy_table import HOME, ToyEnv, pose
+from tests.planning.toy_table import HOME, ToyEnv, ToyModel, pose
 
 NOW = [Located(np.array([0.5, 0.1, 0.02]), None), Located(np.array([0.6, -0.1, 0.02]), None)]
 GOAL = [Located(np.array([0.55, 0.0, 0.02]), None), NOW[1]]
@@ -83,3 +85,27 @@ def test_an_object_at_its_goal_is_not_moved():
 def test_all_objects_may_be_moved_if_all_are_at_their_goals():
     settled = dataclasses.replace(PROBLEM, settled=frozenset({0, 1}))
     assert {move.target for move in settled.moves(["pick_place"], first=True)} == {0, 1}
+
+
+class Forgetful(ToyModel):
+    """Imagines that the second object is lost once the fingers have closed."""
+
+    def unroll(self, z, state, actions, past=None):
+        out = super().unroll(z, state, actions, past)
+        closed = (actions[..., 6] > 0).cummax(dim=1).values
+        out[..., 0, 5] += 0.3 * closed
+        return out
+
+
+def test_at_home_an_object_that_is_imagined_at_its_goal_is_moved():
+    env = ToyEnv([pose(0.5, 0.1), pose(0.6, -0.1)], [pose(0.55, 0.0), pose(0.6, -0.1)])
+    model = Forgetful(objects=2)
+    options = SkillOptions(skill_samples=48)
+    chooser = SearchChooser(SkillSearch(Imagination(model, options.roll_out), options))
+    planner = SkillAgent(
+        Policy(model), model, options, lambda s: (s[:3].copy(), float(s[5])), chooser
+    )
+    episode = run_episode(env, planner, task="push", seed=0, keep_frames=False)
+    assert episode.success
+    first = episode.decisions[0]
+    assert first.chosen.energy >= first.rest_energy
