@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Processes of `make test`, one more than two cores: tests wait for other processes and the disk.
+JOBS ?= 3
 
 .PHONY: setup demo test cases lint docs
 setup: $(STAMP)
@@ -15,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
 # Inputs that went wrong once: prints what each expects and what it got.
 cases: setup
