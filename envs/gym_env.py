@@ -17,6 +17,7 @@ from PIL import Image
 
 from envs.errors import TaskError
 from envs.goals import SubGoal
+from envs.rendering import load_triton_first
 from envs.sizes import as_pose
 from robot.arm import ArmSpec
 from robot.constants import GRIPPER_DEAD_BAND
@@ -69,6 +70,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     def __init__(
         self, env: gymnasium.Env[Any, Any] | None = None, *, image_size: int = 128
     ) -> None:
+        load_triton_first()
         self.env = env or self.make_env()
         self.image_size, self.render_mode = image_size, "rgb_array"
         spec = self.arm_spec

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import os
 import sys
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -28,6 +33,20 @@ def backends() -> tuple[str, ...]:
     return ("egl", "osmesa", "glfw") if os.environ.get("DISPLAY") else ("egl", "osmesa")
 
 
+@cache
+def load_triton_first() -> None:
+    """Load the library of Triton, which PyTorch's builds for CUDA bring, before Mesa's OpenGL.
+
+    Both contain LLVM, of other versions. Mesa makes its own visible to all libraries that are
+    loaded later, and an import of Triton after it, as by the first optimiser, ends the process.
+    """
+    found = find_spec("triton") if sys.platform == "linux" else None
+    for folder in (found and found.submodule_search_locations) or ():
+        for library in Path(folder).glob("_C/libtriton*.so"):
+            with contextlib.suppress(OSError):  # a broken one is for its user to find
+                ctypes.CDLL(str(library))
+
+
 def open_context(width: int, height: int) -> Any:
     """Create an OpenGL context and make it current.
 
@@ -38,6 +57,7 @@ def open_context(width: int, height: int) -> Any:
     Raises:
         RenderingError: No backend works; the message has the command that installs one.
     """
+    load_triton_first()
     reasons = []
     for name in backends():
         try:
