@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from planning.errors import PlanError
 from planning.options import Device, Precision
-from planning.ranges import between, check_fields
+from planning.ranges import check_fields
+from worldmodel.perception.segmentation.options import PropagationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,18 +23,7 @@ class Options:
     """List of sequences (default: ImageSets/2017/val.txt in data)."""
     resolution: str = "480p"
     """Folder of the frames in JPEGImages, and of the masks in Annotations."""
-    short_side: int = field(default=480, metadata=between(16, 4096, "px"))
-    """Shorter side of the frames for the encoder, rounded to whole patches."""
-    context: int = field(default=15, metadata=between(1, 1024, "frames"))
-    """Number of earlier frames that give labels, besides the first one."""
-    radius: int = field(default=12, metadata=between(1, 1024, "tokens"))
-    """Maximum distance between a token and its neighbours."""
-    neighbourhood: Literal["circle", "square"] = "circle"
-    """Shape of the neighbourhood."""
-    top_k: int = field(default=5, metadata=between(1, 1024))
-    """Number of most similar tokens, over all frames, that give a token its label."""
-    temperature: float = field(default=0.2, metadata=between(1e-4, 100))
-    """Temperature of the softmax over their similarities."""
+    propagation: PropagationOptions = field(default_factory=PropagationOptions)
     device: Device = "auto"
     """Device of the encoder."""
     precision: Precision = "auto"
@@ -51,7 +40,6 @@ def run(options: Options) -> int:
     """Segment all sequences, then print and write J and F."""
     from planning.apps.own_encoder import open_encoder
     from worldmodel.atomic_io import write_json
-    from worldmodel.perception.segmentation.label_propagation import PropagationOptions
     from worldmodel.perception.segmentation.videos import find_sequences, segment_all
 
     root, out = Path(options.data), Path(options.out)
@@ -60,15 +48,7 @@ def run(options: Options) -> int:
     names = Path(options.videos) if options.videos else root / "ImageSets" / "2017" / "val.txt"
     sequences, rejected = find_sequences(root, names, options.resolution)
     encoder = open_encoder(options.model, options.device, options.precision)
-    chosen = PropagationOptions(
-        short_side=options.short_side,
-        context=options.context,
-        radius=options.radius,
-        neighbourhood=options.neighbourhood,
-        top_k=options.top_k,
-        temperature=options.temperature,
-    )
-    found = segment_all(encoder, sequences, rejected, chosen, out)
+    found = segment_all(encoder, sequences, rejected, options.propagation, out)
     j, f = found.mean()
     facts = {"J": j, "F": f, "J&F": (j + f) / 2, "scores": found.scores}
     write_json(

@@ -16,7 +16,6 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.segmentation.label_propagation import (
     Propagation,
-    PropagationOptions,
     frame_tokens,
     near,
     resized,
@@ -27,6 +26,7 @@ from worldmodel.perception.segmentation.mask_scores import (
     region_similarity,
     score_masks,
 )
+from worldmodel.perception.segmentation.options import PropagationOptions
 
 
 def disc(height, width, row, column, radius):

@@ -30,12 +30,9 @@ from worldmodel.kept_results import KeptResults
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.hdf5_file import source_stamp
-from worldmodel.perception.segmentation.label_propagation import (
-    Propagation,
-    PropagationOptions,
-    frame_tokens,
-)
+from worldmodel.perception.segmentation.label_propagation import Propagation, frame_tokens
 from worldmodel.perception.segmentation.mask_scores import score_masks
+from worldmodel.perception.segmentation.options import PropagationOptions
 
 log = logging.getLogger(__name__)
 MaskImage = NDArray[np.uint8]
