@@ -4,8 +4,9 @@
                                  [tasks=pick_place,push] [factors=light,camera]
 
 Each row is one task and one factor of `envs.factors`: the planner with skills and one goal image,
-beside the baseline `geometry`, on the same seeds. Finished rows in
-benchmarks/results/factors/MODEL/ are kept and not run again; the table is printed from all rows.
+beside the baseline `geometry`, on the same seeds. Rows in benchmarks/results/factors/MODEL/ with as
+many episodes are not run again, and neither are the finished episodes of a stopped row
+(runs/factors). The table of docs/environments.md has all rows of the model.
 """
 
 from __future__ import annotations
@@ -15,42 +16,61 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-from page_blocks import markdown_table
+from page_blocks import fill_blocks, markdown_table
 
+from planning.apps.episode_runner import PLANNER
 from planning.apps.eval_summary import summarise
 from planning.apps.evaluate import run_agents
+from planning.apps.kept_episodes import facts_of, open_hashed, unfinished
 from planning.options import EvalOptions, Factor, SceneOptions
-from worldmodel.checkpoints.loading import load_world_model
-from worldmodel.models.world_model import WorldModel
 
-RESULTS = Path(__file__).resolve().parent / "results" / "factors"
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "factors"
+PAGE = HERE.parent / "docs" / "environments.md"
+OUT = Path("runs") / "factors"
 TASKS = ("pick_place", "push", "push_pose", "over_wall")
 SEED = 40
 """Evaluation seed; no training or tuning uses its episodes."""
 
 
-def run_row(world: WorldModel, options: EvalOptions) -> dict[str, Any]:
+def run_row(options: EvalOptions) -> dict[str, Any]:
     """Run planner and geometry on one task with one factor."""
+    world, digest = open_hashed(options)
     baselines = () if world.object_head is None else ("geometry",)
-    found, interrupted = run_agents(options, world, baselines)
-    if interrupted:
-        raise SystemExit("stopped; finished rows are kept")
-    episodes = found.pop("planner")
+    facts = facts_of(options, digest, world, (PLANNER, *baselines))
+    with unfinished(Path(options.out), facts, options.seed) as kept:
+        found, interrupted = run_agents(options, world, baselines, kept)
+        if interrupted:
+            raise SystemExit("stopped; finished episodes are kept")
+        kept.clear()
+    episodes = found.pop(PLANNER)
     return summarise(episodes, found, options, options.scene)
 
 
+def count_of(file: Path) -> int:
+    """Return the number of episodes of a finished row."""
+    return int(json.loads(file.read_text(encoding="utf-8"))["episodes"])
+
+
 def show(folder: Path) -> None:
-    """Print the table of all finished rows."""
-    rows = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    """Write the table of all finished rows."""
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")]
+    order = get_args(Factor)
+    rows.sort(key=lambda row: (TASKS.index(row["task"]), order.index(row["factor"])))
     cells = []
     for row in rows:
         rates = {"planner": row, **row["baselines"]}
-        counts = [
-            f"{rates[name]['successes']}/{rates[name]['episodes']}" if name in rates else "-"
-            for name in ("planner", "geometry")
-        ]
-        cells.append([row["task"], row["factor"], *counts])
-    print(markdown_table(["task", "factor", "planner", "geometry"], cells))
+        counts = [rate_text(rates[name]) for name in ("planner", "geometry") if name in rates]
+        cells.append([row["task"], row["factor"].replace("_", " "), *counts])
+    table = markdown_table(["task", "factor", "planner", "geometry"], cells)
+    fill_blocks(PAGE, {"factors": table if cells else ""})
+    print(table)
+
+
+def rate_text(found: dict[str, Any]) -> str:
+    """Return successes with their 95 % interval."""
+    low, high = found["ci95"]
+    return f"{found['successes']}/{found['episodes']} ({low:.0%} to {high:.0%})"
 
 
 def main() -> None:
@@ -69,11 +89,10 @@ def main() -> None:
         given[key] = value
     folder = RESULTS / Path(given["model"]).stem
     folder.mkdir(parents=True, exist_ok=True)
-    world = load_world_model(given["model"], "cpu")
     for factor in given["factors"].split(","):
         for task in given["tasks"].split(","):
             file = folder / f"{task}-{factor}.json"
-            if file.is_file():
+            if file.is_file() and count_of(file) >= int(given["episodes"]):
                 continue
             options = EvalOptions(
                 scene=SceneOptions(task=task, factor=factor),
@@ -83,8 +102,10 @@ def main() -> None:
                 seed=SEED,
                 workers=int(given["workers"]),
                 pictures=False,
-            )
-            row = run_row(world, options)
+                device="cpu",
+                out=str(OUT / folder.name / file.stem),
+            ).resolved()
+            row = run_row(options)
             part = file.with_suffix(".part")
             part.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
             part.replace(file)

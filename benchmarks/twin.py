@@ -64,7 +64,8 @@ def plain(row: Row) -> dict[str, Any]:
         sub_goals=row.sub_goals,
     )
     options = options.resolved()
-    found = run_agents(options, load_world_model(options.model, options.device), ())[0]["planner"]
+    world = load_world_model(options.model, options.device)
+    found = run_agents(options, world, (), None)[0]["planner"]
     each = {"each": brief([episode.summary() for episode in found])}
     return summarise(found, {}, options, options.scene) | each
 
