@@ -15,18 +15,18 @@ from envs.appearance import SPLITS, randomise
 from envs.config import CAMERA_NAMES, FACTORS, OBJECTS
 from envs.embodiment import get_embodiment
 from envs.errors import TaskError
-from envs.expert import WayPoint, flange_position, grasp_points, run_expert
+from envs.expert import WayPoint, grasp_points, run_expert
 from envs.experts import expert_points
 from envs.factors import add_distractor, change_shapes, change_world
 from envs.goals import MAIN_CAMERA, SubGoal, choose_sub_goals, picture, render_sub_goals
 from envs.layout import Clutter, Layout
-from envs.mujoco_arm import MujocoArm, rest_joints
-from envs.objects import SceneObject, place_wall
+from envs.mujoco_arm import MujocoArm
+from envs.objects import SceneObject
 from envs.outcome import describe, is_solved
 from envs.play import play_to_goal
 from envs.starts import draw_clutter, draw_layout
 from envs.tasks import Task, get_task
-from envs.world import World
+from envs.world import Worlds
 
 Array = NDArray[np.float64]
 Point = tuple[float, float, float]
@@ -118,7 +118,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             raise TaskError(
                 f"factor=play_goal needs a task that moves one object, not {self.task.name}"
             )
-        self._worlds: dict[tuple[tuple[str, ...], bool], World] = {}
+        self._worlds = Worlds(image_size, fidelity, self.embodiment)
         width = self.embodiment.width_px(image_size)
         picture = gymnasium.spaces.Box(0, 255, (image_size, width, 3), np.uint8)
         spaces: dict[str, gymnasium.Space[Any]] = {self._key(name): picture for name in cameras}
@@ -135,17 +135,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         return "image" if camera == "left" else f"image_{camera}"
 
     def _open(self, shapes: tuple[str, ...], *, wall: bool) -> None:
-        if (shapes, wall) not in self._worlds:
-            shared = next((w.renderer.graphics for w in self._worlds.values()), None)
-            self._worlds[shapes, wall] = World(
-                shapes,
-                wall=wall,
-                image_size=self.image_size,
-                fidelity=self.fidelity,
-                graphics=shared,
-                embodiment=self.embodiment,
-            )
-        self.world = self._worlds[shapes, wall]
+        self.world = self._worlds.open(shapes, wall=wall)
         self.model, self.data = self.world.model, self.world.data
         self.arm, self.renderer = self.world.arm, self.world.renderer
         self.arm_spec = self.arm.spec
@@ -217,20 +207,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
             self.layout = draw_layout(self.task, radii_m, rng, self.embodiment.left_m)
         if factor == "distractor":
             self.layout = add_distractor(self.layout, self.items, factor_rng)
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Put everything where the layout says, and let it settle."""
-        layout = self.layout
-        if layout.wall is not None:
-            place_wall(self.model, layout.wall)
-        flange_m = flange_position(layout.tcp_m, self.embodiment.flange_to_tcp_m)
-        self.arm.reset(rest_joints(self.arm.ik, flange_m))
-        for item, place, yaw in zip(self.items, layout.objects_m, layout.yaws_rad, strict=True):
-            item.put(place, yaw)
-        for _ in range(40):
-            mujoco.mj_step(self.model, self.data)
-        mujoco.mj_forward(self.model, self.data)
+        self.world.arrange(self.layout)
 
     def _grip(self) -> bool:
         """Grasp the first object, move back to the start, and return whether it is held."""
@@ -332,15 +309,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         It maps homogeneous points of the base frame [m] to (u w, v w, w): u and v are fractions of
         the image's width and height from its left and top, and w is the depth [m].
         """
-        index = self.model.camera(camera).id
-        place_3 = self.data.cam_xpos[index]
-        # MuJoCo's cameras look along their -z axis, with y up
-        right, up, back = self.data.cam_xmat[index].reshape(3, 3).T
-        focal = 0.5 / np.tan(np.radians(self.model.cam_fovy[index]) / 2)
-        height, width = self.renderer.shape
-        across = focal * height / width
-        rows_33 = np.stack([across * right - 0.5 * back, -focal * up - 0.5 * back, -back])
-        return np.column_stack([rows_33, -rows_33 @ place_3])
+        return self.world.camera_matrix(camera)
 
     def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
         """Render the image [H, W, 3] of the left camera."""
@@ -348,9 +317,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
 
     def close(self) -> None:
         """Free the OpenGL context."""
-        for world in self._worlds.values():
-            world.renderer.close()
-        self._worlds.clear()
+        self._worlds.close()
 
 
 def _check_names(what: str, names: Sequence[str], known: tuple[str, ...]) -> None:
