@@ -74,7 +74,8 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
     summary |= {"task": ", ".join(tasks), "tasks": tasks, "interrupted": interrupted}
     summary |= exceptions_of(out, {PLANNER: episodes, **others})
     page = write_report(out, "Skills by imagination", summary, episodes, dict(others))
-    frames = [frame for episode in episodes for frame in beside_goals(episode)]
+    imagined = any(episode.imagined for episode in episodes)
+    frames = [frame for e in episodes for frame in beside_goals(e, imagined=imagined)]
     if frames:
         write_bytes(out / "demo.webp", webp_bytes(frames, scale=2))
     if not interrupted:

@@ -6,7 +6,7 @@ Shapes: F frames of a bank, N tokens, C width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -93,11 +93,17 @@ def add_imagined(episodes: Sequence[Episode], model: str, world: WorldModel) -> 
         return
     decoder = find_decoder(model, world)
     text = "imagined end, decoded" if decoder else "imagined end: nearest recorded frame"
-    show: Callable[[Tensor], Picture]
-    show = FrameBank(shown, world).nearest if decoder is None else decoder.picture
+    bank = FrameBank(shown, world) if decoder is None else None
     for episode in shown:
         episode.imagined_text = text
-        episode.imagined = [
-            None if d.imagined_ND is None else show(torch.from_numpy(d.imagined_ND).float())
-            for d in episode.decisions
-        ]
+        episode.imagined = [None] * len(episode.decisions)
+        for index, decision in enumerate(episode.decisions):
+            if decision.imagined_ND is None:
+                continue
+            z_NC = torch.from_numpy(decision.imagined_ND).float()
+            if bank is not None:
+                episode.imagined[index] = bank.nearest(z_NC)
+            elif decoder is not None:
+                frame = episode.frames[min(decision.step, len(episode.frames) - 1)]
+                now = world.preprocess(torch.from_numpy(frame))
+                episode.imagined[index] = decoder.picture(z_NC, now)

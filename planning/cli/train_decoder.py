@@ -30,6 +30,8 @@ class Options:
     """Maximum duration of the optimisation; 0 sets none."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
     """Seed of the weights, the frames and the batches."""
+    bf16: bool = False
+    """Train under bfloat16 autocast: half the time on processors with AVX-512 bfloat16."""
     links: Literal["inside", "all"] = "inside"
     """Whether links in the data must stay inside the data set, or may lead anywhere (all, for your
     own links)."""
@@ -46,7 +48,8 @@ class Options:
     """File of the decoder (empty: NAME-decoder.safetensors beside the model, where the reports find
     it)."""
     out: str = "runs/decoder"
-    """Output folder for summary.json and examples.png, unseen frames above their decoded ones."""
+    """Output folder for checkpoints, from which the same command resumes, summary.json, and
+    examples.png, unseen frames above their decoded ones."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,6 +63,7 @@ def run(options: Options) -> int:
     from planning.report.video import png_bytes
     from worldmodel.atomic_io import write_bytes, write_json
     from worldmodel.checkpoints.picture_decoder import decoder_path, save_decoder
+    from worldmodel.training.checkpointing import CheckpointStore, step_of
     from worldmodel.training.decoder import (
         decoder_data,
         examples,
@@ -82,7 +86,12 @@ def run(options: Options) -> int:
             (options.val, max(1, options.count // 10)),
         )
     )
-    with tqdm(total=options.train_steps, desc="decoder", unit="step") as bar:
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    store = CheckpointStore(out / "checkpoints")
+    newest = store.newest()
+    done = 0 if newest is None else step_of(newest)
+    with tqdm(total=options.train_steps, initial=done, desc="decoder", unit="step") as bar:
 
         def show(loss: float) -> None:
             bar.update(1)
@@ -94,6 +103,8 @@ def run(options: Options) -> int:
             steps=options.train_steps,
             minutes=options.minutes,
             seed=options.seed,
+            bf16=options.bf16,
+            store=store,
             report=show,
         )
     found = mean_error(decoder, unseen)
@@ -102,7 +113,6 @@ def run(options: Options) -> int:
     file = Path(options.file) if options.file else decoder_path(split_code(options.model)[0])
     save_decoder(file, decoder)
     facts = {"model": options.model, "frames": len(train.z_FND), "seed": options.seed}
-    out = Path(options.out)
     write_json(out / "summary.json", facts | {"file": str(file)} | found)
     write_bytes(out / "examples.png", png_bytes(examples(decoder, unseen)))
     print(file)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from planning.report.camera import project
 from planning.report.plots import Plot, aimed, energy_map, energy_plot, parameter_text, short
@@ -72,16 +73,33 @@ class EpisodeView:
     """All numbers as JSON."""
 
 
-def beside_goals(episode: Episode) -> list[NDArray[np.uint8]]:
+def beside_goals(episode: Episode, *, imagined: bool = False) -> list[NDArray[np.uint8]]:
     """Return each frame beside its current sub-goal, [H, 2 W, 3].
 
     The last frame has no decision. It may be the only one, of an episode that ended at once.
+
+    Args:
+        episode: Episode with frames.
+        imagined: Whether the imagined end of the decision in force is between the two, [H, 3 W, 3];
+            it needs an episode with such pictures.
     """
     due = [*episode.sub_goals, *(episode.sub_goals or [0])[-1:]] if episode.goals else []
-    return [
-        np.concatenate([frame, episode.goals[index].image], axis=1)
-        for frame, index in zip(episode.frames, due, strict=False)
-    ]
+    pairs = zip(episode.frames, due, strict=False)
+    rows = [[frame, episode.goals[index].image] for frame, index in pairs]
+    if imagined:
+        for step, row in enumerate(rows):
+            row.insert(1, _imagined_at(episode, step))
+    return [np.concatenate(row, axis=1) for row in rows]
+
+
+def _imagined_at(episode: Episode, step: int) -> NDArray[np.uint8]:
+    """Return the newest imagined end at a step in the size of a frame; black before the first."""
+    height, width = episode.frames[0].shape[:2]
+    decided = zip(episode.decisions, episode.imagined, strict=False)
+    known = [picture for d, picture in decided if d.step <= step and picture is not None]
+    if not known:
+        return np.zeros((height, width, 3), np.uint8)
+    return np.asarray(Image.fromarray(known[-1]).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def outcome(episode: Episode) -> str:

@@ -61,11 +61,22 @@ def rollout_pictures(world: WorldModel, decoder: PictureDecoder, batch: Batch) -
     )
     steps = shown_steps(imagined_BKND.shape[1])
     rows = []
-    for recorded_TND, imagined_KND in zip(z_BTND, imagined_BKND, strict=True):
+    references = _references(data)
+    for recorded_TND, imagined_KND, reference in zip(
+        z_BTND, imagined_BKND, references, strict=True
+    ):
         for z_TND in (recorded_TND, torch.cat([recorded_TND[:1], imagined_KND])):
-            pictures = decoder.decode(z_TND[[0, *steps]]).numpy()
+            pictures = decoder.decode(z_TND[[0, *steps]], reference).numpy()
             rows.append(np.concatenate(list(pictures), axis=1))
     return np.concatenate(rows, axis=0)
+
+
+def _references(data: Batch) -> list[Tensor | None]:
+    """Return the first frame [1, H, W, 3] of the main view of each clip; None if there is none."""
+    if "frames" not in data:
+        return [None] * len(data["features"])
+    first = data["frames"][:, :1]  # with one view [B, 1, H, W, 3], with more [B, 1, V, H, W, 3]
+    return list(first if first.ndim == 5 else first[:, :, 0])
 
 
 def shown_steps(count: int) -> list[int]:

@@ -15,6 +15,7 @@ from planning.report.camera import project
 from planning.report.page import outcomes, write_report
 from planning.report.plots import energy_map, short
 from planning.report.video import h264_bytes, webp_bytes
+from planning.report.views import beside_goals
 from planning.rollout import Episode
 from planning.skill_record import Candidate, SkillRecord
 
@@ -145,6 +146,19 @@ def test_a_decision_shows_what_was_imagined_beside_what_happened(written):
     assert [arrow[k] for k in ("x1", "y1", "x2", "y2")] == ["50.0", "10.0", "60.0", "10.0"]
     assert "Cross: geometry" in text
     assert "lateral 0.1 cm" in text
+
+
+def test_the_imagined_end_in_force_is_between_camera_and_goal():
+    shown = episode(1, True)
+    shown.imagined = [np.full((16, 16, 3), 90, np.uint8), None]
+    plain, wide = beside_goals(shown), beside_goals(shown, imagined=True)
+    assert len(plain) == len(wide) == 6
+    for pair, row in zip(plain, wide, strict=True):
+        assert np.array_equal(row[:, :32], pair[:, :32])
+        assert (row[:, 32:64] == 90).all()  # of the last decision that imagined anything
+        assert np.array_equal(row[:, 64:], pair[:, 32:])
+    shown.imagined = [None, None]
+    assert not beside_goals(shown, imagined=True)[0][:, 32:64].any()
 
 
 def test_numbers_are_short_and_the_raw_ones_folded_away(written):

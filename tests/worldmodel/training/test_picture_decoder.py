@@ -14,10 +14,13 @@ from worldmodel.models.picture_decoder import (
     PictureDecoder,
     PictureDecoderConfig,
     encoder_key,
+    planes,
+    salient_colour,
     shrink,
 )
+from worldmodel.training.checkpointing import CheckpointStore
 from worldmodel.training.decoded import shown_steps, write_rollout_pictures
-from worldmodel.training.decoder import DecoderData, fit_decoder, mean_error
+from worldmodel.training.decoder import DecoderData, fit_decoder, mean_error, pixel_weights
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def scenes(world, count, seed):
     for frame, (row, column) in zip(frames, rng.integers(0, 96, (count, 2)), strict=True):
         frame[row : row + 32, column : column + 32] = (76, 220, 19)
     frames = torch.from_numpy(frames)
-    return DecoderData(shrink(frames, 16), world.encode(frames))
+    return DecoderData(shrink(frames, 16), world.encode(frames), torch.arange(count))
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +55,49 @@ def test_training_is_reproducible_and_leaves_the_global_generator_alone(world):
     a, b = (fit_decoder(world, data, steps=3, batch_size=8, seed=5) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     assert torch.equal(a.decode(data.z_FND), b.decode(data.z_FND))
+
+
+def test_a_resumed_fit_equals_an_uninterrupted_one(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("worldmodel.training.decoder.SAVE_EVERY", 2)
+    data = scenes(world, 30, 4)
+    settings = {"steps": 8, "batch_size": 8}
+
+    def stop_at_the_fourth(_loss):
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+
+    steps = []
+    with pytest.raises(KeyboardInterrupt):
+        fit_decoder(
+            world, data, **settings, store=CheckpointStore(tmp_path), report=stop_at_the_fourth
+        )
+    resumed = fit_decoder(
+        world, data, **settings, store=CheckpointStore(tmp_path), report=steps.append
+    )
+    assert len(steps) == 4 + 6  # the second step was saved
+    whole = fit_decoder(world, data, **settings)
+    assert torch.equal(whole.decode(data.z_FND), resumed.decode(data.z_FND))
+
+
+def test_references_are_frames_of_the_same_sequence():
+    empty = torch.zeros(7, 1, 1)
+    data = DecoderData(empty, empty, torch.tensor([0, 0, 0, 2, 2, 5, 5]))
+    index = torch.arange(7)
+    assert data.references(index, torch.zeros(7)).tolist() == [0, 0, 0, 3, 3, 5, 5]
+    assert data.references(index, torch.full((7,), 0.99)).tolist() == [2, 2, 2, 4, 4, 6, 6]
+
+
+def test_small_coloured_things_have_the_largest_weights():
+    frame = torch.full((1, 64, 64, 3), 100, dtype=torch.uint8)
+    frame[0, :20, :20] = 160  # as light as the arm, and grey
+    frame[0, 40:44, 40:44] = torch.tensor([160, 60, 60], dtype=torch.uint8)
+    mean_3HW = torch.full((3, 64, 64), 100 / 255)
+    weights_HW = pixel_weights(frame, mean_3HW)[0]
+    assert weights_HW[60, 5] == pytest.approx(1, abs=0.01)
+    assert weights_HW[41, 41] > 3 * weights_HW[:20, :20].max()
+    found = salient_colour(planes(frame))[0, 3:] * 255
+    assert found.tolist() == pytest.approx([160, 60, 60], abs=5)
 
 
 def test_it_is_saved_small_and_loaded_again(world, trained, tmp_path):
