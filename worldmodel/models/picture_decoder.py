@@ -134,6 +134,7 @@ class PictureDecoder(nn.Module):
         covariance_DD = (flat_FD - mean_D).T @ (flat_FD - mean_D) / len(flat_FD)
         values_D, axes_DD = torch.linalg.eigh(covariance_DD)
         first = self.stem[0]
+        assert isinstance(first, nn.Linear)
         random_HD = torch.randn_like(first.weight) / len(values_D) ** 0.5
         weight_HD = random_HD / (values_D.clamp(min=0).sqrt() + 0.03) @ axes_DD.T
         first.weight.copy_(weight_HD)
@@ -147,7 +148,7 @@ class PictureDecoder(nn.Module):
             reference_B3HW: Frames of the same scenes at the decoder's size, 0 to 1.
         """
         first = self.config.first_side
-        x_BND = self.stem(z_BND[..., : self.config.num_tokens, :].to(self.stem[0].weight.dtype))
+        x_BND = self.stem(z_BND[..., : self.config.num_tokens, :].to(self.last.weight.dtype))
         if self.grid == 1:
             x_BCHW = x_BND.unflatten(-1, (self.config.channels, first, first))[:, 0]
         else:

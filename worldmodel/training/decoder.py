@@ -152,7 +152,8 @@ def fit_decoder(
         report: Called with the loss after each step.
     """
     device = world.encoder.device
-    decoder = _new_decoder(world, data, seed).to(device, memory_format=torch.channels_last)
+    decoder = _new_decoder(world, data, seed).to(device)
+    decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=learning_rate, weight_decay=1e-4)
     chunks = data.frames_FHW3.split(CHUNK)
     mean_3HW = decoder.mean_3HW.cpu()
