@@ -59,6 +59,7 @@ def test_contents(wheel):
     assert configs
     assert configs <= names
     shipped = ("default", "one_goal", "one_goal_labelled", "unlabelled")
+    shipped += ("one_goal_labelled-decoder",)
     assert {f"worldmodel/weights/{name}.safetensors" for name in shipped} <= names
     assert {f"{top}/py.typed" for top in tops} <= names
     assert any(n.endswith(".dist-info/licenses/LICENSE") for n in names)

@@ -167,3 +167,12 @@ def test_decoded_rollouts_have_two_rows_a_clip_and_only_a_fitting_decoder(world,
     trained.key_ND.sub_(1)
     write_rollout_pictures(tmp_path, model, "", batch)
     assert not (tmp_path / "rollouts.png").exists()
+
+
+def test_the_shipped_decoder_is_small_and_fits_its_model():
+    path = decoder_path("one_goal_labelled")
+    assert path.stat().st_size < 3_000_000
+    world = load_world_model("one_goal_labelled", "cpu")
+    decoder = load_decoder(path)
+    assert decoder.fits(encoder_key(world))
+    assert decoder.config.image_size == 64
