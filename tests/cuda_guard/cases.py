@@ -555,6 +555,7 @@ def record(name: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    ctypes.CDLL(sys.argv[1]).register_guard()
     torch.set_num_threads(1)
     for chosen in sys.argv[2:] or CASES:
         print("RECORD " + json.dumps(record(chosen)), flush=True)

@@ -1,5 +1,6 @@
 // The parts of a CUDA build of torch that autograd asks for, doing nothing: a device guard with one
-// device, and hooks that answer. It must be loaded before torch, which keeps what it finds first.
+// device, and hooks that answer. It must be loaded before torch, which keeps what it finds first. A
+// CUDA build has its own: these hooks are preferred, and `register_guard` is called after its import.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -11,7 +12,7 @@ struct CUDAHooks final : CUDAHooksInterface {
   void init() const override {}
   bool hasPrimaryContext(DeviceIndex) const override { return true; }
 };
-REGISTER_CUDA_HOOKS(CUDAHooks)
+C10_REGISTER_CLASS_WITH_PRIORITY(CUDAHooksRegistry, CUDAHooks, c10::REGISTRY_PREFERRED, CUDAHooks)
 
 namespace accelerator {
 std::optional<c10::DeviceType> getAccelerator(bool) { return c10::DeviceType::CUDA; }
@@ -28,5 +29,8 @@ struct OneDevice final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
   c10::Stream getStream(c10::Device) const noexcept override { return only; }
   c10::Stream exchangeStream(c10::Stream) const noexcept override { return only; }
 };
-const c10::impl::DeviceGuardImplRegistrar registrar(c10::DeviceType::CUDA, new OneDevice());
 }  // namespace
+
+extern "C" void register_guard() {
+  c10::impl::DeviceGuardImplRegistrar(c10::DeviceType::CUDA, new OneDevice());
+}
