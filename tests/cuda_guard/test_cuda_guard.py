@@ -1,7 +1,8 @@
 """Every use of a CUDA device runs to its end on a make-believe one, without mixes and waits.
 
-A CPU build of torch has no CUDA device guard, which autograd asks for; a few lines of C++ register
-one that does nothing. Everything runs in a process of its own, since it changes torch.
+A CPU build of torch has no CUDA device guard, which autograd asks for, and a CUDA build's asks the
+driver; a few lines of C++ register one that does nothing. Everything runs in a process of its
+own, since it changes torch.
 """
 
 import fcntl
