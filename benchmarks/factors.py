@@ -6,7 +6,7 @@
 Each row is one task and one factor of `envs.factors`: the planner with skills and one goal image,
 beside the baseline `geometry`, on the same seeds. Rows in benchmarks/results/factors/MODEL/ with as
 many episodes are not run again, and neither are the finished episodes of a stopped row
-(runs/factors). The table of docs/environments.md has all rows of the model.
+(runs/factors). The table of docs/results.md has all rows of the model.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from planning.options import EvalOptions, Factor, SceneOptions
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "factors"
-PAGE = HERE.parent / "docs" / "environments.md"
+PAGE = HERE.parent / "docs" / "results.md"
 OUT = Path("runs") / "factors"
 TASKS = ("pick_place", "push", "push_pose", "over_wall")
 SEED = 40
