@@ -26,7 +26,13 @@ HERE = Path(__file__).resolve().parent
 OUT, PAGE = HERE / "results" / "aim.json", HERE.parent / "docs" / "planning.md"
 MODEL = "one_goal_labelled"
 SCENES, FIRST_SEED = 60, 5_000_000
-TASKS = {"cube": "pick_place", "box": "pick_place", "long_box": "push_pose", "cup": "pick_place"}
+TASKS = {
+    "cube": "pick_place",
+    "box": "pick_place",
+    "long_box": "push_pose",
+    "cup": "pick_place",
+    "cylinder": "pick_place",
+}
 """Tasks whose start scenes show a shape alone."""
 
 
