@@ -102,9 +102,9 @@ KINDS = {
     "skill": Kind(
         option="skills= of eval, drive, demo and plan",
         own={
-            "push": "planning.skills:PUSH",
-            "pick_place": "planning.skills:PICK_PLACE",
-            "regrasp": "planning.skills:REGRASP",
+            "push": "planning.skills.motions:PUSH",
+            "pick_place": "planning.skills.motions:PICK_PLACE",
+            "regrasp": "planning.skills.motions:REGRASP",
         },
     ),
     "task": Kind(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from envs.events import STEPS_IN_WALL, Event, EventEpisode, EventPlayer
 from planning.apps.policies import require_one_view
-from planning.skill_play import random_skill
+from planning.skills.play import random_skill
 from worldmodel.atomic_io import atomic_file
 from worldmodel.data.memory import MemoryClips
 from worldmodel.evaluation.rollout_clips import encode_all

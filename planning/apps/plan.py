@@ -18,7 +18,7 @@ from planning.pictures import read_image
 from planning.planner import Memory
 from planning.policy import Policy
 from planning.protocols import Image
-from planning.skill_agent import SkillAgent
+from planning.skills.agent import SkillAgent
 from robot.arm import ArmSpec
 from worldmodel.atomic_io import write_json
 

@@ -18,11 +18,11 @@ from planning.planner import PlannerConfig
 from planning.planner_options import GoalPlannerOptions, PlannerOptions
 from planning.policy import Policy
 from planning.protocols import Agent
-from planning.skill_agent import Fingertips, SkillAgent
-from planning.skill_choosers import Chooser, CopyModel, GeometryChooser, SearchChooser
-from planning.skill_imagination import Imagination
 from planning.skill_options import SkillEnergy, SkillOptions
-from planning.skill_search import SkillSearch
+from planning.skills.agent import Fingertips, SkillAgent
+from planning.skills.choosers import Chooser, CopyModel, GeometryChooser, SearchChooser
+from planning.skills.imagination import Imagination
+from planning.skills.search import SkillSearch
 from planning.solvers.registry import make_optimiser
 from planning.states import POSE_DIM
 from robot.arm import ArmSpec

@@ -74,7 +74,7 @@ def run(options: CollectConfig) -> int:
     from envs.collect import collect
     from envs.collect_failures import failures_of
     from envs.collect_gym import record_gym_episode
-    from planning.skill_play import random_skill
+    from planning.skills.play import random_skill
     from worldmodel.atomic_io import write_json
     from worldmodel.data.readers.layouts import require_extra
     from worldmodel.data.writers.droid import write_episode

@@ -36,7 +36,7 @@ from planning.cli.app import compose_options
 from planning.energy import energy
 from planning.planner import Memory, Observation, Planner, PlannerConfig
 from planning.planner_options import PlannerOptions
-from planning.skill_imagination import Imagination
+from planning.skills.imagination import Imagination
 from planning.solvers.device_cem import DeviceCEM
 from planning.solvers.registry import NAMES, make_optimiser
 from tests.cuda_guard.fake_cuda import fake_cuda

@@ -15,7 +15,7 @@ from envs.collect import collect
 from envs.config import CollectConfig
 from planning.apps import episode_runner
 from planning.cli.app import main
-from planning.skill_play import random_skill
+from planning.skills.play import random_skill
 from worldmodel.data.index import build_index
 from worldmodel.data.writers import lerobot
 from worldmodel.data.writers.droid import write_episode

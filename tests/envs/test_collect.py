@@ -9,7 +9,7 @@ from envs.collect import collect, record_episode
 from envs.config import CollectConfig
 from envs.contact_play import CONTACT_KINDS
 from envs.errors import ConfigError
-from planning.skill_play import random_skill
+from planning.skills.play import random_skill
 from worldmodel.data.memory import open_clips
 from worldmodel.data.readers.droid import read_droid
 from worldmodel.data.writers.droid import write_episode

@@ -5,7 +5,7 @@ import pytest
 
 from envs.events import EVENTS, JUMP_M, STEPS_IN_WALL, EventPlayer, mirrored
 from envs.objects import Wall
-from planning.skill_play import random_skill
+from planning.skills.play import random_skill
 
 SEED = 5
 

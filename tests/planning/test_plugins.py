@@ -115,7 +115,7 @@ def test_a_class_in_the_current_folder_plans(tmp_path, monkeypatch, capsys):
 PARTS = """
 import numpy as np, torch
 from envs.tasks import Task
-from planning.skills import PICK_PLACE, Skill
+from planning.skills.motions import PICK_PLACE, Skill
 from worldmodel.data.episode import Camera, Episode
 from worldmodel.models.model_config import FrameEncoderConfig
 

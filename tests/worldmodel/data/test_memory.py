@@ -16,7 +16,7 @@ import torch
 from envs.collect import collect
 from envs.config import CollectConfig
 from planning.cli.app import compose_options, main
-from planning.skill_play import random_skill
+from planning.skills.play import random_skill
 from worldmodel.checkpoint import load
 from worldmodel.data.cache import cache_root, cache_slot, locked
 from worldmodel.data.flat_arrays import DecodeOptions, decoded, index_folder

@@ -12,8 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planning.errors import PlanError
-from planning.skill_path import STEP_M, Context, Path, join
-from planning.skills import GRIP_Z_M, HALF_TURN, HOME, LIFT_M, PICK_PLACE, PUSH, REGRASP, Skill
+from planning.skills.motions import (
+    GRIP_Z_M,
+    HALF_TURN,
+    HOME,
+    LIFT_M,
+    PICK_PLACE,
+    PUSH,
+    REGRASP,
+    Skill,
+)
+from planning.skills.path import STEP_M, Context, Path, join
 
 Array = NDArray[np.float64]
 Actions = NDArray[np.float32]

@@ -10,14 +10,14 @@ from planning.located import Located
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.rollout import run_episode
-from planning.skill_agent import SkillAgent
-from planning.skill_choosers import GeometryChooser, SearchChooser
-from planning.skill_imagination import Imagination
 from planning.skill_options import SkillOptions
-from planning.skill_path import Context
-from planning.skill_programs import Move, Problem, Program
-from planning.skill_search import SkillSearch
-from planning.skills import PICK_PLACE
+from planning.skills.agent import SkillAgent
+from planning.skills.choosers import GeometryChooser, SearchChooser
+from planning.skills.imagination import Imagination
+from planning.skills.motions import PICK_PLACE
+from planning.skills.path import Context
+from planning.skills.programs import Move, Problem, Program
+from planning.skills.search import SkillSearch
 from tests.planning.toy_table import HOME, ToyEnv, ToyModel, pose
 
 NOW = [Located(np.array([0.5, 0.1, 0.02]), None), Located(np.array([0.6, -0.1, 0.02]), None)]

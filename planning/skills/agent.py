@@ -23,13 +23,13 @@ from planning.located import Located, pair_objects
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.protocols import Decision, Reading, SkillModel, SubGoal
-from planning.skill_choosers import Choice, Chooser, yaw_error
-from planning.skill_imagination import locate
 from planning.skill_options import SkillOptions
-from planning.skill_path import STEP_M, Array, Context, Expansion, join
-from planning.skill_programs import Problem, go_home
 from planning.skill_record import Candidate, SkillRecord, Why
-from planning.skills import PUSH_ON
+from planning.skills.choosers import Choice, Chooser, yaw_error
+from planning.skills.imagination import locate
+from planning.skills.motions import PUSH_ON
+from planning.skills.path import STEP_M, Array, Context, Expansion, join
+from planning.skills.programs import Problem, go_home
 
 CLOSED = 0.5
 """Closedness above which the gripper counts as closed."""

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from planning.skill_imagination import Imagination
 from planning.skill_options import SkillOptions
-from planning.skill_path import Array, Expansion, join
-from planning.skill_programs import Problem, Program, go_home
 from planning.skill_record import Candidate
+from planning.skills.imagination import Imagination
+from planning.skills.path import Array, Expansion, join
+from planning.skills.programs import Problem, Program, go_home
 
 FIRST, FIRST_ANYWHERE = 2, 6
 """Factor on the number of samples of the first iteration, if the objects are located, or not."""

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from planning.located import Located, pair_objects, wrap_half_turn
 from planning.protocols import SkillModel
-from planning.skill_imagination import M_PER_RAD, locate
-from planning.skill_path import Array, Expansion
-from planning.skill_programs import Move, Problem, Program
 from planning.skill_record import Candidate
-from planning.skill_search import SkillPlan, SkillSearch
-from planning.skills import PICK_PLACE
+from planning.skills.imagination import M_PER_RAD, locate
+from planning.skills.motions import PICK_PLACE
+from planning.skills.path import Array, Expansion
+from planning.skills.programs import Move, Problem, Program
+from planning.skills.search import SkillPlan, SkillSearch
 
 
 @dataclass(frozen=True, kw_only=True)

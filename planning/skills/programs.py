@@ -13,8 +13,8 @@ from torch import Tensor
 
 from planning.located import Located, pair_objects, wrap_half_turn
 from planning.planner import Observation
-from planning.skill_path import Array, Context, Expansion, join
-from planning.skills import HOME, PUSH_ON, Parameter, Skill, get_skill
+from planning.skills.motions import HOME, PUSH_ON, Parameter, Skill, get_skill
+from planning.skills.path import Array, Context, Expansion, join
 
 INFORMED = 0.5
 """Share of the first samples drawn around the decoded displacement of the object."""

@@ -5,9 +5,18 @@ import pytest
 
 from envs.contact_play import SkillScene
 from planning.errors import PlanError
-from planning.skill_path import STEP_M, TURN_RAD, YAW_LIMIT_RAD, Context, join, nearest_grip
-from planning.skill_play import KINDS, random_skill
-from planning.skills import HOME, PICK_PLACE, PUSH, PUSH_ON, REACH, REGRASP, SKILLS, get_skill
+from planning.skills.motions import (
+    HOME,
+    PICK_PLACE,
+    PUSH,
+    PUSH_ON,
+    REACH,
+    REGRASP,
+    SKILLS,
+    get_skill,
+)
+from planning.skills.path import STEP_M, TURN_RAD, YAW_LIMIT_RAD, Context, join, nearest_grip
+from planning.skills.play import KINDS, random_skill
 
 HOME_TCP = np.array([0.5, 0.05, 0.2])
 

@@ -12,14 +12,14 @@ from planning.located import Located, pair_objects, wrap_half_turn
 from planning.planner import Observation
 from planning.policy import Policy
 from planning.rollout import run_episode
-from planning.skill_agent import SkillAgent
-from planning.skill_choosers import CopyModel, GeometryChooser, SearchChooser
-from planning.skill_imagination import Imagination, locate
 from planning.skill_options import SkillOptions
-from planning.skill_path import Context
-from planning.skill_programs import Problem
-from planning.skill_search import SkillSearch
-from planning.skills import PICK_PLACE
+from planning.skills.agent import SkillAgent
+from planning.skills.choosers import CopyModel, GeometryChooser, SearchChooser
+from planning.skills.imagination import Imagination, locate
+from planning.skills.motions import PICK_PLACE
+from planning.skills.path import Context
+from planning.skills.programs import Problem
+from planning.skills.search import SkillSearch
 from tests.planning.toy_table import HOME, ToyEnv, ToyModel, pose
 
 CONTEXT = Context(tcp_m=HOME[:3], home_tcp_m=HOME[:3])

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from planning.errors import PlanError
 from planning.plugins import is_reference, load, registered
-from planning.skill_path import Array, Context, Expansion, Path, nearest_grip
+from planning.skills.path import Array, Context, Expansion, Path, nearest_grip
 
 TRAVEL_Z_M = 0.09
 """Default height at which the fingertips pass over objects [m]. Objects are up to 7 cm high, and
