@@ -148,7 +148,8 @@ class DriveOptions:
         if self.remote.policy:
             return self
         planner = self.resolved_planner()
-        return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
+        model = planner.model_or(self.model)
+        return dataclasses.replace(self, planner=planner.for_model(model), model=model)
 
 
 @dataclass(frozen=True, kw_only=True)

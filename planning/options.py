@@ -157,7 +157,8 @@ class EvalOptions:
     def resolved(self) -> EvalOptions:
         """Return the options with method and model resolved."""
         planner = self.resolved_planner()
-        return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
+        model = planner.model_or(self.model)
+        return dataclasses.replace(self, planner=planner.for_model(model), model=model)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,8 @@ from planning.skill_options import SkillOptions
 
 Method = Literal["auto", "actions", "skills"]
 ONE_GOAL = "one_goal_labelled"
+AIM_M = (0.006, 0.004)
+"""Mean error (x, y) of where its head sees cups [m], which `benchmarks/aim.py` measures."""
 """Embedded model for plans of skills; it learned from labels of the simulator."""
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
@@ -154,6 +156,19 @@ class GoalPlannerOptions(PlannerOptions):
     def model_or(self, model: str) -> str:
         """Return a model's name, or for an empty one the embedded model for the resolved method."""
         return model or (ONE_GOAL if self.method == "skills" else "default")
+
+    def for_model(self, model: str) -> GoalPlannerOptions:
+        """Return the options with what suits a model: the aim that its head needs."""
+        if self.method != "skills":
+            return self
+        search = self.skill_search
+        aim_m = AIM_M if model == ONE_GOAL else (0.0, 0.0)
+        x_m, y_m = (
+            own if given is None else given
+            for own, given in zip(aim_m, (search.aim_x_m, search.aim_y_m), strict=True)
+        )
+        search = dataclasses.replace(search, aim_x_m=x_m, aim_y_m=y_m)
+        return dataclasses.replace(self, skill_search=search)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a summary or log: the settings of the method in use."""

@@ -145,4 +145,5 @@ class ServeOptions:
     def resolved(self) -> ServeOptions:
         """Return the options with method and model resolved."""
         planner = self.planner.resolved(one_image=False)
-        return dataclasses.replace(self, planner=planner, model=planner.model_or(self.model))
+        model = planner.model_or(self.model)
+        return dataclasses.replace(self, planner=planner.for_model(model), model=model)

@@ -40,12 +40,12 @@ class SkillOptions:
     (stroke)."""
     stop_m: float = field(default=0.02, metadata=between(0, 1, "m"))
     """Return home once every decoded object is this close to its goal (0: never)."""
-    aim_x_m: float = field(default=0.006, metadata=between(-0.05, 0.05, "m"))
-    """Added to the decoded x of an object where a skill starts. The head sees one image and places
-    tall objects too far from the camera, and round ones slip out of a grip beside their centre. The
-    defaults are the mean error on cups; flat sides hold with any."""
-    aim_y_m: float = field(default=0.004, metadata=between(-0.05, 0.05, "m"))
-    """Added to the decoded y where a skill starts."""
+    aim_x_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
+    """Added to the decoded x of a tall object (2.45 cm and more) where a skill starts, in part to
+    lower ones, and to none below 2.15 cm (null: 0.006 with one_goal_labelled, whose head places
+    tall objects too far from the camera, and 0 with any other model)."""
+    aim_y_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
+    """The same for y (null: 0.004 with one_goal_labelled, and 0 with any other model)."""
     roll_out: int = field(default=14, metadata=between(1, 64))
     """Number of imagined steps after which a prediction restarts from its last frame alone."""
 

@@ -43,7 +43,7 @@ def make_plan(options: PlanOptions) -> dict[str, Any]:
     policy = open_policy(world, options.planner)
     spec = ArmSpec(period_s=policy.period_s)
     policy.connect(spec, SIMULATED_BOX_M)
-    planner = options.planner.resolved(one_image=False)
+    planner = options.planner.resolved(one_image=False).for_model(options.model)
     if planner.method == "skills":
         search = planner.skill_search
         agent = make_skill_agent("planner", policy, world, search, spec, options.precision)

@@ -188,7 +188,7 @@ class SkillAgent:
             budget=goal.steps - self.spent,
             pushing=self.pushing,
             given_up=frozenset(self.given_up),
-            aim_m=(self.options.aim_x_m, self.options.aim_y_m),
+            aim_m=(self.options.aim_x_m or 0.0, self.options.aim_y_m or 0.0),
             settled=settled,
             at_home=is_home(context),
         )

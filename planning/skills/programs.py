@@ -46,6 +46,10 @@ class Move:
         return self.skill.variants[self.variant].get(name, 0.0)
 
 
+AIM_HEIGHTS_M = (0.0215, 0.0245)
+"""Decoded heights of a centre from which an object is tall in part, and fully [m]."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """What a search starts from."""
@@ -67,16 +71,19 @@ class Problem:
     given_up: frozenset[tuple[str, int]] = frozenset()
     """Skills and their variants that were given up because something was in the way."""
     aim_m: tuple[float, float] = (0.0, 0.0)
-    """Added to the decoded position of an object where a skill starts (x, y) [m]."""
+    """Added to the decoded position of a tall object where a skill starts (x, y) [m]."""
     settled: frozenset[int] = frozenset()
     """Indices of the objects that are at their goals already."""
     at_home: bool = False
     """Whether the arm is at its start pose, where it hides no object."""
 
     def start_m(self, target: int) -> Array:
-        """Return where a skill on an object starts [2], m."""
+        """Return where a skill on an object starts [2], m, with the aim that its height needs."""
         assert self.objects is not None, "only decoded objects are targets"
-        return self.objects[target].position_m[:2] + np.asarray(self.aim_m)
+        *place_2, height_m = self.objects[target].position_m
+        return np.asarray(place_2) + np.interp(height_m, AIM_HEIGHTS_M, (0, 1)) * np.array(
+            self.aim_m
+        )
 
     def moves(self, names: Sequence[str], *, first: bool) -> list[Move]:
         """Return the possible moves: each variant of each skill on each object.

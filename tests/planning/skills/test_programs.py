@@ -43,13 +43,18 @@ def grip_and_release(problem):
     return places[close, :2], places[release, :2]
 
 
-def test_the_aim_shifts_the_grip_and_keeps_the_displacement():
+@pytest.mark.parametrize(
+    ("height_m", "share"), [(0.0, 0), (0.0215, 0), (0.023, 0.5), (0.0245, 1), (0.05, 1)]
+)
+def test_the_aim_shifts_the_grip_of_tall_objects_and_keeps_the_displacement(height_m, share):
+    first = np.array([*NOW[0].position_m[:2], height_m])
+    now = [dataclasses.replace(NOW[0], position_m=first), *NOW[1:]]
     grip, release = grip_and_release(PROBLEM)
     shifted_grip, shifted_release = grip_and_release(
-        dataclasses.replace(PROBLEM, aim_m=(0.006, 0.004))
+        dataclasses.replace(PROBLEM, objects=now, aim_m=(0.006, 0.004))
     )
     np.testing.assert_allclose(grip, [0.5, 0.1], atol=1e-6)
-    np.testing.assert_allclose(shifted_grip, [0.506, 0.104], atol=1e-6)
+    np.testing.assert_allclose(shifted_grip - grip, [0.006 * share, 0.004 * share], atol=1e-6)
     np.testing.assert_allclose(shifted_release - shifted_grip, release - grip, atol=1e-6)
 
 
