@@ -162,8 +162,7 @@ def judge(path: Path, clips: Clips, device: str, *, raw: bool = False) -> dict[s
             outputs = [fitted.probe(part) for part in unseen.split(READ)]
         found = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
         row: dict[str, Any] = score(found, labels["test"], c.image_size[0])
-        row |= {"scaling": scaling, "held_out_loss": fitted.held_out_loss}
-        rows.append(row | {"probe_steps": fitted.steps, "converged": fitted.converged})
+        rows.append(row | {"scaling": scaling, "held_out_loss": fitted.held_out_loss})
     best = min(rows, key=lambda row: row["held_out_loss"])
     return best | {"rank": effective_rank(test.cpu()), "both_scalings": rows}
 

@@ -9,8 +9,8 @@
     python benchmarks/shapes_pretraining.py only=results out=FOLDER   # take over finished runs
     python benchmarks/shapes_pretraining.py only=page          # no training: the page alone
 
-`worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes, trained until they
-improve no more, then read shape, direction, speed and position from the frozen features of clips
+`worldmodel pretrain recipe=shapes` trains each encoder. Attentive probes of 1,200 steps
+then read shape, direction, speed and position from the frozen features of clips
 with textures and paths that no training has seen. An untrained encoder and raw pixels are judged in
 the same way: the features are scaled in two ways, and held-out clips choose the better one. Results
 go to results/shapes_pretraining.json as they come, and to docs/pretraining.md.

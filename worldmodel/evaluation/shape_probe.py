@@ -5,7 +5,7 @@ Shapes: B clips, N tokens, D width.
 
 from __future__ import annotations
 
-import copy
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -58,60 +58,44 @@ class ShapeProbe(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeFit(Checked):
-    """Training of a probe until its loss on held-out clips improves no more."""
+    """Training of a probe: a fixed number of steps whose rate rises, then falls as a cosine.
+
+    A rate that falls only once the held-out loss improves no more ends too early: the loss is
+    lowest when the probe has begun to overfit the shapes, and has hardly learned the directions.
+    """
 
     batch_size: int = field(default=64, metadata=between(1, 65536, "clips"))
     """Number of clips per step."""
-    rates: tuple[float, ...] = field(default=(2e-3, 4e-4), metadata=between(1e-9, 1))
-    """Learning rates, one after the other; each lasts until the loss improves no more."""
-    every: int = field(default=100, metadata=between(1, 100_000, "steps"))
-    """Number of steps between measurements of the held-out loss."""
-    patience: int = field(default=12, metadata=between(1, 1000))
-    """Number of measurements without improvement that end a learning rate."""
-    max_steps: int = field(default=6000, metadata=between(1, 10_000_000, "steps"))
-    """Number of steps that ends the training in any case."""
+    rate: float = field(default=2e-3, metadata=between(1e-9, 1))
+    """Highest learning rate."""
+    warmup: int = field(default=40, metadata=between(1, 10_000_000, "steps"))
+    """Number of steps in which the rate rises."""
+    steps: int = field(default=1200, metadata=between(1, 10_000_000, "steps"))
+    """Number of steps."""
     held_out: float = field(default=0.15, metadata=between(0.01, 0.9))
-    """Share of the clips that decides when to stop."""
+    """Share of the clips that are not trained on, to choose between scalings."""
 
 
 @dataclass(frozen=True)
 class FittedProbe:
-    """A trained probe, and how its training ended."""
+    """A trained probe."""
 
     probe: ShapeProbe
-    steps: int
-    converged: bool
-    """Whether the held-out loss stopped improving before `max_steps`."""
     held_out_loss: float
-    """Lowest loss on the held-out clips."""
-
-
-class _Best:
-    """Weights of the lowest held-out loss."""
-
-    def __init__(self, probe: ShapeProbe) -> None:
-        self.loss, self.waited = float("inf"), 0
-        self.weights = copy.deepcopy(probe.state_dict())
-
-    def offer(self, loss: float, probe: ShapeProbe) -> None:
-        if loss < self.loss:
-            self.loss, self.waited = loss, 0
-            self.weights = copy.deepcopy(probe.state_dict())
-        else:
-            self.waited += 1
+    """Loss on the held-out clips at the end."""
 
 
 def fit_shape_probe(
     tokens_BND: Tensor, labels: Labels, num_heads: int, fit: ProbeFit, seed: int = 0
 ) -> FittedProbe:
-    """Train a probe on frozen tokens until its loss on held-out clips improves no more.
+    """Train a probe on frozen tokens.
 
     Args:
         tokens_BND: Tokens of the training clips, see `scaled`; the probe is trained on their
             device.
         labels: Their labels, on the same device.
         num_heads: Attention heads of the probe.
-        fit: Steps, learning rates and the rule of the end.
+        fit: Steps and learning rate.
         seed: Seed of the weights and of the order.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -121,26 +105,20 @@ def fit_shape_probe(
     order = torch.randperm(len(tokens_BND), generator=generator)
     cut = max(1, round(fit.held_out * len(order)))
     apart, fitted = order[:cut].to(tokens_BND.device), order[cut:]
-    best, step = _Best(probe), 0
     optimizer = torch.optim.AdamW(probe.parameters(), weight_decay=0.02)
-    for rate in fit.rates:
-        probe.load_state_dict(best.weights)
-        best.waited = 0
-        optimizer.param_groups[0]["lr"] = rate
-        while best.waited < fit.patience and step < fit.max_steps:
-            drawn = torch.randint(len(fitted), (fit.batch_size,), generator=generator)
-            chosen = fitted[drawn].to(tokens_BND.device)
-            loss = probe.loss(tokens_BND[chosen], _rows(labels, chosen))
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            if step % fit.every == 0:
-                with torch.no_grad():
-                    held_out = probe.loss(tokens_BND[apart], _rows(labels, apart))
-                best.offer(float(held_out), probe)
-    probe.load_state_dict(best.weights)
-    return FittedProbe(probe.eval(), step, step < fit.max_steps, best.loss)
+    for step in range(fit.steps):
+        falling = 0.5 + 0.5 * math.cos(math.pi * step / fit.steps)
+        optimizer.param_groups[0]["lr"] = fit.rate * min(1, (step + 1) / fit.warmup) * falling
+        drawn = torch.randint(len(fitted), (fit.batch_size,), generator=generator)
+        chosen = fitted[drawn].to(tokens_BND.device)
+        loss = probe.loss(tokens_BND[chosen], _rows(labels, chosen))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    probe.eval()
+    with torch.no_grad():
+        held_out = probe.loss(tokens_BND[apart], _rows(labels, apart))
+    return FittedProbe(probe, float(held_out))
 
 
 def _rows(labels: Labels, chosen: Tensor) -> Labels:
