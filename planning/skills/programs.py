@@ -46,8 +46,8 @@ class Move:
         return self.skill.variants[self.variant].get(name, 0.0)
 
 
-AIM_HEIGHTS_M = (0.0215, 0.0245)
-"""Decoded heights of a centre from which an object is tall in part, and fully [m]."""
+AIM_HEIGHTS_M, AIM_SHARES = (0.0215, 0.0245), (0.4, 1.0)
+"""Decoded heights of the centres of low and of tall objects [m], and their shares of the aim."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Problem:
         """Return where a skill on an object starts [2], m, with the aim that its height needs."""
         assert self.objects is not None, "only decoded objects are targets"
         *place_2, height_m = self.objects[target].position_m
-        return np.asarray(place_2) + np.interp(height_m, AIM_HEIGHTS_M, (0, 1)) * np.array(
+        return np.asarray(place_2) + np.interp(height_m, AIM_HEIGHTS_M, AIM_SHARES) * np.array(
             self.aim_m
         )
 

@@ -44,7 +44,7 @@ def grip_and_release(problem):
 
 
 @pytest.mark.parametrize(
-    ("height_m", "share"), [(0.0, 0), (0.0215, 0), (0.023, 0.5), (0.0245, 1), (0.05, 1)]
+    ("height_m", "share"), [(0.0, 0.4), (0.0215, 0.4), (0.023, 0.7), (0.0245, 1), (0.05, 1)]
 )
 def test_the_aim_shifts_the_grip_of_tall_objects_and_keeps_the_displacement(height_m, share):
     first = np.array([*NOW[0].position_m[:2], height_m])
