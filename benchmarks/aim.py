@@ -55,7 +55,7 @@ def measure() -> dict[str, Any]:
         decoded_S3, true_S3 = np.array(found).transpose(1, 0, 2)
         errors_S2 = (decoded_S3 - true_S3)[:, :2]
         rows[shape] = {
-            "median_error_m": np.median(errors_S2, axis=0).tolist(),
+            "mean_error_m": errors_S2.mean(axis=0).tolist(),
             "quartiles_m": np.percentile(errors_S2, (25, 75), axis=0).T.tolist(),
             "decoded_z_m": float(np.median(decoded_S3[:, 2])),
             "true_z_m": float(np.median(true_S3[:, 2])),
@@ -69,11 +69,11 @@ def table(found: dict[str, Any]) -> str:
     for shape, row in found["shapes"].items():
         errors = [
             f"{100 * middle:.1f} ({100 * low:.1f} to {100 * high:.1f}) cm"
-            for middle, (low, high) in zip(row["median_error_m"], row["quartiles_m"], strict=True)
+            for middle, (low, high) in zip(row["mean_error_m"], row["quartiles_m"], strict=True)
         ]
         heights = [f"{100 * row[name]:.1f} cm" for name in ("decoded_z_m", "true_z_m")]
         rows.append([shape, *errors, *heights])
-    head = ["shape", "error of x: median (quartiles)", "error of y", "decoded z", "true z"]
+    head = ["shape", "error of x: mean (quartiles)", "error of y", "decoded z", "true z"]
     return f"{markdown_table(head, rows)}\n\n{found['scenes']} scenes per row, `{found['model']}`."
 
 
