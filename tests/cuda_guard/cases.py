@@ -321,11 +321,10 @@ def policies(ledger: Ledger) -> object:
 @case
 def decoder(ledger: Ledger) -> object:
     world = place(small_world(), ledger.device)
-    data = DecoderData(frames(8), torch.randn(8, TOKENS, WIDTH))
+    data = DecoderData(frames(8), torch.randn(8, TOKENS, WIDTH), torch.arange(8))
     fitted = fit_decoder(world, data, steps=2, batch_size=4)
-    assert fitted.stem.weight.device.type == "cpu"
-    with torch.no_grad():
-        return fitted(data.z_FND[:2])
+    assert fitted.last.weight.device.type == "cpu"
+    return fitted.decode(data.z_FND[:2], data.frames_FHW3[:2])
 
 
 SMALL = [
