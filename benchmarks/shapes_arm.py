@@ -136,7 +136,7 @@ def pixels_of(encoder: VideoEncoder, clips: Clips) -> list[Tensor]:
 def judge(path: Path, clips: Clips, device: str, *, raw: bool = False) -> dict[str, Any]:
     """Fit probes on an encoder's tokens of the training clips and score one on the unseen ones.
 
-    Tokens are read with each of `SCALINGS`; the lower loss on held-out training clips chooses.
+    Tokens are read with each of `SCALINGS`; right classes of held-out training clips choose.
 
     Args:
         path: The encoder's file.
@@ -162,8 +162,8 @@ def judge(path: Path, clips: Clips, device: str, *, raw: bool = False) -> dict[s
             outputs = [fitted.probe(part) for part in unseen.split(READ)]
         found = {name: torch.cat([output[name] for output in outputs]) for name in outputs[0]}
         row: dict[str, Any] = score(found, labels["test"], c.image_size[0])
-        rows.append(row | {"scaling": scaling, "held_out_loss": fitted.held_out_loss})
-    best = min(rows, key=lambda row: row["held_out_loss"])
+        rows.append(row | {"scaling": scaling, "held_out_right": fitted.held_out_right})
+    best = max(rows, key=lambda row: row["held_out_right"])
     return best | {"rank": effective_rank(test.cpu()), "both_scalings": rows}
 
 

@@ -107,9 +107,9 @@ def scaling_table(result: dict[str, Any]) -> str:
     for arm in _arms(result):
         for row in arm["course"][-1].get("both_scalings", []):
             cells = [TITLES[arm["objective"]], arm["seed"], row["scaling"]]
-            cells += [f"{row['held_out_loss']:.2f}", *_figures(row, result["test_clips"])]
+            cells += [f"{row['held_out_right']:.1%}", *_figures(row, result["test_clips"])]
             rows.append(cells)
-    head = ["frozen features", "seed", "scaled by", "loss, held out"]
+    head = ["frozen features", "seed", "scaled by", "right, held out"]
     return markdown_table([*head, *LABEL_HEADS], rows)
 
 

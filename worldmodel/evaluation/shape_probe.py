@@ -81,8 +81,8 @@ class FittedProbe:
     """A trained probe."""
 
     probe: ShapeProbe
-    held_out_loss: float
-    """Loss on the held-out clips at the end."""
+    held_out_right: float
+    """Share of the held-out clips' classes that are right, averaged over the labels."""
 
 
 def fit_shape_probe(
@@ -117,8 +117,9 @@ def fit_shape_probe(
         optimizer.step()
     probe.eval()
     with torch.no_grad():
-        held_out = probe.loss(tokens_BND[apart], _rows(labels, apart))
-    return FittedProbe(probe, float(held_out))
+        found, truth = probe(tokens_BND[apart]), _rows(labels, apart)
+    right = [(found[name].argmax(1) == truth[name]).double().mean() for name in LABELS]
+    return FittedProbe(probe, float(torch.stack(right).mean()))
 
 
 def _rows(labels: Labels, chosen: Tensor) -> Labels:
