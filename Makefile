@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Processes of `make test`, one more than two cores: tests wait for other processes and the disk.
-JOBS ?= 3
+# Processes of `make test`; three are faster, but tests of time limits need a processor each.
+JOBS ?= 2
 
 .PHONY: setup demo test cases lint docs
 setup: $(STAMP)
