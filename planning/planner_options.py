@@ -13,9 +13,9 @@ from planning.skill_options import SkillOptions
 
 Method = Literal["auto", "actions", "skills"]
 ONE_GOAL = "one_goal_labelled"
-AIM_M = (0.006, 0.004)
-"""Mean error (x, y) of where its head sees cups [m], which `benchmarks/aim.py` measures."""
 """Embedded model for plans of skills; it learned from labels of the simulator."""
+AIM_M = (0.006, 0.004)
+"""Mean error (x, y) of where that model's head sees cups [m]; `benchmarks/aim.py` measures it."""
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
 
