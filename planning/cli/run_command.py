@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import tempfile
 import time
@@ -22,6 +23,8 @@ from worldmodel.output_guard import output_guard
 
 CRASHES = "crash.log"
 """Name of the file that tracebacks are appended to."""
+SHARED = ("train", "pretrain", "probe train", "anticipate train")
+"""Commands that share their work among the processes of torchrun."""
 NO_INPUTS = ("device", "cache", "partition", "camera", "recipe", "size", "address")
 """Text options that name no input."""
 
@@ -61,6 +64,21 @@ def require_other_output(options: object) -> None:
             )
 
 
+def require_one_process(name: str) -> None:
+    """Refuse to run a command that does not share its work under torchrun.
+
+    Raises:
+        UsageError: This is one of several processes.
+    """
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count.isdecimal() and int(count) > 1:
+        raise UsageError(
+            f"`worldmodel {name}` runs in one process, and torchrun started {count} "
+            f"(WORLD_SIZE={count}). Start it without torchrun. Commands that share their work: "
+            f"{', '.join(SHARED)}."
+        )
+
+
 def run_command(command: LoadedCommand, options: object) -> int:
     """Run a command; another run that writes the same `out` ends with an error.
 
@@ -69,10 +87,13 @@ def run_command(command: LoadedCommand, options: object) -> int:
 
     Raises:
         OutputInUseError: A run that is alive writes to the same output.
-        UsageError: The output is one of the inputs.
+        UsageError: The output is one of the inputs, or one process of several runs a command that
+            does not share its work.
     """
     require_other_output(options)
     out = getattr(options, "out", "")
+    if out and command.name not in SHARED:
+        require_one_process(command.name)
     metadata = getattr(type(options), "__dataclass_fields__", {})["out"].metadata if out else {}
     if not out or metadata.get("takes_lock"):
         return command.run(options)

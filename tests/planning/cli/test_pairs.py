@@ -98,3 +98,16 @@ def test_an_output_may_be_named_after_its_recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = compose_options("train", ["recipe=sim_small", "out=sim_small", "cache=sim_small"])
     require_other_output(options)
+
+
+@pytest.mark.parametrize("call", ["probe boxes", "probe dense", "train decoder", "eval"])
+def test_a_command_of_one_process_says_so_under_torchrun(call, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    given = {"probe boxes": ["train=a", "val=b", "actions=c", "videos=d"]}
+    given |= {"probe dense": ["train=a", "val=b"]}
+    assert main([*call.split(), *given.get(call, []), f"out={tmp_path}/out"]) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert f"`worldmodel {call}` runs in one process" in line
+    assert "WORLD_SIZE=2" in line
+    assert "probe train" in line
+    assert not (tmp_path / "out").exists()
