@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 import sys
 import tempfile
 from fnmatch import fnmatch
@@ -37,6 +36,16 @@ ALLOWED_SHARE = {"tf32": 5e-3, "bfloat16": 3e-2}
 """Maximum norm of a difference as a share of the array's norm, in the other precisions."""
 KNOWN = "golden=DIR, out=FILE, device=cpu|cuda, precision=float32|tf32|bfloat16"
 DIFFERENCES = ("largest", "share")
+FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""Errors of a family on files of another kind, such as a size that is text."""
 Rows = dict[str, dict[str, float]]
 """Array -> its maximum difference, and the norm of the difference as a share of the norm."""
 WIDTHS = ((96, 2, 3, 64), (192, 3, 4, 96), (384, 6, 4, 112), (768, 12, 3, 128), (1408, 22, 2, 64))
@@ -90,25 +99,36 @@ def difference(found: Tensor, wanted: Tensor) -> dict[str, float]:
     if found.shape != wanted.shape:
         raise ValueError(f"shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
     found, wanted = found.detach().cpu().double(), wanted.detach().cpu().double()
+    for name, array in (("golden", wanted), ("computed", found)):
+        if not array.isfinite().all():
+            raise ValueError(f"the {name} array has numbers that are not finite")
     gap = found - wanted
     largest = float(gap.abs().max()) if found.numel() else 0.0
-    if not math.isfinite(largest):
-        raise ValueError("the computed array has numbers that are not finite")
     return {"largest": largest, "share": float(gap.norm() / wanted.norm().clamp_min(1e-12))}
 
 
-def of_family(golden: Golden, family: Family, failed: dict[str, str]) -> Rows:
-    """Compute the arrays of a family; record failures, and where the family had to stop."""
+def of_family(golden: Golden, family: Family, found: dict[str, Any]) -> Rows:
+    """Compute the arrays of a family.
+
+    Failures, and where the family had to stop, are recorded in `found`, as are the names of
+    arrays that the folder lacks.
+    """
     rows: Rows = {}
-    name = "its first array"
+    name = ""
     try:
-        for name, found, wanted in family(golden):
+        for name, computed, wanted in family(golden):
+            if wanted is None:
+                if name not in golden.unreadable:
+                    found["absent"].append(name)
+                continue
             try:
-                rows[name] = difference(torch.as_tensor(found), torch.as_tensor(wanted))
+                rows[name] = difference(torch.as_tensor(computed), torch.as_tensor(wanted))
             except ValueError as error:
-                failed[name] = str(error)
-    except (KeyError, OSError, RuntimeError, ValueError) as error:
-        failed[family.__name__] = f"after {name}: {type(error).__name__}: {error}"
+                found["failed"][name] = str(error)
+    except FAILURES as error:
+        text = f"{'' if isinstance(error, ValueError) else type(error).__name__ + ': '}{error}"
+        place = f"after {name}" if name else "at its start"
+        found["failed"][f"{family.__module__}.{family.__name__}"] = f"{place}: {text}"
     return rows
 
 
@@ -117,27 +137,28 @@ def of_folder(folder: Path, device: str = "cpu", *, low: bool = False) -> dict[s
 
     Returns:
         `arrays`: name -> differences; `not_computed`: names of results that no family
-        computes; `failed`: array or family -> error. Arrays of golden21.npz are named
-        golden21/NAME.
+        computes, or that a family did not reach; `absent`: names of arrays that the folder lacks;
+        `failed`: array, file or family -> error. Arrays of golden21.npz are named golden21/NAME.
     """
-    arrays: Rows = {}
-    failed: dict[str, str] = {}
-    missing: list[str] = []
+    found: dict[str, Any] = {"arrays": {}, "not_computed": [], "absent": [], "failed": {}}
     loaded = modules()
     inputs = [pattern for m in loaded for pattern in m.INPUTS]
-    for stem in sorted({stem for m in loaded for stem, _ in m.FAMILIES}):
-        if not (folder / f"{stem}.npz").is_file():
-            continue
+    stems = sorted({stem for m in loaded for stem, _ in m.FAMILIES})
+    for stem in [stem for stem in stems if (folder / f"{stem}.npz").is_file()]:
         golden = Golden(folder, stem, device, low)
         prefix = "golden21/" if stem == "golden21" else ""
-        families = [family for m in loaded for of, family in m.FAMILIES if of == stem]
+        part: dict[str, Any] = {"absent": [], "failed": dict(golden.unreadable)}
         rows: Rows = {}
-        for family in families:
-            rows |= of_family(golden, family, failed)
-        arrays |= {prefix + name: value for name, value in rows.items()}
-        left = golden.arrays.keys() - rows.keys()
-        missing += [prefix + n for n in left if not any(fnmatch(n, p) for p in inputs)]
-    return {"arrays": arrays, "not_computed": sorted(missing), "failed": failed}
+        for family in [family for m in loaded for of, family in m.FAMILIES if of == stem]:
+            rows |= of_family(golden, family, part) if golden.arrays else {}
+        left = golden.arrays.keys() - rows.keys() - part["failed"].keys()
+        found["arrays"] |= {prefix + name: value for name, value in rows.items()}
+        found["failed"] |= {prefix + name: text for name, text in part["failed"].items()}
+        found["absent"] += sorted(prefix + name for name in part["absent"])
+        found["not_computed"] += sorted(
+            prefix + n for n in left if not any(fnmatch(n, p) for p in inputs)
+        )
+    return found
 
 
 def read_options(words: list[str]) -> dict[str, str]:
@@ -147,7 +168,7 @@ def read_options(words: list[str]) -> dict[str, str]:
         SystemExit: An option or a value is unknown.
     """
     options = {"device": "cpu", "precision": "float32"}
-    given = dict(word.split("=", 1) for word in words)
+    given = {key: value for key, _, value in (word.partition("=") for word in words)}
     if unknown := given.keys() - {"golden", "out", *options}:
         raise SystemExit(f"unknown options {sorted(unknown)}; known: {KNOWN}")
     options |= given
@@ -155,6 +176,11 @@ def read_options(words: list[str]) -> dict[str, str]:
         raise SystemExit(f"precision={options['precision']} is unknown; known: {KNOWN}")
     if "golden" in options and not Path(options["golden"]).is_dir():
         raise SystemExit(f"golden={options['golden']} is not a folder")
+    if "golden" in options and not any(Path(options["golden"]).glob("golden*.npz")):
+        raise SystemExit(
+            f"golden={options['golden']} has none of golden.npz, golden21.npz, "
+            "golden_perception.npz"
+        )
     return options
 
 
@@ -174,12 +200,13 @@ def main(words: list[str]) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     given = options.get("golden")
     folders = [Path(given)] if given else [GOLDEN, *(f for f in GOLDEN.iterdir() if f.is_dir())]
-    found: dict[str, Any] = {"arrays": {}, "not_computed": [], "failed": {}}
+    found: dict[str, Any] = {"arrays": {}, "not_computed": [], "absent": [], "failed": {}}
     for folder in folders:
         part = of_folder(folder, device, low=precision == "bfloat16")
         print_largest(str(folder), part["arrays"])
         found["arrays"] |= part["arrays"]
         found["not_computed"] += part["not_computed"]
+        found["absent"] += part["absent"]
         found["failed"] |= part["failed"]
     if not given and (device, precision) == ("cpu", "float32"):
         pairs = against_transformers()
@@ -200,9 +227,11 @@ def report(found: dict[str, Any], precision: str, out: Path) -> None:
     rows: Rows = found["arrays"]
     for name, row in rows.items():
         print(f"{name:48s} {row['largest']:.2e} {row['share']:.2e}")
-    for key in ("not_computed", "failed"):
+    for key in ("not_computed", "absent"):
         if found[key]:
-            print(f"{key}: {found[key]}")
+            print(f"{key}: {', '.join(found[key])}")
+    for name, text in found["failed"].items():
+        print(f"failed: {name}: {text}")
     key = "share" if precision in ALLOWED_SHARE else "largest"
     allowed = ALLOWED_SHARE.get(precision, ALLOWED)
     worst = {key: max((row[key] for row in rows.values()), default=0.0) for key in DIFFERENCES}
@@ -214,7 +243,7 @@ def report(found: dict[str, Any], precision: str, out: Path) -> None:
     result |= {"precision": precision, "torch": torch.__version__}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    if worst[key] > allowed or found["failed"]:
+    if worst[key] > allowed or found["failed"] or not rows:
         raise SystemExit(1)
 
 

@@ -22,7 +22,7 @@ ENCODERS = ("encoder", "target_encoder")
 
 def part(g: Golden, name: str) -> torch.nn.Module:
     """Load a part of the layout."""
-    c = g.facts["parts"]["ijepa"]["config"]
+    c = g.sizes("parts", "ijepa", "config")
     sizes = {"num_heads": c["heads"], "image_size": c["img"]}
     return g.placed(load_published(g.folder / FILE, name, **sizes))
 
@@ -33,13 +33,18 @@ def images(g: Golden, name: str) -> Tensor:
 
 
 def features(g: Golden) -> Pairs:
-    """Encoder and target encoder, also on images of another size."""
+    """Encoder and target encoder."""
     encoder, target = (g.placed(VideoEncoder.of(part(g, n))) for n in ENCODERS)
     clip = images(g, "ijepa_image_u8").unsqueeze(1)
     yield g.pair("ijepa_encoder_tokens", encoder.encode_clip(clip))
     tokens = target.encode_clip(clip)
     yield g.pair("ijepa_target_tokens", tokens)
     yield g.pair("ijepa_image_feature", tokens.mean(1))
+
+
+def tall_features(g: Golden) -> Pairs:
+    """Target encoder on images of another size."""
+    target = g.placed(VideoEncoder.of(part(g, "target_encoder")))
     tall = images(g, "ijepa_image_tall_u8").unsqueeze(1)
     yield g.pair("ijepa_target_tokens_tall_transformers", target.encode_clip(tall))
 
@@ -81,4 +86,5 @@ def schedules(g: Golden) -> Pairs:
             yield g.pair(name, torch.tensor(values, dtype=torch.float64))
 
 
-FAMILIES = tuple(("golden_perception", f) for f in (features, objective, masks, schedules))
+FUNCTIONS = (features, tall_features, objective, masks, schedules)
+FAMILIES = tuple(("golden_perception", f) for f in FUNCTIONS)

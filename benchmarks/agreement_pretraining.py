@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 from agreement_golden import Golden, Pairs
 
@@ -9,6 +11,7 @@ from worldmodel.training.masking import LONG_RANGE, SHORT_RANGE, published_block
 from worldmodel.training.schedules import warmup_constant_decay
 
 INPUTS = ()
+BLOCKS = re.compile(r"mask_block_sizes_(\d+)x(\d+)f_(short|long)")
 KINDS = {"short": SHORT_RANGE, "long": LONG_RANGE}
 WARMUP = ANNEAL = 10
 """Steps of the recorded warm-up-stable-decay schedule."""
@@ -16,7 +19,8 @@ WARMUP = ANNEAL = 10
 
 def schedules(g: Golden) -> Pairs:
     """Rates after each step: warm-up, constant part and decay; decay alone (cool-down)."""
-    for name, warmup, decay in (("lr_wsd_50", WARMUP, ANNEAL), ("lr_linear_50", 0, None)):
+    kinds = (("lr_wsd_50", WARMUP, ANNEAL), ("lr_linear_50", 0, None))
+    for name, warmup, decay in (kind for kind in kinds if kind[0] in g.arrays):
         steps = len(g[name])
         decay = steps if decay is None else decay
         sizes = {"warmup": warmup, "constant": steps - warmup - decay, "decay": decay}
@@ -29,9 +33,10 @@ def schedules(g: Golden) -> Pairs:
 
 def block_sizes(g: Golden) -> Pairs:
     """Block sizes of each step; the array's name has the pixels, frames and kind of mask."""
-    for name in sorted(n for n in g.arrays if n.startswith("mask_block_sizes_")):
-        size, kind = name.removeprefix("mask_block_sizes_").split("_")
-        side, frames = (int(x) for x in size.removesuffix("f").split("x"))
+    for name in sorted(g.arrays):
+        if not (found := BLOCKS.fullmatch(name)):
+            continue
+        side, frames, kind = int(found[1]), int(found[2]), found[3]
         grid = (frames // 2, side // 16, side // 16)
         steps = g[name][:, 0].tolist()
         rows = [[step, *published_block_size(grid, KINDS[kind], step)] for step in steps]

@@ -20,13 +20,14 @@ from worldmodel.perception.views import evaluation_views
 from worldmodel.specs import IMAGENET_MEAN, IMAGENET_STD
 
 INPUTS = ("vjepa1_probe_tokens", "probe_clips_u8", "picture_u8")
+VIEWS = re.compile(r"picture_eval_(?:center|(\d+)views)_(\d+)")
 FRAMES = re.compile(r"frames_len(\d+)_fpc(\d+)_step(\d+)_seg(\d+)_(first|random)")
 
 
 def vjepa1_probes(golden: Golden) -> Pairs:
-    """V-JEPA 1: the probe, its average over views, and the poolers."""
+    """V-JEPA 1: the probe and its average over views."""
     heads, tokens = (
-        golden.facts["parts"]["vjepa1"]["config"]["heads"],
+        golden.sizes("parts", "vjepa1", "config", "heads"),
         golden["vjepa1_probe_tokens"],
     )
     probe, *_ = load_probes(golden.folder / "vjepa1_probe_layout.pth.tar", num_heads=heads)
@@ -34,6 +35,14 @@ def vjepa1_probes(golden: Golden) -> Pairs:
     logits = torch.stack([probe(view) for view in tokens])
     yield golden.pair("vjepa1_probe_logits", logits)
     yield golden.pair("vjepa1_probe_probabilities", average_views(logits))
+
+
+def vjepa1_poolers(golden: Golden) -> Pairs:
+    """V-JEPA 1: the poolers with self-attention and of an incomplete block."""
+    heads, tokens = (
+        golden.sizes("parts", "vjepa1", "config", "heads"),
+        golden["vjepa1_probe_tokens"],
+    )
     poolers = read_torch(golden.folder / "vjepa1_poolers.pt")
     for key, name in (("depth2", "depth2"), ("incomplete", "incomplete_block")):
         pooler = golden.placed(load_pooler(poolers[f"pooler_{key}"], num_heads=heads))
@@ -42,7 +51,7 @@ def vjepa1_probes(golden: Golden) -> Pairs:
 
 def vjepa2_probes(golden: Golden) -> Pairs:
     """V-JEPA 2: tokens of the last and of four levels, and all heads of a file on them."""
-    sizes = golden.facts["parts"]["vjepa2"]["config"]
+    sizes = golden.sizes("parts", "vjepa2", "config")
     backbone = load_published(
         golden.folder / "vjepa2_layout.pt",
         "target_encoder",
@@ -64,13 +73,19 @@ def vjepa2_probes(golden: Golden) -> Pairs:
         yield golden.pair(f"probe_logits{suffix}", logits)
         average = torch.stack([average_views(head) for head in logits])
         yield golden.pair(f"probe_probabilities{suffix}", average)
-    pooled = probes[0].pooler(golden.given(golden["probe_tokens_view0"]))
-    yield golden.pair("probe_pooled_head0_view0", pooled)
+
+
+def vjepa2_pooler(golden: Golden) -> Pairs:
+    """V-JEPA 2: the first head's pooler alone."""
+    heads = golden.sizes("parts", "vjepa2", "config", "probe_heads")
+    probe, *_ = load_probes(golden.folder / "probe_multihead_layout.pt", num_heads=heads)
+    tokens = golden.given(golden["probe_tokens_view0"])
+    yield golden.pair("probe_pooled_head0_view0", golden.placed(probe).pooler(tokens))
 
 
 def clip_frames(golden: Golden) -> Pairs:
     """Frame numbers of clips, at the segments' starts and drawn."""
-    seed = golden.facts["parts"]["vjepa2"]["config"]["seed"]
+    seed = golden.sizes("parts", "vjepa2", "config", "seed")
     for name in golden.arrays:
         if found := FRAMES.fullmatch(name):
             length, count, step, segments = map(int, found.groups()[:4])
@@ -86,12 +101,11 @@ def clip_frames(golden: Golden) -> Pairs:
 
 def views(golden: Golden) -> Pairs:
     """Evaluation views; their names end with the crop."""
-    for name in [n for n in golden.arrays if n.startswith("picture_eval_")]:
-        kind, crop = name.removeprefix("picture_eval_").rsplit("_", 1)
-        count = 1 if kind == "center" else int(kind.removesuffix("views"))
-        yield golden.pair(
-            name, _normalised(evaluation_views(golden.arrays["picture_u8"], int(crop), count))
-        )
+    for name in golden.arrays:
+        if found := VIEWS.fullmatch(name):
+            count, crop = int(found[1] or 1), int(found[2])
+            picture = golden["picture_u8"].cpu()
+            yield golden.pair(name, _normalised(evaluation_views(picture, crop, count)))
 
 
 def _normalised(views_VTHWC: Tensor) -> Tensor:
@@ -101,12 +115,14 @@ def _normalised(views_VTHWC: Tensor) -> Tensor:
 
 def schedule(golden: Golden) -> Pairs:
     """Learning rate of a probe: cosine to zero, read after each of the steps."""
-    wanted = golden["lr_probe_50"]
+    if (wanted := golden.arrays.get("lr_probe_50")) is None:
+        return
     rates = [1e-3 * cosine_to_zero(step + 1, len(wanted)) for step in range(len(wanted))]
     yield golden.pair("lr_probe_50", torch.tensor(rates, dtype=torch.float64))
 
 
-FAMILIES = [
-    ("golden_perception", family)
-    for family in (vjepa1_probes, vjepa2_probes, clip_frames, views, schedule)
-]
+FUNCTIONS = (
+    *(vjepa1_probes, vjepa1_poolers, vjepa2_probes, vjepa2_pooler),
+    *(clip_frames, views, schedule),
+)
+FAMILIES = [("golden_perception", family) for family in FUNCTIONS]

@@ -52,10 +52,12 @@ METRICS = {
     "AUROC (max)": "auroc_max",
 }
 """Names in the JSON file, spelled as there, and ours."""
+IP1_FACTS = ("parts", "ip1", "facts")
+TRAIN = "EPIC_100_train.csv"
 
 
 def _model(g: Golden, part: str) -> tuple[s.SurpriseModel, s.SurpriseConfig]:
-    c = g.facts["parts"][part]["config"]
+    c = g.sizes("parts", part, "config")
     model = s.load_surprise_model(
         g.folder / "vjepa1_surprise_layout.pth.tar",
         num_heads=c["heads"],
@@ -82,14 +84,27 @@ def _stacked(rows: list[list[Tensor]]) -> Tensor:
     return torch.stack([pad_as_published(row) for row in rows])
 
 
+def _scene(g: Golden) -> list[list[int]]:
+    """Return the numbers of the videos of each pair."""
+    return [
+        list(pair) for pair in match_scene(list(g["surprise_videos_u8"].cpu()), as_released=True)
+    ]
+
+
+def scene(g: Golden) -> Pairs:
+    """Pairs of a scene's videos, and the labels in their order."""
+    matched = _scene(g)
+    if "ip1" in g.facts.get("parts", {}):
+        yield "matches", torch.tensor(matched), torch.tensor(g.sizes(*IP1_FACTS, "matches"))
+    labels = g["surprise_labels"][[i for pair in matched for i in pair]]
+    for name in ("", "_context_normalised", "_targets_raw", "_stride1"):
+        yield g.pair(f"surprise_order_labels{name}", labels)
+
+
 def surprises(g: Golden) -> Pairs:
-    """Windows of a scene's videos with all variants, and one window step by step."""
+    """Windows of a scene's videos with all variants."""
     model, config = _model(g, "ip1")
-    matched = match_scene(list(g.arrays["surprise_videos_u8"]), as_released=True)
-    facts = g.facts["parts"]["ip1"]["facts"]
-    yield "matches", torch.tensor(matched), torch.tensor(facts["matches"])
-    order = [i for pair in matched for i in pair]
-    videos = g["surprise_videos_u8"][order]
+    videos = g["surprise_videos_u8"][[i for pair in _scene(g) for i in pair]]
     variants = {
         "": config,
         "_context_normalised": replace(config, normalise_context=True),
@@ -99,10 +114,14 @@ def surprises(g: Golden) -> Pairs:
     for name, variant in variants.items():
         rows = _videos(model, videos, variant)
         yield g.pair(f"surprise_windows{name}", _stacked(rows))
-        yield g.pair(f"surprise_order_labels{name}", g["surprise_labels"][order])
         if not name:
             lowest = torch.stack([min_over_contexts(row) for row in rows])
             yield g.pair("surprise_min_over_contexts", lowest)
+
+
+def window(g: Golden) -> Pairs:
+    """One window step by step."""
+    model, config = _model(g, "ip1")
     clip = s.windows_of(g["surprise_videos_u8"][0], config.num_frames, config.stride)[:1]
     pixels = s.normalise_pixels(clip, next(model.encoder.parameters()))
     tokens = model.target_encoder(pixels)
@@ -118,7 +137,7 @@ def surprises(g: Golden) -> Pairs:
 def intphys2(g: Golden) -> Pairs:
     """Windows with a start that grows, and without."""
     model, config = _model(g, "ip2")
-    contexts = tuple(g.facts["parts"]["ip2"]["facts"]["intphys2_contexts"])
+    contexts = tuple(g.sizes("parts", "ip2", "facts", "intphys2_contexts"))
     config, videos = replace(config, contexts=contexts), g["surprise_videos_u8"]
     growing = _videos(model, videos, replace(config, growing_start=True))
     yield g.pair("intphys2_windows", _stacked(growing))
@@ -128,9 +147,9 @@ def intphys2(g: Golden) -> Pairs:
 
 def metrics(g: Golden) -> Pairs:
     """Scores of made-up surprises, which the JSON file holds."""
-    rows, possible = g.arrays["metric_surprises"], g.arrays["metric_labels"] == 1
+    rows, possible = g["metric_surprises"].cpu(), g["metric_labels"].cpu() == 1
     found = pair_metrics(list(rows[possible]), list(rows[~possible]))
-    for name, wanted in g.facts["parts"]["ip1"]["facts"]["metrics"].items():
+    for name, wanted in g.sizes(*IP1_FACTS, "metrics").items():
         ours = torch.tensor(getattr(found, METRICS[name]), dtype=torch.float64)
         yield f"metrics/{name}", ours, torch.tensor(wanted, dtype=torch.float64)
 
@@ -147,68 +166,88 @@ def _frames(
     return torch.tensor(rows), torch.tensor(drawn, dtype=torch.float64)
 
 
-def epic_kitchens(g: Golden) -> Pairs:
-    """Class order, and the frames of each clip."""
-    train = read_actions(g.folder / "EPIC_100_train.csv")
-    classes = class_order(train)
+def ek_classes(g: Golden) -> Pairs:
+    """Class order."""
+    classes = class_order(read_actions(g.folder / TRAIN))
     for kind in ("verb", "noun", "action"):
-        wanted = torch.tensor(g.facts["parts"]["vjepa2"]["facts"][f"ek_{kind}_classes"])
+        wanted = torch.tensor(g.sizes("parts", "vjepa2", "facts", f"ek_{kind}_classes"))
         yield f"ek_{kind}_classes", torch.tensor(getattr(classes, f"{kind}s")), wanted
+
+
+def ek_validation(g: Golden) -> Pairs:
+    """Frames of each validation clip."""
+    classes = class_order(read_actions(g.folder / TRAIN))
     kept = known_actions(read_actions(g.folder / "EPIC_100_validation.csv"), classes)
-    size = g["ek_frames_val_as_released"].shape[1] - 2
-    for name, as_released in (("as_released", True), ("from_the_start", False)):
-        clip = AnticipationClip(num_frames=size, as_released=as_released)
-        yield g.pair(f"ek_frames_val_{name}", _frames(kept, clip, random.Random(0))[0])
-    count = len(g["ek_frames_train_released"])
-    clip = AnticipationClip(num_frames=size, seconds=(0.25, 1.75), anchor=(0.0, 0.25))
-    generator = random.Random(g.facts["parts"]["vjepa2"]["config"]["seed"])
-    frames, drawn = _frames(known_actions(train, classes)[:count], clip, generator)
+    for name in ("as_released", "from_the_start"):
+        array = f"ek_frames_val_{name}"
+        if array in g.arrays:
+            size = g[array].shape[1] - 2
+            clip = AnticipationClip(num_frames=size, as_released=name == "as_released")
+            yield g.pair(array, _frames(kept, clip, random.Random(0))[0])
+
+
+def ek_training(g: Golden) -> Pairs:
+    """Frames of the first training clips, and the times and places drawn for them."""
+    train = read_actions(g.folder / TRAIN)
+    count, size = g["ek_frames_train_released"].shape
+    clip = AnticipationClip(num_frames=size - 2, seconds=(0.25, 1.75), anchor=(0.0, 0.25))
+    generator = random.Random(g.sizes("parts", "vjepa2", "config", "seed"))
+    frames, drawn = _frames(known_actions(train, class_order(train))[:count], clip, generator)
     yield g.pair("ek_frames_train_released", frames)
     yield g.pair("ek_train_random_time_point", drawn)
 
 
 def anticipation(g: Golden) -> Pairs:
-    """Tokens of the future, the probe and its loss."""
-    c, file = g.facts["parts"]["vjepa2"]["config"], g.folder / "vjepa2_layout.pt"
+    """Tokens of the future."""
+    c, file = g.sizes("parts", "vjepa2", "config"), g.folder / "vjepa2_layout.pt"
     encoder = g.placed(load_published(file, "target_encoder", num_heads=c["heads"]))
     predictor = g.placed(load_published(file, "predictor", num_heads=c["ph"]))
     pixels = s.normalise_pixels(g["anticipation_clips_u8"], next(encoder.parameters()))
-    config = FutureConfig(fps=c["fps"])
+    config, seconds = FutureConfig(fps=c["fps"]), g["anticipation_seconds"]
     variants = {
         "": config,
         "_two_steps": replace(config, num_steps=2),
         "_predictor_only": replace(config, parts="predictor"),
         "_four_frames": replace(config, num_output_frames=4),
     }
-    tokens = {
-        name: anticipation_tokens(encoder, predictor, pixels, g["anticipation_seconds"], variant)
-        for name, variant in variants.items()
-    }
-    for name, value in tokens.items():
-        yield g.pair(f"anticipation_tokens{name}", value)
-    (probe,) = load_anticipation_probes(g.folder / "ek100_probe_layout.pt", c["ek_heads"])
-    for target, logits in g.placed(probe)(tokens[""]).items():
+    for name, variant in variants.items():
+        tokens = anticipation_tokens(encoder, predictor, pixels, seconds, variant)
+        yield g.pair(f"anticipation_tokens{name}", tokens)
+
+
+def anticipation_probe(g: Golden) -> Pairs:
+    """The probe on the golden tokens, and its loss."""
+    heads = g.sizes("parts", "vjepa2", "config", "ek_heads")
+    probe, *_ = load_anticipation_probes(g.folder / "ek100_probe_layout.pt", heads)
+    for target, logits in g.placed(probe)(g.given(g["anticipation_tokens"])).items():
         yield g.pair(f"anticipation_logits_{target}", logits)
         loss = focal_loss(logits, g[f"anticipation_labels_{target}"])
         yield g.pair(f"anticipation_focal_{target}", loss)
 
 
 def recall(g: Golden) -> Pairs:
-    """Mean class recall, with and without the restriction to valid classes."""
-    given = g.arrays["recall_logits"], g.arrays["recall_labels"]
+    """Mean class recall."""
+    given = g["recall_logits"].cpu(), g["recall_labels"].cpu()
     top5 = class_mean_recall(*given)
-    valid = class_mean_recall(*given, valid_classes=g.arrays["recall_valid_classes"])
     found = {
         "recall_at_5": top5.mean_class_recall,
         "recall_accuracy": top5.accuracy,
-        "recall_at_5_valid_only": valid.mean_class_recall,
         "recall_at_1": class_mean_recall(*given, k=1).mean_class_recall,
     }
     for name, value in found.items():
         yield g.pair(name, torch.tensor(value, dtype=torch.float64))
 
 
-FAMILIES = tuple(
-    ("golden_perception", family)
-    for family in (surprises, intphys2, metrics, epic_kitchens, anticipation, recall)
+def recall_of_valid_classes(g: Golden) -> Pairs:
+    """Mean class recall with the restriction to valid classes."""
+    given = g["recall_logits"].cpu(), g["recall_labels"].cpu()
+    valid = class_mean_recall(*given, valid_classes=g["recall_valid_classes"].cpu())
+    value = torch.tensor(valid.mean_class_recall, dtype=torch.float64)
+    yield g.pair("recall_at_5_valid_only", value)
+
+
+FUNCTIONS = (
+    *(scene, surprises, window, intphys2, metrics, ek_classes, ek_validation, ek_training),
+    *(anticipation, anticipation_probe, recall, recall_of_valid_classes),
 )
+FAMILIES = tuple(("golden_perception", family) for family in FUNCTIONS)

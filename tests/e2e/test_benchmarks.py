@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from planning.cli.app import main
@@ -120,6 +121,42 @@ def test_agreement_computes_the_arrays_of_a_folder(tmp_path, capsys):
         agreement.main(["gold=x"])
     with pytest.raises(SystemExit, match="float32"):
         agreement.main(["precision=int8"])
+
+
+def test_agreement_names_what_it_cannot_compute_and_computes_the_rest(tmp_path, capsys):
+    agreement = importlib.import_module("agreement")
+    folder, out = tmp_path / "set", tmp_path / "out.json"
+    folder.mkdir()
+    with pytest.raises(SystemExit, match="has none of golden.npz"):
+        agreement.main([f"golden={folder}", f"out={out}"])
+    with np.load(ROOT / "tests/golden/perception/golden_perception.npz") as file:
+        kept = {n: file[n] for n in file.files if n.startswith(("lr_", "frames_", "recall_"))}
+    first = next(name for name in kept if name.startswith("frames_"))
+    kept |= {"lr_wsd_50": np.array(["a"]), "new_array": np.zeros(2), first: kept[first][:1]}
+    kept["recall_at_1"] = np.array(np.nan)
+    kept.pop("recall_valid_classes")
+    np.savez(folder / "golden_perception.npz", **kept)
+    sizes = {"parts": {"vjepa2": {"config": {"seed": 31}}}}
+    (folder / "golden_perception.json").write_text(json.dumps(sizes))
+    with pytest.raises(SystemExit):
+        agreement.main([f"golden={folder}", f"out={out}"])
+    found = json.loads(out.read_text("utf-8"))
+    right = [name for name in kept if name.startswith("frames_") and name != first]
+    assert found["arrays"].keys() == {*right, *("lr_linear_50", "lr_probe_50")} | {
+        *("recall_at_5", "recall_accuracy")
+    }
+    assert found["largest"] < agreement.ALLOWED
+    assert {"new_array", "recall_at_5_valid_only"} == set(found["not_computed"])
+    failed = found["failed"]
+    assert "data type <U1" in failed["lr_wsd_50"]
+    assert "golden array has numbers that are not finite" in failed["recall_at_1"]
+    assert "instead of (1," in failed[first]
+    assert "input recall_valid_classes" in failed["agreement_surprise.recall_of_valid_classes"]
+    assert "golden_perception.json lacks parts.ijepa" in failed["agreement_ijepa.features"]
+    (folder / "golden_perception.npz").write_bytes(b"PK")
+    with pytest.raises(SystemExit):
+        agreement.main([f"golden={folder}", f"out={out}"])
+    assert "golden_perception.npz" in json.loads(out.read_text("utf-8"))["failed"]
 
 
 def test_agreement_of_bfloat16_is_a_share_of_the_norm(tmp_path):

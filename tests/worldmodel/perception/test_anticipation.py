@@ -39,7 +39,10 @@ GOLDEN = ROOT / "tests" / "golden" / "perception"
 ACTION = Action("P01_01", 600, 900, 3, 5)
 
 
-@pytest.mark.parametrize("name", ["epic_kitchens", "anticipation", "recall"])
+@pytest.mark.parametrize(
+    "name",
+    ["ek_classes", "ek_validation", "ek_training", "anticipation", "anticipation_probe", "recall"],
+)
 def test_golden(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     golden = importlib.import_module("agreement_golden").Golden(GOLDEN, "golden_perception")

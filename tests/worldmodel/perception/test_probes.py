@@ -37,7 +37,8 @@ HEAD = ProbeConfig(embed_dim=24, num_heads=2, depth=2, num_classes=3)
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    "family", ["vjepa1_probes", "vjepa2_probes", "clip_frames", "views", "schedule"]
+    "family",
+    ["vjepa1_probes", "vjepa1_poolers", "vjepa2_probes", "clip_frames", "views", "schedule"],
 )
 def test_golden(family, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -48,7 +48,7 @@ GOLDEN = ROOT / "tests" / "golden" / "perception"
 SHORT = SurpriseConfig(num_frames=8, contexts=(2, 4))
 
 
-@pytest.mark.parametrize("name", ["surprises", "intphys2", "metrics"])
+@pytest.mark.parametrize("name", ["scene", "surprises", "window", "intphys2", "metrics"])
 def test_golden(name, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     golden = importlib.import_module("agreement_golden").Golden(GOLDEN, "golden_perception")
