@@ -108,8 +108,9 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
         planner.connect(workcell.spec, box_m or SIMULATED_BOX_M, workcell.interrupt)
         what = f"{options.episodes} episode(s)"
         require_motion_confirmation(operator, workcell, cell, options.motion, what)
-        view = stack.enter_context(LiveView(options.port)) if options.view else None
-        if view is not None:
+        view = None
+        if options.view:
+            view = stack.enter_context(LiveView(options.port, planner.imagine()))
             operator.tell(f"live view: {view.url}")
         session = Drive(in_fact, workcell, planner, operator, view=view, box_m=box_m)
         with patient():  # the arm is stopped and the episode written, however long a plan takes

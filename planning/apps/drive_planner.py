@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from planning.arm_options import DriveOptions
 from planning.driving import Image
 from planning.protocols import Agent, Box
+from planning.report.live_view import Imagine
 from planning.rollout import Episode
 from robot.arm import ArmSpec
 
@@ -51,6 +52,9 @@ class DrivePlanner(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Return the log header's part that a replay needs: method, threads, axes and specs."""
+
+    def imagine(self) -> Imagine | None:
+        """Return what decodes imagined tokens for the live view; None without a decoder."""
 
     def add_imagined(self, episodes: list[Episode]) -> None:
         """Add pictures of what was imagined to the episodes, where there is a decoder."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from planning.apps.imagined import add_imagined
+from planning.apps.imagined import add_imagined, find_decoder
 from planning.apps.own_encoder import open_world
 from planning.apps.policies import make_planning_agent, open_policy
 from planning.arm_options import DriveOptions
 from planning.driving import Image
 from planning.protocols import Agent, Box
+from planning.report.live_view import Imagine
 from planning.rollout import Episode
 from robot.arm import ArmSpec
 
@@ -67,6 +70,18 @@ class LocalPlanner:
                 "action": dict(vars(self.policy.model.action_spec)),
             },
         }
+
+    def imagine(self) -> Imagine | None:
+        """Return what decodes imagined tokens, if a decoder is beside the model."""
+        decoder = find_decoder(self.options.model, self.world)
+        if decoder is None:
+            return None
+
+        def picture(tokens_ND: NDArray[np.float16], image: Image) -> Image:
+            now = self.world.preprocess(torch.from_numpy(image))
+            return decoder.picture(torch.from_numpy(tokens_ND).float(), now)
+
+        return picture
 
     def add_imagined(self, episodes: list[Episode]) -> None:
         """Add pictures of what was imagined to the episodes."""

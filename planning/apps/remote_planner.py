@@ -105,6 +105,9 @@ class RemotePlanner:
             "specs": {name: section(hello, name) for name in ("observation", "action")},
         }
 
+    def imagine(self) -> None:
+        """Return nothing: imagined tokens stay on the server."""
+
     def add_imagined(self, episodes: list[Episode]) -> None:
         """Add nothing: imagined tokens stay on the server."""
 

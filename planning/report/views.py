@@ -116,14 +116,15 @@ def _actions(count: int) -> str:
     return "1 action" if count == 1 else f"{count} actions"
 
 
-def _title(number: int, record: SkillRecord) -> str:
+def skill_title(record: SkillRecord) -> str:
+    """Return the names of the chosen skills, or why the arm goes home."""
     if record.chosen is None:
-        return f"{number}. Step {record.step}: {WHY.get(record.why, record.why)}"
-    names = " then ".join(name.replace("_", " ") for name in record.chosen.skills)
-    return f"{number}. Step {record.step}: {names}"
+        return WHY.get(record.why, record.why)
+    return " then ".join(name.replace("_", " ") for name in record.chosen.skills)
 
 
-def _facts(record: SkillRecord) -> list[str]:
+def skill_facts(record: SkillRecord) -> list[str]:
+    """Return parameters, energies and duration of a decision as texts."""
     facts = []
     for name, params in zip(*_chosen_parts(record), strict=True):
         numbers = ", ".join(parameter_text(k, v) for k, v in params.items())
@@ -147,7 +148,8 @@ def _chosen_parts(record: SkillRecord) -> tuple[Sequence[str], Sequence[Mapping[
 def decision_view(episode: Episode, index: int) -> DecisionView:
     """Return what is shown of a decision."""
     record, frames = episode.decisions[index], episode.frames
-    title, facts = _title(index + 1, record), _facts(record)
+    title = f"{index + 1}. Step {record.step}: {skill_title(record)}"
+    facts = skill_facts(record)
     due = episode.sub_goals[record.step] if record.step < len(episode.sub_goals) else -1
     goal = picture_uri(episode.goals[due].image)
     if record.step >= len(frames):

@@ -1,5 +1,6 @@
 """The page of a drive, over real HTTP."""
 
+import dataclasses
 import io
 import json
 import re
@@ -17,8 +18,9 @@ from PIL import Image
 from planning.driving import NotSent, Step
 from planning.errors import DriveError
 from planning.protocols import Decision
-from planning.report import live_view
+from planning.report import live_view, page_server
 from planning.report.live_view import LiveView
+from planning.skill_record import Candidate, SkillRecord
 from robot.arm import Reason
 
 
@@ -77,6 +79,66 @@ def test_the_page_and_its_parts_before_and_after_a_step(view):
         shown = np.array(Image.open(io.BytesIO(body)))
         assert shown.shape == (12, 16, 3)
         assert (shown == value).all()
+
+
+def looked(index, tokens_ND, **facts):
+    """A step that begins with a decision about skills."""
+    skills = SkillRecord(
+        why="plan",
+        executed=9,
+        energy_now=0.2,
+        rest_energy=0.3,
+        chosen=Candidate(
+            skills=("pick_place",),
+            targets=(0,),
+            params=({"vx": 0.104, "lift": 0.07},),
+            variants=(0,),
+            energy=0.05,
+        ),
+        imagined_ND=tokens_ND,
+    )
+    plain = step(index, 0.2)
+    decision = dataclasses.replace(plain.decision, skills=dataclasses.replace(skills, **facts))
+    return dataclasses.replace(plain, decision=decision)
+
+
+def test_the_imagined_end_of_a_search_is_decoded_once_and_shown_until_the_next(monkeypatch):
+    calls = []
+
+    def imagine(tokens_ND, image):
+        calls.append(image.shape)
+        return np.full((12, 16, 3), int(tokens_ND[0, 0]), np.uint8)
+
+    goal = SimpleNamespace(image=np.full((12, 16, 3), 200, np.uint8), name="goal")
+    with LiveView(imagine=imagine) as view:
+        view.begin([goal])
+        assert json.loads(get(view.url + "state.json")[1])["imagined"] is None
+        view.step(looked(0, np.full((1, 4), 90, np.float16)))
+        view.step(step(1, 0.2))
+        said = json.loads(get(view.url + "state.json")[1])
+        assert (said["count"], said["imagined"]) == (2, 1)
+        assert said["skills"][0].startswith("pick place: displacement x 10.4 cm")
+        assert "imagined end 0.05" in "; ".join(said["skills"])
+        assert not calls  # nothing is decoded that nobody asks for
+        for _ in range(3):
+            shown = np.array(Image.open(io.BytesIO(get(view.url + "imagined.png?1")[1])))
+            assert (shown == 90).all()
+        assert calls == [(12, 16, 3)]
+        view.step(looked(2, None, why="reached", chosen=None))
+        said = json.loads(get(view.url + "state.json")[1])
+        assert said["imagined"] is None
+        assert said["skills"][0].startswith("goes home")
+        view.begin([goal])
+        view.step(step(0, 0.2))
+        assert json.loads(get(view.url + "state.json")[1])["skills"] == []
+
+
+def test_without_a_decoder_the_page_has_no_imagined_end(view):
+    view.begin([SimpleNamespace(image=np.zeros((12, 16, 3), np.uint8), name="goal")])
+    view.step(looked(0, np.zeros((1, 4), np.float16)))
+    said = json.loads(get(view.url + "state.json")[1])
+    assert said["imagined"] is None
+    assert said["skills"]
 
 
 def test_nothing_else_is_served_and_the_last_look_is_shown(view):
@@ -205,13 +267,13 @@ def serving_threads(before):
 
 def test_half_requests_hold_a_bounded_number_of_threads_and_the_page_answers(view):
     before = set(threading.enumerate())
-    links = half_requests(view, 3 * live_view.MAX_CLIENTS)
-    wait_until(lambda: len(view.server.open) == live_view.MAX_CLIENTS)
+    links = half_requests(view, 3 * page_server.MAX_CLIENTS)
+    wait_until(lambda: len(view.server.open) == page_server.MAX_CLIENTS)
     for index in range(5):  # the page's own requests push the oldest half requests out
         view.step(step_without_goal(index))
         assert ask(view, path_of(view, "state.json"), f"127.0.0.1:{port_of(view)}")[0] == 200
-    wait_until(lambda: len(serving_threads(before)) <= live_view.MAX_CLIENTS)
-    assert len(view.server.open) <= live_view.MAX_CLIENTS
+    wait_until(lambda: len(serving_threads(before)) <= page_server.MAX_CLIENTS)
+    assert len(view.server.open) <= page_server.MAX_CLIENTS
     for link in links:
         link.close()
 
@@ -222,7 +284,7 @@ def step_without_goal(index):
 
 
 def test_a_request_that_drips_ends_at_its_deadline(view, monkeypatch):
-    monkeypatch.setattr(live_view, "REQUEST_S", 0.5)
+    monkeypatch.setattr(page_server, "REQUEST_S", 0.5)
     before = set(threading.enumerate())
     (link,) = half_requests(view, 1)
     wait_until(lambda: len(serving_threads(before)) == 1)
@@ -241,7 +303,7 @@ def test_a_request_that_drips_ends_at_its_deadline(view, monkeypatch):
 
 
 def test_a_reader_that_stops_reading_ends_too_and_steps_never_wait(view, monkeypatch):
-    monkeypatch.setattr(live_view, "REQUEST_S", 0.5)
+    monkeypatch.setattr(page_server, "REQUEST_S", 0.5)
     before = set(threading.enumerate())
     view.server.parts["state.json"] = lambda: ("application/json", bytes(50_000_000))
     link = socket.create_connection(("127.0.0.1", port_of(view)))
