@@ -175,6 +175,11 @@ def read_text(path: Path) -> str:
         facts = path.stat()
         if stat.S_ISREG(facts.st_mode) and facts.st_size <= MAX_JSON_BYTES:
             return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} cannot be read as text ({error.reason} at byte {error.start}): save it as "
+            "UTF-8"
+        ) from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as text: {error}") from error
     kind = KINDS.get(stat.S_IFMT(facts.st_mode), f"{facts.st_size} bytes long")

@@ -179,6 +179,40 @@ def test_lists_name_and_count_what_is_wrong(folder, text):
         read_list(named)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeff"two words.mp4" 1\r\nb.mp4 0  \r\n',
+        "two words.mp4, 1\nb.mp4 , 0",
+        "two words.mp4:: 1\nb.mp4 ::0\n\n",
+        "two words.mp4\t1\t\nb.mp4\t 0",
+        '"two words.mp4","1"\nb.mp4,0',
+        "two words.mp4;1\nb.mp4;0",
+        'id;Label;Path\n7;1;"two words.mp4"\n8;0;b.mp4',
+        "path\tlabel\ntwo words.mp4\t1\nb.mp4\t0",
+    ],
+)
+def test_lists_as_other_programs_write_them(folder, text):
+    path = folder / "list.csv"
+    path.write_text(text, encoding="utf-8", newline="")
+    found = read_list(path)
+    assert [(i.path.name, i.label) for i in found.items] == [("two words.mp4", 1), ("b.mp4", 0)]
+    assert not found.rejected
+
+
+def test_names_of_videos_may_have_any_character_but_a_newline(folder):
+    names = ["a\u2028b.mp4", "a\x85b.mp4", "a;b,c.mp4", 'it\'s "x".mp4', "\u89c6 \u9891.mp4"]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    path = folder / "list.txt"
+    path.write_text("".join(f"{name} {i}\n" for i, name in enumerate(names)), encoding="utf-8")
+    found = read_list(path)
+    assert [(i.path.name, i.label) for i in found.items] == [(n, i) for i, n in enumerate(names)]
+    path.write_text("b.mp4 0", encoding="utf-16")
+    with pytest.raises(DataError, match="save it as UTF-8"):
+        read_list(path)
+
+
 def test_clips_of_videos_and_images_and_of_damaged_files(folder):
     sampling = ClipSampling(num_frames=4, frame_step=2, num_segments=2)
     clips = read_clips(folder / "b.mp4", sampling, crop=32, num_views=3)

@@ -31,10 +31,14 @@ from worldmodel.perception.views import evaluation_views
 PATH_COLUMNS = ("path", "video", "file", "filename", "file_name", "image", "video_path")
 LABEL_COLUMNS = ("label", "class", "label_id", "class_id", "target")
 WHOLE = re.compile(r"-?[0-9]{1,9}")
+TRAILING = re.compile(r"\s*(?:,|;|::)\s*$")
+"""Separator before a space, as in `path, label`."""
 MAX_CLASSES = 1_000_000
 """Maximum number of classes where a list does not say."""
-SEPARATORS = (" ", "::", ",", "\t")
+SEPARATORS = (" ", "::", ",", "\t", ";")
 """Separators of path and label; the last one in a line counts, so paths may have spaces."""
+DELIMITERS = (",", ";", "\t")
+"""Separators of a file with a header."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def read_list(
     """Read a list of files and labels.
 
     Lines are `path label`, `path::label` or `path,label`, or the file is a CSV with a header that
-    names a path and a label column. Paths may contain spaces.
+    names a path and a label column. Paths may contain spaces, and stand in double quotes.
 
     Args:
         path: List file.
@@ -92,7 +96,7 @@ def read_list(
     Raises:
         DataError: The list cannot be read, or has no usable line.
     """
-    lines = read_text(path).splitlines()
+    lines = read_text(path).split("\n")  # names may have other characters that end lines
     number = {name: i for i, name in enumerate(classes)}
     limit, folder = num_classes or len(classes), root or path.parent
     found: dict[Path, LabelledItem] = {}
@@ -108,33 +112,38 @@ def read_list(
         except DataError as error:
             rejected[f"{path.name}:{line}"] = str(error)
     if not items:
-        first = next(iter(rejected.items()), ("", "it is empty"))
-        raise DataError(f"{path} has no usable line; the first reason: {': '.join(first)}")
+        first = ": ".join(next(iter(rejected.items()), ("it is empty",)))
+        raise DataError(f"{path} has no usable line; the first reason: {first}")
     return LabelledItems(tuple(items), rejected, tuple(classes))
 
 
 def _pairs(lines: list[str], number: dict[str, int]) -> Iterator[tuple[int, tuple[str, str]]]:
     """Yield the line number, path and label of every non-empty line."""
-    header = _fields(lines[0]) if lines else []
-    columns = [name.strip().lower() for name in header]
-    where = next((columns.index(c) for c in PATH_COLUMNS if c in columns), None)
-    what = next((columns.index(c) for c in LABEL_COLUMNS if c in columns), None)
-    has_header = where is not None and what is not None
-    for line, text in enumerate(lines[1:] if has_header else lines, start=1 + has_header):
+    found = (_columns(lines[0], delimiter) for delimiter in DELIMITERS)
+    where, what, delimiter = next((c for c in found if c), (-1, -1, ""))
+    for line, text in enumerate(lines[1:] if delimiter else lines, start=1 + bool(delimiter)):
         if not text.strip():
             continue
-        if where is not None and what is not None:
-            row = _fields(text)
+        if delimiter:
+            row = _fields(text, delimiter)
             whole = max(where, what) < len(row)
             yield line, (row[where], row[what]) if whole else (text, "")
         else:
             yield line, _split(text.strip(), number)
 
 
-def _fields(line: str) -> list[str]:
+def _columns(header: str, delimiter: str) -> tuple[int, int, str] | None:
+    """Return the columns of path and label in a header, and the delimiter; None if it has none."""
+    names = [name.strip().lower() for name in _fields(header, delimiter)]
+    where = next((names.index(name) for name in PATH_COLUMNS if name in names), None)
+    what = next((names.index(name) for name in LABEL_COLUMNS if name in names), None)
+    return None if where is None or what is None else (where, what, delimiter)
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
     """Return the fields of a CSV line; none if it is not one."""
     try:
-        return next(csv.reader([line]), [])
+        return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return []
 
@@ -143,11 +152,19 @@ def _split(text: str, number: dict[str, int]) -> tuple[str, str]:
     """Split a line at the separator before the label."""
     for separator in SEPARATORS:
         path, _, label = text.rpartition(separator)
-        if path and (label.strip() in number or WHOLE.fullmatch(label.strip())):
-            return path.strip(), label.strip()
+        label = _unquoted(label)
+        if path and (label in number or WHOLE.fullmatch(label)):
+            return _unquoted(TRAILING.sub("", path)), label
     present = next((s for s in SEPARATORS if s in text), "\0")
     path, _, label = text.rpartition(present)
     return (path, label) if path else (text, "")
+
+
+def _unquoted(text: str) -> str:
+    """Return a text without spaces around it, and without the double quotes of a CSV field."""
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1].replace('""', '"') if quoted else text
 
 
 def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: int) -> LabelledItem:
