@@ -122,6 +122,55 @@ def test_evaluation_and_prediction_know_the_probe(run, folder, capsys):
     assert len(json.loads((out / "predictions.json").read_text())["predictions"]) == 8
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('"dark"', "neither a list nor an object"),
+        ('["dark"]', "lists 1 names; the probe has 2 classes"),
+        ('{"2": "dark"}', "names class 2; allowed: 0 to 1"),
+        ('{"a": "dark"}', "cannot be read as JSON"),
+    ],
+)
+def test_names_of_other_classes_are_refused(tmp_path, text, message):
+    (tmp_path / "names.json").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        probe_use._names(str(tmp_path / "names.json"), 2)
+
+
+def test_a_name_is_that_of_its_number(tmp_path):
+    (tmp_path / "names.json").write_text('{"1": "bright"}')
+    assert probe_use._names(str(tmp_path / "names.json"), 3) == {1: "bright"}
+
+
+def test_class_folders_are_judged_by_their_names(folder, tmp_path):
+    """A folder with fewer classes, or with others, numbers its classes differently."""
+    for name, number in (("bright", 1), ("dark", 0), ("odd", 0)):
+        for item in range(number, 8, 2):
+            (tmp_path / "all" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / "train" / f"clip {item}.mp4", tmp_path / "all" / name)
+    shutil.move(tmp_path / "all" / "odd", tmp_path / "odd")
+    words = [
+        "probe",
+        "train",
+        f"train={tmp_path}/all",
+        f"val={tmp_path}/all",
+        f"out={tmp_path}/run",
+    ]
+    one_head = ["lr=0.01", "weight_decay=0.01"]
+    encoder = f"encoder={folder}/encoder.safetensors"
+    assert main([*words, encoder, *CLIPS, *TRAIN, *one_head]) == 0
+    shutil.rmtree(tmp_path / "all" / "bright")
+    shutil.move(tmp_path / "odd", tmp_path / "all" / "a cat")
+    options = [f"probe={tmp_path}/run", f"val={tmp_path}/all", "device=cpu", f"out={tmp_path}/eval"]
+    assert main(["probe", "eval", *options]) == 0
+    found = json.loads((tmp_path / "eval" / "summary.json").read_text())
+    assert (found["top1"], found["items"]) == (1.0, 4)
+    assert set(found["rejected"].values()) == {"the probe has no class 'a cat'"}
+    shutil.rmtree(tmp_path / "all" / "dark")
+    options[3] = f"out={tmp_path}/none"
+    assert main(["probe", "eval", *options]) == 2
+
+
 def test_as_released_chooses_on_the_validation_items(folder):
     out = folder / "released"
     assert main([*train_words(folder, out), "as_released=true", "lr=1e-3", "epochs=1"]) == 0
@@ -147,7 +196,7 @@ def test_wrong_inputs_are_named(run, folder, tmp_path):
     with pytest.raises(ConfigError, match="train= or val="):
         probe_run.TrainOptions()
     with pytest.raises(ConfigError, match="cannot be read as JSON"):
-        probe_use._names(str(folder / "train.txt"))
+        probe_use._names(str(folder / "train.txt"), 2)
     torch.manual_seed(0)
     words = train_words(folder, run)
     (tmp_path / "few.txt").write_text((folder / "train.txt").read_text().split("\n")[0])

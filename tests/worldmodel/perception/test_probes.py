@@ -26,7 +26,14 @@ from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.heads.grid import HeadSettings
 from worldmodel.perception.probes.classifiers import ProbeGrid
 from worldmodel.perception.probes.frozen_tokens import four_levels, view_tokens
-from worldmodel.perception.probes.labelled_videos import read_class_folders, read_clips, read_list
+from worldmodel.perception.probes.labelled_videos import (
+    LabelledItem,
+    LabelledItems,
+    read_class_folders,
+    read_clips,
+    read_list,
+    remarks,
+)
 from worldmodel.perception.views import evaluation_views, resize_as_opencv
 
 ROOT = Path(__file__).parents[3]
@@ -264,3 +271,14 @@ def test_heads_learn_together_as_alone_and_resume_exactly():
     with pytest.raises(ConfigError, match="0 heads"):
         ProbeGrid(HEAD, (), total_steps=1)
     assert dataclasses.replace(settings[0], warmup_steps=2).warmup_steps == 2
+
+
+def test_classes_without_items_and_shared_items_are_remarked(folder):
+    items = {name: LabelledItem(folder / name, label) for name, label in (("a", 0), ("b", 4))}
+    train = LabelledItems((items["a"], items["b"]), {})
+    other = LabelledItems((LabelledItem(folder / "c", 2), LabelledItem(folder / "d", 4)), {})
+    assert remarks(train, other) == [
+        "3 of 5 classes have no training item; 1 items of val are of such classes"
+    ]
+    named = LabelledItems((items["a"],), {}, ("cat",))
+    assert remarks(named, named) == ["1 items of val are training items as well"]

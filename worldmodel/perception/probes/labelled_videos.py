@@ -216,6 +216,29 @@ def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
     return LabelledItems(tuple(items), rejected, tuple(names))
 
 
+def num_classes_of(found: LabelledItems) -> int:
+    """Return the number of classes that items have."""
+    return max(max(item.label for item in found.items) + 1, len(found.classes))
+
+
+def remarks(train: LabelledItems, val: LabelledItems) -> list[str]:
+    """Return what makes a result doubtful although every item can be used."""
+    known, found = {item.label for item in train.items}, []
+    if unseen := num_classes_of(train) - len(known):
+        lost = sum(item.label not in known for item in val.items)
+        found.append(
+            f"{unseen} of {num_classes_of(train)} classes have no training item; {lost} items of "
+            "val are of such classes"
+        )
+    if both := len({*map(_absolute, train.items)} & {*map(_absolute, val.items)}):
+        found.append(f"{both} items of val are training items as well")
+    return found
+
+
+def _absolute(item: LabelledItem) -> Path:
+    return item.path.absolute()
+
+
 def read_clips(
     path: Path,
     sampling: ClipSampling,

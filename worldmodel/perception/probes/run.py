@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,11 +33,18 @@ from worldmodel.perception.heads.grid import HeadGrid, HeadSettings, grid
 from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 from worldmodel.perception.probes.config import TrainOptions, TrainPrecision
 from worldmodel.perception.probes.fresh_tokens import FreshTokens
-from worldmodel.perception.probes.labelled_videos import LabelledItems, read_items
+from worldmodel.perception.probes.labelled_videos import (
+    LabelledItems,
+    num_classes_of,
+    read_items,
+    remarks,
+)
 from worldmodel.perception.probes.recipes import Recipe
 from worldmodel.perception.probes.token_file import READ, count_hits
 from worldmodel.perception.probes.token_set import TokenSet, encode_set
 from worldmodel.perception.sharing import OneProcess, Processes, sum_in_place
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,7 @@ def _build(
         embed_dim=sets.val.width,
         num_heads=options.num_heads,
         depth=options.depth or recipe.depth,
-        num_classes=max(max(item.label for item in train.items) + 1, len(train.classes)),
+        num_classes=num_classes_of(train),
     )
     batches = math.ceil(len(sets.fitted) / (options.batch_size or recipe.batch_size))
     heads = ProbeGrid(
@@ -242,6 +250,9 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
     processes = processes or OneProcess()
     device, recipe = processes.device(options.device), options.clips.recipe()
     items = read_train_and_val(options)
+    doubts = remarks(*items)
+    for doubt in () if processes.rank else doubts:
+        log.warning(doubt)
     sets = _prepare(options, items, recipe, processes, device)
     fitting = _build(options, recipe, items[0], sets, processes, device)
     fit(fitting, processes, device)
@@ -261,6 +272,8 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
         "val_top1": int(val_hits[best, 0]) / count,
         "val_top5": int(val_hits[best, 1]) / count,
         "val_hits_per_head": val_hits[:, 0].tolist(),
+        "classes": num_classes_of(items[0]),
+        "remarks": doubts,
         "processes": processes.count,
         "rejected": sets.rejected,
     }

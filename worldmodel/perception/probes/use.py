@@ -26,7 +26,7 @@ from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features.extract import find_videos
 from worldmodel.perception.probes.config import EvalOptions, PredictOptions
 from worldmodel.perception.probes.frozen_tokens import average_views
-from worldmodel.perception.probes.labelled_videos import read_items
+from worldmodel.perception.probes.labelled_videos import LabelledItem, LabelledItems, read_items
 from worldmodel.perception.probes.recipes import RECIPES, Recipe
 from worldmodel.perception.probes.token_file import READ, count_hits, encode_file
 from worldmodel.perception.probes.token_set import encode_set
@@ -134,6 +134,7 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
     recipe = options.clips.recipe(known.recipe)
     num_classes = known.probe.config.num_classes
     items = read_items(options.val, options.root, num_classes, links=options.links)
+    items = _in_order_of(items, known.classes, num_classes)
     encoder = load_encoder(known.encoder, options.device, options.precision)
     file = encode_set(
         Path(options.out) / "tokens-val.h5",
@@ -164,6 +165,37 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
     return summary
 
 
+def _in_order_of(items: LabelledItems, classes: list[str], num_classes: int) -> LabelledItems:
+    """Return items of class folders with the probe's class numbers, by the folders' names.
+
+    Raises:
+        DataError: The probe knows none of the folders, or does not name its classes and has
+            another number of them.
+    """
+    if not items.classes:
+        return items
+    if not classes:
+        if len(items.classes) != num_classes:
+            raise DataError(
+                f"val has {len(items.classes)} class folders, and the probe has {num_classes} "
+                "classes without names: give a list of paths and class numbers"
+            )
+        return items
+    kept, rejected = [], dict(items.rejected)
+    for item in items.items:
+        name = items.classes[item.label]
+        if name in classes:
+            kept.append(LabelledItem(item.path, classes.index(name)))
+        else:
+            rejected[str(item.path)] = f"the probe has no class {name!r}"
+    if not kept:
+        raise DataError(
+            f"the probe knows none of val's class folders {list(items.classes)[:5]}; its first "
+            f"classes: {classes[:5]}"
+        )
+    return LabelledItems(tuple(kept), rejected, tuple(classes))
+
+
 @torch.no_grad()
 def _probabilities(probe: AttentiveClassifier, tokens_VBND: Tensor) -> Tensor:
     return average_views(torch.stack([probe(view) for view in tokens_VBND])).cpu()
@@ -176,7 +208,8 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
     """Return the most likely classes of each file, and the reasons of those that cannot be read."""
     known = open_probe(options.probe, options.encoder, options.device, options.precision)
     recipe = options.clips.recipe(known.recipe)
-    names = _names(options.labels) or known.classes
+    count = known.probe.config.num_classes
+    names = _names(options.labels, count) if options.labels else dict(enumerate(known.classes))
     encoder = load_encoder(known.encoder, options.device, options.precision)
     found: dict[str, Prediction] = {}
     paths = find_videos(Path(options.videos))
@@ -188,11 +221,9 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
         except DataError as error:
             rejected[str(path)] = str(error)
             continue
-        best = _probabilities(known.probe, tokens[:, None])[0].topk(
-            min(options.top, known.probe.config.num_classes)
-        )
+        best = _probabilities(known.probe, tokens[:, None])[0].topk(min(options.top, count))
         found[str(path)] = [
-            (names[i] if i < len(names) else str(i), float(p))
+            (names.get(i, str(i)), float(p))
             for i, p in zip(best.indices.tolist(), best.values, strict=True)
         ]
     if options.out:
@@ -202,14 +233,22 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
     return found, rejected
 
 
-def _names(path: str) -> list[str]:
-    """Read class names: a JSON list, or an object from number to name."""
-    if not path:
-        return []
+def _names(path: str, count: int) -> dict[int, str]:
+    """Read the names of some of `count` classes: a JSON list, or an object from number to name.
+
+    Raises:
+        ConfigError: The file is neither, or has other classes.
+    """
     try:
         value = json.loads(read_text(Path(path)))
-        if isinstance(value, dict):
-            value = [value[key] for key in sorted(value, key=int)]
-        return [str(name) for name in value]
+        if not isinstance(value, dict | list):
+            raise TypeError("it is neither a list nor an object")
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        names = {int(number): str(name) for number, name in pairs}
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"labels={path} cannot be read as JSON class names: {error}") from error
+    if isinstance(value, list) and len(value) != count:
+        raise ConfigError(f"labels={path} lists {len(value)} names; the probe has {count} classes")
+    if wrong := sorted(number for number in names if not 0 <= number < count):
+        raise ConfigError(f"labels={path} names class {wrong[0]}; allowed: 0 to {count - 1}")
+    return names
