@@ -86,7 +86,7 @@ class ListenOptions:
     port: int = field(default=8000, metadata=between(0, 65_535))
     """TCP port (0: any free port, which is printed)."""
     token_file: str = ""
-    """File whose content clients must present; it is made with a random token if there is none."""
+    """File whose content clients must present; a missing one is created with a random token."""
     tls_cert: str = ""
     """Certificate file (PEM) for wss://; needs tls_key."""
     tls_key: str = ""
@@ -114,8 +114,8 @@ class ServeOptions:
     """Options of `worldmodel serve`."""
 
     model: str = ""
-    """Model: embedded or published name, file, or folder of a training run (empty: one_goal for
-    skills, default for actions)."""
+    """Model: embedded or published name, file, or folder of a training run (empty:
+    one_goal_labelled for skills, default for actions)."""
     device: Device = "auto"
     """Device of the model."""
     precision: Precision = "auto"

@@ -41,11 +41,11 @@ class SkillOptions:
     stop_m: float = field(default=0.02, metadata=between(0, 1, "m"))
     """Return home once every decoded object is this close to its goal (0: never)."""
     aim_x_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
-    """Added to the decoded x of a tall object (2.45 cm and more) where a skill starts; two fifths
-    of it to one of 2.15 cm and less (null: 0.006 with one_goal_labelled, whose head places objects
-    too far from the camera, and 0 with any other model)."""
+    """Correction of an object's decoded x where a skill starts. Tall objects (decoded at 2.45 cm
+    and more) get all of it, low ones (2.15 cm and less) two fifths (null: 0.006 with
+    one_goal_labelled, whose head places objects too far from the camera, 0 with other models)."""
     aim_y_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
-    """The same for y (null: 0.004 with one_goal_labelled, and 0 with any other model)."""
+    """The same for y (null: 0.004 with one_goal_labelled, 0 with other models)."""
     roll_out: int = field(default=14, metadata=between(1, 64))
     """Number of imagined steps after which a prediction restarts from its last frame alone."""
 

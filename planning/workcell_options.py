@@ -93,7 +93,7 @@ class WorkcellOptions:
     arm of your own class, which needs camera= and limits= (docs/your-robot.md)."""
     environment: str = field(default="", metadata=plugin("environment"))
     """Environment in place of the arm and its scene (docs/your-environment.md); a Gymnasium id
-    works too (empty: robot=)."""
+    works too (empty: the arm of robot=)."""
     scene: SceneOptions = field(default_factory=SceneOptions, metadata={"group": "env"})
     """Scene of a simulated arm."""
     franka: FrankaOptions = field(default_factory=FrankaOptions)

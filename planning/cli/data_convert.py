@@ -29,8 +29,8 @@ class Options:
     """Reader of a layout of your own: a function that yields an Episode for each recording in root=
     (empty: the layout is detected)."""
     out: str = "runs/lerobot"
-    """Folder of the new LeRobot data set (v3.0); it must be empty or missing, or hold what a
-    conversion that was stopped left, with which the same command resumes."""
+    """Folder of the new LeRobot data set (v3.0); it must be missing, empty, or that of a
+    stopped conversion, which the same command resumes."""
     fps: int = field(default=0, metadata=between(0, 1000, "Hz"))
     """Frame rate; faster recordings are subsampled by their timestamps (0: the recording's)."""
     camera: str = "left"

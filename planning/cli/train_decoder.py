@@ -49,7 +49,7 @@ class Options:
     it)."""
     out: str = "runs/decoder"
     """Output folder for checkpoints, from which the same command resumes, summary.json, and
-    examples.png, unseen frames above their decoded ones."""
+    examples.png (unseen frames above their decoded ones)."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -83,10 +83,11 @@ class ContactClipConfig(ClipConfig, _ViewClips):
     for an arm that never turns."""
     contact_share: float = field(default=0.0, metadata=between(0, 0.95))
     """Minimum share of clips in which the fingers hold or may touch an object, as the robot states
-    tell; such clips are repeated as often as that needs (0: every clip once)."""
+    tell; such clips are repeated until they have this share (0: every clip once)."""
     hindsight_share: float = field(default=0.0, metadata=between(0, 0.95))
     """Minimum share of clips that start with an object on the table, away from the fingers, whose
-    pose hindsight tells; such clips are repeated as often as that needs (0: every clip once)."""
+    pose hindsight tells; such clips are repeated until they have this share (0: every clip once).
+    """
     more_data: tuple[str, ...] = ()
     """Further folders of training episodes, mixed with those of data. contact_share and
     hindsight_share apply to data alone."""

@@ -46,7 +46,7 @@ class DenseConfig(Checked):
     context_from: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
     """Step at which the weight context_loss begins to rise from 0 (published: 15,000)."""
     context_until: int = field(default=0, metadata=between(0, MAX_STEPS, "steps"))
-    """Step at which it is reached (published: 30,000)."""
+    """Step from which context_loss has its full weight (published: 30,000)."""
     sigreg: float = field(default=0.0, metadata=between(0, 1000))
     """Weight of SIGReg (LeJEPA), which brings the encoder's visible tokens near a standard normal
     distribution and so keeps their rank (0: not used, as published)."""
