@@ -70,6 +70,7 @@ def run(options: Options) -> int:
     found = _score(options)
     rows = [{t: asdict(recall) for t, recall in recalls.items()} for recalls in found.recalls]
     summary = {"options": asdict(options), "probes": rows, "rejected": found.rejected}
+    summary["actions_unknown_in_training"] = found.unknown
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
@@ -81,6 +82,8 @@ def run(options: Options) -> int:
             )
     for name, reason in found.rejected.items():
         print(f"rejected {name}: {reason}")
+    if found.unknown:
+        print(f"{found.unknown} actions have a verb and noun that training does not have together")
     print(f"{len(found.rejected)} rejected. All scores: {out / 'summary.json'}")
     return 0
 
@@ -99,7 +102,8 @@ def _score(options: Options) -> AnticipationScores:
     folder = Path(options.annotations)
     rejected: dict[str, str] = {}
     classes = class_order(read_actions(folder / TRAIN, rejected))
-    actions = known_actions(read_actions(folder / VALIDATION, rejected), classes)
+    annotated = read_actions(folder / VALIDATION, rejected)
+    actions = known_actions(annotated, classes)
     networks, size = load_networks(
         options.model,
         Path(options.probe),
@@ -126,4 +130,5 @@ def _score(options: Options) -> AnticipationScores:
         batch_size=options.batch_size,
         keep=Path(options.out) / "scored.jsonl",
     )
-    return AnticipationScores(found.recalls, rejected | found.rejected)
+    unknown = len(annotated) - len(actions)
+    return AnticipationScores(found.recalls, rejected | found.rejected, unknown)

@@ -21,7 +21,7 @@ def made_set(folder, classes):
     write_video(folder / "P02" / "P02_01.MP4", frames, header_fps=16)
     (folder / "EPIC_100_train.csv").write_text(HEADER + TRAIN, encoding="utf-8")
     rows = "P02_01,40,60,0,5\nP02_01,60,70,1,6\nP02_01,30,40,0,6\nP03_01,40,60,1,5\n"
-    rows += "P02_01,fifty,60,0,5\n"
+    rows += "P02_01,fifty,60,0,5\nP03_01,40,60,0,5\n"
     (folder / "EPIC_100_validation.csv").write_text(HEADER + rows, encoding="utf-8")
     torch.manual_seed(0)
     config = ProbeConfig(embed_dim=16, num_heads=4, depth=2, num_queries=3)
@@ -37,7 +37,10 @@ def test_each_clip_is_scored_once_and_the_missing_video_is_named(tmp_path, capsy
     assert main(words) == 0
     text = capsys.readouterr().out
     assert "rejected P03_01 40-60" in text
+    assert "rejected P03_01 40-60, action" in text
     assert "rejected EPIC_100_validation.csv:5" in text
+    assert "1 actions have a verb and noun that training does not have" in text
+    assert "\n3 rejected" in text
     assert "probe 1 action mean class recall@5 100.0 % (2 clips, 2 classes)" in text
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert [probe["verb"]["num_clips"] for probe in summary["probes"]] == [2, 2]

@@ -66,6 +66,8 @@ class AnticipationScores:
     recalls: list[dict[Target, Recall]]
     rejected: dict[str, str]
     """Video and frames of the action -> reason."""
+    unknown: int = 0
+    """Number of actions whose verb and noun do not occur together in the training annotations."""
 
 
 def video_path(root: Path, video: str) -> Path:
@@ -211,7 +213,7 @@ def score_probes(
                 keys.append((key, action))
             except DataError as error:
                 log.warning("%s: %s", name, error)
-                rejected[name] = str(error)
+                rejected[name if name not in rejected else f"{name}, action {number}"] = str(error)
 
     made_by, fits = _made_by(networks, classes, clip, image_size, seed), _fits(networks.probes)
     with KeptResults(keep, made_by, fits) as kept:
