@@ -69,8 +69,12 @@ def run(options: Options) -> int:
 
     found = _score(options)
     rows = [{t: asdict(recall) for t, recall in recalls.items()} for recalls in found.recalls]
-    summary = {"options": asdict(options), "probes": rows, "rejected": found.rejected}
-    summary["actions_unknown_in_training"] = found.unknown
+    summary = {
+        "options": asdict(options),
+        "probes": rows,
+        "rejected": found.rejected,
+        "actions_unknown_in_training": found.unknown,
+    }
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
