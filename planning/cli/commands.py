@@ -34,7 +34,7 @@ GROUPS = {
     "Train": {
         "train": "Train an action-conditioned world model.",
         "train decoder": "Train a decoder that shows latents as pictures.",
-        "pretrain": "Train a video encoder by masked prediction.",
+        "pretrain": "Train a video or image encoder by masked prediction.",
         "collect": "Record simulated episodes, as raw DROID or LeRobot.",
     },
     "Perceive": {
