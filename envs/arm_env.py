@@ -17,7 +17,7 @@ from envs.embodiment import get_embodiment
 from envs.errors import TaskError
 from envs.expert import WayPoint, grasp_points, run_expert
 from envs.experts import expert_points
-from envs.factors import add_distractor, change_shapes, change_world
+from envs.factors import add_distractor, change_shapes, change_world, require_factor_fits
 from envs.goals import MAIN_CAMERA, SubGoal, choose_sub_goals, picture, render_sub_goals
 from envs.layout import Clutter, Layout
 from envs.mujoco_arm import MujocoArm
@@ -114,10 +114,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         self.play_goal: SubGoal | None = None
         if factor != "none" and not self.clutter.is_empty:
             raise TaskError(f"factor={factor} has no effect with clutter; leave one out")
-        if factor == "play_goal" and (self.task.num_objects, self.task.num_moving) != (1, 1):
-            raise TaskError(
-                f"factor=play_goal needs a task that moves one object, not {self.task.name}"
-            )
+        require_factor_fits(factor, self.task)
         self._worlds = Worlds(image_size, fidelity, self.embodiment)
         width = self.embodiment.width_px(image_size)
         picture = gymnasium.spaces.Box(0, 255, (image_size, width, 3), np.uint8)

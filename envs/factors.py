@@ -29,6 +29,7 @@ from envs.errors import TaskError
 from envs.layout import CLEARANCE_M, MAX_DRAWS, WIDE_HIGH_M, WIDE_LOW_M, Layout
 from envs.objects import BODY_NAMES, SceneObject
 from envs.shapes import NOMINAL_M, get_shape
+from envs.tasks import Task
 from envs.world import World
 
 UNSEEN_SHAPE, UNSEEN_LONG_SHAPE = "cylinder", "L"
@@ -98,6 +99,21 @@ CHANGES: dict[str, Change] = {
     "distractor": _distractor,
 }
 """Changes of a compiled scene, made after the appearance of the train split was drawn."""
+
+
+def require_factor_fits(factor: str, task: Task) -> None:
+    """Check that a factor can change the scene of a task.
+
+    Raises:
+        TaskError: It cannot.
+    """
+    if factor == "play_goal" and (task.num_objects, task.num_moving) != (1, 1):
+        raise TaskError(f"factor=play_goal needs a task that moves one object, not {task.name}")
+    if factor == "distractor" and task.num_objects == len(BODY_NAMES):
+        raise TaskError(
+            f"factor=distractor needs a task with fewer than {len(BODY_NAMES)} objects, not "
+            f"{task.name}"
+        )
 
 
 def change_world(factor: str, world: World, rng: np.random.Generator) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 import envs
 from envs.config import FACTORS
+from envs.errors import TaskError
 
 SAME_SCENE = ("object_color", "object_size", "table_texture", "light", "camera", "distractor")
 
@@ -65,3 +66,9 @@ def test_a_goal_from_play_is_the_state_that_play_reached():
     assert np.linalg.norm(info["target_m"][:2] - info["object_m"][:2]) > 0.04
     assert (env.render() == seen["image"]).all()
     env.close()
+
+
+@pytest.mark.parametrize(("task", "factor"), [("two_objects", "play_goal"), ("sort", "distractor")])
+def test_a_factor_that_a_task_cannot_have_is_refused_before_any_episode(task, factor):
+    with pytest.raises(TaskError, match=f"factor={factor} needs a task .*, not {task}"):
+        envs.make(task, image_size=32, factor=factor)
