@@ -16,6 +16,10 @@ def print_outcome(summary: dict[str, Any]) -> None:
     if summary["planned_again"]:
         verb = "replays" if summary["same"] else "does NOT replay"
         print(f"{verb} to the same actions: largest difference {summary['largest_difference']:.3g}")
+        for row in summary["episodes"]:
+            if row["planned_steps"] < row["steps"]:
+                ended = f"{row['planned_steps']} of {row['steps']} steps"
+                print(f"{row['log']}: planning again ends after {ended}")
     judged = [row["safety"] for row in summary["episodes"] if row["safety"]]
     if judged:
         verb = "judges" if summary["safety_same"] else "does NOT judge"

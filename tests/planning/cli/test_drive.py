@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from planning.apps import drive as driving
-from planning.apps import drive_session
+from planning.apps import drive_session, replay
 from planning.apps.open_workcell import open_workcell
 from planning.cli.app import main
 from planning.driving import Step
@@ -87,6 +87,23 @@ def test_a_drive_replays_to_the_same_actions(driven, tmp_path, capsys):
     assert (safety["commands"], safety["largest_difference"]) == (episode["steps"], 0.0)
     assert safety["differ"] == []
     assert (tmp_path / "replay.webp").stat().st_size > 1000
+
+
+def test_a_planner_that_ends_sooner_than_the_drive_is_said(driven, tmp_path, capsys, monkeypatch):
+    make = replay.logged_agent
+
+    def sooner(*arguments):
+        agent = make(*arguments)
+        act, calls = agent.act, []
+        agent.act = lambda seen: None if calls else calls.append(1) or act(seen)
+        return agent
+
+    monkeypatch.setattr(replay, "logged_agent", sooner)
+    assert main(["replay", f"run={driven}", f"out={tmp_path}"]) == 1
+    (episode,) = json.loads((tmp_path / "summary.json").read_text())["episodes"]
+    assert (episode["planned_steps"], episode["largest_difference"]) == (1, 0.0)
+    assert f"ends after 1 of {episode['steps']} steps" in capsys.readouterr().out
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_an_older_log_with_flat_options_replays(driven, tmp_path):
