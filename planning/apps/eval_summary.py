@@ -19,6 +19,8 @@ from planning.metrics import median_p95, wilson
 from planning.options import EvalOptions, SceneOptions
 from planning.rollout import Episode, evaluations_per_action, seconds_per_action, time_shares
 
+SEARCHED = "plan", "no better plan"
+"""Reasons of decisions that a search made; others need none."""
 COUNTS = "episodes", "successes", "success_rate", "ci95", "ended_by_exceptions"
 
 
@@ -102,7 +104,7 @@ def _evaluations(episodes: list[Episode]) -> dict[str, Any]:
 def decision_figures(episodes: list[Episode]) -> dict[str, Any]:
     """Return the time of decisions about skills, its shares, and what was decided."""
     decisions = [decision for episode in episodes for decision in episode.decisions]
-    planned = [decision for decision in decisions if decision.chosen is not None]
+    planned = [decision for decision in decisions if decision.why in SEARCHED]
     totals: Counter[str] = Counter()
     for decision in planned:
         totals.update(decision.seconds)

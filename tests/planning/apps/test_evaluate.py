@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from planning.apps import episode_runner
+from planning.apps.eval_summary import decision_figures
 from planning.cli.app import main
+from planning.rollout import Episode
+from planning.skill_record import SkillRecord
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.config import ObjectHeadConfig
@@ -71,6 +74,7 @@ def test_a_model_without_an_object_head_has_no_geometry_baseline(tmp_path):
     assert main(words) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert set(summary["baselines"]) == {"hold", "random", "pose_only", "copy"}
+    assert summary["seconds_per_decision"]["median"] > 0
 
 
 def test_options_of_the_other_method_are_refused(capsys):
@@ -98,3 +102,17 @@ def test_a_replay_of_skills_plans_the_same(tmp_path):
     assert main(["replay", f"run={tmp_path}/drive", f"out={tmp_path}/replay"]) == 0
     found = json.loads((tmp_path / "replay" / "summary.json").read_text())
     assert found["same"]
+
+
+def test_a_search_without_a_better_plan_is_timed_as_well():
+    facts = {"executed": 1, "energy_now": 1.0, "rest_energy": 1.0}
+    decisions = [
+        SkillRecord(why="no better plan", seconds={"unroll": 2.0, "other": 1.0}, **facts),
+        SkillRecord(why="budget", seconds={"encode": 0.1}, **facts),
+    ]
+    episode = Episode("push", 0, success=False, error_m=0.1)
+    episode.decisions += decisions
+    found = decision_figures([episode])
+    assert found["seconds_per_decision"]["median"] == 3.0
+    assert found["decision_shares"] == {"unroll": 2 / 3, "other": 1 / 3}
+    assert found["decisions"] == {"no better plan": 1, "budget": 1}
