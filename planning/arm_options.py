@@ -78,6 +78,8 @@ class DriveOptions:
     """Serve a live web page with camera, goal, energy and plan."""
     port: int = field(default=0, metadata=between(0, 65_535))
     """Port of the live page (0: any free port)."""
+    rerun: bool = False
+    """Write a recording of each episode for Rerun's viewer to `rerun` in `out` (extra `rerun`)."""
     out: str = "runs/drive"
     """Output folder for summary.json, report.html, data/ and logs/."""
 

@@ -117,6 +117,8 @@ class EvalOptions:
     """Number of worker processes."""
     pictures: bool = True
     """Keep camera frames for the report."""
+    rerun: bool = False
+    """Write a recording of each episode for Rerun's viewer to `rerun` in `out` (extra `rerun`)."""
     part: ShardOptions = field(default_factory=ShardOptions)
     """Episodes that this run plays."""
     out: str = "runs/eval"
@@ -128,6 +130,8 @@ class EvalOptions:
             known = ", ".join(name for name in get_args(Task) if name)
             raise PlanError(f"task is empty. Choose one of: {known}.")
         self._check_environment()
+        if self.rerun and self.part.shard is not None:
+            raise PlanError("rerun=true has no effect on a shard. Leave one of both out.")
         self.resolved_planner()  # refuses options without effect
 
     def _check_environment(self) -> None:
@@ -235,6 +239,8 @@ class ReplayOptions:
     """Plan with this model instead of the drive's."""
     tolerance: float = field(default=1e-6, metadata=between(0, 1))
     """Maximum difference between actions that count as equal."""
+    rerun: bool = False
+    """Write a recording of each drive for Rerun's viewer to `rerun` in `out` (extra `rerun`)."""
     out: str = "runs/replay"
     """Output folder for summary.json, report.html and replay.webp."""
 

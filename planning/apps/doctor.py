@@ -46,6 +46,7 @@ EXTRAS = {
     "slurm": ("submitit", "training on a Slurm cluster"),
     "trackio": ("trackio", "the experiment tracker trackio"),
     "wandb": ("wandb", "the experiment tracker W&B"),
+    "rerun": ("rerun", "recordings for Rerun's viewer (rerun=true)"),
 }
 """Extra -> a module that it installs, and what it is for."""
 

@@ -18,6 +18,7 @@ from planning.errors import DriveError, PlanError
 from planning.goals import read_goals
 from planning.protocols import Box
 from planning.report.live_view import LiveView
+from planning.report.recording import require_rerun
 from planning.workcell_options import is_real
 from worldmodel.data.writers.droid import SLOTS
 from worldmodel.shutdown import patient
@@ -94,6 +95,8 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
         RobotError: The arm or the camera failed.
     """
     options = options.resolved()
+    if options.rerun:
+        require_rerun()
     check_drive(options)
     begin_log(Path(options.out))
     cell = options.workcell

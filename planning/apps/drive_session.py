@@ -31,6 +31,7 @@ from planning.goals import GoalPicture, read_goals
 from planning.protocols import Box, SubGoal
 from planning.report.live_view import LiveView
 from planning.report.page import write_report
+from planning.report.recording import write_recordings
 from planning.rollout import Episode, episode_seed, fail_by
 from planning.workcell_options import is_real
 from robot.errors import ArmError, ReflexError, RobotError
@@ -137,6 +138,8 @@ class Drive:
             log.warning("The report has no imagined pictures (%s).", error)
         title = f"drive {self.options.workcell.name}: {summary['task']}"
         finish(summary, write_report(self.out, title, summary, self.episodes))
+        if self.options.rerun:
+            write_recordings(self.out / "rerun", self.episodes)
 
     def _prepare_scene(self, index: int) -> None:
         """Let the operator reset the scene and inspect a stopped arm."""

@@ -24,6 +24,7 @@ from planning.apps.imagined import add_imagined
 from planning.apps.kept_episodes import KeptEpisodes, facts_of, open_hashed, unfinished
 from planning.options import EvalOptions
 from planning.report.page import write_report
+from planning.report.recording import require_rerun, write_recordings
 from planning.rollout import Episode
 from worldmodel.models.world_model import WorldModel
 from worldmodel.shutdown import name_of
@@ -181,6 +182,8 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
         PlanError: An exception ended each episode of the planner, or a kept file is damaged.
     """
     options = options.resolved()
+    if options.rerun:
+        require_rerun()
     out = Path(options.out)
     world, digest = open_hashed(options)
     baselines = baselines_of(options, world)
@@ -202,4 +205,6 @@ def report(options: EvalOptions, found: Evaluation) -> tuple[dict[str, Any], Pat
     summary = found.summary
     title = f"{options.task_name}: {summary['successes']} of {summary['episodes']} episodes"
     page = write_report(Path(options.out), title, summary, found.episodes, found.others)
+    if options.rerun:
+        write_recordings(Path(options.out) / "rerun", found.episodes)
     return summary, page

@@ -20,7 +20,7 @@ from worldmodel.shards import RECORD, Shard, begin_shard
 
 COMMAND = "eval"
 """Name of the command in the records of its folders."""
-WITHOUT_EFFECT = ("workers", "out", "part")
+WITHOUT_EFFECT = ("workers", "out", "part", "rerun")
 """Options that do not change an episode."""
 
 

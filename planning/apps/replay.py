@@ -25,6 +25,7 @@ from planning.options import Precision, ReplayOptions
 from planning.plugins import is_own
 from planning.protocols import Agent, SubGoal
 from planning.report.page import write_report
+from planning.report.recording import require_rerun, write_recordings
 from planning.report.video import webp_bytes
 from planning.report.views import beside_goals
 from planning.rollout import Episode
@@ -184,6 +185,8 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
         The summary, with `same` and `safety_same` None if nothing was compared, and the report's
         path.
     """
+    if options.rerun:
+        require_rerun()
     logs = [read_log(folder) for folder in find_logs(options.run)]
     load = functools.lru_cache(maxsize=1)(open_world)  # all logs of a run share one model
     rows = [replay_log(logged, options, load) for logged in logs]
@@ -201,6 +204,8 @@ def replay(options: ReplayOptions) -> tuple[dict[str, Any], Path]:
     }
     out, episodes = Path(options.out), [as_episode(logged) for logged in logs]
     page = write_report(out, f"replay of {options.run}", summary, episodes)
+    if options.rerun:
+        write_recordings(out / "rerun", episodes)
     frames = [frame for episode in episodes for frame in beside_goals(episode)]
     if frames:
         write_bytes(out / "replay.webp", webp_bytes(frames, scale=2))

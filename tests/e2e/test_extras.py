@@ -83,6 +83,11 @@ USES = {
         "trackio",
         "from worldmodel.training.experiment import require_tracker\nrequire_tracker('trackio')",
     ),
+    "rerun": (
+        "rerun",
+        "from planning.cli.app import main\n"
+        "raise SystemExit(main(['replay', 'run=x', 'rerun=true', 'out=o']))",
+    ),
     "wandb": (
         "wandb",
         "from worldmodel.training.experiment import require_tracker\nrequire_tracker('wandb')",
