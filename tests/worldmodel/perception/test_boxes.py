@@ -146,6 +146,10 @@ def test_files_of_ava(tmp_path):
         path.write_text(text)
         with pytest.raises(DataError):
             reader(path)
+    path.write_text(f"a,0902,{LEFT},12.5,3\na,1000000.1,{LEFT},12,3\na,1000000.2,{LEFT},12,3\n")
+    found = read_boxes(path, classes)
+    assert [k.name for k in found.keyframes] == ["a 1000000.1 s", "a 1000000.2 s"]
+    assert "action is '12.5'" in next(iter(found.rejected.values()))
     path.write_text("a,nan,0,0,1,1,12,1\n")
     with pytest.raises(DataError, match="time is 'nan'"):
         read_boxes(path, classes)

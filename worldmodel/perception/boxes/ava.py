@@ -38,7 +38,7 @@ class Keyframe:
     @property
     def name(self) -> str:
         """Name under which the keyframe is rejected."""
-        return f"{self.video} {self.time_s:g} s"
+        return f"{self.video} {self.time_s:.12g} s"
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,12 @@ def read_boxes(path: Path, classes: dict[int, str], min_score: float | None = No
 
 
 def _action(text: str) -> int | None:
-    return int(_number(text, "action", -1, 10**6)) if text and text != "-1" else None
+    if not text or text == "-1":
+        return None
+    number = _number(text, "action", -1, 10**6)
+    if number != int(number):
+        raise DataError(f"action is {text[:50]!r}; allowed: a class number")
+    return int(number)
 
 
 def _score(row: list[str]) -> float:
