@@ -30,7 +30,8 @@ from worldmodel.perception.tables import read_rows
 LETTERS = "ABCDEFGHIJ"
 OPTION = re.compile(r"\s*([0-9])\s*[.):]?\s*(.*)", re.DOTALL)
 """An option of CausalVQA: its number and its text."""
-SAID = re.compile(r"answer\s*(?:is|:)?\s*\(?([A-J])\b", re.IGNORECASE)
+SAID = re.compile(r"(?i:answer)(?:\s+is)?[\s:=*_`\"'(\[{]*([A-J]\b|[a-j]\b(?!\s+\w))")
+"""A stated letter, also in Markdown; a small one before a word is an article: a red ball."""
 ALONE = re.compile(r"\W*([A-J])\W*", re.IGNORECASE)
 CAUSAL = ("qid", "type", "question", "choices1", "choices2", "difficulty", "renamed_video")
 

@@ -97,6 +97,12 @@ def test_two_orders_of_the_choices_make_a_pair(causal):
         ("", ""),
         ("Answer: E", ""),
         ("a dog", ""),
+        ("The answer is a red ball.", ""),
+        ("The answer is a.", "A"),
+        ("The answer is A because it falls", "A"),
+        ("**Answer:** B", "B"),
+        ("Answer: **(C)**", "C"),
+        ("Answer: Both", ""),
     ],
 )
 def test_a_letter_is_read_only_where_the_answer_is_clear(text, letter):
