@@ -26,7 +26,11 @@ KINDS = ("pushed", "lifted", "still")
 
 
 def _cell(row: dict[str, Any] | None) -> str:
-    return "-" if row is None else f"{row['imagined_cm']:.1f} / {row['copy_cm']:.1f}"
+    return "-" if row is None else " / ".join(_number(row[f"{k}_cm"]) for k in ("imagined", "copy"))
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def main() -> None:
@@ -47,7 +51,7 @@ def write_page() -> None:
         for kind in KINDS:
             cells = [_cell(found[kind].get(step)) for step in SHOWN]
             last = found[kind][max(found[kind], key=int)]
-            floor, turn = f"{last['encoded_cm']:.1f}", f"{last['yaw_deg']:.0f}"
+            floor, turn = _number(last["encoded_cm"]), _number(last["yaw_deg"], 0)
             rows.append([file.stem, kind, *cells, floor, turn, last["clips"]])
     head = ["model", "object", *(f"{k} steps" for k in SHOWN), "encoded", "yaw [deg]", "clips"]
     fill_blocks(PAGE, {"rollouts": markdown_table(head, rows)})

@@ -171,12 +171,17 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a value as a JSON file atomically.
+    """Write a value as a JSON file atomically; NaN and infinity, which JSON lacks, become null.
 
     Raises:
         TypeError: The value is not JSON serialisable.
     """
-    write_text(path, json.dumps(value, indent=indent) + "\n")
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        text = json.dumps(finite, indent=indent)
+    write_text(path, text + "\n")
 
 
 def read_json_lines(path: Path) -> Iterator[object]:

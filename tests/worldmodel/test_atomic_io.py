@@ -46,6 +46,13 @@ def test_a_folder_appears_with_all_its_files_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["episode"]
 
 
+def test_numbers_that_json_lacks_become_null(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": [float("nan"), 1.5], "b": float("inf"), 3: -float("inf")})
+    found = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert found == {"a": [None, 1.5], "b": None, "3": None}
+
+
 def test_two_writers_of_one_path_never_mix(tmp_path):
     path = tmp_path / "log.txt"
     texts = [letter * 200_000 for letter in "abcd"]
