@@ -293,7 +293,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         Returns:
             Observation, reward, terminated, truncated and `info()`.
         """
-        self.arm.send(np.clip(action, self.action_space.low, self.action_space.high))  # type: ignore[attr-defined]
+        self.arm.send(np.clip(action, self.action_space.low, self.action_space.high))
         self.steps += 1
         info = self.info()
         ended = bool(info["success"] and self.terminate_on_success)
@@ -308,7 +308,7 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """
         return self.world.camera_matrix(camera)
 
-    def render(self) -> NDArray[np.uint8]:  # type: ignore[override]
+    def render(self) -> NDArray[np.uint8]:
         """Render the image [H, W, 3] of the left camera."""
         return self.renderer.render(self.data, "left")
 

@@ -123,7 +123,7 @@ def _scene(
     rng = np.random.default_rng(seed)
     env.reset(seed=int(rng.integers(2**31)))
     for _ in range(rng.integers(MOVES + 1)):
-        env.step((env.action_space.high * rng.uniform(-1, 1, 7)).astype(np.float32))  # type: ignore[attr-defined]
+        env.step((env.action_space.high * rng.uniform(-1, 1, 7)).astype(np.float32))
     if camera != "wrist":  # which moves with the arm
         _move_camera(env, camera, rng)
     image = env.renderer.render(env.data, camera)

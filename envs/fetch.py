@@ -65,7 +65,7 @@ def _gymnasium_robotics() -> ModuleType:
         raise RenderingError(
             f"Fetch needs gymnasium-robotics ({error}): pip install 'worldmodel[fetch]'"
         ) from error
-    utilities.mujoco = _PlainEnums()  # type: ignore[attr-defined]
+    vars(utilities)["mujoco"] = _PlainEnums()
     return found
 
 

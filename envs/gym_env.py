@@ -137,7 +137,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def play(self, rng: np.random.Generator) -> Iterator[NDArray[Any]]:
         """Yield actions without end for recording data, by default random ones."""
-        most = self.action_space.high  # type: ignore[attr-defined]
+        most = self.action_space.high
         drift = rng.normal(0, NOISE, len(most))
         while True:
             drift = DRIFT * drift + rng.normal(0, NOISE, len(most))
@@ -197,7 +197,7 @@ class GymGoalEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             Observation, reward, terminated, truncated and `info()`.
         """
         space = self.action_space
-        clipped = np.clip(action, space.low, space.high)  # type: ignore[attr-defined]
+        clipped = np.clip(action, space.low, space.high)
         reward, ended, late = 0.0, False, False
         for _ in range(self.repeat):
             self.seen, more, ended, late, self.env_info = self.env.step(self.to_env(clipped))

@@ -30,11 +30,11 @@ def _milliseconds(backend: Backend, shape: tuple[int, int, int, int], dtype: tor
 @torch.no_grad()
 def choose_backend(
     model: nn.Module, shape_BHLC: tuple[int, int, int, int], dtype: torch.dtype
-) -> dict[str, float]:
+) -> dict[Backend, float]:
     """Set the fastest attention backend at a shape on a CUDA model.
 
     Returns:
-        Milliseconds of each available kernel, fastest first; the model now uses that one.
+        Milliseconds of each available kernel, fastest first; the model then uses that one.
 
     Raises:
         ConfigError: The model is not on a CUDA device; on a CPU `auto` selects by sequence length.
@@ -42,12 +42,12 @@ def choose_backend(
     device = next(model.parameters()).device
     if device.type != "cuda":
         raise ConfigError(f"The model is on {device}: attention is measured on CUDA; use auto here")
-    took: dict[str, float] = {}
+    took: dict[Backend, float] = {}
     for backend in CANDIDATES:
         try:
             took[backend] = _milliseconds(backend, shape_BHLC, dtype)
         except (ConfigError, RuntimeError):  # not installed, or no kernel for this shape and type
             continue
     ordered = dict(sorted(took.items(), key=lambda item: item[1]))
-    set_backend(model, next(iter(ordered)))  # type: ignore[arg-type]
+    set_backend(model, next(iter(ordered)))
     return ordered

@@ -31,7 +31,7 @@ from planning.solvers.device_cem import DeviceCEM
 from robot.pose import apply_action
 from worldmodel.atomic_io import atomic_file
 from worldmodel.kept_results import KeptResults
-from worldmodel.models.attention import set_backend
+from worldmodel.models.attention import Backend, set_backend
 from worldmodel.models.config import EncoderConfig, PredictorConfig
 from worldmodel.models.kernels import optimize_for_cpu
 from worldmodel.models.kernels.compiled_blocks import compile_blocks
@@ -80,7 +80,7 @@ class SpeedRow:
     energy_baseline: float
     energy_exact: float
     energy_bf16: float
-    attention_ms: dict[str, float]
+    attention_ms: dict[Backend, float]
     """CUDA only: time of each attention kernel [ms]."""
     flops_exact: float
     flops_bf16: float
@@ -230,12 +230,12 @@ def measure(size: str, horizon: int, options: BenchOptions) -> SpeedRow:
         k(num_samples=samples, iterations=options.iterations, num_elites=min(10, samples))
         for k in (CEM, kind)
     )
-    kernels: dict[str, float] = {}
+    kernels: dict[Backend, float] = {}
     if options.device == "cuda":  # ours replays a captured iteration on the device
         s = SIZES[size]
         shape = (samples, s["heads"], s["side"] ** 2 + 2, s["width"] // s["heads"])
         kernels = choose_backend(contest.half.predictor, shape, torch.bfloat16)
-        set_backend(contest.compiled.predictor, next(iter(kernels)))  # type: ignore[arg-type]
+        set_backend(contest.compiled.predictor, next(iter(kernels)))
     ways: dict[str, tuple[Imagine, CEM]] = {
         "baseline": (contest.baseline, solver),
         "exact": (contest.exact, ours),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ def draw(rows: list[EventErrors], path: Path) -> None:
         figure.savefig(part, dpi=100, format="png")
 
 
-def _draw_curves(panel: object, found: EventErrors) -> None:
+def _draw_curves(panel: Any, found: EventErrors) -> None:
     """Draw mean and quartiles of the errors around the event."""
     offsets = torch.arange(-AROUND, AROUND + 1)
     at_EO = found.steps_E[:, None] + offsets
@@ -160,7 +161,7 @@ def _draw_curves(panel: object, found: EventErrors) -> None:
         values_EO = errors_EK.gather(1, at_EO.clamp(0, errors_EK.shape[1] - 1))
         values_EO = values_EO.masked_fill(~inside_EO, float("nan"))
         low, middle, high = values_EO.nanquantile(torch.tensor([0.25, 0.5, 0.75]), dim=0)
-        panel.plot(offsets, middle, ".-", color=colour, label=name)  # type: ignore[attr-defined]
-        panel.fill_between(offsets, low, high, color=colour, alpha=0.2)  # type: ignore[attr-defined]
-    panel.set(xlabel="step from the event", ylabel="error")  # type: ignore[attr-defined]
-    panel.legend(loc="upper left")  # type: ignore[attr-defined]
+        panel.plot(offsets, middle, ".-", color=colour, label=name)
+        panel.fill_between(offsets, low, high, color=colour, alpha=0.2)
+    panel.set(xlabel="step from the event", ylabel="error")
+    panel.legend(loc="upper left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from planning.errors import PlanError
 from planning.plugins import is_reference, load, registered
@@ -50,4 +51,4 @@ def _own(name: str, arguments: tuple[str, ...]) -> Camera:
             f"camera={name} gives {type(camera).__name__}, which is not a camera. It needs a "
             "method read that returns a robot.cameras.camera.Frame, and a method close."
         )
-    return camera  # type: ignore[return-value]
+    return cast(Camera, camera)

@@ -60,7 +60,7 @@ def _schema_of(kind: type, prefix: str, found: Layout) -> type:
         else:
             hint = _schema_hint(found.options[name].kind)
             fields.append((field.name, hint, dataclasses.field(default=MISSING)))
-    return dataclasses.make_dataclass(kind.__name__, fields)  # type: ignore[arg-type]
+    return dataclasses.make_dataclass(kind.__name__, fields)
 
 
 def _schema_hint(kind: object) -> object:

@@ -224,7 +224,7 @@ def _bounded(owner: PlanServer) -> type[ServerConnection]:
     """
     base: type[ServerConnection] = need("websockets.asyncio.server").ServerConnection
 
-    class Bounded(base):  # type: ignore[misc, valid-type]
+    class Bounded(base):
         """A connection that counts."""
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -40,7 +40,7 @@ def fit_probe(
             net((x_FD[pick] - x_mean) / x_std), (y_FT[pick] - y_mean) / y_std, beta=0.1
         )
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return _Standardised(net, x_mean, x_std, y_mean, y_std)
 

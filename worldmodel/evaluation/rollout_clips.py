@@ -91,6 +91,6 @@ def fit_object_head(
         pick = torch.randint(len(z_FND), (BATCH,), generator=generator)
         loss = head.loss(z_FND[pick], y_F4[pick].unsqueeze(1))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return head.eval().requires_grad_(False)

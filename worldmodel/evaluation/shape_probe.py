@@ -113,7 +113,7 @@ def fit_shape_probe(
         chosen = fitted[drawn].to(tokens_BND.device)
         loss = probe.loss(tokens_BND[chosen], _rows(labels, chosen))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     probe.eval()
     with torch.no_grad():

@@ -16,7 +16,8 @@ tokens, A action, S state.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,8 @@ class ActionConditionedPredictor(nn.Module):
         initialise(self)
         rescale_blocks(self.predictor_blocks)
         if self.is_adaptive:
-            for block in self.predictor_blocks:
-                nn.init.zeros_(block.modulation.weight)  # type: ignore[union-attr, arg-type]
+            for block in cast(Iterable[AdaptiveBlock], self.predictor_blocks):
+                nn.init.zeros_(block.modulation.weight)
         nn.init.trunc_normal_(self.action_encoder.weight, std=c.embed_init_std)
         if c.use_state:
             nn.init.trunc_normal_(self.state_encoder.weight, std=c.embed_init_std)
@@ -299,7 +300,7 @@ class ActionConditionedPredictor(nn.Module):
         before: tuple[Cache | None, Cache | None],
     ) -> tuple[Tensor, Cache]:
         """Apply a block to the tokens `x` of a new frame, which consist of `parts`."""
-        block: Block = self.predictor_blocks[index]  # type: ignore[assignment]
+        block = cast(Block, self.predictor_blocks[index])
         if index == 0 and any(len(part) < len(x) for part in parts):
             projected = _project_parts(block, parts, rope, len(x))
         else:
@@ -311,8 +312,7 @@ class ActionConditionedPredictor(nn.Module):
 
 def _embed(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply an input layer in the data type of its weights."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    out: Tensor = layer(x.to(weight.dtype))
+    out: Tensor = layer(x.to(cast(Tensor, layer.weight).dtype))
     return out
 
 

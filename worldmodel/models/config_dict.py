@@ -32,6 +32,7 @@ def from_dict(kind: type[Config], values: dict[str, Any]) -> Config:
         raise ConfigError(f"{kind.__name__} must be a dictionary, not {values!r}")
     if "convention" in values and kind in (ModelConfig, FrameEncoderConfig):
         values = _from_convention(values, is_world=kind is ModelConfig)
+    # no type variable can say that `kind` is a dataclass
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(fields))
     if unknown:

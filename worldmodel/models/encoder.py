@@ -39,7 +39,7 @@ def preset(name: str, **changes: object) -> EncoderConfig:
         raise ConfigError(f"encoder size {name!r} is unknown; use {', '.join(PRESETS)}")
     dim, depth, heads, ratio = PRESETS[name]
     sizes = {"embed_dim": dim, "depth": depth, "num_heads": heads, "mlp_ratio": ratio}
-    return EncoderConfig(**(sizes | changes))  # type: ignore[arg-type]
+    return EncoderConfig(**(sizes | changes))  # type: ignore[arg-type]  # checked by it
 
 
 class PatchEmbed(nn.Module):

@@ -6,6 +6,8 @@ Shapes: B batch, L tokens, D width.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -158,6 +160,6 @@ def initialise(module: nn.Module, std: float = 0.02) -> None:
 def rescale_blocks(blocks: nn.ModuleList) -> None:
     """Divide the output weights of block i (1-based) by sqrt(2 i), as published."""
     with torch.no_grad():
-        for i, block in enumerate(blocks, start=1):
-            block.attn.proj.weight.div_(math.sqrt(2 * i))  # type: ignore[union-attr, operator]
-            block.mlp.fc2.weight.div_(math.sqrt(2 * i))  # type: ignore[union-attr, operator]
+        for i, block in enumerate(cast(Iterable[Block | AdaptiveBlock], blocks), start=1):
+            block.attn.proj.weight.div_(math.sqrt(2 * i))
+            block.mlp.fc2.weight.div_(math.sqrt(2 * i))

@@ -15,6 +15,7 @@ import functools
 import itertools
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +73,8 @@ class ObjectHead(Float32Module):
         missing = self.config.num_tokens - z_BND.shape[-2]
         if missing > 0:  # a goal may show the first views alone
             z_BND = F.pad(z_BND, (0, 0, 0, missing))
-        weights: Tensor = self.net[0].weight  # type: ignore[assignment]
-        out: Tensor = self.net(z_BND.flatten(-2).to(weights.dtype))
+        first = cast(nn.Linear, self.net[0])
+        out: Tensor = self.net(z_BND.flatten(-2).to(first.weight.dtype))
         return out.float().unflatten(-1, (self.config.num_slots, 6))
 
     @torch.no_grad()

@@ -115,8 +115,8 @@ class PictureDecoder(nn.Module):
             before = channels
         self.blocks = nn.ModuleList(blocks)
         self.last = nn.Conv2d(before, 12, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        for weight in self.last.parameters():
+            nn.init.zeros_(weight)
         self.register_buffer("mean_3HW", torch.full((3, c.image_size, c.image_size), 0.5))
         self.register_buffer("key_ND", torch.zeros(c.num_tokens, c.token_dim))
 

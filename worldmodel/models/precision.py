@@ -89,7 +89,7 @@ class Float32Buffers(nn.Module):
 
     def _apply(self, fn: Convert, recurse: bool = True) -> Self:
         own = dict(self._buffers)
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch's
         for name, buffer in own.items():
             if buffer is not None:
                 self._buffers[name] = _kept(fn)(buffer)
@@ -100,4 +100,4 @@ class Float32Module(nn.Module):
     """Module that keeps the data type of all its weights in such conversions."""
 
     def _apply(self, fn: Convert, recurse: bool = True) -> Self:
-        return super()._apply(_kept(fn), recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(_kept(fn), recurse)  # type: ignore[no-untyped-call]  # torch's

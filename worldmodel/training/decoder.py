@@ -153,6 +153,7 @@ def fit_decoder(
     """
     device = world.encoder.device
     decoder = _new_decoder(world, data, seed).to(device)
+    # torch's types have no `to` with a memory format alone
     decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=learning_rate, weight_decay=1e-4)
     chunks = data.frames_FHW3.split(CHUNK)
@@ -174,7 +175,7 @@ def fit_decoder(
         error_BHW = (pictures_B3HW - planes(batch["frames"])).abs().mean(1)
         loss = (batch["weights"] * error_BHW).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if report is not None:
             report(float(loss.detach()))

@@ -96,8 +96,8 @@ class Ranks:
         mesh = init_device_mesh(device.type, (self.count,))
         policy = mixed_precision(device, bf16=bf16)
         for block in blocks:
-            fully_shard(block, mesh=mesh, mp_policy=policy)  # type: ignore[arg-type]
-        return cast(nn.Module, fully_shard(model, mesh=mesh, mp_policy=policy))  # type: ignore[arg-type]
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        return cast(nn.Module, fully_shard(model, mesh=mesh, mp_policy=policy))
 
     @contextmanager
     def unsharded(self, engine: nn.Module) -> Iterator[None]:
@@ -181,7 +181,7 @@ class Ranks:
 
 def _whole(value: Tensor) -> Tensor:
     """Return a value that FSDP may have left as shards; then every rank must call it."""
-    return value.full_tensor() if isinstance(value, DTensor) else value  # type: ignore[no-any-return]
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def mixed_precision(device: torch.device, *, bf16: bool) -> MixedPrecisionPolicy:

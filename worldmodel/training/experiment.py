@@ -54,7 +54,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = str(out / "tensorboard")
-        made = SummaryWriter(folder, purge_step=first or None)  # type: ignore[no-untyped-call]
+        made = SummaryWriter(folder, purge_step=first or None)
         self.board = cast(_SummaryWriter, made)
 
     def log(self, values: Mapping[str, float], step: int) -> None:

@@ -113,8 +113,8 @@ def _on_asked_device(options: AnyOptions) -> AnyOptions:
     run = options.run
     if options.launch.launcher != "slurm" or run.device != "auto" or not gpus_per_node(options):
         return options
-    on_cuda = dataclasses.replace(run, device="cuda")  # of the same class as before
-    return dataclasses.replace(options, run=on_cuda)  # type: ignore[arg-type]
+    on_cuda = dataclasses.replace(run, device="cuda")
+    return dataclasses.replace(options, run=on_cuda)  # type: ignore[arg-type]  # same class
 
 
 def _cluster_parameters(launch: LaunchConfig) -> dict[str, str | int]:

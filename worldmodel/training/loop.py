@@ -83,7 +83,7 @@ def _gradients(
             with autocast(device, bf16=config.bf16, weights=torch.float32):
                 losses = loss_fn(batch)
             check.add(losses["loss"], batch, step, micro)
-            (losses["loss"] / config.accumulate).backward()  # type: ignore[no-untyped-call]
+            (losses["loss"] / config.accumulate).backward()
         for name, value in losses.items():
             share = value.detach().double() / config.accumulate
             parts[name] = parts[name] + share if name in parts else share

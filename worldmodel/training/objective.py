@@ -124,8 +124,9 @@ class Objective(nn.Module):
     def _free(self) -> MemoryRolloutConfig | None:
         """Options of a free rollout; None if the rollout is the published one."""
         found = self.config.rollout
-        free = isinstance(found, MemoryRolloutConfig) and found.rollout_kind == "free"
-        return found if free else None  # type: ignore[return-value]
+        if isinstance(found, MemoryRolloutConfig) and found.rollout_kind == "free":
+            return found
+        return None
 
     def _teacher_forced(self, z_BTND: Tensor, batch: Batch) -> Tensor:
         poses_BT6 = batch["extrinsics"][:, :-1] if "extrinsics" in batch else None

@@ -155,6 +155,7 @@ class HeadGrid(nn.Module, Generic[Output]):
         if self.poolers:
             pooled = pool_shared(self.poolers, tokens_BND)
             pairs = zip(self.heads, pooled, strict=True)
+            # a head with a pooler has `read`, see `build`
             yield [(i, head.read(p)) for i, (head, p) in enumerate(pairs)]  # type: ignore[operator]
         else:
             for i, head in enumerate(self.heads):
