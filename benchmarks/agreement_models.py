@@ -27,7 +27,7 @@ INPUTS = (
 def _sizes(g: Golden) -> dict[str, Any]:
     """Return the arguments of `load_published` that both files of sizes have."""
     c = g.sizes("config") if g.stem == "golden" else g.facts
-    return {"image_size": c["crop"], "num_frames": c["frames"]}
+    return {"image_size": c["crop"], "num_frames": c["frames"], "rope": c.get("rope")}
 
 
 def _heads(g: Golden, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from worldmodel.checkpoint import load_published
 from worldmodel.checkpoints.published.probes import load_pooler, load_probes
 from worldmodel.checkpoints.tensor_file import read_torch
+from worldmodel.errors import DataError
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.heads.grid import cosine_to_zero
@@ -95,8 +97,9 @@ def clip_frames(golden: Golden) -> Pairs:
                 num_segments=segments,
                 random=found[5] == "random",
             )
-            numbers = frame_numbers(length, sampling, generator=RandomState(seed))
-            yield golden.pair(name, torch.from_numpy(numbers))
+            with contextlib.suppress(DataError):  # a video that is too short is not computed
+                numbers = frame_numbers(length, sampling, generator=RandomState(seed))
+                yield golden.pair(name, torch.from_numpy(numbers))
 
 
 def views(golden: Golden) -> Pairs:
