@@ -133,9 +133,10 @@ class GoalPlannerOptions(PlannerOptions):
 
     def _refuse(self, unused: list[str], other: str) -> None:
         if unused:
+            recipes = " (planner=fast and published set them)" if other == "actions" else ""
             raise PlanError(
-                f"{' '.join(unused)} has no effect with method={self.method}. Leave it out, or use "
-                f"method={other}."
+                f"{' '.join(unused)} has no effect with method={self.method}{recipes}. Leave it "
+                f"out, or use method={other}."
             )
 
     def resolved(self, *, one_image: bool) -> GoalPlannerOptions:

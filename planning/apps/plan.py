@@ -73,11 +73,14 @@ def plan_actions(
 def plan_skills(
     agent: SkillAgent, options: PlanOptions, image: Image, goal_image: Image
 ) -> dict[str, Any]:
-    """Plan one skill from the start pose; return its actions, name, parameters and energies."""
+    """Plan one skill from the start pose; return its actions, name, parameters and energies.
+
+    `why` is that of `SkillRecord`: `plan`, or why there is no skill.
+    """
     agent.begin([GoalPicture("goal", goal_image, steps=SKILL_BUDGET)], options.seed)
     decision = agent.act({"image": image, "state": np.array(options.state, np.float32)})
-    if decision is None:  # the scene is as the goal shows it, or no skill brings it nearer
-        return {"actions": [], "skills": []}
+    if decision is None:
+        return {"actions": [], "skills": [], "why": "budget"}
     record = decision.skills
     chosen = record.chosen if record else None
     return {
@@ -85,5 +88,6 @@ def plan_skills(
         "energy_now": decision.energy,
         "energy_imagined": decision.imagined,
         "skills": list(chosen.skills) if chosen else [],
+        "why": record.why if record else "budget",
         "parameters": [dict(part) for part in chosen.params] if chosen else [],
     }

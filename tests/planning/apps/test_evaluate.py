@@ -1,6 +1,7 @@
 """`worldmodel eval`: what Ctrl-C leaves, and plans of skills."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from planning.apps import episode_runner
 from planning.apps.eval_summary import decision_figures
 from planning.cli.app import main
 from planning.rollout import Episode
-from planning.skill_record import SkillRecord
+from planning.skill_record import SkillRecord, Why
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_world_model
 from worldmodel.models.config import ObjectHeadConfig
@@ -80,6 +81,8 @@ def test_a_model_without_an_object_head_has_no_geometry_baseline(tmp_path):
 def test_options_of_the_other_method_are_refused(capsys):
     assert main(["eval", "task=push", "samples=20"]) == 2
     assert "samples=20 has no effect with method=skills" in capsys.readouterr().err
+    assert main(["eval", "task=push", "planner=fast"]) == 2
+    assert "planner=fast and published set them" in capsys.readouterr().err
     assert main(["eval", "task=reach", "skill_samples=20"]) == 2
     assert "skill_samples=20 has no effect with method=actions" in capsys.readouterr().err
     assert main(["eval", "task=push", "model=default", "energy=object", "episodes=1"]) == 2
@@ -92,6 +95,8 @@ def test_a_plan_of_skills_names_the_skill_and_its_parameters(tmp_path):
     assert main([*words, "skill_iterations=1", f"out={tmp_path}"]) == 0
     found = json.loads((tmp_path / "summary.json").read_text())
     assert len(found["skills"]) == len(found.get("parameters", []))
+    assert (found["why"] == "plan") == bool(found["skills"])
+    assert found["why"] in get_args(Why)
     assert all(len(action) == 7 for action in found["actions"])
 
 
