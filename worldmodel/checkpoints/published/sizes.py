@@ -111,7 +111,9 @@ class PartReader:
         if heads is None:
             raise ConfigError(
                 f"{where}: no published model has this width ({dim}) and depth, so its head count "
-                "is unknown: pass num_heads=, or download the file again if blocks are missing"
+                "is unknown: pass num_heads= (a command without this option takes the output of "
+                "`worldmodel convert source=FILE num_heads=N`), or download the file again if "
+                "blocks are missing"
             )
         if heads < 1 or dim % heads:
             raise ConfigError(
