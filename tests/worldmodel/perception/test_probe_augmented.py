@@ -1,10 +1,12 @@
 """`worldmodel probe train` on random views, in several processes, and with 16-bit products."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from planning.cli.app import main, parse_options
@@ -17,7 +19,7 @@ from worldmodel.perception.probes import run as probe_run
 from worldmodel.perception.probes.classifiers import ProbeGrid
 from worldmodel.perception.probes.config import TrainOptions
 from worldmodel.perception.probes.fresh_tokens import FreshTokens
-from worldmodel.perception.probes.labelled_videos import read_items
+from worldmodel.perception.probes.labelled_videos import LabelledItem, LabelledItems, read_items
 from worldmodel.perception.probes.recipes import RECIPES, Recipe
 
 CLIPS = ["clips.num_frames=4", "frame_step=1", "num_segments=2", "num_views=1"]
@@ -141,6 +143,22 @@ def test_a_view_depends_on_seed_epoch_and_item_alone(folder):
     assert none.shape == (1, 0, 0, 24)
     assert len(no_labels) == 0
     assert list(fresh.rejected) == [str(items.items[broken[0]].path)]
+
+
+def test_an_image_among_videos_of_several_clips_is_named(folder, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "still.png")
+    encoder = load_encoder(folder / "encoder.safetensors", "cpu")
+    video = LabelledItem(folder / "train" / "clip 1.mp4", 1)
+    items = LabelledItems((video, LabelledItem(tmp_path / "still.png", 0)), {})
+    fresh = FreshTokens(encoder, items, SLICES, seed=3)
+    tokens, labels = fresh.read(1, torch.tensor([0, 1]))
+    assert (tokens.shape[1], labels.tolist()) == (1, [1])
+    assert (
+        "still.png has 1 clips, those of the first item 2"
+        in fresh.rejected[str(tmp_path / "still.png")]
+    )
+    one = FreshTokens(encoder, items, replace(SLICES, num_segments=1), seed=3)
+    assert one.read(1, torch.tensor([0, 1]))[1].tolist() == [1, 0]
 
 
 def test_an_epoch_without_any_readable_item_is_an_error(folder, tmp_path):

@@ -64,6 +64,11 @@ class FreshTokens:
     rejected: dict[str, str] = field(default_factory=dict)
     """Item -> the reason why it could not be read in some epoch."""
 
+    @property
+    def segments(self) -> int:
+        """Number of clips of an item, which is that of the first one: an image has one."""
+        return 1 if is_image(self.items.items[0].path) else self.recipe.num_segments
+
     def read(self, epoch: int, numbers: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens [1, B, N, D] and labels [B] of the items that can be read.
 
@@ -74,9 +79,13 @@ class FreshTokens:
             item = self.items.items[number]
             draw = RandomState((self.seed, epoch, number))
             try:
-                clips.append(
-                    augmented_clips(item.path, self.recipe, self.encoder.image_size[0], draw)
-                )
+                clip = augmented_clips(item.path, self.recipe, self.encoder.image_size[0], draw)
+                if len(clip) != self.segments:
+                    raise DataError(
+                        f"{item.path} has {len(clip)} clips, those of the first item "
+                        f"{self.segments}: images and videos train together with num_segments=1"
+                    )
+                clips.append(clip)
                 labels.append(item.label)
             except DataError as error:
                 if str(item.path) not in self.rejected:
