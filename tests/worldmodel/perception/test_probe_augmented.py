@@ -14,7 +14,8 @@ from tests.worldmodel.perception.labelled_set import write_set
 from tests.worldmodel.training.fast_process import finish, start_ranks
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.data.writers.video import write_video
-from worldmodel.errors import DataError
+from worldmodel.errors import DataError, TrainingError
+from worldmodel.perception.heads import fitting
 from worldmodel.perception.probes import run as probe_run
 from worldmodel.perception.probes.classifiers import ProbeGrid
 from worldmodel.perception.probes.config import TrainOptions
@@ -169,6 +170,17 @@ def test_an_epoch_without_any_readable_item_is_an_error(folder, tmp_path):
     more[2] = f"train={tmp_path}/list.txt"
     with pytest.raises(DataError, match="no item could be read in epoch 1"):
         probe_run.train_probe(parse_options("probe train", TrainOptions, more[2:]))
+
+
+def test_heads_that_diverge_are_named_and_empty_batches_left_out():
+    nan, empty = torch.tensor([torch.nan, torch.nan]), torch.full((2,), fitting.EMPTY)
+    with pytest.raises(TrainingError, match="all 2 heads are not finite in epoch 3"):
+        fitting._end_epoch(fitting._Progress([], [torch.ones(2), nan, empty]), 3)
+    with pytest.raises(DataError, match="no item could be read in epoch 3"):
+        fitting._end_epoch(fitting._Progress([], [empty]), 3)
+    one = fitting._Progress([], [torch.tensor([1.0, torch.nan]), empty])
+    fitting._end_epoch(one, 3)
+    assert one.rows[0]["loss"][0] == 1.0
 
 
 def test_recipes_of_the_first_generation():

@@ -17,13 +17,15 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from worldmodel.atomic_io import atomic_file, write_json
-from worldmodel.errors import CheckpointError, ConfigError, DataError
+from worldmodel.errors import CheckpointError, ConfigError, DataError, TrainingError
 from worldmodel.models.model_hash import model_hash
 from worldmodel.perception.heads.grid import HeadGrid, Output
 from worldmodel.perception.sharing import Processes, merged
 
 Read = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Returns tokens [V, B, N, D] and labels [B, ...] of items in an epoch (from 1)."""
+EMPTY = -1.0
+"""Loss of a batch without a readable item."""
 FREE = ("device", "out", "save_every", "links")
 """Options that only say where a run is, and where its items may be."""
 
@@ -106,6 +108,7 @@ def fit(fitting: Fitting[Output], processes: Processes, device: torch.device) ->
         ConfigError: `out` holds the state of another run.
         CheckpointError: The state is damaged.
         DataError: An epoch had no item that can be read.
+        TrainingError: All heads diverged.
     """
     heads = fitting.heads.to(device)
     done = _resume(fitting, device)
@@ -134,22 +137,27 @@ def _update(
 ) -> Tensor:
     """Update the heads on a batch, of which each process reads its share; return the losses [P].
 
-    The losses of a batch without a readable item are not a number.
+    Those of a batch without a readable item are `EMPTY`.
     """
     tokens, labels = fitting.read(epoch, part.sort().values[processes.rank :: processes.count])
     count = sum(processes.from_all(len(labels)))
     heads = fitting.heads
     if not count:
         heads.steps_done += 1
-        return torch.full((len(heads.heads),), torch.nan)
+        return torch.full((len(heads.heads),), EMPTY)
     return heads.update(tokens.to(device), labels.to(device), count).cpu()
 
 
 def _end_epoch(done: _Progress, epoch: int) -> None:
     losses = torch.stack(done.losses)
-    used = losses[~losses.isnan().all(1)]
+    used = losses[(losses != EMPTY).all(1)]
     if not len(used):
         raise DataError(f"no item could be read in epoch {epoch}: see the warnings above")
+    if not used[-1].isfinite().any():
+        raise TrainingError(
+            f"the losses of all {losses.shape[1]} heads are not finite in epoch {epoch}: use a "
+            "lower lr= or weight_decay="
+        )
     done.rows.append({"epoch": epoch, "loss": used.mean(0).tolist()})
     done.losses.clear()
 
