@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from robot.arm import ArmSpec, ArmState, Closing, Sent
 from robot.driver_messages import UNREACHABLE, Answer, DriverConfig, Order
 from robot.errors import ArmError, ReflexError, UnreachableError
-from robot.pose import apply_action, is_closed_after, pose_diff
+from robot.pose import pose_after, pose_diff
 from robot.safety.process_handle import ProcessHandle
 from robot.safety.shared_state import FUTURE_S, SharedArmState
 from robot.safety.watchdog import WatchdogConfig, watch
@@ -183,9 +183,7 @@ class DrivenArm(Closing, ABC):
             UnreachableError: No joint positions reach the target; nothing was sent.
         """
         asked = _seven_numbers("Action", action)
-        target = apply_action(self.state().state, np.append(asked[:6], 0.0))
-        target[6] = float(is_closed_after(float(asked[6]), self.closed))
-        return self.send_pose(target)
+        return self.send_pose(pose_after(self.state().state, asked, self.closed))
 
     def send_pose(self, target: ArrayLike) -> Sent:
         """Move the flange to an absolute pose [7]; closedness above 0.5 closes the gripper.

@@ -12,7 +12,7 @@ from robot.arm import ArmSpec, ArmState, Closing, Sent
 from robot.constants import MAX_WIDTH_M, PERIOD_S
 from robot.errors import ArmError, ReflexError
 from robot.kinematics import Kinematics, flange_pose
-from robot.pose import apply_action, is_closed_after, matrix_to_euler
+from robot.pose import matrix_to_euler, pose_after
 from robot.ranges import between, check_ranges
 
 Array = NDArray[np.float64]
@@ -109,17 +109,14 @@ class FakeArm(Closing):
 
     def send(self, action: ArrayLike) -> Sent:
         """Move by a DROID delta [7]."""
-        asked = np.asarray(action, dtype=np.float64)
-        grip = float(asked[6])
-        target = apply_action(self.state().state, np.append(asked[:6], 0.0))
-        target[6] = float(is_closed_after(grip, self.closed))
-        return self.send_pose(target)
+        return self.send_pose(pose_after(self.state().state, action, self.closed))
 
     def send_pose(self, target: ArrayLike) -> Sent:
         """Reach a pose [7]; closedness above 0.5 closes the gripper.
 
         Raises:
-            ArmError: The arm has an error (a simulated fault).
+            ReflexError: The arm had a reflex (a simulated fault).
+            ArmError: The connection is lost (a simulated fault).
             UnreachableError: No joint positions reach the pose.
         """
         self.steps += 1

@@ -124,6 +124,20 @@ def is_closed_after(value: float, closed: bool) -> bool:
     return closed if command == 0.0 else command > 0
 
 
+def pose_after(state: ArrayLike, action: ArrayLike, closed: bool) -> Array:
+    """Return the pose [7] that an action with a gripper command leads to.
+
+    Args:
+        state: Pose and closedness [7] from which the action counts.
+        action: DROID delta [7] whose last number is a gripper command.
+        closed: Whether the gripper was last commanded to close.
+    """
+    asked = np.asarray(action, dtype=np.float64)
+    target = apply_action(state, np.append(asked[:6], 0.0))
+    target[6] = float(is_closed_after(float(asked[6]), closed))
+    return target
+
+
 def _along_tool(state: ArrayLike, distance: float, yaw: float) -> Array:
     s = np.asarray(state, dtype=np.float64)
     rotation = euler_to_matrix(s[..., 3:6])

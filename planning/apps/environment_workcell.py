@@ -22,7 +22,7 @@ from planning.workcell_options import WorkcellOptions
 from robot.arm import Arm, ArmSpec, ArmState, Closing, Sent
 from robot.cameras.camera import CallableCamera, Camera
 from robot.errors import ArmError
-from robot.pose import apply_action, is_closed_after, pose_diff
+from robot.pose import pose_after, pose_diff
 from robot.safety.config import SafetyConfig
 
 Array = NDArray[np.float64]
@@ -75,10 +75,7 @@ class EnvironmentArm(Closing):
 
     def send(self, action: ArrayLike) -> Sent:
         """Move by a DROID delta [7]."""
-        asked = np.asarray(action, dtype=np.float64)
-        target = apply_action(self.state().state, np.append(asked[:6], 0.0))
-        target[6] = float(is_closed_after(float(asked[6]), self.closed))
-        return self.send_pose(target)
+        return self.send_pose(pose_after(self.state().state, action, self.closed))
 
     def send_pose(self, target: ArrayLike) -> Sent:
         """Carry out one action of the environment, toward a pose [7].

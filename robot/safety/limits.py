@@ -23,8 +23,8 @@ from robot.pose import (
     apply_action,
     euler_to_matrix,
     flange_to_tcp,
-    is_closed_after,
     matrix_to_euler,
+    pose_after,
     pose_diff,
     rotation_matrix,
     turn_between,
@@ -142,8 +142,7 @@ class Limits:
         else:
             if abs(grip) > 1:
                 reasons.append(Reason("gripper", "beyond -1 to 1"))
-            moved = apply_action(base, np.append(numbers, 0.0))
-            requested = np.append(moved[:6], float(is_closed_after(grip, closed)))
+            requested = pose_after(base, np.append(numbers, grip), closed)
         target, changes = self.allow(base, requested, q)
         reasons += changes
         why_not = None if target is None else self.broken(base, target)
