@@ -19,17 +19,17 @@ from torch import Tensor
 from worldmodel.models.fastest import Fastest
 
 Tables = tuple[Tensor, Tensor]
+TRAINED_SIDE = 16
+"""Rows and columns of the grid that V-JEPA 2.1's interpolated positions span."""
 
 
-def grid_positions(
-    frames: int, rows: int, columns: int, *, interpolate: bool = False, trained: int = 16
-) -> Tensor:
+def grid_positions(frames: int, rows: int, columns: int, *, interpolate: bool = False) -> Tensor:
     """Return positions [frames * rows * columns, 3] in token order (frame, row, column).
 
     With `interpolate`, rows and columns are scaled to span the trained grid.
     """
-    row_scale = (trained - 1) / (rows - 1) if interpolate and rows > 1 else 1.0
-    column_scale = (trained - 1) / (columns - 1) if interpolate and columns > 1 else 1.0
+    row_scale = (TRAINED_SIDE - 1) / (rows - 1) if interpolate and rows > 1 else 1.0
+    column_scale = (TRAINED_SIDE - 1) / (columns - 1) if interpolate and columns > 1 else 1.0
     axes = (
         torch.arange(frames, dtype=torch.float32),
         torch.arange(rows, dtype=torch.float32) * row_scale,

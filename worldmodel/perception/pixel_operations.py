@@ -174,32 +174,19 @@ POLICY: tuple[tuple[Step, Step], ...] = (
     (("equalise", 0.8, 8), ("equalise", 0.6, 3)),
 )
 """AutoAugment's policy for ImageNet: pairs of an operation, its probability and its strength."""
+NUM_OPERATIONS, PROBABILITY = 4, 0.5
+"""Number of operations that RandAugment draws, and probability that each is applied."""
+STRENGTH, SPREAD = 7.0, 0.5
+"""Mean and standard deviation of RandAugment's strength."""
 
 
-def random_augment(
-    draw: RandomState,
-    canvas: Canvas,
-    *,
-    count: int = 4,
-    strength: float = 7.0,
-    spread: float = 0.5,
-    probability: float = 0.5,
-) -> list[Change]:
-    """Draw RandAugment's changes of a clip: `count` operations, each used with a probability.
-
-    Args:
-        draw: Random generator.
-        canvas: Fill and interpolation.
-        count: Number of operations; the same one may come twice.
-        strength: Mean strength.
-        spread: Standard deviation of the strength.
-        probability: Probability of each operation.
-    """
+def random_augment(draw: RandomState, canvas: Canvas) -> list[Change]:
+    """Draw RandAugment's changes of a clip; the same operation may come twice."""
     changes = []
-    for name in draw.choice(list(RANDOM), count):
-        if draw.random_sample() <= probability:
-            drawn = float(np.clip(draw.normal(strength, spread), 0, LEVELS))
-            changes.append(RANDOM[str(name)](drawn, draw, canvas))
+    for name in draw.choice(list(RANDOM), NUM_OPERATIONS):
+        if draw.random_sample() <= PROBABILITY:
+            strength = float(np.clip(draw.normal(STRENGTH, SPREAD), 0, LEVELS))
+            changes.append(RANDOM[str(name)](strength, draw, canvas))
     return changes
 
 

@@ -8,6 +8,9 @@ import math
 from worldmodel.training.config import PostOptions, VideoPretrainOptions
 
 log = logging.getLogger(__name__)
+WARMUP, FLAT, FLOOR = 0.05, 0.6, 0.02
+"""Of `warmup_flat_cosine`: shares of the steps at which the warm-up and the constant rate end, and
+the last rate as a share of the peak."""
 
 
 def warmup_constant_decay(
@@ -50,23 +53,18 @@ def rate_at(step: int, options: PostOptions | VideoPretrainOptions) -> float:
     )
 
 
-def warmup_flat_cosine(
-    step: int,
-    *,
-    peak: float,
-    total: int,
-    warmup: float = 0.05,
-    flat: float = 0.6,
-    floor: float = 0.02,
-) -> float:
-    """Return the learning rate of a warm-up (fraction `warmup`), constant and cosine decay."""
+def warmup_flat_cosine(step: int, *, peak: float, total: int) -> float:
+    """Return the rate of a linear warm-up (5 % of all steps), constant (to 60 %) and cosine decay.
+
+    The cosine ends at 2 % of the peak.
+    """
     fraction = step / max(1, total)
-    if fraction < warmup:
-        return peak * (fraction / warmup + 1.0 / max(1, total))
-    if fraction < flat:
+    if fraction < WARMUP:
+        return peak * (fraction / WARMUP + 1.0 / max(1, total))
+    if fraction < FLAT:
         return peak
-    phase = min(1.0, (fraction - flat) / (1.0 - flat))
-    return peak * (floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * phase)))
+    phase = min(1.0, (fraction - FLAT) / (1.0 - FLAT))
+    return peak * (FLOOR + (1.0 - FLOOR) * 0.5 * (1.0 + math.cos(math.pi * phase)))
 
 
 def warmup_cosine(

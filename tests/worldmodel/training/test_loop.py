@@ -321,7 +321,7 @@ def test_schedules():
     shape = {"start": 1.0, "peak": 3.0, "end": 0.0, "warmup": 10, "constant": 10, "decay": 10}
     values = [warmup_constant_decay(s, **shape) for s in (0, 5, 10, 19, 25, 30, 99)]
     assert values == [1.0, 2.0, 3.0, 3.0, 1.5, 0.0, 0.0]
-    cosine = {"peak": 1.0, "total": 100, "warmup": 0.05, "flat": 0.6, "floor": 0.02}
+    cosine = {"peak": 1.0, "total": 100}
     assert warmup_flat_cosine(30, **cosine) == 1.0
     assert warmup_flat_cosine(100, **cosine) == pytest.approx(0.02)
 
