@@ -42,7 +42,7 @@ from worldmodel.models.config import ProbeConfig
 from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import FrameEncoder, VideoEncoder
 from worldmodel.perception.heads.grid import grid
-from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 from worldmodel.perception.probes.labelled_videos import LabelledItems, read_class_folders
 from worldmodel.perception.views import evaluation_views
 
@@ -152,7 +152,7 @@ def raw_pixels() -> dict[str, object]:
         for part in shuffled.tensor_split(count // 64):
             heads.update(tokens["train"][part][None, :, None], labels[part])
     hits = {
-        split: (heads.probabilities(values[None, :, None]).argmax(-1) == sets[split][1])
+        split: (probabilities(heads, values[None, :, None]).argmax(-1) == sets[split][1])
         for split, values in tokens.items()
     }
     best = int(hits["train"][:, order[:held]].sum(1).argmax())

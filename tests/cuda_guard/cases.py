@@ -68,7 +68,7 @@ from worldmodel.perception.anticipation.pipeline import AnticipationProbe, antic
 from worldmodel.perception.boxes.features import pool_boxes
 from worldmodel.perception.features.extract import FeatureConfig, write_features
 from worldmodel.perception.heads.grid import grid
-from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 from worldmodel.perception.probes.frozen_tokens import view_tokens
 from worldmodel.perception.surprise.measure import SurpriseConfig, SurpriseModel, video_surprises
 from worldmodel.training.decoder import DecoderData, fit_decoder
@@ -254,7 +254,7 @@ def probe_heads(ledger: Ledger) -> object:
         heads = ProbeGrid(sizes, grid((1e-3, 1e-4), (0.1,)), total_steps=2, low=low)
         heads = heads.to(ledger.device)
         heads.update(tokens_VBND, torch.zeros(2, dtype=torch.long).to(ledger.device))
-        found.append(heads.probabilities(tokens_VBND))
+        found.append(probabilities(heads, tokens_VBND))
     boxes = pool_boxes(tokens_VBND[0, 0], encoder.token_grid, [(0.1, 0.2, 0.6, 0.9)])
     return found, boxes, ledger.placed(AttentiveClassifier(config))(tokens_VBND[0])
 

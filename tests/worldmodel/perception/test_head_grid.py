@@ -10,7 +10,7 @@ from worldmodel.models.config import ProbeConfig
 from worldmodel.models.probe import AttentiveClassifier, AttentivePooler
 from worldmodel.perception.heads.grid import HeadSettings, cosine_to_zero, grid
 from worldmodel.perception.heads.shared_pooling import can_share, pool_shared
-from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 
 DEPTH_1 = ProbeConfig(embed_dim=24, num_heads=3, depth=1, num_classes=3)
 DEPTH_2 = dataclasses.replace(DEPTH_1, depth=2)
@@ -107,7 +107,7 @@ def test_products_of_16_bits_learn_and_resume(config, low):
     resumed = ProbeGrid(config, TWENTY[4:8], 30, seed=9, low=low)
     resumed.load_training_state(heads.training_state())
     tokens, _ = next(batches(1))
-    assert torch.equal(resumed.probabilities(tokens), heads.probabilities(tokens))
+    assert torch.equal(probabilities(resumed, tokens), probabilities(heads, tokens))
 
 
 def test_an_overflow_costs_one_head_one_update():

@@ -24,7 +24,7 @@ from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.heads.grid import HeadSettings
-from worldmodel.perception.probes.classifiers import ProbeGrid
+from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 from worldmodel.perception.probes.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.probes.labelled_videos import (
     LabelledItem,
@@ -264,10 +264,10 @@ def test_heads_learn_together_as_alone_and_resume_exactly():
     assert losses[-1][0] < 0.5 * losses[0][0]
     assert losses[-1][1] < losses[0][1]
     tokens, labels = next(batches())
-    probabilities = together.probabilities(tokens)
-    assert torch.equal(probabilities[1:], alone.probabilities(tokens))
-    assert torch.equal(probabilities, resumed.probabilities(tokens))
-    torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, 16))
+    both = probabilities(together, tokens)
+    assert torch.equal(both[1:], probabilities(alone, tokens))
+    assert torch.equal(both, probabilities(resumed, tokens))
+    torch.testing.assert_close(both.sum(-1), torch.ones(2, 16))
     with pytest.raises(ConfigError, match="0 heads"):
         ProbeGrid(HEAD, (), total_steps=1)
     assert dataclasses.replace(settings[0], warmup_steps=2).warmup_steps == 2

@@ -60,10 +60,6 @@ class ProbeGrid(HeadGrid[Tensor]):
             exchange=exchange,
         )
 
-    def probabilities(self, tokens_VBND: Tensor) -> Tensor:
-        """Return each head's class probabilities, averaged over views [P, B, C]."""
-        return probabilities(self, tokens_VBND)
-
 
 @torch.no_grad()
 def probabilities(heads: HeadGrid[Tensor], tokens_VBND: Tensor) -> Tensor:
