@@ -33,9 +33,13 @@ from envs.tasks import Task
 from envs.world import World
 
 UNSEEN_SHAPE, UNSEEN_LONG_SHAPE = "cylinder", "L"
+"""Shapes of the factor `shape`; the second where yaw matters."""
 DISTRACTORS = ("cube", "box", "cup")
+"""Shapes of a distractor."""
 CAMERA_DEG, CAMERA_M = (4.0, 5.0), 0.03
+"""Range of the turn of the cameras [deg], and their shift [m]."""
 GRIPPER_S = (0.4, 0.8)
+"""Range of the duration of the gripper's stroke [s]."""
 
 Change = Callable[[World, np.random.Generator], None]
 
@@ -125,19 +129,11 @@ def change_world(factor: str, world: World, rng: np.random.Generator) -> None:
 def change_shapes(
     factor: str, shapes: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[str, ...]:
-    """Return the shapes of a scene: unseen ones, or with a distractor as the last.
-
-    Raises:
-        TaskError: There is no room for a distractor.
-    """
+    """Return the shapes of a scene: unseen ones, or with a distractor as the last."""
     if factor == "shape":
         long = [get_shape(name).has_yaw for name in shapes]
         return tuple(UNSEEN_LONG_SHAPE if is_long else UNSEEN_SHAPE for is_long in long)
     if factor == "distractor":
-        if len(shapes) == len(BODY_NAMES):
-            raise TaskError(
-                f"factor=distractor needs a task with fewer than {len(BODY_NAMES)} objects"
-            )
         return (*shapes, str(rng.choice(DISTRACTORS)))
     return shapes
 
