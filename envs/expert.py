@@ -44,7 +44,7 @@ class WayPoint:
     """Yaw of the gripper, 0 where the fingers open along y; None keeps it."""
 
 
-def turn_left(arm: MujocoArm, point: WayPoint) -> float:
+def remaining_turn_rad(arm: MujocoArm, point: WayPoint) -> float:
     """Return the rotation that is left to a waypoint's yaw [rad]."""
     return 0.0 if point.yaw_rad is None else point.yaw_rad - arm.yaw_rad
 
@@ -52,7 +52,7 @@ def turn_left(arm: MujocoArm, point: WayPoint) -> float:
 def walk(arm: MujocoArm, point: WayPoint, tolerance_m: float = 0.004) -> NDArray[np.float32]:
     """Return the next action [7] toward a waypoint; the gripper moves once the tips are there."""
     tcp = arm.data.site_xpos[arm.tcp]
-    change, turn = np.array(point.tcp_m) - tcp, turn_left(arm, point)
+    change, turn = np.array(point.tcp_m) - tcp, remaining_turn_rad(arm, point)
     action = np.zeros(7, dtype=np.float32)
     if abs(turn) > NEAR_RAD:
         action[5] = np.clip(turn, -TURN_RAD, TURN_RAD)
@@ -68,7 +68,7 @@ def is_done(arm: MujocoArm, point: WayPoint, action: NDArray[np.float32]) -> boo
     if point.gripper:
         return bool(action[6] == point.gripper and not arm.is_hand_moving)
     near = np.abs(np.array(point.tcp_m) - arm.data.site_xpos[arm.tcp]).max() <= 0.006
-    return bool(near and abs(turn_left(arm, point)) <= NEAR_RAD)
+    return bool(near and abs(remaining_turn_rad(arm, point)) <= NEAR_RAD)
 
 
 def run_expert(

@@ -66,10 +66,10 @@ def add_object(spec: Any, shape: str, name: str = "object") -> None:
             rgba=[0.1, 0.1, 0.1, 1],
         )
     if len(known.parts) > 1:
-        _state_inertia(body, known, volumes)
+        _set_inertia(body, known, volumes)
 
 
-def _state_inertia(body: Any, shape: Shape, volumes: list[float]) -> None:
+def _set_inertia(body: Any, shape: Shape, volumes: list[float]) -> None:
     """Set mass and inertia explicitly; the compiler would rotate the frame to principal axes.
 
     The bounding volumes, which `resize` edits, are defined in that frame.

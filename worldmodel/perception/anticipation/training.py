@@ -238,7 +238,7 @@ def _build(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=run_facts(asdict(options), networks, items),
+        facts=run_facts(asdict(options), networks, items),
         save_every=options.save_every,
         rejected=clips.rejected,
     )

@@ -174,7 +174,7 @@ def _train(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=run_facts(asdict(options), [encoder], [items, labels.tolist()]),
+        facts=run_facts(asdict(options), [encoder], [items, labels.tolist()]),
         save_every=2**30,
     )
     fit(fitting, OneProcess(), encoder.device)

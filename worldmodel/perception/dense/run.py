@@ -264,7 +264,7 @@ def _fitting(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=run_facts({**asdict(options), "pictures": 0}, [encoder.encoder], _content(seen)),
+        facts=run_facts({**asdict(options), "pictures": 0}, [encoder.encoder], _content(seen)),
         save_every=10**9,  # an epoch takes seconds, and its end is saved
     )
 

@@ -44,8 +44,8 @@ class Fitting(Generic[Output]):
     """Seed of the items' order."""
     out: Path
     """Folder of state.pt and curves.json."""
-    asked: str
-    """What the run depends on; a state of another run is refused."""
+    facts: str
+    """What the run depends on (`run_facts`); the state of another run is refused."""
     save_every: int
     """Number of updates between saved states."""
     rejected: dict[str, str] = field(default_factory=dict)
@@ -75,14 +75,14 @@ def run_facts(options: Mapping[str, object], networks: Sequence[nn.Module], item
         networks: Frozen networks; weights and configuration are compared, not names.
         items: Items and labels that are trained on, serialisable as JSON.
     """
-    asked = {**options, **dict.fromkeys(FREE)}
+    compared = {**options, **dict.fromkeys(FREE)}
     digest = hashlib.sha256(json.dumps(items).encode()).hexdigest()[:16]
-    return json.dumps([asked, [model_hash(network) for network in networks], digest])
+    return json.dumps([compared, [model_hash(network) for network in networks], digest])
 
 
-def differences(saved: str, asked: str) -> list[str]:
+def differences(saved: str, own: str) -> list[str]:
     """Return what two runs differ in, by the texts of `run_facts`."""
-    before, now = (_named(text) for text in (saved, asked))
+    before, now = (_named(text) for text in (saved, own))
     return [
         f"{name}: {str(before.get(name))[:60]} -> {str(now.get(name))[:60]}"
         for name in sorted(before.keys() | now.keys())
@@ -170,7 +170,7 @@ def _save(fitting: Fitting[Output], done: _Progress, processes: Processes) -> No
     with atomic_file(fitting.state) as part:
         torch.save(
             {
-                "options": fitting.asked,
+                "options": fitting.facts,
                 "grid": fitting.heads.training_state(),
                 "rows": done.rows,
                 "losses": done.losses,
@@ -194,7 +194,7 @@ def _resume(fitting: Fitting[Output], device: torch.device) -> _Progress:
         return done
     try:
         saved = torch.load(state, map_location=device, weights_only=True)
-        found = differences(saved["options"], fitting.asked)
+        found = differences(saved["options"], fitting.facts)
         if not found:
             fitting.heads.load_training_state(saved["grid"])
             done.rows = [dict(row) for row in saved["rows"]]

@@ -227,7 +227,7 @@ def _build(
         batches=batches,
         seed=options.seed,
         out=Path(options.out),
-        asked=run_facts(asdict(options), [sets.encoder], items),
+        facts=run_facts(asdict(options), [sets.encoder], items),
         save_every=options.save_every,
         rejected=sets.rejected["train"],
     )
