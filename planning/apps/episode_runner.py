@@ -48,6 +48,7 @@ class EpisodeRunner:
     Args:
         options: Scene, seed and planner settings.
         policy: Policy of the planner.
+        world: The policy's world model.
 
     Raises:
         PlanError: The policy does not match the environment's arm.
@@ -105,7 +106,7 @@ class EpisodeRunner:
             )
             if isinstance(self.env, ArmEnv):
                 episode.camera_34 = self.env.camera_matrix()
-        except (Exception, SystemExit) as error:  # of anybody's code
+        except (Exception, SystemExit) as error:  # a user's code can raise anything
             if follows_a_signal(error):  # a library raised it in place of the signal's exception
                 raise KeyboardInterrupt("a signal") from error
             fail_by(episode, error)

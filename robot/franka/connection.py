@@ -89,7 +89,7 @@ class FrankaConnection:
     def _patiently(self, act: Callable[[], None]) -> None:
         try:
             act()
-        except Exception as error:
+        except Exception as error:  # franky does not export all of its errors
             if not self._reopen(error):
                 raise
             act()

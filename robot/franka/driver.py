@@ -27,6 +27,7 @@ from robot.safety.shared_state import FUTURE_S, SharedArmState
 Array = NDArray[np.float64]
 
 TICK_S = 0.004
+"""Period of the driver's loop [s]."""
 NO_MOVE = 2e-4
 """A target closer to the current pose than this needs no motion (m, and rotation matrix
 entries)."""
@@ -67,6 +68,9 @@ class Driver(FrankaConnection):
         Args:
             target: Flange pose and closedness [7].
             joints: Joint positions [7, rad] that reach the pose.
+
+        Raises:
+            ValueError: A number is not finite.
         """
         if not (np.isfinite(target).all() and np.isfinite(joints).all()):
             raise ValueError(f"target {target} or joints {joints} are not finite")
@@ -134,7 +138,7 @@ class Driver(FrankaConnection):
         """Return whether the motion is over; start it again if it was not planned or has stalled.
 
         Raises:
-            Exception: Any error that franky raises for the motion.
+            Exception: Any error that franky raises for the motion; it does not export all of them.
         """
         if self.standing:
             return True
@@ -236,7 +240,7 @@ class Driver(FrankaConnection):
         # on the current connection: an arm with errors may refuse settings on a new one
         try:
             self.robot.recover_from_errors()
-        except Exception:
+        except Exception:  # franky does not export all of its errors
             if not self.error:
                 raise
             self.disconnect()

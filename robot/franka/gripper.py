@@ -87,7 +87,7 @@ class GripperWorker:
     def _carry_out_patiently(self, close: bool) -> None:
         try:
             self._carry_out(close)
-        except Exception:
+        except Exception:  # franky does not export all of its errors
             if self.config.clock != "arm":
                 raise
             self.gripper = None  # closes the connection

@@ -56,7 +56,7 @@ class HostedArm(DrivenArm):
             ArmError: The arm is not connected.
         """
         if self._answered.spec is None:
-            raise ArmError("The arm is not connected")
+            raise ArmError(f"Not connected to {self.config.address}: create a new HostedArm")
         return self._answered.spec
 
     def joints_for(self, target: Array, q: Array) -> Array:

@@ -153,14 +153,14 @@ def _encoding(path: Path) -> Iterator[None]:
     """Turn a fault of the encoder, which may be of a user's class, into a reject of its video.
 
     Raises:
-        EpisodeError: `encoder_failed`, for what is neither an error of ours, which is about the
-            model or the options, nor one of memory or device, which every other video would meet.
+        EpisodeError: `encoder_failed`. Errors that would end every other video too are raised as
+            they are: those of this package, about the model or the options, of memory and device.
     """
     try:
         yield
     except (WorldModelError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
         raise
-    except Exception as error:
+    except Exception as error:  # a user's class can raise anything
         if follows_a_signal(error):
             raise
         text = f"{path}: {type(error).__name__}: {str(error)[:500]}"
