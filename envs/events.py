@@ -28,7 +28,7 @@ from robot.pose import gripper_command
 Array = NDArray[np.float64]
 Event = Literal["none", "colour", "teleport", "vanish", "through_wall"]
 EVENTS: tuple[Event, ...] = get_args(Event)
-"""A change of colour is harmless; no physics explains the others."""
+"""`none` and `colour` are harmless; no physics explains the others."""
 JUMP_M = (0.12, 0.30)
 """Range of the distance of a teleport [m]."""
 SPARED_M = 0.08
@@ -42,6 +42,7 @@ STEPS_IN_WALL = 3
 FIRST, LAST = 4, 4
 """Number of frames before the earliest event, and after the latest."""
 TRIES = 200
+"""Draws of a place for a teleport, after which a far corner is taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

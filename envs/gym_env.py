@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 Picture = NDArray[np.uint8]
 Observation = dict[str, NDArray[Any]]
 SAME_GREYS = 2.0
-"""Mean difference of two pictures of the same state [grey levels]."""
+"""Maximum mean difference of two pictures that count as the same state [grey levels]."""
 DRIFT, NOISE = 0.6, 0.5
 """Random play keeps this share of its direction, and adds noise, in maximum steps."""
 REACH_M = 3.0

@@ -36,7 +36,7 @@ class Answer:
     text: str = ""
     """`stopped` and `failed`: reason."""
     reasons: tuple[Reason, ...] = ()
-    """`done`: deviation from the command; None if there is none."""
+    """`done`: how the motion differed from the command; empty if it did not."""
     ended: Array | None = None
     """`done`: commanded pose [7] at which contact ended the motion."""
     spec: ArmSpec | None = None

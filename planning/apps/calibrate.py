@@ -71,8 +71,7 @@ def calibrate_axes(options: CalibrateOptions, operator: Operator) -> Axes:
     """Move the arm, infer the moves and solve; write axes.json, moves.json and summary.json.
 
     Raises:
-        DriveError: The drive is a dry run, or a
-            move was refused.
+        DriveError: The drive is a dry run, the model sees several cameras, or a move was refused.
         CalibrationError: The moves do not determine the rotation; no axes are written.
     """
     if not options.motion.execute:

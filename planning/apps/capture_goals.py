@@ -51,7 +51,12 @@ class GoalCapture:
         return messages
 
     def keep(self, name: str = "", steps: int | None = None) -> Path:
-        """Save the current image as the next goal and return its path."""
+        """Save the current image as the next goal and return its path.
+
+        Args:
+            name: Name of the goal; empty numbers it.
+            steps: Its step budget; None takes that of the options.
+        """
         index = len(self.goals)
         goal = GoalPicture(
             name or f"goal{index + 1}",

@@ -91,7 +91,7 @@ def drive(options: DriveOptions, operator: Operator, finish: Finish) -> int:
         Number of episodes that an exception ended, without ending the drive.
 
     Raises:
-        PlanError, DriveError: the drive cannot start.
+        PlanError, DriveError: The drive cannot start.
         RobotError: The arm or the camera failed.
     """
     options = options.resolved()

@@ -134,15 +134,12 @@ def interrupt_motion(arm: Arm, why: str) -> None:
 
 
 class FrankaWorkcell(Workcell):
-    """A real arm, or any server that speaks libfranka's protocol at the address."""
+    """A real arm, or any server that speaks libfranka's protocol at the address.
 
-    def open_view(self, name: str, source: str) -> Camera:
-        """Open the camera of another view, whose failure stops a moving arm."""
-        return watched_view(super().open_view(name, source), self.arm, name)
-
-    def interrupt(self, why: str) -> None:
-        """Stop a motion in progress, from any thread."""
-        interrupt_motion(self.arm, why)
+    Raises:
+        ConfigError: There is no camera, or a limit is out of range.
+        ArmError: The connection failed or timed out; the message says what to check.
+    """
 
     def __init__(self, options: WorkcellOptions) -> None:
         if not options.camera:
@@ -153,6 +150,14 @@ class FrankaWorkcell(Workcell):
         self.frozen_s = Workcell.frozen_s * options.franka.patience
         self.limits = read_limits(options.limits or "franka")
         self.arm, self.camera = open_franka(options, self.limits)
+
+    def open_view(self, name: str, source: str) -> Camera:
+        """Open the camera of another view, whose failure stops a moving arm."""
+        return watched_view(super().open_view(name, source), self.arm, name)
+
+    def interrupt(self, why: str) -> None:
+        """Stop a motion in progress, from any thread."""
+        interrupt_motion(self.arm, why)
 
 
 class TwinWorkcell(Workcell):

@@ -61,12 +61,14 @@ class Workcell(Closing):
     """An arm and its camera; a simulated one also provides scenes, goals and success."""
 
     simulated = False
+    """Whether arm and scene are simulated."""
     auto_recovers = False
     """Whether `begin` clears a reflex, so that only the episode is lost."""
     arm: Arm
     camera: Camera
     limits: SafetyConfig
     frozen_s = 0.5
+    """Time of identical frames after which the camera counts as hung [s]."""
     max_age_s = 0.2
     """Maximum age of a frame [s]; larger for simulations, which share the planner's processor."""
     camera_name: str | None = None

@@ -38,9 +38,12 @@ class DecisionView:
     arrow: Sequence[float] = ()
     """Decoded object now and in the goal image, x1 y1 x2 y2 in per cent of the image."""
     goal: str
+    """Goal image as a `data:` address."""
     imagined: str = ""
+    """Picture of the imagined end as a `data:` address; empty without one."""
     imagined_text: str = ""
     then: str = ""
+    """Frame that shows what came of it as a `data:` address; empty without kept frames."""
     then_text: str = ""
     map: Plot | None = None
 

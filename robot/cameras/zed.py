@@ -1,7 +1,7 @@
 """ZED stereo cameras: the left image, from the maker's SDK or from the side-by-side stream.
 
-No ZED was available: the stream is tested with made side-by-side pictures, the SDK's path only
-without its library.
+No ZED was available: the stream is tested with synthetic side-by-side pictures, and of the SDK's
+camera only that its library is missing.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 POLL_S = 0.01
-"""Time between two questions whether a movement has ended [s]."""
+"""Polling period while a movement is in progress [s]."""
 
 
 class Gripper(Protocol):

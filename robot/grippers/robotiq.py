@@ -24,7 +24,7 @@ OPEN_M, CLOSED_AT = 0.085, 230
 SPEEDS_M_S, FORCES_N = (0.020, 0.150), (20.0, 235.0)
 """Speeds and forces of the bytes 0 and 255."""
 ANSWER_S, TRIES = 0.1, 3
-"""Time limit of an answer [s], and how often a question is repeated."""
+"""Time limit of a reply [s], and number of attempts."""
 ACTIVATION_S = 10.0
 """Time limit of the activation, in which the fingers open and close once [s]."""
 LOST = "Check its cable, its power and the port, then recover"

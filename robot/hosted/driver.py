@@ -23,6 +23,7 @@ from robot.safety.shared_state import FUTURE_S, Reading, SharedArmState
 
 Array = NDArray[np.float64]
 TICK_S = 0.004
+"""Period of the driver's loop [s]."""
 METHODS = ("state", "send_pose", "stop", "recover", "close")
 """Methods of `robot.arm.Arm` that the driver calls."""
 JOINTS = 7

@@ -3,7 +3,7 @@
 It reads shared memory only. While the arm moves, the planner's heartbeat, the newest good frame and
 the arm's own clock must be recent; otherwise it sets the stop flag with the reason. A driver that
 does not stop within `kill_s` is killed: the robot then loses its connection and brakes. The flag
-stays set until an operator confirms (`FrankaArm.recover`).
+stays set until an operator confirms (`DrivenArm.recover`).
 
 The driver in turn watches the watchdog: if its checks stop for `planner_s` while the arm moves, the
 driver stops the arm.

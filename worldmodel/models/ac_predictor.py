@@ -8,6 +8,7 @@ The patches of several views lie one view behind the other, and attend to each o
 one. Rotary positions are frame, row and column within a view, so they repeat from view to view: a
 row of one camera is not above or below a row of another. A learned embedding of each view tells
 them apart.
+
 Sources: V-JEPA 2 (arXiv 2506.09985), sec. 3; JEPA-WMs (arXiv 2512.24497).
 
 Shapes: B clips, T frames, N patches per frame (of all views), D encoder width, P predictor width, L

@@ -46,9 +46,9 @@ def attend(
     """Compute scaled dot-product attention of queries to keys and values.
 
     Args:
-        q: queries [B, H, L, C].
-        k: keys [B, H, M, C].
-        v: values [B, H, M, C].
+        q: Queries [B, H, L, C].
+        k: Keys [B, H, M, C].
+        v: Values [B, H, M, C].
         mask: bool [L, M], True where a query may attend, or frames; not with the flash backend.
         backend: sdpa, cudnn (CUDA only), flash (package flash-attn, CUDA only), plain, or auto.
 
@@ -56,7 +56,7 @@ def attend(
         [B, H, L, C].
 
     Raises:
-        ConfigError: the backend is unknown, or cannot run on these inputs.
+        ConfigError: The backend is unknown, or cannot run on these inputs.
     """
     if isinstance(mask, FrameMask):
         if backend in ("auto", "sdpa") and q.device.type == "cuda":
@@ -109,7 +109,7 @@ def _flash_function() -> Callable[..., Tensor | tuple[Tensor, ...]]:
     """Return flash-attn's function: version 3 on Hopper GPUs if it is installed, else version 2.
 
     Raises:
-        ConfigError: neither is installed.
+        ConfigError: Neither is installed.
     """
     hopper = torch.cuda.is_available() and torch.cuda.get_device_capability() == (9, 0)
     for name in ("flash_attn_interface", "flash_attn") if hopper else ("flash_attn",):
@@ -127,7 +127,7 @@ def attend_or_fall_back(
     """Compute `attend`; where cudnn or flash cannot run, use sdpa and say so once.
 
     Raises:
-        OutOfMemoryError: the device has too little memory for the backend.
+        OutOfMemoryError: The device has too little memory for the backend.
     """
     if backend not in ("cudnn", "flash"):
         return attend(q, k, v, mask, backend)
@@ -149,7 +149,7 @@ def set_backend(model: Module, backend: Backend) -> Module:
     """Set the backend of every attention module of a model; return the model.
 
     Raises:
-        ConfigError: the backend is unknown.
+        ConfigError: The backend is unknown.
     """
     if backend not in get_args(Backend):
         raise ConfigError(f"Unknown attention backend {backend!r}; known: {_KNOWN}")
@@ -214,11 +214,11 @@ class Attention(nn.Module):
         """Attend and project the result.
 
         Args:
-            projected: result of `project`.
+            projected: Result of `project`.
             mask: bool [L, M], True where a query may attend, or frames.
-            past: keys and values of earlier frames, batch B or 1.
-            keep: number of last tokens to compute an output for.
-            shared: keys and values, batch 1, of frames before `past`; excludes a mask.
+            past: Keys and values of earlier frames, batch B or 1.
+            keep: Number of last tokens to compute an output for.
+            shared: Keys and values, batch 1, of frames before `past`; excludes a mask.
 
         Returns:
             Output [B, L or keep, D], and all keys and values so far, excluding `shared`.

@@ -108,10 +108,10 @@ class LatentDynamics(Float32Buffers):
     def next_state(self, state_BS: Tensor, action_BA: Tensor) -> Tensor:
         """Compute the state after an action.
 
-        A DROID pose is translated and rotated, and a gripper command beyond the dead band sets the
-        closedness to 0 or 1; of four numbers, it has no rotation. Another state of the action's
-        length has the action added. Any other state
-        stays unchanged, which is valid only for a predictor without state.
+        A DROID pose [7] is translated and rotated, and a gripper command beyond the dead band sets
+        the closedness to 0 or 1; a pose of four numbers has no rotation. To another state of the
+        action's length, the action is added. Any other state stays unchanged, which is valid only
+        for a predictor without state.
 
         Raises:
             ConfigError: The predictor takes a state to which none of these rules applies.

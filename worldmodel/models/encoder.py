@@ -198,8 +198,8 @@ class VisionTransformer(nn.Module):
         Args:
             clip_BCTHW: float clip; in V-JEPA 2.1, a single frame uses the image path.
             token_ids: Long [B, K]; only these tokens pass through the blocks.
-            all_levels: Whether to concatenate the four
-                levels of V-JEPA 2.1 (dense tasks, pretraining).
+            all_levels: Whether to concatenate the four levels of V-JEPA 2.1 along the channels
+                (dense tasks, pretraining).
 
         Returns:
             Tokens [B, N or K, D].

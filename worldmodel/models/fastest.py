@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Ts = TypeVarTuple("Ts")
 LEAST = 2**22
-"""Smallest number of numbers in the first input for which a second implementation is tried; below,
-compiling one takes longer than it ever saves."""
+"""Minimum number of elements of the first input for which a second implementation is tried; for
+fewer, compiling one takes longer than it ever saves."""
 REPEATS = 5
 """Number of runs of an implementation that are timed together."""
 

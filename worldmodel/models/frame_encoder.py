@@ -33,7 +33,7 @@ def _check(frames: Tensor, axes: str, image_size: tuple[int, int] | None) -> Ten
     """Check uint8 RGB frames, channels last, for the named `axes` and a given size.
 
     Raises:
-        ShapeError: the rank, channels, dtype or size are wrong.
+        ShapeError: The rank, channels, dtype or size are wrong.
     """
     frames = torch.as_tensor(frames)
     if frames.ndim != len(axes) or frames.shape[-1] != 3:
@@ -80,7 +80,7 @@ class FrameEncoder(Float32Buffers, ABC):
             The same encoder.
 
         Raises:
-            ConfigError: the spec does not match the backbone.
+            ConfigError: The spec does not match the backbone.
         """
         self.config = dataclasses.replace(self.config, observation=spec)
         for name in ("pixel_mean", "pixel_std"):
@@ -137,7 +137,7 @@ class FrameEncoder(Float32Buffers, ABC):
             uint8 [..., *image_size, 3]; frames of that size are returned unchanged.
 
         Raises:
-            ShapeError: the rank, channels or dtype are wrong, or the frame is too small for the
+            ShapeError: The rank, channels or dtype are wrong, or the frame is too small for the
                 transform.
         """
         spec = self.observation_spec
@@ -189,7 +189,7 @@ class FrameEncoder(Float32Buffers, ABC):
             Tokens [B, N, D] float32, normalised according to the config.
 
         Raises:
-            ShapeError: the rank, channels, dtype or size are wrong.
+            ShapeError: The rank, channels, dtype or size are wrong.
         """
         frames = _check(frames_BHWC, "BHWC", self.image_size)
         return self.in_parts(lambda part: self.encode_frames(part).float(), frames, self.device)
@@ -205,7 +205,7 @@ class FrameEncoder(Float32Buffers, ABC):
             Features [B, N, D] float32, tokens in the order tubelet, row, column.
 
         Raises:
-            ShapeError: the rank, channels, dtype or size are wrong.
+            ShapeError: The rank, channels, dtype or size are wrong.
         """
         return self.in_parts(
             lambda part: self.tokens_of(self.clip_pixels(part).to(self.dtype)).float(),
@@ -217,7 +217,7 @@ class FrameEncoder(Float32Buffers, ABC):
         """Normalise uint8 RGB clips to float [B, 3, T, H, W].
 
         Raises:
-            ShapeError: wrong rank, channels or dtype.
+            ShapeError: Wrong rank, channels or dtype.
         """
         clip = _check(clip_BTHWC, "BTHWC", None).to(self.device)
         pixels = (clip.float() / 255.0 - self.pixel_mean) / self.pixel_std
@@ -252,11 +252,11 @@ class VideoEncoder(FrameEncoder):
         """Wrap an initialised encoder, deriving the spec from its size and tubelets.
 
         Args:
-            backbone: the encoder.
-            transform: transform from other image sizes to the encoder's.
-            frames_per_token: number of repetitions of a single frame; None fills one tubelet.
-            pixel_mean: mean of R, G and B.
-            pixel_std: standard deviation of R, G and B.
+            backbone: The encoder.
+            transform: Transform from other image sizes to the encoder's.
+            frames_per_token: Number of repetitions of a single frame; None fills one tubelet.
+            pixel_mean: Mean of R, G and B.
+            pixel_std: Standard deviation of R, G and B.
         """
         size, tubelet = backbone.config.image_size, backbone.config.tubelet_size
         spec = ObservationSpec(

@@ -146,7 +146,7 @@ def initialise(module: nn.Module, std: float = 0.02) -> None:
     """Draw truncated normal weights and set biases to zero, as published.
 
     Patch embeddings below the published sizes keep PyTorch's larger weights: with the published
-    deviation their tokens begin too small, and the small I-JEPA recipe no longer learns.
+    deviation their tokens begin too small, and the small I-JEPA recipe does not learn.
     """
     for part in module.modules():
         if not isinstance(part, nn.Linear | nn.Conv3d):

@@ -1,7 +1,7 @@
 """Rejected items in an HDF5 file of results, one row each.
 
-A row is appended for each item. Earlier versions rewrote one attribute with the reasons of all, and
-HDF5 keeps a former text in the file, so that its size grew with the square of their number.
+A row is appended for each item. One attribute with all reasons would have to be rewritten for each,
+and HDF5 keeps every former text in the file, whose size would grow with the square of their number.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import h5py
 from worldmodel.perception.hdf5_file import reserved
 
 ROWS, FORMER = "rejects", "rejected"
-"""Data set of the rows: JSON texts of number, name and reason of an item. Attribute of earlier
-versions: a JSON object of name and reason."""
+"""Data set of the rows, each the JSON text of an item's number, name and reason; and attribute of
+older files, the JSON text of an object from name to reason."""
 
 
 class Rejects:

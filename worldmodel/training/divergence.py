@@ -42,7 +42,7 @@ class DivergenceCheck:
         """The first bad loss."""
 
     def add(self, loss: Tensor, batch: Batch, step: int, micro: int) -> None:
-        """Check a loss now, or remember it if it is bad.
+        """Check a loss at once or, if checks are deferred, remember the first bad one.
 
         Raises:
             TrainingError: The loss is not finite or too large, and checks are not deferred.

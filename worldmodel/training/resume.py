@@ -1,6 +1,6 @@
 """What a checkpoint says of its run, so that a resumed run does not become a mixture of two.
 
-The run's options, a hash of the weights that it started from and a fingerprint of its data stand in
+The run's options, a hash of the weights that it started from and a fingerprint of its data are in
 each checkpoint. A second run may differ in where it runs and what it reports, but not in what it
 computes, unless `resume=force` says so.
 """
@@ -129,8 +129,8 @@ def run_facts(
 def differences(saved: Facts, asked: Facts, defaults: Facts) -> list[str]:
     """Return the names of the facts that differ.
 
-    Options that an older version did not have count as their defaults, and those that this version
-    no longer has are ignored.
+    An option that `saved` lacks, since an older version wrote it, counts as its default; one that
+    only `saved` has is ignored.
     """
     before = {**defaults, **saved}
     return [name for name, value in asked.items() if name in before and before[name] != value]

@@ -54,16 +54,16 @@ def train(options: AnyOptions, start: Model | None = None) -> Summary:
     It writes the model, metrics.jsonl, summary.json, training.html and checkpoints to `run.out`.
 
     Args:
-        options: options of the run.
-        start: model that `encoder=` names, if its encoder is of a user's class; None loads it.
+        options: Options of the run.
+        start: Model that `encoder=` names, if its encoder is of a user's class; None loads it.
 
     Returns:
         Content of summary.json.
 
     Raises:
-        ConfigError: the options are inconsistent with the data or each other.
-        DataError: there is no data, or too much of it was rejected.
-        TrainingError: training diverged, the disk is full, or a rank or job failed.
+        ConfigError: The options are inconsistent with the data or each other.
+        DataError: There is no data, or too much of it was rejected.
+        TrainingError: Training diverged, the disk is full, or a rank or job failed.
     """
     require_tracker(options.loop.experiment)
     if options.launch.launcher == "here":

@@ -3,9 +3,11 @@
 On processors without matrix tiles (Intel's AMX), torch's fused attention is no faster in bfloat16
 than in float32 and, where MKL is slow, slow in float32 too; its matrix products are fast in both.
 With tiles, the fused attention takes half the time of this one (`benchmarks/attention_cpu.py`), so
-it is used instead. The scores of a block fill one
-buffer of fixed size, whatever the number of queries. In bfloat16, if no score can be large, weights
-are powers of 2 without max-subtraction: one pass over the scores instead of three.
+it is used instead.
+
+The scores of a block fill one buffer of fixed size, whatever the number of queries. In bfloat16, if
+no score can be large, weights are powers of 2 without max-subtraction: one pass over the scores
+instead of three.
 
 Shapes: B batch, L queries, M keys, H heads, C channels of a head, G heads of a block, R its rows.
 """

@@ -25,7 +25,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 BLOCK_LENGTH = 64
-"""Maximum number of keys for which its calls for each sample make `attend_in_blocks` slower."""
+"""Number of keys up to which torch's attention is faster than `attend_in_blocks`, which makes calls
+for each sample."""
 
 
 class CpuLinear(nn.Linear):

@@ -43,7 +43,7 @@ from worldmodel.perception.surprise.measure import normalise_pixels
 
 log = logging.getLogger(__name__)
 GUESSES = 5
-"""Number of classes among which a clip's own must be."""
+"""A clip is a hit if its class is among this many highest scores: k of recall@k."""
 Hits = list[dict[Target, bool]]
 """Whether a clip is a hit, by target, for each probe."""
 

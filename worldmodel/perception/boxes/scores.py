@@ -26,7 +26,7 @@ class Detections:
 
 
 def overlaps(one: Sequence[Box], other: Sequence[Box]) -> NDArray[np.float64]:
-    """Return the intersection over union of every pair of boxes."""
+    """Return the intersection over union of every pair of boxes [len(one), len(other)]."""
     a, b = np.array(one).reshape(-1, 1, 4), np.array(other).reshape(1, -1, 4)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     shared = sides.clip(min=0).prod(-1)
@@ -36,7 +36,7 @@ def overlaps(one: Sequence[Box], other: Sequence[Box]) -> NDArray[np.float64]:
 
 
 def average_precision(scores: NDArray[np.float64], hits: NDArray[np.bool_], total: int) -> float:
-    """Return the area under the precision-recall curve, with precision made falling.
+    """Return the area under the precision-recall curve, with non-increasing precision.
 
     Args:
         scores: Score of each detection.

@@ -1,4 +1,4 @@
-"""Tokens of a frozen encoder for attentive probes, and the average of a probe over views.
+"""Tokens of a frozen encoder for attentive probes, and a probe's probabilities averaged over views.
 
 Shapes: K segments, V views, B videos, T frames, H W pixels, N tokens, D width, C classes.
 """

@@ -78,7 +78,11 @@ class TokenFile:
     """Place of each item in the whole list, int64 [items]."""
 
     def read(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens [V, B, N, D] float32 and labels [B] of the items with these numbers."""
+        """Return tokens [V, B, N, D] float32 and labels [B] of items, in rising order.
+
+        Raises:
+            DataError: The file cannot be opened, or a token is not finite.
+        """
         rising = numbers.sort().values
         with read_results(self.path) as file:
             tokens = torch.from_numpy(file["tokens"][rising.numpy()]).float()

@@ -33,7 +33,11 @@ def resized(frame_HWC: Tensor, short_side: int, patch: int) -> Tensor:
 
 @torch.no_grad()
 def frame_tokens(encoder: FrameEncoder, frame_HWC: Tensor, short_side: int) -> Tensor:
-    """Encode one frame to tokens of unit length: [R, C, D]."""
+    """Encode one frame to tokens of unit length: [R, C, D].
+
+    Raises:
+        ShapeError: The encoder does not give one token a patch.
+    """
     patch = encoder.config.encoder.patch_size
     frame = resized(frame_HWC, short_side, patch)
     pixels = encoder.pixels(frame[None]).to(encoder.dtype)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from worldmodel.errors import DataError
 
 Mask = NDArray[np.bool_]
+"""Whether each pixel belongs to the object [H, W]."""
 TOLERANCE = 0.008
 """Distance at which contours still match, as a share of the frame's diagonal."""
 

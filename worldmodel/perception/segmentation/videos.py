@@ -37,7 +37,7 @@ from worldmodel.perception.segmentation.options import PropagationOptions
 log = logging.getLogger(__name__)
 MaskImage = NDArray[np.uint8]
 VOID = 255
-"""Number of pixels that belong to nothing; they count as background."""
+"""Value of pixels without an object number in DAVIS's masks; they count as background."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,11 @@ def read_mask(path: Path) -> MaskImage:
 def segment(
     encoder: FrameEncoder, sequence: ObjectVideo, options: PropagationOptions
 ) -> list[MaskImage]:
-    """Return the masks of all frames, the first one as given."""
+    """Return the masks of all frames, the first one as given.
+
+    Raises:
+        DataError: A frame or the first mask is damaged, or their sizes differ.
+    """
     first = read_mask(sequence.masks[0])
     masks = [first]
     propagation: Propagation | None = None
