@@ -34,6 +34,7 @@ from worldmodel.perception.probes.labelled_videos import (
     read_list,
     remarks,
 )
+from worldmodel.perception.probes.token_file import count_hits
 from worldmodel.perception.views import evaluation_views, resize_as_opencv
 
 ROOT = Path(__file__).parents[3]
@@ -282,3 +283,9 @@ def test_classes_without_items_and_shared_items_are_remarked(folder):
     ]
     named = LabelledItems((items["a"],), {}, ("cat",))
     assert remarks(named, named) == ["1 items of val are training items as well"]
+
+
+def test_probabilities_that_are_not_finite_are_no_hit():
+    found = torch.tensor([[0.1, 0.9], [torch.nan, torch.nan]])
+    assert count_hits(found, torch.tensor([1, 0])) == {1: 1, 5: 1}
+    assert count_hits(found, torch.tensor([0, 1])) == {1: 0, 5: 1}

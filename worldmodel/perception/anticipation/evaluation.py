@@ -159,7 +159,9 @@ def _hits(networks: Networks, batch: list[_Clip], classes: ActionClasses) -> lis
         for i, hits in enumerate(found):
             hits.append(
                 {
-                    t: bool((guesses[t][i] == labels_B3[i, n]).any())
+                    t: bool(
+                        (guesses[t][i] == labels_B3[i, n]).any() & logits[t][i].isfinite().all()
+                    )
                     for n, t in enumerate(TARGETS)
                     if t in guesses
                 }

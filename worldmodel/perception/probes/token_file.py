@@ -207,6 +207,10 @@ def _write(file: h5py.File, row: int, tokens_VND: Tensor, label: int, dtype: str
 def count_hits(
     probabilities_BC: Tensor, labels_B: Tensor, ranks: Sequence[int] = (1, 5)
 ) -> dict[int, int]:
-    """Return, for each rank k, the number of items whose class is among the k most likely."""
+    """Return, for each rank k, the number of items whose class is among the k most likely.
+
+    An item with probabilities that are not finite, as of a head that diverged, is no hit.
+    """
     order = probabilities_BC.argsort(dim=-1, descending=True)
-    return {k: int((order[:, :k] == labels_B[:, None]).any(-1).sum()) for k in ranks}
+    right_BC = (order == labels_B[:, None]) & probabilities_BC.isfinite().all(-1, keepdim=True)
+    return {k: int(right_BC[:, :k].any(-1).sum()) for k in ranks}
