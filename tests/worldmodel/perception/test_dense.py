@@ -201,6 +201,15 @@ def test_losses_and_scores_leave_out_what_is_not_known():
     assert measured.figures() == pytest.approx({"rmse_m": 0.5**0.5, "relative_error": 0.25})
 
 
+@pytest.mark.parametrize("score", [SegmentationScore(2), DepthScore()])
+def test_a_head_that_diverged_is_not_chosen(score):
+    good = type(score)(2) if isinstance(score, SegmentationScore) else type(score)()
+    truth = torch.zeros(2, 2).long() if isinstance(score, SegmentationScore) else torch.ones(2, 2)
+    score.add(torch.full((2, 2, 2), torch.nan), truth)
+    good.add(torch.zeros(2, 2, 2), truth)
+    assert max([score, good], key=lambda s: s.quality()) is good
+
+
 def test_a_depth_head_starts_near_the_mean_depth():
     torch.manual_seed(0)
     head = DenseHead(8, 1, (2, 3), (5.0, 0.1))

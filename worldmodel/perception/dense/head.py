@@ -7,6 +7,7 @@ Shapes: B images, N = R C tokens in rows and columns, D width, K outputs, H W pi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -86,9 +87,12 @@ class SegmentationScore:
         self.classes = classes
         self.counts = torch.zeros(classes, classes, dtype=torch.int64)
         """Pixels [true class, predicted class]."""
+        self.finite = True
+        """Whether all logits were finite."""
 
     def add(self, found_KHW: Tensor, truth_HW: Tensor) -> None:
         """Count the pixels of one image, from logits; classes that training never saw count too."""
+        self.finite &= bool(found_KHW.isfinite().all())
         known = truth_HW != VOID
         truth, found = truth_HW[known], found_KHW.argmax(0)[known]
         pairs = (truth * self.classes + found).cpu()
@@ -105,8 +109,8 @@ class SegmentationScore:
         }
 
     def quality(self) -> float:
-        """Return the figure by which a head is chosen; higher is better."""
-        return self.figures()["mean_iou"]
+        """Return the figure by which a head is chosen; higher is better, -inf if it diverged."""
+        return self.figures()["mean_iou"] if self.finite else -math.inf
 
 
 class DepthScore:
@@ -129,5 +133,6 @@ class DepthScore:
         return {"rmse_m": rmse, "relative_error": relative}
 
     def quality(self) -> float:
-        """Return the figure by which a head is chosen; higher is better."""
-        return -self.figures()["rmse_m"]
+        """Return the figure by which a head is chosen; higher is better, -inf if it diverged."""
+        error = self.figures()["rmse_m"]
+        return -error if math.isfinite(error) else -math.inf
