@@ -79,7 +79,7 @@ def inside(root: Path, named: object) -> Path:
 def require_file(
     path: Path, root: Path, *, links: Links = "inside", missing: str
 ) -> os.stat_result:
-    """Check that `path` is a regular file that may be opened, and return its facts.
+    """Check that `path` is a regular file that may be opened; return its `stat` result.
 
     Args:
         path: File of a data set.

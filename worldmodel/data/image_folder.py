@@ -129,7 +129,8 @@ class ImageFolder:
         if len(self.rejects) > limit * total:
             raise DataError(
                 f"{len(self.rejects)} of {total} images under {self.root} are unreadable, more "
-                f"than max_reject_fraction={limit:g}{self.describe_rejects()}: mend or remove them"
+                f"than max_reject_fraction={limit:g}{self.describe_rejects()}: repair or remove "
+                "them"
             )
 
     def __len__(self) -> int:

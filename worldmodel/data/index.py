@@ -185,7 +185,7 @@ def open_manifest(folder: Path) -> Manifest:
     """Read the index that `build_index` wrote to `folder`.
 
     Raises:
-        DataError: There is no index in `folder`, or its data set is not there any more.
+        DataError: There is no index in `folder`, or its data set is missing.
     """
     if not (folder / MANIFEST).is_file() or not (folder / SUMMARY).is_file():
         raise DataError(

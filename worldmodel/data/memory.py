@@ -141,11 +141,11 @@ class MemoryClips:
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return frames uint8 [B,K,H,W,3], states [B,K,S], actions [B,K-1,A], objects [B,K,3].
 
-        Frames of several views are [B,K,V,H,W,3].
-        With tokens in place of the frames, these are `features` float32 [B,K,N,D]. With labels
-        also `labels` [B,K,L,4]: position [m] and yaw [rad] of L objects, NaN where they are not
-        known. hindsight: the grasped object (`worldmodel.data.hindsight`), L = 1; simulator: all
-        objects of the scene.
+        Frames of several views are [B,K,V,H,W,3]. Tokens in place of the frames are `features`
+        float32 [B,K,N,D]. With labels there are also `labels` [B,K,L,4]: position [m] and yaw [rad]
+        of L objects, NaN where they are unknown. They are the grasped object, L = 1, with
+        labels=hindsight (`worldmodel.data.hindsight`), and all objects of the scene with
+        labels=simulator.
         """
         steps_BK = self.steps(indices)
         out = {name: np.asarray(array[steps_BK]) for name, array in self.served.items()}
@@ -238,7 +238,7 @@ def open_clips_for(
     Args:
         observation: Images of the model.
         action: Its actions, whose period the frames have.
-        root: As for `open_clips`, like all that follow.
+        root: Folder of the data set.
         num_frames: Frames of a clip.
         links: Where links in the data may lead.
         rlds_fps: Control rate of an RLDS data set [Hz].

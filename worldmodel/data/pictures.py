@@ -61,5 +61,5 @@ def read_picture(path: Path) -> Frames:
     try:
         with Image.open(path) as image:
             return rgb_frame(image)
-    except Exception as error:
+    except Exception as error:  # Pillow's readers raise errors of any kind
         raise DataError(f"{path} cannot be read as an image: {error}") from error

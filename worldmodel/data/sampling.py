@@ -24,6 +24,7 @@ class ClipOptions(Checked):
     """Length, rate and content of clips."""
 
     num_frames: int = field(default=16, metadata=between(2, 4096, "frames"))
+    """Number of frames of a clip."""
     fps: float = field(default=4.0, metadata=between(1e-6, 1000, "Hz"))
     """Frame rate, measured by the recorded timestamps [Hz]; 16 frames at 4 Hz span 3.75 s."""
     stride_s: float = field(default=0.25, metadata=between(1e-6, 86_400, "s"))

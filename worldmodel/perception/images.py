@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-"""File suffixes of images."""
+from worldmodel.data.image_folder import SUFFIXES
+
+IMAGES = SUFFIXES
+"""File suffixes of images, the same for training and evaluation."""
 
 
 def is_image(path: Path) -> bool:

@@ -62,7 +62,12 @@ def _group(path: Path, stamp: Stamp, group: int, columns: tuple[str, ...]) -> pa
 def read_rows(
     root: Path, number: int, options: ReadOptions, views: tuple[str, ...] = ()
 ) -> pa.Table:
-    """Read the rows of an episode: the columns of numbers, or the images of some views."""
+    """Read the rows of an episode: the columns of numbers, or the images of some views.
+
+    Raises:
+        EpisodeError: `trajectory_missing`, `not_a_file`, `path_outside`, `trajectory_unreadable`,
+            `trajectory_key_missing`, or `zero_length`.
+    """
     path = data_path(root, number, options.links)
     facts = require_file(path, root, links=options.links, missing="trajectory_missing")
     stamp = (facts.st_mtime_ns, facts.st_size)
