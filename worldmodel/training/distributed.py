@@ -252,6 +252,23 @@ def _meet() -> tuple[Store, int, int]:
     return store, rank, count
 
 
+def _number_of_processes() -> int:
+    """Return the number of processes that torchrun or a job started.
+
+    Raises:
+        ConfigError: Its environment variables are incomplete or no numbers.
+    """
+    names = ("WORLD_SIZE", "RANK", "MASTER_PORT")
+    wrong = [name for name in names if not os.environ.get(name, "").isdecimal()]
+    wrong += [] if os.environ.get("MASTER_ADDR") else ["MASTER_ADDR"]
+    if wrong:
+        raise ConfigError(
+            f"WORLD_SIZE is set, as by torchrun, {', '.join(wrong)} missing or no number: start "
+            "with torchrun, or unset WORLD_SIZE"
+        )
+    return int(os.environ["WORLD_SIZE"])
+
+
 @contextmanager
 def process_group(device: str = "auto") -> Iterator[Ranks]:
     """Join the process group of torchrun or a job, if there is one.
@@ -260,13 +277,13 @@ def process_group(device: str = "auto") -> Iterator[Ranks]:
         device: The option `device` of the run.
 
     Raises:
-        ConfigError: See `own_device`.
+        ConfigError: See `own_device` and `_number_of_processes`.
     """
     if "WORLD_SIZE" not in os.environ:
         yield Ranks()
         return
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    own = own_device(device, local_rank, int(os.environ["WORLD_SIZE"]))
+    own = own_device(device, local_rank, _number_of_processes())
     on_cuda = own.type == "cuda"
     store, rank, count = _meet()
     dist.init_process_group(

@@ -80,8 +80,9 @@ def test_cuda_that_was_asked_for_and_is_missing_is_an_error(monkeypatch):
 def recorded(monkeypatch, device):
     """Join a group with torch.distributed replaced; returns the calls in their order."""
     calls = []
-    monkeypatch.setitem(os.environ, "WORLD_SIZE", "4")
-    monkeypatch.setitem(os.environ, "LOCAL_RANK", "1")
+    given = {"WORLD_SIZE": "4", "RANK": "1", "LOCAL_RANK": "1", "MASTER_PORT": "1"}
+    for name, value in {**given, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setitem(os.environ, name, value)
     monkeypatch.setattr(torch.cuda, "set_device", lambda own: calls.append(("set_device", own)))
     monkeypatch.setattr(
         dist, "init_process_group", lambda *a, store, **k: calls.append(("init", *a, k))

@@ -14,8 +14,8 @@ import torch
 from fast_process import TIMEOUT_S, finish, start_ranks
 
 from planning.cli.app import compose_options, main
-from worldmodel.errors import CheckpointError, DataError, TrainingError
-from worldmodel.training.distributed import Ranks
+from worldmodel.errors import CheckpointError, ConfigError, DataError, TrainingError
+from worldmodel.training.distributed import Ranks, process_group
 from worldmodel.training.run import train
 
 WORDS = ["recipe=smoke", "make_data=4", "plan_clips=0", "steps=6", "save_every=3"]
@@ -153,6 +153,17 @@ def test_every_task_runs_on_two_ranks_and_resumes_on_one(data, tmp_path, kind, p
     torch.testing.assert_close(losses(two), losses(tmp_path / "one"), atol=1e-5, rtol=0)
     name = "encoder.safetensors" if kind == "pretrain" else "model.safetensors"
     assert (two / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("RANK", ""), ("WORLD_SIZE", "x"), ("MASTER_ADDR", "")]
+)
+def test_an_incomplete_environment_is_named(monkeypatch, name, value):
+    given = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for key, text in {**given, name: value}.items():
+        monkeypatch.setenv(key, text)
+    with pytest.raises(ConfigError, match=f"{name} missing or no number"), process_group("cpu"):
+        pass
 
 
 def test_an_error_in_the_data_is_not_called_the_loss_of_another_rank(monkeypatch):
