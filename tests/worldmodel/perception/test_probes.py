@@ -234,6 +234,7 @@ def test_clips_of_videos_and_images_and_of_damaged_files(folder):
         (folder / "set" / name).mkdir(parents=True)
         Image.new("RGB", (40, 30), (9, 9, 9)).save(folder / "set" / name / "1.png")
     (folder / "set" / "dog" / "note.txt").write_text("?")
+    (folder / "set" / ".ipynb_checkpoints").mkdir()
     found = read_class_folders(folder / "set")
     assert (found.classes, len(found.items), len(found.rejected)) == (("cat", "dog"), 2, 1)
     still = read_clips(found.items[0].path, sampling, crop=16)

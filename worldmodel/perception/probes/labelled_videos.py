@@ -189,6 +189,8 @@ def _item(pair: tuple[str, str], folder: Path, number: dict[str, int], limit: in
 def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
     """List the images and videos of a folder with one subfolder per class, in sorted order.
 
+    Hidden subfolders, such as `.ipynb_checkpoints`, are no classes.
+
     Args:
         root: Folder of the class folders.
         links: Whether linked files must stay inside the folder, or may lead anywhere.
@@ -196,7 +198,8 @@ def read_class_folders(root: Path, links: Links = "inside") -> LabelledItems:
     Raises:
         DataError: There is no class folder, or no file in any.
     """
-    names = sorted(p.name for p in root.iterdir() if p.is_dir()) if root.is_dir() else []
+    folders = [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    names = sorted(path.name for path in folders if not path.name.startswith("."))
     known = SUFFIXES | IMAGES
     items, rejected = [], dict[str, str]()
     for label, name in enumerate(names):
