@@ -122,6 +122,20 @@ def test_evaluation_and_prediction_know_the_probe(run, folder, capsys):
     assert len(json.loads((out / "predictions.json").read_text())["predictions"]) == 8
 
 
+def test_a_probe_of_weights_that_are_not_finite_is_named(run, folder, tmp_path, capsys, caplog):
+    file = tmp_path / "probe.safetensors"
+    tensors = load_tensors(run / "probe.safetensors")
+    damaged = {name: torch.full_like(value, torch.nan) for name, value in tensors.items()}
+    save_safetensors(file, damaged, read_description(run / "probe.safetensors"))
+    words = [f"probe={file}", "device=cpu", f"out={tmp_path}/out"]
+    assert main(["probe", "eval", f"val={folder}/val.txt", *words]) == 0
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (found["not_finite"], found["top5"]) == (8, 0.0)
+    assert "8 items count as wrong" in caplog.text
+    main(["probe", "predict", f"videos={folder}/val/clip 0.mp4", *words])
+    assert "probabilities are not finite" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from worldmodel.perception.probes.token_set import encode_set
 from worldmodel.perception.sharing import OneProcess
 from worldmodel.specs import Precision
 
+log = logging.getLogger(__name__)
+NOT_FINITE = "the probabilities are not finite: the weights of probe or encoder are damaged"
 TASKS = {"places": "places205", "inat": "inat21"}
 """Task in a published probe's name -> preset, where they differ."""
 
@@ -146,17 +149,21 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
         num_views=recipe.num_views,
         draw_seed=options.seed if options.as_released else None,
     )
-    hits = {1: 0, 5: 0}
+    hits, lost = {1: 0, 5: 0}, 0
     for part in torch.arange(len(file.labels)).split(READ):
         tokens, labels = file.read(part)
         found = _probabilities(known.probe, tokens.to(encoder.device))
         hits = {k: hits[k] + n for k, n in count_hits(found, labels).items()}
+        lost += int((~found.isfinite().all(-1)).sum())
+    if lost:
+        log.warning("%d items count as wrong: %s", lost, NOT_FINITE)
     count = len(file.labels)
     summary = {
         "probe": options.probe,
         "encoder": known.encoder,
         "recipe": asdict(recipe),
         "items": count,
+        "not_finite": lost,
         "top1": hits[1] / count,
         "top5": hits[5] / count,
         "rejected": file.rejected,
@@ -221,7 +228,11 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
         except DataError as error:
             rejected[str(path)] = str(error)
             continue
-        best = _probabilities(known.probe, tokens[:, None])[0].topk(min(options.top, count))
+        likely = _probabilities(known.probe, tokens[:, None])[0]
+        if not likely.isfinite().all():
+            rejected[str(path)] = NOT_FINITE
+            continue
+        best = likely.topk(min(options.top, count))
         found[str(path)] = [
             (names.get(i, str(i)), float(p))
             for i, p in zip(best.indices.tolist(), best.values, strict=True)
