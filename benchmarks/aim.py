@@ -57,10 +57,22 @@ def measure() -> dict[str, Any]:
         rows[shape] = {
             "mean_error_m": errors_S2.mean(axis=0).tolist(),
             "quartiles_m": np.percentile(errors_S2, (25, 75), axis=0).T.tolist(),
+            **principal_axis(errors_S2),
             "decoded_z_m": float(np.median(decoded_S3[:, 2])),
             "true_z_m": float(np.median(true_S3[:, 2])),
         }
     return {"model": MODEL, "scenes": SCENES, "first_seed": FIRST_SEED, "shapes": rows}
+
+
+def principal_axis(errors_S2: np.ndarray) -> dict[str, float]:
+    """Return the direction in which errors vary most, and the deviations along and across it."""
+    variances, axes = np.linalg.eigh(np.cov(errors_S2.T))
+    x, y = axes[:, 1]
+    return {
+        "axis_deg": float(np.degrees(np.arctan2(y, x)) % 180),
+        "along_m": float(variances[1] ** 0.5),
+        "across_m": float(variances[0] ** 0.5),
+    }
 
 
 def table(found: dict[str, Any]) -> str:
@@ -71,9 +83,12 @@ def table(found: dict[str, Any]) -> str:
             f"{100 * middle:.1f} ({100 * low:.1f} to {100 * high:.1f}) cm"
             for middle, (low, high) in zip(row["mean_error_m"], row["quartiles_m"], strict=True)
         ]
+        spread = f"{row['axis_deg']:.0f} deg: {100 * row['along_m']:.1f}, "
+        spread += f"{100 * row['across_m']:.1f} cm"
         heights = [f"{100 * row[name]:.1f} cm" for name in ("decoded_z_m", "true_z_m")]
-        rows.append([shape, *errors, *heights])
-    head = ["shape", "error of x: mean (quartiles)", "error of y", "decoded z", "true z"]
+        rows.append([shape, *errors, spread, *heights])
+    head = ["shape", "error of x: mean (quartiles)", "error of y"]
+    head += ["largest deviation, and across", "decoded z", "true z"]
     return f"{markdown_table(head, rows)}\n\n{found['scenes']} scenes per row, `{found['model']}`."
 
 

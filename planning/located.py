@@ -20,6 +20,8 @@ class Located:
     """Position [3], base frame, m."""
     yaw_rad: float | None
     """Yaw of its long side modulo pi [rad]; None where it is ambiguous."""
+    certainty: float = 1.0
+    """Certainty of the yaw, 0 to 1."""
 
 
 def wrap_half_turn(angle: float) -> float:

@@ -16,6 +16,8 @@ ONE_GOAL = "one_goal_labelled"
 """Embedded model for plans of skills; it learned from labels of the simulator."""
 AIM_M = (0.006, 0.004)
 """Mean error (x, y) of where that model's head sees cups [m]; `benchmarks/aim.py` measures it."""
+SIGHT_DEG = 45.0
+"""Direction in which that head's errors are largest [deg]; `benchmarks/aim.py` measures it."""
 DEFAULT_ELITES = 12
 ELITE_SOLVERS = ("cem", "icem")
 
@@ -169,6 +171,8 @@ class GoalPlannerOptions(PlannerOptions):
             for own, given in zip(aim_m, (search.aim_x_m, search.aim_y_m), strict=True)
         )
         search = dataclasses.replace(search, aim_x_m=x_m, aim_y_m=y_m)
+        if search.sight_deg is None and model == ONE_GOAL:
+            search = dataclasses.replace(search, sight_deg=SIGHT_DEG)
         return dataclasses.replace(self, skill_search=search)
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Shapes: K actions, A action (7).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -178,7 +179,7 @@ class SkillAgent:
         goal = self.goals[self.index]
         objects = self._locate(seen.z_1ND)
         settled = self._settled(objects or (), goal.objects or ())
-        context = self._context(state)
+        context, sight_deg = self._context(state), self.options.sight_deg
         problem = Problem(
             seen=seen,
             goal_1ND=goal.z_1ND,
@@ -189,6 +190,7 @@ class SkillAgent:
             pushing=self.pushing,
             given_up=frozenset(self.given_up),
             aim_m=(self.options.aim_x_m or 0.0, self.options.aim_y_m or 0.0),
+            sight_rad=None if sight_deg is None else math.radians(sight_deg),
             settled=settled,
             at_home=is_home(context),
         )

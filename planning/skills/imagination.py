@@ -56,8 +56,9 @@ def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
         weak = presence_M[slot] < PRESENT and bool(objects)
         if known or in_air or weak:
             continue
-        certain = float(found.yaw_certainty[0, slot]) >= CERTAIN
-        objects.append(Located(place, float(found.yaw_rad[0, slot]) if certain else None))
+        certainty = float(found.yaw_certainty[0, slot])
+        yaw_rad = float(found.yaw_rad[0, slot]) if certainty >= CERTAIN else None
+        objects.append(Located(place, yaw_rad, certainty))
     return objects
 
 

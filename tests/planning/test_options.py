@@ -10,7 +10,7 @@ from planning import arm_options, options
 from planning.arm_options import CalibrateOptions, CheckViewOptions, DriveOptions
 from planning.errors import PlanError
 from planning.options import EvalOptions, PlanOptions, ReplayOptions, SceneOptions
-from planning.planner_options import AIM_M, GoalPlannerOptions, PlannerOptions
+from planning.planner_options import AIM_M, SIGHT_DEG, GoalPlannerOptions, PlannerOptions
 from planning.plugins import KINDS
 from planning.skill_options import SkillOptions
 from planning.workcell_options import FrankaOptions, MotionOptions, WorkcellOptions
@@ -119,6 +119,14 @@ def test_a_given_aim_is_kept(model):
     found = given.for_model(model).skill_search
     assert found.aim_x_m == 0.01
     assert found.aim_y_m == (AIM_M[1] if model == "one_goal_labelled" else 0.0)
+
+
+def test_the_line_of_sight_is_the_models_own():
+    skills = GoalPlannerOptions(method="skills")
+    assert skills.for_model("one_goal_labelled").skill_search.sight_deg == SIGHT_DEG
+    assert skills.for_model("one_goal").skill_search.sight_deg is None
+    given = GoalPlannerOptions(method="skills", skill_search=SkillOptions(sight_deg=10))
+    assert given.for_model("one_goal_labelled").skill_search.sight_deg == 10
 
 
 def test_commands_resolve_the_aim():

@@ -1,6 +1,7 @@
 """Where skills start, and which objects they move."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -56,6 +57,30 @@ def test_the_aim_shifts_the_grip_of_tall_objects_and_keeps_the_displacement(heig
     np.testing.assert_allclose(grip, [0.5, 0.1], atol=1e-6)
     np.testing.assert_allclose(shifted_grip - grip, [0.006 * share, 0.004 * share], atol=1e-6)
     np.testing.assert_allclose(shifted_release - shifted_grip, release - grip, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("height_m", "home_rad", "certainty"),
+    [(0.03, 0.0, 0.4), (0.03, 0.2, 0.4), (0.02, 0.0, 0.4), (0.03, 0.0, 0.8)],
+)
+def test_tall_objects_are_gripped_along_the_line_of_sight(height_m, home_rad, certainty):
+    first = np.array([*NOW[0].position_m[:2], height_m])
+    now = [Located(first, 0.3, certainty), *NOW[1:]]
+    context = dataclasses.replace(PROBLEM.context, home_yaw_rad=home_rad)
+    asked = dataclasses.replace(
+        PROBLEM,
+        objects=now,
+        goals=[dataclasses.replace(GOAL[0], certainty=min(certainty, 0.4)), GOAL[1]],
+        context=context,
+        sight_rad=math.radians(45.0),
+    )
+    known = asked.informed(Move(PICK_PLACE, 0))
+    if height_m < 0.0235 or certainty > 0.6:  # low, or long
+        assert known["grip_yaw"] == pytest.approx(0.3)
+        return
+    assert known["grip_yaw"] == pytest.approx(-math.radians(45.0) - home_rad)
+    assert known["turn"] == 0
+    assert {"vx", "vy"} <= known.keys()
 
 
 @pytest.mark.parametrize(("aim_m", "success"), [(0.0, False), (0.02, True)])
