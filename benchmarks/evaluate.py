@@ -2,6 +2,7 @@
 
     python benchmarks/evaluate.py            # everything; finished rows are kept and not run again
     python benchmarks/evaluate.py only=push  # rows whose name contains a word
+    python benchmarks/evaluate.py fresh      # the rows of one goal image again, on other seeds
     python benchmarks/evaluate.py page       # only the page, from the finished rows
     python benchmarks/evaluate.py row="one image: push" one_goal=FILE results=FOLDER
                                              # one row with a model's new weights, without the page
@@ -36,6 +37,8 @@ README = HERE.parent / "README.md"
 EARLIER = RESULTS / "earlier"
 EARLIER_SEARCH = RESULTS / "earlier_search"
 """Rows with one goal image that were measured with the search's earlier defaults."""
+EARLIER_WEIGHTS = RESULTS / "before_phase3"
+"""Rows of one_goal_labelled before the third phase of its training (docs/model-card.md)."""
 SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
@@ -44,6 +47,10 @@ ONE_GOAL, UNLABELLED = "one_goal_labelled", "one_goal"
 """Embedded models that plan skills toward one goal image, with and without a simulator's label."""
 ONE_IMAGE_SEED = 700
 """Evaluation seed of the rows with one goal image: environment seeds from 8,000,000."""
+FRESH, FRESH_SEED = RESULTS / "fresh", 1900
+"""Rows and seed that are measured once, after all choices about model and planner."""
+PUBLISHED = (RESULTS, FRESH)
+"""Folders whose rows are in the tables; they hold rows of unchanged options alone."""
 
 
 def _row(task: str, episodes: int, *, model: str = "default", **scene: Any) -> EvalOptions:
@@ -218,17 +225,21 @@ class Request:
     @classmethod
     def read(cls, words: list[str]) -> Request:
         """Read words `key=value`; other keys are names of models."""
+        if fresh := "fresh" in words:
+            words = [word for word in words if word != "fresh"]
         given = dict(word.split("=", 1) for word in words)
         numbers = {k: int(given.pop(k)) for k in ("workers", "episodes", "seed") if k in given}
         flags = {k: given.pop(k) == "true" for k in ("baselines", "pictures") if k in given}
         only, row = given.pop("only", ""), given.pop("row", "")
-        results = Path(given.pop("results", RESULTS))
+        results = Path(given.pop("results", FRESH if fresh else RESULTS))
         unknown = [name for name in given if not embedded_path(name).is_file()]
         if unknown or (row and row not in ROWS):
             raise SystemExit(f"unknown: {' '.join([*unknown, row])}, see the top of this script")
-        if results == RESULTS and (numbers or flags or given):
+        if results in PUBLISHED and (numbers or flags or given):
             raise SystemExit("changed options and weights need results=FOLDER")
         changes = {**numbers, **flags}
+        if fresh:
+            changes["seed"], only = FRESH_SEED, only or "one image: "
         return cls(only=only, row=row, results=results, weights=given, changes=changes)
 
     def asks_for(self, name: str) -> bool:
@@ -240,8 +251,9 @@ class Request:
 def run_row(name: str, options: EvalOptions, request: Request) -> None:
     """Run a row and write its summary."""
     file = stored(name, request.results)
-    out = f"runs/evaluate/{file.stem}"
-    if request.results != RESULTS:
+    folder = "fresh/" if request.results == FRESH else ""
+    out = f"runs/evaluate/{folder}{file.stem}"
+    if request.results not in PUBLISHED:
         out = str(request.results / "runs" / file.stem)
     options = replace(options, out=out, **request.changes).resolved()
     weights = request.weights.get(options.model, options.model)
@@ -268,9 +280,9 @@ def main() -> None:
             print(f"{name}: no {options.model}, see the top of this script; skipped")
             continue
         run_row(name, options, request)
-        if request.results == RESULTS:
+        if request.results in PUBLISHED:
             write_page()
-    if request.results == RESULTS:
+    if request.results in PUBLISHED:
         write_page()
         print(PAGE)
 
@@ -280,7 +292,9 @@ def write_page() -> None:
     sub_goals = [name for name in ROWS if name not in ONE_IMAGE_ROWS]
     blocks = {
         "one_image": one_image_table(read_rows(RESULTS, ONE_IMAGE_ROWS)),
+        "one_image_fresh": one_image_table(read_rows(FRESH, ONE_IMAGE_ROWS)),
         "one_image_earlier": one_image_table(read_rows(EARLIER_SEARCH, ONE_IMAGE_ROWS)),
+        "one_image_before_phase3": one_image_table(read_rows(EARLIER_WEIGHTS, ONE_IMAGE_ROWS)),
         "success": table(read_rows(RESULTS, sub_goals)),
         "earlier": table(read_rows(EARLIER, sub_goals)),
     }

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 CONTACT = (
     "mix=contact objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 walls=0.25 turned=0.6"
 )
+PUSH = "mix=push objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 turned=0.6"
+PAIRS = "mix=carry objects=cube,cube,box,cup,long_box objects_per_scene=0,1 turned=0.8"
+POSE = "mix=carry task=push_pose objects=long_box,T"
+PAIR, WALL = "mix=carry task=two_objects", "mix=carry task=over_wall"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,27 +49,17 @@ FIRST = (
         4_220_000,
         0.05,
     ),
-    _set(
-        "contact_pairs",
-        "mix=carry objects=cube,cube,box,cup,long_box objects_per_scene=0,1 turned=0.8",
-        600,
-        300_000,
-    ),
-    _set("carry_wall", "mix=carry task=over_wall", 1_000, 7_000_000, 0.2),
-    _set("carry_pose", "mix=carry task=push_pose objects=long_box,T", 350, 7_100_000),
-    _set("carry_pair", "mix=carry task=two_objects", 300, 7_200_000),
+    _set("contact_pairs", PAIRS, 600, 300_000),
+    _set("carry_wall", WALL, 1_000, 7_000_000, 0.2),
+    _set("carry_pose", POSE, 350, 7_100_000),
+    _set("carry_pair", PAIR, 300, 7_200_000),
 )
 """Recorded before the trainings, in this order."""
 LATER = (
-    _set(
-        "push",
-        "mix=push objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 turned=0.6",
-        2_500,
-        5_000_000,
-    ),
-    _set("carry_wall_more", "mix=carry task=over_wall", 1_200, 7_010_000, 0.2),
-    _set("carry_pair_more", "mix=carry task=two_objects", 400, 7_210_000),
-    _set("contact_more", CONTACT, 4_000, 1_000_000),
+    _set("push", PUSH, 2_500, 5_000_000),
+    _set("carry_wall_more", WALL, 1_200, 7_010_000, 0.2),
+    _set("carry_pair_more", PAIR, 400, 7_210_000),
+    _set("contact_more", CONTACT, 4_000, 520_000),
 )
 """Recorded during phase 1, for phase 2."""
 
@@ -113,3 +107,24 @@ BATCH = (256, 512)
 """Clips of a step in each phase."""
 RATE = (1e-3, 1e-3)
 """Peak learning rate of each phase."""
+
+PHASE3_VAL = _set("contact_val", CONTACT, 120, 900_000)
+PHASE3_BASE = _set("contact", CONTACT, 1_600, 0)
+PHASE3 = {
+    _set("push", PUSH, 1_600, 5_000_000): (0.13, 0.08),
+    _set("push2", PUSH, 1_600, 5_100_000): (0.13, 0.08),
+    _set("push3", PUSH, 1_600, 5_200_000): (0.0, 0.08),
+    _set("contact_pairs", PAIRS, 1_600, 300_000): (0.22, 0.11),
+    _set("contact_pairs2", PAIRS, 1_200, 310_000): (0.0, 0.09),
+    _set("carry_pair", PAIR, 200, 7_200_000): (0.03, 0.02),
+    _set("carry_pair2", PAIR, 600, 7_210_000): (0.09, 0.05),
+    _set("carry_pair3", PAIR, 800, 7_220_000): (0.0, 0.06),
+    _set("carry_wall", WALL, 700, 7_000_000): (0.18, 0.10),
+    _set("carry_wall2", WALL, 700, 7_010_000): (0.0, 0.10),
+    _set("carry_pose", POSE, 300, 7_100_000): (0.10, 0.05),
+    _set("carry_pose2", POSE, 400, 7_110_000): (0.0, 0.06),
+}
+"""Data sets of one_goal_phase3.py, and their shares of the clips in its two runs; the rest are
+those of `PHASE3_BASE`."""
+PHASE3_WORDS = ("steps=2600 lr=6e-4", "steps=4000 lr=5e-4")
+"""Length and peak learning rate of its runs."""
