@@ -12,9 +12,11 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+from websockets.exceptions import InvalidMessage
 from websockets.sync.client import connect
 
 import worldmodel
+from planning.remote.server import HANDSHAKE_S
 
 ROOT = Path(worldmodel.__file__).parents[1]
 TIMEOUT_S = 240
@@ -97,7 +99,14 @@ class OpenpiClient:
 
     def __init__(self, url, api_key=None, **more):
         headers = {"Authorization": f"Api-Key {api_key}"} if api_key else None
-        self.ws = connect(url, compression=None, max_size=None, additional_headers=headers, **more)
+        more |= {"compression": None, "max_size": None, "additional_headers": headers}
+        began = time.monotonic()
+        try:
+            self.ws = connect(url, **more)
+        except InvalidMessage:
+            if time.monotonic() - began < HANDSHAKE_S:
+                raise
+            self.ws = connect(url, **more)  # the machine stalled for longer than a handshake may
         self.metadata = msgpack.unpackb(self.ws.recv(timeout=TIMEOUT_S), object_hook=unpack_array)
 
     def send(self, data):
