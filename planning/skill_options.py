@@ -48,9 +48,9 @@ class SkillOptions:
     """The same for y (null: 0.004 with one_goal_labelled, 0 with other models)."""
     sight_deg: float | None = field(default=None, metadata=between(-180, 180, "deg"))
     """Direction of the camera's line of sight over the table, from the x axis of the robot's base.
-    Tall objects (decoded at 2.35 cm and more), which have to be round, are gripped along it, where
-    their decoded position is least certain (null: 45 with one_goal_labelled; with any other model
-    they are gripped as low ones are)."""
+    Tall objects (decoded at 2.35 cm and more) without a certain yaw count as round and are gripped
+    along it, where their decoded position is least certain (null: 45 with one_goal_labelled; with
+    other models all objects are gripped as low ones are)."""
     roll_out: int = field(default=14, metadata=between(1, 64))
     """Number of imagined steps after which a prediction restarts from its last frame alone."""
 
