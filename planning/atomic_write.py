@@ -1,11 +1,12 @@
-"""Write a small file completely or not at all.
+"""Write a small file completely or not at all, and JSON without NaN.
 
-The same as `worldmodel.atomic_io.write_bytes`, which this package does not import;
-tests/contracts/test_atomic_write.py compares the two.
+The same as `write_bytes` and `json_text` of `worldmodel.atomic_io`, which this package does not
+import; tests/contracts/test_atomic_write.py compares them.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from pathlib import Path
@@ -34,3 +35,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file as `write_bytes` does; what is not UTF-8 is escaped."""
     write_bytes(path, text.encode(errors="backslashreplace"))
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON; NaN and infinity, which JSON lacks, become null.
+
+    Raises:
+        TypeError: The value is not JSON serialisable.
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        return json.dumps(finite, indent=indent)

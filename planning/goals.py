@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from planning.atomic_write import write_bytes, write_text
+from planning.atomic_write import json_text, write_bytes, write_text
 from planning.errors import PlanError
 from planning.pictures import read_image
 from planning.states import check_state
@@ -66,7 +66,7 @@ def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
         "size": list(goal.image.shape[:2]),
         **({"others": list(goal.others)} if goal.others else {}),
     }
-    write_text(path.with_suffix(".json"), json.dumps(facts, indent=1))
+    write_text(path.with_suffix(".json"), json_text(facts, indent=1))
     return path
 
 

@@ -170,18 +170,26 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, part)
 
 
-def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
-    """Write a value as a JSON file atomically; NaN and infinity, which JSON lacks, become null.
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Return a value as JSON; NaN and infinity, which JSON lacks, become null.
 
     Raises:
         TypeError: The value is not JSON serialisable.
     """
     try:
-        text = json.dumps(value, indent=indent, allow_nan=False)
+        return json.dumps(value, indent=indent, allow_nan=False)
     except ValueError:
         finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
-        text = json.dumps(finite, indent=indent)
-    write_text(path, text + "\n")
+        return json.dumps(finite, indent=indent)
+
+
+def write_json(path: Path, value: object, *, indent: int | None = 2) -> None:
+    """Write a value as a JSON file atomically, as `json_text` gives it.
+
+    Raises:
+        TypeError: The value is not JSON serialisable.
+    """
+    write_text(path, json_text(value, indent=indent) + "\n")
 
 
 def read_json_lines(path: Path) -> Iterator[object]:

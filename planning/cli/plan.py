@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from planning.atomic_write import json_text
 from planning.options import PlanOptions
 
 Options = PlanOptions
@@ -13,5 +12,5 @@ def run(options: PlanOptions) -> int:
     """Plan once, then print and write the actions and their energies."""
     from planning.apps.plan import make_plan
 
-    print(json.dumps(make_plan(options), indent=2))
+    print(json_text(make_plan(options), indent=2))
     return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from planning.atomic_write import json_text
 from planning.options import ReplayOptions
 
 Options = ReplayOptions
@@ -12,7 +12,7 @@ Options = ReplayOptions
 
 def print_outcome(summary: dict[str, Any]) -> None:
     """Print the summary and the comparison with the log."""
-    print(json.dumps(summary, indent=2))
+    print(json_text(summary, indent=2))
     if summary["planned_again"]:
         verb = "replays" if summary["same"] else "does NOT replay"
         print(f"{verb} to the same actions: largest difference {summary['largest_difference']:.3g}")

@@ -8,7 +8,6 @@ that knows the token in the address can read it.
 from __future__ import annotations
 
 import functools
-import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from planning.atomic_write import json_text
 from planning.drive_log import step_row
 from planning.driving import Image, Step
 from planning.errors import DriveError
@@ -97,8 +97,7 @@ class _State:
             "skills": [] if skills is None else _texts(skills),
             "imagined": None if self.imagined is None else self.imagined.count,
         }
-        # Browsers reject NaN in JSON.
-        return json.dumps(json.loads(json.dumps(found), parse_constant=lambda _: None))
+        return json_text(found)
 
 
 def _texts(skills: SkillRecord) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from planning.atomic_write import write_text
+from planning.atomic_write import json_text, write_text
 from planning.report.plots import short
 from planning.report.views import episode_view
 from planning.rollout import Episode
@@ -101,8 +100,8 @@ def write_report(
     Returns:
         Path of the self-contained page.
     """
-    write_text(out / "summary.json", json.dumps(summary, indent=2))
-    rows = "".join(json.dumps(e.summary()) + "\n" for e in episodes)
+    write_text(out / "summary.json", json_text(summary, indent=2))
+    rows = "".join(json_text(e.summary()) + "\n" for e in episodes)
     write_text(out / "episodes.jsonl", rows)
     same = {n: {(e.task, e.seed): e for e in found} for n, found in (others or {}).items()}
     views = [

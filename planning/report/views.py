@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from planning.atomic_write import json_text
 from planning.report.camera import project
 from planning.report.plots import Plot, aimed, energy_map, energy_plot, parameter_text, short
 from planning.report.video import data_uri, movie, picture_uri
@@ -225,7 +225,7 @@ def episode_view(episode: Episode, others: Mapping[str, Episode]) -> EpisodeView
             (name.replace("_", " "), other.success, outcome(other))
             for name, other in others.items()
         ],
-        raw=json.dumps(_without_candidates(episode.summary())),
+        raw=json_text(_without_candidates(episode.summary())),
     )
 
 

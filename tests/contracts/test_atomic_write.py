@@ -1,6 +1,7 @@
 """Files of `planning` and of `worldmodel` are written completely or not at all, in the same way."""
 
 import errno
+import json
 import resource
 import signal
 from pathlib import Path
@@ -44,3 +45,15 @@ def test_a_folder_in_the_way_is_named(tmp_path, writer):
         writer.write_text(tmp_path / "page.html", "text")
     assert Path(refused.value.filename) == tmp_path / "page.html"
     assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_numbers_that_are_not_finite_become_null(writer):
+    value = {"energy": float("nan"), "steps": [1, float("inf")], "name": "NaN"}
+    wanted = {"energy": None, "steps": [1, None], "name": "NaN"}
+    for indent in (None, 2):
+        text = writer.json_text(value, indent=indent)
+        assert json.loads(text, parse_constant=pytest.fail) == wanted
+    assert writer.json_text({"a": 1}) == '{"a": 1}'
+    with pytest.raises(TypeError):
+        writer.json_text({"a": object()})

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from worldmodel.atomic_io import named_errors, write_text
+from worldmodel.atomic_io import json_text, named_errors, write_text
 from worldmodel.errors import TrainingError
 
 Row = dict[str, float]
@@ -36,12 +37,13 @@ def _read_lines(path: Path) -> list[tuple[str, Row]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a metrics file, ignoring an incomplete last line.
+    """Return the rows of a metrics file, ignoring an incomplete last line; null becomes NaN.
 
     Raises:
         TrainingError: Another line is not a row; the message names file and line.
     """
-    return [row for _, row in _read_lines(path)]
+    rows = [row for _, row in _read_lines(path)]
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in rows]
 
 
 class MetricsLog:
@@ -54,7 +56,7 @@ class MetricsLog:
         self.path, self.file = path, path.open("a", encoding="utf-8")
 
     def write(self, row: Mapping[str, float]) -> None:
-        """Append a row and flush it."""
+        """Append a row and flush it; a value that is not finite becomes null."""
         with named_errors(self.path):
-            self.file.write(json.dumps(row) + "\n")
+            self.file.write(json_text(row) + "\n")
             self.file.flush()

@@ -66,6 +66,14 @@ def plan(folder, out, word):
     return [found["energy_now"], found["energy_imagined"]]
 
 
+def test_a_plan_prints_null_where_an_energy_is_not_finite(monkeypatch, capsys):
+    found = {"actions": [], "energy_now": float("nan"), "energy_imagined": float("inf")}
+    monkeypatch.setattr("planning.apps.plan.make_plan", lambda _: found)
+    assert main(["plan", "image=a.png", "goal=b.png"]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert printed == {"actions": [], "energy_now": None, "energy_imagined": None}
+
+
 def energies(_, out, word):
     words = [f"trajectory={TRAJECTORY}", "grid=3", "device=cpu"]
     assert main(["inspect", "energy", *words, word, f"out={out}"]) == 0
