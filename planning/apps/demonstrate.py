@@ -6,6 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from planning.apps.embodiment import warn_of_embodiment
 from planning.apps.episode_runner import PLANNER
 from planning.apps.eval_summary import decision_figures, rates_of, summarise
 from planning.apps.evaluate import Evaluation, evaluate_agents
@@ -54,6 +55,7 @@ def demonstrate(options: DemoOptions) -> tuple[dict[str, Any], Path]:
     """
     out = Path(options.out)
     begin_log(out)
+    warn_of_embodiment(options.model, options.embodiment)
     world = open_world(options.model, options.device, options.precision)
     episodes: list[Episode] = []
     others: dict[str, list[Episode]] = defaultdict(list)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planning.apps.embodiment import warn_of_embodiment
 from planning.apps.episode_files import load_episode, save_episode
 from planning.apps.own_encoder import open_world
 from planning.options import EvalOptions
@@ -81,6 +82,7 @@ class KeptEpisodes:
 
 def open_hashed(options: EvalOptions) -> tuple[WorldModel, str]:
     """Return the placed model, and the hash of the weights as their file holds them."""
+    warn_of_embodiment(options.model, options.scene.embodiment)
     world = open_world(options.model, "cpu", "float32")
     digest = model_hash(world)
     return place(world, options.device, options.precision), digest

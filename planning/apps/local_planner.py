@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from planning.apps.embodiment import warn_of_embodiment
 from planning.apps.imagined import add_imagined, find_decoder
 from planning.apps.own_encoder import open_world
 from planning.apps.policies import make_planning_agent, open_policy
@@ -29,6 +30,7 @@ class LocalPlanner:
 
     def __init__(self, options: DriveOptions) -> None:
         self.options = options
+        warn_of_embodiment(options.model, options.workcell.scene.embodiment)
         self.world = open_world(options.model, options.device, options.precision)
         self.policy = open_policy(self.world, options.planner, axes=options.axes)
         self.arm = ArmSpec()

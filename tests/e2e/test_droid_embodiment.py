@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from envs.embodiment import DROID
+from planning.apps.embodiment import warn_of_embodiment
+from planning.apps.local_planner import LocalPlanner
+from planning.arm_options import DriveOptions
 from planning.cli.app import main
 from planning.drive_log import read_log
+from planning.options import SceneOptions
+from planning.workcell_options import WorkcellOptions
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = ["samples=16", "iterations=1", "device=cpu"]
@@ -81,6 +86,20 @@ def test_the_energy_landscape_of_its_scene_is_drawn(published, tmp_path, monkeyp
 def test_a_demo_needs_a_model_of_this_robot(capsys):
     assert main(["demo", "embodiment=droid"]) == 2
     assert "no embedded model was trained on this robot" in capsys.readouterr().err
+
+
+def test_an_embedded_model_runs_on_this_robot_with_a_warning(published, tmp_path, caplog):
+    words = ["task=reach", "embodiment=droid", "model=default", "episodes=1", "workers=1", *SMALL]
+    assert main(["eval", *words, "baselines=false", f"out={tmp_path / 'eval'}"]) == 0
+    warning = "model=default was trained on the Franka hand and its square images"
+    assert caplog.text.count(warning) == 1
+    caplog.clear()
+    warn_of_embodiment("default", "franka")
+    warn_of_embodiment(str(published), "droid")
+    assert not caplog.text
+    cell = WorkcellOptions(scene=SceneOptions(task="reach", embodiment="droid"))
+    LocalPlanner(DriveOptions(workcell=cell, model="default", device="cpu").resolved())
+    assert warning in caplog.text
 
 
 def test_other_arms_than_the_simulated_one_refuse_it(capsys):

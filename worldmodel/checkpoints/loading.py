@@ -64,6 +64,12 @@ def embedded_path(name: str = "default") -> Path:
     return Path(str(importlib.resources.files("worldmodel") / "weights" / f"{name}.safetensors"))
 
 
+def is_embedded(name: str) -> bool:
+    """Return whether a name is that of an embedded model, and not of a file or folder."""
+    path = Path(name)
+    return not path.exists() and not path.suffix and embedded_path(name).is_file()
+
+
 def describe(model: nn.Module) -> str:
     """Describe a model and the commands that accept it."""
     if isinstance(model, WorldModel):
@@ -216,7 +222,7 @@ def _open(name_or_path: Name, want: Want, encoder: FrameEncoder | None = None) -
     if registry.is_known(name):
         file, known = find_source(name)
         return assemble(PublishedFile(file, known=known), want)[0]
-    if not path.suffix and embedded_path(name).is_file():
+    if is_embedded(name):
         return load_own(embedded_path(name))
     repository = pretrained.parse_repository(name)
     if repository is not None:
