@@ -59,11 +59,9 @@ def load_episode(path: Path) -> Episode:
         tree, *arrays = read_npz(path).values()
         episode = _from_tree(json.loads(str(tree)), arrays)
     except UNREADABLE as error:
-        raise PlanError(
-            f"{path} is not a complete episode: {error}. Delete it and run its shard again."
-        ) from error
+        raise PlanError(f"{path} is not a complete episode: {error}.") from error
     if not isinstance(episode, Episode):
-        raise PlanError(f"{path} holds no episode. Delete it and run its shard again.")
+        raise PlanError(f"{path} is not a complete episode: it holds {type(episode).__name__}.")
     return episode
 
 

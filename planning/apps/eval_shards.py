@@ -33,11 +33,12 @@ from worldmodel.shards import Shard, begin_shard, finish_shard, read_shards
 def evaluate_shard(options: EvalOptions) -> dict[str, Any]:
     """Run the episodes of the shard `options.part`; return their counts.
 
-    Episodes that an exception ended are kept as failures; the next start runs them again.
+    Episodes that an exception ended are kept as failures; the next start runs them again, and those
+    whose file is damaged.
 
     Raises:
         ConfigError: The shard's folder holds episodes of other options or another model.
-        PlanError: An exception ended each episode of the planner, or a kept file is damaged.
+        PlanError: An exception ended each episode of the planner.
     """
     options = options.resolved()
     if split_code(options.model)[1]:
@@ -95,13 +96,20 @@ def merge_evaluation(out: Path) -> tuple[dict[str, Any], Path]:
             KeptEpisodes(shards[index % len(shards)][0], options.seed).path(agent, index)
             for index in range(options.episodes)
         ]
-        found[agent] = [load_episode(file) for file in files]
+        found[agent] = [_finished(file) for file in files]
         for episode in found[agent]:
             log_failure(out, agent, episode)
     evaluation = describe(options, world, found, interrupted=False)
     written = report(options, evaluation)
     require_an_episode(out, PLANNER, evaluation.episodes)
     return written
+
+
+def _finished(path: Path) -> Episode:
+    try:
+        return load_episode(path)
+    except PlanError as error:
+        raise PlanError(f"{error} Run its shard again, which plays that episode alone.") from error
 
 
 def read_options(values: Mapping[str, Any]) -> EvalOptions:

@@ -179,7 +179,7 @@ def evaluate(options: EvalOptions) -> tuple[dict[str, Any], Path]:
 
     Raises:
         ConfigError: `OUT/unfinished` holds episodes of other options or another model.
-        PlanError: An exception ended each episode of the planner, or a kept file is damaged.
+        PlanError: An exception ended each episode of the planner.
     """
     options = options.resolved()
     if options.rerun:

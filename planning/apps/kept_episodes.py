@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,12 +13,15 @@ from typing import Any
 from planning.apps.embodiment import warn_of_embodiment
 from planning.apps.episode_files import load_episode, save_episode
 from planning.apps.own_encoder import open_world
+from planning.errors import PlanError
 from planning.options import EvalOptions
 from planning.rollout import Episode, episode_seed
 from worldmodel.checkpoints.loading import place
 from worldmodel.models.model_hash import model_hash
 from worldmodel.models.world_model import WorldModel
 from worldmodel.shards import RECORD, Shard, begin_shard
+
+log = logging.getLogger(__name__)
 
 COMMAND = "eval"
 """Name of the command in the records of its folders."""
@@ -27,7 +31,10 @@ WITHOUT_EFFECT = ("workers", "out", "part", "rerun")
 
 @dataclass(frozen=True)
 class KeptEpisodes:
-    """Episodes in `FOLDER/episodes/AGENT-SEED.npz`; those that an exception ended run again."""
+    """Episodes in `FOLDER/episodes/AGENT-SEED.npz`.
+
+    Those that an exception ended, and those whose file is damaged, run again.
+    """
 
     folder: Path
     """Folder of the record of what the episodes depend on."""
@@ -45,21 +52,19 @@ class KeptEpisodes:
         return self._path(agent, episode_seed(self.seed, index))
 
     def load(self, agent: str, index: int) -> Episode | None:
-        """Return a finished episode; None if it is missing or an exception ended it.
-
-        Raises:
-            PlanError: The file is damaged.
-        """
+        """Return a finished episode; None if it is missing, damaged or ended by an exception."""
         file = self.path(agent, index)
-        episode = load_episode(file) if file.is_file() else None
-        return None if episode is None or episode.error else episode
+        if not file.is_file():
+            return None
+        try:
+            episode = load_episode(file)
+        except PlanError as error:
+            log.warning("%s That episode runs again.", error)
+            return None
+        return None if episode.error else episode
 
     def missing(self, agent: str, indices: Iterable[int]) -> list[int]:
-        """Return the indices of the episodes that are still to be run.
-
-        Raises:
-            PlanError: A file is damaged.
-        """
+        """Return the indices of the episodes that are still to be run."""
         return [index for index in indices if self.load(agent, index) is None]
 
     def save(self, agent: str, episode: Episode) -> None:

@@ -3,15 +3,17 @@
 import json
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from envs.goals import SubGoal
 from planning.apps.episode_files import _to_tree, load_episode, save_episode
+from planning.apps.kept_episodes import KeptEpisodes
 from planning.apps.npz_file import read_npz
 from planning.errors import PlanError
-from planning.rollout import Episode
+from planning.rollout import Episode, episode_seed
 from planning.skill_record import Candidate, SkillRecord
 
 DRAW = np.random.default_rng(0)
@@ -86,15 +88,28 @@ def test_what_is_no_episode_is_refused(episode, tmp_path):
     trees = ({"kind": "Path", "fields": {}}, {"kind": "Candidate", "fields": {}}, {"array": 3}, 7)
     for tree in trees:
         np.savez(path, np.array(json.dumps(tree)))
-        with pytest.raises(PlanError, match="Delete it and run its shard again"):
+        with pytest.raises(PlanError, match=r"a\.npz is not a complete episode"):
             load_episode(path)
     for data in (b"", whole[: len(whole) // 2], b"text"):
         path.write_bytes(data)
-        with pytest.raises(PlanError, match="Delete it and run its shard again"):
+        with pytest.raises(PlanError, match=r"a\.npz is not a complete episode"):
             load_episode(path)
     np.savez(path, np.array([episode], dtype=object))  # pickled objects are not loaded
-    with pytest.raises(PlanError, match="Delete it"):
+    with pytest.raises(PlanError, match="not a complete episode"):
         load_episode(path)
+
+
+def test_a_torn_episode_is_named_and_runs_again_and_no_other(episode, tmp_path, caplog):
+    kept = KeptEpisodes(tmp_path, 0)
+    for index in range(3):
+        kept.save("planner", replace(episode, seed=episode_seed(0, index)))
+    torn = kept.path("planner", 1)
+    torn.write_bytes(torn.read_bytes()[:100])
+    assert kept.missing("planner", range(4)) == [1, 3]
+    assert caplog.text.count("That episode runs again") == 1
+    assert f"{torn} is not a complete episode" in caplog.text
+    kept.save("planner", replace(episode, seed=episode_seed(0, 1)))
+    assert kept.missing("planner", range(3)) == []
 
 
 def test_damage_anywhere_is_named_or_changes_nothing(episode, tmp_path):
