@@ -49,9 +49,12 @@ class GoalPicture:
 def write_goal(folder: Path, index: int, goal: GoalPicture) -> Path:
     """Write `<index>-<name>.png` with its JSON file, and return the image's path.
 
-    Images of further cameras are `others/<index>-<name>-<camera>.png`.
+    Images of further cameras are `others/<index>-<name>-<camera>.png`. In the files' names, `-`
+    takes the place of what is not a letter, digit, `_`, `-` or `.`, and the name's first 60
+    characters count.
     """
-    path = folder / f"{index:02d}-{goal.name}.png"
+    name = re.sub(r"[^\w.-]+", "-", goal.name)[:60]
+    path = folder / f"{index:02d}-{name}.png"
     images = {path: goal.image}
     images |= {other_path(path, camera): image for camera, image in goal.others.items()}
     for file, image in images.items():

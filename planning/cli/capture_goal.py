@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from planning.arm_options import CaptureOptions
@@ -13,18 +16,30 @@ if TYPE_CHECKING:
 Options = CaptureOptions
 
 HELP = """Type keys, then Enter: w/s forward/back, a/d left/right, r/f up/down, c/o close/open.
-k NAME [STEPS] keeps this image as the next goal; q ends. By hand: guide the arm, then k."""
+k NAME [STEPS] keeps this image as the next goal, for instance k red cup 12; q ends.
+By hand: guide the arm, then k."""
 
 
 def follow(capture: GoalCapture, line: str) -> str:
     """Execute one typed line and return the text to print."""
     from planning.apps.capture_goals import KEYS
+    from planning.goals import MAX_STEPS
 
-    words = line.split()
-    if words[0] == "k":
-        steps = int(words[2]) if len(words) > 2 and words[2].isdigit() else None
-        return str(capture.keep(words[1] if len(words) > 1 else "", steps))
-    return "\n".join(capture.press(line)) if set(line) <= set(KEYS) else HELP
+    first, *words = line.split()
+    if first == "k":
+        name, steps = split_steps(words)
+        if steps is not None and not 1 <= steps <= MAX_STEPS:
+            return f"STEPS={steps} of {name!r}; allowed: 1 to {MAX_STEPS}. Nothing is kept."
+        return str(capture.keep(name, steps))
+    keys = "".join([first, *words])
+    return "\n".join(capture.press(keys)) if set(keys) <= set(KEYS) else HELP
+
+
+def split_steps(words: Sequence[str]) -> tuple[str, int | None]:
+    """Return the name that words give to a goal, and its step budget if the last is a number."""
+    if len(words) > 1 and re.fullmatch(r"-?[0-9]{1,9}", words[-1]):
+        return " ".join(words[:-1]), int(words[-1])
+    return " ".join(words), None
 
 
 def run(options: CaptureOptions) -> int:
@@ -34,9 +49,8 @@ def run(options: CaptureOptions) -> int:
     terminal = Terminal()
     with capture_goals(options, terminal) as capture:
         terminal.tell(HELP)
-        while (line := terminal.ask("> ")) not in ("", "q"):
-            answer = follow(capture, line)
-            if answer:
+        while (line := terminal.ask("> ")) != "q" and not terminal.ended:
+            if line and (answer := follow(capture, line)):
                 terminal.tell(answer)
-    print(f"worldmodel drive goals={options.out}")
+    print(shlex.join(["worldmodel", "drive", f"goals={options.out}"]))
     return 0

@@ -6,6 +6,10 @@ from __future__ import annotations
 class Terminal:
     """Shows messages and asks questions; implements `planning.apps.operator.Operator`."""
 
+    def __init__(self) -> None:
+        self.ended = False
+        """Whether the input has ended."""
+
     def tell(self, text: str) -> None:
         """Print a message and flush it."""
         print(text, flush=True)
@@ -15,4 +19,5 @@ class Terminal:
         try:
             return input(question).strip()
         except EOFError:
+            self.ended = True
             return ""

@@ -1,12 +1,15 @@
 """`calibrate axes`, `check-view` and `capture-goal` on simulated arms."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from planning.cli.app import main
+from planning.cli.capture_goal import HELP, follow
+from planning.goals import GoalPicture, read_goals, write_goal
 from robot.calibrate import Axes, solve_axes
 from robot.errors import CalibrationError
 
@@ -60,7 +63,7 @@ def test_a_view_is_compared_with_its_reference(tmp_path, capsys):
 
 
 def test_goals_by_keys_can_be_driven_to(tmp_path, monkeypatch, capsys):
-    lines = iter(["wwd", "k there 6", "nonsense!", "cf", "k down", "q"])
+    lines = iter(["ww d", "k there 6", "", "nonsense!", "cf", "k never 0", "k down", "q"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))
     goals = tmp_path / "goals"
     assert main(["capture-goal", "robot=mujoco", *MOVE, f"out={goals}"]) == 0
@@ -73,3 +76,54 @@ def test_goals_by_keys_can_be_driven_to(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("builtins.input", lambda _: "q")
     assert main(["capture-goal", "robot=mujoco", *MOVE, f"out={goals}"]) == 2
     assert "holds goals already" in capsys.readouterr().err
+
+
+class Keeps:
+    """Notes what is kept and pressed."""
+
+    def __init__(self):
+        self.calls = []
+
+    def keep(self, name, steps):
+        self.calls.append((name, steps))
+        return Path("goal.png")
+
+    def press(self, keys):
+        self.calls.append(keys)
+        return []
+
+
+@pytest.mark.parametrize(
+    ("line", "call"),
+    [
+        ("k", ("", None)),
+        ("k cup", ("cup", None)),
+        ("k 12", ("12", None)),
+        ("k red cup 12", ("red cup", 12)),
+        ("k  ../red   cup", ("../red cup", None)),
+        ("k cup ²", ("cup ²", None)),
+        ("w  aa\tc", "waac"),
+    ],
+)
+def test_names_may_have_spaces_and_so_may_keys(line, call):
+    capture = Keeps()
+    follow(capture, line)
+    assert capture.calls == [call]
+
+
+@pytest.mark.parametrize("line", ["k cup 0", "k cup -3", "k cup 100001", "x", "kw", "W"])
+def test_other_lines_do_nothing_and_say_what_is_allowed(line):
+    capture = Keeps()
+    assert "allowed: 1 to 100000" in follow(capture, line) or follow(capture, line) == HELP
+    assert capture.calls == []
+
+
+def test_every_name_gives_a_file_in_the_folder(tmp_path):
+    names = ["red cup", "../up", "/a/b", "..", "naïve 杯", "x" * 300, "a\0b"]
+    image = np.zeros((4, 4, 3), np.uint8)
+    for index, name in enumerate(names):
+        path = write_goal(tmp_path / "goals", index, GoalPicture(name, image))
+        assert path.parent == tmp_path / "goals"
+    assert [goal.name for goal in read_goals(tmp_path / "goals", [])] == names
+    assert (tmp_path / "goals" / "00-red-cup.png").is_file()
+    assert [p.name for p in tmp_path.iterdir()] == ["goals"]
