@@ -32,14 +32,17 @@ except RenderingError as error:
 CAMERA = """
 import json, sys
 from planning.apps.open_camera import open_camera
+from planning.errors import PlanError
+from robot.errors import RobotError
 try:
     with_camera = open_camera(sys.argv[1])
     image = with_camera.read().image
     print(json.dumps({"found": list(image.shape[:2])}))
     with_camera.close()
-except Exception as error:
-    print(json.dumps({"error": str(error) or type(error).__name__}))
+except (PlanError, RobotError, OSError) as error:
+    print(json.dumps({"error": str(error)}))
 """
+"""Errors of other kinds, as a user's camera may raise, are read from standard error."""
 
 
 def probe(code: str, timeout_s: float, *arguments: str) -> dict[str, object]:

@@ -22,6 +22,8 @@ class Command:
 
 
 SEE = "See and plan"
+REFUSALS = (ImportError, ValueError, RuntimeError, OSError)
+"""Kinds of errors that may be the user's to fix."""
 BUGS = (RecursionError, NotImplementedError, UnicodeError, json.JSONDecodeError)
 """Kinds of ValueError and RuntimeError that name neither the file nor a fix."""
 
@@ -131,7 +133,7 @@ def load_command(name: str) -> LoadedCommand:
 
 def is_refusal(error: BaseException) -> bool:
     """Return whether an error is the user's to fix; Python's own ValueErrors are bugs."""
-    known = isinstance(error, ImportError | ValueError | RuntimeError | OSError)
+    known = isinstance(error, REFUSALS)
     return known and not isinstance(error, BUGS) and type(error) not in (ValueError, RuntimeError)
 
 

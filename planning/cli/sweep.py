@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from planning.cli.commands import is_refusal, load_command
+from planning.cli.commands import REFUSALS, is_refusal, load_command
 from planning.cli.compose import ROOT, build, plain_tree, register
 from planning.cli.fields import UsageError
 from planning.cli.messages import explain
@@ -90,7 +90,7 @@ class SweepJob:
         try:
             with contextlib.redirect_stdout(copy):
                 status = run_command(load_command(self.command), build(self.kind, tree))
-        except Exception as found:
+        except REFUSALS as found:
             if not is_refusal(found):
                 raise
             error, status = explain(found), 2

@@ -91,6 +91,16 @@ def test_a_full_disk_a_robot_that_is_away_and_a_missing_camera(tmp_path, capsys)
         assert fix in line
 
 
+def test_what_a_camera_of_ones_own_raises_is_shown(tmp_path, monkeypatch):
+    code = "class Eye:\n    def read(self):\n        raise LookupError('no lens')\n    close = read\n"
+    (tmp_path / "own_eye.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    found = doctor_probes.probe(doctor_probes.CAMERA, 300, "own_eye:Eye")
+    assert found == {"error": "LookupError: no lens"}
+    missing = doctor_probes.probe(doctor_probes.CAMERA, 300, "own_eye:Other")
+    assert "own_eye:Other cannot be loaded" in str(missing["error"])
+
+
 def test_a_robot_that_answers():
     with socket.create_server(("127.0.0.1", 0)) as listening, pytest.MonkeyPatch.context() as patch:
         patch.setattr(doctor, "FRANKA_PORT", listening.getsockname()[1])
