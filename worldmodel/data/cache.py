@@ -8,15 +8,18 @@ inputs, so that changed data or code never reuses an old result.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import functools
 import hashlib
+import io
 import json
 import os
 import shutil
 import sys
 import threading
+import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -64,14 +67,36 @@ def _user_caches() -> Path:
 
 @functools.cache
 def code_digest() -> str:
-    """Return a hash of the data code, so that a code change invalidates cached results."""
+    """Return a hash of the data code, so that a code change invalidates cached results.
+
+    Comments, docstrings and blank lines do not count.
+    """
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in ("data", "models/preprocess.py", "actions.py", "constants.py"):
         path = package / name
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
+            digest.update(_statements(file.read_text("utf-8")).encode())
     return digest.hexdigest()[:16]
+
+
+def _statements(source: str) -> str:
+    """Return the lines of Python code without comments, docstrings and blank lines.
+
+    The text is the same for every version of Python, unlike a dump of its syntax tree.
+    """
+    lines = source.splitlines()
+    if "#" in source:
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                row, column = token.start
+                lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            first, last = node.lineno - 1, node.end_lineno or node.lineno
+            if isinstance(node.value.value, str):
+                lines[first:last] = [""] * (last - first)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def digest_of(facts: object) -> str:
