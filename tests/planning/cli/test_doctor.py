@@ -92,7 +92,12 @@ def test_a_full_disk_a_robot_that_is_away_and_a_missing_camera(tmp_path, capsys)
 
 
 def test_what_a_camera_of_ones_own_raises_is_shown(tmp_path, monkeypatch):
-    code = "class Eye:\n    def read(self):\n        raise LookupError('no lens')\n    close = read\n"
+    code = """
+class Eye:
+    def read(self):
+        raise LookupError("no lens")
+    close = read
+"""
     (tmp_path / "own_eye.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     found = doctor_probes.probe(doctor_probes.CAMERA, 300, "own_eye:Eye")
