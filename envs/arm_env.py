@@ -254,11 +254,11 @@ class ArmEnv(gymnasium.Env[dict[str, Any], NDArray[np.float32]]):
         """Render this reset's goal images, then restore the simulation exactly.
 
         Args:
-            variant: Variant of `envs.goals.VARIANTS`. With `factor="play_goal"` every variant is
-                the one image that play reached.
+            variant: Variant of `envs.goals.VARIANTS`. With `factor="play_goal"` every variant but
+                "three" is the one image that play reached.
 
         Raises:
-            TaskError: Unknown variant.
+            TaskError: Unknown variant, or "three" of a task without a lift.
         """
         if self.play_goal is not None:
             return choose_sub_goals([self.play_goal], variant)

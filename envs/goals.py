@@ -43,11 +43,17 @@ def choose_sub_goals(goals: list[SubGoal], variant: str) -> list[SubGoal]:
         variant: Name in `VARIANTS`.
 
     Raises:
-        TaskError: Unknown variant.
+        TaskError: Unknown variant, or "three" of goals without a lift.
     """
     if variant not in VARIANTS:
         raise TaskError(f"Unknown sub-goal variant {variant!r}; known: {', '.join(VARIANTS)}")
+    names = [goal.name for goal in goals]
     if variant == "three":
+        if goals and "lifted" not in names:
+            raise TaskError(
+                f"Variant 'three' leaves out the lift, and the sub-goals are {', '.join(names)}; "
+                "allowed here: default, last, one"
+            )
         goals = [goal for goal in goals if goal.name != "lifted"]
     return goals[-1:] if variant in ("last", "one") else goals
 
@@ -60,7 +66,7 @@ def render_sub_goals(
     | variant | images |
     |---|---|
     | default | the expert's sub-goals; of push and the tasks in `ONE_IMAGE`, the same as one |
-    | three | without pick-and-place's lift |
+    | three | without pick-and-place's lift; other tasks have none, and refuse it |
     | last | only the last of default |
     | one | the objects at their targets, the arm at its start with the gripper open; of tasks that
     move no object, the same as last |
@@ -73,7 +79,7 @@ def render_sub_goals(
         cameras: Cameras of the images, the main one first.
 
     Raises:
-        TaskError: Unknown variant.
+        TaskError: Unknown variant, or "three" of a task without a lift.
     """
     choose_sub_goals([], variant)
     saved = world.arm.snapshot()

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from planning.errors import PlanError
-from planning.options import Device, Precision, SubGoals, has_one_image
+from planning.options import Device, Precision, SubGoals, has_one_image, require_lift
 from planning.planner_options import GoalPlannerOptions, PlannerOptions, require_single_plans
 from planning.ranges import between, changed_fields, check_fields
 from planning.serve_options import RemoteOptions
@@ -59,8 +59,9 @@ class DriveOptions:
     steps: list[int] = field(default_factory=list, metadata=between(1, 100_000))
     """Step budget of each goal image (empty: the captured budget, else 8)."""
     sub_goals: SubGoals = "default"
-    """Goal images of a simulated task: default (the task's own), three (without the lift), last
-    (the last of default), or one (the objects at their targets and the arm at its start)."""
+    """Goal images of a simulated task: default (the task's own), three (of pick_place: without the
+    lift), last (the last of default), or one (the objects at their targets and the arm at its
+    start)."""
     episodes: int = field(default=1, metadata=between(1, 1_000_000))
     """Number of episodes."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -118,6 +119,7 @@ class DriveOptions:
         for option, (applies, needed) in unused.items():
             if applies:
                 raise PlanError(f"{option} has an effect only with {needed}.")
+        require_lift(self.workcell.scene, self.sub_goals)
         self._check_remote()
         _ = self.view_sources
         self.resolved_planner()  # refuses options without effect

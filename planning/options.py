@@ -79,6 +79,21 @@ class SceneOptions:
         check_fields(self)
 
 
+def require_lift(scene: SceneOptions, sub_goals: SubGoals) -> None:
+    """Refuse `sub_goals=three`, which leaves out a lift, where the goal images show none.
+
+    Raises:
+        PlanError: The task is one of ours and not pick_place, or play made the goal.
+    """
+    ours = scene.task in get_args(Task)[1:] and scene.task != "pick_place"
+    where = f"task={scene.task}" if ours else f"factor={scene.factor}"
+    if sub_goals == "three" and (ours or scene.factor == "play_goal"):
+        raise PlanError(
+            f"sub_goals=three leaves out the lift of pick_place, and {where} has none. Use "
+            "default, last or one."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions:
     """Options of `worldmodel eval`."""
@@ -100,8 +115,8 @@ class EvalOptions:
     axes: str = ""
     """Calibration file of `worldmodel calibrate axes` (empty: none)."""
     sub_goals: SubGoals = "default"
-    """Goal images: default (the task's own), three (without the lift), last (the last of default),
-    or one (the objects at their targets and the arm at its start)."""
+    """Goal images: default (the task's own), three (of pick_place: without the lift), last (the last
+    of default), or one (the objects at their targets and the arm at its start)."""
     energy_views: tuple[str, ...] = ()
     """Cameras that the goal images show and the energy compares, the first ones of a model of
     several views, such as left,right (empty: the main one alone)."""
@@ -130,6 +145,7 @@ class EvalOptions:
             known = ", ".join(name for name in get_args(Task) if name)
             raise PlanError(f"task is empty. Choose one of: {known}.")
         self._check_environment()
+        require_lift(self.scene, self.sub_goals)
         if self.rerun and self.part.shard is not None:
             raise PlanError("rerun=true has no effect on a shard. Leave one of both out.")
         self.resolved_planner()  # refuses options without effect

@@ -133,6 +133,16 @@ def test_pick_place_sub_goals():
     env.close()
 
 
+@pytest.mark.parametrize(("task", "names"), [("push", "pushed"), ("grasp", "grasped")])
+def test_a_task_without_a_lift_refuses_to_leave_it_out(task, names):
+    env = envs.make(task, image_size=16)
+    env.reset(seed=0)
+    with pytest.raises(TaskError, match=f"sub-goals are .*{names}; allowed here: default, last"):
+        env.sub_goals("three")
+    assert env.sub_goals("last")[0].name == names
+    env.close()
+
+
 def test_push_goal_shows_the_arm_back_at_its_start():
     env = envs.make("push", image_size=32)
     seen, _ = env.reset(seed=0)

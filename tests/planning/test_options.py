@@ -48,6 +48,22 @@ FRANKA = {"robot": "franka", "camera": "0"}
         (lambda: DriveOptions(steps=[3]), "steps=.* only with goals="),
         (lambda: DriveOptions(steps=[0], goals=["a.png"]), "steps=0"),
         (lambda: DriveOptions(goals=["a"], sub_goals="one"), "sub_goals=one"),
+        (
+            lambda: EvalOptions(scene=SceneOptions(task="push"), sub_goals="three"),
+            "task=push has none. Use default, last or one",
+        ),
+        (
+            lambda: EvalOptions(
+                scene=SceneOptions(task="pick_place", factor="play_goal"), sub_goals="three"
+            ),
+            "factor=play_goal has none",
+        ),
+        (
+            lambda: DriveOptions(
+                workcell=WorkcellOptions(scene=SceneOptions(task="reach")), sub_goals="three"
+            ),
+            "task=reach has none",
+        ),
         (lambda: DriveOptions(max_plan_s=3.0), "max_plan_s=3.0"),
         (lambda: DriveOptions(port=8000), "view=true"),
         (lambda: DriveOptions(judge=True), "judges itself"),
