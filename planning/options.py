@@ -115,8 +115,8 @@ class EvalOptions:
     axes: str = ""
     """Calibration file of `worldmodel calibrate axes` (empty: none)."""
     sub_goals: SubGoals = "default"
-    """Goal images: default (the task's own), three (of pick_place: without the lift), last (the last
-    of default), or one (the objects at their targets and the arm at its start)."""
+    """Goal images: default (the task's own), three (of pick_place: without the lift), last (the
+    last of default), or one (the objects at their targets and the arm at its start)."""
     energy_views: tuple[str, ...] = ()
     """Cameras that the goal images show and the energy compares, the first ones of a model of
     several views, such as left,right (empty: the main one alone)."""
