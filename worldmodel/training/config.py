@@ -81,6 +81,19 @@ def check_rollout(objective: RolloutConfig, num_frames: int) -> None:
         )
 
 
+def _check_targets(objective: str, dense: DenseConfig) -> None:
+    """Check that a run whose targets are averaged over blocks predicts latents.
+
+    Raises:
+        ConfigError: It predicts something else.
+    """
+    if objective != "latent" and dense.target_blocks > 1:
+        raise ConfigError(
+            f"target_blocks={dense.target_blocks} has no effect with objective={objective}, which "
+            "predicts no latents: leave it out"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _PredictorRun(Checked):
     """The groups of every run that trains an action-conditioned predictor."""
@@ -209,8 +222,20 @@ class PretrainOptions(VideoPretrainOptions):
     """Data: clips of recorded episodes; a recipe may set its own."""
     run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/pretrain"))
     clips: ClipConfig = field(default_factory=ClipConfig)
+    objective: Literal["latent", "pixels"] = "latent"
+    """What is learned. latent: masked prediction of the moving average's tokens (V-JEPA); pixels:
+    masked prediction of each patch's pixels, by the same networks."""
     probe_frames: int = field(default=768, metadata=between(8, 10_000_000, "frames"))
     """Number of frames to fit the linear probe on at a validation."""
+
+    def __post_init__(self) -> None:
+        """Reject options without effect.
+
+        Raises:
+            ConfigError: An option is out of range or has no effect.
+        """
+        super().__post_init__()
+        _check_targets(self.objective, self.dense)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,11 +270,7 @@ class ShapesPretrainOptions(VideoPretrainOptions):
         changing |= {"context_until": dense.context_until, "accumulate": self.loop.accumulate - 1}
         changing |= {"sigreg": dense.sigreg}
         wrong = [name for name, value in changing.items() if value]
-        if self.objective != "latent" and dense.target_blocks > 1:
-            raise ConfigError(
-                f"target_blocks={dense.target_blocks} has no effect with objective="
-                f"{self.objective}, which predicts no latents: leave it out"
-            )
+        _check_targets(self.objective, dense)
         if self.objective == "labels" and dense.sigreg:
             raise ConfigError(
                 f"sigreg={dense.sigreg:g} has no effect with objective=labels: leave it out"

@@ -115,12 +115,27 @@ def test_run_learns_and_a_stopped_run_goes_on_bit_for_bit(tmp_path, stem):
     ]
     assert losses[0] == losses[1]
     assert losses[0][-1][1] < losses[0][0][1]
-    for name in ("val_masked_short", "val_masked_long", "val_mean", "effective_rank"):
+    ranks = ("effective_rank", "effective_rank_student")
+    for name in ("val_masked_short", "val_masked_long", "val_mean", *ranks):
         assert whole["last"][name] > 0
     assert whole["last"]["probe_tcp_m"] > 0
     a, b = (load_any(tmp_path / n / "encoder.safetensors", "cpu") for n in ("whole", "two"))
     for x, y in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("stem", ["conv", "patch"])
+def test_pixels_of_recorded_clips_can_be_predicted_instead(tmp_path, stem):
+    clips, tubelet = Squares(), 1 if stem == "conv" else 2
+    options = tiny(tmp_path, stem=stem, tubelet_size=tubelet, objective="pixels", steps=40)
+    last = pretrain(options, clips, Squares(16, seed=1))["last"]
+    first = rows(tmp_path)[0]
+    assert last["val_loss"] < first["val_loss"]
+    assert last["effective_rank"] == last["effective_rank_student"] > 1
+    assert (tmp_path / "encoder.safetensors").is_file()
+    assert not (tmp_path / "pretrained.safetensors").exists()
+    with pytest.raises(ConfigError, match="predicts no latents"):
+        tiny(tmp_path, objective="pixels", target_blocks=2)
 
 
 @pytest.mark.parametrize("stem", ["conv", "patch"])

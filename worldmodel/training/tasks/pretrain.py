@@ -30,7 +30,7 @@ from worldmodel.evaluation.feature_health import (
 )
 from worldmodel.models.config_dict import to_dict
 from worldmodel.models.encoder import VisionTransformer
-from worldmodel.models.frame_encoder import VideoEncoder
+from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.training.batches import Batch, to_device
 from worldmodel.training.config import PretrainOptions, ShapesPretrainOptions, VideoPretrainOptions
@@ -40,6 +40,7 @@ from worldmodel.training.masked_objective import MaskedObjective, build_encoder,
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
 from worldmodel.training.schedules import rate_at
+from worldmodel.training.shape_objectives import OBJECTIVES
 from worldmodel.training.sources import Sources, choose_clips, open_memory
 from worldmodel.training.step_masks import draw_masks, kinds_of_step
 from worldmodel.training.task import Task, part_of
@@ -84,6 +85,11 @@ class Validation:
         parts = [encoder.encode(part) for part in first.split(64)]
         return torch.cat(parts).flatten(1).cpu()
 
+    def _clip_tokens(self, encoder: VideoEncoder) -> Tensor:
+        """Return the normalised tokens [B, N, D] of the held-out clips."""
+        clips = torch.from_numpy(self.held_out["frames"]).split(64)
+        return torch.cat([normalise(encoder.encode_clip(part)).cpu() for part in clips])
+
     def probes(self, encoder: VideoEncoder) -> Row:
         """Fit linear probes from single frames to finger and object positions.
 
@@ -105,15 +111,18 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, objective: MaskedObjective) -> Row:
-        """Measure losses, the per-position mean baseline, feature spread, rank and probes."""
+        """Measure losses, the per-position mean's, feature spread, ranks and probes."""
         objective.eval()
         losses = objective(self.batch)
         target_BND = objective.targets(objective.clip(self.batch["frames"]))
         row = {f"val_{name}": float(losses[name]) for name in losses}
         row["val_mean"] = objective.mean_error(target_BND, self.batch)
-        row["feature_std"] = feature_std(target_BND)
-        row["effective_rank"] = effective_rank(target_BND)
-        row |= self.probes(objective.averaged)
+        average = objective.averaged
+        normed_BND = self._clip_tokens(average)
+        row["feature_std"] = feature_std(normed_BND)
+        row["effective_rank"] = effective_rank(normed_BND)
+        row["effective_rank_student"] = effective_rank(self._clip_tokens(objective.student))
+        row |= self.probes(average)
         objective.train()
         if row["feature_std"] < COLLAPSED_STD:
             log.warning(
@@ -139,9 +148,9 @@ class VideoPretrainTask(Task):
         super().__init__(options, sources)
         self.drawn: tuple[int, Batch] = (-1, {})
 
-    @abstractmethod
     def open_objective(self, encoder: VisionTransformer) -> MaskedObjective:
-        """Wrap the encoder with what trains it."""
+        """Wrap the encoder with what the option `objective` asks for."""
+        return OBJECTIVES[self.options.objective](encoder, self.grid, self.options)
 
     @abstractmethod
     def open_validation(self, device: torch.device) -> Callable[[MaskedObjective], Row]:
@@ -212,10 +221,11 @@ class VideoPretrainTask(Task):
     def export_predictor(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write encoder, moving average and predictor, which `worldmodel surprise` takes.
 
-        The predictor of visible tokens is left out; networks of several levels are not written.
+        The predictor of visible tokens is left out. Networks of several levels are not written, nor
+        a predictor of pixels or labels, which measures no surprise.
         """
         objective = self.objective
-        if objective.levels > 1:
+        if objective.levels > 1 or self.options.objective != "latent":
             return
         sizes = dataclasses.replace(objective.predictor.config, predict_context=False)
         with torch.random.fork_rng(devices=[]):
@@ -250,10 +260,6 @@ class PretrainTask(VideoPretrainTask):
         """
         size = options.encoder.image_size
         return cls(options, Sources(*open_memory(options.run, options.clips, size, ranks)))
-
-    def open_objective(self, encoder: VisionTransformer) -> MaskedObjective:
-        """Wrap the encoder with its moving average and a masked predictor."""
-        return MaskedObjective(encoder, self.grid, self.options)
 
     def open_validation(self, device: torch.device) -> Validation:
         """Return the losses, feature health and probes of single frames."""

@@ -27,7 +27,6 @@ from worldmodel.evaluation.feature_health import (
     feature_std,
     linear_probe,
 )
-from worldmodel.models.encoder import VisionTransformer
 from worldmodel.models.frame_encoder import VideoEncoder, normalise
 from worldmodel.processes import usable_cores
 from worldmodel.training.batches import to_device
@@ -37,7 +36,7 @@ from worldmodel.training.loop import LossFunction
 from worldmodel.training.masked_objective import MaskedObjective
 from worldmodel.training.masking import Grid
 from worldmodel.training.metrics import Row
-from worldmodel.training.shape_objectives import OBJECTIVES, LabelObjective, patch_pixels
+from worldmodel.training.shape_objectives import LabelObjective, patch_pixels
 from worldmodel.training.sources import Sources
 from worldmodel.training.step_masks import draw_masks
 from worldmodel.training.tasks.pretrain import VALIDATION_STEP, VideoPretrainTask
@@ -135,10 +134,6 @@ class ShapesPretrainTask(VideoPretrainTask):
         """Open the made clips."""
         return cls(options, open_shapes(options))
 
-    def open_objective(self, encoder: VisionTransformer) -> MaskedObjective:
-        """Wrap the encoder with what the option `objective` asks for."""
-        return OBJECTIVES[self.options.objective](encoder, self.grid, self.options)
-
     def open_validation(self, device: torch.device) -> ShapesValidation:
         """Return the losses, feature health and probes of whole clips."""
         return ShapesValidation(self.sources, self.options, self.grid, device)
@@ -156,11 +151,6 @@ class ShapesPretrainTask(VideoPretrainTask):
                 f"cuda_graph=true on {device}: it needs one process on a CUDA device; leave it out"
             )
         return GraphedLosses(self.objective, device)
-
-    def export_predictor(self, path: Path, weights: dict[str, Tensor]) -> None:
-        """Write the predictor of latents; those of pixels and labels measure no surprise."""
-        if self.options.objective == "latent":
-            super().export_predictor(path, weights)
 
     def findings(self, row: Row) -> list[Finding]:
         """Return the verdict on prediction, collapse, and what the features tell of motion."""
