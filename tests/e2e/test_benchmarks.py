@@ -90,6 +90,20 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text("utf-8")
 
 
+def test_pages_on_environments_show_the_figures_of_their_results(tmp_path, monkeypatch):
+    pages = {name: tmp_path / f"{name}.md" for name in ("environments", "your-environment")}
+    for name, copy in pages.items():
+        shutil.copy(ROOT / "docs" / f"{name}.md", copy)
+    baselines, experts = map(importlib.import_module, ("baselines", "experts"))
+    monkeypatch.setattr(baselines, "ENVIRONMENTS", pages["environments"])
+    monkeypatch.setattr(baselines, "YOUR_ENVIRONMENT", pages["your-environment"])
+    monkeypatch.setattr(experts, "PAGE", pages["environments"])
+    baselines.write_pages(json.loads(baselines.OUT.read_text("utf-8")))
+    experts.show(json.loads(experts.OUT.read_text("utf-8")))
+    for name, copy in pages.items():
+        assert copy.read_text("utf-8") == (ROOT / "docs" / f"{name}.md").read_text("utf-8")
+
+
 def test_names_of_results_need_no_quotes():
     assert not [path for path in (BENCHMARKS / "results").rglob("*") if set(path.name) & set(" ,:")]
 
