@@ -54,7 +54,8 @@ from worldmodel.perception.boxes.ava import read_boxes, read_classes, read_exclu
 from worldmodel.perception.probes.labelled_videos import read_list
 from worldmodel.perception.segmentation.videos import find_sequences, read_mask
 from worldmodel.perception.surprise.pair_sets import read_inflevel, read_intphys, read_intphys2
-from worldmodel.perception.video_questions import read_answers, read_causalvqa, read_mvp
+from worldmodel.perception.video_answers import read_answers
+from worldmodel.perception.video_questions import read_causalvqa, read_mvp
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,7 @@ def run(options: Options) -> int:
     from planning.metrics import wilson
     from worldmodel.atomic_io import write_json, write_text
     from worldmodel.perception import video_questions as vq
+    from worldmodel.perception.video_answers import read_answers, score_answers
 
     read = vq.read_mvp if options.benchmark == "mvp" else vq.read_causalvqa
     if not Path(options.data).exists():
@@ -62,7 +63,7 @@ def run(options: Options) -> int:
         print(f"next: worldmodel questions benchmark={options.benchmark} data={options.data} \\")
         print("    answers=ANSWERS.jsonl")
         return 0
-    scored = vq.score_answers(found.questions, vq.read_answers(Path(options.answers)))
+    scored = score_answers(found.questions, read_answers(Path(options.answers)))
     groups = {
         name: {
             **asdict(s),

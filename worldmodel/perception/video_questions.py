@@ -1,7 +1,7 @@
-"""Paired questions about videos: MVPBench and CausalVQA, their prompts and their scores.
+"""Paired questions about videos: MVPBench and CausalVQA, and their prompts.
 
 An encoder and its predictor cannot answer them: a language model that sees the video must. This
-module reads the published annotations, makes the prompts, and scores that model's answers.
+module reads the published annotations and makes the prompts; `video_answers` scores that model.
 
 | set | file | columns | pair |
 |---|---|---|---|
@@ -30,9 +30,6 @@ from worldmodel.perception.tables import read_rows
 LETTERS = "ABCDEFGHIJ"
 OPTION = re.compile(r"\s*([0-9])\s*[.):]?\s*(.*)", re.DOTALL)
 """An option of CausalVQA: its number and its text."""
-SAID = re.compile(r"(?i:answer)(?:\s+is)?[\s:=*_`\"'(\[{]*([A-J]\b|[a-j]\b(?!\s+\w))")
-"""A stated letter, also in Markdown; a small one before a word is an article: a red ball."""
-ALONE = re.compile(r"\W*([A-J])\W*", re.IGNORECASE)
 CAUSAL = ("qid", "type", "question", "choices1", "choices2", "difficulty", "renamed_video")
 
 
@@ -73,26 +70,6 @@ class QuestionSet:
     """Line, row or pair -> reason."""
 
 
-@dataclass(frozen=True)
-class PairedAccuracy:
-    """Scores of a group of questions; a question without a readable answer counts as wrong."""
-
-    pairs: int
-    pairs_right: int
-    """Number of pairs with both questions right."""
-    questions_right: int
-
-    @property
-    def paired(self) -> float:
-        """Pairs with both questions right [%]."""
-        return 100 * self.pairs_right / self.pairs
-
-    @property
-    def single(self) -> float:
-        """Questions that are right [%]."""
-        return 50 * self.questions_right / self.pairs
-
-
 def read_mvp(path: Path) -> QuestionSet:
     """Read MVPBench's annotations: a JSONL file of a subset, or a folder of them.
 
@@ -114,8 +91,8 @@ def read_mvp(path: Path) -> QuestionSet:
 
 
 def _mvp_question(line: str, subset: str) -> Question:
-    row = _json_row(line)
-    texts = {key: _text(row, key) for key in ("video_id", "video_path", "question", "answer")}
+    row = json_row(line)
+    texts = {key: text_field(row, key) for key in ("video_id", "video_path", "question", "answer")}
     choices = _choices(row.get("candidates"))
     if texts["answer"] not in choices:
         raise DataError(f"answer {texts['answer'][:200]!r} is none of the candidates {choices}")
@@ -133,7 +110,12 @@ def _mvp_question(line: str, subset: str) -> Question:
     )
 
 
-def _json_row(line: str) -> dict[str, Any]:
+def json_row(line: str) -> dict[str, Any]:
+    """Return the object of a line of a JSONL file.
+
+    Raises:
+        DataError: The line is not a JSON object.
+    """
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -143,7 +125,12 @@ def _json_row(line: str) -> dict[str, Any]:
     return row
 
 
-def _text(row: dict[str, Any], key: str) -> str:
+def text_field(row: dict[str, Any], key: str) -> str:
+    """Return a row's text of a name.
+
+    Raises:
+        DataError: It is missing, empty or no text.
+    """
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{key} is {str(value)[:200]!r}; needed: a text")
@@ -217,82 +204,6 @@ def _complete(found: list[Question], rejected: dict[str, str], path: Path) -> Qu
         reason = next(iter(rejected.values()), "it is empty")
         raise DataError(f"{path} has no pair of questions ({reason})")
     return QuestionSet(kept, rejected)
-
-
-def letter_of(text: str, choices: Iterable[str]) -> str:
-    """Return the letter that an answer gives, or an empty text if it gives none or several.
-
-    `Answer: A` counts anywhere in a text, the last one if there are several; otherwise the text is
-    a letter alone, or one of the choices.
-    """
-    known = tuple(choices)
-    said = SAID.findall(text)
-    alone = ALONE.fullmatch(text)
-    letter = said[-1] if said else alone[1] if alone else ""
-    if not letter and text.strip() in known:
-        letter = LETTERS[known.index(text.strip())]
-    return letter.upper() if letter.upper() in LETTERS[: len(known)] else ""
-
-
-def read_answers(path: Path) -> dict[str, str]:
-    """Read a JSONL file of answers, rows with `id` and `answer`.
-
-    Raises:
-        DataError: A line is not such a row, or an identifier occurs twice.
-    """
-    found: dict[str, str] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = _json_row(line)
-            name = _text(row, "id")
-            if not isinstance(row.get("answer"), str) or name in found:
-                raise DataError(f"id {name[:200]!r} has no text as `answer`, or occurs twice")
-        except DataError as error:
-            raise DataError(f"{path}:{number} {error}") from error
-        found[name] = row["answer"]
-    return found
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores by group, and the questions without a readable answer."""
-
-    groups: dict[str, PairedAccuracy]
-    """Group -> scores; `all` has all pairs."""
-    unanswered: list[str]
-    unknown: list[str]
-    """Answers to questions that the set does not have."""
-
-
-def score_answers(questions: list[Question], answers: dict[str, str]) -> Scored:
-    """Score answers: as published, a pair counts if both of its questions are right.
-
-    Raises:
-        DataError: The right answers are withheld.
-    """
-    if not all(question.answer for question in questions):
-        raise DataError(
-            "the right answers are not in the annotations (the authors withhold those of the test "
-            "set): send the answers to their leaderboard, or score the debug set"
-        )
-    given = {q.name: letter_of(answers.get(q.name, ""), q.choices) for q in questions}
-    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for question in questions:
-        for group in ("all", *question.groups):
-            right[group][question.pair].append(given[question.name] == question.answer)
-    groups = {
-        group: PairedAccuracy(
-            len(pairs), sum(all(found) for found in pairs.values()), sum(map(sum, pairs.values()))
-        )
-        for group, pairs in right.items()
-    }
-    return Scored(
-        groups,
-        [name for name, letter in given.items() if not letter],
-        sorted(answers.keys() - given.keys()),
-    )
 
 
 def with_videos(found: QuestionSet, videos: Path) -> QuestionSet:

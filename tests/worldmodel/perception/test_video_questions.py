@@ -7,13 +7,8 @@ import pytest
 
 from planning.cli.app import main
 from worldmodel.errors import DataError
-from worldmodel.perception.video_questions import (
-    letter_of,
-    read_answers,
-    read_causalvqa,
-    read_mvp,
-    score_answers,
-)
+from worldmodel.perception.video_answers import letter_of, read_answers, score_answers
+from worldmodel.perception.video_questions import read_causalvqa, read_mvp
 
 
 def mvp_row(name, answer, candidates=("left", "right"), **changes):
