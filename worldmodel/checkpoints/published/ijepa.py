@@ -18,7 +18,7 @@ from torch import Tensor
 
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.container import write_tensors
-from worldmodel.checkpoints.published.sizes import LoadOverrides
+from worldmodel.checkpoints.published.part_reader import LoadOverrides
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.encoder import VisionTransformer
 

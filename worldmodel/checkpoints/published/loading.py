@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from worldmodel.checkpoints.container import fill
 from worldmodel.checkpoints.published.huggingface import HEADS, read_part
 from worldmodel.checkpoints.published.ijepa import as_video_layout, is_image_part
-from worldmodel.checkpoints.published.sizes import LoadOverrides, build
+from worldmodel.checkpoints.published.part_reader import LoadOverrides
+from worldmodel.checkpoints.published.sizes import build
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError, ConfigError
 from worldmodel.models.config import RopeLayout

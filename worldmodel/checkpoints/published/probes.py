@@ -10,7 +10,8 @@ from torch import Tensor
 
 from worldmodel.checkpoints.container import fill
 from worldmodel.checkpoints.published.loading import KEYS, clean_keys, load_published
-from worldmodel.checkpoints.published.sizes import LoadOverrides, PartReader, pooler_config, probe
+from worldmodel.checkpoints.published.part_reader import LoadOverrides, PartReader
+from worldmodel.checkpoints.published.sizes import pooler_config, probe
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch
 from worldmodel.errors import CheckpointError
 from worldmodel.models.probe import AttentiveClassifier, AttentivePooler
