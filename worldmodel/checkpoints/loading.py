@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import importlib.resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from worldmodel.checkpoints import pretrained, registry
 from worldmodel.checkpoints.assemble import PublishedFile, Want, assemble, find_source
 from worldmodel.checkpoints.backbones import load_transformers_encoder
-from worldmodel.checkpoints.container import fill, read_description, read_json
-from worldmodel.checkpoints.io import Model, empty_model, load_own, networks
+from worldmodel.checkpoints.container import read_description, read_json
+from worldmodel.checkpoints.io import Model, load_own, networks
+from worldmodel.checkpoints.one_file_checkpoint import load_training_checkpoint
 from worldmodel.checkpoints.random_encoder import is_random, random_encoder
 from worldmodel.checkpoints.tensor_file import is_safetensors, read_torch, refuse_stand_ins
 from worldmodel.errors import CheckpointError, ConfigError, DownloadError
@@ -291,37 +292,5 @@ def _open_file(path: Path, want: Want, encoder: FrameEncoder | None) -> Model:
         return assemble(PublishedFile(path), want)[0]
     state = read_torch(path)
     if {"model", "optimizer"} <= state.keys():
-        return _from_training_checkpoint(path, state["model"])
+        return load_training_checkpoint(path, state["model"])
     return assemble(PublishedFile(path), want)[0]
-
-
-def _from_training_checkpoint(path: Path, tensors: dict[str, Tensor]) -> Model:
-    """Rebuild the model of a one-file training checkpoint of earlier versions.
-
-    The configuration is read from the run's summary.json.
-
-    Raises:
-        CheckpointError: The summary is missing or describes another model.
-    """
-    folders = (path.parent, path.parent.parent)
-    summary = next((f / "summary.json" for f in folders if (f / "summary.json").is_file()), None)
-    if summary is None:
-        raise CheckpointError(
-            f"{path} is a training checkpoint, and its run has no summary.json yet, which tells "
-            "the model's sizes: resume the run with the same command, then load its folder"
-        )
-    described: dict[str, Any] = read_json(summary).get("model", {})
-    kind = "world_model" if "predictor" in described else "video_model"
-    try:
-        most = sum(value.numel() for value in tensors.values())
-        model = empty_model(kind, described, most)
-    except ConfigError as error:
-        raise CheckpointError(f"{summary}: its model entry is not valid: {error}") from error
-    fill(networks(model), _own_names(tensors), str(path))
-    return model
-
-
-def _own_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename a training objective's tensors to file keys, without the training heads."""
-    short = {name.removeprefix("world."): value for name, value in tensors.items()}
-    return {k: v for k, v in short.items() if k.startswith(("encoder.", "predictor."))}
