@@ -11,7 +11,7 @@ from torch import Tensor
 
 import envs
 from envs.arm_env import ArmEnv
-from planning.apps.bench_planning import whole_history
+from planning.apps.bench_contest import whole_history
 from planning.bench_options import BenchOptions
 from planning.bounds import Bounds
 from planning.device_clock import clock

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from planning.apps.bench_planning import make_world
+from planning.apps.bench_contest import make_world
 from planning.apps.policies import planner_config, samples_at_once
 from planning.bounds import Bounds
 from planning.errors import PlanError

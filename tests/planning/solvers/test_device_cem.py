@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from planning.apps.attention_backends import choose_backend
-from planning.apps.bench_planning import make_world
+from planning.apps.bench_contest import make_world
 from planning.bounds import Bounds
 from planning.errors import EnergyError, PlanError
 from planning.planner import Memory, Observation, Planner, PlannerConfig

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from planning.apps.bench_planning import make_world
+from planning.apps.bench_contest import make_world
 from planning.bounds import Bounds
 from planning.cli.app import main
 from planning.errors import EnergyError, PlanError
