@@ -32,8 +32,9 @@ import torch
 from PIL import Image
 
 from worldmodel.atomic_io import write_json
-from worldmodel.data.prepare import PrepareOptions, pack_runs, write_shard
+from worldmodel.data.prepare import PrepareOptions, pack_runs
 from worldmodel.data.prepared import PreparedClips
+from worldmodel.data.shard_file import write_shard
 from worldmodel.data.writers.synthetic import draw_frames, random_states
 
 OUT = Path(__file__).parent / "results" / "formats.json"

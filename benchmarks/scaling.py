@@ -29,9 +29,10 @@ from training import vitg_memory
 from worldmodel.atomic_io import write_json
 from worldmodel.data.index import build_index, open_manifest
 from worldmodel.data.inspection import IndexOptions
-from worldmodel.data.prepare import PrepareOptions, prepare, write_shard
+from worldmodel.data.prepare import PrepareOptions, prepare
 from worldmodel.data.prepared import PreparedClips
 from worldmodel.data.readers.options import ReadOptions
+from worldmodel.data.shard_file import write_shard
 from worldmodel.data.transforms import Preprocess
 from worldmodel.data.writers.synthetic import random_states, write_dataset
 from worldmodel.data.writers.video import write_video

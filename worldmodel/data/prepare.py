@@ -11,7 +11,6 @@ Shapes: F frames of a shard, V views, H W pixels, N tokens, D width, S state (7)
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Callable
@@ -23,11 +22,10 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 from tqdm import tqdm
 
-from worldmodel.atomic_io import atomic_file, write_json, write_text
+from worldmodel.atomic_io import write_json
 from worldmodel.checked import Checked, between
 from worldmodel.data.cache import code_digest, digest_of
 from worldmodel.data.dataset import check_extrinsics, open_row, read_views
@@ -35,6 +33,7 @@ from worldmodel.data.files import read_json
 from worldmodel.data.index import Manifest
 from worldmodel.data.index_store import Row
 from worldmodel.data.sampling import grid_runs, states_of
+from worldmodel.data.shard_file import is_complete, stored_hash, write_shard
 from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.model_hash import model_hash, weights_hash
@@ -44,7 +43,7 @@ from worldmodel.specs import DEFAULT_CAMERA, StateFrame, Transform, check_views
 
 Encode = Callable[[Tensor], Tensor]
 COMMAND = "data prepare"
-PLAN, SUMMARY, HASH = "plan.json", "summary.json", ".sha256"
+PLAN, SUMMARY = "plan.json", "summary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,41 +146,6 @@ def pack_runs(
         tensors["jpeg"] = torch.frombuffer(bytearray(b"".join(images)), dtype=torch.uint8)
         tensors["offsets"] = torch.from_numpy(np.cumsum([0, *map(len, images)]))
     return tensors
-
-
-def write_shard(path: Path, tensors: dict[str, Tensor]) -> str:
-    """Write a shard atomically; return its hash, which is also stored beside it.
-
-    Raises:
-        DataError: The write failed, for example on a full disk.
-    """
-    data = to_bytes({k: v.contiguous() for k, v in tensors.items()})
-    digest = hashlib.sha256(data).hexdigest()
-    try:
-        with atomic_file(path) as part:
-            part.write_bytes(data)
-            write_text(path.with_suffix(HASH), digest)
-    except OSError as error:
-        raise DataError(
-            f"Cannot write {path}: {error}. Free space, then run the same command: it resumes here"
-        ) from error
-    return digest
-
-
-def is_complete(path: Path) -> bool:
-    """Return whether a shard exists and matches the hash stored beside it."""
-    digest = stored_hash(path)
-    if not path.is_file() or not digest:
-        return False
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    return found == digest
-
-
-def stored_hash(path: Path) -> str:
-    """Return the hash stored beside a shard; empty if there is none."""
-    stored = path.with_suffix(HASH)
-    return stored.read_text(encoding="utf-8", errors="replace").strip() if stored.is_file() else ""
 
 
 def read_plan(path: Path) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from worldmodel.atomic_io import link_or_copy, write_json
 from worldmodel.data.cache import digest_of
-from worldmodel.data.prepare import HASH, PLAN, SUMMARY, read_plan, stored_hash, summarise
+from worldmodel.data.prepare import PLAN, SUMMARY, read_plan, summarise
+from worldmodel.data.shard_file import HASH, stored_hash
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.shards import ShardRecord, read_shards
 

@@ -19,7 +19,8 @@ from safetensors import safe_open
 from worldmodel.actions import pose_diff
 from worldmodel.data.cache import digest_of
 from worldmodel.data.files import read_json
-from worldmodel.data.prepare import PrepareOptions, is_complete, read_plan, stored_hash
+from worldmodel.data.prepare import PrepareOptions, read_plan
+from worldmodel.data.shard_file import is_complete, stored_hash
 from worldmodel.errors import ConfigError, DataError
 
 Batch = dict[str, Any]
