@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from planning.apps.plan_fields import arm_of, box_of, first_image
 from planning.apps.policies import check_steps, make_planning_agent, planner_config, samples_at_once
-from planning.apps.workspace import point
 from planning.errors import PlanError
 from planning.goals import MAX_STEPS, GoalPicture
 from planning.policy import Policy
-from planning.protocols import Agent, Box, Decision, Reading, SubGoal, other_images, view_key
+from planning.protocols import Agent, Decision, Reading, SubGoal, other_images, view_key
 from planning.remote.batching import BatchedModel
 from planning.remote.fields import as_image, as_number, as_numbers, as_text, as_whole, get
 from planning.remote.policy import PROTOCOL
@@ -30,7 +29,6 @@ from worldmodel.models.world_model import WorldModel
 
 MAX_GOAL_BYTES = 128 * 2**20
 """Size of all goal images of a client's episode."""
-IMAGES = ("image", "observation/image", "observation/exterior_image_1_left")
 OTHER_IMAGES = {
     "wrist": ("observation/wrist_image", "observation/wrist_image_left"),
     "right": ("observation/exterior_image_2_left",),
@@ -138,12 +136,12 @@ class PlanSession:
             return handlers[name](message)
 
     def _connect(self, message: Message) -> Message:
-        self.arm = _arm(get(message, "arm"))
+        self.arm = arm_of(get(message, "arm"))
         axes = message.get("axes")
         turn = None if axes is None else as_numbers(axes, "axes", 2, 2)
         if turn is not None and not np.allclose(turn @ turn.T, np.eye(2), atol=0.01):
             raise PlanError(f"axes is {turn.tolist()}. Allowed: a rotation [2, 2]")
-        self.policy = self.service.policy(turn).connect(self.arm, _box(message.get("box_m")))
+        self.policy = self.service.policy(turn).connect(self.arm, box_of(message.get("box_m")))
         self.agent, self.goals, self.key = None, [], ""
         return {"ready": True}
 
@@ -191,7 +189,7 @@ class PlanSession:
     def _infer(self, message: Message) -> Message:
         """Answer an observation of openpi's clients, which has no episode of its own."""
         reading: Reading = {
-            "image": _first_image(message),
+            "image": first_image(message),
             **self._further(message),
             "state": self._state(message),
         }
@@ -266,50 +264,3 @@ class PlanSession:
 def _nbytes(goal: SubGoal) -> int:
     """Return the size of a goal's images [bytes]."""
     return goal.image.nbytes + sum(image.nbytes for image in other_images(goal).values())
-
-
-def _first_image(message: Message) -> NDArray[np.uint8]:
-    name = next((name for name in IMAGES if name in message), IMAGES[0])
-    return as_image(get(message, name), name)
-
-
-def _arm(found: object) -> ArmSpec:
-    """Return the conventions of an arm; `ArmSpec` checks the ranges."""
-    if not isinstance(found, Mapping):
-        raise PlanError("arm must be a map of the arm's conventions")
-    known = {field.name for field in dataclasses.fields(ArmSpec)}
-    unknown = [str(name) for name in found if name not in known]
-    if unknown:
-        raise PlanError(f"arm has unknown fields: {', '.join(unknown)[:200]}")
-    frame, camera = found.get("state_frame", "flange"), found.get("camera")
-    if frame not in ("flange", "tcp"):
-        raise PlanError(f"state_frame is {str(frame)[:60]}. Allowed: flange, tcp")
-    gripper = found.get("gripper", "command")
-    if gripper not in ("command", "difference", "none"):
-        raise PlanError(f"gripper is {str(gripper)[:60]}. Allowed: command, difference, none")
-    usual = ArmSpec()
-    ranges = {"max_rotation_rad": (1e-6, np.pi), "flange_to_tcp_m": (0.0, 1.0)}
-    sizes = {
-        name: as_number(found.get(name, getattr(usual, name)), name, *limits)
-        for name, limits in ranges.items()
-    }
-    return ArmSpec(
-        period_s=as_number(get(dict(found), "period_s"), "period_s", 1e-3, 60),
-        state_frame=frame,
-        state_dim=as_whole(found.get("state_dim", 7), "state_dim", 1, 1024),
-        action_dim=as_whole(found.get("action_dim", 7), "action_dim", 1, 1024),
-        max_step_m=as_number(get(dict(found), "max_step_m"), "max_step_m", 1e-6, 1),
-        camera=None if camera is None else as_text(camera, "camera"),
-        gripper=gripper,
-        **sizes,
-    )
-
-
-def _box(found: object) -> Box | None:
-    """Return a workspace [2, 3]: lower and upper corner."""
-    if found is None:
-        return None
-    low_m, high_m = as_numbers(found, "box_m", 2, 3)
-    if not (low_m < high_m).all():
-        raise PlanError(f"box_m is {[low_m.tolist(), high_m.tolist()]}. Allowed: low below high")
-    return point(low_m), point(high_m)

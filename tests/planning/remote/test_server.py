@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidMessage, InvalidStatus
 from websockets.sync.client import connect
 
-from planning.apps.plan_sessions import _arm
+from planning.apps.plan_fields import arm_of
 from planning.apps.policies import open_policy
 from planning.errors import DriveError, PlanError
 from planning.planner import Memory
@@ -185,7 +185,7 @@ def test_every_convention_of_an_arm_reaches_the_server():
         camera="wrist",
     )
     assert all(getattr(arm, f.name) != f.default for f in dataclasses.fields(arm))
-    assert _arm({name: getattr(arm, name) for name in ARM_FIELDS}) == arm
+    assert arm_of({name: getattr(arm, name) for name in ARM_FIELDS}) == arm
 
 
 def test_wrong_messages_are_answered_in_words(server):
