@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from envs.embodiment import HAND_OPEN
 from envs.objects import BODY_NAMES, SceneObject, place_wall
 from envs.scene import build_model
+from envs.twin.arm_server import JOINT_REFLEX, SILENCE, TableServer
 from envs.twin.franky_internals import OpenRobot, OpenSimulator
 from envs.twin.joints import Follower
 from envs.twin.messages import CLIENT_S, HEAD, Answer, Reflex, Start, leave_signals_to_parent
-from envs.twin.touch import JOINT_REFLEX, SILENCE, TableServer
 from robot.constants import MAX_WIDTH_M
 
 Array = NDArray[np.float64]
