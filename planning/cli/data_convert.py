@@ -79,7 +79,8 @@ def own_episodes(options: Options) -> Iterable[Episode]:
 def run(options: Options) -> int:
     """Convert the episodes and print the summary."""
     from planning.apps.view_data import open_data
-    from worldmodel.data.convert import UNFINISHED, convert, convert_episodes, require_new
+    from worldmodel.data.convert import convert, convert_episodes
+    from worldmodel.data.convert_output import UNFINISHED, require_new
     from worldmodel.data.inspection import IndexOptions
     from worldmodel.data.readers.options import ReadOptions
     from worldmodel.processes import usable_cores

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from worldmodel.actions import apply_action
 from worldmodel.data.cache import code_digest, digest_of
+from worldmodel.data.convert_output import UNFINISHED, move_in, require_new, set_folder
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import (
     Array,
@@ -34,19 +35,13 @@ from worldmodel.data.kept_videos import KeptVideos
 from worldmodel.data.readers.layouts import Unit, content_stamp, require_extra
 from worldmodel.data.sampling import sequences
 from worldmodel.data.writers.lerobot_video import video_path
-from worldmodel.errors import ConfigError, DataError
+from worldmodel.errors import DataError
 from worldmodel.kept_results import KeptResults
 
 if TYPE_CHECKING:
     from worldmodel.data.writers.lerobot import LeRobotWriter
 
 log = logging.getLogger(__name__)
-UNFINISHED = "unfinished"
-"""Folder of what a stopped conversion leaves for the next one, below its output."""
-PARTS = ("videos", "data", "meta")
-"""Folders of a LeRobot data set; `meta` comes last, since it makes the others a data set."""
-MOVING = "moving"
-"""File in `UNFINISHED` while the folders of a complete set are being moved to the output."""
 
 
 def convert(
@@ -124,32 +119,6 @@ def convert_episodes(
     return found | {"rejected": rejected}
 
 
-def require_new(out: Path) -> None:
-    """Check that an output folder is empty or missing.
-
-    Hidden files are locks, and the folder of an unfinished conversion may be there. What that one
-    had moved to the output when it was killed is moved back, and is used as its other videos are.
-
-    Raises:
-        ConfigError: It holds something else.
-    """
-    _move_back(out)
-    there = sorted(p.name for p in out.iterdir()) if out.exists() else []
-    other = [name for name in there if name[0] != "." and name != UNFINISHED]
-    if other:
-        raise ConfigError(f"{out} holds {other[0]}: give another out=, or empty it")
-
-
-def _move_back(out: Path) -> None:
-    part, moving = out / UNFINISHED / "set", out / UNFINISHED / MOVING
-    if not moving.is_file():
-        return
-    for name in reversed(PARTS):
-        if (out / name).exists() and not (part / name).exists():
-            (out / name).rename(part / name)
-    moving.unlink()
-
-
 def _usable(
     episodes: Iterable[Episode], rejected: dict[str, str], max_reject_fraction: float
 ) -> Iterator[Episode]:
@@ -224,7 +193,7 @@ def _convert(
     """Write recordings into `out`; videos that are kept are not encoded again."""
     from worldmodel.data.writers.lerobot import LeRobotWriter
 
-    part = out / UNFINISHED / "set"
+    part = set_folder(out)
     for name in ("data", "meta"):
         shutil.rmtree(part / name, ignore_errors=True)
     writer = LeRobotWriter(part, fps=rate)
@@ -235,11 +204,7 @@ def _convert(
     for file in part.glob("videos/*/*/*"):
         if file not in videos:  # of a stopped run with other episodes
             file.unlink()
-    (out / UNFINISHED / MOVING).touch()
-    for name in reversed(PARTS):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in PARTS:
-        (part / name).rename(out / name)
+    move_in(out)
     return {"episodes": len(writer.rows), "frames": writer.steps, "fps": rate, "out": str(out)}
 
 

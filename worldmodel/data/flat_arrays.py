@@ -15,14 +15,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -36,6 +34,7 @@ from worldmodel.data.data_root import find_root
 from worldmodel.data.dataset import open_row, read_views
 from worldmodel.data.episode import Array, Episode, EpisodeError
 from worldmodel.data.files import Links
+from worldmodel.data.growing_array import GrowingArray
 from worldmodel.data.index import Manifest, build_index, open_manifest
 from worldmodel.data.index_files import MANIFEST
 from worldmodel.data.index_store import Row
@@ -193,51 +192,13 @@ def _open_index(folder: Path, given: dict[str, object], max_reject_fraction: flo
     return manifest
 
 
-class _GrowingArray:
-    """An appendable .npy file; `close` writes the number of rows into the header."""
-
-    def __init__(self, path: Path) -> None:
-        self.file: IO[bytes] = path.open("wb")
-        self.rows = 0
-        self.digest = hashlib.sha256()
-        self.shape: tuple[int, ...] = ()
-        self.dtype = np.dtype(np.uint8)
-
-    def _write_header(self) -> None:
-        facts = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (self.rows, *self.shape),
-        }
-        np.lib.format.write_array_header_1_0(self.file, facts)
-
-    def add(self, array: np.ndarray) -> None:
-        if not self.rows:
-            self.shape, self.dtype = array.shape[1:], array.dtype
-            self._write_header()
-        if array.shape[1:] != self.shape:
-            raise DataError(
-                f"Rows of shape {array.shape[1:]} follow rows of shape {self.shape}: the episodes "
-                "of one data set must have states and actions of one size"
-            )
-        data = np.ascontiguousarray(array).tobytes()
-        self.file.write(data)
-        self.digest.update(data)
-        self.rows += len(array)
-
-    def close(self) -> None:
-        self.file.seek(0)  # the header reserves space for the number of rows
-        self._write_header()
-        self.file.close()
-
-
 def _decode(manifest: Manifest, options: DecodeOptions, workers: int, folder: Path) -> None:
     """Write the flat arrays of all accepted episodes into an empty folder.
 
     Raises:
         DataError: Only some of the episodes hold the actions as sent.
     """
-    files = {name: _GrowingArray(folder / f"{name}.npy") for name in FIELDS}
+    files = {name: GrowingArray(folder / f"{name}.npy") for name in FIELDS}
     starts, sent = [0], set()
     read = functools.partial(read_sequences, manifest=manifest, options=options)
     with WorkerPool(read, workers) as pool:

@@ -11,7 +11,8 @@ import pytest
 
 from tests.worldmodel.data.own_names import FRONT, write_own_lerobot
 from worldmodel.data.column_map import ColumnMap
-from worldmodel.data.convert import PARTS, commanded, convert, convert_episodes
+from worldmodel.data.convert import commanded, convert, convert_episodes
+from worldmodel.data.convert_output import PARTS
 from worldmodel.data.dataset import open_row
 from worldmodel.data.episode import Episode
 from worldmodel.data.index import build_index, open_manifest
