@@ -20,30 +20,12 @@ from tqdm import tqdm
 from worldmodel.atomic_io import sync_file, sync_folder, write_json
 from worldmodel.checkpoints.http_identity import Identity, content_range, identify, read_identity
 from worldmodel.checkpoints.http_stream import Head, Stream, StreamError
+from worldmodel.checkpoints.patience import PATIENT, BrokenError, Patience, SpeedFloor
 from worldmodel.data.cache import locked
 from worldmodel.errors import DownloadError
 
 SPACE_CHECK_BYTES = 64 << 20
 WEB_PAGE = (b"<!doctype html", b"<html")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Patience:
-    """How long a download may take."""
-
-    timeout_s: float = 30.0
-    """Longest silence [s]."""
-    floor_bytes_per_s: float = 10_000.0
-    """Lowest average speed over a window [bytes/s]."""
-    window_s: float = 60.0
-    """Duration of a window [s]."""
-    deadline_s: float = 86_400.0
-    """Longest duration of all attempts together [s]."""
-    attempts: int = 3
-    """Number of connections before giving up."""
-
-
-PATIENT = Patience()
 
 
 @dataclass(frozen=True)
@@ -63,10 +45,6 @@ class Remote:
     def offline_help(self, path: Path) -> str:
         """Return the instructions for a manual download."""
         return f"Without a network: download {self.url} elsewhere and put it at {path}"
-
-
-class _BrokenError(Exception):
-    """This attempt failed; the next one may succeed."""
 
 
 class _Download:
@@ -96,7 +74,7 @@ class _Download:
         """Try one connection, and put the file in place if it is complete.
 
         Raises:
-            _BrokenError: The connection failed; what arrived is kept if it can be continued.
+            BrokenError: The connection failed; what arrived is kept if it can be continued.
             DownloadError: Another attempt would not help.
         """
         notes, start = self._kept()
@@ -134,7 +112,7 @@ class _Download:
             try:
                 head = stream.head(wait_s)
             except StreamError as error:
-                raise _BrokenError(f"cannot be reached ({error})") from error
+                raise BrokenError(f"cannot be reached ({error})") from error
             self._require_success(head, start)
             try:
                 found = identify(head, r.url, size=r.size, sha256=r.sha256)
@@ -151,14 +129,14 @@ class _Download:
         finally:
             stream.close()
         if not received or (total is not None and received != total):
-            raise _BrokenError(f"sent {received} of {total} bytes")
+            raise BrokenError(f"sent {received} of {total} bytes")
         return found
 
     def _require_success(self, head: Head, start: int) -> None:
         if head.status == 416:
             self.discard()
             if start:
-                raise _BrokenError("has no such range: the file has changed")
+                raise BrokenError("has no such range: the file has changed")
         if head.status in {200, 206}:
             return
         advice = "It moved, or access was denied"
@@ -176,7 +154,7 @@ class _Download:
         same = notes is None or notes.is_same(found) or (known and notes.size == found.size)
         if not fits or not same:
             self.discard()
-            raise _BrokenError(
+            raise BrokenError(
                 f"continued with other content ({head.headers.get('Content-Range')}): restarting"
             )
 
@@ -193,13 +171,13 @@ class _Download:
         """Append the body to the partial file; return its size at the end of the answer.
 
         Raises:
-            _BrokenError: The answer broke off, or is too slow.
+            BrokenError: The answer broke off, or is too slow.
             DownloadError: The deadline has passed, or the answer is longer than announced.
         """
         have = checked = start
         bar = tqdm(total=total, initial=start, desc=self.remote.name, unit="B", unit_scale=True)
         with self.part.open("ab" if start else "wb") as file, bar:
-            speed = _SpeedFloor(self.patience)
+            speed = SpeedFloor(self.patience)
             while True:
                 left_s = self.ends_s - time.monotonic()
                 if left_s <= 0:
@@ -209,7 +187,7 @@ class _Download:
                 try:
                     block = stream.block(min(self.patience.timeout_s, left_s))
                 except StreamError as error:
-                    raise _BrokenError(f"broke off ({error})") from error
+                    raise BrokenError(f"broke off ({error})") from error
                 if not block:
                     return have
                 have += len(block)
@@ -227,7 +205,7 @@ class _Download:
         """Verify checksum and content; remove a file that fails.
 
         Raises:
-            _BrokenError: A resumed file is wrong; it is fetched again from its start.
+            BrokenError: A resumed file is wrong; it is fetched again from its start.
             DownloadError: A file that was fetched in one go is wrong.
         """
         with self.part.open("rb") as file:
@@ -249,31 +227,11 @@ class _Download:
             return
         self.discard()
         if self.resumed:
-            raise _BrokenError(problem)
+            raise BrokenError(problem)
         raise self.error(
             f"{problem}: the download was deleted. Try again; if it happens again, the published "
             "file has changed"
         )
-
-
-class _SpeedFloor:
-    """Raises if a window's average speed is below the floor."""
-
-    def __init__(self, patience: Patience) -> None:
-        self.patience = patience
-        self.began_s, self.received = time.monotonic(), 0
-
-    def add(self, count: int) -> None:
-        self.received += count
-        passed_s = time.monotonic() - self.began_s
-        if passed_s < self.patience.window_s:
-            return
-        if self.received < self.patience.floor_bytes_per_s * passed_s:
-            raise _BrokenError(
-                f"sent {self.received} bytes in {passed_s:.0f} s; at least "
-                f"{self.patience.floor_bytes_per_s:g} bytes/s are needed"
-            )
-        self.began_s, self.received = time.monotonic(), 0
 
 
 def fetch(remote: Remote, path: Path, patience: Patience = PATIENT) -> Path:
@@ -303,7 +261,7 @@ def _fetch(download: _Download) -> None:
     for _ in range(download.patience.attempts):
         try:
             download.attempt()
-        except _BrokenError as error:
+        except BrokenError as error:
             reason = str(error)
         else:
             return

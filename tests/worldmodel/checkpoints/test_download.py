@@ -7,7 +7,8 @@ import time
 import pytest
 
 from tests.worldmodel.checkpoints.bad_server import BODY, OTHER, SHA256, serve
-from worldmodel.checkpoints.download import Patience, Remote, fetch
+from worldmodel.checkpoints.download import Remote, fetch
+from worldmodel.checkpoints.patience import Patience
 from worldmodel.errors import DownloadError
 
 QUICK = Patience(timeout_s=20, attempts=2)
