@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from planning.plan_cost import PlanCost
-from tests.cuda_guard.cases import CASES, random_plans
+from tests.cuda_guard.cases import CASES
 from tests.cuda_guard.ledger import Ledger
+from tests.cuda_guard.model_cases import random_plans
 from tests.cuda_guard.real_device import errors, numbers
 
 ROUNDING = 3e-5
