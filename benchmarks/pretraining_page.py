@@ -14,25 +14,32 @@ def centimetres(value: float) -> str:
     return f"{100 * value:.1f} cm"
 
 
+def world_cells(row: dict[str, Any]) -> list[str]:
+    """Format what probes and planning tell of a world model."""
+    probe, reach = row["probes"], row["reach"]
+    return [
+        centimetres(probe["object_encoded_m"]),
+        centimetres(probe["object_predicted_m"]),
+        centimetres(probe["tcp_encoded_m"]),
+        " / ".join(f"{probe['loss_' + n]:.3f}" for n in ("true", "copy", "shuffled")),
+        f"{probe['loss_shuffled'] / probe['loss_true']:.2f}",
+        f"{reach['successes']}/{reach['episodes']}",
+        centimetres(reach["final_error_m"]["median"]),
+        f"{reach['seconds_per_action']['median']:.2f}",
+    ]
+
+
 def arm_table(arms: dict[str, Any]) -> str:
     """Format one row per training method."""
     head = ["way of training", "object encoded", "moving object predicted", "finger tip encoded"]
     head += ["loss true / copied / shuffled", "shuffled over true", "reach", "median error"]
     rows = []
     for row in arms.values():
-        probe, reach = row["probes"], row["reach"]
         stages = [s for s in row["stages"] if s["steps"]]
         rows.append(
             [
                 row["title"],
-                centimetres(probe["object_encoded_m"]),
-                centimetres(probe["object_predicted_m"]),
-                centimetres(probe["tcp_encoded_m"]),
-                " / ".join(f"{probe['loss_' + n]:.3f}" for n in ("true", "copy", "shuffled")),
-                f"{probe['loss_shuffled'] / probe['loss_true']:.2f}",
-                f"{reach['successes']}/{reach['episodes']}",
-                centimetres(reach["final_error_m"]["median"]),
-                f"{reach['seconds_per_action']['median']:.2f}",
+                *world_cells(row),
                 " + ".join(f"{s['processor_s'] / 60:.1f}" for s in stages),
                 " + ".join(f"{s['clips']:,}" for s in stages),
             ]

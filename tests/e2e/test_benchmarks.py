@@ -52,6 +52,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("planning_speed", "planning"),
         ("install_size", "install"),
         ("pretraining", "pretraining"),
+        ("play_pretraining", "pretraining"),
         ("shapes_pretraining", "pretraining"),
         ("dense", "probes"),
         ("probe_cost", "probes"),
