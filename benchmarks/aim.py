@@ -1,4 +1,4 @@
-"""Error of decoded positions by shape, which `aim_x_m` and `aim_y_m` correct where skills start.
+"""Error of decoded positions by shape, and the direction in which it varies most.
 
     python benchmarks/aim.py         # measure, and write the block in docs/planning.md
     python benchmarks/aim.py page    # only the page
@@ -47,7 +47,7 @@ def measure() -> dict[str, Any]:
         found = []
         for seed in range(FIRST_SEED, FIRST_SEED + SCENES):
             observation, _ = env.reset(seed=seed)
-            pose = world.locate(policy.look(observation).z_1ND)
+            pose = world.locate_at_home(policy.look(observation).z_1ND)
             assert pose is not None, "the model has an object head"
             place_3 = pose.position_m[0, int(pose.presence[0].argmax())].double().numpy()
             found.append([place_3, env.object_m])

@@ -28,7 +28,8 @@ class SubGoal:
     image: NDArray[np.uint8]
     """RGB [H, W, 3]."""
     state: NDArray[np.float32]
-    """Robot state [7] in the image; only the pose-only baseline uses it."""
+    """Robot state [7] in the image; the pose-only baseline uses it, and agents with skills, to tell
+    whether the arm is at its start."""
     steps: int
     """Step budget."""
     others: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)

@@ -14,8 +14,6 @@ from planning.skill_options import SkillOptions
 Method = Literal["auto", "actions", "skills"]
 ONE_GOAL = "one_goal_labelled"
 """Embedded model for plans of skills; it learned from labels of the simulator."""
-AIM_M = (0.006, 0.004)
-"""Mean error (x, y) of where that model's head sees cups [m]; `benchmarks/aim.py` measures it."""
 SIGHT_DEG = 45.0
 """Direction in which that head's errors are largest [deg]; `benchmarks/aim.py` measures it."""
 DEFAULT_ELITES = 12
@@ -161,16 +159,10 @@ class GoalPlannerOptions(PlannerOptions):
         return model or (ONE_GOAL if self.method == "skills" else "default")
 
     def for_model(self, model: str) -> GoalPlannerOptions:
-        """Return the options with what suits a model: the aim that its head needs."""
+        """Return the options with what suits a model: the line of sight of its training."""
         if self.method != "skills":
             return self
         search = self.skill_search
-        aim_m = AIM_M if model == ONE_GOAL else (0.0, 0.0)
-        x_m, y_m = (
-            own if given is None else given
-            for own, given in zip(aim_m, (search.aim_x_m, search.aim_y_m), strict=True)
-        )
-        search = dataclasses.replace(search, aim_x_m=x_m, aim_y_m=y_m)
         if search.sight_deg is None and model == ONE_GOAL:
             search = dataclasses.replace(search, sight_deg=SIGHT_DEG)
         return dataclasses.replace(self, skill_search=search)

@@ -192,6 +192,9 @@ class ObjectLocator(Protocol):
     def locate(self, z_BND: Tensor) -> ObjectPose | None:
         """Decode encoded or predicted tokens [B, N, D]; None if the model has no object head."""
 
+    def locate_at_home(self, z_BND: Tensor) -> ObjectPose | None:
+        """Decode encoded frames in which the arm is at its start pose, as `locate` or better."""
+
 
 class SkillModel(WorldModel, ObjectLocator, Protocol):
     """World model for long roll-outs; it may have an object head."""

@@ -40,15 +40,9 @@ class SkillOptions:
     (stroke)."""
     stop_m: float = field(default=0.02, metadata=between(0, 1, "m"))
     """Return home once every decoded object is this close to its goal (0: never)."""
-    aim_x_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
-    """Correction of an object's decoded x where a skill starts. Tall objects (decoded at 2.45 cm
-    and more) get all of it, low ones (2.15 cm and less) two fifths (null: 0.006 with
-    one_goal_labelled, whose head places objects too far from the camera, 0 with other models)."""
-    aim_y_m: float | None = field(default=None, metadata=between(-0.05, 0.05, "m"))
-    """The same for y (null: 0.004 with one_goal_labelled, 0 with other models)."""
     sight_deg: float | None = field(default=None, metadata=between(-180, 180, "deg"))
     """Direction of the camera's line of sight over the table, from the x axis of the robot's base.
-    Tall objects (decoded at 2.35 cm and more) without a certain yaw count as round and are gripped
+    Tall objects (decoded at 2.65 cm and more) without a certain yaw count as round and are gripped
     along it, where their decoded position is least certain (null: 45 with one_goal_labelled; with
     other models all objects are gripped as low ones are)."""
     roll_out: int = field(default=14, metadata=between(1, 64))

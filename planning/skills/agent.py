@@ -57,10 +57,10 @@ def is_home(context: Context) -> bool:
 
 @dataclass
 class _Goal:
-    """A goal image with its tokens and decoded objects."""
+    """A goal image as tokens, with the arm's state in it."""
 
     z_1ND: Tensor
-    objects: list[Located] | None
+    state: NDArray[np.float64]
     steps: int
 
 
@@ -102,10 +102,12 @@ class SkillAgent:
 
     def _goal(self, goal: SubGoal) -> _Goal:
         z_1ND = self.policy.encode_goal(goal)
-        return _Goal(z_1ND, self._locate(z_1ND), goal.steps)
+        return _Goal(z_1ND, np.asarray(goal.state, dtype=np.float64), goal.steps)
 
-    def _locate(self, z_1ND: Tensor) -> list[Located] | None:
-        return locate(self.model, z_1ND) if self.options.start == "located" else None
+    def _locate(self, z_1ND: Tensor, *, at_home: bool) -> list[Located] | None:
+        if self.options.start != "located":
+            return None
+        return locate(self.model, z_1ND, at_home=at_home)
 
     def act(self, observation: Reading) -> Decision | None:
         """Return the next action, or None if every goal is done or its budget spent."""
@@ -177,19 +179,20 @@ class SkillAgent:
         """Decide what to do next, fill the queue, and return the record of the decision."""
         began = time.perf_counter()
         goal = self.goals[self.index]
-        objects = self._locate(seen.z_1ND)
-        settled = self._settled(objects or (), goal.objects or ())
         context, sight_deg = self._context(state), self.options.sight_deg
+        objects = self._locate(seen.z_1ND, at_home=is_home(context))
+        shown = replace(self._context(goal.state), closed=bool(goal.state[6] > CLOSED))
+        goals = self._locate(goal.z_1ND, at_home=is_home(shown))
+        settled = self._settled(objects or (), goals or ())
         problem = Problem(
             seen=seen,
             goal_1ND=goal.z_1ND,
             context=context,
             objects=objects,
-            goals=goal.objects,
+            goals=goals,
             budget=goal.steps - self.spent,
             pushing=self.pushing,
             given_up=frozenset(self.given_up),
-            aim_m=(self.options.aim_x_m or 0.0, self.options.aim_y_m or 0.0),
             sight_rad=None if sight_deg is None else math.radians(sight_deg),
             settled=settled,
             at_home=is_home(context),
@@ -197,7 +200,7 @@ class SkillAgent:
         choice, plan = None, None
         if problem.budget < LEAST_ACTIONS:
             why: Why = "budget"
-        elif settled and len(settled) == min(len(objects or ()), len(goal.objects or ())):
+        elif settled and len(settled) == min(len(objects or ()), len(goals or ())):
             why = "reached"
         else:
             choice, plan = self.chooser.choose(problem, self.rng)

@@ -156,6 +156,7 @@ class CopyModel:
         self.encode_main = model.encode_main
         self.convert_state, self.remember = model.convert_state, model.remember
         self.next_state, self.locate = model.next_state, model.locate
+        self.locate_at_home = model.locate_at_home
 
     def unroll(
         self, z_BND: Tensor, state_BS: Tensor, actions_BKA: Tensor, past: object = None

@@ -40,9 +40,15 @@ CHUNK = 64
 only as far as its longest sample."""
 
 
-def locate(model: SkillModel, z_1ND: Tensor) -> list[Located] | None:
-    """Decode the objects on the table, the most certain first; None without an object head."""
-    found = model.locate(z_1ND)
+def locate(model: SkillModel, z_1ND: Tensor, *, at_home: bool = False) -> list[Located] | None:
+    """Decode the objects on the table, the most certain first; None without an object head.
+
+    Args:
+        model: World model.
+        z_1ND: Tokens of an encoded or imagined frame.
+        at_home: Whether it is an encoded frame with the arm at its start pose, as goals have.
+    """
+    found = model.locate_at_home(z_1ND) if at_home else model.locate(z_1ND)
     if found is None:
         return None
     places_M3 = found.position_m[0].double().cpu().numpy()

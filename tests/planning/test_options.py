@@ -10,7 +10,7 @@ from planning import arm_options, options
 from planning.arm_options import CalibrateOptions, CheckViewOptions, DriveOptions
 from planning.errors import PlanError
 from planning.options import EvalOptions, PlanOptions, ReplayOptions, SceneOptions
-from planning.planner_options import AIM_M, SIGHT_DEG, GoalPlannerOptions, PlannerOptions
+from planning.planner_options import SIGHT_DEG, GoalPlannerOptions, PlannerOptions
 from planning.plugins import KINDS
 from planning.skill_options import SkillOptions
 from planning.workcell_options import FrankaOptions, MotionOptions, WorkcellOptions
@@ -120,23 +120,6 @@ def test_options_import_neither_torch_nor_mujoco():
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-def test_the_aim_is_the_models_own():
-    """An offset measured on one head must not move the grips of another."""
-    skills = GoalPlannerOptions(method="skills")
-    own = skills.for_model("one_goal_labelled").skill_search
-    other = skills.for_model("runs/my_robot").skill_search
-    assert (own.aim_x_m, own.aim_y_m) == AIM_M
-    assert (other.aim_x_m, other.aim_y_m) == (0.0, 0.0)
-
-
-@pytest.mark.parametrize("model", ["one_goal_labelled", "one_goal"])
-def test_a_given_aim_is_kept(model):
-    given = GoalPlannerOptions(method="skills", skill_search=SkillOptions(aim_x_m=0.01))
-    found = given.for_model(model).skill_search
-    assert found.aim_x_m == 0.01
-    assert found.aim_y_m == (AIM_M[1] if model == "one_goal_labelled" else 0.0)
-
-
 def test_the_line_of_sight_is_the_models_own():
     skills = GoalPlannerOptions(method="skills")
     assert skills.for_model("one_goal_labelled").skill_search.sight_deg == SIGHT_DEG
@@ -145,7 +128,7 @@ def test_the_line_of_sight_is_the_models_own():
     assert given.for_model("one_goal_labelled").skill_search.sight_deg == 10
 
 
-def test_commands_resolve_the_aim():
+def test_commands_resolve_the_line_of_sight():
     found = EvalOptions(sub_goals="one", scene=SceneOptions(task="pick_place")).resolved()
-    assert found.planner.skill_search.aim_x_m == AIM_M[0]
+    assert found.planner.skill_search.sight_deg == SIGHT_DEG
     assert EvalOptions(scene=SceneOptions(task="reach")).resolved().planner.method == "actions"

@@ -106,6 +106,7 @@ def _rows(model: Model, has_decoder: bool) -> dict[str, object]:
             "state": f"{model.observation_spec.state_dim} numbers, "
             f"pose of the {model.observation_spec.state_frame}",
             "object head": "no" if model.object_head is None else "yes",
+            "home head": "no" if model.home_head is None else "yes",
             "picture decoder": "yes" if has_decoder else "no",
         }
     return rows

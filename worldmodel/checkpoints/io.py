@@ -40,6 +40,7 @@ def networks(model: Model) -> dict[str, nn.Module]:
     if isinstance(model, WorldModel):
         parts = {"encoder.": model.encoder.backbone, "predictor.": model.predictor}
         more = {"object_head.": model.object_head, "macro.": model.macro}
+        more["home_head."] = model.home_head
         return parts | {name: part for name, part in more.items() if part is not None}
     if isinstance(model, FrameEncoder):
         return {"encoder.": model.backbone}
@@ -147,8 +148,9 @@ def empty_model(
         with torch.device("meta"):
             head = None if model.object_head is None else ObjectHead(model.object_head)
             macro = None if model.macro is None else MacroDynamics(model.macro)
+            home = None if model.home_head is None else ObjectHead(model.home_head)
         reading = _empty_encoder(model.frame_encoder, most, encoder)
-        return WorldModel(reading, _empty_dynamics(model.dynamics), head, macro)
+        return WorldModel(reading, _empty_dynamics(model.dynamics), head, macro, home)
     if kind == "video_model":
         return _empty_encoder(from_dict(FrameEncoderConfig, config), most, encoder)
     if kind == "latent_dynamics":

@@ -116,6 +116,8 @@ class ModelConfig:
     """Head that decodes object poses; None in a model without one."""
     macro: MacroConfig | None = None
     """Slow dynamics of macro-actions; None in a model without one."""
+    home_head: ObjectHeadConfig | None = None
+    """Head for frames in which the arm is at its start pose; None in a model without one."""
 
     def __post_init__(self) -> None:
         if self.encoder.embed_dim != self.predictor.encoder_dim:
@@ -134,14 +136,18 @@ class ModelConfig:
                 f"cameras={list(cameras)} in the observation spec, num_views="
                 f"{self.predictor.num_views} in the predictor: name one camera for each view"
             )
-        head, tokens = self.object_head, (self.predictor.num_tokens, self.encoder.embed_dim)
-        if head is not None and (head.num_tokens, head.token_dim) != tokens:
-            raise ConfigError(
-                f"The object head reads {head.num_tokens} tokens of width {head.token_dim}, a "
-                f"frame has {tokens[0]} of width {tokens[1]}: use the head of this encoder"
-            )
+        self._check_heads()
         self._check_macro()
         _ = self.frame_encoder, self.dynamics  # validate the parts together
+
+    def _check_heads(self) -> None:
+        tokens = self.predictor.num_tokens, self.encoder.embed_dim
+        for name, head in (("object", self.object_head), ("home", self.home_head)):
+            if head is not None and (head.num_tokens, head.token_dim) != tokens:
+                raise ConfigError(
+                    f"The {name} head reads {head.num_tokens} tokens of width {head.token_dim}, a "
+                    f"frame has {tokens[0]} of width {tokens[1]}: use the head of this encoder"
+                )
 
     def _check_macro(self) -> None:
         if self.macro is None:

@@ -50,8 +50,16 @@ class WorldModel(nn.Module):
         dynamics: LatentDynamics,
         object_head: ObjectHead | None = None,
         macro: MacroDynamics | None = None,
+        home_head: ObjectHead | None = None,
     ) -> None:
-        """Combine an encoder, a dynamics and, if there are any, an object head and a slow dynamics.
+        """Combine an encoder, a dynamics and, if there are any, object heads and a slow dynamics.
+
+        Args:
+            encoder: Encodes frames.
+            dynamics: Predicts tokens.
+            object_head: Decodes encoded and predicted tokens.
+            macro: Slow dynamics of macro-actions.
+            home_head: Decodes encoded frames in which the arm is at its start pose.
 
         Raises:
             ConfigError: The dynamics expects other tokens, states or normalisation, or another part
@@ -62,6 +70,7 @@ class WorldModel(nn.Module):
         self.dynamics = dynamics
         self.object_head = object_head
         self.macro = macro
+        self.home_head = home_head
         self.config = ModelConfig(
             encoder=encoder.config.encoder,
             predictor=dynamics.config.predictor,
@@ -70,6 +79,7 @@ class WorldModel(nn.Module):
             scaling=dynamics.config.scaling,
             object_head=None if object_head is None else object_head.config,
             macro=None if macro is None else macro.config,
+            home_head=None if home_head is None else home_head.config,
         )
 
     @classmethod
@@ -79,7 +89,8 @@ class WorldModel(nn.Module):
         dynamics = LatentDynamics(config.dynamics)
         head = None if config.object_head is None else ObjectHead(config.object_head)
         macro = None if config.macro is None else MacroDynamics(config.macro)
-        return cls(encoder, dynamics, head, macro)
+        home = None if config.home_head is None else ObjectHead(config.home_head)
+        return cls(encoder, dynamics, head, macro, home)
 
     @property
     def predictor(self) -> ActionConditionedPredictor:
@@ -141,6 +152,14 @@ class WorldModel(nn.Module):
         Tokens of the first views alone are allowed, such as those of `encode_main`.
         """
         return None if self.object_head is None else self.object_head.locate(z_BND)
+
+    def locate_at_home(self, z_BND: Tensor) -> ObjectPose | None:
+        """Decode object poses from encoded frames in which the arm is at its start pose.
+
+        Where all frames have the arm in the same place, a head of its own decodes more exactly.
+        Without one this is `locate`.
+        """
+        return self.locate(z_BND) if self.home_head is None else self.home_head.locate(z_BND)
 
     def convert_state(self, state_S: Tensor, frame: StateFrame) -> Tensor:
         """Convert states [..., 7] of `frame` to the model's state frame."""

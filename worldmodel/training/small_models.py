@@ -48,6 +48,7 @@ class Start:
     encoder: FrameEncoder | None = None
     dynamics: LatentDynamics | None = None
     object_head: ObjectHead | None = None
+    home_head: ObjectHead | None = None
     simulator_label: bool = False
     """Whether a label from a simulator was used in training these parts."""
 
@@ -78,6 +79,7 @@ def open_start(options: SmallOptions, given: Model | None = None) -> Start:
         encoder=encoder,
         dynamics=world.dynamics.train(),
         object_head=world.object_head,
+        home_head=world.home_head,
         simulator_label=label,
     )
 

@@ -149,16 +149,23 @@ def test_travels_inside_the_model_file(tmp_path):
         predictor=predictor,
         observation=ObservationSpec(image_size=(32, 32)),
         object_head=CONFIG,
+        home_head=dataclasses.replace(CONFIG, hidden_dim=32),
     )
     world = WorldModel.from_config(config)
     save(tmp_path / "with.safetensors", world)
     again = load_world_model(tmp_path / "with.safetensors", "cpu")
     z = torch.randn(3, 1, 16)
     assert torch.allclose(again.locate(z).position_m, world.locate(z).position_m, atol=1e-6)
+    at_home = world.locate_at_home(z).position_m
+    assert torch.allclose(again.locate_at_home(z).position_m, at_home, atol=1e-6)
+    assert not torch.allclose(world.locate(z).position_m, at_home, atol=1e-3)
     assert again.config == world.config
+    without = WorldModel.from_config(dataclasses.replace(config, home_head=None))
+    assert torch.equal(without.locate_at_home(z).position_m, without.locate(z).position_m)
     other = dataclasses.replace(CONFIG, num_tokens=4)
-    with pytest.raises(ConfigError, match="4 tokens"):
-        dataclasses.replace(config, object_head=other)
+    for name in ("object", "home"):
+        with pytest.raises(ConfigError, match=f"{name} head reads 4 tokens"):
+            dataclasses.replace(config, **{f"{name}_head": other})
 
 
 def test_models_without_a_head_locate_nothing():

@@ -1,5 +1,6 @@
 """Both phases of the one-goal recipe on simulated play: the head, the warm start, cached tokens."""
 
+import copy
 import json
 
 import numpy as np
@@ -9,8 +10,10 @@ import torch
 from planning.cli.app import compose_options, main
 from worldmodel import load_world_model
 from worldmodel.checkpoints.container import read_description
+from worldmodel.checkpoints.io import save
 from worldmodel.data.memory import open_clips
 from worldmodel.errors import ConfigError, DataError
+from worldmodel.models.world_model import WorldModel
 from worldmodel.training.encoded_clips import encode_clips
 from worldmodel.training.small_models import open_start
 
@@ -78,6 +81,22 @@ def test_phase_two_trains_the_predictor_alone_and_resumes(world):
     changed = {k.split(".")[0] for k in first if not torch.equal(first[k], second[k])}
     assert changed == {"dynamics"}
     assert all(torch.equal(second[k], killed[k]) for k in second)
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("frozen", True), ("finetune", False)])
+def test_a_home_head_is_kept_as_long_as_its_encoder(world, tmp_path, mode, kept):
+    root, folders = world
+    start = load_world_model(root / "first", "cpu")
+    head = copy.deepcopy(start.object_head)
+    whole = WorldModel(start.encoder, start.dynamics, start.object_head, None, head)
+    save(tmp_path / "home.safetensors", whole)
+    words = [*RUN, *folders, f"mode={mode}", f"encoder={tmp_path}/home.safetensors"]
+    words += ["warm_predictor=true", "head_weight=1", f"out={tmp_path}/out"]
+    assert main(["train", *words]) == 0
+    after = load_world_model(tmp_path / "out", "cpu").home_head
+    assert (after is not None) == kept
+    if after is not None:
+        assert torch.allclose(after.net[0].weight, head.net[0].weight, atol=1e-3)
 
 
 def test_cached_tokens_are_those_of_the_encoder(world):

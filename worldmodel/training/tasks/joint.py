@@ -268,7 +268,9 @@ class JointTask(MemoryTask, PredictorTask):
         head = self.objective.object_head
         if head is not None:
             head.load_state_dict(part_of(weights, "object_head"))
-        world = WorldModel(encoder, self.trained(weights), head)
+        # it reads the tokens of the frozen encoder alone
+        home = self.start.home_head if isinstance(self.options, FrozenOptions) else None
+        world = WorldModel(encoder, self.trained(weights), head, home_head=home)
         uses_label = self.objective.label_head is not None or self.start.simulator_label
         uses_label = uses_label or self.options.object_head.uses_simulator
         label = "yes" if uses_label else "no"

@@ -202,7 +202,7 @@ class MacroTask(MemoryTask):
             macro = MacroDynamics(self.objective.macro.config)
         macro.load_state_dict(part_of(weights, "macro"))
         start = self.world
-        world = WorldModel(start.encoder, start.dynamics, start.object_head, macro)
+        world = WorldModel(start.encoder, start.dynamics, start.object_head, macro, start.home_head)
         label = "yes" if simulator_label(self.options.start.encoder) else "no"
         save(path, world, notes={"simulator_label": label}, dtype=torch.float16)
         return {
