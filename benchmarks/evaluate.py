@@ -38,8 +38,8 @@ EARLIER = RESULTS / "earlier"
 EARLIER_SEARCH = RESULTS / "earlier_search"
 """Rows with one goal image that were measured with the search's earlier defaults."""
 EARLIER_WEIGHTS = RESULTS / "before_home_head"
-"""Rows of one_goal_labelled before it had a home head (docs/model-card.md); `fresh` in it holds those
-on other seeds. RESULTS/before_phase3 has rows before the third phase of its training."""
+"""Rows of one_goal_labelled before it had a home head (docs/model-card.md), also those of its fresh
+seeds. RESULTS/before_phase3 has rows before the third phase of its training."""
 SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
