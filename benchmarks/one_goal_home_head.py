@@ -57,7 +57,6 @@ class Scenes:
     objects: tuple[str, ...]
     seed: int
     number: int
-    test_seed: int = 0
     clutter: Clutter | None = None
 
 
