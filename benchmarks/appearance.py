@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from option_words import read_words
 from tqdm import tqdm
 
 import envs
@@ -76,12 +77,8 @@ def errors_m(world: Any, split: str, scenes: int, shape: str) -> np.ndarray:
 
 def main() -> None:
     """Measure, print and store the results."""
-    given = {"model": "default", "scenes": "40", "shape": "cube", "label": ""}
-    for word in sys.argv[1:]:
-        key, _, value = word.partition("=")
-        if key not in given:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
-        given[key] = value
+    defaults = {"model": "default", "scenes": "40", "shape": "cube", "label": ""}
+    given = read_words(sys.argv[1:], defaults)
     world = load(given["model"], "cpu")
     file = Path(given["model"]) if Path(given["model"]).is_file() else embedded_path(given["model"])
     rows = {}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table
 
 import envs
@@ -141,12 +142,7 @@ def main(words: list[str]) -> None:
     Raises:
         SystemExit: An option is unknown.
     """
-    given = {"episodes": "25", "only": ""}
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in given:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
-        given[key] = value
+    given = read_words(words, {"episodes": "25", "only": ""})
     kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     for name, case in cases(int(given["episodes"])).items():
         if given["only"] in name:

@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,12 +85,7 @@ def write_page(result: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure what is missing, then write the results and the page."""
-    options = {"out": "runs/dense", "shapes": "", "only": ""}
-    for word in sys.argv[1:]:
-        key, _, value = word.partition("=")
-        if key not in options:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(options)}")
-        options[key] = value
+    options = read_words(sys.argv[1:], {"out": "runs/dense", "shapes": "", "only": ""})
     if options["only"] != "page":
         found = measure(Path(options["out"]).resolve(), options["shapes"])
         RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

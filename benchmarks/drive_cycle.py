@@ -17,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from option_words import read_words
+
 RESULTS = Path(__file__).parent / "results" / "drive_cycle.json"
 ROUNDS = 12
 PARTS = ("cycle", "cycle without encoding and plan")
@@ -62,10 +64,8 @@ def drive(tree: Path) -> list[float]:
 
 def main() -> None:
     """Drive in turn, and write the medians and their ratio."""
-    word, _, value = (sys.argv[1:] or [""])[0].partition("=")
-    if word != "before" or not value:
-        sys.exit("Give before=DIR, a checkout to compare with.")
-    trees = {"before": Path(value).resolve(), "now": Path(__file__).resolve().parents[1]}
+    given = read_words(sys.argv[1:], {}, required=["before"])
+    trees = {"before": Path(given["before"]).resolve(), "now": Path(__file__).resolve().parents[1]}
     took: dict[str, list[list[float]]] = {name: [] for name in trees}
     for turn in range(ROUNDS):
         for name in list(trees)[:: 1 if turn % 2 else -1]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table
 
 import envs
@@ -79,12 +80,7 @@ def show(kept: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     """Run, print and store the rows."""
-    given = {"episodes": "100", "only": ""}
-    for word in sys.argv[1:]:
-        key, _, value = word.partition("=")
-        if key not in given:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
-        given[key] = value
+    given = read_words(sys.argv[1:], {"episodes": "100", "only": ""})
     kept = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     for name, (task, objects, embodiment) in ROWS.items():
         if given["only"] in name:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+from option_words import read_names, read_words
 from page_blocks import fill_blocks, markdown_table
 
 from planning.apps.episode_runner import PLANNER
@@ -75,22 +76,20 @@ def rate_text(found: dict[str, Any]) -> str:
 
 def main() -> None:
     """Run the missing rows and print the table."""
-    given = {
+    defaults = {
         "model": "one_goal_labelled",
         "episodes": "40",
         "workers": "2",
-        "tasks": ",".join(TASKS),
-        "factors": ",".join(get_args(Factor)),
+        "tasks": "all",
+        "factors": "all",
     }
-    for word in sys.argv[1:]:
-        key, _, value = word.partition("=")
-        if key not in given:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(given)}")
-        given[key] = value
+    given = read_words(sys.argv[1:], defaults)
     folder = RESULTS / Path(given["model"]).stem
+    tasks = read_names(given, "tasks", TASKS)
+    factors = read_names(given, "factors", get_args(Factor))
     folder.mkdir(parents=True, exist_ok=True)
-    for factor in given["factors"].split(","):
-        for task in given["tasks"].split(","):
+    for factor in factors:
+        for task in tasks:
             file = folder / f"{task}-{factor}.json"
             if file.is_file() and count_of(file) >= int(given["episodes"]):
                 continue

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from option_words import read_words
 
 from worldmodel.atomic_io import write_json
 from worldmodel.data.dataset import open_row
@@ -53,8 +54,9 @@ def summarise(gap_F: np.ndarray, turn_F: np.ndarray, episodes: int) -> dict[str,
 
 def main() -> None:
     """Measure all episodes of a folder, print the table and write it."""
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
-    manifest = index_folder(Path(words["data"]), cache=words.get("cache", ""))
+    defaults = {"cache": "", "out": "benchmarks/results/hindsight.json"}
+    given = read_words(sys.argv[1:], defaults, required=["data"])
+    manifest = index_folder(Path(given["data"]), cache=given["cache"])
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = collections.defaultdict(list)
     for row in manifest.rows:
         episode = open_row(manifest, row)
@@ -73,7 +75,7 @@ def main() -> None:
             for name, value in values.items()
         )
         print(f"{kind:14s} {cells}")
-    write_json(Path(words.get("out", "benchmarks/results/hindsight.json")), table)
+    write_json(Path(given["out"]), table)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table
 
 HERE = Path(__file__).resolve().parent
@@ -131,10 +132,10 @@ def write_page(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Measure the sizes and write the page."""
-    given = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
-    if "page" not in sys.argv:
+    if sys.argv[1:] != ["page"]:
+        given = read_words(sys.argv[1:], {"extras": ""})
         earlier = json.loads(RESULT.read_text(encoding="utf-8"))["rows"]
-        found = measure([name for name in given.get("extras", "").split(",") if name], earlier)
+        found = measure([name for name in given["extras"].split(",") if name], earlier)
         RESULT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     write_page(json.loads(RESULT.read_text(encoding="utf-8")))
     print(PAGE)

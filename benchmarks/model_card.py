@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table, wrap
 
 from worldmodel.checkpoints.loading import embedded_path
@@ -40,7 +41,7 @@ ROWS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def main() -> None:
     """Write the results into the page."""
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    words = read_words(sys.argv[1:], {}, required=RECIPES)
     given = {name: word.split("@")[0] for name, word in words.items()}
     commits = {name: word.split("@")[1:] for name, word in words.items()}
     found = {n: json.loads((Path(r) / "summary.json").read_text("utf-8")) for n, r in given.items()}

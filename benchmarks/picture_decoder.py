@@ -21,6 +21,7 @@ import mujoco
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table
 
 import envs
@@ -127,8 +128,7 @@ def show(result: dict[str, dict[str, float]]) -> None:
 @torch.no_grad()
 def main() -> None:
     """Decode the frames of all episodes; write result, table and pictures."""
-    given = {"episodes": "60", "pictures": ""}
-    given |= dict(word.split("=", 1) for word in sys.argv[1:])
+    given = read_words(sys.argv[1:], {"episodes": "60", "pictures": ""})
     world, decoder = load_world_model(MODEL, "cpu"), load_decoder(decoder_path(MODEL))
     mean = (decoder.mean_3HW.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     rows: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from option_words import read_names, read_words
 from page_blocks import fill_blocks
 from play_page import PAGE, blocks
 from play_probe import choose, judge, judge_mean
@@ -235,8 +236,7 @@ class Comparison:
             if name != "pixels" or float(self.options["pixels"]) >= HALF:
                 self.result["encoders"][name] = self.pretrain(name)
                 self.judge()
-        names = list(ARMS) if self.options["arms"] == "all" else self.options["arms"].split(",")
-        for name in filter(None, names):
+        for name in read_names(self.options, "arms", ARMS):
             if name not in self.result["arms"]:
                 self.result["arms"][name] = self.train(name, ARMS[name])
                 self.save()
@@ -250,15 +250,8 @@ def write_page(result: dict[str, Any]) -> None:
 
 def read_options(words: list[str]) -> dict[str, str]:
     """Return the options with the given words."""
-    options = dict(DEFAULTS)
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in options:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(options)}")
-        options[key] = value
-    unknown = set(filter(None, options["arms"].split(","))) - {*ARMS, "all"}
-    if unknown:
-        raise SystemExit(f"unknown arms {sorted(unknown)}; known: {', '.join(ARMS)}")
+    options = read_words(words, DEFAULTS)
+    read_names(options, "arms", ARMS)  # refuses unknown ones before anything runs
     return options
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks
 from pretraining_page import blocks
 
@@ -266,7 +267,7 @@ def measure(name: str, arm: Arm, options: dict[str, str]) -> dict[str, Any]:
 
 def main() -> None:
     """Run the missing arms, then write the results and the page."""
-    options = {
+    defaults = {
         "data": "runs/data/train",
         "val": "runs/data/val",
         "budget_s": "360",
@@ -274,11 +275,7 @@ def main() -> None:
         "frames": "6000",
         "only": "",
     }
-    for word in sys.argv[1:]:
-        key, _, value = word.partition("=")
-        if key not in options:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(options)}")
-        options[key] = value
+    options = read_words(sys.argv[1:], defaults)
     os.chdir(ROOT)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped; run the same command to resume"))
     result: dict[str, Any] = {"budget_s": float(options["budget_s"]), "arms": {}}

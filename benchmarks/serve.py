@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from option_words import read_names, read_words
 from page_blocks import fill_blocks, markdown_table
 
 from planning.agent import PlanningAgent
@@ -50,6 +51,7 @@ from worldmodel.models.world_model import WorldModel
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "benchmarks" / "results" / "serve.json"
 PAGE = ROOT / "docs" / "serve.md"
+PARTS = ["latency", "lost"]
 CHEAP = {"samples": 8, "iterations": 1, "elites": 4, "stretch": 1}
 WORDS = [*(f"{name}={value}" for name, value in CHEAP.items()), "gate_m=0"]
 STATE = np.array([0.5, 0.0, 0.28, 3.1416, 0.0, -0.7854, 0.0], np.float32)
@@ -329,24 +331,26 @@ def measure_latency(requests: int, clients: int, python: str = "") -> dict[str, 
 
 def main(words: list[str]) -> None:
     """Measure, write the results and fill the page."""
-    given = dict(word.split("=", 1) for word in words)
-    requests, clients = int(given.get("requests", 10_000)), int(given.get("clients", 4))
+    defaults = {"requests": "10000", "clients": "4", "openpi": "", "only": ""}
+    given = read_words(words, defaults)
+    parts = read_names(given, "only", PARTS) or PARTS
+    requests, clients = int(given["requests"]), int(given["clients"])
     found: dict[str, Any] = json.loads(OUT.read_text("utf-8")) if OUT.is_file() else {}
-    if given.get("only") != "lost":
+    if "latency" in parts:
         found |= {
             "requests": requests,
             "planner": CHEAP,
             "threads": int(os.environ.get("OMP_NUM_THREADS", 0)),
             "python": platform.python_version(),
             "load": os.getloadavg()[0],
-            "latency": measure_latency(requests, clients, given.get("openpi", "")),
+            "latency": measure_latency(requests, clients, given["openpi"]),
         }
         OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if given.get("only") != "latency":
+    if "lost" in parts:
         whats = ("killed", "frozen", "slow")
         found["lost"] = [lost(robot, what) for robot in ("fake", "twin") for what in whats]
         OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    if {"latency", "lost"} <= found.keys():
+    if {*PARTS} <= found.keys():
         write_page(found)
     print(json.dumps(found, indent=1))
 

@@ -31,6 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from option_words import read_names, read_words
 from shapes_page import PAGE, VARIANTS, write_page
 
 from worldmodel.data.shape_options import ShapeClipOptions
@@ -82,8 +83,7 @@ def jobs_of(options: dict[str, str]) -> list[Job]:
         for objective in options["objectives"].split(",")
     ]
     found += [Job(f"{name}-0", ("steps=0", "seed=0")) for name in ("untrained", "raw")]
-    names = list(VARIANTS) if options["variants"] == "all" else options["variants"].split(",")
-    for name in filter(None, names):
+    for name in read_names(options, "variants", VARIANTS):
         found.append(Job(f"{name}-{seeds[0]}", (f"seed={seeds[0]}", *extra, *VARIANTS[name].words)))
     return found
 
@@ -172,15 +172,8 @@ def run_all(jobs: list[Job], options: dict[str, str], out: Path) -> Results:
 
 def read_options(words: list[str]) -> dict[str, str]:
     """Return the options with the given words."""
-    options = dict(DEFAULTS)
-    for word in words:
-        key, _, value = word.partition("=")
-        if key not in options:
-            raise SystemExit(f"unknown option {key!r}; known: {', '.join(options)}")
-        options[key] = value
-    unknown = set(filter(None, options["variants"].split(","))) - {*VARIANTS, "all"}
-    if unknown:
-        raise SystemExit(f"unknown variants {sorted(unknown)}; known: {', '.join(VARIANTS)}")
+    options = read_words(words, DEFAULTS)
+    read_names(options, "variants", VARIANTS)  # refuses unknown ones before anything runs
     return options
 
 

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from option_words import read_words
 from page_blocks import fill_blocks, markdown_table, wrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,12 +157,12 @@ def write_page(found: dict[str, Any]) -> None:
 
 def main(words: list[str]) -> None:
     """Measure both sets, write the results and fill the page."""
-    if "page" in words:
+    if words == ["page"]:
         write_page(json.loads(RESULT.read_text("utf-8")))
         return
-    given = dict(word.split("=", 1) for word in words)
+    given = read_words(words, {"out": ""}, required=SETS)
     with tempfile.TemporaryDirectory() as temporary:
-        out = Path(given.get("out", temporary))
+        out = Path(given["out"] or temporary)
         found: dict[str, Any] = {
             kind: measure(kind, Path(given[kind]), out / kind) for kind in SETS
         }

@@ -18,7 +18,7 @@ NAMES = ("page_blocks", "play_page", "play_pretraining", "play_probe", "pretrain
 def as_a_script(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in (*NAMES, "pretraining_page"):
+    for name in (*NAMES, "option_words", "pretraining_page"):
         sys.modules.pop(name, None)
 
 

@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def as_a_script(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("page_blocks", "shapes_page", "shapes_pretraining"):
+    for name in ("option_words", "page_blocks", "shapes_page", "shapes_pretraining"):
         sys.modules.pop(name, None)
 
 
