@@ -10,6 +10,7 @@ CONTACT = (
 PUSH = "mix=push objects=cube,box,cup,T,long_box objects_per_scene=0.8,0.2 turned=0.6"
 PAIRS = "mix=carry objects=cube,cube,box,cup,long_box objects_per_scene=0,1 turned=0.8"
 POSE = "mix=carry task=push_pose objects=long_box,T"
+PICK = "mix=carry task=pick_place objects=cube,cube,box,cup turned=0.3"
 PAIR, WALL = "mix=carry task=two_objects", "mix=carry task=over_wall"
 
 
@@ -108,23 +109,62 @@ BATCH = (256, 512)
 RATE = (1e-3, 1e-3)
 """Peak learning rate of each phase."""
 
-PHASE3_VAL = _set("contact_val", CONTACT, 120, 900_000)
-PHASE3_BASE = _set("contact", CONTACT, 1_600, 0)
-PHASE3 = {
-    _set("push", PUSH, 1_600, 5_000_000): (0.13, 0.08),
-    _set("push2", PUSH, 1_600, 5_100_000): (0.13, 0.08),
-    _set("push3", PUSH, 1_600, 5_200_000): (0.0, 0.08),
-    _set("contact_pairs", PAIRS, 1_600, 300_000): (0.22, 0.11),
-    _set("contact_pairs2", PAIRS, 1_200, 310_000): (0.0, 0.09),
-    _set("carry_pair", PAIR, 200, 7_200_000): (0.03, 0.02),
-    _set("carry_pair2", PAIR, 600, 7_210_000): (0.09, 0.05),
-    _set("carry_pair3", PAIR, 800, 7_220_000): (0.0, 0.06),
-    _set("carry_wall", WALL, 700, 7_000_000): (0.18, 0.10),
-    _set("carry_wall2", WALL, 700, 7_010_000): (0.0, 0.10),
-    _set("carry_pose", POSE, 300, 7_100_000): (0.10, 0.05),
-    _set("carry_pose2", POSE, 400, 7_110_000): (0.0, 0.06),
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A later phase of one_goal_labelled, which trains the predictor alone."""
+
+    sets: dict[DataSet, tuple[float, ...]]
+    """Data sets and their shares of the clips in each run; the rest are those of `LATER_BASE`."""
+    runs: tuple[str, ...]
+    """Names of the runs."""
+    words: tuple[str, ...]
+    """Length and peak learning rate of each run."""
+    eval_every: tuple[int, ...]
+    """Steps between evaluations of each run."""
+
+
+LATER_VAL = _set("contact_val", CONTACT, 120, 900_000)
+LATER_BASE = _set("contact", CONTACT, 1_600, 0)
+PUSH2 = _set("push2", PUSH, 1_600, 5_100_000)
+PAIRS2 = _set("contact_pairs2", PAIRS, 1_200, 310_000)
+CARRY_PAIR2 = _set("carry_pair2", PAIR, 600, 7_210_000)
+CARRY_WALL = _set("carry_wall", WALL, 700, 7_000_000)
+CARRY_WALL2 = _set("carry_wall2", WALL, 700, 7_010_000)
+CARRY_POSE2 = _set("carry_pose2", POSE, 400, 7_110_000)
+PHASES = {
+    3: Phase(
+        sets={
+            _set("push", PUSH, 1_600, 5_000_000): (0.13, 0.08),
+            PUSH2: (0.13, 0.08),
+            _set("push3", PUSH, 1_600, 5_200_000): (0.0, 0.08),
+            _set("contact_pairs", PAIRS, 1_600, 300_000): (0.22, 0.11),
+            PAIRS2: (0.0, 0.09),
+            _set("carry_pair", PAIR, 200, 7_200_000): (0.03, 0.02),
+            CARRY_PAIR2: (0.09, 0.05),
+            _set("carry_pair3", PAIR, 800, 7_220_000): (0.0, 0.06),
+            CARRY_WALL: (0.18, 0.10),
+            CARRY_WALL2: (0.0, 0.10),
+            _set("carry_pose", POSE, 300, 7_100_000): (0.10, 0.05),
+            CARRY_POSE2: (0.0, 0.06),
+        },
+        runs=("first", "second"),
+        words=("steps=2600 lr=6e-4", "steps=4000 lr=5e-4"),
+        eval_every=(200, 250),
+    ),
+    4: Phase(
+        sets={
+            _set("carry_pick", PICK, 1_600, 1_505_000_000): (0.26,),
+            PUSH2: (0.12,),
+            PAIRS2: (0.08,),
+            CARRY_PAIR2: (0.10,),
+            CARRY_WALL: (0.11,),
+            CARRY_WALL2: (0.11,),
+            CARRY_POSE2: (0.10,),
+        },
+        runs=("third",),
+        words=("steps=2000 lr=4e-4",),
+        eval_every=(250,),
+    ),
 }
-"""Data sets of one_goal_phase3.py, and their shares of the clips in its two runs; the rest are
-those of `PHASE3_BASE`."""
-PHASE3_WORDS = ("steps=2600 lr=6e-4", "steps=4000 lr=5e-4")
-"""Length and peak learning rate of its runs."""
+"""Phases of one_goal_predictor.py, by number."""
