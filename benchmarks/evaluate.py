@@ -37,9 +37,10 @@ README = HERE.parent / "README.md"
 EARLIER = RESULTS / "earlier"
 EARLIER_SEARCH = RESULTS / "earlier_search"
 """Rows with one goal image that were measured with the search's earlier defaults."""
-EARLIER_WEIGHTS = RESULTS / "before_home_head"
-"""Rows of one_goal_labelled before it had a home head (docs/model-card.md), also those of its fresh
-seeds. RESULTS/before_phase3 has rows before the third phase of its training."""
+EARLIER_WEIGHTS = RESULTS / "before_phase4"
+"""Rows of one_goal_labelled before the fourth phase of its training (docs/model-card.md), also
+those of its fresh seeds. RESULTS/before_home_head and before_phase3 have rows of earlier weights.
+"""
 SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
@@ -48,7 +49,7 @@ ONE_GOAL, UNLABELLED = "one_goal_labelled", "one_goal"
 """Embedded models that plan skills toward one goal image, with and without a simulator's label."""
 ONE_IMAGE_SEED = 700
 """Evaluation seed of the rows with one goal image: environment seeds from 8,000,000."""
-FRESH, FRESH_SEED = RESULTS / "fresh", 2000
+FRESH, FRESH_SEED = RESULTS / "fresh", 2100
 """Rows and seed that are measured once, after all choices about model and planner."""
 PUBLISHED = (RESULTS, FRESH)
 """Folders whose rows are in the tables; they hold rows of unchanged options alone."""

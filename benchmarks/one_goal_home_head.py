@@ -43,12 +43,16 @@ from worldmodel.training.augmentation import random_colours, random_patterns
 
 HERE = Path(__file__).resolve().parent
 OUT, PAGE = HERE / "results" / "home_head.json", HERE.parent / "docs" / "model-card.md"
-MODEL = "one_goal_labelled"
+MODELS = ("one_goal_labelled", "one_goal")
+SIZE = 128
+"""Height of their images [px]."""
 STEPS, BATCH, RATE, DECAY = 12_000, 256, 1e-3, 0.05
 NOISE = 0.05
 """Noise added to tokens, in deviations of each of their numbers."""
 COLOURS, HUE_DEG, PATTERNS = 0.1, 45.0, 0.25
 """Changes of colours and brightness, those of phase 1."""
+COPIES = (1, 5)
+"""Copies of a picture with changed colours, of the simulator's scenes and of squeezed ones."""
 ENCODED = 256
 
 
@@ -149,31 +153,40 @@ def train(head: ObjectHead, z_SND: Tensor, poses_SL4: Tensor) -> ObjectHead:
 
 def check() -> None:
     """Measure both heads of the shipped weights on unseen scenes, and write the page."""
-    world = load_world_model(MODEL, "cpu")
-    assert world.object_head is not None
-    assert world.home_head is not None
+    worlds = {name: load_world_model(name, "cpu") for name in MODELS}
     rows = []
     for scenes in TEST:
-        images_SHWC, poses_SL4 = render(scenes, world.image_size[0])
-        z_SND = encode(world, images_SHWC, changed=False)
-        row: dict[str, object] = {"task": scenes.task, "objects": scenes.objects}
-        for name, head in (("object", world.object_head), ("home", world.home_head)):
-            error_SL, _ = pose_errors(head.locate(z_SND), poses_SL4)
-            found = error_SL[torch.isfinite(error_SL)]
-            row[name] = {f"{q:g}": float(found.quantile(q)) for q in (0.5, 0.9, 0.97)}
+        images_SHWC, poses_SL4 = render(scenes, SIZE)
+        row: dict[str, Any] = {"task": scenes.task, "objects": scenes.objects}
+        for name, world in worlds.items():
+            z_SND = encode(world, images_SHWC, changed=False)
+            row[name] = {
+                "object": errors(world.object_head, z_SND, poses_SL4),
+                "home": errors(world.home_head, z_SND, poses_SL4),
+            }
         rows.append(row)
     write_json(OUT, {"scenes": TEST[0].number, "rows": rows})
     fill_blocks(PAGE, {"home_head": table(rows)})
 
 
+def errors(head: ObjectHead | None, z_SND: Tensor, poses_SL4: Tensor) -> dict[str, float]:
+    """Return quantiles of the distance of decoded from true positions [m]."""
+    assert head is not None
+    error_SL, _ = pose_errors(head.locate(z_SND), poses_SL4)
+    found = error_SL[torch.isfinite(error_SL)]
+    return {f"{q:g}": float(found.quantile(q)) for q in (0.5, 0.9, 0.97)}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Format the errors of both heads."""
+    """Format the errors of both heads of each model."""
     cells = []
     for row in rows:
         names = ", ".join(row["objects"]) or "the task's own"
-        errors = [" / ".join(f"{100 * v:.1f}" for v in row[h].values()) for h in ("object", "home")]
-        cells.append([f"{row['task']}: {names}", *(f"{found} cm" for found in errors)])
-    return markdown_table(["scenes", "object head: 50 / 90 / 97 % within", "home head"], cells)
+        found = [row[model][head] for model in MODELS for head in ("object", "home")]
+        quantiles = [" / ".join(f"{100 * v:.1f}" for v in each.values()) for each in found]
+        cells.append([f"{row['task']}: {names}", *quantiles])
+    columns = [f"`{model}`, {head} head" for model in MODELS for head in ("object", "home")]
+    return markdown_table(["scenes", *columns], cells)
 
 
 def main() -> None:
@@ -183,16 +196,16 @@ def main() -> None:
     if sys.argv[1:] == ["check"]:
         check()
         return
-    if len(sys.argv) != 3:
-        raise SystemExit(__doc__)
-    start, out = Path(sys.argv[1]), Path(sys.argv[2])
+    start, out, folder = read_words(sys.argv[1:])
     world = load_world_model(str(start), "cpu")
     assert world.object_head is not None, "the home head starts from the object head"
-    size = world.image_size[0]
     tokens, poses = [], []
-    for scenes in TRAIN:
-        images_SHWC, poses_SL4 = render(scenes, size)
-        for changed in (False, True):
+    for scenes in TRAIN if folder is None else SQUEEZED:
+        if folder is None:
+            images_SHWC, poses_SL4 = render(scenes, SIZE)
+        else:
+            images_SHWC, poses_SL4 = squeezed(scenes, SIZE, folder)
+        for changed in (False, *[True] * COPIES[folder is not None]):
             tokens.append(encode(world, images_SHWC, changed=changed))
             poses.append(poses_SL4)
     head = train(world.object_head, torch.cat(tokens), torch.cat(poses))
@@ -200,6 +213,15 @@ def main() -> None:
     assert description is not None, "world models have a description"
     whole = WorldModel(world.encoder, world.dynamics, world.object_head, world.macro, head)
     save(out, whole, notes=description["notes"], dtype=torch.float16)
+
+
+def read_words(words: list[str]) -> tuple[Path, Path, Path | None]:
+    """Return the weights to start from, those to write, and the folder of squeezed scenes."""
+    paths = [Path(word) for word in words if "=" not in word]
+    others = [word.removeprefix("squeezes=") for word in words if "=" in word]
+    if len(paths) != 2 or len(others) > 1 or any("=" in other for other in others):
+        raise SystemExit(__doc__)
+    return paths[0], paths[1], Path(others[0]) if others else None
 
 
 if __name__ == "__main__":
