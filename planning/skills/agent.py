@@ -27,6 +27,7 @@ from planning.protocols import Decision, Reading, SkillModel, SubGoal
 from planning.skill_options import SkillOptions
 from planning.skill_record import Candidate, SkillRecord, Why
 from planning.skills.choosers import Choice, Chooser, yaw_error
+from planning.skills.gripper_watch import GripperWatch
 from planning.skills.imagination import locate
 from planning.skills.motions import PUSH_ON
 from planning.skills.path import STEP_M, Array, Context, Expansion, join
@@ -41,6 +42,8 @@ LEAST_ACTIONS = 5
 """With fewer actions left, the arm goes home."""
 AT_HOME_M, AT_HOME_RAD = 0.01, 0.05
 """Distance and rotation from the start pose within which the arm is at home."""
+GRASPS = ("pick_place", "regrasp")
+"""Skills that close the gripper on an object."""
 YAW_TOLERANCE_RAD = 0.2
 """Yaw error below which an object counts as turned to its goal [rad]."""
 
@@ -99,6 +102,7 @@ class SkillAgent:
         self.imagined = float("nan")
         self.chosen: Candidate | None = None
         self.given_up: set[tuple[str, int]] = set()
+        self.gripper = GripperWatch()
 
     def _goal(self, goal: SubGoal) -> _Goal:
         z_1ND = self.policy.encode_goal(goal)
@@ -118,6 +122,7 @@ class SkillAgent:
         seen = self.policy.look(observation)
         encoded = clock(seen.z_1ND.device)
         self._drop_if_blocked(state)
+        self._leave_if_empty(state)
         record = None
         while not self.queue:
             if self.finished or self.spent >= self.goals[self.index].steps:
@@ -127,7 +132,7 @@ class SkillAgent:
                     return None
             record = self._look(seen, state, encoded - began)
         goal = self.goals[self.index]
-        action, *rest = self.queue
+        action, rest = self._next_action()
         self.queue, self.spent = rest, self.spent + 1
         self.expected_m = self.fingertips(state)[0] + action[:3]
         if self.spent >= goal.steps:
@@ -153,6 +158,23 @@ class SkillAgent:
             self.queue, self.pushing = [], False
             if self.chosen is not None:
                 self.given_up.add((self.chosen.skills[0], self.chosen.variants[0]))
+
+    def _leave_if_empty(self, state: NDArray[np.float64]) -> None:
+        """Go home from a grasp that closed on nothing: the rest of the skill would move nothing."""
+        self.gripper.look(float(state[6]))
+        grasps = self.chosen is not None and self.chosen.skills[0] in GRASPS
+        if self.queue and grasps and self.gripper.is_empty:
+            home = go_home(self._context(state))
+            self._queue(home, int(home.lengths_B[0]))
+
+    def _next_action(self) -> tuple[NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Return the next action and those after it; without motion while fingers are closing."""
+        if self.gripper.must_wait:
+            self.gripper.waited()
+            return np.zeros(7, dtype=np.float32), self.queue
+        action, *rest = self.queue
+        self.gripper.sent(action)
+        return action, rest
 
     def _context(self, state: NDArray[np.float64]) -> Context:
         tcp_m, yaw_rad = self.fingertips(state)
