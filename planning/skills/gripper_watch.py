@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from worldmodel.constants import GRIPPER_DEAD_BAND
-
 STILL = 0.02
 """Change of the closedness during an action below which the fingers are still."""
 EMPTY = 0.97
@@ -56,10 +54,10 @@ class GripperWatch:
         self._waited += 1
 
     def sent(self, action: NDArray[np.float32]) -> None:
-        """Note an action [7] of a skill that was sent."""
-        if action[6] > GRIPPER_DEAD_BAND:
+        """Note an action [7] of a skill that was sent; its command is -1, 0 or 1."""
+        if action[6] > 0:
             self._age, self._waited = 1, 0
-        elif action[6] < -GRIPPER_DEAD_BAND:
+        elif action[6] < 0:
             self._age = None
         elif self._age is not None:
             self._age += 1
