@@ -104,6 +104,18 @@ def stop(number: int) -> None:
     raise Stopped(number)
 
 
+def stop_again_after(error: BaseException) -> None:
+    """Raise `Stopped` if an error took its place, so that the work does not go on without it.
+
+    Outside `stop_signals` it does nothing.
+
+    Raises:
+        Stopped: The error follows a signal.
+    """
+    if _STATE.installed and follows_a_signal(error):
+        stop(_STATE.received or signal.SIGINT)
+
+
 def _handle(number: int, _: FrameType | None) -> None:
     if _STATE.raised.is_set() and number != signal.SIGINT:
         return  # the command is ending already; only a second Ctrl-C interrupts that

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worldmodel.errors import DataError
+from worldmodel.shutdown import stop_again_after
 
 Array = NDArray[np.float64]
 Frames = NDArray[np.uint8]
@@ -37,12 +38,15 @@ def rejecting(name: str) -> Iterator[None]:
     Raises:
         EpisodeError: As raised in the block, or `reader_failed` for any other exception.
         DataError: As raised in the block: a fault of the whole data set.
+        Stopped: A library raised the error in place of a signal's exception.
     """
     try:
         yield
-    except DataError:
+    except DataError as error:
+        stop_again_after(error)
         raise
     except Exception as error:  # anything that the bytes of a stranger's file can provoke
+        stop_again_after(error)
         message = f"{name}: {type(error).__name__}: {str(error)[:500]}"
         raise EpisodeError("reader_failed", message) from error
 
