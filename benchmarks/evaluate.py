@@ -38,9 +38,9 @@ EARLIER = RESULTS / "earlier"
 EARLIER_SEARCH = RESULTS / "earlier_search"
 """Rows with one goal image that were measured with the search's earlier defaults."""
 EARLIER_WEIGHTS = RESULTS / "before_phase4"
-"""Rows of one_goal_labelled before the fourth phase of its training (docs/model-card.md), also
-those of its fresh seeds. RESULTS/before_home_head and before_phase3 have rows of earlier weights.
-"""
+"""Rows of one_goal_labelled before the fourth phase of its training and of one_goal before its home
+head (docs/model-card.md), also those of their fresh seeds. RESULTS/before_home_head and
+before_phase3 have rows of earlier weights."""
 SECOND = "runs/second/model.safetensors"
 """Model of the default recipe, trained with another seed."""
 
