@@ -127,6 +127,11 @@ class FrameEncoder(Float32Buffers, ABC):
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode normalised frames independently to tokens [B, N, D]."""
 
+    @property
+    def takes_single_frames(self) -> bool:
+        """Whether an image is a clip of one frame, and need not be repeated to fill a clip."""
+        return False
+
     def preprocess(self, frames_HWC: Tensor) -> Tensor:
         """Transform frames to the model's size as its observation spec requires.
 
@@ -224,6 +229,11 @@ class FrameEncoder(Float32Buffers, ABC):
         return pixels.permute(0, 4, 1, 2, 3)
 
 
+def _frames(clip_BCTHW: Tensor) -> Tensor:
+    """Return the frames of clips as clips of one frame, [B * T, C, 1, H, W]."""
+    return clip_BCTHW.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+
+
 class VideoEncoder(FrameEncoder):
     """A V-JEPA vision transformer as a frame encoder and clip encoder.
 
@@ -268,21 +278,37 @@ class VideoEncoder(FrameEncoder):
         )
         return cls(FrameEncoderConfig(encoder=backbone.config, observation=spec), backbone).eval()
 
+    @property
+    def takes_single_frames(self) -> bool:
+        """Whether an image is a clip of one frame: in I-JEPA, and in V-JEPA 2.1's image path."""
+        return self._is_image or self.backbone.config.modality_embedding
+
+    @property
+    def _is_image(self) -> bool:
+        return self.backbone.config.position == "sincos_2d"
+
     def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
         """Encode a normalised clip -> [B, N, D]; an image model (I-JEPA) takes frame by frame."""
-        if self.backbone.config.position == "sincos_2d" and clip_BCTHW.shape[2] > 1:
-            frames = clip_BCTHW.transpose(1, 2).flatten(0, 1).unsqueeze(2)
-            return self.backbone(frames).unflatten(0, (len(clip_BCTHW), -1)).flatten(1, 2)
+        if self._is_image and clip_BCTHW.shape[2] > 1:
+            tokens_FND = self.backbone(_frames(clip_BCTHW))
+            return tokens_FND.unflatten(0, (len(clip_BCTHW), -1)).flatten(1, 2)
         tokens: Tensor = self.backbone(clip_BCTHW)
         return tokens
 
     @torch.no_grad()
     def encode_levels(self, clip_BTHWC: Tensor, blocks: Sequence[int]) -> Tensor:
-        """Encode clips as `encode_clip` does, and read several blocks (see the backbone's)."""
+        """Encode clips as `encode_clip` does, and read several blocks (see the backbone's).
+
+        A level has the tokens of all frames, also of an image model (I-JEPA).
+        """
 
         def levels(part: Tensor) -> Tensor:
             pixels = self.clip_pixels(part).to(self.dtype)
-            return self.backbone.encode_levels(pixels, blocks).float()
+            if not self._is_image:
+                return self.backbone.encode_levels(pixels, blocks).float()
+            tokens = self.backbone.encode_levels(_frames(pixels), blocks).float()
+            shape = (len(part), -1, len(blocks), tokens.shape[1] // len(blocks))  # B T levels N
+            return tokens.view(*shape, tokens.shape[2]).transpose(1, 2).flatten(1, 3)
 
         return self.in_parts(levels, _check(clip_BTHWC, "BTHWC", None), self.device)
 

@@ -63,6 +63,11 @@ class TransformersEncoder(FrameEncoder):
     def _is_video(self) -> bool:
         return bool(self.settings["model_type"] == "videomae")
 
+    @property
+    def takes_single_frames(self) -> bool:
+        """Whether an image is a clip of one frame: in DINOv2."""
+        return not self._is_video
+
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode normalised frames to tokens [B, N, D]; VideoMAE gets each frame repeated."""
         repeats = self.observation_spec.frames_per_token

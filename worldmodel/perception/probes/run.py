@@ -33,6 +33,7 @@ from worldmodel.perception.heads.grid import HeadGrid, HeadSettings, grid
 from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
 from worldmodel.perception.probes.config import TrainOptions, TrainPrecision
 from worldmodel.perception.probes.fresh_tokens import FreshTokens
+from worldmodel.perception.probes.frozen_tokens import recipe_for
 from worldmodel.perception.probes.labelled_videos import (
     LabelledItems,
     num_classes_of,
@@ -111,12 +112,11 @@ def _prepare(
     options: TrainOptions,
     items: tuple[LabelledItems, LabelledItems],
     recipe: Recipe,
+    encoder: FrameEncoder,
     processes: Processes,
-    device: torch.device,
 ) -> _Sets:
     """Encode what is encoded once, and divide the training items."""
     train, val = items
-    encoder = open_frozen_encoder(options.encoder, device, options.precision)
 
     def encoded(name: str, part: LabelledItems, num_views: int) -> TokenSet:
         return encode_set(
@@ -248,12 +248,15 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
         ConfigError: `out` holds another run.
     """
     processes = processes or OneProcess()
-    device, recipe = processes.device(options.device), options.clips.recipe()
+    device = processes.device(options.device)
     items = read_train_and_val(options)
     doubts = remarks(*items)
     for doubt in () if processes.rank else doubts:
         log.warning(doubt)
-    sets = _prepare(options, items, recipe, processes, device)
+    encoder = open_frozen_encoder(options.encoder, device, options.precision)
+    paths = [item.path for part in items for item in part.items]
+    recipe = recipe_for(options.clips, encoder, paths)
+    sets = _prepare(options, items, recipe, encoder, processes)
     fitting = _build(options, recipe, items[0], sets, processes, device)
     fit(fitting, processes, device)
     heads = fitting.heads
