@@ -25,8 +25,7 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.perception.clip_sampling import ClipSampling, frame_numbers
 from worldmodel.perception.heads.grid import HeadSettings
 from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
-from worldmodel.perception.probes.config import ClipOptions
-from worldmodel.perception.probes.frozen_tokens import four_levels, recipe_for, view_tokens
+from worldmodel.perception.probes.frozen_tokens import four_levels, view_tokens
 from worldmodel.perception.probes.labelled_videos import (
     LabelledItem,
     LabelledItems,
@@ -133,42 +132,6 @@ def test_levels_are_read_in_order_and_checked():
         four_levels(encoder)
     with pytest.raises(ShapeError, match="segments, views"):
         view_tokens(encoder, clips[0])
-
-
-def test_levels_of_an_image_model_hold_all_frames():
-    torch.manual_seed(0)
-    sizes_of_image = {"tubelet_size": 1, "num_frames": 1, "position": "sincos_2d"}
-    encoder = VideoEncoder.of(VisionTransformer(dataclasses.replace(SMALL, **sizes_of_image)))
-    clips = torch.randint(256, (1, 1, 2, 3, 32, 32, 3), dtype=torch.uint8)
-    both = view_tokens(encoder, clips, (0, 1))
-    assert both.shape == (1, 2, 2 * 3 * 4, 24)
-    torch.testing.assert_close(both[:, :, 12:], view_tokens(encoder, clips))
-    for frame in range(3):
-        alone = view_tokens(encoder, clips[:, :, :, frame : frame + 1], (0,))
-        torch.testing.assert_close(both[:, :, 4 * frame : 4 * frame + 4], alone)
-
-
-def test_levels_of_the_third_generation_are_those_with_a_norm():
-    own = dataclasses.replace(SMALL, depth=24, norm_blocks=(5, 11, 17, 23))
-    encoder = VideoEncoder.of(VisionTransformer(own))
-    assert four_levels(encoder) == (5, 11, 17, 23)
-    clips = torch.zeros(1, 1, 1, 2, 32, 32, 3, dtype=torch.uint8)
-    assert view_tokens(encoder, clips, four_levels(encoder)).shape == (1, 1, 16, 24)
-    plain = VideoEncoder.of(VisionTransformer(dataclasses.replace(own, norm_blocks=())))
-    assert four_levels(plain) == (17, 19, 21, 23)
-
-
-def test_images_are_one_frame_for_encoders_that_take_those():
-    video = VideoEncoder.of(VisionTransformer(SMALL))
-    assert not video.takes_single_frames
-    changes = {"modality_embedding": True}, {"position": "sincos_2d", "tubelet_size": 1}
-    for change in changes:
-        encoder = VideoEncoder.of(VisionTransformer(dataclasses.replace(SMALL, **change)))
-        images = [Path("a.png"), Path("b.JPG")]
-        assert recipe_for(ClipOptions(preset="in1k"), encoder, images).num_frames == 1
-        assert recipe_for(ClipOptions(num_frames=8), encoder, images).num_frames == 8
-        assert recipe_for(ClipOptions(), encoder, [*images, Path("c.mp4")]).num_frames == 16
-        assert recipe_for(ClipOptions(), video, images).num_frames == 16
 
 
 def make_video(path, frames=20):
@@ -316,11 +279,11 @@ def test_classes_without_items_and_shared_items_are_remarked(folder):
     items = {name: LabelledItem(folder / name, label) for name, label in (("a", 0), ("b", 4))}
     train = LabelledItems((items["a"], items["b"]), {})
     other = LabelledItems((LabelledItem(folder / "c", 2), LabelledItem(folder / "d", 4)), {})
-    assert remarks(train, other) == [
+    assert remarks(train, other, 5) == [
         "3 of 5 classes have no training item; 1 items of val are of such classes"
     ]
     named = LabelledItems((items["a"],), {}, ("cat",))
-    assert remarks(named, named) == ["1 items of val are training items as well"]
+    assert remarks(named, named, 1) == ["1 items of val are training items as well"]
 
 
 def test_probabilities_that_are_not_finite_are_no_hit():

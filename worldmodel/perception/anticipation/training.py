@@ -53,7 +53,7 @@ from worldmodel.perception.anticipation.pipeline import (
 )
 from worldmodel.perception.heads.fitting import Fitting, fit, generator_of, run_facts
 from worldmodel.perception.heads.grid import HeadGrid, grid
-from worldmodel.perception.probes.run import low_precision
+from worldmodel.perception.probes.frozen_encoder import low_precision
 from worldmodel.perception.sharing import OneProcess, Processes, sum_in_place
 
 log = logging.getLogger(__name__)

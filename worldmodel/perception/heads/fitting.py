@@ -26,7 +26,7 @@ Read = Callable[[int, Tensor], tuple[Tensor, Tensor]]
 """Returns tokens [V, B, N, D] and labels [B, ...] of items in an epoch (from 1)."""
 EMPTY = -1.0
 """Loss of a batch without a readable item."""
-FREE = ("device", "out", "save_every", "links")
+FREE = ("device", "out", "save_every", "links", "tokens")
 """Options that only say where a run is, and where its items may be."""
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError
 from worldmodel.perception.probes.recipes import COUNT, RECIPES, SSV2, Levels, Preset, Recipe
-from worldmodel.specs import Precision
 
 TrainPrecision = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -61,6 +60,9 @@ class TrainOptions(Checked):
     """Frozen encoder: a published or embedded name, or a file."""
     clips: ClipOptions = field(default_factory=ClipOptions)
     """How videos become tokens."""
+    num_classes: int | None = field(default=None, metadata=between(1, 1_000_000))
+    """Number of classes; items of a list with other labels are rejected (default: up to the largest
+    label of `train`)."""
     augment: bool = False
     """Whether to train on randomly drawn and changed views of the items, as published; tokens are
     then computed in each epoch instead of once."""
@@ -82,6 +84,9 @@ class TrainOptions(Checked):
     """Choose the head on `val` and draw the clips of long videos, as in the published code."""
     dtype: Literal["float16", "float32"] = "float16"
     """Data type of the stored tokens."""
+    tokens: str = ""
+    """Folder of the stored tokens; runs on the same items may share it, one after another (default:
+    `out`)."""
     save_every: int = field(default=200, metadata=between(1, 10**9, "updates"))
     """Number of updates between saved states; the end of each epoch is saved as well."""
     seed: int = field(default=0, metadata=between(0, 2**31 - 1))
@@ -123,7 +128,7 @@ class EvalOptions(Checked):
     """Seed of drawn clips."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
-    precision: Precision = "auto"
+    precision: TrainPrecision = "auto"
     """Data type of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
     it, else float32)."""
     out: str = "runs/probe-eval"
@@ -156,7 +161,7 @@ class PredictOptions(Checked):
     """Number of classes to print for each file."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of encoder and probe."""
-    precision: Precision = "auto"
+    precision: TrainPrecision = "auto"
     """Data type of the weights of encoder and probe (auto: bfloat16 on CUDA devices that have
     it, else float32)."""
     out: str = ""

@@ -224,13 +224,13 @@ def num_classes_of(found: LabelledItems) -> int:
     return max(max(item.label for item in found.items) + 1, len(found.classes))
 
 
-def remarks(train: LabelledItems, val: LabelledItems) -> list[str]:
+def remarks(train: LabelledItems, val: LabelledItems, num_classes: int) -> list[str]:
     """Return what makes a result doubtful although every item can be used."""
     known, found = {item.label for item in train.items}, []
-    if unseen := num_classes_of(train) - len(known):
+    if unseen := num_classes - len(known):
         lost = sum(item.label not in known for item in val.items)
         found.append(
-            f"{unseen} of {num_classes_of(train)} classes have no training item; {lost} items of "
+            f"{unseen} of {num_classes} classes have no training item; {lost} items of "
             "val are of such classes"
         )
     if both := len({*map(_absolute, train.items)} & {*map(_absolute, val.items)}):

@@ -21,18 +21,17 @@ from torch import Tensor
 
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.io import save
-from worldmodel.checkpoints.loading import load_encoder
-from worldmodel.errors import DataError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.config import ProbeConfig
 from worldmodel.models.frame_encoder import FrameEncoder
-from worldmodel.models.precision import resolve_precision
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.hdf5_file import source_stamp
 from worldmodel.perception.heads.fitting import Fitting, Read, fit, generator_of, run_facts
 from worldmodel.perception.heads.grid import HeadGrid, HeadSettings, grid
 from worldmodel.perception.probes.classifiers import ProbeGrid, probabilities
-from worldmodel.perception.probes.config import TrainOptions, TrainPrecision
+from worldmodel.perception.probes.config import TrainOptions
 from worldmodel.perception.probes.fresh_tokens import FreshTokens
+from worldmodel.perception.probes.frozen_encoder import low_precision, open_frozen_encoder
 from worldmodel.perception.probes.frozen_tokens import recipe_for
 from worldmodel.perception.probes.labelled_videos import (
     LabelledItems,
@@ -64,29 +63,21 @@ class _Sets:
     encoder: FrameEncoder
 
 
-def open_frozen_encoder(name: str, device: torch.device, precision: TrainPrecision) -> FrameEncoder:
-    """Load an encoder whose weights may be float16 as well."""
-    if precision == "float16":
-        return load_encoder(name, str(device), "float32").half()
-    return load_encoder(name, str(device), precision)
-
-
-def low_precision(precision: TrainPrecision, device: torch.device) -> torch.dtype | None:
-    """Return the data type of the heads' products; None is float32."""
-    if precision == "float16":
-        return torch.float16
-    dtype = resolve_precision(precision, device)
-    return None if dtype == torch.float32 else dtype
-
-
 def read_train_and_val(options: TrainOptions) -> tuple[LabelledItems, LabelledItems]:
     """Read both lists.
 
     Raises:
         DataError: One of them has no usable item, or they differ in their class folders.
+        ConfigError: `num_classes` is less than the number of class folders.
     """
-    train = read_items(options.train, options.root, links=options.links)
-    num_classes = max(item.label for item in train.items) + 1
+    given = options.num_classes or 0
+    train = read_items(options.train, options.root, given, links=options.links)
+    if given and given < len(train.classes):
+        raise ConfigError(
+            f"num_classes={given}, but train has {len(train.classes)} class folders: leave "
+            "num_classes out, or give their number"
+        )
+    num_classes = given or max(item.label for item in train.items) + 1
     val = read_items(options.val, options.root, num_classes, links=options.links)
     if val.classes != train.classes:
         raise DataError(
@@ -118,9 +109,9 @@ def _prepare(
     """Encode what is encoded once, and divide the training items."""
     train, val = items
 
-    def encoded(name: str, part: LabelledItems, num_views: int) -> TokenSet:
+    def encoded(name: str, part: LabelledItems, num_views: int, folder: str = "") -> TokenSet:
         return encode_set(
-            Path(options.out) / f"tokens-{name}.h5",
+            Path(folder or options.tokens or options.out) / f"tokens-{name}.h5",
             encoder,
             part,
             recipe,
@@ -150,7 +141,7 @@ def _prepare(
         choosing = (judged, chosen)
     else:
         held = tuple(train.items[number] for number in chosen.sort().values.tolist())
-        tokens = encoded("choose", LabelledItems(held, {}, train.classes), 1)
+        tokens = encoded("choose", LabelledItems(held, {}, train.classes), 1, options.out)
         fresh.rejected.update(tokens.rejected)
         choosing = (tokens, torch.arange(len(tokens.labels)))
     rejected = {"train": fresh.rejected, "val": judged.rejected}
@@ -199,6 +190,7 @@ def _build(
     options: TrainOptions,
     recipe: Recipe,
     train: LabelledItems,
+    num_classes: int,
     sets: _Sets,
     processes: Processes,
     device: torch.device,
@@ -208,7 +200,7 @@ def _build(
         embed_dim=sets.val.width,
         num_heads=options.num_heads,
         depth=options.depth or recipe.depth,
-        num_classes=num_classes_of(train),
+        num_classes=num_classes,
     )
     batches = math.ceil(len(sets.fitted) / (options.batch_size or recipe.batch_size))
     heads = ProbeGrid(
@@ -250,14 +242,15 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
     processes = processes or OneProcess()
     device = processes.device(options.device)
     items = read_train_and_val(options)
-    doubts = remarks(*items)
+    num_classes = options.num_classes or num_classes_of(items[0])
+    doubts = remarks(*items, num_classes)
     for doubt in () if processes.rank else doubts:
         log.warning(doubt)
     encoder = open_frozen_encoder(options.encoder, device, options.precision)
     paths = [item.path for part in items for item in part.items]
     recipe = recipe_for(options.clips, encoder, paths)
     sets = _prepare(options, items, recipe, encoder, processes)
-    fitting = _build(options, recipe, items[0], sets, processes, device)
+    fitting = _build(options, recipe, items[0], num_classes, sets, processes, device)
     fit(fitting, processes, device)
     heads = fitting.heads
     val_hits = _hits(heads, sets.val, torch.arange(len(sets.val.labels)), processes, device)
@@ -275,7 +268,7 @@ def train_probe(options: TrainOptions, processes: Processes | None = None) -> di
         "val_top1": int(val_hits[best, 0]) / count,
         "val_top5": int(val_hits[best, 1]) / count,
         "val_hits_per_head": val_hits[:, 0].tolist(),
-        "classes": num_classes_of(items[0]),
+        "classes": num_classes,
         "remarks": doubts,
         "processes": processes.count,
         "rejected": sets.rejected,

@@ -20,24 +20,28 @@ from torch import Tensor
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints import registry
 from worldmodel.checkpoints.container import read_description, read_json
-from worldmodel.checkpoints.loading import load_encoder, load_probe
+from worldmodel.checkpoints.loading import load_probe, resolve_device
+from worldmodel.checkpoints.pretrained import cached_folder
 from worldmodel.data.files import links_outside, read_text
 from worldmodel.errors import CheckpointError, ConfigError, DataError
+from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features.extract import find_videos
-from worldmodel.perception.probes.config import EvalOptions, PredictOptions
+from worldmodel.perception.probes.config import EvalOptions, PredictOptions, TrainPrecision
+from worldmodel.perception.probes.frozen_encoder import open_frozen_encoder
 from worldmodel.perception.probes.frozen_tokens import average_views
 from worldmodel.perception.probes.labelled_videos import LabelledItem, LabelledItems, read_items
 from worldmodel.perception.probes.recipes import RECIPES, Recipe
 from worldmodel.perception.probes.token_file import READ, count_hits, encode_file
 from worldmodel.perception.probes.token_set import encode_set
 from worldmodel.perception.sharing import OneProcess
-from worldmodel.specs import Precision
 
 log = logging.getLogger(__name__)
 NOT_FINITE = "the probabilities are not finite: the weights of probe or encoder are damaged"
 TASKS = {"places": "places205", "inat": "inat21"}
 """Task in a published probe's name -> preset, where they differ."""
+BY_FRAMES = {32: "diving48", 64: "ssv2_64"}
+"""Frames of a clip of Hugging Face's published classification models -> preset, if not ssv2."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,27 @@ class Known:
     classes: list[str]
 
 
-def open_probe(name: str, encoder: str, device: str, precision: Precision) -> Known:
+def open_probe(name: str, encoder: str, device: str, precision: TrainPrecision) -> Known:
     """Load a probe with what its file or its published name tells.
 
     Raises:
         CheckpointError: It is not a probe.
         ConfigError: The encoder is not known and not given.
     """
-    probe = load_probe(name, device, precision)
+    if precision == "float16":
+        probe = load_probe(name, device, "float32").half()
+    else:
+        probe = load_probe(name, device, precision)
     path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)
+    settings = (cached_folder(name) or Path(name)) / "config.json"
     recipe, own, classes = RECIPES["ssv2"], "", list[str]()
     if path.suffix == ".safetensors" and path.is_file():
         own, recipe, classes = _notes(path)
     elif name in registry.PROBES:
         own, recipe = _published(name)
-    elif (Path(name) / "config.json").is_file():
-        file = Path(name) / "config.json"
-        with _described(file):
-            own, (recipe, classes) = name, _huggingface(read_json(file))
+    elif settings.is_file():
+        with _described(settings):
+            own, (recipe, classes) = name, _huggingface(read_json(settings))
     if not (encoder or own):
         raise ConfigError(f"probe={name} does not tell its encoder: give encoder=NAME")
     return Known(probe, encoder or own, recipe, classes)
@@ -113,11 +120,15 @@ def _recipe(values: dict[str, Any]) -> Recipe:
 
 
 def _huggingface(settings: dict[str, Any]) -> tuple[Recipe, list[str]]:
-    """Return the recipe and the class names of a Hugging Face classification model."""
-    recipe, names = RECIPES["ssv2"], settings.get("id2label", {})
-    num_frames = int(settings.get("frames_per_clip", recipe.num_frames))
+    """Return the recipe and the class names of a Hugging Face classification model.
+
+    The number of frames tells which published recipe it is; as in transformers, the last block is
+    read.
+    """
+    num_frames = int(settings.get("frames_per_clip", RECIPES["ssv2"].num_frames))
+    recipe, names = RECIPES[BY_FRAMES.get(num_frames, "ssv2")], settings.get("id2label", {})
     classes = [str(names[key]) for key in sorted(names, key=int)]
-    return dataclasses.replace(recipe, num_frames=num_frames), classes
+    return dataclasses.replace(recipe, num_frames=num_frames, levels="last"), classes
 
 
 def _published(name: str) -> tuple[str, Recipe]:
@@ -131,6 +142,10 @@ def _published(name: str) -> tuple[str, Recipe]:
     return name if known.repo else encoder, recipe
 
 
+def _open_encoder(name: str, options: EvalOptions | PredictOptions) -> FrameEncoder:
+    return open_frozen_encoder(name, resolve_device(options.device), options.precision)
+
+
 def eval_probe(options: EvalOptions) -> dict[str, Any]:
     """Measure a probe's accuracy on labelled items; write and return the summary."""
     known = open_probe(options.probe, options.encoder, options.device, options.precision)
@@ -138,7 +153,7 @@ def eval_probe(options: EvalOptions) -> dict[str, Any]:
     num_classes = known.probe.config.num_classes
     items = read_items(options.val, options.root, num_classes, links=options.links)
     items = _in_order_of(items, known.classes, num_classes)
-    encoder = load_encoder(known.encoder, options.device, options.precision)
+    encoder = _open_encoder(known.encoder, options)
     file = encode_set(
         Path(options.out) / "tokens-val.h5",
         encoder,
@@ -217,7 +232,7 @@ def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, s
     recipe = options.clips.recipe(known.recipe)
     count = known.probe.config.num_classes
     names = _names(options.labels, count) if options.labels else dict(enumerate(known.classes))
-    encoder = load_encoder(known.encoder, options.device, options.precision)
+    encoder = _open_encoder(known.encoder, options)
     found: dict[str, Prediction] = {}
     paths = find_videos(Path(options.videos))
     outside = links_outside(paths, Path(options.videos), options.links)
