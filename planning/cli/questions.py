@@ -63,7 +63,10 @@ def run(options: Options) -> int:
         print(f"next: worldmodel questions benchmark={options.benchmark} data={options.data} \\")
         print("    answers=ANSWERS.jsonl")
         return 0
-    scored = score_answers(found.questions, read_answers(Path(options.answers)))
+    damaged: dict[str, str] = {}
+    scored = score_answers(found.questions, read_answers(Path(options.answers), damaged))
+    for name, reason in damaged.items():
+        print(f"rejected {name}: {reason}")
     groups = {
         name: {
             **asdict(s),
@@ -73,7 +76,8 @@ def run(options: Options) -> int:
         }
         for name, s in scored.groups.items()
     }
-    facts = {"unanswered": scored.unanswered, "unknown": scored.unknown, "rejected": found.rejected}
+    rejected = found.rejected | damaged
+    facts = {"unanswered": scored.unanswered, "unknown": scored.unknown, "rejected": rejected}
     write_json(out / "summary.json", {"options": asdict(options), "scores": groups, **facts})
     for name, s in scored.groups.items():
         low, high = wilson(s.pairs_right, s.pairs)

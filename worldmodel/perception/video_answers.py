@@ -52,25 +52,45 @@ def letter_of(text: str, choices: Iterable[str]) -> str:
     return letter.upper() if letter.upper() in LETTERS[: len(known)] else ""
 
 
-def read_answers(path: Path) -> dict[str, str]:
+def read_answers(path: Path, rejected: dict[str, str] | None = None) -> dict[str, str]:
     """Read a JSONL file of answers, rows with `id` and `answer`.
 
+    Args:
+        path: The file.
+        rejected: Takes the lines that are no such row (`FILE:LINE`) with the reason; without it,
+            such a line is an error. A question with two different answers has none.
+
     Raises:
-        DataError: A line is not such a row, or an identifier occurs twice.
+        DataError: The file cannot be read, or a line of it (none can, with `rejected`).
     """
     found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    refused: set[str] = set()
     for number, line in enumerate(read_text(path).splitlines(), start=1):
-        if not line.strip():
-            continue
         try:
-            row = json_row(line)
-            name = text_field(row, "id")
-            if not isinstance(row.get("answer"), str) or name in found:
-                raise DataError(f"id {name[:200]!r} has no text as `answer`, or occurs twice")
+            if line.strip():
+                _add_answer(line, found, refused)
         except DataError as error:
-            raise DataError(f"{path}:{number} {error}") from error
-        found[name] = row["answer"]
-    return found
+            if rejected is None:
+                raise DataError(f"{path}:{number} {error}") from error
+            reasons[f"{path.name}:{number}"] = str(error)
+    if reasons and not found:
+        raise DataError(f"no line of {path} can be used; the first: {next(iter(reasons.values()))}")
+    if rejected is not None:
+        rejected |= reasons
+    return {name: answer for name, answer in found.items() if name not in refused}
+
+
+def _add_answer(line: str, found: dict[str, str], refused: set[str]) -> None:
+    row = json_row(line)
+    name, answer = text_field(row, "id"), row.get("answer")
+    if not isinstance(answer, str):
+        raise DataError(f"id {name[:200]!r} has {str(answer)[:200]} as `answer`; needed: a text")
+    if name in found:
+        if answer != found[name]:
+            refused.add(name)
+        raise DataError(f"id {name[:200]!r} occurs twice")
+    found[name] = answer
 
 
 @dataclass(frozen=True)

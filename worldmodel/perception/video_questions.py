@@ -189,6 +189,17 @@ def _causal_question(row: dict[str, str], order: str) -> Question:
     )
 
 
+def _fault(questions: list[Question]) -> str:
+    """Return why questions are no pair, or an empty text."""
+    if len(questions) != 2 or questions[0].name == questions[1].name:
+        return f"has {len(questions)} questions; a pair has two"
+    one, other = questions
+    answers = {q.choices[LETTERS.index(q.answer)] for q in questions if q.answer}
+    if one.video != other.video and len(answers) == 1:  # two videos have opposite answers
+        return f"both of its videos have the answer {answers.pop()[:200]!r}"
+    return ""
+
+
 def _complete(found: list[Question], rejected: dict[str, str], path: Path) -> QuestionSet:
     """Keep the pairs that have two questions; name the others."""
     pairs: dict[str, list[Question]] = defaultdict(list)
@@ -196,10 +207,11 @@ def _complete(found: list[Question], rejected: dict[str, str], path: Path) -> Qu
         pairs[question.pair].append(question)
     kept: list[Question] = []
     for name, questions in pairs.items():
-        if len(questions) == 2 and questions[0].name != questions[1].name:
-            kept += questions
+        reason = _fault(questions)
+        if reason:
+            rejected[name] = reason
         else:
-            rejected[name] = f"has {len(questions)} questions; a pair has two"
+            kept += questions
     if not kept:
         reason = next(iter(rejected.values()), "it is empty")
         raise DataError(f"{path} has no pair of questions ({reason})")

@@ -153,10 +153,38 @@ def test_the_command_writes_prompts_and_scores_answers(mvp, tmp_path, capsys):
     assert main([*words, f"videos={videos.parent}"]) == 0
     assert "rejected c: there is no" in capsys.readouterr().out
     assert len((tmp_path / "out" / "prompts.jsonl").read_text().splitlines()) == 2
-    answers.write_text('{"id": "a_7_1", "answer": "A"}\n{"id": "a_7_1", "answer": "B"}')
-    assert main([*words, f"answers={answers}"]) == 2
-    assert "occurs twice" in capsys.readouterr().err
     with pytest.raises(DataError):
         read_answers(mvp / "intuitive_physics.jsonl")
     assert main(["questions", "benchmark=mvp", "data=nowhere"]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_damaged_lines_of_answers_are_named_and_count_as_unanswered(mvp, tmp_path, capsys):
+    lines = [
+        *('{"id": "a_7_1", "answer": "A"}', '{"id": "a_7_2", "answer": NaN}', "{torn"),
+        *('{"id": "c_1", "answer": "A"}', '{"id": "c_1", "answer": "B"}', '{"id": "c_2"}'),
+        *('{"id": "e_1", "answer": "A"}', '{"id": "e_1", "answer": "A"}', '["e_2", "B"]'),
+    ]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("\n".join(lines))
+    words = ["questions", "benchmark=mvp", f"data={mvp}", f"out={tmp_path}/out"]
+    assert main([*words, f"answers={answers}"]) == 0
+    found = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert found["unanswered"] == ["a_7_2", "c_1", "c_2", "e_2"]
+    named = {name for name in found["rejected"] if name.startswith("answers.jsonl:")}
+    assert named == {f"answers.jsonl:{i}" for i in (2, 3, 5, 6, 8, 9)}
+    assert "has nan as `answer`" in capsys.readouterr().out
+    assert found["scores"]["all"]["questions_right"] == 2
+    answers.write_text("{torn\n")
+    assert main([*words, f"answers={answers}"]) == 2
+    assert "no line of" in capsys.readouterr().err
+
+
+def test_a_pair_of_videos_with_one_answer_is_mislabelled(tmp_path):
+    rows = [mvp_row(f"{pair}_{i}", a) for pair, i, a in (("a", 1, "left"), ("a", 2, "left"))]
+    rows += [mvp_row("b_1", "left"), mvp_row("b_2", "right")]
+    path = tmp_path / "mvp.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    found = read_mvp(path)
+    assert {q.pair for q in found.questions} == {"b"}
+    assert found.rejected == {"a": "both of its videos have the answer 'left'"}
