@@ -224,6 +224,15 @@ def test_grasp_pairs_need_both_files(tmp_path):
     assert sorted(found.rejected) == ["level2/P_Gravity/1.mp4", "level2/P_Gravity/2.mp4"]
 
 
+def test_grasp_takes_an_extension_in_capitals(tmp_path):
+    for kind in ("P", "IP"):
+        write(tmp_path / "level2" / f"{kind}_Gravity" / "0.mp4")
+        folder = tmp_path / "level2" / f"{kind}_Gravity"
+        (folder / "0.mp4").rename(folder / "0.MP4")
+        (folder / "notes.txt").write_text("x")
+    assert [p.name for p in read_grasp(tmp_path).pairs] == ["Gravity/0"]
+
+
 def test_inflevel_cuts_the_longer_video_at_its_start(tmp_path):
     write(tmp_path / "gravity" / "a.mp4", 14)
     write(tmp_path / "gravity" / "b.mp4", 16)
@@ -235,6 +244,12 @@ def test_inflevel_cuts_the_longer_video_at_its_start(tmp_path):
     assert (pair.group, pair.possible.first, pair.impossible.first) == ("gravity", 4, 6)
     assert len(pair.possible.frames()) == len(pair.impossible.frames()) == 10
     assert "not a number" in found.rejected["row 3"]
+    same = {"vid2_path": "gravity/a.mp4", "vid1_end_priming_2": 3, "vid2_end_priming_2": 3}
+    table(tmp_path / "odd.csv", [row | ends[0], row | ends[0], row | same])
+    found = read_inflevel(tmp_path, tmp_path / "odd.csv")
+    assert len(found.pairs) == 1
+    assert found.rejected["row 3"] == "repeats row 2"
+    assert found.rejected["row 4"].startswith("both videos are")
     table(tmp_path / "bad.csv", [{"vid1_path": "x"}])
     with pytest.raises(DataError, match="no column vid2_path"):
         read_inflevel(tmp_path, tmp_path / "bad.csv")
@@ -265,6 +280,19 @@ def test_intphys2_rows_become_pairs(tmp_path):
     assert found.pairs[0].tags == {"difficulty": "easy", "camera": "fixed"}
     assert found.pairs[2].tags["difficulty"] == "hard"
     assert list(found.rejected) == ["scene 8 pair 2"]
+
+
+def test_intphys2_pairs_of_one_file_or_two_conditions_are_named(tmp_path):
+    intphys2(tmp_path)
+    with (tmp_path / "metadata.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    rows[0]["condition"] = "permanence"
+    rows[1]["file_name"] = rows[3]["file_name"]
+    table(tmp_path / "metadata.csv", rows)
+    found = read_intphys2(tmp_path)
+    assert [p.name for p in found.pairs] == ["8/1"]
+    assert "conditions permanence and solidity" in found.rejected["scene 7 pair 1"]
+    assert found.rejected["scene 7 pair 2"].startswith("both videos are")
 
 
 def unusable(model):

@@ -138,7 +138,7 @@ def read_grasp(root: Path) -> PairSet:
     Raises:
         DataError: No pair can be read.
     """
-    videos = sorted((root / "level2").glob("P_*/*.mp4"))
+    videos = _mp4_files(root / "level2", "P_*")
     items = (
         (v.relative_to(root).as_posix(), partial(_grasp_pair, root, v))
         for v in [*videos, *_without_partner(root)]
@@ -146,9 +146,13 @@ def read_grasp(root: Path) -> PairSet:
     return _collect(items, root, "level2/P_Gravity/0.mp4 and level2/IP_Gravity/0.mp4")
 
 
+def _mp4_files(folder: Path, kind: str) -> list[Path]:
+    return sorted(p for p in folder.glob(f"{kind}/*") if p.suffix.lower() == ".mp4")
+
+
 def _without_partner(root: Path) -> Iterator[Path]:
     """Yield the names of missing possible videos of existing impossible ones."""
-    for bad in sorted((root / "level2").glob("IP_*/*.mp4")):
+    for bad in _mp4_files(root / "level2", "IP_*"):
         good = bad.parent.with_name(bad.parent.name.removeprefix("I")) / bad.name
         if not good.exists():
             yield good
@@ -176,8 +180,21 @@ def read_inflevel(root: Path, pairs_csv: Path) -> PairSet:
     rows = read_rows(
         pairs_csv, ("vid1_path", "vid2_path", "vid1_end_priming_2", "vid2_end_priming_2")
     )
-    items = ((f"row {i}", partial(_inflevel_pair, root, row)) for i, row in enumerate(rows, 2))
+    seen: dict[tuple[str, ...], int] = {}
+    items = (
+        (f"row {i}", partial(_new_inflevel_pair, root, row, i, seen))
+        for i, row in enumerate(rows, 2)
+    )
     return _collect(items, pairs_csv, "rows of pairs")
+
+
+def _new_inflevel_pair(
+    root: Path, row: Row, number: int, seen: dict[tuple[str, ...], int]
+) -> list[Pair]:
+    facts = tuple(row.values())
+    if seen.setdefault(facts, number) != number:
+        raise DataError(f"repeats row {seen[facts]}")
+    return _inflevel_pair(root, row)
 
 
 def _inflevel_pair(root: Path, row: Row) -> list[Pair]:
@@ -192,6 +209,8 @@ def _inflevel_pair(root: Path, row: Row) -> list[Pair]:
             raise DataError(f"vid{i}_end_priming_2={text!r}; allowed: -1 (no priming part) or more")
         videos.append(Video(path, first))
         lengths.append(inspect_video(path, decode=False).frames - first)
+    if videos[0] == videos[1]:
+        raise DataError(f"both videos are {videos[0].path}")
     if min(lengths) < 1:
         raise DataError(f"{videos[0].path} or {videos[1].path} ends before its priming part")
     good, bad = (
@@ -223,7 +242,11 @@ def _intphys2_pair(root: Path, name: str, rows: list[Row]) -> list[Pair]:
     if kinds != ["Impossible", "Possible"]:
         raise DataError(f"has videos of kinds {kinds}; needed: one Impossible, one Possible")
     bad, good = sorted(rows, key=lambda row: row["type"])
+    if good["condition"] != bad["condition"]:
+        raise DataError(f"its videos have conditions {good['condition']} and {bad['condition']}")
     videos = [Video(_intphys2_file(root, row)) for row in (good, bad)]
+    if videos[0] == videos[1]:
+        raise DataError(f"both videos are {videos[0].path}")
     tags = {
         "difficulty": DIFFICULTY.get(good.get("env", ""), "hard"),
         "camera": "fixed" if good.get("game_name") in FIXED_CAMERA else "moving",
