@@ -73,7 +73,8 @@ def run(options: Options) -> int:
         "options": asdict(options),
         "probes": rows,
         "rejected": found.rejected,
-        "actions_unknown_in_training": found.unknown,
+        "actions_unknown_in_training": len(found.unknown),
+        "unknown": found.unknown,
     }
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +88,8 @@ def run(options: Options) -> int:
     for name, reason in found.rejected.items():
         print(f"rejected {name}: {reason}")
     if found.unknown:
-        print(f"{found.unknown} actions have a verb and noun that training does not have together")
+        count = len(found.unknown)
+        print(f"{count} actions have a verb and noun that training does not have together")
     print(f"{len(found.rejected)} rejected. All scores: {out / 'summary.json'}")
     return 0
 
@@ -101,6 +103,7 @@ def _score(options: Options) -> AnticipationScores:
         read_actions,
     )
     from worldmodel.perception.anticipation.evaluation import AnticipationScores, score_probes
+    from worldmodel.perception.anticipation.fresh_clips import name_of
     from worldmodel.perception.anticipation.pipeline import FutureConfig
 
     folder = Path(options.annotations)
@@ -134,5 +137,6 @@ def _score(options: Options) -> AnticipationScores:
         batch_size=options.batch_size,
         keep=Path(options.out) / "scored.jsonl",
     )
-    unknown = len(annotated) - len(actions)
+    pairs = set(classes.actions)
+    unknown = [name_of(a) for a in annotated if (a.verb, a.noun) not in pairs]
     return AnticipationScores(found.recalls, rejected | found.rejected, unknown)

@@ -103,6 +103,16 @@ def test_damaged_annotations_are_named(tmp_path, text, message):
         read_actions(tmp_path / "none.csv")
 
 
+def test_a_row_that_repeats_another_counts_once(tmp_path):
+    path = tmp_path / "validation.csv"
+    row = "P01_01_0,P01_01,2,3,1,1\n"
+    head = "narration_id,video_id,start_frame,stop_frame,verb_class,noun_class\n"
+    path.write_text(head + row + row + row.replace("_0,", "_1,"), encoding="utf-8")
+    rejected: dict[str, str] = {}
+    assert len(read_actions(path, rejected)) == 2
+    assert "P01_01_0 is in row 1 as well" in rejected["validation.csv:2"]
+
+
 def networks():
     torch.manual_seed(0)
     sizes = {"embed_dim": 24, "depth": 1, "num_heads": 2}
@@ -227,6 +237,8 @@ def frames(count):
 
 def test_a_clip_before_the_first_frame_repeats_it(tmp_path):
     write_video(tmp_path / "P01" / "P01_01.MP4", frames(30), header_fps=16)
+    folder = tmp_path / "P01"
+    (folder / "P01_01.MP4").rename(folder / "P01_01.mp4")  # as scaled copies often are
     clip = AnticipationClip(num_frames=4)
     found = read_clip(tmp_path, Action("P01_01", 20, 25, 0, 0), clip, (1.0, 1.0))
     assert found[0].equal(found[1])

@@ -43,7 +43,8 @@ def write_kitchen(root: Path, videos: int) -> None:
         path = root / name.split("_")[0] / f"{name}.MP4"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, np.stack(frames), header_fps=16)
-    (root / "EPIC_100_validation.csv").write_text("\n".join([rows[0], *rows[-8:]]))
+    strange = "s,P00_01,30,40,1,999"
+    (root / "EPIC_100_validation.csv").write_text("\n".join([rows[0], *rows[-8:], strange]))
     rows = rows[:-8]
     rows += ["x,P77_01,30,40,0,10", "y,P00_01,90000,90010,0,11", "z,P78_01,1,9,0,10"]
     rows += ["w,P00_01,9,1,0,10"]
@@ -93,6 +94,7 @@ def test_anticipate_scores_the_trained_file(run, kitchen, capsys):
         found = json.loads((kitchen / f"scored-{count}" / "summary.json").read_text())
         assert len(found["probes"]) == count
         assert found["probes"][0]["action"]["num_clips"] == 8
+        assert (found["actions_unknown_in_training"], found["unknown"]) == (1, ["P00_01 30-40"])
     assert "probe 19 action mean class recall@5" in capsys.readouterr().out
 
 

@@ -71,17 +71,23 @@ def read_actions(path: Path, rejected: dict[str, str] | None = None) -> list[Act
 
     Args:
         path: The file.
-        rejected: Takes the malformed rows (`FILE:ROW`, the first is 1) with the reason; without
-            it, such a row is an error.
+        rejected: Takes the rows that are malformed or repeat a `narration_id` (`FILE:ROW`, the
+            first is 1) with the reason; without it, such a row is an error.
 
     Raises:
-        DataError: The file is missing, lacks a column, or a row is malformed (all are, with
+        DataError: The file is missing, lacks a column, or a row cannot be used (none can, with
             `rejected`).
     """
     found = []
     reasons: dict[str, str] = {}
+    rows: dict[str, int] = {}
     for number, row in enumerate(read_rows(path, COLUMNS), 1):
         try:
+            name = row.get("narration_id", "")
+            if name and rows.setdefault(name, number) != number:
+                raise DataError(
+                    f"{path}, row {number}: {name[:200]} is in row {rows[name]} as well"
+                )
             found.append(_action(path, number, row))
         except DataError as error:
             if rejected is None:

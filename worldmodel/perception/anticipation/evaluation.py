@@ -66,20 +66,26 @@ class AnticipationScores:
     recalls: list[dict[Target, Recall]]
     rejected: dict[str, str]
     """Video and frames of the action -> reason."""
-    unknown: int = 0
-    """Number of actions whose verb and noun do not occur together in the training annotations."""
+    unknown: list[str] = field(default_factory=list)
+    """Video and frames of the actions whose verb and noun do not occur together in the training
+    annotations."""
 
 
 def video_path(root: Path, video: str) -> Path:
     """Return the file of a video in one of the two published layouts.
 
-    They are `P01/videos/P01_01.MP4` and `P01/P01_01.MP4`.
+    They are `P01/videos/P01_01.MP4` and `P01/P01_01.MP4`; the extension may be lower case.
 
     Raises:
         DataError: Neither exists.
     """
     person = inside(root, video).with_name(video.partition("_")[0])
-    found = [p for p in (person / "videos" / f"{video}.MP4", person / f"{video}.MP4") if p.exists()]
+    places = [
+        folder / f"{video}.{extension}"
+        for folder in (person / "videos", person)
+        for extension in ("MP4", "mp4")
+    ]
+    found = [path for path in places if path.exists()]
     if not found:
         raise DataError(f"there is no {person}/videos/{video}.MP4 and no {person}/{video}.MP4")
     return found[0]
