@@ -19,10 +19,13 @@ from torch import Tensor
 
 from worldmodel.checked import Checked, between
 from worldmodel.errors import ConfigError, ShapeError
+from worldmodel.training.pretrain_options import CutTo
 
 Grid = tuple[int, int, int]
 MAX_TRIES = 200
 """Maximum number of redraws for a clip whose blocks leave too little context."""
+SPREAD = 1 / 16
+"""Fraction of a clip's tokens by which contexts may exceed the median before they are cut."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class BlockMask(Checked):
     """Fraction of the clip's tubelets that a block spans; 1 as published."""
     min_context: float = field(default=1 / 16, metadata=between(0, 0.999))
     """Minimum fraction of a clip's tokens that stay visible; at least one token does."""
+    cut_to: CutTo = "shortest"
+    """Length to which the contexts of a batch are cut, see `sample_masks`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -113,6 +118,34 @@ def _clip(grid: Grid, size: Grid, kind: BlockMask, generator: torch.Generator) -
     )
 
 
+def _count(hidden_N: Tensor) -> int:
+    return int((~hidden_N).sum())
+
+
+def _near_median(
+    drawn: list[Tensor], grid: Grid, size: Grid, kind: BlockMask, generator: torch.Generator
+) -> list[Tensor]:
+    """Redraw the masks whose contexts are shorter than the batch's median, or far longer.
+
+    A clip that never comes near keeps the mask that comes nearest, preferably a longer context.
+    """
+    least = sorted(map(_count, drawn))[len(drawn) // 2]
+    most = least + int(SPREAD * drawn[0].numel())
+
+    def distance(hidden_N: Tensor) -> tuple[bool, int]:
+        count = _count(hidden_N)
+        return count < least, max(0, least - count, count - most)
+
+    found = []
+    for hidden_N in drawn:
+        for _ in range(MAX_TRIES):
+            if distance(hidden_N) == (False, 0):
+                break
+            hidden_N = min(hidden_N, _clip(grid, size, kind, generator), key=distance)
+        found.append(hidden_N)
+    return found
+
+
 def _some(flags_N: Tensor, count: int, generator: torch.Generator) -> Tensor:
     ids = flags_N.nonzero().squeeze(1)
     if len(ids) > count:
@@ -124,7 +157,10 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
     """Draw the masks of a batch.
 
     The published code truncates every clip's ids to the shortest list, which drops the clip's end;
-    here random ids are dropped instead, so that no position or time is favoured.
+    here random ids are dropped instead, so that no position or time is favoured. With `cut_to`
+    "shortest", contexts keep the length of the batch's shortest one, as published: on small grids
+    and in large batches, less than half of what the blocks leave visible. With "median", clips
+    whose blocks leave less than the median are drawn again, and contexts keep the median length.
 
     Args:
         batch: Number of clips.
@@ -140,8 +176,10 @@ def sample_masks(batch: int, grid: Grid, kind: BlockMask, generator: torch.Gener
     """
     size = block_size(grid, kind, generator)
     hidden = [_clip(grid, size, kind, generator) for _ in range(batch)]
+    if kind.cut_to == "median":
+        hidden = _near_median(hidden, grid, size, kind, generator)
     targets = min(int(h.sum()) for h in hidden)
-    visible = min(int((~h).sum()) for h in hidden)
+    visible = min(map(_count, hidden))
     return TokenIds(
         context=torch.stack([_some(~h, visible, generator) for h in hidden]),
         target=torch.stack([_some(h, targets, generator) for h in hidden]),

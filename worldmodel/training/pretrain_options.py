@@ -11,6 +11,8 @@ from worldmodel.training.clip_options import ClipLength
 from worldmodel.training.network_options import MAX_DEPTH, MAX_WIDTH, check_patches
 from worldmodel.training.run_options import MAX_STEPS, LoopConfig
 
+CutTo = Literal["shortest", "median"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShapesConfig(ClipLength):
@@ -104,6 +106,10 @@ class MaskConfig(Checked):
     """Long-range mask: fraction of a frame per block."""
     alternate: bool = False
     """Train on one kind of mask per step, in turn, instead of on both, at half the cost."""
+    cut_to: CutTo = "shortest"
+    """Length to which the visible tokens of a batch's clips are cut: that of the shortest clip, as
+    published, which drops half of them on small grids, or the median (shorter clips get new
+    blocks)."""
     max_targets: int = field(default=0, metadata=between(0, 2**20, "tokens"))
     """Maximum number of hidden tokens per clip to predict, drawn at random (0: all)."""
 

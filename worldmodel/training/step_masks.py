@@ -15,8 +15,8 @@ def mask_kinds(options: VideoPretrainOptions) -> tuple[BlockMask, BlockMask]:
     """Return the short-range and the long-range mask settings."""
     masks = options.masks
     return (
-        BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale),
-        BlockMask(num_blocks=masks.long_blocks, scale=masks.long_scale),
+        BlockMask(num_blocks=masks.short_blocks, scale=masks.short_scale, cut_to=masks.cut_to),
+        BlockMask(num_blocks=masks.long_blocks, scale=masks.long_scale, cut_to=masks.cut_to),
     )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 from pathlib import Path
 
@@ -90,6 +91,35 @@ def test_clips_of_a_batch_differ_and_a_shorter_duration_leaves_frames_visible():
     ids = sample_masks(3, GRID, short, step_generator(0, 2))
     assert ids.target.shape == (3, 4 * 256)
     assert len((ids.target[0] // 256).unique()) == 4
+
+
+@pytest.mark.parametrize("grid", [(3, 5, 5), (4, 8, 8), GRID])
+@pytest.mark.parametrize("kind", [SHORT_RANGE, LONG_RANGE])
+def test_contexts_of_median_length_keep_what_the_blocks_leave(grid, kind):
+    lengths = {"shortest": 0, "median": 0}
+    visible = 0.0
+    for step in range(6):
+        generator = step_generator(7, step)
+        size = block_size(grid, kind, generator)
+        drawn = [hidden_blocks(grid, size, kind.num_blocks, generator) for _ in range(32)]
+        visible += sum(float((~hidden).sum()) for hidden in drawn) / 32
+        for name in lengths:
+            asked = dataclasses.replace(kind, cut_to=name)
+            ids = sample_masks(32, grid, asked, step_generator(7, step))
+            again = sample_masks(32, grid, asked, step_generator(7, step))
+            assert torch.equal(ids.context, again.context)
+            lengths[name] += ids.context.shape[1]
+            joined = torch.cat([ids.context, ids.target], 1).sort(1).values
+            assert (joined.diff(dim=1) > 0).all(), "no token is visible and hidden"
+    share = 0.5 if (grid, kind) == ((3, 5, 5), SHORT_RANGE) else 0.9
+    assert lengths["shortest"] < share * lengths["median"]
+    assert 0.8 * visible < lengths["median"] < 1.2 * visible
+
+
+def test_a_clip_that_is_never_near_the_median_is_kept():
+    kind = BlockMask(num_blocks=1, scale=0.5, aspect=(1.0, 1.0), cut_to="median")
+    ids = sample_masks(4, (1, 4, 4), kind, step_generator(0, 0))
+    assert ids.context.shape == (4, 7)
 
 
 def test_small_grids_keep_some_context():
