@@ -49,6 +49,17 @@ VARIANTS = {
     "latent_small_predictor": Variant(
         "V-JEPA, smaller predictor (48 x 1)", ("predictor_dim=48", "predictor_depth=1")
     ),
+    "latent_tiny_predictor": Variant(
+        "V-JEPA, tiny predictor (32 x 1)", ("predictor_dim=32", "predictor_depth=1")
+    ),
+    "latent_small_dense": Variant(
+        "V-JEPA, smaller predictor (48 x 1), loss on visible tokens too",
+        ("predictor_dim=48", "predictor_depth=1", "context_loss=0.5"),
+    ),
+    "pixels_small_predictor": Variant(
+        "pixels, smaller predictor (48 x 1)",
+        ("objective=pixels", "predictor_dim=48", "predictor_depth=1"),
+    ),
     "latent_average": Variant("V-JEPA, slower average", ("momentum=0.996", "momentum_end=1.0")),
     "latent_long": Variant(
         "V-JEPA, three times as long",
@@ -127,7 +138,7 @@ def _spread(values: list[float], digits: int) -> str:
 def seed_table(result: dict[str, Any]) -> str:
     """Format mean and range over the seeds of each objective that has several complete runs."""
     rows = []
-    for objective in ("latent", "pixels", "labels"):
+    for objective in TITLES:
         arms = _seeds(result, objective)
         if len(arms) < 2:
             continue

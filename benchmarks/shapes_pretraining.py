@@ -3,6 +3,7 @@
     python benchmarks/shapes_pretraining.py                    # three hours of one core; resumable
     python benchmarks/shapes_pretraining.py seeds=0,1,2        # three seeds of every objective
     python benchmarks/shapes_pretraining.py objectives=latent  # V-JEPA alone
+    python benchmarks/shapes_pretraining.py objectives= variants=latent_dense  # one variant alone
     python benchmarks/shapes_pretraining.py extra="steps=5000 batch_size=16"  # shorter runs
     python benchmarks/shapes_pretraining.py device=cuda jobs=9 workers=5 seeds=0,1,2 variants=all \
         store=/tmp/shape_clips extra="cuda_graph=true bf16=false save_every=3500" minutes=8
@@ -80,7 +81,7 @@ def jobs_of(options: dict[str, str]) -> list[Job]:
     found = [
         Job(f"{objective}-{seed}", (f"objective={objective}", f"seed={seed}", *extra))
         for seed in seeds
-        for objective in options["objectives"].split(",")
+        for objective in filter(None, options["objectives"].split(","))
     ]
     found += [Job(f"{name}-0", ("steps=0", "seed=0")) for name in ("untrained", "raw")]
     for name in read_names(options, "variants", VARIANTS):

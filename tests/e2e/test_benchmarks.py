@@ -54,6 +54,7 @@ def test_the_commands_of_the_comparison_of_pretraining_compose(capsys):
         ("pretraining", "pretraining"),
         ("play_pretraining", "pretraining"),
         ("shapes_pretraining", "pretraining"),
+        ("shape_surprise", "pretraining"),
         ("dense", "probes"),
         ("probe_cost", "probes"),
         ("probe_set", "probes"),
@@ -84,7 +85,9 @@ def test_a_page_shows_the_figures_of_its_results(script, page, tmp_path, monkeyp
         module.fill_blocks(copy, module.blocks(module.read(module.RESULT), titles))
     else:
         results = module.RESULT if hasattr(module, "RESULT") else module.OUT
-        module.write_page(module.json.loads(results.read_text("utf-8")))
+        writer = sys.modules[module.write_page.__module__]
+        monkeypatch.setattr(writer, "PAGE", copy)
+        writer.write_page(json.loads(results.read_text("utf-8")))
     shown = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert copy.read_text(encoding="utf-8") == shown
     if script == "evaluate":

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = ("shapes_pretraining", "shape_surprise")
 
 
 @pytest.fixture(autouse=True)
 def as_a_script(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("option_words", "page_blocks", "shapes_page", "shapes_pretraining"):
+    for name in ("option_words", "page_blocks", "shapes_page", *SCRIPTS):
         sys.modules.pop(name, None)
 
 
@@ -72,3 +73,28 @@ def test_finished_runs_are_taken_over_without_training(tmp_path, monkeypatch):
     arms = json.loads(result.read_text("utf-8"))["arms"]
     assert list(arms) == ["latent-1"]
     assert arms["latent-1"]["direction"] == 0.5
+
+
+def test_a_variant_runs_without_the_objectives():
+    script = importlib.import_module("shapes_pretraining")
+    options = script.read_options(["objectives=", "variants=latent_lr", "seeds=2"])
+    names = [job.name for job in script.jobs_of(options)]
+    assert names == ["untrained-0", "raw-0", "latent_lr-2"]
+
+
+def test_surprise_is_counted_at_the_event_after_it_and_on_average():
+    script = importlib.import_module("shape_surprise")
+    pairs = [
+        {"possible": [[1.0, 1.0, 1.0]], "impossible": [[1.0, 1.5, 0.4]]},
+        {"possible": [[1.0, 1.0, 1.0]], "impossible": [[1.0, 2.0, 0.9]]},
+    ]
+    assert [script.pairs_won(pairs, 0, window) for window in (1, 2, None)] == [2, 0, 1]
+
+
+def test_the_table_of_surprise_has_intervals():
+    script = importlib.import_module("shape_surprise")
+    row = {"event": "jumps", "context": 4, "pairs": 200, "won": 177, "won_at_event": 200}
+    row |= {"won_after": 100, "auroc_mean": 0.6, "auroc_mean_ci95": [0.5, 0.7]}
+    table = script.surprise_table({"latent-1": [row]}).splitlines()
+    assert "| 1 | jumps | 4 | 200 of 200 (98 to 100 %) | 100 of 200 (43 to 57 %) |" in table[2]
+    assert table[2].endswith("| 177 of 200 (83 to 92 %) | 0.60 (0.50 to 0.70) |")
