@@ -83,6 +83,26 @@ def test_frames_of_a_clip_are_encoded_one_by_one(arrays, tmp_path):
     assert torch.equal(again.encode_clip(images[None]), tokens)
 
 
+def test_an_encoder_of_a_predictors_width_and_depth_needs_its_heads(tmp_path):
+    small = EncoderConfig(
+        image_size=(28, 28),
+        num_frames=1,
+        patch_size=14,
+        tubelet_size=1,
+        embed_dim=384,
+        depth=12,
+        num_heads=6,
+        position="sincos_2d",
+    )
+    state = VisionTransformer(small).state_dict()
+    state["patch_embed.proj.weight"] = state["patch_embed.proj.weight"].squeeze(2)
+    torch.save({"encoder": state}, tmp_path / "small.pth.tar")
+    with pytest.raises(ConfigError, match="num_heads"):
+        load_published(tmp_path / "small.pth.tar", "encoder")
+    loaded = load_published(tmp_path / "small.pth.tar", "encoder", num_heads=6)
+    assert loaded.config.num_heads == 6
+
+
 def test_unknown_heads_and_tables_of_no_square_are_errors(tmp_path):
     with pytest.raises(ConfigError, match="num_heads"):
         load_published(FILE, "encoder")

@@ -11,6 +11,7 @@ from planning.cli.app import compose_options, main
 from worldmodel import load_encoder
 from worldmodel.training.distributed import Ranks
 from worldmodel.training.run import open_task, train
+from worldmodel.training.tasks.images import build_image_encoder, build_image_predictor
 
 SIZES = ["image_size=32", "patch_size=4", "encoder_dim=16", "encoder_depth=1", "encoder_heads=2"]
 SIZES += ["predictor_dim=16", "predictor_depth=1", "min_keep=2", "threads=1"]
@@ -75,6 +76,17 @@ def test_schedules_are_the_published_ones(words, tmp_path):
     optimizer = torch.optim.AdamW(groups, lr=1.0, weight_decay=0.04)
     task.before_step(11, optimizer)
     assert [group["weight_decay"] for group in optimizer.param_groups] == pytest.approx([0.4, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("size", "heads"), [("vit_giant", 16), ("vit_huge", 16), ("vit_small", 6), ("vit_base", 12)]
+)
+def test_published_sizes_have_the_heads_of_i_jepa(words, size, heads):
+    asked = options(words, f"size={size}", "image_size=32", "patch_size=16", "predictor_dim=384")
+    with torch.device("meta"):
+        encoder = build_image_encoder(asked).config
+        predictor = build_image_predictor(asked, encoder).config
+    assert (encoder.num_heads, predictor.num_heads) == (heads, heads)
 
 
 def test_an_unreadable_image_costs_its_own_place_alone(words, tmp_path):

@@ -22,8 +22,9 @@ from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.models.probe import AttentiveClassifier
 
 ENCODER_HEADS = {(width, depth): heads for width, depth, heads, _ in PRESETS.values()}
-IMAGE_HEADS = {(1280, 32): 16, (1408, 40): 16, (384, 12): 16, (384, 16): 16}
-"""I-JEPA's encoders and predictors; its giant has 16 heads, V-JEPA's of the same width 22."""
+IMAGE_HEADS = {(1280, 32): 16, (1408, 40): 16}
+"""I-JEPA's encoders; its giant has 16 heads, V-JEPA's of the same width 22."""
+IMAGE_PREDICTOR_HEADS = {(384, 12): 16, (384, 16): 16}
 MASKED_HEADS = {(384, 12): 12, (384, 24): 12}
 AC_HEADS = {(1024, 24): 16}
 PROBE_HEADS = {1024: 16, 1280: 16, 1408: 16}
@@ -113,7 +114,7 @@ def masked_predictor(part: PartReader) -> MaskedPredictor:
     hidden, encoder_dim = part.shape(first, 2)
     depth = part.count("predictor_blocks")
     table = tensors.get("predictor_pos_embed")
-    published = (IMAGE_HEADS if part.asked.is_image else MASKED_HEADS).get((dim, depth))
+    published = (IMAGE_PREDICTOR_HEADS if part.asked.is_image else MASKED_HEADS).get((dim, depth))
     heads = part.heads(published, dim, PREDICTOR_QKV, rotary=table is None)
     is_21 = any("mod_embed" in k or k.startswith("predictor_proj_context") for k in tensors)
     layout = part.rope(has_table=table is not None, is_21=is_21)

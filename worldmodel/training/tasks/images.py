@@ -25,6 +25,7 @@ from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.io import save
 from worldmodel.checkpoints.loading import load_encoder
 from worldmodel.checkpoints.published.loading import load_published
+from worldmodel.checkpoints.published.sizes import IMAGE_HEADS
 from worldmodel.data.image_folder import ImageFolder, ImageOptions
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.evaluation.feature_health import effective_rank, feature_std
@@ -86,6 +87,8 @@ def build_image_encoder(options: ImagePretrainOptions) -> VisionTransformer:
         named = preset(sizes.size)
         names = ("embed_dim", "depth", "num_heads", "mlp_ratio")
         config = dataclasses.replace(config, **{name: getattr(named, name) for name in names})
+        heads = IMAGE_HEADS.get((config.embed_dim, config.depth), config.num_heads)
+        config = dataclasses.replace(config, num_heads=heads)
     return VisionTransformer(config)
 
 
