@@ -46,10 +46,10 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.picture_decoder import PictureDecoder, PictureDecoderConfig
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features.extract import FeatureConfig, write_features
+from worldmodel.perception.probes.known_probe import open_probe
 from worldmodel.perception.probes.labelled_videos import LabelledItem, LabelledItems
 from worldmodel.perception.probes.recipes import Recipe
 from worldmodel.perception.probes.token_file import encode_items
-from worldmodel.perception.probes.use import open_probe
 from worldmodel.shards import Shard, begin_shard, finish_shard, read_shards
 from worldmodel.training.checkpointing import CheckpointStore
 from worldmodel.training.metrics import read_rows

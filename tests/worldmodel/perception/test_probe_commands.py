@@ -13,6 +13,7 @@ from tests.worldmodel.perception.labelled_set import write_set
 from worldmodel.checkpoints.container import load_tensors, read_description, save_safetensors
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.perception.clip_sampling import ClipSampling
+from worldmodel.perception.probes import known_probe
 from worldmodel.perception.probes import run as probe_run
 from worldmodel.perception.probes import use as probe_use
 from worldmodel.perception.probes.classifiers import ProbeGrid
@@ -193,16 +194,19 @@ def test_as_released_chooses_on_the_validation_items(folder):
 
 
 def test_published_probes_have_their_recipe_and_encoder():
-    assert probe_use._published("vjepa-vith16-384-inat") == (
+    assert known_probe.published_recipe("vjepa-vith16-384-inat") == (
         "vjepa-vith16-384",
         RECIPES["vjepa1_inat21"],
     )
-    assert probe_use._published("vjepa2-vitg-384-ssv2") == ("vjepa2-vitg-384", RECIPES["ssv2_64"])
+    assert known_probe.published_recipe("vjepa2-vitg-384-ssv2") == (
+        "vjepa2-vitg-384",
+        RECIPES["ssv2_64"],
+    )
     name = "vjepa2-vitl-fpc32-256-diving48"
-    assert probe_use._published(name) == (name, RECIPES["diving48"])
-    for name in probe_use.registry.PROBES:
-        encoder, _ = probe_use._published(name)
-        assert probe_use.registry.is_known(encoder)
+    assert known_probe.published_recipe(name) == (name, RECIPES["diving48"])
+    for name in known_probe.registry.PROBES:
+        encoder, _ = known_probe.published_recipe(name)
+        assert known_probe.registry.is_known(encoder)
     assert ClipOptions(preset="coin", num_views=1).recipe().num_segments == 8
 
 

@@ -2,17 +2,21 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from planning.cli.app import main, parse_options
 from tests.worldmodel.perception.labelled_set import write_set
+from worldmodel.checkpoints.published import sizes
+from worldmodel.checkpoints.published.probes import load_probes
 from worldmodel.errors import ConfigError
+from worldmodel.perception.probes import known_probe, token_file
 from worldmodel.perception.probes import run as probe_run
-from worldmodel.perception.probes import token_file
-from worldmodel.perception.probes import use as probe_use
 from worldmodel.perception.probes.recipes import RECIPES
 
+HEADS = Path(__file__).parents[2] / "golden" / "perception" / "probe_multihead_layout.pt"
 CLIPS = ["clips.num_frames=4", "frame_step=2", "num_segments=1", "num_views=2"]
 TRAIN = ["num_heads=2", "depth=1", "epochs=1", "batch_size=8", "device=cpu", "lr=1e-3"]
 
@@ -80,12 +84,26 @@ def test_evaluation_in_float16_is_near_that_in_float32(folder, capsys):
     assert found["float16"] != found["float32"]
 
 
+def test_any_head_of_a_published_file_is_evaluated(folder, monkeypatch):
+    monkeypatch.setitem(sizes.PROBE_HEADS, 16, 4)
+    known = [
+        known_probe.open_probe(str(HEADS), "some", "cpu", "float32", head).probe for head in (0, 1)
+    ]
+    for probe, wanted in zip(known, load_probes(HEADS), strict=True):
+        tokens = torch.randn(2, 5, probe.config.embed_dim)
+        torch.testing.assert_close(probe(tokens), wanted(tokens))
+    with pytest.raises(ConfigError, match="it has 2, numbered from 0"):
+        known_probe.open_probe(str(HEADS), "some", "cpu", "float32", 2)
+    with pytest.raises(ConfigError, match="head=1"):
+        known_probe.open_probe("vjepa2-vitl-ssv2", "", "cpu", "float32", 1)
+
+
 @pytest.mark.parametrize(
     ("frames", "preset"), [(16, "ssv2"), (64, "ssv2_64"), (32, "diving48"), (4, "ssv2")]
 )
 def test_a_hugging_face_model_has_the_clips_of_its_length(frames, preset):
     names = {"1": "b", "0": "a", "10": "c"}
-    recipe, classes = probe_use._huggingface({"frames_per_clip": frames, "id2label": names})
+    recipe, classes = known_probe.huggingface_recipe({"frames_per_clip": frames, "id2label": names})
     assert recipe == replace(RECIPES[preset], num_frames=frames, levels="last")
     assert classes == ["a", "b", "c"]
 
@@ -93,8 +111,8 @@ def test_a_hugging_face_model_has_the_clips_of_its_length(frames, preset):
 def test_a_repository_of_the_hub_tells_its_encoder_and_classes(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text('{"frames_per_clip": 64, "id2label": {"0": "run"}}')
     name = "facebook/vjepa2-vitg-fpc64-384-ssv2"
-    monkeypatch.setattr(probe_use, "cached_folder", {name: tmp_path}.get)
-    monkeypatch.setattr(probe_use, "load_probe", lambda *_: None)
-    known = probe_use.open_probe(name, "", "cpu", "float32")
+    monkeypatch.setattr(known_probe, "cached_folder", {name: tmp_path}.get)
+    monkeypatch.setattr(known_probe, "load_probe", lambda *_: None)
+    known = known_probe.open_probe(name, "", "cpu", "float32")
     assert (known.encoder, known.classes) == (name, ["run"])
     assert known.recipe == RECIPES["ssv2_64"]

@@ -94,7 +94,12 @@ def _read_torch_part(path: Path, part: str) -> PartFile:
         if not state:
             raise CheckpointError(f"{path}: {found!r} is an empty list, without a probe")
         if len(state) > 1:
-            log.warning("%s holds %d probes; the first one is loaded", path, len(state))
+            log.warning(
+                "%s holds %d probes; the first one is loaded (`probe eval` and `predict` take "
+                "head=N)",
+                path,
+                len(state),
+            )
         state = state[0]
     if not isinstance(state, Mapping):
         raise CheckpointError(

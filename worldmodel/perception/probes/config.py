@@ -111,6 +111,8 @@ class EvalOptions(Checked):
 
     probe: str = ""
     """Probe: a run's folder, a file, or a published name (vjepa2-vitl-ssv2)."""
+    head: int = field(default=0, metadata=between(0, 4095))
+    """Number of the head in a published file of several, from 0."""
     val: str = ""
     """Items: a list (`path label` lines, or CSV) or a folder with one folder a class."""
     root: str = ""
@@ -146,6 +148,8 @@ class PredictOptions(Checked):
 
     probe: str = ""
     """Probe: a run's folder, a file, or a published name (vjepa2-vitl-ssv2)."""
+    head: int = field(default=0, metadata=between(0, 4095))
+    """Number of the head in a published file of several, from 0."""
     videos: str = ""
     """Video or image file, or a folder of them."""
     links: Literal["inside", "all"] = "inside"

@@ -5,12 +5,9 @@ Shapes: V views, B items, N tokens, D width, C classes.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,128 +15,29 @@ import torch
 from torch import Tensor
 
 from worldmodel.atomic_io import write_json
-from worldmodel.checkpoints import registry
-from worldmodel.checkpoints.container import read_description, read_json
-from worldmodel.checkpoints.loading import load_probe, resolve_device
-from worldmodel.checkpoints.pretrained import cached_folder
+from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.data.files import links_outside, read_text
-from worldmodel.errors import CheckpointError, ConfigError, DataError
+from worldmodel.errors import ConfigError, DataError
 from worldmodel.models.frame_encoder import FrameEncoder
 from worldmodel.models.probe import AttentiveClassifier
 from worldmodel.perception.features.extract import find_videos
-from worldmodel.perception.probes.config import EvalOptions, PredictOptions, TrainPrecision
+from worldmodel.perception.probes.config import EvalOptions, PredictOptions
 from worldmodel.perception.probes.frozen_encoder import open_frozen_encoder
 from worldmodel.perception.probes.frozen_tokens import average_views
+from worldmodel.perception.probes.known_probe import Known, open_probe
 from worldmodel.perception.probes.labelled_videos import LabelledItem, LabelledItems, read_items
-from worldmodel.perception.probes.recipes import RECIPES, Recipe
 from worldmodel.perception.probes.token_file import READ, count_hits, encode_file
 from worldmodel.perception.probes.token_set import encode_set
 from worldmodel.perception.sharing import OneProcess
 
 log = logging.getLogger(__name__)
 NOT_FINITE = "the probabilities are not finite: the weights of probe or encoder are damaged"
-TASKS = {"places": "places205", "inat": "inat21"}
-"""Task in a published probe's name -> preset, where they differ."""
-BY_FRAMES = {32: "diving48", 64: "ssv2_64"}
-"""Frames of a clip of Hugging Face's published classification models -> preset, if not ssv2."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """What is known of a probe besides its weights."""
-
-    probe: AttentiveClassifier
-    encoder: str
-    """Name of its encoder; empty where it is not known."""
-    recipe: Recipe
-    classes: list[str]
-
-
-def open_probe(name: str, encoder: str, device: str, precision: TrainPrecision) -> Known:
-    """Load a probe with what its file or its published name tells.
-
-    Raises:
-        CheckpointError: It is not a probe.
-        ConfigError: The encoder is not known and not given.
-    """
-    if precision == "float16":
-        probe = load_probe(name, device, "float32").half()
-    else:
-        probe = load_probe(name, device, precision)
-    path = Path(name) / "probe.safetensors" if Path(name).is_dir() else Path(name)
-    settings = (cached_folder(name) or Path(name)) / "config.json"
-    recipe, own, classes = RECIPES["ssv2"], "", list[str]()
-    if path.suffix == ".safetensors" and path.is_file():
-        own, recipe, classes = _notes(path)
-    elif name in registry.PROBES:
-        own, recipe = _published(name)
-    elif settings.is_file():
-        with _described(settings):
-            own, (recipe, classes) = name, _huggingface(read_json(settings))
-    if not (encoder or own):
-        raise ConfigError(f"probe={name} does not tell its encoder: give encoder=NAME")
-    return Known(probe, encoder or own, recipe, classes)
-
-
-@contextlib.contextmanager
-def _described(path: Path) -> Iterator[None]:
-    """Turn any fault of a description into an error that names its file.
-
-    Raises:
-        CheckpointError: The description is wrong.
-    """
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path} does not describe a probe ({type(error).__name__}: {str(error)[:300]}): train "
-            "the probe or download it again"
-        ) from error
-
-
-def _notes(path: Path) -> tuple[str, Recipe, list[str]]:
-    """Return the encoder, the recipe and the class names that a probe's file notes.
-
-    Raises:
-        CheckpointError: The notes are wrong.
-    """
-    with _described(path):
-        notes = (read_description(path) or {}).get("notes", {})
-        recipe = _recipe(json.loads(notes["recipe"])) if "recipe" in notes else RECIPES["ssv2"]
-        encoder, classes = notes.get("encoder", ""), json.loads(notes.get("classes", "[]"))
-        if not isinstance(encoder, str) or not isinstance(classes, list):
-            raise TypeError(f"encoder is {encoder!r}, classes are {classes!r}")
-    return encoder, recipe, [str(name) for name in classes]
-
-
-def _recipe(values: dict[str, Any]) -> Recipe:
-    lists = ("rates", "decays", "plain")
-    return Recipe(**values | {key: tuple(values[key]) for key in lists if key in values})
-
-
-def _huggingface(settings: dict[str, Any]) -> tuple[Recipe, list[str]]:
-    """Return the recipe and the class names of a Hugging Face classification model.
-
-    The number of frames tells which published recipe it is; as in transformers, the last block is
-    read.
-    """
-    num_frames = int(settings.get("frames_per_clip", RECIPES["ssv2"].num_frames))
-    recipe, names = RECIPES[BY_FRAMES.get(num_frames, "ssv2")], settings.get("id2label", {})
-    classes = [str(names[key]) for key in sorted(names, key=int)]
-    return dataclasses.replace(recipe, num_frames=num_frames, levels="last"), classes
-
-
-def _published(name: str) -> tuple[str, Recipe]:
-    """Return the encoder and the recipe of a published probe."""
-    known = registry.PROBES[name]
-    encoder, task = name.rsplit("-", 1)
-    family = "vjepa1_" if name.startswith("vjepa-") else ""
-    recipe = RECIPES[family + TASKS.get(task, task)]
-    if known.num_frames == 64:
-        recipe = RECIPES["ssv2_64"]
-    return name if known.repo else encoder, recipe
+def _open(options: EvalOptions | PredictOptions) -> Known:
+    return open_probe(
+        options.probe, options.encoder, options.device, options.precision, options.head
+    )
 
 
 def _open_encoder(name: str, options: EvalOptions | PredictOptions) -> FrameEncoder:
@@ -148,7 +46,7 @@ def _open_encoder(name: str, options: EvalOptions | PredictOptions) -> FrameEnco
 
 def eval_probe(options: EvalOptions) -> dict[str, Any]:
     """Measure a probe's accuracy on labelled items; write and return the summary."""
-    known = open_probe(options.probe, options.encoder, options.device, options.precision)
+    known = _open(options)
     recipe = options.clips.recipe(known.recipe)
     num_classes = known.probe.config.num_classes
     items = read_items(options.val, options.root, num_classes, links=options.links)
@@ -228,7 +126,7 @@ Prediction = list[tuple[str, float]]
 
 def predict(options: PredictOptions) -> tuple[dict[str, Prediction], dict[str, str]]:
     """Return the most likely classes of each file, and the reasons of those that cannot be read."""
-    known = open_probe(options.probe, options.encoder, options.device, options.precision)
+    known = _open(options)
     recipe = options.clips.recipe(known.recipe)
     count = known.probe.config.num_classes
     names = _names(options.labels, count) if options.labels else dict(enumerate(known.classes))
