@@ -6,11 +6,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from planning.errors import PlanError
+from planning.metrics import wilson
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
 from worldmodel.data.transforms import Preprocess
 from worldmodel.models.precision import use_precision
+from worldmodel.perception.surprise.compared import ComparedModel, load_compared_model
 from worldmodel.perception.surprise.measure import (
     SurpriseConfig,
     SurpriseModel,
@@ -28,8 +30,8 @@ from worldmodel.perception.surprise.pair_surprise import PairOptions, SetSurpris
 from worldmodel.perception.surprise.picture import draw_pair
 from worldmodel.specs import Precision
 
-WITHOUT_PREDICTOR = ("hf:", "random:")
-"""Beginnings of names of encoders alone."""
+HUB = "hf:"
+"""Beginning of the names of transformers' backbones."""
 Scores = dict[str, dict[str, PairMetrics]]
 """Context and property -> scores."""
 
@@ -40,12 +42,11 @@ def require_predictor(name: str) -> None:
     Raises:
         PlanError: The model has no masked predictor.
     """
-    if name.startswith(WITHOUT_PREDICTOR):
+    if name.startswith("random:"):
         raise PlanError(
-            f"model={name} is an encoder without a masked predictor (DINOv2, VideoMAE and others "
-            "have none), and surprise is a prediction's error. Give a V-JEPA 1 or 2 pretraining "
-            "file or the folder of a run of `worldmodel pretrain`; compare encoders by "
-            "`worldmodel features` and `probe train`."
+            f"model={name} is an encoder without a masked predictor, and surprise is a "
+            "prediction's error. Give a V-JEPA 1 or 2 pretraining file, the folder of a run of "
+            "`worldmodel pretrain`, or hf:NAME of DINOv2 or VideoMAE to compare with."
         )
 
 
@@ -57,23 +58,33 @@ def load_networks(
     num_frames: int,
     device: str,
     precision: Precision,
-) -> tuple[SurpriseModel, int]:
+) -> tuple[SurpriseModel | ComparedModel, int]:
     """Load the networks of a published name or a file; return them and the image size [px].
 
     Args:
-        name: Published name or file.
+        name: Published name or file, or `hf:NAME` of a backbone to compare with.
         heads: Attention heads of the encoder and of the predictor; None takes the published ones.
         image_size: Height and width of the images; None takes the published ones, or 256.
         num_frames: Frames of a window.
         device: Device of the networks.
         precision: Data type of their weights.
     """
-    path, known = find_source(name)
-    asked = image_size or (known.image_size if known else 256)
-    model = load_surprise_model(
-        path, num_heads=heads[0], predictor_heads=heads[1], image_size=asked, num_frames=num_frames
-    )
-    size = image_size or (known.image_size if known else model.encoder.config.image_size[0])
+    model: SurpriseModel | ComparedModel
+    if name.startswith(HUB):
+        if any(heads):
+            raise PlanError(f"model={name} knows its heads. Leave out num_heads, predictor_heads.")
+        model = load_compared_model(name.removeprefix(HUB), image_size)
+        size = image_size or model.encoder.config.image_size[0]
+    else:
+        path, known = find_source(name)
+        model = load_surprise_model(
+            path,
+            num_heads=heads[0],
+            predictor_heads=heads[1],
+            image_size=image_size or (known.image_size if known else 256),
+            num_frames=num_frames,
+        )
+        size = image_size or (known.image_size if known else model.encoder.config.image_size[0])
     target, networks = (
         resolve_device(device),
         (model.encoder, model.target_encoder, model.predictor),
@@ -105,10 +116,23 @@ def score(found: SetSurprise, config: SurpriseConfig) -> Scores:
     return scores
 
 
+def share_interval(found: PairMetrics) -> tuple[float, float]:
+    """Return the 95 % interval of `relative_mean` [%] (Wilson)."""
+    pairs = found.num_pairs
+    low, high = wilson(round(found.relative_mean * pairs / 100), pairs)
+    return 100 * low, 100 * high
+
+
 def write(out: Path, found: SetSurprise, scores: Scores, settings: dict[str, object]) -> None:
     """Write summary.json, and pairs.json with the surprise of every window."""
     out.mkdir(parents=True, exist_ok=True)
-    shown = {c: {g: asdict(m) for g, m in groups.items()} for c, groups in scores.items()}
+    shown = {
+        context: {
+            group: asdict(m) | {"relative_mean_ci95": share_interval(m)}
+            for group, m in groups.items()
+        }
+        for context, groups in scores.items()
+    }
     write_json(
         out / "summary.json", {"options": settings, "scores": shown, "rejected": found.rejected}
     )

@@ -27,7 +27,8 @@ class Options:
     """CSV file of pairs; InfLevel only."""
     model: str = "vjepa2-vitl"
     """Published name or file with encoder, target encoder and masked predictor, or the folder of a
-    run of `worldmodel pretrain`."""
+    run of `worldmodel pretrain`. To compare: hf:NAME of VideoMAE, whose decoder predicts pixels, or
+    of DINOv2, whose last frame is taken for the prediction."""
     num_heads: int | None = field(default=None, metadata=between(1, 1024))
     """Number of attention heads of the encoder (default: that of the published model)."""
     predictor_heads: int | None = field(default=None, metadata=between(1, 1024))
@@ -82,8 +83,10 @@ def run(options: Options) -> int:
         read_set,
         require_predictor,
         score,
+        share_interval,
         write,
     )
+    from worldmodel.perception.surprise.compared import ComparedModel
     from worldmodel.perception.surprise.measure import SurpriseConfig
     from worldmodel.perception.surprise.pair_surprise import PairOptions, measure_pairs
 
@@ -113,6 +116,8 @@ def run(options: Options) -> int:
         device=options.device,
         precision=options.precision,
     )
+    if isinstance(model, ComparedModel):
+        config = model.adapted(config)
     measured = measure_pairs(
         model, found, config, reading, (size, size), keep=out / "measured.jsonl"
     )
@@ -121,10 +126,11 @@ def run(options: Options) -> int:
     draw(out, measured, config, reading, count=options.pictures, image_size=size)
     for setting, groups in scores.items():
         for group, m in groups.items():
+            low, high = share_interval(m)
             print(
                 f"{setting:12s} {group:20s} {m.num_pairs:5d} pairs: the impossible video surprises "
-                f"more in {m.relative_mean:.1f} %, AUROC {m.auroc_mean:.3f} "
-                "[{:.3f}, {:.3f}]".format(*m.auroc_mean_ci95)
+                f"more in {m.relative_mean:.1f} % [{low:.1f}, {high:.1f}], "
+                f"AUROC {m.auroc_mean:.3f} " + "[{:.3f}, {:.3f}]".format(*m.auroc_mean_ci95)
             )
     for name, reason in measured.rejected.items():
         print(f"rejected {name}: {reason}")

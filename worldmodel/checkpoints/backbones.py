@@ -42,6 +42,30 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
         CheckpointError: The model is not found in the folder or on the hub, or is not supported.
         ConfigError: The transformers package is not installed.
     """
+    config, offline = _open_config(name)
+    backbone = _load(name, config, offline)
+    return TransformersEncoder(_describe(config, _processor(name, offline)), backbone.eval())
+
+
+def load_videomae_decoder(name: str | Path) -> Any:
+    """Load VideoMAE with its pretraining's decoder: transformers' `VideoMAEForPreTraining`.
+
+    Raises:
+        CheckpointError: The model is not found or is none of VideoMAE's, or lacks the decoder, as
+            fine-tuned ones do.
+        ConfigError: The transformers package is not installed.
+    """
+    config, offline = _open_config(name)
+    return _load(name, config, offline, "VideoMAEForPreTraining").eval()
+
+
+def _open_config(name: str | Path) -> tuple[Any, bool]:
+    """Return a backbone's configuration, and whether the hub cannot be reached.
+
+    Raises:
+        CheckpointError: The model is not found in the folder or on the hub, or is not supported.
+        ConfigError: The transformers package is not installed.
+    """
     package = transformers_package()
     offline = not Path(name).is_dir() and not is_reachable()
     try:
@@ -64,8 +88,7 @@ def load_transformers_encoder(name: str | Path) -> TransformersEncoder:
             _require_own_weights(Path(name), config)
     except ConfigError as error:
         raise CheckpointError(f"{name}: {error}") from error
-    backbone = _load(name, config, offline)
-    return TransformersEncoder(_describe(config, _processor(name, offline)), backbone.eval())
+    return config, offline
 
 
 def _require_own_weights(folder: Path, config: Any) -> None:
@@ -81,14 +104,14 @@ def _require_own_weights(folder: Path, config: Any) -> None:
     require_weights(config, sum(math.prod(file.shape(name)) for name in file.names))
 
 
-def _load(name: str | Path, config: Any, offline: bool) -> Any:
-    """Build a backbone with the weights of a folder or hub name.
+def _load(name: str | Path, config: Any, offline: bool, kind: str = "AutoModel") -> Any:
+    """Build a backbone, or another class of the package, with the weights of a folder or hub name.
 
     Raises:
         CheckpointError: They cannot be read, or lack some, which would be random.
     """
     try:
-        backbone, loaded = transformers_package().AutoModel.from_pretrained(
+        backbone, loaded = getattr(transformers_package(), kind).from_pretrained(
             str(name),
             config=config,
             trust_remote_code=False,
@@ -101,6 +124,11 @@ def _load(name: str | Path, config: Any, offline: bool) -> Any:
             f"{name}: the weights cannot be read ({_first_line(error)})"
         ) from error
     missing = sorted(loaded["missing_keys"])
+    if missing and all("decoder" in key or key == "mask_token" for key in missing):
+        raise CheckpointError(
+            f"{name} lacks the decoder of VideoMAE's pretraining, which predicts pixels: give a "
+            "pretraining model such as MCG-NJU/videomae-base"
+        )
     beyond = sorted(key for key in loaded["unexpected_keys"] if LAYER in key)
     for what, names in (("lacks", missing), ("holds, beyond its config.json,", beyond)):
         if names:

@@ -60,13 +60,14 @@ class TransformersEncoder(FrameEncoder):
         self.backbone = backbone or _build(self.settings, most)
 
     @property
-    def _is_video(self) -> bool:
+    def is_video(self) -> bool:
+        """Whether the backbone encodes clips (VideoMAE), not single frames."""
         return bool(self.settings["model_type"] == "videomae")
 
     @property
     def takes_single_frames(self) -> bool:
         """Whether an image is a clip of one frame: in DINOv2."""
-        return not self._is_video
+        return not self.is_video
 
     def frames_of(self, pixels_BCHW: Tensor) -> Tensor:
         """Encode normalised frames to tokens [B, N, D]; VideoMAE gets each frame repeated."""
@@ -75,14 +76,22 @@ class TransformersEncoder(FrameEncoder):
 
     def tokens_of(self, clip_BCTHW: Tensor) -> Tensor:
         """Encode a normalised clip to tokens [B, N, D]; DINOv2 encodes each frame separately."""
-        if self._is_video:
-            return self._video_tokens(clip_BCTHW.transpose(1, 2))
+        if self.is_video:
+            return self.video_tokens(clip_BCTHW.transpose(1, 2))
         frames = clip_BCTHW.transpose(1, 2).flatten(0, 1)
         tokens: Tensor = self.backbone(frames).last_hidden_state[:, 1:]  # without the CLS token
         return tokens.reshape(len(clip_BCTHW), -1, tokens.shape[-1])
 
-    def _video_tokens(self, clip_BTCHW: Tensor) -> Tensor:
-        """Run VideoMAE on a clip up to its own length, with the first positions of its table."""
+    def video_tokens(self, clip_BTCHW: Tensor, ids_K: Tensor | None = None) -> Tensor:
+        """Run VideoMAE on a clip up to its own length, with the first positions of its table.
+
+        Args:
+            clip_BTCHW: Normalised clip.
+            ids_K: Indices of the tokens that it sees; None shows all of them.
+
+        Raises:
+            ConfigError: The clip is longer than those of the training.
+        """
         model: Any = self.backbone
         x: Tensor = model.embeddings.patch_embeddings(clip_BTCHW)
         table: Tensor = model.embeddings.position_embeddings
@@ -92,6 +101,7 @@ class TransformersEncoder(FrameEncoder):
                 f"position table has {table.shape[1]} tokens: use fewer frames"
             )
         x = x + table[:, : x.shape[1]].detach().to(x)
+        x = x if ids_K is None else x[:, ids_K]
         tokens: Tensor = model.encoder(x).last_hidden_state
         return tokens if model.layernorm is None else model.layernorm(tokens)
 

@@ -24,7 +24,11 @@ def test_a_folder_of_pairs_is_scored(tmp_path, capsys):
     assert "rejected level2/P_Inertia/1.mp4" in text
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert list(summary["scores"]["context 2"]) == ["all", "Gravity", "Inertia"]
-    assert summary["scores"]["filtered"]["all"]["num_pairs"] == 2
+    both = summary["scores"]["filtered"]["all"]
+    assert both["num_pairs"] == 2
+    low, high = both["relative_mean_ci95"]
+    assert low <= both["relative_mean"] <= high
+    assert high - low > 50
     pairs = json.loads((tmp_path / "out" / "pairs.json").read_text())["pairs"]
     assert [len(row) for row in pairs[0]["possible"]] == [3] * 5
     assert [p.name for p in sorted((tmp_path / "out").glob("*.png"))] == ["pair_0000.png"]
@@ -48,7 +52,7 @@ def test_wrong_options_are_named(tmp_path, capsys):
     assert main(["surprise", "benchmark=grasp", "data=nowhere"]) == 2
     assert "is not a folder" in capsys.readouterr().err
     words = ["surprise", "benchmark=grasp", f"data={tmp_path}"]
-    assert main([*words, "model=hf:facebook/dinov2-small"]) == 2
+    assert main([*words, "model=random:vit_base"]) == 2
     assert "without a masked predictor" in capsys.readouterr().err
     assert main(words) == 2
     assert "level2/P_Gravity/0.mp4" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -62,6 +63,26 @@ class SurpriseConfig(Checked):
                 f"contexts={self.contexts}; allowed: one or more numbers below "
                 f"num_frames={self.num_frames}"
             )
+
+
+class SurpriseNetworks(Protocol):
+    """Networks whose surprise can be measured."""
+
+    @property
+    def encoder(self) -> Any:
+        """Network that maps pixels and context ids to context tokens."""
+
+    @property
+    def target_encoder(self) -> Any:
+        """Network that maps the pixels of a whole window to the targets of all its tokens."""
+
+    @property
+    def predictor(self) -> Any:
+        """Network that maps context tokens, context ids and target ids to predicted targets."""
+
+    @property
+    def mask_token(self) -> int:
+        """Index of the predictor's mask token."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +232,7 @@ def _layer_norm(tokens_BND: Tensor) -> Tensor:
 
 
 def predict_rest(
-    model: SurpriseModel,
+    model: SurpriseNetworks,
     pixels_BCTHW: Tensor,
     tokens_BND: Tensor,
     context: int,
@@ -240,7 +261,7 @@ def predict_rest(
 
 @torch.no_grad()
 def video_surprises(
-    model: SurpriseModel, video_THWC: Tensor, config: SurpriseConfig, batch_size: int = 8
+    model: SurpriseNetworks, video_THWC: Tensor, config: SurpriseConfig, batch_size: int = 8
 ) -> list[Tensor]:
     """Measure the surprise of every window with every context.
 

@@ -21,7 +21,7 @@ from worldmodel.data.transforms import Preprocess
 from worldmodel.errors import DataError, ShapeError
 from worldmodel.kept_results import KeptResults
 from worldmodel.models.model_hash import model_hash
-from worldmodel.perception.surprise.measure import SurpriseConfig, SurpriseModel, video_surprises
+from worldmodel.perception.surprise.measure import SurpriseConfig, SurpriseNetworks, video_surprises
 from worldmodel.perception.surprise.pair_metrics import PairMetrics, min_over_contexts, pair_metrics
 from worldmodel.perception.surprise.pair_sets import Pair, PairSet
 from worldmodel.perception.surprise.pair_videos import Video
@@ -89,7 +89,7 @@ def _windows(rows: list[Tensor], context: int | None) -> Tensor:
 
 
 def measure_pairs(
-    model: SurpriseModel,
+    model: SurpriseNetworks,
     found: PairSet,
     config: SurpriseConfig,
     options: PairOptions,
