@@ -33,5 +33,5 @@ def run(options: Options) -> int:
     )
     for name, rejected in found["rejected"].items():
         print_rejected(name, rejected)
-    print(f"probe: {options.out}/probe.safetensors")
+    print(f"probe: {options.out}/probe.safetensors, curves: {options.out}/curves.png")
     return 0

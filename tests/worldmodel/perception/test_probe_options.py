@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from planning.cli.app import main, parse_options
 from tests.worldmodel.perception.labelled_set import write_set
 from worldmodel.checkpoints.published import sizes
 from worldmodel.checkpoints.published.probes import load_probes
 from worldmodel.errors import ConfigError
+from worldmodel.perception.heads.curves import draw_curves
+from worldmodel.perception.heads.grid import HeadSettings
 from worldmodel.perception.probes import known_probe, token_file
 from worldmodel.perception.probes import run as probe_run
 from worldmodel.perception.probes.recipes import RECIPES
@@ -46,8 +50,20 @@ def test_runs_share_the_tokens_of_a_folder(folder, monkeypatch):
     assert first["rejected"] == second["rejected"]
     assert first["trained_on"] == second["trained_on"] == 7
     assert not list((folder / "second").glob("*.h5"))
+    with Image.open(folder / "second" / "curves.png") as picture:
+        assert picture.size == (900, 500)
     with pytest.raises(ConfigError, match="use another out="):
         probe_run.train_probe(options(folder, shared, f"out={folder}/third", "frame_step=1"))
+
+
+def test_curves_of_heads_that_diverge_are_drawn(tmp_path):
+    heads = (HeadSettings(lr=0.1), HeadSettings(lr=0.2))
+    rows = [{"epoch": n, "loss": [1.0 / n, float("nan")]} for n in (1, 2, 3)]
+    for name, shown in (("all", rows), ("nan", [{"epoch": 1, "loss": [float("nan")] * 2}])):
+        draw_curves(tmp_path / f"{name}.png", shown, heads)
+        pixels = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")).astype(int)
+        marked = np.abs(pixels - (11, 98, 164)).sum(-1) < 30
+        assert marked.sum() > 20
 
 
 def test_labels_beyond_the_number_of_classes_are_named(folder):

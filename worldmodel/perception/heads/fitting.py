@@ -43,7 +43,7 @@ class Fitting(Generic[Output]):
     seed: int
     """Seed of the items' order."""
     out: Path
-    """Folder of state.pt and curves.json."""
+    """Folder of state.pt, curves.json and curves.png."""
     facts: str
     """What the run depends on (`run_facts`); the state of another run is refused."""
     save_every: int
@@ -130,6 +130,10 @@ def fit(fitting: Fitting[Output], processes: Processes, device: torch.device) ->
                 _save(fitting, done, processes)
         _end_epoch(done, epoch + 1)
         _save(fitting, done, processes)
+    if not processes.rank:
+        from worldmodel.perception.heads.curves import draw_curves  # matplotlib takes its time
+
+        draw_curves(fitting.out / "curves.png", done.rows, heads.settings)
 
 
 def _update(

@@ -1,0 +1,55 @@
+"""Draw the training loss of every head of a grid, epoch by epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from worldmodel.atomic_io import atomic_file
+from worldmodel.perception.heads.grid import HeadSettings
+
+MARKED = "#0b62a4"
+
+
+def draw_curves(
+    path: Path, rows: Sequence[Mapping[str, Any]], settings: Sequence[HeadSettings]
+) -> None:
+    """Write a picture of the learning curves, with the head that ends lowest marked.
+
+    Args:
+        path: PNG file to write.
+        rows: `epoch` and `loss` of each head, as in curves.json.
+        settings: Settings of the heads, which the legend names.
+    """
+    last = [loss if math.isfinite(loss) else math.inf for loss in rows[-1]["loss"]]
+    lowest = last.index(min(last))
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panel = figure.add_subplot()
+    for number, head in enumerate(settings):
+        (line,) = panel.plot(
+            [row["epoch"] for row in rows],
+            [row["loss"][number] for row in rows],
+            marker=".",
+            label=f"{head.lr:g}, {head.weight_decay:g}",
+        )
+        if number == lowest:
+            line.set(color=MARKED, linewidth=2.5, zorder=3)
+    panel.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
+    if all(loss > 0 for row in rows for loss in row["loss"] if math.isfinite(loss)):
+        panel.set_yscale("log")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.legend(
+        title="learning rate, weight decay",
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        fontsize="small",
+    )
+    with atomic_file(path) as part:
+        figure.savefig(part, dpi=100, format="png")
