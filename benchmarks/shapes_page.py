@@ -39,6 +39,9 @@ VARIANTS = {
         ("predictor_dim=96", "predictor_depth=4", "predictor_heads=3"),
     ),
     "latent_masks": Variant("V-JEPA, larger masks", ("short_scale=0.2", "long_scale=0.7")),
+    "latent_median": Variant(
+        "V-JEPA, contexts cut to the median, not the shortest", ("cut_to=median",)
+    ),
     "latent_target_blocks": Variant("V-JEPA, targets averaged over blocks", ("target_blocks=3",)),
     "latent_sigreg": Variant("V-JEPA with SIGReg, weight 0.1", ("sigreg=0.1", "cuda_graph=false")),
     "latent_frames": Variant("V-JEPA, clips of 8 frames", ("num_frames=8", "store=")),
