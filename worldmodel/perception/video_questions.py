@@ -169,6 +169,8 @@ def read_causalvqa(path: Path) -> QuestionSet:
 
 
 def _causal_question(row: dict[str, str], order: str) -> Question:
+    for key in ("qid", "question", "renamed_video"):
+        text_field(row, key)
     options = [OPTION.fullmatch(text) for text in row[f"choices{order}"].split("|")]
     if not 2 <= len(options) <= len(LETTERS) or not all(options):
         raise DataError(
@@ -197,6 +199,9 @@ def _fault(questions: list[Question]) -> str:
     answers = {q.choices[LETTERS.index(q.answer)] for q in questions if q.answer}
     if one.video != other.video and len(answers) == 1:  # two videos have opposite answers
         return f"both of its videos have the answer {answers.pop()[:200]!r}"
+    same = one.video == other.video and set(one.choices) == set(other.choices)
+    if same and len(answers) == 2:  # two orders of the choices have one answer
+        return f"its two orders have different answers: {sorted(answers)}"
     return ""
 
 

@@ -44,6 +44,8 @@ def causal(tmp_path):
         ["q1", "planning", "Why?", "1. a|2. b c|3. d", "2", "1. d|2. a|3. b c", "3"],
         ["q2", "descriptive", "What?", "1. x|2. y", "1", "1. y|2. x", "2"],
         ["q3", "planning", "How?", "x", "1", "1. y|2. x", "2"],
+        ["q4", "planning", "", "1. x|2. y", "1", "1. y|2. x", "2"],
+        ["q5", "planning", "How?", "1. x|2. y", "1", "1. y|2. x", "1"],
     ]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -76,6 +78,8 @@ def test_two_orders_of_the_choices_make_a_pair(causal):
     assert found.questions[0].choices == ("a", "b c", "d")
     assert found.questions[0].groups == ("planning", "easy")
     assert "choices1" in found.rejected["debug.csv:4"]
+    assert "question is ''" in found.rejected["debug.csv:5"]
+    assert found.rejected["q5"] == "its two orders have different answers: ['x', 'y']"
 
 
 @pytest.mark.parametrize(
