@@ -10,6 +10,7 @@ from planning.metrics import wilson
 from worldmodel.atomic_io import write_json
 from worldmodel.checkpoints.assemble import find_source
 from worldmodel.checkpoints.loading import resolve_device
+from worldmodel.checkpoints.masked_networks import FILE
 from worldmodel.data.transforms import Preprocess
 from worldmodel.models.precision import use_precision
 from worldmodel.perception.surprise.compared import ComparedModel, load_compared_model
@@ -77,6 +78,7 @@ def load_networks(
         size = image_size or model.encoder.config.image_size[0]
     else:
         path, known = find_source(name)
+        _require_networks(Path(path))
         model = load_surprise_model(
             path,
             num_heads=heads[0],
@@ -93,6 +95,20 @@ def load_networks(
     for network in networks:
         network.to(target)
     return model, size
+
+
+def _require_networks(path: Path) -> None:
+    """Refuse the folder of a run that left no predictor.
+
+    Raises:
+        PlanError: There is an encoder alone, or nothing yet.
+    """
+    is_run = path.is_dir() and (path / "metrics.jsonl").is_file()
+    if is_run and not (path / FILE).is_file():
+        raise PlanError(
+            f"{path} has no {FILE}. `worldmodel pretrain` writes it at the end of a run with "
+            "levels=1; networks of several levels measure no surprise."
+        )
 
 
 def read_set(benchmark: str, data: Path, pairs_csv: Path, *, as_released: bool) -> PairSet:

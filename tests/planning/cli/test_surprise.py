@@ -56,3 +56,9 @@ def test_wrong_options_are_named(tmp_path, capsys):
     assert "without a masked predictor" in capsys.readouterr().err
     assert main(words) == 2
     assert "level2/P_Gravity/0.mp4" in capsys.readouterr().err
+    for kind in ("P_A", "IP_A"):
+        frames = torch.zeros(4, 16, 16, 3, dtype=torch.uint8)
+        write_video(tmp_path / "level2" / kind / "0.mp4", frames.numpy())
+    (tmp_path / "metrics.jsonl").touch()  # a run that has not ended
+    assert main([*words, f"model={tmp_path}"]) == 2
+    assert "has no pretrained.safetensors" in capsys.readouterr().err
