@@ -15,6 +15,8 @@ from worldmodel.atomic_io import atomic_file
 from worldmodel.perception.heads.grid import HeadSettings
 
 MARKED = "#0b62a4"
+LOG_RATIO = 10
+"""Ratio of largest to smallest loss above which the axis is logarithmic."""
 
 
 def draw_curves(
@@ -42,7 +44,8 @@ def draw_curves(
         if number == lowest:
             line.set(color=MARKED, linewidth=2.5, zorder=3)
     panel.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
-    if all(loss > 0 for row in rows for loss in row["loss"] if math.isfinite(loss)):
+    losses = [loss for row in rows for loss in row["loss"] if math.isfinite(loss)]
+    if losses and max(losses) > LOG_RATIO * min(losses) > 0:
         panel.set_yscale("log")
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.legend(
