@@ -208,10 +208,12 @@ def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
         count = len(order.stamps)
         raise EpisodeError("video_too_short", f"{path.name} has {count} frames, none at {first}")
     with reading_video(path) as container:
+        key = 0
         if order is not None:
-            stream = video_stream(container)
-            container.seek(order.key_before(first), stream=stream, backward=True)
-        found = dict(_frames(path, container, set(wanted), order))
+            stream, stamp = video_stream(container), order.key_before(first)
+            container.seek(stamp, stream=stream, backward=True)
+            key = order.number_of(stamp) or 0
+        found = dict(_frames(path, container, set(wanted), order, key))
     missing = [step for step in wanted if step not in found]
     if missing:
         raise EpisodeError("video_too_short", f"{path.name} has no frame {missing[0]}")
@@ -219,9 +221,17 @@ def _read_by_pyav(path: Path, wanted: list[int]) -> Frames:
 
 
 def _frames(
-    path: Path, container: av.container.InputContainer, wanted: set[int], order: _Order | None
+    path: Path,
+    container: av.container.InputContainer,
+    wanted: set[int],
+    order: _Order | None,
+    key: int,
 ) -> Iterator[tuple[int, Frames]]:
-    """Yield the wanted frames with their numbers; without `order`, all frames are counted."""
+    """Yield the wanted frames with their numbers; without `order`, all frames are counted.
+
+    A damaged frame from key frame `key` on is an error: FFmpeg fills its gaps with other pixels,
+    and frames that follow are predicted from it.
+    """
     stream = video_stream(container)
     stream.thread_type = "NONE"
     last, number, turn = max(wanted), 0, None
@@ -229,6 +239,8 @@ def _frames(
         for frame in container.decode(stream):
             known = None if order is None else order.number_of(frame.pts)
             number = number if known is None else known
+            if frame.is_corrupt and number >= key:
+                raise EpisodeError("video_damaged", f"frame {number} of {path.name} is damaged")
             if number in wanted:
                 turn = turn or turn_of(frame)
                 yield number, upright(frame, turn)
