@@ -284,6 +284,10 @@ def test_classes_without_items_and_shared_items_are_remarked(folder):
     ]
     named = LabelledItems((items["a"],), {}, ("cat",))
     assert remarks(named, named, 1) == ["1 items of val are training items as well"]
+    twice = LabelledItems((items["a"], items["b"], items["b"]), {})
+    assert "1 lines of train and val repeat an item, which counts each time" in remarks(
+        twice, named, 5
+    )
 
 
 def test_probabilities_that_are_not_finite_are_no_hit():

@@ -235,6 +235,8 @@ def remarks(train: LabelledItems, val: LabelledItems, num_classes: int) -> list[
         )
     if both := len({*map(_absolute, train.items)} & {*map(_absolute, val.items)}):
         found.append(f"{both} items of val are training items as well")
+    if again := sum(len(p.items) - len({*map(_absolute, p.items)}) for p in (train, val)):
+        found.append(f"{again} lines of train and val repeat an item, which counts each time")
     return found
 
 
