@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from planning.errors import PlanError
 from planning.options import Device, Precision
@@ -40,6 +40,9 @@ class Options:
     """Number of frames of a clip."""
     fps: float = field(default=8.0, metadata=between(0.01, 1000, "Hz"))
     """Sampling rate of a clip."""
+    parts: Literal["both", "encoder", "predictor"] | None = None
+    """Whether the probe reads the encoder's tokens, the predicted ones, or both (default: what it
+    was trained on by `anticipate train`, else both)."""
     seconds: float = field(default=1.0, metadata=between(0, 3600, "s"))
     """Gap between the end of the clip and the action."""
     as_released: bool = False
@@ -104,7 +107,7 @@ def _score(options: Options) -> AnticipationScores:
     )
     from worldmodel.perception.anticipation.evaluation import AnticipationScores, score_probes
     from worldmodel.perception.anticipation.fresh_clips import name_of
-    from worldmodel.perception.anticipation.pipeline import FutureConfig
+    from worldmodel.perception.anticipation.pipeline import FutureConfig, trained_parts
 
     folder = Path(options.annotations)
     rejected: dict[str, str] = {}
@@ -117,7 +120,9 @@ def _score(options: Options) -> AnticipationScores:
         heads=(options.num_heads, options.predictor_heads, options.probe_heads),
         image_size=options.image_size,
         classes=classes,
-        future=FutureConfig(fps=options.fps),
+        future=FutureConfig(
+            fps=options.fps, parts=options.parts or trained_parts(Path(options.probe))
+        ),
         device=options.device,
         precision=options.precision,
     )

@@ -12,6 +12,7 @@ from worldmodel.data.writers.video import write_video
 from worldmodel.errors import ConfigError, DataError
 from worldmodel.perception.anticipation.config import AnticipateTrainOptions
 from worldmodel.perception.anticipation.epic_kitchens import Action, AnticipationClip
+from worldmodel.perception.anticipation.pipeline import AnticipationProbe, trained_parts
 from worldmodel.perception.anticipation.training import (
     divide_videos,
     require_readable,
@@ -126,11 +127,24 @@ def test_a_killed_run_resumes_bit_for_bit(run, kitchen, monkeypatch):
 
 
 @pytest.mark.parametrize("more", [["parts=predictor", "augment=false"], ["precision=bfloat16"]])
-def test_the_released_anchor_and_other_tokens_train(kitchen, tmp_path, more):
+def test_the_released_anchor_and_other_tokens_train(kitchen, tmp_path, more, monkeypatch):
     more = [*more, "as_released=true", "lr=1e-3", "weight_decay=0.01", "epochs=1", "depth=1"]
     assert main(words(kitchen, tmp_path, *more)) == 0
     found = json.loads((tmp_path / "summary.json").read_text())
     assert (found["heads"], found["options"]["as_released"]) == (1, True)
+    assert trained_parts(tmp_path / "probe.pt") == found["options"]["parts"]
+    widths = []
+    read = AnticipationProbe.forward
+    monkeypatch.setattr(
+        AnticipationProbe, "forward", lambda p, x: (widths.append(x.shape[1]), read(p, x))[1]
+    )
+    inputs = [f"annotations={kitchen}", f"videos={kitchen}", f"model={MODEL}", "device=cpu"]
+    scored = ["anticipate", *inputs, *SIZES, f"probe={tmp_path}/probe.pt", "max_clips=2"]
+    assert main([*scored, f"out={tmp_path}/scored"]) == 0
+    assert main([*scored, f"out={tmp_path}/encoder", "parts=encoder"]) == 0
+    predicted, seen = 9, 2 * 9  # tokens of 48 px: one tubelet ahead, and two of the clip
+    own = predicted if found["options"]["parts"] == "predictor" else seen + predicted
+    assert widths == [own, seen]
 
 
 def test_the_loss_adds_the_targets_that_a_probe_has():

@@ -27,6 +27,8 @@ from worldmodel.models.masked_predictor import MaskedPredictor
 from worldmodel.models.probe import AttentivePooler
 
 Target = Literal["verb", "noun", "action"]
+Parts = Literal["both", "encoder", "predictor"]
+"""Whether probes read the encoder's tokens, the predicted ones, or both."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 """Targets of classification, in the order of the probe's queries."""
 
@@ -41,7 +43,7 @@ class FutureConfig(Checked):
     """Number of future frames whose tokens are predicted, a multiple of the tubelet."""
     num_steps: int = field(default=1, metadata=between(1, 1024))
     """Number of prediction steps; each step adds its output to the context of the next."""
-    parts: Literal["both", "encoder", "predictor"] = "both"
+    parts: Parts = "both"
     """Whether to read the encoder's tokens, the predicted ones, or both."""
     mask_token: int = field(default=1, metadata=between(0, 1024))
     """Index of the mask token, modulo their number; published probes were trained with 1, which
@@ -174,6 +176,12 @@ def load_anticipation_probes(path: Path, num_heads: int = 16) -> list[Anticipati
     return [
         _probe(state, num_heads, f"{path} [classifiers][{i}]") for i, state in enumerate(states)
     ]
+
+
+def trained_parts(path: Path) -> Parts:
+    """Return the tokens that the probes of a file were trained on: published ones on both."""
+    found: Parts = next((p for p in get_args(Parts) if p == read_torch(path).get("parts")), "both")
+    return found
 
 
 def _probe(state: object, num_heads: int, where: str) -> AnticipationProbe:

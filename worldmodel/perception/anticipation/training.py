@@ -277,7 +277,7 @@ def _finish(
     for name, kept in (("probe.pt", probes[best : best + 1]), ("heads.pt", probes)):
         states = [probe.float().cpu().state_dict() for probe in kept]
         with atomic_file(out / name) as part:
-            torch.save({"classifiers": states}, part)
+            torch.save({"classifiers": states, "parts": options.parts}, part)
     lost = {name_of(action) for action in clips.actions} & clips.rejected.keys()
     summary = {
         "options": asdict(options),
