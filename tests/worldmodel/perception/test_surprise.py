@@ -315,7 +315,9 @@ def test_a_set_is_measured_and_a_damaged_video_costs_its_pair(model, tmp_path):
     assert sorted(measured.rejected) == ["7/2", "scene 8 pair 2"]
     for context in (None, 0):
         scores = measured.metrics(context)
-        assert {name: s.num_pairs for name, s in scores.items()} == {"all": 2, "solidity": 2}
+        subsets = {"difficulty easy": 1, "camera fixed": 2, "difficulty hard": 1}
+        counts = {name: s.num_pairs for name, s in scores.items()}
+        assert counts == {"all": 2, "solidity": 2} | subsets
     late = Video(found.pairs[0].possible.path, first=99)
     broken = PairSet([Pair("late", late, late, "x")], {"y": "z"})
     with pytest.raises(DataError, match="none of 2 pairs"):

@@ -63,7 +63,7 @@ class SetSurprise:
     def metrics(
         self, context: int | None = None, *, published_padding: bool = False
     ) -> dict[str, PairMetrics]:
-        """Score each property; the key `all` has all pairs together.
+        """Score each property and each subset (`difficulty easy`); `all` has all pairs together.
 
         Args:
             context: Index of the context; None uses each window's minimum surprise over all
@@ -74,6 +74,9 @@ class SetSurprise:
         groups: dict[str, list[PairSurprise]] = {"all": self.pairs}
         for item in self.pairs:
             groups.setdefault(item.pair.group, []).append(item)
+        for item in self.pairs:
+            for name, value in item.pair.tags.items():
+                groups.setdefault(f"{name} {value}", []).append(item)
         return {
             name: pair_metrics(
                 [_windows(item.possible, context) for item in items],
