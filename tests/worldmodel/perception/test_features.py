@@ -19,7 +19,7 @@ from worldmodel.models.frame_encoder import VideoEncoder
 from worldmodel.models.model_config import ModelConfig
 from worldmodel.models.world_model import WorldModel
 from worldmodel.perception.features import extract as features
-from worldmodel.perception.features.extract import FeatureConfig, write_features
+from worldmodel.perception.features.extract import FeatureConfig, find_videos, write_features
 from worldmodel.specs import ObservationSpec
 
 FRANKA = Path(__file__).parents[2] / "golden" / "franka_example_traj.npz"
@@ -227,3 +227,10 @@ def test_what_an_encoder_of_ones_own_fails_on_is_a_reject(tmp_path, model):
     assert "not finite as float16: use dtype=float32" in done.rejected["white.png"]
     with h5py.File(tmp_path / "out.h5") as file:
         assert set(file) == {"grey.png"}
+
+
+def test_files_of_other_kinds_are_counted(tmp_path, caplog):
+    for name in ("a.MP4", "b.png", "c.gif", "d.GIF", "e.tiff", "notes.txt", "labels.csv"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_videos(tmp_path)] == ["a.MP4", "b.png"]
+    assert "2 .gif, 1 .tiff left out" in caplog.text

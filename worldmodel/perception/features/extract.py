@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import mimetypes
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -82,7 +84,8 @@ class Result:
 def find_videos(path: Path) -> list[Path]:
     """Return all videos and images below a folder in sorted order, or the given file itself.
 
-    Linked folders are searched, too.
+    Linked folders are searched, too. Videos and images of other kinds, such as .gif and .tiff, are
+    left out with a warning that counts them.
 
     Raises:
         DataError: The folder holds neither.
@@ -90,12 +93,23 @@ def find_videos(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     known = SUFFIXES | IMAGES
-    found = [p for p in list_files(path) if p.suffix.lower() in known]
+    files = list_files(path)
+    found = [p for p in files if p.suffix.lower() in known]
     if not found:
         raise DataError(
             f"{path} holds no video or image ({', '.join(sorted(known))}): give videos=PATH"
         )
+    others = Counter(s for s in (p.suffix.lower() for p in files) if s not in known and _shows(s))
+    if others:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+        log.warning("%s: %s left out; read are %s", path, counts, ", ".join(sorted(known)))
     return found
+
+
+def _shows(suffix: str) -> bool:
+    """Return whether files of this suffix are videos or images of any kind."""
+    kind, _ = mimetypes.guess_type(f"file{suffix}")
+    return (kind or "").startswith(("image/", "video/"))
 
 
 def sampled_frames(path: Path, fps: float) -> Iterator[tuple[float, np.ndarray[Any, Any]]]:
