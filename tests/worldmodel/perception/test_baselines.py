@@ -129,7 +129,9 @@ def test_a_still_video_does_not_surprise_dinov2_and_videomae_needs_its_decoder(t
         with pytest.raises(CheckpointError, match="lacks the decoder"):
             load_compared_model(str(folder))
         return
-    model = load_compared_model(str(folder))
+    with pytest.raises(ConfigError, match="a multiple of 8"):
+        load_compared_model(str(folder), 44)
+    model = load_compared_model(str(folder), 32)
     options = model.adapted(SurpriseConfig(num_frames=FRAMES, contexts=(1, 2)))
     still = video_surprises(model, moving()[:1].expand(FRAMES, -1, -1, -1), options)
     assert max(float(row.max()) for row in still) < 1e-5

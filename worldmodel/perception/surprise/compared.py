@@ -139,6 +139,9 @@ def load_compared_model(name: str, image_size: int | None = None) -> ComparedMod
             "models with ImageNet's statistics"
         )
     encoder = SeenTokens(backbone)
+    patch = encoder.config.patch_size
+    if image_size and image_size % patch:
+        raise ConfigError(f"image_size={image_size}; allowed for {name}: a multiple of {patch}")
     if not backbone.is_video:
         return ComparedModel(encoder, encoder, LastFrame())
     if image_size not in (None, spec.image_size[0]):
