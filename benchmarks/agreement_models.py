@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from agreement_golden import Golden, Pairs
 
 from worldmodel.actions import apply_action, pose_diff
 from worldmodel.checkpoint import load_published
 
 VJEPA2, VJEPA21 = "vjepa2_pretrain_layout.pt", "vjepa21_layout.pt"
+VJEPA1_HEADS = 2
+"""Heads of the V-JEPA 1 layout, whose sizes are fixed and not in the JSON file."""
+PREDICTED = re.compile(r"predictor_out_mask_token_(\d+)")
 INPUTS = (
     "clip*",
     "image",
@@ -34,10 +38,21 @@ def _heads(g: Golden, name: str) -> int:
     return int(g.sizes(*(("config",) if g.stem == "golden" else ()), name))
 
 
-def _network(g: Golden, file: str, part: str, heads: str) -> torch.nn.Module:
-    """Load a part of a file; `heads` is the name of its number of heads."""
-    sizes = {"num_heads": _heads(g, heads), **_sizes(g)}
+def _network(g: Golden, file: str, part: str, heads: str | int, **grid: int) -> Any:
+    """Load a part of a file; `heads` is the number of heads or its name in the JSON file."""
+    count = _heads(g, heads) if isinstance(heads, str) else heads
+    sizes = {"num_heads": count, **_sizes(g), **grid}
     return g.placed(load_published(g.folder / file, part, **sizes))
+
+
+def _predictor(g: Golden, file: str, encoder: Any) -> Any:
+    """Load a masked predictor, whose file lacks the patch size, with the encoder's token grid."""
+    patch, tubelet, sizes = encoder.config.patch_size, encoder.config.tubelet_size, _sizes(g)
+    grid = {
+        "image_size": 16 * (sizes["image_size"] // patch),
+        "num_frames": 2 * (sizes["num_frames"] // tubelet),
+    }
+    return _network(g, file, "predictor", "ph", **grid)
 
 
 def vjepa2_encoder(g: Golden) -> Pairs:
@@ -60,12 +75,14 @@ def vjepa2_target(g: Golden) -> Pairs:
 
 
 def vjepa2_predictor(g: Golden) -> Pairs:
-    """Masked predictor with two of its mask tokens."""
+    """Masked predictor with its mask tokens, whose index is modulo their number."""
     encoder = _network(g, VJEPA2, "encoder", "heads")
     seen = encoder(g["clip"], g["mask_context"])
-    predictor = _network(g, VJEPA2, "predictor", "ph")
-    for token in (0, 1):
-        out = predictor(seen, g["mask_context"], g["mask_target"], token)
+    predictor = _predictor(g, VJEPA2, encoder)
+    found = {int(m[1]) for m in map(PREDICTED.fullmatch, g.arrays) if m}
+    for token in sorted({0, 1} | found):
+        index = token % predictor.config.num_mask_tokens
+        out = predictor(seen, g["mask_context"], g["mask_target"], index)
         yield g.pair(f"predictor_out_mask_token_{token}", out)
 
 
@@ -90,12 +107,16 @@ def moved_poses(g: Golden) -> Pairs:
 
 
 def _action_conditioned(g: Golden, name: str, keys: Sequence[str]) -> Pairs:
-    model = _network(g, f"vjepa2_{name}_layout.pt", "predictor", "ph")
     given = [g[f"{name}_{key}"] for key in keys]
-    yield g.pair(f"{name}_out", model(*given))
     tokens = given[0].shape[1] // given[1].shape[1]
-    first = [given[0][:, : 2 * tokens], *(x[:, :2] for x in given[1:])]
-    yield g.pair(f"{name}_out_T2", model(*first))
+    file, side = f"vjepa2_{name}_layout.pt", 16 * math.isqrt(tokens)
+    frames = given[1].shape[1]
+    model = _network(g, file, "predictor", "ph", image_size=side, num_frames=2 * frames)
+    yield g.pair(f"{name}_out", model(*given))
+    found = {int(m[1]) for m in (re.fullmatch(rf"{name}_out_T(\d+)", n) for n in g.arrays) if m}
+    for frames in sorted({2} | found):
+        first = [given[0][:, : frames * tokens], *(x[:, :frames] for x in given[1:])]
+        yield g.pair(f"{name}_out_T{frames}", model(*first))
 
 
 def vjepa2_ac(g: Golden) -> Pairs:
@@ -111,7 +132,7 @@ def vjepa2_ac_extrinsics(g: Golden) -> Pairs:
 
 def vjepa1(g: Golden) -> Pairs:
     """V-JEPA 1 encoder on whole and masked clips."""
-    model = _network(g, "vjepa1_layout.pth.tar", "encoder", "heads")
+    model = _network(g, "vjepa1_layout.pth.tar", "encoder", VJEPA1_HEADS)
     yield g.pair("vjepa1_encoder_tokens", model(g["clip"]))
     yield g.pair("vjepa1_encoder_tokens_masked", model(g["clip"], g["mask_context"]))
 
@@ -122,8 +143,9 @@ def vjepa21_encoder(g: Golden) -> Pairs:
     yield g.pair("encoder_tokens", encoder(g["clip"]))
     seen = encoder(g["clip"], g["mask_context"])
     yield g.pair("encoder_tokens_masked", seen)
-    predictor = _network(g, VJEPA21, "predictor", "ph")
-    targets, context = predictor(seen, g["mask_context"], g["mask_target"], 1)
+    predictor = _predictor(g, VJEPA21, encoder)
+    index = 1 % predictor.config.num_mask_tokens
+    targets, context = predictor(seen, g["mask_context"], g["mask_target"], index)
     yield g.pair("predictor_targets", targets)
     yield g.pair("predictor_context", context)
 
