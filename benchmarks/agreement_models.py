@@ -28,14 +28,19 @@ INPUTS = (
 )
 
 
+def _config(g: Golden) -> dict[str, Any]:
+    """Return the sizes, which the JSON file has at the top or under `config`."""
+    return dict(g.sizes("config") if "config" in g.facts else g.facts)
+
+
 def _sizes(g: Golden) -> dict[str, Any]:
     """Return the arguments of `load_published` that both files of sizes have."""
-    c = g.sizes("config") if g.stem == "golden" else g.facts
+    c = _config(g)
     return {"image_size": c["crop"], "num_frames": c["frames"], "rope": c.get("rope")}
 
 
 def _heads(g: Golden, name: str) -> int:
-    return int(g.sizes(*(("config",) if g.stem == "golden" else ()), name))
+    return int(_config(g)[name])
 
 
 def _network(g: Golden, file: str, part: str, heads: str | int, **grid: int) -> Any:

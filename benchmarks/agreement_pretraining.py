@@ -15,12 +15,16 @@ BLOCKS = re.compile(r"mask_block_sizes_(\d+)x(\d+)f_(short|long)")
 KINDS = {"short": SHORT_RANGE, "long": LONG_RANGE}
 WARMUP = ANNEAL = 10
 """Steps of the recorded warm-up-stable-decay schedule."""
+RATES = re.compile(r"lr_(wsd|linear)_\d+")
+KIND_STEPS = {"wsd": (WARMUP, ANNEAL), "linear": (0, None)}
 
 
 def schedules(g: Golden) -> Pairs:
     """Rates after each step: warm-up, constant part and decay; decay alone (cool-down)."""
-    kinds = (("lr_wsd_50", WARMUP, ANNEAL), ("lr_linear_50", 0, None))
-    for name, warmup, decay in (kind for kind in kinds if kind[0] in g.arrays):
+    for name in sorted(g.arrays):
+        if not (found := RATES.fullmatch(name)):
+            continue
+        warmup, decay = KIND_STEPS[found[1]]
         steps = len(g[name])
         decay = steps if decay is None else decay
         sizes = {"warmup": warmup, "constant": steps - warmup - decay, "decay": decay}

@@ -118,10 +118,10 @@ def _normalised(views_VTHWC: Tensor) -> Tensor:
 
 def schedule(golden: Golden) -> Pairs:
     """Learning rate of a probe: cosine to zero, read after each of the steps."""
-    if (wanted := golden.arrays.get("lr_probe_50")) is None:
-        return
-    rates = [1e-3 * cosine_to_zero(step + 1, len(wanted)) for step in range(len(wanted))]
-    yield golden.pair("lr_probe_50", torch.tensor(rates, dtype=torch.float64))
+    for name in [name for name in golden.arrays if name.startswith("lr_probe_")]:
+        steps = len(golden.arrays[name])
+        rates = [1e-3 * cosine_to_zero(step + 1, steps) for step in range(steps)]
+        yield golden.pair(name, torch.tensor(rates, dtype=torch.float64))
 
 
 FUNCTIONS = (

@@ -85,3 +85,18 @@ def test_masked_predictor_has_the_grid_of_the_encoders_patches(tmp_path, golden)
     sizes = EncoderConfig(embed_dim=24, depth=1, num_heads=2, patch_size=14, tubelet_size=1)
     predictor = models._predictor(opened, VJEPA2, VisionTransformer(sizes))
     assert tuple(predictor.config.grid) == (3, 4, 4)
+
+
+def test_schedules_of_another_number_of_steps_are_computed(tmp_path):
+    warm = [1e-4 + (5.25e-4 - 1e-4) * step / 10 for step in range(1, 11)]
+    fall = [5.25e-4 + (1e-6 - 5.25e-4) * step / 10 for step in range(1, 11)]
+    probe = [5e-4 * (1 + np.cos(np.pi * step / 30)) for step in range(1, 31)]
+    arrays = {
+        "lr_wsd_30": [*warm, *[5.25e-4] * 10, *fall],
+        "lr_linear_10": fall,
+        "lr_probe_30": probe,
+    }
+    np.savez(tmp_path / "golden_perception.npz", **arrays)
+    (tmp_path / "golden_perception.json").write_text("{}")
+    found = importlib.import_module("agreement").of_folder(tmp_path)
+    assert largest(found, *arrays) < 1e-9
