@@ -149,6 +149,8 @@ def vjepa21_encoder(g: Golden) -> Pairs:
     seen = encoder(g["clip"], g["mask_context"])
     yield g.pair("encoder_tokens_masked", seen)
     predictor = _predictor(g, VJEPA21, encoder)
+    if predictor.config.encoder_dim != encoder.config.embed_dim:  # not distilled: four levels
+        seen = encoder(g["clip"], g["mask_context"], all_levels=True)
     index = 1 % predictor.config.num_mask_tokens
     targets, context = predictor(seen, g["mask_context"], g["mask_target"], index)
     yield g.pair("predictor_targets", targets)

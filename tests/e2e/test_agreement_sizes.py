@@ -100,3 +100,15 @@ def test_schedules_of_another_number_of_steps_are_computed(tmp_path):
     (tmp_path / "golden_perception.json").write_text("{}")
     found = importlib.import_module("agreement").of_folder(tmp_path)
     assert largest(found, *arrays) < 1e-9
+
+
+def test_predictor_of_four_levels_gets_them(tmp_path):
+    for name in ("golden21.npz", "golden21.json"):
+        shutil.copy(GOLDEN / name, tmp_path)
+    parts = torch.load(GOLDEN / "vjepa21_layout.pt", weights_only=True)
+    key = "module.backbone.predictor_embed.weight"
+    last = parts["predictor"][key]
+    parts["predictor"][key] = torch.cat([torch.zeros(len(last), 3 * last.shape[1]), last], dim=1)
+    torch.save(parts, tmp_path / "vjepa21_layout.pt")
+    found = importlib.import_module("agreement").of_folder(tmp_path)
+    assert largest(found, "golden21/predictor_targets", "golden21/predictor_context") < 2e-5
