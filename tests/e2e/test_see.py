@@ -55,5 +55,5 @@ def test_the_page_leads_from_a_made_set_to_features_probes_and_surprise(
         assert group.shape[1:] == (75, 96)
     assert load_encoder("runs/shape_ijepa_hf", "cpu").image_size == (64, 64)
     summary = json.loads(Path("runs/shape_surprise/summary.json").read_text())
-    assert list(summary["scores"]["context 2"]) == ["all", "jumps", "vanishes"]
-    assert len(list(Path("runs/shape_surprise").glob("pair_*.png"))) == 4
+    assert list(summary["scores"]["context 2"]) == ["all", "appears", "jumps", "vanishes"]
+    assert len(list(Path("runs/shape_surprise").glob("pair_*.png"))) == 6

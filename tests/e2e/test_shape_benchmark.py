@@ -82,13 +82,20 @@ def test_a_variant_runs_without_the_objectives():
     assert names == ["untrained-0", "raw-0", "latent_lr-2"]
 
 
-def test_surprise_is_counted_at_the_event_after_it_and_on_average():
+def test_surprise_is_compared_by_window_and_summed_over_a_scene():
     script = importlib.import_module("shape_surprise")
-    pairs = [
-        {"possible": [[1.0, 1.0, 1.0]], "impossible": [[1.0, 1.5, 0.4]]},
-        {"possible": [[1.0, 1.0, 1.0]], "impossible": [[1.0, 2.0, 0.9]]},
+    kept = [
+        {"group": group, "name": f"{group}/{number}", "possible": [[0, number]], "impossible": [b]}
+        for group, b in (("vanishes", [1, 0]), ("appears", [1, 5]))
+        for number in (10, 2)
     ]
-    assert [script.pairs_won(pairs, 0, window) for window in (1, 2, None)] == [2, 0, 1]
+    both = script.EVENTS[-1]
+    possible, impossible = (
+        script.curves_of(kept, both, side, 0) for side in ("possible", "impossible")
+    )
+    assert [curve.tolist() for curve in possible] == [[0, 4], [0, 20]]
+    assert [curve.tolist() for curve in impossible] == [[2, 5], [2, 5]]
+    assert [script.won(possible, impossible, window) for window in (0, 1)] == [2, 1]
 
 
 def test_the_table_of_surprise_has_intervals():
@@ -96,5 +103,5 @@ def test_the_table_of_surprise_has_intervals():
     row = {"event": "jumps", "context": 4, "pairs": 200, "won": 177, "won_at_event": 200}
     row |= {"won_after": 100, "auroc_mean": 0.6, "auroc_mean_ci95": [0.5, 0.7]}
     table = script.surprise_table({"latent-1": [row]}).splitlines()
-    assert "| 1 | jumps | 4 | 200 of 200 (98 to 100 %) | 100 of 200 (43 to 57 %) |" in table[2]
+    assert "| 1 | jumps | 200 of 200 (98 to 100 %) | 100 of 200 (43 to 57 %) |" in table[2]
     assert table[2].endswith("| 177 of 200 (83 to 92 %) | 0.60 (0.50 to 0.70) |")

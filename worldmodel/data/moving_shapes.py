@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -156,10 +157,14 @@ class ShapeClips:
     def broken_frames(self, index: int, event: Event) -> np.ndarray:
         """Return the frames [T,S,S,3] of a clip whose shape breaks physics in the middle frame.
 
-        Everything else is as in `batch`: the shape `vanishes`, or `jumps` sideways to the other
-        half of the picture.
+        Everything else is as in `batch`: the shape `vanishes`, `appears`, or `jumps` sideways to
+        the other half of the picture.
         """
         return _equalised(self._clip(index, event)["frames"], self._clip(index)["frames"])
+
+    def empty_frames(self, index: int) -> np.ndarray:
+        """Return the frames [T,S,S,3] of a clip without its shape; all else is as in `batch`."""
+        return _equalised(self._clip(index, "absent")["frames"], self._clip(index)["frames"])
 
     def _ground(self, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return a drifting window on a ground texture: float32 [T, S, S, 3]."""
@@ -174,7 +179,9 @@ class ShapeClips:
             frame[:] = seen[y : y + o.side, x : x + o.side]
         return out
 
-    def _clip(self, index: int, event: Event | None = None) -> dict[str, np.ndarray]:
+    def _clip(
+        self, index: int, event: Event | Literal["absent"] | None = None
+    ) -> dict[str, np.ndarray]:
         """Return the labels and float32 frames, before their colours are brought to one mean."""
         o = self.options
         rng = np.random.default_rng([o.seed, 1, index])
@@ -190,7 +197,9 @@ class ShapeClips:
             half = (o.side - 1) / 2
             shift = round(half - MARGIN)
             path.centres[middle:, 0] += shift if path.centres[middle, 0] < half else -shift
-        for t in range(middle if event == "vanishes" else o.num_frames):
+        times = range(o.num_frames)
+        shown = {"vanishes": times[:middle], "appears": times[middle:], "absent": times[:0]}
+        for t in shown.get(event or "", times):
             x, y = (path.centres[t] - RADIUS).tolist()
             top, left = max(0, -y), max(0, -x)
             window = frames[t, max(0, y) : y + 2 * RADIUS + 1, max(0, x) : x + 2 * RADIUS + 1]

@@ -16,8 +16,8 @@ SPEED_PX = ((1.0, 1.6), (2.6, 3.6))
 LABELS = {"shape": SHAPES, "direction": DIRECTIONS, "speed": SPEEDS}
 """Label -> its classes. The fourth label, `position`, is the centre (x, y) in the middle frame, as
 fractions of the side."""
-Event = Literal["vanishes", "jumps"]
-EVENTS: tuple[Event, ...] = ("vanishes", "jumps")
+Event = Literal["vanishes", "jumps", "appears"]
+EVENTS: tuple[Event, ...] = ("vanishes", "jumps", "appears")
 MARGIN = 8.0
 """Minimum distance from a shape's centre to the border [px]."""
 

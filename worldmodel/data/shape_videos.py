@@ -7,6 +7,8 @@
 | `pairs/level2/P_vanishes/0.mp4`, `IP_vanishes/0.mp4` | the same clip, possible and impossible |
 
 The pairs have GRASP's layout, so `worldmodel surprise benchmark=grasp data=OUT/pairs` reads them.
+Number N of `vanishes` and of `appears` is one scene: with its shape all along, until the middle,
+without it all along (the possible video of `appears`), and from the middle on.
 """
 
 from __future__ import annotations
@@ -111,12 +113,14 @@ def _write_images(options: ShapeVideoOptions) -> int:
 
 def _write_pairs(options: ShapeVideoOptions) -> int:
     clips, folder = _clips(options, "pairs"), Path(options.out) / "pairs" / "level2"
-    for place, event in enumerate(EVENTS):
+    for event in EVENTS:
         for number in range(options.pairs):
-            index = place * options.pairs + number
+            index = number + (options.pairs if event == "jumps" else 0)
             possible, broken = (folder / f"{k}_{event}" / f"{number}.mp4" for k in ("P", "IP"))
             if not possible.is_file():
-                _save(possible, clips.batch(np.array([index]))["frames"][0])
+                is_empty = event == "appears"
+                whole = clips.batch(np.array([index]))["frames"][0]
+                _save(possible, clips.empty_frames(index) if is_empty else whole)
             if not broken.is_file():
                 _save(broken, clips.broken_frames(index, event))
     return 2 * len(EVENTS) * options.pairs

@@ -72,12 +72,21 @@ def test_a_clip_too_long_for_its_frames_is_refused():
 
 def test_an_event_changes_the_second_half_alone():
     clips = ShapeClips(ShapeClipOptions(num_clips=8, num_frames=8))
-    possible = clips.batch(np.array([3]))["frames"][0].astype(int)
+    whole, empty = clips.batch(np.array([3]))["frames"][0].astype(int), clips.empty_frames(3)
     for event in EVENTS:
+        possible = empty.astype(int) if event == "appears" else whole
         broken = clips.broken_frames(3, event).astype(int)
         change = np.abs(broken - possible).max((1, 2, 3))
         assert change[4:].min() > 40
         assert change[:4].max() == 0
+
+
+def test_a_shape_that_vanishes_and_one_that_appears_make_up_the_possible_clips():
+    clips = ShapeClips(ShapeClipOptions(num_clips=8, num_frames=8))
+    whole, empty = clips.batch(np.array([3]))["frames"][0], clips.empty_frames(3)
+    gone, come = (clips.broken_frames(3, event) for event in ("vanishes", "appears"))
+    assert np.array_equal(np.concatenate([gone[:4], come[4:]]), whole)
+    assert np.array_equal(np.concatenate([come[:4], gone[4:]]), empty)
 
 
 def test_the_command_writes_class_folders_and_pairs(tmp_path, capsys):
@@ -88,7 +97,8 @@ def test_the_command_writes_class_folders_and_pairs(tmp_path, capsys):
     train = read_class_folders(tmp_path / "set" / "train")
     assert (len(train.items), train.classes) == (3, ("fast", "slow"))
     assert read_class_folders(tmp_path / "set" / "val").classes == train.classes
-    assert [p.group for p in read_grasp(tmp_path / "set" / "pairs").pairs] == ["jumps", "vanishes"]
+    groups = [pair.group for pair in read_grasp(tmp_path / "set" / "pairs").pairs]
+    assert groups == ["appears", "jumps", "vanishes"]
     assert len(list((tmp_path / "set" / "images" / "train").glob("*.png"))) == 4
     assert len(list((tmp_path / "set" / "images" / "val").glob("*.png"))) == 1
     found = inspect_video(train.items[0].path, decode=True)
