@@ -38,6 +38,10 @@ VARIANTS = {
         "V-JEPA, larger predictor (96 x 4)",
         ("predictor_dim=96", "predictor_depth=4", "predictor_heads=3"),
     ),
+    "pixels_predictor": Variant(
+        "pixels, larger predictor (96 x 4)",
+        ("objective=pixels", "predictor_dim=96", "predictor_depth=4", "predictor_heads=3"),
+    ),
     "latent_masks": Variant("V-JEPA, larger masks", ("short_scale=0.2", "long_scale=0.7")),
     "latent_median": Variant(
         "V-JEPA, contexts cut to the median, not the shortest", ("cut_to=median",)
