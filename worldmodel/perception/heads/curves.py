@@ -14,7 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from worldmodel.atomic_io import atomic_file
 from worldmodel.perception.heads.grid import HeadSettings
 
-MARKED = "#0b62a4"
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+"""Lines of the weight decays, from the smallest."""
 LOG_RATIO = 10
 """Ratio of largest to smallest loss above which the axis is logarithmic."""
 
@@ -23,6 +24,8 @@ def draw_curves(
     path: Path, rows: Sequence[Mapping[str, Any]], settings: Sequence[HeadSettings]
 ) -> None:
     """Write a picture of the learning curves, with the head that ends lowest marked.
+
+    Heads of one learning rate have one colour, and each weight decay its own line.
 
     Args:
         path: PNG file to write.
@@ -34,15 +37,19 @@ def draw_curves(
     figure = Figure(figsize=(9, 5), layout="constrained")
     FigureCanvasAgg(figure)
     panel = figure.add_subplot()
+    rates = sorted({head.lr for head in settings})
+    decays = sorted({head.weight_decay for head in settings})
     for number, head in enumerate(settings):
         (line,) = panel.plot(
             [row["epoch"] for row in rows],
             [row["loss"][number] for row in rows],
             marker=".",
+            color=f"C{rates.index(head.lr) % 10}",
+            linestyle=LINES[decays.index(head.weight_decay) % len(LINES)],
             label=f"{head.lr:g}, {head.weight_decay:g}",
         )
         if number == lowest:
-            line.set(color=MARKED, linewidth=2.5, zorder=3)
+            line.set(linewidth=3.5, zorder=3)
     panel.set(xlabel="epoch", ylabel="training loss, mean over the epoch")
     losses = [loss for row in rows for loss in row["loss"] if math.isfinite(loss)]
     if losses and max(losses) > LOG_RATIO * min(losses) > 0:
