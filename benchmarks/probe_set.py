@@ -135,6 +135,7 @@ def pictures_of(items: LabelledItems) -> tuple[Tensor, Tensor]:
 
 def raw_pixels() -> dict[str, object]:
     """Train the same grid of heads on the pixels of a small picture as one token."""
+    torch.manual_seed(0)
     sets = {split: pictures_of(read_class_folders(RUNS / split)) for split in COUNTS}
     tokens = {}
     for split, (frames, _) in sets.items():
