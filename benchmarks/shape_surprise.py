@@ -2,6 +2,7 @@
 
     python benchmarks/shapes_pretraining.py objectives=latent seeds=0,1,2   # the runs to ask
     python benchmarks/shape_surprise.py            # a minute of one core for each; resumable
+    python benchmarks/shape_surprise.py models=latent_small_predictor-0   # other runs, by name
     python benchmarks/shape_surprise.py only=page  # the page alone
 
 `worldmodel data shapes` makes pairs of videos: in the impossible one, the shape vanishes, appears

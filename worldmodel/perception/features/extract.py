@@ -99,14 +99,16 @@ def find_videos(path: Path) -> list[Path]:
         raise DataError(
             f"{path} holds no video or image ({', '.join(sorted(known))}): give videos=PATH"
         )
-    others = Counter(s for s in (p.suffix.lower() for p in files) if s not in known and _shows(s))
+    others = Counter(
+        s for s in (p.suffix.lower() for p in files) if s not in known and _is_media(s)
+    )
     if others:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
         log.warning("%s: %s left out; read are %s", path, counts, ", ".join(sorted(known)))
     return found
 
 
-def _shows(suffix: str) -> bool:
+def _is_media(suffix: str) -> bool:
     """Return whether files of this suffix are videos or images of any kind."""
     kind, _ = mimetypes.guess_type(f"file{suffix}")
     return (kind or "").startswith(("image/", "video/"))
